@@ -1,0 +1,1 @@
+"""A secrets vault that a program can import."""

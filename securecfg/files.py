@@ -1,0 +1,116 @@
+"""Files that must never be half written or readable by others.
+
+Everything the library writes beside a vault's own database goes through this module: key files, anchors, rewritten
+configuration, exports and reports.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from securecfg.errors import AlreadyExists, FileMissing, StoreFailed, ValueTooLarge
+
+PRIVATE = 0o600
+
+
+def read_bounded(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
+    """Return a regular file's bytes, of which there may be at most `limit_bytes`.
+
+    Raises:
+        FileMissing: There is no such file.
+        ValueTooLarge: The file is larger.
+        StoreFailed: It cannot be read, or is not a regular file.
+    """
+    try:
+        with open(path, "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                message = f"`{os.fspath(path)}` is not a regular file"
+                raise StoreFailed(message)
+            content = file.read(limit_bytes + 1)
+    except FileNotFoundError:
+        message = f"`{os.fspath(path)}` does not exist"
+        raise FileMissing(message) from None
+    except OSError as error:
+        message = f"cannot read `{os.fspath(path)}`: {error.strerror}"
+        raise StoreFailed(message) from None
+    if len(content) > limit_bytes:
+        message = f"`{os.fspath(path)}` is larger than {limit_bytes} bytes"
+        raise ValueTooLarge(message)
+    return content
+
+
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """Make the entries of a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes, *, mode: int = PRIVATE) -> None:
+    """Replace a file as a whole: after a crash it holds the old bytes or the new ones.
+
+    The new file gets exactly `mode`; a symbolic link is followed, so that the file it names is replaced.
+
+    Raises:
+        StoreFailed: The file system refuses; the old file is untouched.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
+        try:
+            _write_all(descriptor, content)
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        temporary.replace(target)
+        sync_directory(target.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        message = f"cannot write `{os.fspath(path)}`: {error.strerror}"
+        raise StoreFailed(message) from None
+
+
+def create_private(path: str | os.PathLike[str], content: bytes) -> None:
+    """Create a file with mode 0600 and make it durable; never over an existing one.
+
+    Raises:
+        AlreadyExists: There is something at this path.
+        StoreFailed: The file system refuses; nothing is left behind.
+    """
+    target = Path(path)
+    try:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
+    except FileExistsError:
+        message = f"`{target}` exists already"
+        raise AlreadyExists(message, hint="choose another path; nothing is ever written over") from None
+    except OSError as error:
+        message = f"cannot create `{target}`: {error.strerror}"
+        raise StoreFailed(message) from None
+    try:
+        try:
+            _write_all(descriptor, content)
+            os.fchmod(descriptor, PRIVATE)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_directory(target.parent)
+    except OSError as error:
+        with suppress(OSError):
+            target.unlink()
+        message = f"cannot write `{target}`: {error.strerror}"
+        raise StoreFailed(message) from None
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(descriptor, view) :]

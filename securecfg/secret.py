@@ -1,0 +1,151 @@
+"""A value that masks itself.
+
+A `Secret` shows nothing of its value in any form that Python produces by itself: `repr`, `str`, formatting, tracebacks
+with locals, `vars`, JSON. `reveal()` is the only way out; `view()` lends a copy that is wiped afterwards.
+"""
+
+from __future__ import annotations
+
+import hmac
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+T = TypeVar("T", str, bytes)
+
+MASK = "***"
+
+
+class Secret(Generic[T]):
+    """Text or bytes that must not be shown by accident.
+
+    It is itself when copied, compares in constant time, is not hashable, and raises `TypeError` when pickled or
+    JSON-encoded.
+
+    Args:
+        value: The text or bytes to hold.
+        label: What to call it where it is shown masked, for instance its path. Not a part of the value.
+    """
+
+    __slots__ = ("_label", "_load")
+
+    _load: Callable[[], T]
+
+    def __init__(self, value: T, *, label: str = "") -> None:
+        """Hold a value."""
+        if not isinstance(value, str | bytes):
+            message = "a secret holds text or bytes"
+            raise TypeError(message)
+        # A closure rather than an attribute: a debugger or a crash report that dumps `__slots__` finds a function.
+        object.__setattr__(self, "_load", lambda: value)
+        object.__setattr__(self, "_label", label)
+
+    @classmethod
+    def deferred(cls, load: Callable[[], T], *, label: str = "") -> Self:
+        """Return a secret whose value is fetched at each `reveal()`.
+
+        Args:
+            load: Returns the value; whatever it raises reaches the caller of `reveal()`.
+            label: What to call it where it is shown masked.
+        """
+        secret = cls.__new__(cls)
+        object.__setattr__(secret, "_load", load)
+        object.__setattr__(secret, "_label", label)
+        return secret
+
+    @property
+    def label(self) -> str:
+        """What the secret is called where it is shown masked."""
+        return cast("str", self._label)
+
+    def reveal(self) -> T:
+        """Return the value. From here on it is the caller's to protect."""
+        return self._load()
+
+    @contextmanager
+    def view(self) -> Iterator[memoryview]:
+        """Lend the value's bytes (text as UTF-8) in a buffer that is overwritten with zeros on exit.
+
+        The buffer is wiped; the immutable object that the value was held in cannot be.
+        """
+        value = self._load()
+        buffer = bytearray(value.encode() if isinstance(value, str) else value)
+        view = memoryview(buffer)
+        try:
+            yield view
+        finally:
+            buffer[:] = bytes(len(buffer))
+            view.release()
+
+    def __repr__(self) -> str:
+        """Show the label and a mask."""
+        return f"<Secret {self._label} {MASK}>" if self._label else f"<Secret {MASK}>"
+
+    def __str__(self) -> str:
+        """Show a mask."""
+        return MASK
+
+    def __format__(self, _spec: str) -> str:
+        """Show a mask whatever the format."""
+        return MASK
+
+    def __eq__(self, other: object) -> bool:
+        """Compare in time that does not depend on where the values differ; other types are never equal."""
+        if not isinstance(other, Secret):
+            return NotImplemented
+        mine, theirs = self._load(), other._load()
+        if isinstance(mine, str) and isinstance(theirs, str):
+            return hmac.compare_digest(mine.encode(), theirs.encode())
+        if isinstance(mine, bytes) and isinstance(theirs, bytes):
+            return hmac.compare_digest(mine, theirs)
+        return False
+
+    __hash__ = None  # type: ignore[assignment]  # a hash of a low-entropy value would disclose it
+
+    def __setattr__(self, _name: str, _value: object) -> NoReturn:
+        """Refuse: a secret does not change."""
+        message = "a Secret cannot be changed"
+        raise AttributeError(message)
+
+    def __copy__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        """Return itself."""
+        return self
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        """Refuse to be pickled."""
+        message = "a Secret cannot be pickled; pass its path instead, or reveal() it on purpose"
+        raise TypeError(message)
+
+    def __iter__(self) -> NoReturn:
+        """Refuse to be taken apart."""
+        message = "a Secret cannot be iterated; reveal() it on purpose"
+        raise TypeError(message)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, _handler: Any) -> Any:  # noqa: ANN401 - pydantic's own types
+        """Tell pydantic how to validate a field of this type: an instance as it is, plain text or bytes by wrapping."""
+        from typing import get_args
+
+        from pydantic_core import core_schema
+
+        wanted = get_args(source)[:1]
+        kind: type = wanted[0] if wanted and isinstance(wanted[0], type) else object
+
+        def accept(value: object) -> Secret[Any]:
+            if isinstance(value, Secret):
+                return value
+            if isinstance(value, str | bytes) and (kind is object or isinstance(value, kind)):
+                return Secret(value)
+            message = "a secret is text or bytes"
+            raise ValueError(message)
+
+        return core_schema.no_info_plain_validator_function(
+            accept,
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda _secret: MASK),
+        )
