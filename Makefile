@@ -1,0 +1,87 @@
+# Everything a developer does here; see CONTRIBUTING.md. Needs only Python 3.11 or later and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+JOBS ?= auto
+CODE := $(wildcard securecfg tests benchmarks examples docs)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test coverage lint types format bench docs crash fuzz mutants lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+# --- installation: from the locks alone, each once ---
+
+.venv/dev: requirements/dev.txt pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(PIP) install --require-hashes -r requirements/dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/bench: requirements/bench.txt .venv/dev
+	@$(PIP) install --require-hashes -r requirements/bench.txt
+	@touch $@
+
+.venv/docs: requirements/docs.txt .venv/dev
+	@$(PIP) install --require-hashes -r requirements/docs.txt
+	@touch $@
+
+# --- what is asked for daily ---
+
+demo: .venv/dev ## walk through the example shop
+	@$(BIN)/python examples/shop/demo.py
+
+test: .venv/dev ## run the tests with branch coverage
+	@$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report= $(ARGS)
+	@$(MAKE) --no-print-directory coverage
+
+# The overall floor is `fail_under` in pyproject.toml; what decides about secrets is held to every branch.
+coverage: .venv/dev ## report the coverage of the last test run
+	@$(BIN)/coverage report --sort=cover | tail -n 40
+	@$(BIN)/coverage report --fail-under=100 --include='securecfg/crypto/*,securecfg/policy/*,securecfg/audit/*proof*'
+
+lint: .venv/dev ## check style, layers and the house's rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports
+
+types: .venv/dev ## check types, strictly
+	@$(BIN)/mypy $(CODE)
+
+format: .venv/dev ## format the code
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# --- exhaustive runs ---
+
+bench: .venv/bench ## measure every row of the speed table
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: .venv/docs ## build the documentation into build/docs
+	@$(BIN)/mkdocs build --strict --site-dir build/docs
+
+crash: .venv/dev ## reopen 100,000 crash images
+	@$(BIN)/python -m tests.reliability.crash --images 100000 $(ARGS)
+
+fuzz: .venv/dev ## feed hostile bytes to every parser
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+mutants: .venv/dev ## plant defects and see each one found
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
+# --- upkeep ---
+
+# The locks hold for every supported Python and platform, and name no index.
+COMPILE ?= uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --upgrade
+lock: ## renew the locks in requirements/ (needs uv)
+	$(COMPILE) pyproject.toml --group dev --extra keyring --extra pydantic -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --group build --group test-core -c requirements/dev.txt -o requirements/core.txt
+	$(COMPILE) pyproject.toml --group bench -c requirements/dev.txt -o requirements/bench.txt
+	$(COMPILE) --group docs -c requirements/dev.txt -o requirements/docs.txt
+
+clean: ## remove what can be made again, the virtual environment included
+	@rm -rf .venv build dist .coverage .coverage.* coverage.xml
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
