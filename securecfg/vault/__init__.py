@@ -1,0 +1,1 @@
+"""The vault: who asks, may they, which version, record it, open it."""

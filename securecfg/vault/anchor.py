@@ -1,0 +1,153 @@
+"""The anchor: the last checkpoint that this machine has seen, kept outside the vault (format 10)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.files import PRIVATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SLOT_SIZE = 1_024
+NOTE_MAX = 800
+_MAGIC = b"SCFA\x00\x01\x00\x00"
+_FRONT = struct.Struct(">8sQQ32s32sI")
+
+
+class Mark(NamedTuple):
+    """A checkpoint as the anchor keeps it."""
+
+    size: int
+    root: bytes
+    epoch_key: bytes
+    note: bytes
+
+
+class Anchor(NamedTuple):
+    """A mark and how many were recorded up to it."""
+
+    counter: int
+    mark: Mark
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of one slot."""
+        size, root, epoch_key, note = self.mark
+        front = _FRONT.pack(_MAGIC, self.counter, size, root, epoch_key, len(note))
+        body = (front + note).ljust(SLOT_SIZE - 32, b"\x00")
+        return body + hashlib.sha256(body).digest()
+
+
+def parse_slot(raw: bytes) -> Anchor | None:
+    """Return the anchor in a slot, or None where the slot was never or only partly written."""
+    body = raw[: SLOT_SIZE - 32]
+    if len(raw) != SLOT_SIZE or hashlib.sha256(body).digest() != raw[SLOT_SIZE - 32 :]:
+        return None
+    magic, counter, size, root, epoch_key, length = _FRONT.unpack_from(body)
+    if magic != _MAGIC or length > NOTE_MAX:
+        return None
+    return Anchor(counter, Mark(size, root, epoch_key, body[_FRONT.size : _FRONT.size + length]))
+
+
+def state_directory() -> Path:
+    """Return the folder for state of this program, `$XDG_STATE_HOME/securecfg`."""
+    home = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
+    return base / "securecfg"
+
+
+def lineage(vault_path: str | os.PathLike[str]) -> str:
+    """Return what tells a vault at this place from a copy of it elsewhere: 16 hexadecimal digits."""
+    return hashlib.sha256(os.fsencode(os.path.realpath(vault_path))).hexdigest()[:16]
+
+
+class AnchorFile:
+    """Two slots, overwritten in turn under a lock. The larger counter wins.
+
+    Args:
+        vault_id: The vault's 16 bytes.
+        vault_path: Where the vault lies.
+    """
+
+    def __init__(self, vault_id: bytes, vault_path: str | os.PathLike[str]) -> None:
+        """Know the place; touch nothing."""
+        self.path = state_directory() / "anchors" / f"{vault_id.hex()}-{lineage(vault_path)}"
+        self._last: Anchor | None = None
+
+    def read(self) -> Anchor | None:
+        """Return the newest anchor, or None where none was ever recorded.
+
+        Raises:
+            OSError: The file is there and cannot be read.
+        """
+        try:
+            with open(self.path, "rb") as file:
+                raw = file.read(2 * SLOT_SIZE)
+        except FileNotFoundError:
+            return None
+        self._last = _newest(raw)
+        return self._last
+
+    def advance(self, mark: Mark, verify_prefix: Callable[[Mark], None]) -> None:
+        """Record a mark that continues the one recorded before, unless another process recorded a larger one.
+
+        Args:
+            mark: What to record.
+            verify_prefix: Raises unless the mark it is given is a prefix of the vault as the caller knows it. Called
+                where another process recorded something since this object last read or wrote.
+
+        Raises:
+            RollbackSuspected: By `verify_prefix`.
+            OSError: The file system refuses.
+        """
+        with self._locked() as descriptor:
+            newest = _newest(os.pread(descriptor, 2 * SLOT_SIZE, 0))
+            if newest is not None and newest != self._last:
+                verify_prefix(newest.mark)
+            if newest is not None and newest.mark.size >= mark.size:
+                self._last = newest
+                return
+            self._write(descriptor, newest, mark)
+
+    def replace(self, mark: Mark) -> None:
+        """Record a mark whatever was recorded before. Only `adopt` may do this.
+
+        Raises:
+            OSError: The file system refuses.
+        """
+        with self._locked() as descriptor:
+            self._write(descriptor, _newest(os.pread(descriptor, 2 * SLOT_SIZE, 0)), mark)
+            os.fsync(descriptor)
+
+    def _write(self, descriptor: int, newest: Anchor | None, mark: Mark) -> None:
+        counter = 1 if newest is None else newest.counter + 1
+        anchor = Anchor(counter, mark)
+        os.pwrite(descriptor, anchor.to_bytes(), SLOT_SIZE * (counter % 2))
+        self._last = anchor
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        import fcntl
+
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            descriptor = os.open(self.path, flags, PRIVATE)
+        except FileNotFoundError:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, flags, PRIVATE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            with suppress(OSError):
+                os.close(descriptor)
+
+
+def _newest(raw: bytes) -> Anchor | None:
+    slots = [parse_slot(raw[start : start + SLOT_SIZE]) for start in (0, SLOT_SIZE)]
+    return max((slot for slot in slots if slot is not None), key=lambda slot: slot.counter, default=None)

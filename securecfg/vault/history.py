@@ -1,0 +1,210 @@
+"""History pages: all versions of one secret (format 6.3).
+
+Pure: bytes in, values out. Sealing and hashing are the caller's.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.octets import U16, U32, U64, Cursor, Malformed, pad, var8, var16
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIVE, DELETED, DESTROYED = 1, 2, 3
+NEWEST_PAGE = 0xFFFF_FFFF
+PAGE_FULL = 64
+PAGE_MOVED = 32
+PADDING = 128
+
+_FIXED = struct.Struct(">IBBQQIQ32sQQQ")
+_MARKS = struct.Struct(">IIII")
+_OLDER = struct.Struct(">Q32sII")
+
+
+class Version(NamedTuple):
+    """One version of a secret. Times are nanoseconds since the epoch, 0 for none."""
+
+    number: int
+    state: int
+    kind: int
+    dek_id: int
+    value_id: int
+    value_rows: int
+    length: int
+    commitment: bytes
+    created: int
+    expires: int
+    deleted: int
+    author: str
+    content_type: str
+    metadata: bytes
+
+    def to_bytes(self) -> bytes:
+        """Return the line of the page."""
+        return b"".join(
+            (
+                _FIXED.pack(*self[:11]),
+                var8(self.author.encode()),
+                var8(self.content_type.encode()),
+                var16(self.metadata),
+            ),
+        )
+
+    def destroyed(self) -> Version:
+        """Return what remains of the version once it is destroyed."""
+        return self._replace(
+            state=DESTROYED,
+            dek_id=0,
+            value_id=0,
+            value_rows=0,
+            length=0,
+            commitment=bytes(32),
+        )
+
+
+class OlderPage(NamedTuple):
+    """Where an older page lies."""
+
+    history_id: int
+    digest: bytes
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The newest page of a secret's history.
+
+    Attributes:
+        rec_id: The secret's number, which never changes.
+        path: Its path, in UTF-8.
+        newest: The newest version's number, deleted ones included.
+        current: What `read` returns, 0 for none; likewise `previous` and `pending`.
+        older: The older pages, oldest first.
+        labels: Labels that people set, with their versions.
+        versions: The versions of this page, newest first.
+    """
+
+    rec_id: int
+    path: bytes
+    newest: int = 0
+    current: int = 0
+    previous: int = 0
+    pending: int = 0
+    older: tuple[OlderPage, ...] = ()
+    labels: dict[str, int] = field(default_factory=dict)
+    versions: tuple[Version, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """Return the plaintext of the page."""
+        parts = [
+            U64.pack(self.rec_id),
+            var16(self.path),
+            _MARKS.pack(self.newest, self.current, self.previous, self.pending),
+            U16.pack(len(self.older)),
+            *(_OLDER.pack(*page) for page in self.older),
+            U16.pack(len(self.labels)),
+            *(var8(name.encode()) + U32.pack(number) for name, number in sorted(self.labels.items())),
+            U16.pack(len(self.versions)),
+            *(version.to_bytes() for version in self.versions),
+        ]
+        return pad(b"".join(parts), PADDING)
+
+    @classmethod
+    def parse(cls, plaintext: bytes) -> History:
+        """Read a newest page.
+
+        Raises:
+            Malformed: The page breaks the format.
+        """
+        history, cursor, count = _parse_front(plaintext)
+        versions = tuple(_parse_version(cursor) for _ in range(count))
+        cursor.finish_padding()
+        return replace(history, versions=versions)
+
+    @property
+    def live(self) -> bool:
+        """Whether some version is neither deleted nor destroyed, older pages apart."""
+        return self.current != 0
+
+    def find(self, number: int) -> Version | None:
+        """Return a version of this page."""
+        for version in self.versions:
+            if version.number == number:
+                return version
+        return None
+
+    def with_replaced(self, changed: Version) -> History:
+        """Return the page with one of its versions replaced."""
+        return replace(
+            self,
+            versions=tuple(changed if version.number == changed.number else version for version in self.versions),
+        )
+
+
+def find_version(plaintext: bytes, wanted: int) -> tuple[History, Version | None]:
+    """Read the front of a newest page and only the version wanted; 0 stands for the current one.
+
+    This is the way of a read: it stops at the version and looks at nothing behind it.
+
+    Raises:
+        Malformed: The page breaks the format.
+    """
+    history, cursor, count = _parse_front(plaintext)
+    number = wanted or history.current
+    for _ in range(count):
+        version = _parse_version(cursor)
+        if version.number == number:
+            return history, version
+    return history, None
+
+
+def older_page_to_bytes(rec_id: int, page: int, versions: tuple[Version, ...]) -> bytes:
+    """Return the plaintext of an older page."""
+    body = b"".join(version.to_bytes() for version in versions)
+    return pad(U64.pack(rec_id) + U32.pack(page) + U16.pack(len(versions)) + body, PADDING)
+
+
+def parse_older_page(plaintext: bytes, rec_id: int, page: int) -> tuple[Version, ...]:
+    """Read an older page, which must be this page of this secret.
+
+    Raises:
+        Malformed: The page breaks the format or is another one.
+    """
+    cursor = Cursor(plaintext)
+    if cursor.u64() != rec_id or cursor.u32() != page:
+        message = "is another page"
+        raise Malformed(message)
+    versions = tuple(_parse_version(cursor) for _ in range(cursor.u16()))
+    cursor.finish_padding()
+    return versions
+
+
+def _parse_front(plaintext: bytes) -> tuple[History, Cursor, int]:
+    cursor = Cursor(plaintext)
+    rec_id = cursor.u64()
+    path = cursor.var16()
+    newest, current, previous, pending = _MARKS.unpack(cursor.take(_MARKS.size))
+    older = tuple(OlderPage(*_OLDER.unpack(cursor.take(_OLDER.size))) for _ in range(cursor.u16()))
+    labels = {cursor.str8(): cursor.u32() for _ in range(cursor.u16())}
+    history = History(rec_id, path, newest, current, previous, pending, older, labels)
+    return history, cursor, cursor.u16()
+
+
+def _parse_version(cursor: Cursor) -> Version:
+    fixed = _FIXED.unpack(cursor.take(_FIXED.size))
+    if not LIVE <= fixed[1] <= DESTROYED:
+        message = "names an unknown state"
+        raise Malformed(message)
+    return Version._make((*fixed, cursor.str8(), cursor.str8(), cursor.var16()))
+
+
+def iterate_pages(older: tuple[OlderPage, ...], below: int) -> Iterator[tuple[int, OlderPage]]:
+    """Yield the older pages that may hold versions below a number, newest first, with their page numbers."""
+    for page in range(len(older) - 1, -1, -1):
+        if older[page].first < below:
+            yield page, older[page]

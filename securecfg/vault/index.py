@@ -1,0 +1,142 @@
+"""The index in memory: sealed segments under a manifest, with the newest changes on top.
+
+Segments are loaded when a look-up needs them and kept. A look-up takes the newest change of a path, else the one segment
+that the manifest names for it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from securecfg.vault.deltas import Change
+    from securecfg.vault.segments import Entry, Manifest, Segment, SegmentLine
+
+_ABSENT = object()
+
+
+class Index:
+    """What paths there are, as of one size of the log.
+
+    Reading needs no lock: a change replaces single items, and a new manifest replaces this object.
+
+    Args:
+        manifest: The segments.
+        load: Reads, checks and opens one of them.
+        segments: Segments that are loaded already, by id.
+    """
+
+    __slots__ = ("_applied", "_load", "_overlay", "_segments", "_sorted", "manifest")
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        load: Callable[[SegmentLine], Segment],
+        segments: dict[int, Segment] | None = None,
+    ) -> None:
+        """Begin with the manifest alone."""
+        self.manifest = manifest
+        self._load = load
+        self._segments = segments if segments is not None else {}
+        self._overlay: dict[bytes, Entry | None] = {}
+        self._applied: deque[tuple[int, tuple[Change, ...]]] = deque()
+        self._sorted: list[bytes] | None = []
+
+    def apply(self, log_index: int, changes: tuple[Change, ...]) -> None:
+        """Put the changes that a record of the log made on top."""
+        for path, entry in changes:
+            self._overlay[path] = entry
+        self._applied.append((log_index, changes))
+        self._sorted = None
+
+    def rebased(self, manifest: Manifest) -> Index:
+        """Return the same index over a newer manifest, keeping what the manifest does not include yet."""
+        kept = {line.segment_id for line in manifest.lines}
+        segments = {number: segment for number, segment in self._segments.items() if number in kept}
+        index = Index(manifest, self._load, segments)
+        for log_index, changes in self._applied:
+            if log_index >= manifest.base_size:
+                index.apply(log_index, changes)
+        return index
+
+    @property
+    def overlay_size(self) -> int:
+        """The number of paths that changed since the manifest."""
+        return len(self._overlay)
+
+    def changes_before(self, size: int) -> dict[bytes, Entry | None]:
+        """Return the newest change of each path among the first `size` records of the log."""
+        merged: dict[bytes, Entry | None] = {}
+        for log_index, changes in list(self._applied):
+            if log_index < size:
+                merged.update(changes)
+        return merged
+
+    def get(self, path: bytes) -> Entry | None:
+        """Return the entry of a path."""
+        entry = self._overlay.get(path, _ABSENT)
+        if entry is not _ABSENT:
+            return entry  # type: ignore[return-value]  # the sentinel is excluded
+        position = self.manifest.position_of(path)
+        if position < 0:
+            return None
+        return self.segment(position).find(path)
+
+    def segment(self, position: int) -> Segment:
+        """Return a segment by its place in the manifest."""
+        line = self.manifest.lines[position]
+        segment = self._segments.get(line.segment_id)
+        if segment is None:
+            segment = self._segments[line.segment_id] = self._load(line)
+        return segment
+
+    def scan(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Entry]]:
+        """Yield paths and entries from `first` on, up to but without `end`, in order."""
+        changed = self._changed_between(first, end)
+        place = 0
+        for path, entry in self._scan_segments(first, end):
+            while place < len(changed) and changed[place] < path:
+                yield from self._overlaid(changed[place])
+                place += 1
+            if place < len(changed) and changed[place] == path:
+                yield from self._overlaid(path)
+                place += 1
+            elif path not in self._overlay:
+                yield path, entry
+        for path in changed[place:]:
+            yield from self._overlaid(path)
+
+    def _overlaid(self, path: bytes) -> Iterable[tuple[bytes, Entry]]:
+        entry = self._overlay.get(path)
+        return () if entry is None else ((path, entry),)
+
+    def _changed_between(self, first: bytes, end: bytes | None) -> list[bytes]:
+        ordered = self._sorted
+        if ordered is None:
+            ordered = self._sorted = sorted(self._overlay)
+        start = bisect_left(ordered, first)
+        return ordered[start:] if end is None else ordered[start : bisect_left(ordered, end)]
+
+    def _scan_segments(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Entry]]:
+        manifest = self.manifest
+        start = max(manifest.position_of(first), 0)
+        for position in range(start, len(manifest.lines)):
+            if end is not None and manifest.fences[position] >= end:
+                return
+            segment = self.segment(position)
+            place = segment.first_at_or_after(first) if position == start else 0
+            for item in range(place, segment.count):
+                path = segment.path(item)
+                if end is not None and path >= end:
+                    return
+                yield path, segment.entry(item)
+
+
+def prefix_end(prefix: bytes) -> bytes | None:
+    """Return the smallest bytes above everything that begins with a prefix, or None where there is none."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else None

@@ -1,0 +1,209 @@
+"""Index segments and the manifest above them (format 6.1 and 6.2).
+
+Pure: bytes in, values out. Sealing and hashing are the caller's.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.octets import U32, U64, Cursor, Malformed, pad
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ENTRIES_MAX = 1_024
+SEGMENT_PADDING = 4_096
+MANIFEST_PADDING = 512
+FLAG_LIVE = 1
+
+_ENTRY = struct.Struct(">QQ32sB")
+_LINE = struct.Struct(">Q32sI")
+ENTRY_SIZE = _ENTRY.size
+
+
+class Entry(NamedTuple):
+    """What the index knows of a secret."""
+
+    rec_id: int
+    history_id: int
+    digest: bytes
+    flags: int
+
+    def to_bytes(self) -> bytes:
+        """Return the 49 bytes."""
+        return _ENTRY.pack(*self)
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Entry:
+        """Read 49 bytes."""
+        return cls(*_ENTRY.unpack(raw))
+
+    @property
+    def live(self) -> bool:
+        """Whether some version can be read."""
+        return bool(self.flags & FLAG_LIVE)
+
+
+class SegmentLine(NamedTuple):
+    """What the manifest knows of a segment."""
+
+    segment_id: int
+    digest: bytes
+    entries: int
+
+
+def _ends_to_bytes(lengths: Sequence[int]) -> bytes:
+    ends = array("I")
+    total = 0
+    for length in lengths:
+        total += length
+        ends.append(total)
+    if sys.byteorder == "little":
+        ends.byteswap()
+    return ends.tobytes()
+
+
+def _parse_ends(raw: bytes) -> array[int]:
+    ends = array("I")
+    ends.frombytes(raw)
+    if sys.byteorder == "little":
+        ends.byteswap()
+    return ends
+
+
+def build_segment(items: Sequence[tuple[bytes, Entry]]) -> bytes:
+    """Return the plaintext of a segment from items whose paths ascend strictly."""
+    parts = [
+        U32.pack(len(items)),
+        _ends_to_bytes([len(path) for path, _ in items]),
+        *(_ENTRY.pack(*entry) for _, entry in items),
+        *(path for path, _ in items),
+    ]
+    return pad(b"".join(parts), SEGMENT_PADDING)
+
+
+class Segment:
+    """A sorted run of entries, searched in place.
+
+    The plaintext is kept as it is: 1,024 entries cost their bytes and nothing more.
+    """
+
+    __slots__ = ("_ends", "_entries", "_paths", "_plain", "count")
+
+    def __init__(self, plaintext: bytes) -> None:
+        """Check the outline of a plaintext.
+
+        Raises:
+            Malformed: The counts do not fit the bytes.
+        """
+        cursor = Cursor(plaintext)
+        self.count = cursor.u32()
+        if not 0 < self.count <= ENTRIES_MAX:
+            message = "holds too few or too many entries"
+            raise Malformed(message)
+        self._ends = _parse_ends(cursor.take(4 * self.count))
+        self._entries = cursor.position
+        cursor.take(ENTRY_SIZE * self.count)
+        self._paths = cursor.position
+        cursor.take(self._ends[-1])
+        cursor.finish_padding()
+        self._plain = plaintext
+
+    def path(self, position: int) -> bytes:
+        """Return the path at a position."""
+        start = self._ends[position - 1] if position else 0
+        return self._plain[self._paths + start : self._paths + self._ends[position]]
+
+    def entry(self, position: int) -> Entry:
+        """Return the entry at a position."""
+        start = self._entries + position * ENTRY_SIZE
+        return Entry(*_ENTRY.unpack_from(self._plain, start))
+
+    def first_at_or_after(self, path: bytes) -> int:
+        """Return the position of the first path that is not below the one given."""
+        return bisect_left(range(self.count), path, key=self.path)
+
+    def find(self, path: bytes) -> Entry | None:
+        """Return the entry of a path."""
+        plain, ends, base = self._plain, self._ends, self._paths
+        low, high = 0, self.count
+        while low < high:
+            middle = (low + high) >> 1
+            start = ends[middle - 1] if middle else 0
+            if plain[base + start : base + ends[middle]] < path:
+                low = middle + 1
+            else:
+                high = middle
+        if low == self.count:
+            return None
+        start = ends[low - 1] if low else 0
+        return self.entry(low) if plain[base + start : base + ends[low]] == path else None
+
+    def items(self) -> Iterator[tuple[bytes, Entry]]:
+        """Yield all paths and entries in order."""
+        for position in range(self.count):
+            yield self.path(position), self.entry(position)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Which segments there are, and from which state of the log they were made.
+
+    Attributes:
+        base_size: The number of log records that the segments include.
+        peaks: The roots of the perfect subtrees of the log of that size, largest first.
+        entries: The number of secrets.
+        lines: The segments, in order.
+        fences: The first path of each segment.
+    """
+
+    base_size: int
+    peaks: tuple[bytes, ...]
+    entries: int
+    lines: tuple[SegmentLine, ...]
+    fences: tuple[bytes, ...]
+
+    def to_bytes(self) -> bytes:
+        """Return the plaintext."""
+        parts = [
+            bytes((len(self.peaks),)),
+            *self.peaks,
+            U64.pack(self.entries),
+            U32.pack(len(self.lines)),
+            *(_LINE.pack(*line) for line in self.lines),
+            _ends_to_bytes([len(fence) for fence in self.fences]),
+            *self.fences,
+        ]
+        return pad(b"".join(parts), MANIFEST_PADDING)
+
+    @classmethod
+    def parse(cls, plaintext: bytes, base_size: int) -> Manifest:
+        """Read a plaintext.
+
+        Raises:
+            Malformed: It breaks the format.
+        """
+        cursor = Cursor(plaintext)
+        peaks = tuple(cursor.take(32) for _ in range(cursor.u8()))
+        entries = cursor.u64()
+        count = cursor.u32()
+        lines = tuple(SegmentLine(*line) for line in _LINE.iter_unpack(cursor.take(_LINE.size * count)))
+        ends = _parse_ends(cursor.take(4 * count))
+        block = cursor.take(ends[-1] if count else 0)
+        starts = array("I", [0]) + ends[:-1]
+        fences = tuple(block[start:end] for start, end in zip(starts, ends, strict=True)) if count else ()
+        cursor.finish_padding()
+        if sum(line.entries for line in lines) != entries:
+            message = "counts its entries wrongly"
+            raise Malformed(message)
+        return cls(base_size, peaks, entries, lines, fences)
+
+    def position_of(self, path: bytes) -> int:
+        """Return which segment may hold a path, or -1 where none can."""
+        return bisect_right(self.fences, path) - 1

@@ -1,0 +1,86 @@
+"""The head row: a signed checkpoint and the state it vouches for (format 7). Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import NamedTuple
+
+from securecfg.octets import Cursor, Malformed, var32
+
+FLAG_DESTRUCTION_PENDING = 1
+STAGINGS_MAX = 32
+
+_FIXED = struct.Struct(">QQQ32s32s32sI32sB")
+_STAGING = struct.Struct(">QQQ")
+_PREFIX = b"\x48\x01"
+
+
+class Staging(NamedTuple):
+    """A range of ids that a writer is filling with rows that nothing references yet."""
+
+    first: int
+    last: int
+    expires: int
+
+
+class State(NamedTuple):
+    """What a checkpoint's state hash covers."""
+
+    generation: int
+    next_id: int
+    base_size: int
+    manifest_digest: bytes
+    keyring_digest: bytes
+    header_digest: bytes
+    epoch: int
+    epoch_key: bytes
+    flags: int
+    stagings: tuple[Staging, ...] = ()
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes that are hashed."""
+        return b"".join(
+            (
+                _FIXED.pack(*self[:9]),
+                bytes((len(self.stagings),)),
+                *(_STAGING.pack(*staging) for staging in self.stagings),
+            ),
+        )
+
+    def digest(self) -> bytes:
+        """Return the hash that the checkpoint carries."""
+        return hash_state(self.to_bytes())
+
+
+def hash_state(raw: bytes) -> bytes:
+    """Return the SHA-256 that a checkpoint carries for a state."""
+    return hashlib.sha256(b"securecfg/1/state\x00" + raw).digest()
+
+
+def hash_header(header: bytes, slots: tuple[bytes, ...]) -> bytes:
+    """Return the SHA-256 of the header and the slots in ascending order of their ids."""
+    return hashlib.sha256(b"securecfg/1/header\x00" + header + b"".join(map(var32, slots))).digest()
+
+
+def build_head(note: bytes, state: State) -> bytes:
+    """Return the head row."""
+    return _PREFIX + var32(note) + state.to_bytes()
+
+
+def parse_head(row: bytes) -> tuple[bytes, State, bytes]:
+    """Return the note, the state and the state's hash.
+
+    Raises:
+        Malformed: The row breaks the format.
+    """
+    cursor = Cursor(row)
+    if cursor.take(2) != _PREFIX:
+        message = "is not a head"
+        raise Malformed(message)
+    note = cursor.var32()
+    raw = row[cursor.position :]
+    fixed = State._make((*_FIXED.unpack(cursor.take(_FIXED.size)), ()))
+    stagings = tuple(Staging(*_STAGING.unpack(cursor.take(_STAGING.size))) for _ in range(cursor.u8()))
+    cursor.finish()
+    return note, fixed._replace(stagings=stagings), hash_state(raw)
