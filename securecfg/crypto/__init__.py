@@ -1,0 +1,89 @@
+"""The cryptography of the vault format: pure functions and ciphers over bytes (docs/security/format.md)."""
+
+from __future__ import annotations
+
+from securecfg.crypto.chunked import ChunkOpener, ChunkSealer, count_rows
+from securecfg.crypto.context import (
+    NEWEST_PAGE,
+    ROOT_SCOPE,
+    SUITE,
+    ContextType,
+    context,
+    dek_context,
+    delta_context,
+    history_context,
+    keyring_context,
+    manifest_context,
+    segment_context,
+    slot_context,
+    value_context,
+)
+from securecfg.crypto.derive import KEY_BYTES, Label, expand
+from securecfg.crypto.fields import decode_fields, encode_fields
+from securecfg.crypto.padding import padded_length, padme
+from securecfg.crypto.password import DEFAULT_COSTS, FORMAT_LIMIT, Argon2Costs, stretch
+from securecfg.crypto.value import (
+    CHUNKED_LIMIT_BYTES,
+    FORM_CHUNKED,
+    FORM_INLINE,
+    INLINE_LIMIT_BYTES,
+    KIND_BYTES,
+    KIND_FIELDS,
+    KIND_TEXT,
+    ChunkedContent,
+    ChunkedValueKey,
+    ValueKey,
+    count_value_rows,
+    open_value,
+    seal_value,
+)
+from securecfg.crypto.wrap import KeyWrap, parse_dek_epoch, unwrap_dek, wrap_dek
+from securecfg.crypto.xaes import XAES256GCM
+
+__all__ = [
+    "CHUNKED_LIMIT_BYTES",
+    "DEFAULT_COSTS",
+    "FORMAT_LIMIT",
+    "FORM_CHUNKED",
+    "FORM_INLINE",
+    "INLINE_LIMIT_BYTES",
+    "KEY_BYTES",
+    "KIND_BYTES",
+    "KIND_FIELDS",
+    "KIND_TEXT",
+    "NEWEST_PAGE",
+    "ROOT_SCOPE",
+    "SUITE",
+    "XAES256GCM",
+    "Argon2Costs",
+    "ChunkOpener",
+    "ChunkSealer",
+    "ChunkedContent",
+    "ChunkedValueKey",
+    "ContextType",
+    "KeyWrap",
+    "Label",
+    "ValueKey",
+    "context",
+    "count_rows",
+    "count_value_rows",
+    "decode_fields",
+    "dek_context",
+    "delta_context",
+    "encode_fields",
+    "expand",
+    "history_context",
+    "keyring_context",
+    "manifest_context",
+    "open_value",
+    "padded_length",
+    "padme",
+    "parse_dek_epoch",
+    "seal_value",
+    "segment_context",
+    "slot_context",
+    "stretch",
+    "unwrap_dek",
+    "value_context",
+    "wrap_dek",
+]

@@ -1,0 +1,104 @@
+"""Wrapped keys: AES-256-SIV (RFC 5297) over 32 random bytes.
+
+Without a nonce nothing needs counting, and determinism discloses nothing, because what is wrapped is random and unique.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
+
+from securecfg.crypto.context import SUITE
+from securecfg.crypto.derive import KEY_BYTES
+from securecfg.errors import Tampered
+
+SIV_KEY_BYTES = 64
+WRAPPED_BYTES = 48
+DEK_ROW_BYTES = 54
+DEK_FORM_WRAPPED = 1
+
+_DEK_HEAD = struct.Struct(">BBI")
+
+
+class KeyWrap:
+    """Wraps 32-byte keys under one key. May be shared by threads.
+
+    Args:
+        siv_key: 64 uniformly random bytes.
+
+    Raises:
+        ValueError: The key does not have 64 bytes.
+    """
+
+    __slots__ = ("_siv",)
+
+    def __init__(self, siv_key: bytes) -> None:
+        """Hold the cipher."""
+        if len(siv_key) != SIV_KEY_BYTES:
+            message = "the key of AES-256-SIV has 64 bytes"
+            raise ValueError(message)
+        self._siv = AESSIV(siv_key)
+
+    def wrap(self, key: bytes, ctx: bytes) -> bytes:
+        """Return the 48 bytes that hold `key` in this context.
+
+        Raises:
+            ValueError: The key does not have 32 bytes.
+        """
+        if len(key) != KEY_BYTES:
+            message = "a wrapped key has 32 bytes"
+            raise ValueError(message)
+        return self._siv.encrypt(key, [ctx])
+
+    def unwrap(self, wrapped: bytes, ctx: bytes) -> bytes:
+        """Return the key that `wrapped` holds.
+
+        Raises:
+            Tampered: The bytes were altered, or wrapped under another key or in another context.
+        """
+        if len(wrapped) == WRAPPED_BYTES:
+            try:
+                return self._siv.decrypt(wrapped, [ctx])
+            except InvalidTag:
+                pass
+        message = "a wrapped key does not match its key and place"
+        raise Tampered(message)
+
+
+def wrap_dek(value_key: KeyWrap, epoch: int, dek: bytes, ctx: bytes) -> bytes:
+    """Return the row of a data key (format, section 5.1).
+
+    Args:
+        value_key: The value key of `epoch`.
+        epoch: The epoch, which the context names as well.
+        dek: The data key, 32 bytes.
+        ctx: The context 0x16.
+
+    Raises:
+        ValueError: The data key does not have 32 bytes.
+    """
+    return _DEK_HEAD.pack(DEK_FORM_WRAPPED, SUITE, epoch) + value_key.wrap(dek, ctx)
+
+
+def parse_dek_epoch(row: bytes) -> int:
+    """Return the epoch whose value key opens the row of a data key.
+
+    Raises:
+        Tampered: The row is not one of form 1.
+    """
+    if len(row) != DEK_ROW_BYTES or row[0] != DEK_FORM_WRAPPED or row[1] != SUITE:
+        message = "the row of a data key is malformed"
+        raise Tampered(message)
+    return int.from_bytes(row[2:6], "big")
+
+
+def unwrap_dek(value_key: KeyWrap, row: bytes, ctx: bytes) -> bytes:
+    """Return the data key of a row whose epoch `parse_dek_epoch` named.
+
+    Raises:
+        Tampered: The row was altered, or belongs to another key or place.
+    """
+    parse_dek_epoch(row)
+    return value_key.unwrap(row[6:], ctx)
