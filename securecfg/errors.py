@@ -6,18 +6,20 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     SecurecfgError                                     exit code
     ├── UsageError                                      2   what was asked cannot be meant
     │   ├── InvalidPath  InvalidKeyUri  InvalidMetadata  InvalidReference  ValueTooLarge
-    │   ├── InvalidPolicy  InvalidGrants  InvalidCases
+    │   ├── InvalidPolicy  InvalidGrants  InvalidCases  InvalidTrustFile  InvalidSigningKey
     │   ├── ConfigError                                     a configuration is wrong; has a place
-    │   │   └── ConfigSyntaxError  ConfigTypeError  UnknownProfile  SecretInPlainField  ConfigLimitExceeded  ConfigErrors
+    │   │   └── ConfigSyntaxError  ConfigTypeError  UnknownProfile  SecretInPlainField
+    │   │       ConfigLimitExceeded  ConfigErrors
     │   └── ConfirmationRequired  VaultClosed  VaultForked  SettingMissing
-    ├── NotFound                                        3   SecretNotFound  VersionNotFound  SecretExpired  SecretDestroyed
-    │                                                       ConfigKeyNotFound  FileMissing  VaultNotFound  RequestTooOld
+    ├── NotFound                                        3   SecretNotFound  VersionNotFound  SecretExpired
+    │                                                       SecretDestroyed  ConfigKeyNotFound  FileMissing  VaultNotFound  RequestTooOld
     ├── NotAuthenticated                                4
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
-    ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable  ConfusablePath
+    ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
+    │                                                       ConfusablePath  HeadMoved
     ├── Sealed                                          7   WrongKey  KeyProviderRefused
-    ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated  LogStale
-    │                                                       AnchorMissing  SignatureInvalid  NotAVault
+    ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated
+    │                                                       LogStale  AnchorMissing  SignatureInvalid  NotAVault
     ├── Unavailable                                     9   CommitUnknown  AuditUnavailable  StoreBusy  StoreFailed
     │                                                       DestroyPending  KeyProviderUnavailable  ClockSuspect
     └── Unsupported                                    10   UnsupportedFormat  UnsupportedFileSystem  ExtraMissing
@@ -107,6 +109,18 @@ class InvalidCases(UsageError):
     """A file of policy test cases is wrong."""
 
     code = "invalid-cases"
+
+
+class InvalidTrustFile(UsageError):
+    """A trust file (`allowed_signers`) is wrong."""
+
+    code = "invalid-trust-file"
+
+
+class InvalidSigningKey(UsageError):
+    """A private key for signing cannot be read, is too weak, or needs another passphrase."""
+
+    code = "invalid-signing-key"
 
 
 class ConfirmationRequired(UsageError):
@@ -289,6 +303,12 @@ class StaleWrite(Conflict):
     """`expect` does not equal the newest version."""
 
     code = "stale-write"
+
+
+class HeadMoved(Conflict):
+    """Another writer published first: the head row is not the expected one, and nothing was written."""
+
+    code = "head-moved"
 
 
 class AlreadyExists(Conflict):
