@@ -1,0 +1,224 @@
+"""Signed notes with Ed25519 keys, as c2sp.org/signed-note defines them.
+
+A note is text followed by signature lines. A signature by a key that is not asked for is ignored; one by a key that is
+asked for and does not verify condemns the whole note.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from securecfg.errors import SignatureInvalid, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+MAX_NOTE_BYTES = 1 << 20
+MAX_SIGNATURES = 64
+MAX_VKEY_CHARS = 1_024
+KEY_BYTES = 32
+SIGNATURE_BYTES = 64
+
+_ED25519 = b"\x01"
+_DASH = "\N{EM DASH} "
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierKey:
+    """A public key under the name that its signatures carry.
+
+    Attributes:
+        name: Not empty, without spaces and plus signs.
+        public_key: An Ed25519 public key, 32 bytes, RFC 8032.
+    """
+
+    name: str
+    public_key: bytes
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be a key.
+
+        Raises:
+            UsageError: The name or the length of the key is wrong.
+        """
+        if not _is_key_name(self.name) or len(self.public_key) != KEY_BYTES:
+            message = "not the name and bytes of an Ed25519 verifier key"
+            raise UsageError(message)
+
+    @property
+    def key_id(self) -> bytes:
+        """The four bytes by which a signature line names its key."""
+        return sha256(self.name.encode() + b"\n" + _ED25519 + self.public_key).digest()[:4]
+
+    def __str__(self) -> str:
+        """Return the key in the form `NAME+HEX+BASE64`, which `parse_vkey` reads."""
+        return f"{self.name}+{self.key_id.hex()}+{encode_base64(_ED25519 + self.public_key)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature line: by whom, and the bytes."""
+
+    name: str
+    key_id: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A note that has been parsed and not verified: its text must not be acted on."""
+
+    text: str
+    signatures: tuple[Signature, ...]
+
+
+def parse_vkey(text: str) -> VerifierKey:
+    """Read a verifier key of the form `NAME+HEX+BASE64`.
+
+    Raises:
+        UsageError: It has another form, another algorithm than Ed25519, or a key id that does not fit.
+    """
+    name, _, rest = text.partition("+")
+    key_id, _, encoded = rest.partition("+")
+    try:
+        if len(text) > MAX_VKEY_CHARS:
+            raise ValueError
+        raw = decode_base64(encoded)
+        key = VerifierKey(name, raw[1:])
+        if raw[:1] != _ED25519 or key.key_id.hex() != key_id:
+            raise ValueError
+    except (ValueError, UsageError):
+        message = "not an Ed25519 verifier key"
+        raise UsageError(message, hint="a verifier key is one line of the form `NAME+8 hex digits+BASE64`") from None
+    return key
+
+
+def vkey_of(name: str, key: Ed25519PrivateKey) -> VerifierKey:
+    """Return the verifier key of a signing key.
+
+    Raises:
+        UsageError: The name cannot be a key name.
+    """
+    return VerifierKey(name, key.public_key().public_bytes_raw())
+
+
+def sign_note(text: str, name: str, key: Ed25519PrivateKey) -> bytes:
+    """Return the note of a text that ends in a newline, signed by one key.
+
+    Raises:
+        UsageError: The text or the name breaks the rules for notes.
+    """
+    if not text.endswith("\n") or _has_controls(text):
+        message = "a note is text without control characters that ends in a newline"
+        raise UsageError(message)
+    body = text.encode()
+    signed = vkey_of(name, key).key_id + key.sign(body)
+    return body + f"\n{_DASH}{name} {encode_base64(signed)}\n".encode()
+
+
+def parse_note(raw: bytes) -> Note:
+    """Take a note apart without verifying it.
+
+    Raises:
+        SignatureInvalid: It is not a well-formed note, or it is larger than 1 MiB, or it has over 64 signatures.
+    """
+    if len(raw) > MAX_NOTE_BYTES:
+        message = f"a note is at most {MAX_NOTE_BYTES} bytes"
+        raise SignatureInvalid(message)
+    try:
+        whole = raw.decode()
+    except UnicodeDecodeError:
+        message = "a note is not UTF-8 text"
+        raise SignatureInvalid(message) from None
+    text, separator, block = whole.rpartition("\n\n")
+    if not separator or not block.endswith("\n") or _has_controls(whole):
+        message = "a note lacks its signatures or has control characters"
+        raise SignatureInvalid(message)
+    lines = block[:-1].split("\n")
+    if len(lines) > MAX_SIGNATURES:
+        message = f"a note has at most {MAX_SIGNATURES} signatures"
+        raise SignatureInvalid(message)
+    return Note(text + "\n", tuple(_parse_signature(line) for line in lines))
+
+
+def open_note(raw: bytes, keys: Iterable[VerifierKey]) -> tuple[str, VerifierKey]:
+    """Return the text of a note and the first of its signers that is among the keys.
+
+    Raises:
+        SignatureInvalid: The note is malformed, a signature by one of the keys is wrong, or there is none.
+    """
+    note = parse_note(raw)
+    known = {(key.name, key.key_id): key for key in keys}
+    signers = []
+    for signature in note.signatures:
+        key = known.get((signature.name, signature.key_id))
+        if key is not None:
+            verify_signature(key.public_key, signature.signature, note.text.encode())
+            signers.append(key)
+    if not signers:
+        message = "the note is not signed by a trusted key"
+        raise SignatureInvalid(message, hint="compare the verifier key with the one printed when the vault was created")
+    return note.text, signers[0]
+
+
+def verify_signature(public_key: bytes, signature: bytes, message: bytes) -> None:
+    """Check an Ed25519 signature.
+
+    Raises:
+        SignatureInvalid: It is not by this key over these bytes.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        text = "a signature does not verify"
+        raise SignatureInvalid(text) from None
+
+
+def encode_base64(raw: bytes) -> str:
+    """Return standard base64 with padding, RFC 4648 section 4."""
+    return base64.b64encode(raw).decode()
+
+
+def decode_base64(text: str) -> bytes:
+    """Return the bytes of standard base64, of which there is exactly one spelling.
+
+    Raises:
+        ValueError: The text is anything else.
+    """
+    try:
+        raw = base64.b64decode(text.encode("ascii"), validate=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raw = b""
+    if encode_base64(raw) != text:
+        message = "not canonical base64"
+        raise ValueError(message)
+    return raw
+
+
+def _parse_signature(line: str) -> Signature:
+    name, _, encoded = line.removeprefix(_DASH).partition(" ")
+    try:
+        raw = decode_base64(encoded)
+    except ValueError:
+        raw = b""
+    if not line.startswith(_DASH) or not _is_key_name(name) or len(raw) <= 4:  # noqa: PLR2004 - the key id's length
+        message = "a note has a malformed signature line"
+        raise SignatureInvalid(message)
+    return Signature(name, raw[:4], raw[4:])
+
+
+def _is_key_name(name: str) -> bool:
+    return bool(name) and "+" not in name and not any(character.isspace() for character in name)
+
+
+def _has_controls(text: str) -> bool:
+    return any(character < " " and character != "\n" for character in text)

@@ -1,0 +1,201 @@
+"""Sealers: who can write records that only holders of the audit key can read.
+
+Each session that writes makes one sealer: a random key, itself sealed (HPKE, RFC 9180) to the public half of the
+vault's audit key and stored as the sealer row. The session derives the key of each of its leaves from it.
+
+    type 0x53 | suite 0x01 | audit_key_id [8] | HPKE message (encapsulated key, ciphertext)
+
+Audit keys are raw bytes here. Public: ML-KEM-768 encapsulation key [1184] | X25519 public key [32]. Private: ML-KEM-768
+seed [64] | X25519 private key [32].
+"""
+
+from __future__ import annotations
+
+import secrets
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from securecfg.audit.checkpoint import VAULT_ID_BYTES
+from securecfg.audit.leaf import KEY_BYTES, SEALER_ID_BYTES, SUITE, derive_leaf_key, seal_leaf
+from securecfg.crypto.derive import Label
+from securecfg.errors import Tampered, VaultClosed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey, Suite
+
+SEALER_TYPE = 0x53
+AUDIT_KEY_ID_BYTES = 8
+PUBLIC_KEY_BYTES = 1_184 + 32
+PRIVATE_KEY_BYTES = 64 + 32
+
+_MLKEM_PUBLIC_BYTES = 1_184
+_MLKEM_SEED_BYTES = 64
+_ENCAPSULATED_BYTES = 1_088 + 32
+_TAG_BYTES = 16
+_PREFIX_BYTES = 2 + AUDIT_KEY_ID_BYTES
+ROW_BYTES = _PREFIX_BYTES + _ENCAPSULATED_BYTES + KEY_BYTES + _TAG_BYTES
+
+
+class Sealer:
+    """Seals the records of one session.
+
+    It is not synchronised: an index is known only to whoever holds the lock of the log. A counter is never used twice,
+    whether or not the commit of its leaf succeeds.
+
+    Attributes:
+        id: The first 16 bytes of the SHA-256 of the row.
+        row: To be stored with the first leaf.
+    """
+
+    __slots__ = ("_counter", "_key", "_vault_id", "id", "row")
+
+    _key: bytearray
+
+    def __init__(self, vault_id: bytes, key: bytes, row: bytes) -> None:
+        """Start at counter 0; use `create_sealer`."""
+        self.id = sealer_id_of(row)
+        self.row = row
+        self._vault_id = vault_id
+        self._key = bytearray(key)
+        self._counter = 0
+
+    def seal(self, record: bytes, index: int, delta_hashes: Sequence[bytes] = ()) -> bytes:
+        """Return the leaf of a record at an index.
+
+        Args:
+            record: The record's bytes.
+            index: Where the leaf will stand in the log.
+            delta_hashes: The SHA-256 of each sealed delta row of the change that the record is about.
+
+        Raises:
+            ValueTooLarge: The record is longer than 32,764 bytes, or there are more than 64 deltas.
+            VaultClosed: The key was wiped.
+        """
+        if not self._key:
+            message = "the log is closed for this session"
+            raise VaultClosed(message)
+        counter = self._counter
+        self._counter += 1
+        leaf_key = derive_leaf_key(bytes(self._key), self._vault_id, self.id, counter, index)
+        return seal_leaf(leaf_key, self.id, counter, record, delta_hashes)
+
+    def wipe(self) -> None:
+        """Overwrite the key; nothing can be sealed afterwards."""
+        self._key[:] = bytes(len(self._key))
+        self._key = bytearray()
+
+
+def sealer_id_of(row: bytes) -> bytes:
+    """Return the id by which leaves name the sealer of this row, 16 bytes."""
+    return sha256(row).digest()[:SEALER_ID_BYTES]
+
+
+def audit_key_id(public_key: bytes) -> bytes:
+    """Return the id by which sealer rows name the audit key they are sealed to, 8 bytes."""
+    return sha256(public_key).digest()[:AUDIT_KEY_ID_BYTES]
+
+
+def audit_public_key(private_key: bytes) -> bytes:
+    """Return the public half of an audit key, 1,216 bytes.
+
+    Raises:
+        Tampered: The private key is not 96 bytes long.
+    """
+    if len(private_key) != PRIVATE_KEY_BYTES:
+        message = f"an audit key is {PRIVATE_KEY_BYTES} bytes long"
+        raise Tampered(message)
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+    mlkem = MLKEM768PrivateKey.from_seed_bytes(private_key[:_MLKEM_SEED_BYTES])
+    x25519 = X25519PrivateKey.from_private_bytes(private_key[_MLKEM_SEED_BYTES:])
+    return mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
+
+
+def create_audit_key() -> bytes:
+    """Return a new private audit key, 96 random bytes."""
+    return secrets.token_bytes(PRIVATE_KEY_BYTES)
+
+
+def create_sealer(vault_id: bytes, audit_key: bytes) -> Sealer:
+    """Make the sealer of a session.
+
+    Args:
+        vault_id: 16 bytes.
+        audit_key: The public half of the vault's audit key, 1,216 bytes.
+
+    Raises:
+        Tampered: The public key or the id has another length, or is not a key.
+    """
+    return _seal_to(vault_id, audit_key, secrets.token_bytes(KEY_BYTES))
+
+
+def _seal_to(vault_id: bytes, audit_key: bytes, key: bytes) -> Sealer:
+    prefix = bytes((SEALER_TYPE, SUITE)) + audit_key_id(audit_key)
+    message = _suite().encrypt(key, _public_key(audit_key), _info(vault_id, audit_key))
+    return Sealer(vault_id, key, prefix + message)
+
+
+def open_sealer(row: bytes, private_key: bytes, vault_id: bytes) -> bytes:
+    """Return the key of the sealer in a row, 32 bytes.
+
+    Args:
+        row: The sealer row.
+        private_key: The vault's audit key, 96 bytes.
+        vault_id: 16 bytes.
+
+    Raises:
+        Tampered: The row is malformed, was altered, or is sealed to another key or vault.
+    """
+    from cryptography.exceptions import InvalidTag
+
+    public_key = audit_public_key(private_key)
+    if len(row) != ROW_BYTES or row[:_PREFIX_BYTES] != bytes((SEALER_TYPE, SUITE)) + audit_key_id(public_key):
+        message = "a sealer row does not belong to this audit key"
+        raise Tampered(message)
+    try:
+        return _suite().decrypt(row[_PREFIX_BYTES:], _private_key(private_key), _info(vault_id, public_key))
+    except (InvalidTag, ValueError):
+        message = "a sealer row cannot be opened"
+        raise Tampered(message) from None
+
+
+def _info(vault_id: bytes, public_key: bytes) -> bytes:
+    if len(vault_id) != VAULT_ID_BYTES:
+        message = f"a vault id is {VAULT_ID_BYTES} bytes long"
+        raise Tampered(message)
+    return Label.SEALER.encode() + b"\x00" + vault_id + audit_key_id(public_key)
+
+
+def _suite() -> Suite:
+    from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+    return Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+
+
+def _public_key(raw: bytes) -> MLKEM768X25519PublicKey:
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
+
+    try:
+        return MLKEM768X25519PublicKey(
+            MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM_PUBLIC_BYTES]),
+            X25519PublicKey.from_public_bytes(raw[_MLKEM_PUBLIC_BYTES:]),
+        )
+    except ValueError:
+        message = "not the public half of an audit key"
+        raise Tampered(message) from None
+
+
+def _private_key(raw: bytes) -> MLKEM768X25519PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
+
+    return MLKEM768X25519PrivateKey(
+        MLKEM768PrivateKey.from_seed_bytes(raw[:_MLKEM_SEED_BYTES]),
+        X25519PrivateKey.from_private_bytes(raw[_MLKEM_SEED_BYTES:]),
+    )
