@@ -12,7 +12,8 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     │   │       ConfigLimitExceeded  ConfigErrors
     │   └── ConfirmationRequired  VaultClosed  VaultForked  SettingMissing
     ├── NotFound                                        3   SecretNotFound  VersionNotFound  SecretExpired
-    │                                                       SecretDestroyed  ConfigKeyNotFound  FileMissing  VaultNotFound  RequestTooOld
+    │                                                       SecretDestroyed  ConfigKeyNotFound  FileMissing
+    │                                                       VaultNotFound  RequestTooOld
     ├── NotAuthenticated                                4
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
