@@ -1,7 +1,7 @@
 """The index in memory: sealed segments under a manifest, with the newest changes on top.
 
-Segments are loaded when a look-up needs them and kept. A look-up takes the newest change of a path, else the one segment
-that the manifest names for it.
+Segments are loaded when a look-up needs them, and kept. A look-up takes the newest change of a path, else the one
+segment that the manifest names for it.
 """
 
 from __future__ import annotations
@@ -44,14 +44,13 @@ class Index:
         self._segments = segments if segments is not None else {}
         self._overlay: dict[bytes, Entry | None] = {}
         self._applied: deque[tuple[int, tuple[Change, ...]]] = deque()
-        self._sorted: list[bytes] | None = []
+        self._sorted: tuple[int, list[bytes]] = (0, [])
 
     def apply(self, log_index: int, changes: tuple[Change, ...]) -> None:
         """Put the changes that a record of the log made on top."""
         for path, entry in changes:
             self._overlay[path] = entry
         self._applied.append((log_index, changes))
-        self._sorted = None
 
     def rebased(self, manifest: Manifest) -> Index:
         """Return the same index over a newer manifest, keeping what the manifest does not include yet."""
@@ -115,9 +114,11 @@ class Index:
         return () if entry is None else ((path, entry),)
 
     def _changed_between(self, first: bytes, end: bytes | None) -> list[bytes]:
-        ordered = self._sorted
-        if ordered is None:
-            ordered = self._sorted = sorted(self._overlay)
+        applied = len(self._applied)
+        stamp, ordered = self._sorted
+        if stamp != applied:
+            ordered = sorted(self._overlay)
+            self._sorted = (applied, ordered)
         start = bisect_left(ordered, first)
         return ordered[start:] if end is None else ordered[start : bisect_left(ordered, end)]
 

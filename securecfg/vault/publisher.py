@@ -1,0 +1,196 @@
+"""Group commit: threads hand in plans, one of them publishes for all that wait, then hands over.
+
+Whoever finds no leader becomes it and publishes at once; whoever comes meanwhile waits on a lock of its own and is woken
+with its result, or with the leadership. There is no linger time: a lone thread pays for exactly one commit.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+from securecfg.errors import CommitUnknown, HeadMoved, SecurecfgError, StoreBusy
+from securecfg.vault.publishing import Plan, Publication
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securecfg.audit import Sealer
+    from securecfg.vault.replica import Replica
+
+    Planner = Callable[[Publication], Plan]
+
+T = TypeVar("T")
+
+_GROUP_MAX = 48
+_ATTEMPTS_MAX = 200
+_PAUSE_S = 0.000_5
+_PAUSE_MAX_S = 0.05
+
+
+class _Waiter(Generic[T]):
+    """One call that waits for its plan to be durable."""
+
+    __slots__ = ("error", "gate", "is_done", "planner", "request_id", "result")
+
+    def __init__(self, planner: Planner, request_id: str) -> None:
+        self.planner = planner
+        self.request_id = request_id
+        self.result: object = None
+        self.error: BaseException | None = None
+        self.is_done = False
+        self.gate = threading.Lock()
+        self.gate.acquire()
+
+
+class Publisher:
+    """Publishes plans of this process, in groups.
+
+    Args:
+        replica: The state that plans build on.
+        make_sealer: Makes the session's sealer when the first record is written.
+        after_commit: Called after each durable commit, under the replica's lock.
+    """
+
+    def __init__(self, replica: Replica, make_sealer: Callable[[], Sealer], after_commit: Callable[[], None]) -> None:
+        """Start with an empty queue."""
+        self._replica = replica
+        self._make_sealer = make_sealer
+        self._after_commit = after_commit
+        self._sealer: Sealer | None = None
+        self._sealer_stored = False
+        self._mutex = threading.Lock()
+        self._queue: list[_Waiter[object]] = []
+        self._has_leader = False
+
+    def publish(self, planner: Callable[[Publication], Plan], request_id: str = "") -> object:
+        """Publish what a planner plans and return the plan's result once it is durable.
+
+        The planner is called under the replica's lock with the newest state, again for each attempt; what it raises is
+        raised here and harms no other plan.
+
+        Raises:
+            CommitUnknown: The store failed while committing; the change may or may not be durable.
+            StoreBusy: Other writers kept the store for too long; nothing was written.
+            StoreFailed: The store failed before committing; nothing was written.
+        """
+        waiter: _Waiter[object] = _Waiter(planner, request_id)
+        with self._mutex:
+            self._queue.append(waiter)
+            leads = not self._has_leader
+            self._has_leader = True
+        if not leads:
+            waiter.gate.acquire()  # noqa: SIM115 - not a critical section: opened by the thread that serves us
+        if not waiter.is_done:
+            self._lead()
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.result
+
+    def wipe(self) -> None:
+        """Forget the session's sealer."""
+        if self._sealer is not None:
+            self._sealer.wipe()
+
+    def _lead(self) -> None:
+        with self._mutex:
+            group, self._queue = self._queue[:_GROUP_MAX], self._queue[_GROUP_MAX:]
+        own = group[0]
+        left: list[_Waiter[object]] = group
+        try:
+            left = self._serve(group)
+        except BaseException as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
+            for waiter in group:
+                if not waiter.is_done:
+                    waiter.error = error
+                    waiter.is_done = True
+            left = []
+        with self._mutex:
+            self._queue[:0] = left
+            successor = self._queue[0] if self._queue else None
+            self._has_leader = successor is not None
+        for waiter in group:
+            if waiter.is_done and waiter is not own:
+                waiter.gate.release()
+        if successor is not None:
+            successor.gate.release()
+
+    def _serve(self, group: list[_Waiter[object]]) -> list[_Waiter[object]]:
+        """Publish as many of a group as fit into one publication and return the rest."""
+        for attempt in range(_ATTEMPTS_MAX):
+            with self._replica.lock:
+                self._replica.refresh()
+                publication, planned, left = self._plan(group)
+                if publication is None or self._commit(publication, planned):
+                    return left
+            group = [waiter for waiter in group if not waiter.is_done]
+            # Another process was faster. The pause grows, and is random so that two do not meet for ever.
+            time.sleep(random.uniform(0, min(_PAUSE_MAX_S, _PAUSE_S * 2 ** min(attempt, 8))))  # noqa: S311 - no secret
+        message = "other writers were faster every time"
+        raise StoreBusy(message, hint="try again; use `batch()` for many changes at once")
+
+    def _plan(
+        self,
+        group: list[_Waiter[object]],
+    ) -> tuple[Publication | None, list[_Waiter[object]], list[_Waiter[object]]]:
+        if self._sealer is None:
+            self._sealer = self._make_sealer()
+        publication = Publication(self._replica, self._sealer, sealer_stored=self._sealer_stored)
+        planned: list[_Waiter[object]] = []
+        for position, waiter in enumerate(group):
+            try:
+                plan = waiter.planner(publication)
+                if planned and not publication.fits(plan):
+                    return publication, planned, group[position:]
+                publication.add(plan)
+            except SecurecfgError as error:
+                waiter.error = error
+                waiter.is_done = True
+            else:
+                waiter.result = plan.result
+                planned.append(waiter)
+        if publication.is_empty:
+            for waiter in planned:
+                waiter.is_done = True
+            return None, planned, []
+        return publication, planned, []
+
+    def _commit(self, publication: Publication, planned: list[_Waiter[object]]) -> bool:
+        """Commit and tell everyone; return False where the head had moved."""
+        replica = self._replica
+        operations, head = publication.finish()
+        try:
+            replica.store.commit(operations, expect=replica.head, head=head)
+        except HeadMoved:
+            return False
+        except CommitUnknown as error:
+            for waiter in planned:
+                waiter.error = CommitUnknown(error.message, request_id=waiter.request_id, hint=_UNKNOWN_HINT)
+                waiter.is_done = True
+            return True
+        except SecurecfgError as error:
+            for waiter in planned:
+                waiter.error = error
+                waiter.is_done = True
+            return True
+        self._sealer_stored = self._sealer_stored or bool(publication.members)
+        replica.accept(head, publication.tree, publication.checkpoint, publication.members)
+        for waiter in planned:
+            waiter.is_done = True
+        self._after_commit()
+        return True
+
+
+_UNKNOWN_HINT = "open the vault again and ask `resolve(request_id)` whether the change is there"
+
+
+def result_of(kind: type[T], result: object) -> T:
+    """Return a plan's result as the type that its planner gives it."""
+    return cast("T", result) if isinstance(result, kind) else _mistyped(kind)
+
+
+def _mistyped(kind: type[T]) -> T:
+    message = f"a plan did not result in {kind.__name__}"
+    raise TypeError(message)

@@ -1,0 +1,187 @@
+"""One publication: plans of changes become one atomic batch with its leaves, tiles, checkpoint and head (format 7).
+
+A plan says what one call wants to write and record. Plans that are ready at the same time share a publication, so that
+many threads pay for one durable commit together.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.audit import Checkpoint, leaf_hash, origin_of, sign_checkpoint
+from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
+from securecfg.vault.deltas import Delta, split_changes
+from securecfg.vault.replica import tile_id
+from securecfg.vault.rows import digest_id
+from securecfg.vault.state import build_head
+
+if TYPE_CHECKING:
+    from securecfg.audit import Record, Sealer
+    from securecfg.store import Operation
+    from securecfg.vault.deltas import Change, FreedRun
+    from securecfg.vault.replica import Replica
+    from securecfg.vault.segments import Entry
+    from securecfg.vault.state import State
+
+# Leave room for the tiles, the sealer and the head that every publication may carry.
+OPERATIONS_FOR_PLANS = BATCH_LIMIT_OPERATIONS - 8
+BYTES_FOR_PLANS = BATCH_LIMIT_BYTES - 128 * 1024
+DELTA_LIMIT_BYTES = 384 * 1024
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one call wants to publish.
+
+    Attributes:
+        record: What the log says of it; None for maintenance that changes nothing a person sees.
+        puts: Rows that nothing references before this publication.
+        deletes: Rows that nothing references after it.
+        changes: Changes of the index.
+        freed: Rows that a later compaction may delete.
+        state: What changes in the state besides ids and generation.
+        result: What the call returns once the publication is durable.
+    """
+
+    record: Record | None = None
+    puts: list[Put] = field(default_factory=list)
+    deletes: list[Delete] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    freed: list[FreedRun] = field(default_factory=list)
+    state: dict[str, object] = field(default_factory=dict)
+    result: object = None
+
+    def cost(self) -> tuple[int, int]:
+        """Return about how many operations and bytes the plan adds to a publication."""
+        operations = len(self.puts) + len(self.deletes) + (2 if self.changes else 1)
+        size = sum(len(put.row) for put in self.puts) + 128 * len(self.changes) + 4_096
+        return operations, size
+
+
+class Member(NamedTuple):
+    """A record that a publication adds to the log."""
+
+    leaf: bytes
+    changes: tuple[Change, ...]
+
+
+class Publication:
+    """A batch in the making, from one state of the replica. Used by one thread, under the replica's lock.
+
+    Later plans see the changes of earlier ones.
+
+    Args:
+        replica: The state to build on.
+        sealer: Seals the records of this session.
+        sealer_stored: Whether the sealer's row is in the store already.
+    """
+
+    def __init__(self, replica: Replica, sealer: Sealer, *, sealer_stored: bool) -> None:
+        """Begin with nothing to write."""
+        self._replica = replica
+        self._sealer = sealer
+        self._sealer_stored = sealer_stored
+        self._operations: list[Operation] = []
+        self._pending: dict[bytes, Entry | None] = {}
+        self._next_id = replica.state.next_id
+        self._changed_state: dict[str, object] = {}
+        self.tree = replica.tree.copy()
+        self.members: list[Member] = []
+        self.checkpoint: Checkpoint
+        self.operations_left = OPERATIONS_FOR_PLANS
+        self.bytes_left = BYTES_FOR_PLANS
+
+    @property
+    def state(self) -> State:
+        """The state that the publication builds on."""
+        return self._replica.state
+
+    @property
+    def next_id(self) -> int:
+        """The next id that would be allocated."""
+        return self._next_id
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to publish."""
+        return not self.members and not self._operations and not self._changed_state
+
+    def entry(self, path: bytes) -> Entry | None:
+        """Return the index entry of a path, earlier plans of this publication included."""
+        if path in self._pending:
+            return self._pending[path]
+        return self._replica.index.get(path)
+
+    def row(self, space: Space, id_: int) -> bytes | None:
+        """Return a row, earlier plans of this publication included."""
+        for operation in reversed(self._operations):
+            if operation.space is space and operation.id == id_:
+                return operation.row if isinstance(operation, Put) else None
+        return self._replica.store.get(space, id_)
+
+    def allocate(self, count: int = 1) -> int:
+        """Return the first of `count` consecutive ids that were never used."""
+        first = self._next_id
+        self._next_id += count
+        return first
+
+    def fits(self, plan: Plan) -> bool:
+        """Return whether a plan still fits in; the first one always does as far as this class is concerned."""
+        operations, size = plan.cost()
+        return not self.members or (operations <= self.operations_left and size <= self.bytes_left)
+
+    def add(self, plan: Plan) -> None:
+        """Take a plan in."""
+        operations, size = plan.cost()
+        self.operations_left -= operations
+        self.bytes_left -= size
+        self._operations += plan.puts
+        self._operations += plan.deletes
+        self._changed_state |= plan.state
+        digests = self._seal_deltas(plan)
+        if plan.record is not None:
+            self._log(plan.record, digests, tuple(plan.changes))
+
+    def finish(self) -> tuple[list[Operation], bytes]:
+        """Return the operations and the new head."""
+        replica = self._replica
+        if self.members and not self._sealer_stored:
+            row = self._sealer.row
+            self._operations.append(Put(Space.SEALER, digest_id(sha256(row).digest()), row))
+        state = replica.state._replace(
+            generation=replica.state.generation + 1,
+            next_id=self._next_id,
+            **self._changed_state,  # type: ignore[arg-type]  # plans name fields of State
+        )
+        origin = origin_of(replica.vault_id)
+        self.checkpoint = Checkpoint(origin, self.tree.size, self.tree.root(), state.digest())
+        return self._operations, build_head(sign_checkpoint(self.checkpoint, replica.signer), state)
+
+    def _seal_deltas(self, plan: Plan) -> list[bytes]:
+        if not plan.changes and not plan.freed:
+            return []
+        digests = []
+        freed = tuple(plan.freed)
+        for run in split_changes(plan.changes, DELTA_LIMIT_BYTES):
+            row = self._replica.rows.seal_delta(Delta(run, freed))
+            freed = ()
+            digest = sha256(row).digest()
+            digests.append(digest)
+            self._operations.append(Put(Space.DELTA, digest_id(digest), row))
+        self._pending.update(plan.changes)
+        return digests
+
+    def _log(self, record: Record, digests: list[bytes], changes: tuple[Change, ...]) -> None:
+        index = self.tree.size
+        leaf = self._sealer.seal(record.to_bytes(), index, digests)
+        self._operations.append(Put(Space.LOG, index, leaf))
+        self._operations += [Put(Space.TILE, tile_id(tile.level, tile.index), tile.hashes) for tile in self.tree.append(leaf_hash(leaf))]
+        self.members.append(Member(leaf, changes))
+
+
+def new_request_id() -> str:
+    """Return a new request id, 32 hexadecimal digits."""
+    return secrets.token_hex(16)

@@ -1,0 +1,305 @@
+"""A vault's authenticated state as one process knows it, brought up to date from the store.
+
+The state is replayed from the head: the manifest as of `base_size`, then the leaves and deltas up to the size of the
+signed checkpoint (format 7 and 8). It only ever moves forward.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Protocol
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from securecfg.audit import Tree, VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
+from securecfg.errors import IntegrityError, LogTampered, NotAVault, RollbackSuspected, Tampered
+from securecfg.keys import Header, open_keyring, verify_header
+from securecfg.octets import Malformed
+from securecfg.store import Space
+from securecfg.vault.index import Index
+from securecfg.vault.rows import IndexRows, digest_id, verify_digest
+from securecfg.vault.state import hash_header, parse_head
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+    from securecfg.audit import Checkpoint
+    from securecfg.keys import Keyring
+    from securecfg.store import Store
+    from securecfg.vault.deltas import Change
+    from securecfg.vault.segments import Manifest, Segment, SegmentLine
+    from securecfg.vault.state import State
+
+HEADER_ID, KEYRING_ID, MANIFEST_ID = 1, 2, 3
+SLOT_IDS = range(256, 512)
+
+_LEAVES_AT_ONCE = 512
+_ATTEMPTS = 8
+
+
+class Member(Protocol):
+    """What a committed publication tells of a record that it added to the log."""
+
+    leaf: bytes
+    changes: tuple[Change, ...]
+
+
+class StoredTree:
+    """The log's stored tiles and leaves, for proofs."""
+
+    def __init__(self, store: Store) -> None:
+        """Read from a store."""
+        self._store = store
+
+    def tile(self, level: int, index: int) -> bytes | None:
+        """Return the stored hashes of a tile."""
+        return self._store.get(Space.TILE, tile_id(level, index))
+
+    def leaf(self, index: int) -> bytes:
+        """Return a leaf.
+
+        Raises:
+            LogTampered: It is missing.
+        """
+        row = self._store.get(Space.LOG, index)
+        if row is None:
+            message = f"record {index} is missing"
+            raise LogTampered(message, index=index)
+        return row
+
+
+def tile_id(level: int, index: int) -> int:
+    """Return the id of a tile's row."""
+    return (level << 56) + index
+
+
+class Replica:
+    """The state, kept in step with the store. Public methods may be called by any thread.
+
+    Args:
+        store: Where the rows are.
+        root: The root key.
+
+    Raises:
+        NotAVault: The store holds no vault.
+        Tampered: A row does not match the signed state.
+    """
+
+    def __init__(self, store: Store, root: bytes) -> None:
+        """Replay the state from the head."""
+        self.store = store
+        self.lock = threading.RLock()
+        self.root = root
+        self._revision: Hashable = store.revision()
+        self.head, meta = _read_front(store)
+        note, self.state, digest = _parse_head(self.head)
+        self.slots: dict[int, bytes] = {}
+        self._load_keys(meta[0], meta[1])
+        self.checkpoint = self._open_note(note, digest)
+        self.tree = Tree()
+        self.index: Index
+        self._rebuild(meta[2])
+
+    @property
+    def vault_id(self) -> bytes:
+        """The vault's 16 bytes."""
+        return self.header.vault_id
+
+    def is_current(self) -> bool:
+        """Return whether nobody has committed anything since the state was read."""
+        return self.store.revision() == self._revision
+
+    def refresh(self) -> bool:
+        """Bring the state up to date and return whether it changed.
+
+        Raises:
+            RollbackSuspected: The store went back, or its log is not a continuation of the one known.
+            Tampered: A row does not match the signed state.
+        """
+        revision = self.store.revision()
+        if revision == self._revision:
+            return False
+        with self.lock:
+            head = self.store.head()
+            changed = head != self.head
+            if changed:
+                self._advance(head)
+            # The token was taken before the head was read, so a commit in between is seen the next time.
+            self._revision = revision
+            return changed
+
+    def accept(self, head: bytes, tree: Tree, checkpoint: Checkpoint, members: Sequence[Member]) -> None:
+        """Take up a publication of this process that has been committed. The caller holds the lock."""
+        first = self.tree.size
+        for offset, member in enumerate(members):
+            if member.changes:
+                self.index.apply(first + offset, member.changes)
+        self.head, self.tree, self.checkpoint = head, tree, checkpoint
+        self.state = _parse_head(head)[1]
+
+    def rebase(self, manifest: Manifest) -> None:
+        """Take up a manifest of this process that has been committed. The caller holds the lock."""
+        self.index = self.index.rebased(manifest)
+
+    def reload_keys(self) -> None:
+        """Read header, slots and keyring again after this process changed them. The caller holds the lock."""
+        meta = self.store.get_many([(Space.META, HEADER_ID), (Space.META, KEYRING_ID)])
+        self._load_keys(meta[0], meta[1])
+
+    def _advance(self, head: bytes | None) -> None:
+        for _ in range(_ATTEMPTS):
+            try:
+                self._take_up(head)
+            except RollbackSuspected:
+                raise
+            except IntegrityError:
+                # A compaction may have replaced rows between two reads; a head that stands still proves otherwise.
+                newer = self.store.head()
+                if newer == head:
+                    raise
+                head = newer
+            else:
+                return
+        message = "the vault changes faster than it can be read"
+        raise Tampered(message)
+
+    def _take_up(self, head: bytes | None) -> None:
+        if head is None:
+            message = "the head of the vault is missing"
+            raise Tampered(message)
+        note, state, digest = _parse_head(head)
+        known = self.state
+        if state.keyring_digest != known.keyring_digest or state.header_digest != known.header_digest:
+            keyring, header = self.store.get_many([(Space.META, KEYRING_ID), (Space.META, HEADER_ID)])
+            previous, self.state = self.state, state
+            try:
+                self._load_keys(header, keyring)
+            except Tampered:
+                self.state = previous
+                raise
+        previous, self.state = known, state
+        try:
+            checkpoint = self._open_note(note, digest)
+            if checkpoint.size < self.tree.size or state.generation < previous.generation:
+                message = f"the log went back from {self.tree.size} to {checkpoint.size} records while the vault is open"
+                raise RollbackSuspected(message, hint=_ROLLBACK_HINT)
+            tree = self.tree.copy()
+            changes = self._replay(tree, checkpoint)
+            index = self.index
+            if state.manifest_digest != previous.manifest_digest:
+                row = self.store.get(Space.META, MANIFEST_ID)
+                index = index.rebased(self.rows.open_manifest(row, state.manifest_digest, state.base_size))
+        except Exception:
+            self.state = previous
+            raise
+        for log_index, change in changes:
+            index.apply(log_index, change)
+        self.head, self.tree, self.checkpoint, self.index = head, tree, checkpoint, index
+
+    def _rebuild(self, manifest_row: bytes | None) -> None:
+        manifest = self.rows.open_manifest(manifest_row, self.state.manifest_digest, self.state.base_size)
+        self.tree = Tree(manifest.base_size, manifest.peaks, StoredTree(self.store))
+        self.index = Index(manifest, self.load_segment)
+        for log_index, change in self._replay(self.tree, self.checkpoint):
+            self.index.apply(log_index, change)
+
+    def load_segment(self, line: SegmentLine) -> Segment:
+        """Read, check and open a segment that the manifest names.
+
+        Raises:
+            Tampered: It is missing or another one.
+        """
+        row = self.store.get(Space.SEGMENT, line.segment_id)
+        return self.rows.open_segment(row, line.segment_id, line.digest)
+
+    def _replay(self, tree: Tree, checkpoint: Checkpoint) -> list[tuple[int, tuple[Change, ...]]]:
+        """Append the leaves up to a checkpoint, prove that they lead to its root, and read their deltas."""
+        wanted: list[tuple[int, bytes]] = []
+        while tree.size < checkpoint.size:
+            first = tree.size
+            last = min(checkpoint.size, first + _LEAVES_AT_ONCE) - 1
+            rows = self.store.scan(Space.LOG, first, last, _LEAVES_AT_ONCE)
+            if [index for index, _ in rows] != list(range(first, last + 1)):
+                message = f"records are missing from the log between {first} and {last}"
+                raise Tampered(message)
+            for index, row in rows:
+                tree.append(leaf_hash(row))
+                wanted.extend((index, digest) for digest in parse_leaf(row, index).delta_hashes)
+        if tree.root() != checkpoint.root:
+            message = f"the {checkpoint.size} records of the log do not lead to the signed root"
+            raise Tampered(message, hint="run `securecfg audit verify`; it names the record")
+        deltas = []
+        for start in range(0, len(wanted), _LEAVES_AT_ONCE):
+            part = wanted[start : start + _LEAVES_AT_ONCE]
+            rows_of_part = self.store.get_many([(Space.DELTA, digest_id(digest)) for _, digest in part])
+            for (index, digest), row in zip(part, rows_of_part, strict=True):
+                deltas.append((index, self.rows.open_delta(row, digest).changes))
+        return deltas
+
+    def _load_keys(self, header_row: bytes | None, keyring_row: bytes | None) -> None:
+        if header_row is None:
+            message = "the header of the vault is missing"
+            raise NotAVault(message)
+        slots = dict(self.store.scan(Space.META, SLOT_IDS.start, SLOT_IDS.stop - 1, len(SLOT_IDS)))
+        ordered = tuple(slots[number] for number in sorted(slots))
+        if hash_header(header_row, ordered) != self.state.header_digest:
+            message = "the header or an unlock slot does not match the state of the vault"
+            raise Tampered(message)
+        header = Header.parse(header_row)
+        verify_header(header, ordered, self.root)
+        row = verify_digest(keyring_row, self.state.keyring_digest, "the keyring")
+        keyring = open_keyring(row, self.root, header)
+        signer = Ed25519PrivateKey.from_private_bytes(keyring.signing_seed())
+        if signer.public_key().public_bytes_raw() != self.state.epoch_key:
+            message = "the log's key is not the one in the keyring"
+            raise Tampered(message)
+        self.header: Header = header
+        self.slots = slots
+        self.keyring: Keyring = keyring
+        self.signer = signer
+        self.rows = IndexRows(header.vault_id, keyring)
+
+    def _open_note(self, note: bytes, digest: bytes) -> Checkpoint:
+        key = VerifierKey(origin_of(self.vault_id), self.state.epoch_key)
+        try:
+            checkpoint = open_checkpoint(note, [key])
+        except LogTampered as error:
+            raise Tampered(error.message) from None
+        if checkpoint.state != digest:
+            message = "the state is not the one that was signed"
+            raise Tampered(message)
+        return checkpoint
+
+
+_ROLLBACK_HINT = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
+
+
+def read_header(store: Store) -> tuple[Header, dict[int, bytes]]:
+    """Return the header and the unlock slots, checked for their shape only: no key is at hand yet.
+
+    Raises:
+        NotAVault: There is none, or it is malformed.
+        UnsupportedFormat: The vault needs a newer program.
+    """
+    row = store.get(Space.META, HEADER_ID)
+    if row is None:
+        message = "the file holds no vault"
+        raise NotAVault(message)
+    slots = store.scan(Space.META, SLOT_IDS.start, SLOT_IDS.stop - 1, len(SLOT_IDS))
+    return Header.parse(row), dict(slots)
+
+
+def _read_front(store: Store) -> tuple[bytes, list[bytes | None]]:
+    head, meta = store.snapshot([(Space.META, number) for number in (HEADER_ID, KEYRING_ID, MANIFEST_ID)])
+    if head is None:
+        message = "the file holds no vault"
+        raise NotAVault(message)
+    return head, meta
+
+
+def _parse_head(head: bytes) -> tuple[bytes, State, bytes]:
+    try:
+        return parse_head(head)
+    except Malformed:
+        message = "the head of the vault is malformed"
+        raise Tampered(message) from None
