@@ -1,0 +1,38 @@
+"""Where a vault's rows live: spaces of (integer id -> bytes) and one head row that is replaced by compare-and-set.
+
+Nothing here knows what a row means, and no path, name or key comes below this line. `securecfg.testing` holds the
+suite that every store passes.
+"""
+
+from securecfg.store.interface import (
+    BATCH_LIMIT_BYTES,
+    BATCH_LIMIT_OPERATIONS,
+    ID_LIMIT,
+    ROW_LIMIT_BYTES,
+    Delete,
+    Operation,
+    Put,
+    Space,
+    Store,
+    check_batch,
+)
+from securecfg.store.memory import MemoryBacking, MemoryStore
+from securecfg.store.sqlite import SqliteStore, create_sqlite, open_sqlite
+
+__all__ = [
+    "BATCH_LIMIT_BYTES",
+    "BATCH_LIMIT_OPERATIONS",
+    "ID_LIMIT",
+    "ROW_LIMIT_BYTES",
+    "Delete",
+    "MemoryBacking",
+    "MemoryStore",
+    "Operation",
+    "Put",
+    "Space",
+    "SqliteStore",
+    "Store",
+    "check_batch",
+    "create_sqlite",
+    "open_sqlite",
+]

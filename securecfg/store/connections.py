@@ -1,0 +1,246 @@
+"""The connections of one SQLite store: a pool for readers, one for the writer, one that pins the WAL-index."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import apsw
+
+from securecfg.errors import StoreBusy, VaultClosed, VaultForked
+from securecfg.store.failures import FOREIGN, translated
+from securecfg.store.interface import ROW_LIMIT_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_REST_LIMIT_S = 2.0
+
+_SWITCHES = (
+    (apsw.SQLITE_DBCONFIG_DEFENSIVE, 1),
+    (apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_ATTACH_CREATE, 0),
+    (apsw.SQLITE_DBCONFIG_ENABLE_ATTACH_WRITE, 0),
+    (apsw.SQLITE_DBCONFIG_DQS_DDL, 0),
+    (apsw.SQLITE_DBCONFIG_DQS_DML, 0),
+    # Only `Pool.close` may remove the write-ahead log. A forked child that drops what it inherited must not.
+    (apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1),
+)
+_SETTINGS = (
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA mmap_size = 0",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA synchronous = FULL",
+    # A log that one large import blew up shrinks again when it is reset.
+    "PRAGMA journal_size_limit = 16777216",
+)
+
+
+def open_connection(name: str, flags: int, vfs: str | None, busy_timeout_s: float) -> apsw.Connection:
+    """Open a connection with every safety on.
+
+    Raises:
+        apsw.Error: SQLite refuses.
+    """
+    connection = apsw.Connection(name, flags, vfs)
+    try:
+        for switch, value in _SWITCHES:
+            connection.config(switch, value)
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, ROW_LIMIT_BYTES + 1024)
+        connection.limit(apsw.SQLITE_LIMIT_ATTACHED, 0)
+        connection.set_busy_timeout(round(busy_timeout_s * 1000))
+        for setting in _SETTINGS:
+            connection.execute(setting).close()
+    except BaseException:
+        connection.close(True)  # noqa: FBT003 - apsw's signature
+        raise
+    return connection
+
+
+class Inherited:
+    """Connections that a forked child got from its parent; one object, since forks happen to a process."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._connections: list[apsw.Connection] = []
+        self._is_stuck = False
+
+    def add(self, connections: list[apsw.Connection], *, at_rest: bool) -> None:
+        """Keep connections, untouched, until this process opens a store of its own."""
+        self._connections += connections
+        self._is_stuck |= not at_rest
+
+    def let_go(self) -> None:
+        """Close what was inherited, so that SQLite does not count the parent's locks as this process's own.
+
+        Nothing on disk is touched: the locks stay the parent's, and these connections never checkpoint.
+
+        Raises:
+            VaultForked: A thread of the parent was inside SQLite for too long when the process was forked.
+        """
+        if self._is_stuck:
+            message = "the process was forked while one of its stores was in use"
+            raise VaultForked(message, hint="start the child with the `spawn` method, or fork before opening a vault")
+        while self._connections:
+            with suppress(*FOREIGN):
+                self._connections.pop().close(True)  # noqa: FBT003 - apsw's signature
+
+
+INHERITED = Inherited()
+
+
+class Pool:
+    """Connections to one database, lent to one thread at a time.
+
+    Attributes:
+        idle: Cursors that nobody uses, the most recently used last. Taking and giving back are single list operations,
+            so they need no lock.
+        pin: The connection that keeps the WAL-index alive; it never writes.
+        pin_lock: Held while `pin` is used.
+    """
+
+    def __init__(self, path: str, opened: apsw.Connection, connect: Callable[[], apsw.Connection]) -> None:
+        """Keep `opened` as the pin; `connect` opens more of the same."""
+        self.path = path
+        self.idle: list[apsw.Cursor] = []
+        self.pin = opened.cursor()
+        self.pin_lock = threading.Lock()
+        self._connect = connect
+        self._readers: set[apsw.Cursor] = set()
+        self._growing = threading.Lock()
+        self._writing = threading.Lock()
+        self._rest = threading.Lock()
+        self._writer: apsw.Cursor | None = None
+        self._refusal: type[VaultClosed | VaultForked] | None = None
+        self._held: list[threading.Lock] = []
+        self._resting: list[apsw.Cursor] = []
+        self._is_at_rest = False
+
+    def check_open(self) -> None:
+        """Refuse what is closed or was inherited.
+
+        Raises:
+            VaultClosed: The pool is closed.
+            VaultForked: This process is a child of the one that opened it.
+        """
+        if self._refusal is VaultForked:
+            message = "the store was opened before this process was forked"
+            raise VaultForked(message, hint="open it again in the child")
+        if self._refusal is not None:
+            message = "the store is closed"
+            raise VaultClosed(message)
+
+    def take(self) -> apsw.Cursor:
+        """Return a cursor for reading; give it back with `idle.append`, or `retire` it if anything went wrong."""
+        with suppress(IndexError):
+            return self.idle.pop()
+        with self._growing:
+            self.check_open()
+            with suppress(IndexError):
+                return self.idle.pop()
+            cursor = self._open()
+            self._readers.add(cursor)
+            return cursor
+
+    def retire(self, cursor: apsw.Cursor) -> None:
+        """Close a connection in doubt; its transaction, if any, is rolled back."""
+        self._readers.discard(cursor)
+        _close(cursor)
+
+    @contextmanager
+    def writing(self, timeout_s: float) -> Iterator[apsw.Cursor]:
+        """Lend the writer's cursor, one thread at a time; whatever passes through here ends its connection.
+
+        Raises:
+            StoreBusy: Another thread of this process has been writing for too long.
+        """
+        self.check_open()
+        if not self._writing.acquire(timeout=timeout_s):
+            message = f"`{self.path}` is locked by another thread of this process"
+            raise StoreBusy(message, hint="try again")
+        try:
+            self.check_open()
+            if self._writer is None:
+                self._writer = self._open()
+            cursor = self._writer
+            try:
+                yield cursor
+            finally:
+                # A writer that is still inside a transaction is in doubt, whatever the reason.
+                if self._writer is cursor and cursor.connection.in_transaction:
+                    self.poison()
+        finally:
+            self._writing.release()
+
+    def poison(self) -> None:
+        """Close the writer's connection; the next writer gets a new one. For the thread that holds the writer."""
+        if self._writer is not None:
+            cursor, self._writer = self._writer, None
+            _close(cursor)
+
+    def close(self) -> None:
+        """Close every connection; the last one to the database, in any process, folds the log into it."""
+        self.come_to_rest()
+        try:
+            if self._refusal is not None:
+                return
+            self._refusal = VaultClosed
+            self.poison()
+            for cursor in self._resting:
+                _close(cursor)
+            self._resting.clear()
+            self._readers.clear()
+            with suppress(*FOREIGN):
+                self.pin.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+            _close(self.pin)
+        finally:
+            self.go_on()
+
+    def come_to_rest(self) -> None:
+        """Stop lending and wait for what is lent, for a bounded time; `go_on` must follow."""
+        self._rest.acquire()
+        deadline = time.monotonic() + _REST_LIMIT_S
+        for lock in (self._growing, self._writing, self.pin_lock):
+            if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                self._held.append(lock)
+        while len(self._resting) < len(self._readers):
+            try:
+                self._resting.append(self.idle.pop())
+            except IndexError:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.0002)
+        self._is_at_rest = len(self._held) == 3 and len(self._resting) == len(self._readers)  # noqa: PLR2004 - all locks
+
+    def go_on(self) -> None:
+        """Lend again."""
+        self.idle.extend(self._resting)
+        self._resting.clear()
+        while self._held:
+            self._held.pop().release()
+        self._rest.release()
+
+    def disinherit(self) -> None:
+        """In a forked child: refuse from now on, and touch nothing."""
+        cursors = {*self._readers, *self._resting, self.pin} | ({self._writer} if self._writer else set())
+        INHERITED.add([cursor.connection for cursor in cursors], at_rest=self._is_at_rest)
+        self._refusal = VaultForked
+        self.idle.clear()
+        self._growing, self._writing, self._rest, self.pin_lock = (threading.Lock() for _ in range(4))
+
+    def _open(self) -> apsw.Cursor:
+        try:
+            return self._connect().cursor()
+        except FOREIGN as error:
+            raise translated(error, self.path) from None
+
+
+def _close(cursor: apsw.Cursor) -> None:
+    with suppress(*FOREIGN):
+        cursor.connection.close(True)  # noqa: FBT003 - apsw's signature

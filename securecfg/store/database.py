@@ -1,0 +1,234 @@
+"""The file of a SQLite store: what it may be, how it is opened, and whether it is one of ours."""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import apsw
+
+from securecfg.errors import InvalidPath, NotAVault, StoreFailed, Tampered, UnsupportedFileSystem, VaultNotFound
+from securecfg.store.connections import open_connection
+from securecfg.store.failures import FOREIGN, translated
+from securecfg.store.filesystems import file_system_of, is_network
+from securecfg.store.interface import Space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+APPLICATION_ID = 0x53434647
+
+_COLUMNS = "(i INTEGER PRIMARY KEY, b BLOB NOT NULL)"
+_TABLES = ("h", *(f"s{space.value}" for space in Space))
+_SCHEMA = sorted(("table", name, name, f"CREATE TABLE {name}{_COLUMNS}") for name in _TABLES)
+
+_WRITING = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
+_READING = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOFOLLOW
+_COPY_CHUNK_BYTES = 1024 * 1024
+_HEADER = struct.Struct(">16xH10xI36xI")  # page size, number of pages, application id
+
+
+class DatabaseFile:
+    """One database file, by name and by inode.
+
+    Attributes:
+        shown: The path as it was given, for messages.
+        real: The path without symbolic links, which SQLite opens.
+        is_read_only: Whether connections refuse to change anything.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], vfs: str | None) -> None:
+        """Name the file.
+
+        Raises:
+            InvalidPath: No file can have this name.
+        """
+        self.shown = os.fspath(path)
+        if not self.shown or "\0" in self.shown:
+            message = "a vault's path is empty or contains NUL"
+            raise InvalidPath(message)
+        self.entry = str(Path(os.path.realpath(Path(self.shown).parent)) / Path(self.shown).name)
+        self.real = os.path.realpath(self.shown)
+        self.is_read_only = False
+        self._vfs = vfs
+        self._name = self.real
+        self._flags = _WRITING
+        self._inode: tuple[int, int] | None = None
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def wal_index_path(self) -> str:
+        """The file that SQLite's processes share as memory; there is none beside a file that cannot change."""
+        return self.real + "-shm"
+
+    def remember(self) -> None:
+        """Look at the file and keep its inode, so that later connections reach the same one.
+
+        Raises:
+            VaultNotFound: There is no such file.
+            NotAVault: It is not a regular file.
+            StoreFailed: It cannot be looked at.
+        """
+        try:
+            status = Path(self.real).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            message = f"there is no vault at `{self.shown}`"
+            raise VaultNotFound(message, hint="check the path, or create a vault there") from None
+        except OSError as error:
+            raise translated(error, self.shown) from None
+        if not stat.S_ISREG(status.st_mode):
+            message = f"`{self.shown}` is not a regular file"
+            raise NotAVault(message, hint="name the vault's own file")
+        self._inode = (status.st_dev, status.st_ino)
+
+    def connect(self, busy_timeout_s: float) -> apsw.Connection:
+        """Open a connection, without looking inside.
+
+        Raises:
+            apsw.Error: SQLite refuses.
+            StoreFailed: Another file took this one's place.
+        """
+        connection = open_connection(self._name, self._flags, self._vfs, busy_timeout_s)
+        try:
+            if self._copy is None and self._inode is not None:
+                status = Path(self.real).stat()
+                if (status.st_dev, status.st_ino) != self._inode:
+                    message = f"`{self.shown}` was replaced by another file"
+                    raise StoreFailed(message, hint="close the vault and open it again")
+            if self.is_read_only:
+                connection.execute("PRAGMA query_only = ON").close()
+        except BaseException:
+            connection.close(True)  # noqa: FBT003 - apsw's signature
+            raise
+        return connection
+
+    def lay_out(self, connection: apsw.Connection) -> None:
+        """Turn an empty database into an empty store whose whole content is in the main file.
+
+        Raises:
+            apsw.Error: SQLite refuses.
+        """
+        connection.execute("PRAGMA journal_mode = WAL").close()
+        tables = "".join(f"CREATE TABLE {name}{_COLUMNS};" for name in _TABLES)
+        connection.execute(f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; {tables} COMMIT").close()
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def check(self, connection: apsw.Connection) -> None:
+        """Check that a database is one of ours and holds exactly our tables.
+
+        Raises:
+            NotAVault: It is something else, or cut short.
+            Tampered: It is damaged, or has other tables than ours.
+            StoreBusy: Another process is recovering it.
+            StoreFailed: It cannot be read.
+        """
+        try:
+            if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
+                raise self._not_a_vault()
+            found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
+            journal = "wal" if self.is_read_only else connection.execute("PRAGMA journal_mode = WAL").get
+        except apsw.NotADBError:
+            raise self._not_a_vault() from None
+        except FOREIGN as error:
+            if isinstance(error, apsw.CorruptError) and self._is_cut_short():
+                raise self._not_a_vault(how="cut short") from None
+            raise translated(error, self.shown) from None
+        if sorted(found, key=repr) != sorted(_SCHEMA, key=repr):
+            message = f"`{self.shown}` does not hold exactly the tables of a vault"
+            raise Tampered(message, hint="restore the vault from a backup")
+        if journal != "wal":
+            message = f"`{self.shown}` lies where SQLite cannot share memory between processes"
+            raise UnsupportedFileSystem(message, hint="keep the vault on a local disk")
+
+    def choose_reading(self) -> None:
+        """Choose how to read without changing anything, by what the file system permits.
+
+        Raises:
+            StoreFailed: A log was left behind, and it cannot be copied.
+        """
+        self.is_read_only = True
+        may_share = os.access(self.real, os.W_OK) and os.access(Path(self.real).parent, os.W_OK)
+        if may_share and not is_network(file_system_of(self.real)):
+            # An ordinary opener that refuses to write: it takes part in locking and leaves nothing behind.
+            return
+        self._flags = _READING
+        try:
+            log_size = Path(self.real + "-wal").stat().st_size
+        except OSError:
+            log_size = 0
+        if Path(self.wal_index_path).exists() and not is_network(file_system_of(self.real)):
+            return
+        if log_size:
+            self._copy_privately()
+        else:
+            self._flags |= apsw.SQLITE_OPEN_URI
+            self._name = f"file:{quote(self.real)}?immutable=1"
+
+    def sync_log(self) -> None:
+        """Make the length of the write-ahead log durable, which SQLite leaves to the next commit.
+
+        Raises:
+            apsw.Error: The file system refuses.
+        """
+        # Locks lie on the other two files, so a descriptor of the log may come and go.
+        flags = [apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_WAL, 0]
+        log = apsw.VFSFile(self._vfs or "", self.real + "-wal", flags)
+        try:
+            log.xSync(apsw.SQLITE_SYNC_NORMAL)
+        finally:
+            log.xClose()
+
+    def remove(self) -> None:
+        """Remove the file and what SQLite puts beside it, after a creation that failed."""
+        for suffix in ("", "-wal", "-shm", "-journal"):
+            with suppress(OSError):
+                Path(self.real + suffix).unlink()
+
+    def discard_copy(self) -> None:
+        """Remove the private copy, if there is one."""
+        if self._copy is not None:
+            self._copy.cleanup()
+
+    def _copy_privately(self) -> None:
+        # Recovery needs to write, and here it may not. What is copied is ciphertext.
+        self._copy = tempfile.TemporaryDirectory(prefix="securecfg-")
+        self._name = str(Path(os.path.realpath(self._copy.name)) / "copy")
+        self._flags = _WRITING
+        try:
+            for suffix in ("", "-wal"):
+                with open(self._name + suffix, "xb") as target:
+                    target.writelines(self._chunks(suffix))
+        except FOREIGN as error:
+            self.discard_copy()
+            raise translated(error, self.shown) from None
+
+    def _chunks(self, suffix: str) -> Iterator[bytes]:
+        # Through SQLite, which keeps the descriptor open as long as the process has locks on the file.
+        kind = apsw.SQLITE_OPEN_WAL if suffix else apsw.SQLITE_OPEN_MAIN_DB
+        file = apsw.VFSFile(self._vfs or "", self.real + suffix, [apsw.SQLITE_OPEN_READONLY | kind, 0])
+        try:
+            size = file.xFileSize()
+            for offset in range(0, size, _COPY_CHUNK_BYTES):
+                yield file.xRead(min(_COPY_CHUNK_BYTES, size - offset), offset)
+        finally:
+            file.xClose()
+
+    def _is_cut_short(self) -> bool:
+        try:
+            beginning = next(self._chunks(""), b"")
+            size = Path(self.real).stat().st_size
+        except FOREIGN:
+            return False
+        if len(beginning) < _HEADER.size:
+            return True
+        page_size, pages, application = _HEADER.unpack_from(beginning)
+        return bool(application != APPLICATION_ID or size < page_size * pages)
+
+    def _not_a_vault(self, *, how: str = "not a vault") -> NotAVault:
+        return NotAVault(f"`{self.shown}` is {how}", hint="name a vault's own file, or restore it from a backup")

@@ -1,0 +1,172 @@
+"""What a store is: the contract that the vault relies on and every back end keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from securecfg.errors import ValueTooLarge
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+ROW_LIMIT_BYTES = 512 * 1024
+BATCH_LIMIT_OPERATIONS = 64
+BATCH_LIMIT_BYTES = 1024 * 1024
+ID_LIMIT = 2**63
+
+
+class Space(IntEnum):
+    """The spaces of rows; the numbers are part of the format."""
+
+    META = 0
+    HISTORY = 1
+    DEK = 2
+    VALUE = 3
+    SEGMENT = 4
+    DELTA = 5
+    LOG = 6
+    TILE = 7
+    GRANT = 8
+    SEALER = 9
+    PART = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a row, over an older one if there is one."""
+
+    space: Space
+    id: int
+    row: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove a row; one that does not exist is no error."""
+
+    space: Space
+    id: int
+
+
+Operation = Put | Delete
+
+
+def check_batch(operations: Sequence[Operation], head: bytes = b"") -> None:
+    """Hold a batch and its head row to the limits that every store keeps.
+
+    Raises:
+        ValueTooLarge: A row, the number of operations or their bytes together exceed the limits.
+        ValueError: An id is not from 0 to 2^63-1.
+    """
+    if len(operations) > BATCH_LIMIT_OPERATIONS:
+        message = f"{len(operations)} operations in one batch, of which there may be {BATCH_LIMIT_OPERATIONS}"
+        raise ValueTooLarge(message, hint="stage rows first and publish them with a small batch")
+    largest = total = len(head)
+    for operation in operations:
+        check_id(operation.id)
+        if isinstance(operation, Put):
+            size = len(operation.row)
+            total += size
+            largest = max(largest, size)
+    if largest > ROW_LIMIT_BYTES:
+        message = f"a row of {largest} bytes, of which there may be {ROW_LIMIT_BYTES}"
+        raise ValueTooLarge(message, hint="split the row")
+    if total > BATCH_LIMIT_BYTES:
+        message = f"{total} bytes in one batch, of which there may be {BATCH_LIMIT_BYTES}"
+        raise ValueTooLarge(message, hint="stage rows first and publish them with a small batch")
+
+
+def check_id(id_: int) -> None:
+    """Refuse an id outside the range of the format; callers allocate ids, so this is a defect and not bad input.
+
+    Raises:
+        ValueError: The id is not from 0 to 2^63-1.
+    """
+    if not 0 <= id_ < ID_LIMIT:
+        message = f"a row id from 0 to 2^63-1 is needed, not {id_}"
+        raise ValueError(message)
+
+
+class Store(Protocol):
+    """Spaces of rows, one head row, atomic durable publication and a watch. Every method may be called by any thread.
+
+    Every method raises `VaultClosed` after `close`, and `VaultForked` in a child of the process that opened the store;
+    `close` itself may be repeated, and in such a child it only lets go. Reads raise `StoreFailed`, `StoreBusy` or,
+    where the container itself is damaged, `Tampered`. An id outside 0..2^63-1 is a `ValueError`.
+    """
+
+    erases: Literal["now", "after-vacuum", "never"]
+    """When `purge` makes the bytes of deleted rows unrecoverable from what the store itself keeps."""
+
+    def head(self) -> bytes | None:
+        """Return the head row, None in a new store."""
+        ...
+
+    def get(self, space: Space, id_: int, /) -> bytes | None:
+        """Return one row, None where there is none."""
+        ...
+
+    def get_many(self, keys: Sequence[tuple[Space, int]]) -> list[bytes | None]:
+        """Return rows in the order of `keys`, all from one snapshot."""
+        ...
+
+    def snapshot(self, keys: Sequence[tuple[Space, int]]) -> tuple[bytes | None, list[bytes | None]]:
+        """Return the head row and rows, all from one snapshot."""
+        ...
+
+    def scan(self, space: Space, first: int, last: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return at most `limit` rows with ids from `first` to `last` inclusive, ascending, from one snapshot."""
+        ...
+
+    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> None:
+        """Replace the head and apply the operations as one atomic publication, durable when this returns.
+
+        Later operations of a batch win over earlier ones on the same row.
+
+        Raises:
+            HeadMoved: The head is not `expect`; nothing was written.
+            StoreBusy: Another writer held the store too long; nothing was written.
+            StoreFailed: An error, or a store opened for reading only; nothing was written.
+            CommitUnknown: The store failed while committing: all of it or nothing may be durable.
+            ValueTooLarge: A limit is exceeded; nothing was written.
+        """
+        ...
+
+    def stage(self, operations: Sequence[Operation]) -> None:
+        """Apply operations atomically without touching the head; durable before any later commit is.
+
+        For rows that no published state references yet, or no longer does.
+
+        Raises:
+            StoreBusy: Another writer held the store too long; nothing was written.
+            StoreFailed: An error, or a store opened for reading only; nothing was written.
+            CommitUnknown: The store failed while committing; staging the same rows again is harmless.
+            ValueTooLarge: A limit is exceeded; nothing was written.
+        """
+        ...
+
+    def revision(self) -> Hashable:
+        """Return a cheap token that differs from an earlier one if anything was committed by anyone since.
+
+        It may also differ where nothing was; tokens of different stores are not comparable.
+        """
+        ...
+
+    def wait(self, revision: Hashable, timeout_s: float) -> bool:
+        """Wait until the revision is another one; return whether that happened before the time was out."""
+        ...
+
+    def purge(self) -> None:
+        """Make the bytes of deleted rows unrecoverable from the store's own files.
+
+        Raises:
+            DestroyPending: Another reader or writer prevents it for now.
+            StoreFailed: An error, or a store opened for reading only.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; idempotent."""
+        ...

@@ -1,0 +1,139 @@
+"""A store that lives in memory: for tests, simulations and vaults that must leave no trace."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Literal
+
+from securecfg.errors import HeadMoved, VaultClosed, VaultForked
+from securecfg.store.forks import FORKS
+from securecfg.store.interface import Operation, Put, Space, check_batch, check_id
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Sequence
+
+
+class MemoryBacking:
+    """The rows, which any number of `MemoryStore` handles of one process may share."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.changed = threading.Condition()
+        self.rows: dict[tuple[int, int], bytes] = {}
+        self.head: bytes | None = None
+        self.revision = 0
+
+    def publish(self, operations: Sequence[Operation]) -> None:
+        """Apply operations and wake the waiting; the caller holds `changed`."""
+        for operation in operations:
+            key = (int(operation.space), operation.id)
+            if isinstance(operation, Put):
+                self.rows[key] = bytes(operation.row)
+            else:
+                self.rows.pop(key, None)
+        self.revision += 1
+        self.changed.notify_all()
+
+
+class MemoryStore:
+    """One handle on rows in memory; see `Store` for what each method promises, as far as memory lasts."""
+
+    erases: Literal["now"] = "now"
+
+    def __init__(self, backing: MemoryBacking | None = None) -> None:
+        """Open `backing`, or an empty one of its own."""
+        self._backing = MemoryBacking() if backing is None else backing
+        self._refusal: type[VaultClosed | VaultForked] | None = None
+        FORKS.watch(self)
+
+    def head(self) -> bytes | None:
+        """Return the head row, None in a new store."""
+        return self._open().head
+
+    def get(self, space: Space, id_: int, /) -> bytes | None:
+        """Return one row, None where there is none."""
+        check_id(id_)
+        return self._open().rows.get((space, id_))
+
+    def get_many(self, keys: Sequence[tuple[Space, int]]) -> list[bytes | None]:
+        """Return rows in the order of `keys`, all from one snapshot."""
+        return self.snapshot(keys)[1]
+
+    def snapshot(self, keys: Sequence[tuple[Space, int]]) -> tuple[bytes | None, list[bytes | None]]:
+        """Return the head row and rows, all from one snapshot."""
+        for _, id_ in keys:
+            check_id(id_)
+        backing = self._open()
+        with backing.changed:
+            return backing.head, [backing.rows.get(key) for key in keys]
+
+    def scan(self, space: Space, first: int, last: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return at most `limit` rows with ids from `first` to `last` inclusive, ascending, from one snapshot."""
+        check_id(first)
+        check_id(last)
+        backing = self._open()
+        with backing.changed:
+            found = sorted((i, row) for (s, i), row in backing.rows.items() if s == space and first <= i <= last)
+        return found[: max(limit, 0)]
+
+    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> None:
+        """Replace the head and apply the operations as one atomic publication; see `Store.commit`."""
+        check_batch(operations, head)
+        backing = self._open()
+        with backing.changed:
+            if backing.head != expect:
+                message = "another writer published first"
+                raise HeadMoved(message)
+            backing.head = bytes(head)
+            backing.publish(operations)
+
+    def stage(self, operations: Sequence[Operation]) -> None:
+        """Apply operations atomically without touching the head; see `Store.stage`."""
+        check_batch(operations)
+        backing = self._open()
+        with backing.changed:
+            backing.publish(operations)
+
+    def revision(self) -> Hashable:
+        """Return the number of publications so far."""
+        return self._open().revision
+
+    def wait(self, revision: Hashable, timeout_s: float) -> bool:
+        """Wait until the revision is another one; return whether that happened before the time was out."""
+        backing = self._open()
+        with backing.changed:
+            return backing.changed.wait_for(lambda: self._open().revision != revision, timeout_s)
+
+    def purge(self) -> None:
+        """Do nothing: a row that was deleted is kept nowhere."""
+        self._open()
+
+    def close(self) -> None:
+        """Let go of the rows; idempotent."""
+        if self._refusal is None:
+            self._refusal = VaultClosed
+            FORKS.discard(self)
+            with self._backing.changed:
+                self._backing.changed.notify_all()
+
+    def before_fork(self) -> None:
+        """Hold the rows still, so that the child does not inherit a lock that nobody will release."""
+        self._backing.changed.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the rows change again."""
+        self._backing.changed.release()
+
+    def after_fork_in_child(self) -> None:
+        """Refuse from now on: what a child wrote would reach nobody."""
+        self._refusal = VaultForked
+        self._backing.changed.release()
+
+    def _open(self) -> MemoryBacking:
+        if self._refusal is VaultForked:
+            message = "the store was opened before this process was forked"
+            raise VaultForked(message, hint="open it again in the child")
+        if self._refusal is not None:
+            message = "the store is closed"
+            raise VaultClosed(message)
+        return self._backing

@@ -1,0 +1,408 @@
+"""A store in one SQLite file: WAL, `synchronous=FULL`, `secure_delete`, one table for each space.
+
+Never open and close a vault's file or its `-shm` by other means in a process that has it open: POSIX drops all locks of
+the process on a file with any descriptor of it, and a second writer gets in.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import apsw
+
+from securecfg.errors import CommitUnknown, DestroyPending, HeadMoved, StoreBusy, StoreFailed, Tampered
+from securecfg.files import create_private, sync_directory
+from securecfg.store.connections import INHERITED, Pool
+from securecfg.store.database import DatabaseFile
+from securecfg.store.failures import FOREIGN, name_of, translated
+from securecfg.store.filesystems import refuse_network
+from securecfg.store.forks import FORKS
+from securecfg.store.interface import ID_LIMIT, Operation, Put, Space, check_batch, check_id
+from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Hashable, Sequence
+
+BUSY_TIMEOUT_S = 5.0
+
+_GET_HEAD = "SELECT b FROM h WHERE i = 1"
+_PUT_HEAD = "INSERT OR REPLACE INTO h VALUES (1, ?)"
+_GET = tuple(f"SELECT b FROM s{space.value} WHERE i = ?" for space in Space)  # noqa: S608 - the number of a space
+_SCAN = tuple(f"SELECT i, b FROM s{space.value} WHERE i BETWEEN ? AND ? ORDER BY i LIMIT ?" for space in Space)  # noqa: S608 - the number of a space
+_PUT = tuple(f"INSERT OR REPLACE INTO s{space.value} VALUES (?, ?)" for space in Space)  # noqa: S608 - the number of a space
+_DELETE = tuple(f"DELETE FROM s{space.value} WHERE i = ?" for space in Space)  # noqa: S608 - the number of a space
+
+_PURGE_LIMIT_S = 2.0
+_POLL_S = 0.004
+_MAPPING_ATTEMPTS = 20
+
+
+class SqliteStore:
+    """An open SQLite file; see `Store` for what each method promises. Made by `create_sqlite` and `open_sqlite`.
+
+    Attributes:
+        path: The file as it was named.
+    """
+
+    erases: Literal["now"] = "now"
+
+    def __init__(self, file: DatabaseFile, pin: apsw.Connection, *, busy_timeout_s: float) -> None:
+        """Take over a connection that has been checked."""
+        self.path = file.shown
+        self._file = file
+        self._busy_timeout_s = busy_timeout_s
+        self._pool = Pool(file.shown, pin, lambda: file.connect(busy_timeout_s))
+        self._idle = self._pool.idle
+        self._wal_index = _map_index(file, pin)
+        # None where there is no mapped WAL-index to look at, and after `close`.
+        self._header = self._wal_index.header if self._wal_index else None
+        self._finalizer = weakref.finalize(self, _let_go, self._pool, self._wal_index, file)
+        FORKS.watch(self)
+
+    def head(self) -> bytes | None:
+        """Return the head row, None in a new store."""
+        return self._read(_GET_HEAD, ())
+
+    def get(self, space: Space, id_: int, /) -> bytes | None:
+        """Return one row, None where there is none."""
+        if not 0 <= id_ < ID_LIMIT:
+            check_id(id_)
+        return self._read(_GET[space], (id_,))
+
+    def get_many(self, keys: Sequence[tuple[Space, int]]) -> list[bytes | None]:
+        """Return rows in the order of `keys`, all from one snapshot."""
+        return self._read_many([(_GET[space], id_) for space, id_ in keys])
+
+    def snapshot(self, keys: Sequence[tuple[Space, int]]) -> tuple[bytes | None, list[bytes | None]]:
+        """Return the head row and rows, all from one snapshot."""
+        head, *rows = self._read_many([(_GET_HEAD, None), *((_GET[space], id_) for space, id_ in keys)])
+        return head, rows
+
+    def scan(self, space: Space, first: int, last: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return at most `limit` rows with ids from `first` to `last` inclusive, ascending, from one snapshot."""
+        check_id(first)
+        check_id(last)
+        cursor = self._take()
+        try:
+            found: list[Any] = cursor.execute(_SCAN[space], (first, last, max(limit, 0))).fetchall()
+        except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
+            self._fail(cursor, error)
+        self._idle.append(cursor)
+        for _, row in found:
+            self._check_row(row)
+        return found
+
+    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> None:
+        """Replace the head and apply the operations as one atomic publication; see `Store.commit`."""
+        check_batch(operations, head)
+        with self._pool.writing(self._busy_timeout_s) as cursor:
+            self._begin(cursor)
+            try:
+                if cursor.execute(_GET_HEAD).get != expect:
+                    cursor.execute("ROLLBACK")
+                    message = "another writer published first"
+                    raise HeadMoved(message)
+                _apply(cursor, operations)
+                cursor.execute(_PUT_HEAD, (head,))
+            except FOREIGN as error:
+                self._roll_back(error)
+            before = self._header[:HEADER_BYTES] if self._header is not None else None
+            self._end(cursor)
+            if before is not None and self._header is not None and self._header[:HEADER_BYTES] == before:
+                # A commit that does not show: this mapping is not the live one.
+                self._header = None
+
+    def stage(self, operations: Sequence[Operation]) -> None:
+        """Apply operations atomically without touching the head; see `Store.stage`."""
+        check_batch(operations)
+        with self._pool.writing(self._busy_timeout_s) as cursor:
+            self._begin(cursor)
+            try:
+                _apply(cursor, operations)
+            except FOREIGN as error:
+                self._roll_back(error)
+            self._end(cursor)
+
+    def revision(self) -> Hashable:
+        """Return the WAL-index header, or SQLite's data version where the index is not mapped.
+
+        A file opened for reading only where its folder cannot be written may never show a change.
+        """
+        try:
+            return self._header[:HEADER_BYTES]  # type: ignore[index]  # None is the slow path, and a check costs time
+        except (TypeError, ValueError):
+            return self._data_version()
+
+    def wait(self, revision: Hashable, timeout_s: float) -> bool:
+        """Wait until the revision is another one; return whether that happened before the time was out."""
+        deadline = time.monotonic() + timeout_s
+        while self.revision() == revision:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(left, _POLL_S))
+        return True
+
+    def purge(self) -> None:
+        """Fold the log into the file, whose freed bytes are overwritten already, and empty it; see `Store.purge`."""
+        if self._file.is_read_only:
+            self._refuse_writing()
+        with self._pool.writing(self._busy_timeout_s) as cursor:
+            deadline = time.monotonic() + _PURGE_LIMIT_S
+            while True:
+                try:
+                    cursor.connection.set_busy_timeout(100)
+                    cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                    cursor.connection.set_busy_timeout(round(self._busy_timeout_s * 1000))
+                    self._file.sync_log()
+                    return
+                except (apsw.BusyError, apsw.LockedError):
+                    if time.monotonic() > deadline:
+                        message = f"bytes of deleted rows may still lie in the log of `{self.path}`: it is in use"
+                        raise DestroyPending(message, hint="the next to open the vault finishes") from None
+                    time.sleep(0.01)
+                except FOREIGN as error:
+                    self._pool.poison()
+                    raise translated(error, self.path) from None
+
+    def close(self) -> None:
+        """Let go of everything; idempotent. The last handle in any process leaves one file behind."""
+        FORKS.discard(self)
+        self._header = None
+        self._finalizer()
+
+    def before_fork(self) -> None:
+        """Come to rest, so that no thread is inside SQLite when the process is copied."""
+        self._pool.come_to_rest()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._pool.go_on()
+
+    def after_fork_in_child(self) -> None:
+        """Refuse from now on, and touch nothing."""
+        self._header = None
+        self._finalizer.detach()
+        self._pool.disinherit()
+        WAL_INDEXES.after_fork_in_child()
+
+    def _take(self) -> apsw.Cursor:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._pool.take()
+
+    def _read(self, query: str, bindings: tuple[int, ...]) -> bytes | None:
+        try:
+            cursor = self._idle.pop()
+        except IndexError:
+            cursor = self._pool.take()
+        try:
+            row: bytes | None = cursor.execute(query, bindings).get
+        except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
+            self._fail(cursor, error)
+        self._idle.append(cursor)
+        if row.__class__ is not bytes:
+            self._check_row(row)
+        return row
+
+    def _read_many(self, queries: Sequence[tuple[str, int | None]]) -> list[bytes | None]:
+        for _, id_ in queries:
+            if id_ is not None:
+                check_id(id_)
+        cursor = self._take()
+        try:
+            cursor.execute("BEGIN")
+            rows = [cursor.execute(query, None if id_ is None else (id_,)).get for query, id_ in queries]
+            cursor.execute("COMMIT")
+        except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
+            self._fail(cursor, error)
+        self._idle.append(cursor)
+        for row in rows:
+            self._check_row(row)
+        return rows
+
+    def _fail(self, cursor: apsw.Cursor, error: BaseException) -> NoReturn:
+        self._pool.retire(cursor)
+        if isinstance(error, FOREIGN):
+            raise translated(error, self.path) from None
+        raise error
+
+    def _check_row(self, row: object) -> None:
+        if row is not None and not isinstance(row, bytes):
+            message = f"`{self.path}` holds a row that is not bytes"
+            raise Tampered(message)
+
+    def _begin(self, cursor: apsw.Cursor) -> None:
+        if self._file.is_read_only:
+            self._refuse_writing()
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+        except (apsw.BusyError, apsw.LockedError):
+            message = f"`{self.path}` is locked by {self._holder()}"
+            raise StoreBusy(message, hint="try again") from None
+        except FOREIGN as error:
+            self._pool.poison()
+            raise translated(error, self.path) from None
+
+    def _roll_back(self, error: BaseException) -> NoReturn:
+        # Closing the connection is the roll-back that needs nothing to work.
+        self._pool.poison()
+        raise translated(error, self.path) from None
+
+    def _end(self, cursor: apsw.Cursor) -> None:
+        try:
+            cursor.execute("COMMIT")
+        except apsw.FullError as error:
+            # A write failed, and the frame that commits is the last one written: it is not in the log.
+            self._roll_back(error)
+        except FOREIGN as error:
+            self._pool.poison()
+            message = f"`{self.path}` failed while committing ({name_of(error)}): the change may or may not be durable"
+            raise CommitUnknown(message, hint="open the vault again and resolve the request") from None
+
+    def _holder(self) -> str:
+        pid = self._wal_index.writer() if self._wal_index else None
+        if pid is None:
+            return "another writer"
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+        except OSError:
+            return f"process {pid}"
+        return f"process {pid} (`{name}`)"
+
+    def _refuse_writing(self) -> NoReturn:
+        self._pool.check_open()
+        message = f"`{self.path}` is open for reading only"
+        raise StoreFailed(message, hint="open it for writing")
+
+    def _data_version(self) -> int:
+        pool = self._pool
+        with pool.pin_lock:
+            pool.check_open()
+            try:
+                version = pool.pin.execute("PRAGMA data_version").get
+            except FOREIGN as error:
+                raise translated(error, self.path) from None
+            return int(version)
+
+
+def create_sqlite(
+    path: str | os.PathLike[str], *, vfs: str | None = None, busy_timeout_s: float = BUSY_TIMEOUT_S
+) -> SqliteStore:
+    """Create an empty store, mode 0600 from its first moment, and open it.
+
+    Args:
+        path: Where; nothing may be there.
+        vfs: The name of an apsw VFS to use instead of SQLite's own, for instruments.
+        busy_timeout_s: How long a writer waits for another one.
+
+    Raises:
+        AlreadyExists: There is something at this path.
+        UnsupportedFileSystem: The folder lies on a network file system.
+        InvalidPath: No file can have this name.
+        StoreFailed: The file system refuses; nothing is left behind.
+    """
+    file = DatabaseFile(path, vfs)
+    INHERITED.let_go()
+    folder = str(Path(file.entry).parent)
+    refuse_network(folder)
+    create_private(file.entry, b"")
+    try:
+        file.remember()
+        connection = file.connect(busy_timeout_s)
+        try:
+            file.lay_out(connection)
+            sync_directory(folder)
+            file.check(connection)
+            return SqliteStore(file, connection, busy_timeout_s=busy_timeout_s)
+        except BaseException:
+            connection.close(True)  # noqa: FBT003 - apsw's signature
+            raise
+    except BaseException as error:
+        file.remove()
+        if isinstance(error, FOREIGN):
+            raise translated(error, file.shown) from None
+        raise
+
+
+def open_sqlite(
+    path: str | os.PathLike[str],
+    *,
+    read_only: bool = False,
+    vfs: str | None = None,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+) -> SqliteStore:
+    """Open an existing store.
+
+    For reading only, a file or folder without write permission will do, also one with a log that was left behind by
+    a crash; a change by another process is then seen only if that process has the store open already.
+
+    Args:
+        path: The file; a symbolic link is followed.
+        read_only: Refuse every change.
+        vfs: The name of an apsw VFS to use instead of SQLite's own, for instruments.
+        busy_timeout_s: How long a writer waits for another one.
+
+    Raises:
+        VaultNotFound: There is no such file.
+        NotAVault: It is a directory, a device, a pipe, another kind of file, or cut short.
+        Tampered: It is a database of ours that is damaged, or has other tables than ours.
+        UnsupportedFileSystem: It lies on a network file system and is to be written.
+        InvalidPath: No file can have this name.
+        StoreBusy: Another process keeps it locked while it recovers.
+        StoreFailed: It cannot be opened.
+        VaultForked: This process was forked while a store of its parent was in use.
+    """
+    file = DatabaseFile(path, vfs)
+    file.remember()
+    INHERITED.let_go()
+    if read_only:
+        file.choose_reading()
+    else:
+        refuse_network(file.real)
+    try:
+        connection = file.connect(busy_timeout_s)
+        try:
+            file.check(connection)
+            return SqliteStore(file, connection, busy_timeout_s=busy_timeout_s)
+        except BaseException:
+            connection.close(True)  # noqa: FBT003 - apsw's signature
+            raise
+    except BaseException as error:
+        file.discard_copy()
+        if isinstance(error, FOREIGN):
+            raise translated(error, file.shown) from None
+        raise
+
+
+def _apply(cursor: apsw.Cursor, operations: Sequence[Operation]) -> None:
+    for operation in operations:
+        if isinstance(operation, Put):
+            cursor.execute(_PUT[operation.space], (operation.id, operation.row))
+        else:
+            cursor.execute(_DELETE[operation.space], (operation.id,))
+
+
+def _map_index(file: DatabaseFile, pin: apsw.Connection) -> WalIndex | None:
+    """Map the WAL-index that `pin` keeps alive, if it proves to be this database's."""
+    index = WAL_INDEXES.open(file.wal_index_path)
+    if index is None:
+        return None
+    for _ in range(_MAPPING_ATTEMPTS):
+        # Between the two looks another process may commit, so one mismatch says nothing.
+        if index.is_plausible(int(pin.execute("PRAGMA page_count").get)):
+            return index
+    WAL_INDEXES.release(index)
+    return None
+
+
+def _let_go(pool: Pool, index: WalIndex | None, file: DatabaseFile) -> None:
+    pool.close()
+    if index is not None:
+        WAL_INDEXES.release(index)
+    file.discard_copy()
