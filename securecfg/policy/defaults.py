@@ -1,0 +1,35 @@
+"""The documents that a new project's vault begins with."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from securecfg.policy.rules import Document
+
+DEFAULT_RULE: Final = "project-default"
+
+
+def default_documents(project: str, owner: str) -> list[Document]:
+    """Return the policy of a new project: its service may read and list everything.
+
+    Args:
+        project: The name of the project's service, without `svc:`. Whether it is a good name is checked when the
+            documents are compiled.
+        owner: The principal who made the vault, `user:NAME`. It is an administrator and needs no grant; the table
+            says so to its readers.
+    """
+    # TOML's basic strings take JSON's escapes.
+    text = f"""\
+# Who may do what in this vault. `securecfg policy show` prints it, `securecfg policy apply FILE` replaces it.
+# {owner} holds role:admin, which may do everything and needs no grant.
+
+[roles.project]
+description = "The program itself. Give other services roles of their own, with fewer paths."
+members = ["svc:{project}"]
+
+[[roles.project.grants]]
+id = "{DEFAULT_RULE}"
+actions = ["read", "list"]
+paths = ["**"]
+"""
+    return [Document("project.toml", "grants", text)]

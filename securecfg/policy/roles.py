@@ -1,0 +1,72 @@
+"""Who holds which role, roles of roles included."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from securecfg.policy.problems import Problem, Problems
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from securecfg.policy.grants import Membership
+
+VAULT = "memberships"
+"""What the place of a membership that comes from the vault's state is called."""
+
+
+class Roles:
+    """Memberships of principals and roles in roles."""
+
+    __slots__ = ("_direct",)
+
+    def __init__(
+        self, tables: Iterable[tuple[str, Membership]], memberships: Mapping[str, frozenset[str]] | None
+    ) -> None:
+        """Join the memberships of grant tables with those of the vault.
+
+        Args:
+            tables: Names of documents and what they say.
+            memberships: For each `user:NAME`, `svc:NAME` or `role:NAME`, the roles (`role:NAME`) it belongs to.
+
+        Raises:
+            Problems: Roles contain one another.
+        """
+        direct: dict[str, set[str]] = {}
+        places: dict[tuple[str, str], Problem] = {}
+        for member, roles in (memberships or {}).items():
+            for role in roles:
+                direct.setdefault(member, set()).add(role)
+                places[member, role] = Problem(VAULT, 1, 1, "")
+        for document, membership in tables:
+            direct.setdefault(membership.member, set()).add(membership.role)
+            place = Problem(document, membership.line, membership.column, "")
+            places.setdefault((membership.member, membership.role), place)
+        self._direct = {member: frozenset(roles) for member, roles in direct.items()}
+        cycles = [
+            Problem(place.document, place.line, place.column, f"`{member}` and `{role}` contain one another")
+            for (member, role), place in places.items()
+            if member.startswith("role:") and member in self.closure({role})
+        ]
+        if cycles:
+            raise Problems(sorted(cycles))
+
+    def closure(self, roles: Iterable[str]) -> frozenset[str]:
+        """Return roles with all roles that they belong to."""
+        found: set[str] = set()
+        waiting = list(roles)
+        while waiting:
+            role = waiting.pop()
+            if role not in found:
+                found.add(role)
+                waiting.extend(self._direct.get(role, ()))
+        return frozenset(found)
+
+    def of(self, principal: str) -> frozenset[str]:
+        """Return all roles of a principal."""
+        kind = principal.partition(":")[0]
+        return self.closure(self._direct.get(principal, frozenset()) | self._direct.get(f"{kind}:*", frozenset()))
+
+    def state(self) -> list[list[object]]:
+        """Return all memberships in a canonical order."""
+        return [[member, sorted(roles)] for member, roles in sorted(self._direct.items())]

@@ -1,0 +1,246 @@
+"""Documents become rules: each one policy of the Cedar language, validated, with an id and a place."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import cedarpy
+
+from securecfg.policy.grants import Grant, Membership, id_problem, parse_grants
+from securecfg.policy.grants_cedar import grant_to_cedar
+from securecfg.policy.patterns import path_problem
+from securecfg.policy.problems import Problem, Problems, did_you_mean
+from securecfg.policy.schema import ACTIONS, BUILT_IN_CONTEXT, ROOT, extended_schema, parsed_schema
+from securecfg.policy.schema_extension import parse_extension
+from securecfg.policy.statements import Places, Statement, check_text, first_wrong_token, split_statements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from cedarpy import pst
+
+DocumentKind = Literal["grants", "cedar", "schema-extension"]
+ENTITY_TYPES: Final = ("User", "Service", "Role", "Folder", "Secret")
+_PREFIXES: Final = {"User": "user:", "Service": "svc:", "Role": "role:"}
+_ATTRIBUTE = re.compile(r"attribute `([^`]+)` in context")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A policy document as it is applied into the vault.
+
+    Attributes:
+        name: What places in it are called by.
+        kind: What its text is.
+        text: All of it.
+    """
+
+    name: str
+    kind: DocumentKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One policy of the Cedar language.
+
+    Attributes:
+        id: Unique in the policy.
+        cedar: Its text.
+        document: Where it comes from.
+        line: From 1.
+        column: From 1.
+        grant: The grant that it was compiled from, if any.
+    """
+
+    id: str
+    cedar: str
+    document: str
+    line: int
+    column: int
+    grant: Grant | None = None
+
+    def problem(self, message: str, hint: str = "") -> Problem:
+        """Return a problem at the rule's place."""
+        return Problem(self.document, self.line, self.column, message, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """All rules of a policy, in the order of their documents.
+
+    Attributes:
+        rules: What they are called and say.
+        templates: The same as typed trees, position by position.
+        memberships: What the grant tables say about roles, with document names.
+        context_types: Names and Cedar types of the context's attributes.
+    """
+
+    rules: tuple[Rule, ...]
+    templates: tuple[pst.Template, ...]
+    memberships: tuple[tuple[str, Membership], ...]
+    context_types: Mapping[str, str]
+
+
+def read_documents(documents: Sequence[Document]) -> RuleSet:
+    """Read, check and validate documents.
+
+    Raises:
+        Problems: Everything that is wrong with them.
+    """
+    problems: list[Problem] = []
+    rules: list[Rule] = []
+    memberships: list[tuple[str, Membership]] = []
+    attributes: dict[str, str] = {}
+    for document in documents:
+        try:
+            if document.kind == "schema-extension":
+                attributes |= parse_extension(document.name, document.text, {*BUILT_IN_CONTEXT, *attributes})
+            elif document.kind == "grants":
+                table = parse_grants(document.name, document.text)
+                memberships += ((document.name, membership) for membership in table.memberships)
+                rules += (_rule_of(document.name, grant) for grant in table.grants)
+            else:
+                rules += read_cedar(document.name, document.text)
+        except Problems as found:
+            problems += found.problems
+    problems += _repeated(rules)
+    if problems:
+        raise Problems(problems)
+    templates = _validated(rules, attributes)
+    return RuleSet(tuple(rules), templates, tuple(memberships), {**BUILT_IN_CONTEXT, **attributes})
+
+
+def _rule_of(document: str, grant: Grant) -> Rule:
+    return Rule(grant.id, grant_to_cedar(grant), document, grant.line, grant.column, grant)
+
+
+def _repeated(rules: Iterable[Rule]) -> list[Problem]:
+    first: dict[str, Rule] = {}
+    found: list[Problem] = []
+    for rule in rules:
+        known = first.setdefault(rule.id, rule)
+        if known is not rule:
+            place = f"{known.document}:{known.line}:{known.column}"
+            found.append(rule.problem(f"the id `{rule.id}` is already at {place}", "give each rule an id of its own"))
+    return found
+
+
+def read_cedar(document: str, text: str) -> list[Rule]:
+    """Cut Cedar text into rules that parse and have an id; they are not validated yet.
+
+    Raises:
+        Problems: Everything that is wrong with it.
+    """
+    check_text(document, text)
+    places = Places(document, text)
+    problems: list[Problem] = []
+    rules: list[Rule] = []
+    for statement in split_statements(document, text):
+        cedar = text[statement.start : statement.end]
+        said = complaint(cedar)
+        if said:
+            token = first_wrong_token(statement, text, complaint)
+            problems.append(places.problem(token.start, said))
+            continue
+        template = _template(cedar)
+        if template is None:
+            hint = "name the principal and resource, or use a role"
+            problems.append(places.problem(statement.start, "templates with `?principal` are not supported", hint))
+            continue
+        problem = _id_problem(template)
+        if problem:
+            problems.append(places.problem(statement.start, *problem))
+            continue
+        rules.append(Rule(template.annotations["id"], cedar, document, *places.at(statement.start)))
+        problems += _entity_problems(statement, places)
+    if problems:
+        raise Problems(sorted(problems))
+    return rules
+
+
+def complaint(cedar: str) -> str:
+    """Return why the engine cannot parse a text, or an empty string."""
+    try:
+        cedarpy.policies_to_pst(cedar)
+    except ValueError as error:
+        return str(error).removeprefix("cedarpy: ").partition("\n")[0]
+    return ""
+
+
+def _template(cedar: str) -> pst.Template | None:
+    return next(iter(cedarpy.policies_to_pst(cedar).static_policies.values()), None)
+
+
+def _id_problem(template: pst.Template) -> tuple[str, str] | None:
+    rule = template.annotations.get("id", "")
+    if not rule:
+        return "a policy has no `@id`", 'put `@id("NAME")` in front: decisions and the log call it by this name'
+    problem = id_problem(rule)
+    return (problem, "") if problem else None
+
+
+def _entity_problems(statement: Statement, places: Places) -> list[Problem]:
+    """Find entities that can never be: they would silently match nothing."""
+    found: list[Problem] = []
+    tokens = statement.tokens
+    for type_token, mark, name in zip(tokens, tokens[1:], tokens[2:], strict=False):
+        if mark.text != "::" or name.kind != "string" or "\\" in name.text:
+            continue
+        entity_id, type_name = name.text[1:-1], type_token.text
+        written = f"{type_name}::{name.text}"
+        prefix = _PREFIXES.get(type_name)
+        if prefix and entity_id.startswith(prefix):
+            bare = entity_id.removeprefix(prefix)
+            message, hint = f"`{written}` names its type twice", f'write `{type_name}::"{bare}"`'
+        elif type_name == "Folder" and entity_id in {"", ROOT}:
+            message, hint = f"`{written}` is not the root folder" if not entity_id else "", f'it is `Folder::"{ROOT}"`'
+        elif type_name in {"Folder", "Secret"}:
+            problem = path_problem(entity_id)
+            message, hint = f"`{written}` {problem}" if problem else "", "paths have no slash in front or at the end"
+        else:
+            continue
+        if message:
+            found.append(places.problem(type_token.start, message, hint))
+    return found
+
+
+def _validated(rules: Sequence[Rule], attributes: Mapping[str, str]) -> tuple[pst.Template, ...]:
+    text = "\n".join(rule.cedar for rule in rules)
+    schema = parsed_schema(extended_schema(attributes))
+    result = cedarpy.validate_policies(text, schema)
+    if not result.validation_passed:
+        raise Problems(_validation_problems(rules, result.errors, attributes))
+    templates = cedarpy.policies_to_pst(text).static_policies
+    # The parser numbers policies in the order of the text: `policy0`, `policy1`, ...
+    return tuple(templates[f"policy{position}"] for position in range(len(rules)))
+
+
+def _validation_problems(
+    rules: Sequence[Rule], errors: Iterable[cedarpy.ValidationError], attributes: Mapping[str, str]
+) -> list[Problem]:
+    found: dict[tuple[int, str], Problem] = {}
+    for error in errors:
+        position = int(error.policy_id.removeprefix("policy"))
+        rule = rules[position]
+        said = error.error.removeprefix(f"for policy `{error.policy_id}`, ").partition("\n")[0]
+        # The engine repeats itself for every action that a rule covers.
+        said = re.sub(r" for Action::\"[^\"]*\"", "", said)
+        problem = rule.problem(f"rule `{rule.id}`: {said}", _validation_hint(said, attributes))
+        found.setdefault((position, said), problem)
+    return sorted(found.values())
+
+
+def _validation_hint(said: str, attributes: Mapping[str, str]) -> str:
+    names = re.findall(r"`([^`]+)`", said)
+    if not names:
+        return ""
+    if _ATTRIBUTE.search(said):
+        return did_you_mean(names[0], {*BUILT_IN_CONTEXT, *attributes})
+    if "unrecognized entity type" in said:
+        return did_you_mean(names[0], ENTITY_TYPES)
+    if "unrecognized action" in said:
+        return did_you_mean(names[0].removeprefix('Action::"').removesuffix('"'), ACTIONS)
+    return ""

@@ -1,0 +1,208 @@
+"""Cedar text, cut into statements whose places are known, before the Cedar engine sees it.
+
+The engine reports neither lines nor columns, and its recursive parser overflows the stack on deeply nested text, which
+ends the process. So the text is scanned here first: tokens, nesting, and the beginning of every statement.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+from securecfg.policy.problems import Problem, Problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_DOCUMENT_BYTES: Final = 8 * 1024 * 1024
+MAX_STATEMENT_BYTES: Final = 64 * 1024
+MAX_BRACKETS: Final = 24
+MAX_NESTING: Final = 90
+"""How deep an expression may nest, chained operators included. The engine's own limit, past parsing, is 100."""
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+|//[^\r\n]*)
+      | (?P<string>"(?:[^"\\]|\\.)*")
+      | (?P<word>[A-Za-z_][A-Za-z0-9_]*)
+      | (?P<number>[0-9]+)
+      | (?P<mark>::|&&|\|\||==|!=|<=|>=|.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_OPENING: Final = {"(": ")", "[": "]", "{": "}"}
+_INFIX: Final = frozenset({"&&", "||", "+", "-", "*", "if", "!", "has", "like", "is", "in"})
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A word of the text.
+
+    Attributes:
+        kind: `string`, `word`, `number` or `mark`.
+        text: As written.
+        start: Where it begins, in characters.
+    """
+
+    kind: str
+    text: str
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement with its closing semicolon.
+
+    Attributes:
+        tokens: Its words.
+        start: Where the first one begins.
+        end: Just after the last one.
+    """
+
+    tokens: tuple[Token, ...]
+    start: int
+    end: int
+
+
+class Places:
+    """Turns offsets in a text into lines and columns."""
+
+    __slots__ = ("_starts", "document")
+
+    def __init__(self, document: str, text: str) -> None:
+        """Find the line starts."""
+        self.document = document
+        self._starts = list(accumulate((len(line) for line in text.split("\n")), lambda a, b: a + b + 1, initial=0))
+
+    def at(self, offset: int) -> tuple[int, int]:
+        """Return line and column, from 1."""
+        from bisect import bisect_right
+
+        line = min(bisect_right(self._starts, offset), len(self._starts) - 1)
+        return line, offset - self._starts[line - 1] + 1
+
+    def problem(self, offset: int, message: str, hint: str = "") -> Problem:
+        """Return a problem at an offset."""
+        return Problem(self.document, *self.at(offset), message, hint)
+
+
+def check_text(document: str, text: str) -> None:
+    """Refuse text that no document may contain.
+
+    Raises:
+        Problems: The text is too long, or has control characters or lone surrogates.
+    """
+    places = Places(document, text)
+    if len(text) > MAX_DOCUMENT_BYTES:
+        raise Problems([Problem(document, 1, 1, f"longer than {MAX_DOCUMENT_BYTES} bytes", "split the document")])
+    if text.startswith("\ufeff"):
+        raise Problems([places.problem(0, "begins with a byte order mark", "save it as UTF-8 without one")])
+    for offset, character in enumerate(text):
+        if character < " " and character not in "\t\n\r":
+            raise Problems([places.problem(offset, f"control character U+{ord(character):04X}")])
+        if character > "~" and unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn"}:
+            message = f"invisible or unassigned character U+{ord(character):04X}"
+            raise Problems([places.problem(offset, message, "a rule that cannot be read cannot be reviewed")])
+
+
+def split_statements(document: str, text: str) -> list[Statement]:
+    """Cut Cedar text at its semicolons.
+
+    Raises:
+        Problems: A bracket or string is not closed, the nesting is too deep, or a statement is too long.
+    """
+    places = Places(document, text)
+    statements: list[Statement] = []
+    tokens: list[Token] = []
+    nesting = _Nesting(places)
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or ""
+        if kind == "space":
+            continue
+        token = Token(kind, match[0], match.start())
+        if token.text == '"':
+            raise Problems([places.problem(token.start, "a string is not closed")])
+        tokens.append(token)
+        if match.end() - tokens[0].start > MAX_STATEMENT_BYTES:
+            raise Problems([places.problem(tokens[0].start, f"a policy longer than {MAX_STATEMENT_BYTES} bytes")])
+        nesting.step(token)
+        if token.text == ";" and not nesting.open:
+            statements.append(Statement(tuple(tokens), tokens[0].start, match.end()))
+            tokens = []
+            nesting = _Nesting(places)
+    if nesting.open:
+        bracket = nesting.open[-1]
+        raise Problems([places.problem(bracket.start, f"`{bracket.text}` is not closed")])
+    if tokens:
+        last = tokens[-1]
+        raise Problems([places.problem(last.start + len(last.text), "`;` is missing at the end of a policy")])
+    return statements
+
+
+class _Nesting:
+    """Bounds how deep the engine will recurse, from above."""
+
+    __slots__ = ("_chains", "_places", "open")
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self.open: list[Token] = []
+        # For each open bracket: operators that chain, and member accesses since the last of them.
+        self._chains: list[list[int]] = [[0, 0]]
+
+    def step(self, token: Token) -> None:
+        text = token.text
+        if token.kind in {"string", "number"}:
+            return
+        chain = self._chains[-1]
+        if text in _OPENING:
+            self.open.append(token)
+            chain[1] += text != "{"
+            self._chains.append([0, 0])
+        elif text in _OPENING.values():
+            if not self.open or _OPENING[self.open[-1].text] != text:
+                raise Problems([self._places.problem(token.start, f"`{text}` closes nothing")])
+            self.open.pop()
+            self._chains.pop()
+            if text == "}" and len(self._chains) == 1:
+                self._chains[0] = [0, 0]
+        elif text == ",":
+            chain[:] = [0, 0]
+        elif text == ".":
+            chain[1] += 1
+        elif text in _INFIX:
+            chain[0] += 1
+            chain[1] = 0
+        if len(self.open) > MAX_BRACKETS or sum(map(sum, self._chains)) > MAX_NESTING:
+            raise Problems(
+                [self._places.problem(token.start, "nested too deeply", "split the policy into several smaller ones")]
+            )
+
+
+def first_wrong_token(statement: Statement, text: str, complaint: Callable[[str], str]) -> Token:
+    """Return the token at which the engine's parser gives up.
+
+    An LR parser accepts every prefix of what it accepts, up to asking for more. So the shortest prefix that draws
+    another complaint than the one about the end ends in the token that is wrong.
+
+    Args:
+        statement: One that does not parse.
+        text: The document.
+        complaint: Returns what the engine says about a text, or an empty string.
+    """
+    tokens = statement.tokens
+
+    def is_wrong(count: int) -> bool:
+        last = tokens[count - 1]
+        said = complaint(text[statement.start : last.start + len(last.text)])
+        return bool(said) and "unexpected end of input" not in said
+
+    low, high = 1, len(tokens)
+    while low < high:
+        middle = (low + high) // 2
+        if is_wrong(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return tokens[low - 1]
