@@ -1,0 +1,48 @@
+"""Keys: who can open a vault, and what the keys inside it are (docs/security/format.md, section 4)."""
+
+from __future__ import annotations
+
+from securecfg.keys.header import Header, build_header
+from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek
+from securecfg.keys.keyfile import generate_key_file
+from securecfg.keys.keyring import KeyEntry, Keyring, KeyState, Purpose, ScopeKeys, SlotInfo
+from securecfg.keys.provider import Ask, KeyProvider, KeyUri, ProviderFactory, WrapContext
+from securecfg.keys.providers.file import FileProvider
+from securecfg.keys.providers.keyring import KeyringProvider
+from securecfg.keys.providers.passphrase import PassphraseProvider
+from securecfg.keys.providers.recovery import RecoveryProvider
+from securecfg.keys.recovery import generate_recovery_code
+from securecfg.keys.slots import FIRST_SLOT_ROW, MOST_SLOTS, Slot, Unlocked, seal_slot, unlock
+from securecfg.keys.uri import open_provider
+
+__all__ = [
+    "FIRST_SLOT_ROW",
+    "MOST_SLOTS",
+    "Ask",
+    "FileProvider",
+    "Header",
+    "KeyEntry",
+    "KeyProvider",
+    "KeyState",
+    "KeyUri",
+    "Keyring",
+    "KeyringProvider",
+    "PassphraseProvider",
+    "ProviderFactory",
+    "Purpose",
+    "RecoveryProvider",
+    "ScopeKeys",
+    "Slot",
+    "SlotInfo",
+    "Unlocked",
+    "WrapContext",
+    "build_header",
+    "generate_key_file",
+    "generate_recovery_code",
+    "open_provider",
+    "open_under_kek",
+    "parse_params",
+    "seal_slot",
+    "seal_under_kek",
+    "unlock",
+]

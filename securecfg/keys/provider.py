@@ -1,0 +1,105 @@
+"""What a key provider is: the contract between unlock slots and whoever holds a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from securecfg.crypto import slot_context
+
+Ask = Callable[[str], str]
+"""Asks a person for a text that is not shown while it is typed. Given by the host; the library never asks by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class WrapContext:
+    """What a wrapped key is bound to: one slot of one vault.
+
+    Attributes:
+        vault_id: 16 bytes.
+        slot_id: 16 bytes.
+    """
+
+    vault_id: bytes
+    slot_id: bytes
+
+    def to_bytes(self, kind: int, params: bytes) -> bytes:
+        """Return the context 0x10 of the format."""
+        return slot_context(self.vault_id, self.slot_id, kind, params)
+
+
+class KeyProvider(Protocol):
+    """Wraps and unwraps a 32-byte key.
+
+    What `wrap` returns is laid out as section 4.2 of the format says: parameters, commitment, SIV. A local provider
+    derives a key-encryption key (KEK); a remote one draws a random KEK and keeps as parameters what its service made of
+    it. Both leave the rest to `securecfg.keys.seal_under_kek` and `open_under_kek`, which bind the key to the context
+    whatever the service can do by itself.
+
+    Obligations, held by `securecfg.testing.key_provider_conformance`:
+
+    - `unwrap` gives back what `wrap` took, in the same context only;
+    - a wrong key, another context and altered bytes are one and the same `WrongKey`;
+    - a service that cannot be reached is `KeyProviderUnavailable`, one that refuses is `KeyProviderRefused`;
+    - no error, repr or log line holds key material;
+    - one object may be used by many threads.
+
+    Attributes:
+        scheme: The URI scheme that names the provider.
+        kind: The number of the slot kind; 1 to 127 belong to the format, 128 to 255 to other people's providers.
+    """
+
+    @property
+    def scheme(self) -> str:
+        """The URI scheme that names the provider."""
+        ...
+
+    @property
+    def kind(self) -> int:
+        """The number of the slot kind."""
+        ...
+
+    def wrap(self, key: bytes, context: WrapContext) -> bytes:
+        """Return `key` wrapped for this slot.
+
+        Raises:
+            KeyProviderUnavailable: The service cannot be reached.
+            KeyProviderRefused: It refuses.
+        """
+        ...
+
+    def unwrap(self, wrapped: bytes, context: WrapContext) -> bytes:
+        """Return the key that `wrap` wrapped for this slot.
+
+        Raises:
+            WrongKey: The provider holds another key, or the bytes or the context are not those of `wrap`.
+            KeyProviderUnavailable: The service cannot be reached.
+            KeyProviderRefused: It refuses.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUri:
+    """A key URI, cut at its first colon. May contain what nobody should see, so it is never shown.
+
+    Attributes:
+        scheme: What stands before the colon, in lower case.
+        rest: What stands after it, as it was written.
+    """
+
+    scheme: str
+    rest: str
+
+    def __repr__(self) -> str:
+        """Show the scheme only."""
+        return f"KeyUri({self.scheme!r}, ...)"
+
+
+ProviderFactory = Callable[[KeyUri, Ask | None], KeyProvider]
+"""What an entry point of the group `securecfg.key_providers` loads, under the scheme as its name.
+
+It parses the URI and raises `InvalidKeyUri`; what is slow, asks a person or needs the network waits for `wrap` and
+`unwrap`.
+"""

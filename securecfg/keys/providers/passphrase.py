@@ -1,0 +1,98 @@
+"""`passphrase:` - a key that a person remembers, through Argon2id."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from securecfg.crypto import DEFAULT_COSTS, FORMAT_LIMIT, Argon2Costs, stretch
+from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, WrongKey
+from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek
+from securecfg.keys.secret_input import open_secret_input
+from securecfg.keys.slots import KIND_PASSPHRASE
+
+if TYPE_CHECKING:
+    from securecfg.keys.provider import Ask, KeyUri, WrapContext
+    from securecfg.secret import Secret
+
+_SALT_BYTES = 16
+_PARAMS_BYTES = _SALT_BYTES + 6
+
+
+class PassphraseProvider:
+    """Holds a passphrase.
+
+    Args:
+        passphrase: The passphrase; revealed when a slot is made or tried, not before.
+        costs: What a new slot costs to try.
+        limit: The most that a slot may cost to try, within the format's own limit.
+    """
+
+    scheme: Final = "passphrase"
+    kind: Final = KIND_PASSPHRASE
+
+    def __init__(
+        self, passphrase: Secret[str], *, costs: Argon2Costs = DEFAULT_COSTS, limit: Argon2Costs = FORMAT_LIMIT
+    ) -> None:
+        """Hold the passphrase without revealing it."""
+        self._passphrase = passphrase
+        self._costs = costs
+        self._limit = limit
+
+    def wrap(self, key: bytes, context: WrapContext) -> bytes:
+        """Return `key` under the passphrase and a new salt.
+
+        Raises:
+            KeyProviderRefused: The passphrase is empty or not text.
+            KeyProviderUnavailable: There is not enough memory.
+            SettingMissing: There is nobody to ask for it.
+        """
+        params = os.urandom(_SALT_BYTES) + self._costs.to_bytes()
+        return seal_under_kek(self._derive(params, self._costs), self.kind, params, key, context)
+
+    def unwrap(self, wrapped: bytes, context: WrapContext) -> bytes:
+        """Return the key that was wrapped under the passphrase.
+
+        Raises:
+            WrongKey: The passphrase, the bytes or the context are other ones.
+            KeyProviderRefused: Trying would cost more than is allowed, or the passphrase is empty or not text.
+            KeyProviderUnavailable: There is not enough memory.
+            SettingMissing: There is nobody to ask for it.
+        """
+        params = parse_params(wrapped)
+        if len(params) != _PARAMS_BYTES:
+            raise _malformed()
+        costs = Argon2Costs.from_bytes(params[_SALT_BYTES:])
+        if costs.exceeds(FORMAT_LIMIT) or costs.exceeds(self._limit):
+            message = f"an unlock slot asks for {costs.memory_kib // 1024} MiB and {costs.passes} passes of Argon2id"
+            raise KeyProviderRefused(message, hint="the vault may be hostile; open it with another key")
+        if not costs.is_computable():
+            raise _malformed()
+        return open_under_kek(self._derive(params, costs), self.kind, wrapped, context)
+
+    def _derive(self, params: bytes, costs: Argon2Costs) -> bytes:
+        passphrase = self._passphrase.reveal()
+        if not passphrase:
+            message = "the passphrase is empty"
+            raise KeyProviderRefused(message)
+        try:
+            return stretch(passphrase, params[:_SALT_BYTES], costs)
+        except UnicodeEncodeError:
+            message = "the passphrase is not Unicode text"
+            raise KeyProviderRefused(message) from None
+        except MemoryError:
+            message = f"there is not enough memory for {costs.memory_kib // 1024} MiB of Argon2id"
+            raise KeyProviderUnavailable(message) from None
+
+
+def from_uri(uri: KeyUri, ask: Ask | None) -> PassphraseProvider:
+    """Return the provider for `passphrase:`, `passphrase:?fd=N` or `passphrase:?env=NAME`.
+
+    Raises:
+        InvalidKeyUri: The URI says something else.
+    """
+    return PassphraseProvider(open_secret_input(uri, ask, what="passphrase", sources=("env", "fd")))
+
+
+def _malformed() -> WrongKey:
+    return WrongKey("no unlock slot opens with this passphrase", hint="check that it belongs to this vault")

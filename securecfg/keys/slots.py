@@ -1,0 +1,157 @@
+"""Unlock slots: the root key under each of several keys (format, section 4.2)."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from securecfg.crypto import SUITE
+from securecfg.errors import KeyProviderRefused, NotAVault, UnsupportedFormat, WrongKey
+from securecfg.keys.kek import SEALED_BYTES
+from securecfg.keys.provider import WrapContext
+from securecfg.octets import Cursor, Malformed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from securecfg.keys.header import Header
+    from securecfg.keys.provider import KeyProvider
+
+SLOT_BYTES = 256
+SLOT_ID_BYTES = 16
+FIRST_SLOT_ROW = 256
+MOST_SLOTS = 255
+
+KIND_PASSPHRASE = 1
+KIND_FILE = 2
+KIND_KEYRING = 3
+KIND_RECOVERY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One unlock slot as it lies in the vault.
+
+    Attributes:
+        kind: Which kind of provider opens it.
+        slot_id: 16 bytes.
+        wrapped: What the provider wrapped; its padding is off.
+    """
+
+    kind: int
+    slot_id: bytes
+    wrapped: bytes
+
+    @classmethod
+    def parse(cls, row: bytes) -> Self:
+        """Return the slot that a row holds, of whatever kind.
+
+        Raises:
+            NotAVault: The row is not laid out as a slot.
+            UnsupportedFormat: It belongs to another suite.
+        """
+        if len(row) != SLOT_BYTES:
+            message = f"an unlock slot does not have {SLOT_BYTES} bytes"
+            raise NotAVault(message)
+        if row[1] != SUITE:
+            message = f"an unlock slot is of the unknown suite {row[1]}"
+            raise UnsupportedFormat(message, hint="a newer version of securecfg may open this vault")
+        cursor = Cursor(row, 2)
+        try:
+            slot_id = cursor.take(SLOT_ID_BYTES)
+            start = cursor.position
+            cursor.var16()
+            cursor.take(SEALED_BYTES)
+            wrapped = row[start : cursor.position]
+            cursor.finish_padding()
+        except Malformed as error:
+            message = f"an unlock slot {error}"
+            raise NotAVault(message) from None
+        return cls(row[0], slot_id, wrapped)
+
+    def to_bytes(self) -> bytes:
+        """Return the row.
+
+        Raises:
+            ValueError: The provider's parameters do not fit.
+        """
+        row = bytes((self.kind, SUITE)) + self.slot_id + self.wrapped
+        if len(row) > SLOT_BYTES:
+            message = "the parameters of a provider do not fit into a slot"
+            raise ValueError(message)
+        return row + bytes(SLOT_BYTES - len(row))
+
+
+@dataclass(frozen=True, slots=True)
+class Unlocked:
+    """An opened slot.
+
+    Attributes:
+        root: The root key, 32 bytes.
+        slot_id: The slot that opened.
+    """
+
+    root: bytes
+    slot_id: bytes
+
+    def __repr__(self) -> str:
+        """Show the slot, not the key."""
+        return f"Unlocked(slot_id={self.slot_id.hex()!r})"
+
+
+def seal_slot(vault_id: bytes, provider: KeyProvider, root: bytes) -> Slot:
+    """Return a new slot that this provider opens.
+
+    Raises:
+        KeyProviderUnavailable: The provider cannot be reached.
+        KeyProviderRefused: It refuses.
+        SettingMissing: It has nobody to ask.
+    """
+    slot_id = secrets.token_bytes(SLOT_ID_BYTES)
+    wrapped = provider.wrap(root, WrapContext(vault_id, slot_id))
+    return Slot(provider.kind, slot_id, wrapped)
+
+
+def unlock(header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider) -> Unlocked:
+    """Find the slot that a key opens, and check that header and slots are those that the root key vouches for.
+
+    These are steps 2 and 3 (its first half) of section 8 of the format. Slots of other kinds are not touched.
+
+    Args:
+        header: The parsed header.
+        slot_rows: All slots by their row id, 256 to 511.
+        provider: Who holds the key.
+
+    Raises:
+        WrongKey: No slot opens; a wrong key, another vault's slot and an altered one look the same.
+        Tampered: A slot opens, but header and slots are not as the root key's holder left them.
+        NotAVault: A slot is not laid out as one.
+        UnsupportedFormat: A slot belongs to another suite.
+        KeyProviderUnavailable: The provider cannot be reached.
+        KeyProviderRefused: It refuses.
+        SettingMissing: It has nobody to ask.
+    """
+    slots = [Slot.parse(slot_rows[row_id]) for row_id in sorted(slot_rows)]
+    candidates = [slot for slot in slots if slot.kind == provider.kind]
+    if not candidates:
+        message = f"no unlock slot takes a key of the kind `{provider.scheme}:`"
+        raise WrongKey(message, hint="`securecfg vault status` shows which kinds open this vault")
+    unlocked = _try(header.vault_id, candidates, provider)
+    header.verify(unlocked.root, slot_rows)
+    return unlocked
+
+
+def _try(vault_id: bytes, candidates: list[Slot], provider: KeyProvider) -> Unlocked:
+    # One slot's refusal must not keep another from opening, so it is raised only when none does.
+    failure: WrongKey | KeyProviderRefused | None = None
+    for slot in candidates:
+        try:
+            root = provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id))
+        except WrongKey as error:
+            failure = failure or error
+        except KeyProviderRefused as error:
+            failure = error
+        else:
+            return Unlocked(root, slot.slot_id)
+    raise failure or AssertionError

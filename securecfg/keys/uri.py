@@ -1,0 +1,77 @@
+"""Key URIs: `SCHEME:REST` names who holds a key.
+
+The schemes of this package are found in a table, so that they work from a source checkout and cost no scan of the
+installed packages; all others are entry points of the group `securecfg.key_providers`, loaded when they are used.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from securecfg.errors import ExtraMissing, InvalidKeyUri
+from securecfg.keys.provider import KeyUri
+
+if TYPE_CHECKING:
+    from securecfg.keys.provider import Ask, KeyProvider, ProviderFactory
+
+ENTRY_POINT_GROUP = "securecfg.key_providers"
+
+_BUILT_IN = ("file", "keyring", "passphrase", "recovery")
+_EXTRAS = ("awskms", "azurekeyvault", "gcpkms", "pkcs11", "vaulttransit")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
+
+
+def open_provider(key: str | KeyProvider, *, ask: Ask | None = None) -> KeyProvider:
+    """Return the provider that a key URI names; a provider is returned as it is.
+
+    No file is read, nobody is asked and nothing is called until a key is wrapped or unwrapped.
+
+    Args:
+        key: A key URI such as `file:/etc/app.key`, or a provider.
+        ask: Asks a person for what the URI does not name a source for.
+
+    Raises:
+        InvalidKeyUri: The URI cannot be parsed or its scheme is unknown.
+        ExtraMissing: The scheme is known and its provider is not installed.
+    """
+    if not isinstance(key, str):
+        return key
+    uri = parse_key_uri(key)
+    return _find_factory(uri.scheme)(uri, ask)
+
+
+def parse_key_uri(text: str) -> KeyUri:
+    """Return scheme and rest of a key URI.
+
+    Raises:
+        InvalidKeyUri: There is no scheme.
+    """
+    scheme, colon, rest = text.partition(":")
+    scheme = scheme.lower()
+    # What was given is not shown, here or below: it may be the passphrase itself.
+    if not colon or not _SCHEME.fullmatch(scheme):
+        message = "a key is given as a URI with a scheme"
+        raise InvalidKeyUri(message, hint="for instance `file:PATH`, `passphrase:` or `keyring:`")
+    return KeyUri(scheme, rest)
+
+
+def _find_factory(scheme: str) -> ProviderFactory:
+    if scheme in _BUILT_IN:
+        return cast("ProviderFactory", import_module(f"securecfg.keys.providers.{scheme}").from_uri)
+    from importlib.metadata import entry_points
+
+    found = entry_points(group=ENTRY_POINT_GROUP)
+    for entry in found:
+        if entry.name == scheme:
+            return cast("ProviderFactory", entry.load())
+    if scheme in _EXTRAS:
+        message = f"no provider for `{scheme}:` keys is installed"
+        raise ExtraMissing(message, hint=f"pip install --upgrade 'securecfg-vault[{scheme}]'")
+    known = sorted({*_BUILT_IN, *_EXTRAS, *(entry.name for entry in found)})
+    close = get_close_matches(scheme, known, n=1)
+    message = "no key provider has the scheme that the key URI begins with"
+    hint = f"did you mean `{close[0]}:`?" if close else "known are " + ", ".join(f"`{name}:`" for name in known)
+    raise InvalidKeyUri(message, hint=hint)
