@@ -9,20 +9,20 @@ from __future__ import annotations
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING
 
 from securecfg.errors import CommitUnknown, HeadMoved, SecurecfgError, StoreBusy
-from securecfg.vault.publishing import Plan, Publication
+from securecfg.vault.publishing import Publication
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from securecfg.audit import Sealer
+    from securecfg.clock import Clock
+    from securecfg.vault.publishing import Plan
     from securecfg.vault.replica import Replica
 
     Planner = Callable[[Publication], Plan]
-
-T = TypeVar("T")
 
 _GROUP_MAX = 48
 _ATTEMPTS_MAX = 200
@@ -30,7 +30,7 @@ _PAUSE_S = 0.000_5
 _PAUSE_MAX_S = 0.05
 
 
-class _Waiter(Generic[T]):
+class _Waiter:
     """One call that waits for its plan to be durable."""
 
     __slots__ = ("error", "gate", "is_done", "planner", "request_id", "result")
@@ -50,19 +50,27 @@ class Publisher:
 
     Args:
         replica: The state that plans build on.
+        clock: For the time of publication.
         make_sealer: Makes the session's sealer when the first record is written.
         after_commit: Called after each durable commit, under the replica's lock.
     """
 
-    def __init__(self, replica: Replica, make_sealer: Callable[[], Sealer], after_commit: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        clock: Clock,
+        make_sealer: Callable[[], Sealer],
+        after_commit: Callable[[], None],
+    ) -> None:
         """Start with an empty queue."""
         self._replica = replica
+        self._clock = clock
         self._make_sealer = make_sealer
         self._after_commit = after_commit
         self._sealer: Sealer | None = None
         self._sealer_stored = False
         self._mutex = threading.Lock()
-        self._queue: list[_Waiter[object]] = []
+        self._queue: list[_Waiter] = []
         self._has_leader = False
 
     def publish(self, planner: Callable[[Publication], Plan], request_id: str = "") -> object:
@@ -76,7 +84,7 @@ class Publisher:
             StoreBusy: Other writers kept the store for too long; nothing was written.
             StoreFailed: The store failed before committing; nothing was written.
         """
-        waiter: _Waiter[object] = _Waiter(planner, request_id)
+        waiter = _Waiter(planner, request_id)
         with self._mutex:
             self._queue.append(waiter)
             leads = not self._has_leader
@@ -98,7 +106,7 @@ class Publisher:
         with self._mutex:
             group, self._queue = self._queue[:_GROUP_MAX], self._queue[_GROUP_MAX:]
         own = group[0]
-        left: list[_Waiter[object]] = group
+        left: list[_Waiter] = group
         try:
             left = self._serve(group)
         except BaseException as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
@@ -117,7 +125,7 @@ class Publisher:
         if successor is not None:
             successor.gate.release()
 
-    def _serve(self, group: list[_Waiter[object]]) -> list[_Waiter[object]]:
+    def _serve(self, group: list[_Waiter]) -> list[_Waiter]:
         """Publish as many of a group as fit into one publication and return the rest."""
         for attempt in range(_ATTEMPTS_MAX):
             with self._replica.lock:
@@ -133,12 +141,12 @@ class Publisher:
 
     def _plan(
         self,
-        group: list[_Waiter[object]],
-    ) -> tuple[Publication | None, list[_Waiter[object]], list[_Waiter[object]]]:
+        group: list[_Waiter],
+    ) -> tuple[Publication | None, list[_Waiter], list[_Waiter]]:
         if self._sealer is None:
             self._sealer = self._make_sealer()
         publication = Publication(self._replica, self._sealer, sealer_stored=self._sealer_stored)
-        planned: list[_Waiter[object]] = []
+        planned: list[_Waiter] = []
         for position, waiter in enumerate(group):
             try:
                 plan = waiter.planner(publication)
@@ -157,10 +165,10 @@ class Publisher:
             return None, planned, []
         return publication, planned, []
 
-    def _commit(self, publication: Publication, planned: list[_Waiter[object]]) -> bool:
+    def _commit(self, publication: Publication, planned: list[_Waiter]) -> bool:
         """Commit and tell everyone; return False where the head had moved."""
         replica = self._replica
-        operations, head = publication.finish()
+        operations, head = publication.finish(self._clock.now_ns())
         try:
             replica.store.commit(operations, expect=replica.head, head=head)
         except HeadMoved:
@@ -184,13 +192,3 @@ class Publisher:
 
 
 _UNKNOWN_HINT = "open the vault again and ask `resolve(request_id)` whether the change is there"
-
-
-def result_of(kind: type[T], result: object) -> T:
-    """Return a plan's result as the type that its planner gives it."""
-    return cast("T", result) if isinstance(result, kind) else _mistyped(kind)
-
-
-def _mistyped(kind: type[T]) -> T:
-    message = f"a plan did not result in {kind.__name__}"
-    raise TypeError(message)

@@ -88,6 +88,7 @@ class Publication:
         self._pending: dict[bytes, Entry | None] = {}
         self._next_id = replica.state.next_id
         self._changed_state: dict[str, object] = {}
+        self.stagings = list(replica.state.stagings)
         self.tree = replica.tree.copy()
         self.members: list[Member] = []
         self.checkpoint: Checkpoint
@@ -107,7 +108,12 @@ class Publication:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to publish."""
-        return not self.members and not self._operations and not self._changed_state
+        return (
+            not self.members
+            and not self._operations
+            and not self._changed_state
+            and tuple(self.stagings) == self._replica.state.stagings
+        )
 
     def entry(self, path: bytes) -> Entry | None:
         """Return the index entry of a path, earlier plans of this publication included."""
@@ -145,15 +151,21 @@ class Publication:
         if plan.record is not None:
             self._log(plan.record, digests, tuple(plan.changes))
 
-    def finish(self) -> tuple[list[Operation], bytes]:
-        """Return the operations and the new head."""
+    def finish(self, now_ns: int) -> tuple[list[Operation], bytes]:
+        """Return the operations and the new head.
+
+        Args:
+            now_ns: When it is published.
+        """
         replica = self._replica
         if self.members and not self._sealer_stored:
             row = self._sealer.row
             self._operations.append(Put(Space.SEALER, digest_id(sha256(row).digest()), row))
         state = replica.state._replace(
             generation=replica.state.generation + 1,
+            published=now_ns,
             next_id=self._next_id,
+            stagings=tuple(self.stagings),
             **self._changed_state,  # type: ignore[arg-type]  # plans name fields of State
         )
         origin = origin_of(replica.vault_id)
@@ -178,7 +190,8 @@ class Publication:
         index = self.tree.size
         leaf = self._sealer.seal(record.to_bytes(), index, digests)
         self._operations.append(Put(Space.LOG, index, leaf))
-        self._operations += [Put(Space.TILE, tile_id(tile.level, tile.index), tile.hashes) for tile in self.tree.append(leaf_hash(leaf))]
+        for tile in self.tree.append(leaf_hash(leaf)):
+            self._operations.append(Put(Space.TILE, tile_id(tile.level, tile.index), tile.hashes))
         self.members.append(Member(leaf, changes))
 
 

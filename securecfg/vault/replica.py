@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import Tree, VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
 from securecfg.errors import IntegrityError, LogTampered, NotAVault, RollbackSuspected, Tampered
-from securecfg.keys import Header, open_keyring, verify_header
+from securecfg.keys import Header, Keyring, Purpose
 from securecfg.octets import Malformed
 from securecfg.store import Space
 from securecfg.vault.index import Index
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
     from securecfg.audit import Checkpoint
-    from securecfg.keys import Keyring
     from securecfg.store import Store
     from securecfg.vault.deltas import Change
     from securecfg.vault.segments import Manifest, Segment, SegmentLine
@@ -181,7 +180,9 @@ class Replica:
         try:
             checkpoint = self._open_note(note, digest)
             if checkpoint.size < self.tree.size or state.generation < previous.generation:
-                message = f"the log went back from {self.tree.size} to {checkpoint.size} records while the vault is open"
+                message = (
+                    f"the log went back from {self.tree.size} to {checkpoint.size} records while the vault is open"
+                )
                 raise RollbackSuspected(message, hint=_ROLLBACK_HINT)
             tree = self.tree.copy()
             changes = self._replay(tree, checkpoint)
@@ -246,16 +247,16 @@ class Replica:
             message = "the header or an unlock slot does not match the state of the vault"
             raise Tampered(message)
         header = Header.parse(header_row)
-        verify_header(header, ordered, self.root)
+        header.verify(self.root, slots)
         row = verify_digest(keyring_row, self.state.keyring_digest, "the keyring")
-        keyring = open_keyring(row, self.root, header)
-        signer = Ed25519PrivateKey.from_private_bytes(keyring.signing_seed())
+        keyring = Keyring.open(row, self.root, header.vault_id, header.generation)
+        signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
         if signer.public_key().public_bytes_raw() != self.state.epoch_key:
             message = "the log's key is not the one in the keyring"
             raise Tampered(message)
-        self.header: Header = header
+        self.header = header
         self.slots = slots
-        self.keyring: Keyring = keyring
+        self.keyring = keyring
         self.signer = signer
         self.rows = IndexRows(header.vault_id, keyring)
 

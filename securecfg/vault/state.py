@@ -11,7 +11,7 @@ from securecfg.octets import Cursor, Malformed, var32
 FLAG_DESTRUCTION_PENDING = 1
 STAGINGS_MAX = 32
 
-_FIXED = struct.Struct(">QQQ32s32s32sI32sB")
+_FIXED = struct.Struct(">QQQQ32s32s32sI32sB")
 _STAGING = struct.Struct(">QQQ")
 _PREFIX = b"\x48\x01"
 
@@ -28,6 +28,7 @@ class State(NamedTuple):
     """What a checkpoint's state hash covers."""
 
     generation: int
+    published: int
     next_id: int
     base_size: int
     manifest_digest: bytes
@@ -42,7 +43,7 @@ class State(NamedTuple):
         """Return the bytes that are hashed."""
         return b"".join(
             (
-                _FIXED.pack(*self[:9]),
+                _FIXED.pack(*self[:10]),
                 bytes((len(self.stagings),)),
                 *(_STAGING.pack(*staging) for staging in self.stagings),
             ),

@@ -1,0 +1,335 @@
+"""An open vault: what all handles on it in this process share."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from securecfg.audit import Masker, audit_public_key, consistency_proof, create_sealer, verify_consistency
+from securecfg.crypto import ROOT_SCOPE, ValueKey, dek_context, parse_dek_epoch, unwrap_dek, value_context
+from securecfg.errors import IntegrityError, LogTampered, RollbackSuspected, Tampered, VaultClosed
+from securecfg.keys import Purpose
+from securecfg.policy import Document, compile_policy
+from securecfg.store import Space
+from securecfg.vault.anchor import Mark
+from securecfg.vault.lookalikes import Lookalikes
+from securecfg.vault.paths import SYSTEM
+from securecfg.vault.publisher import Publisher
+from securecfg.vault.replica import StoredTree
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securecfg.audit import Sealer
+    from securecfg.clock import Clock
+    from securecfg.policy import Policy
+    from securecfg.vault.anchor import AnchorFile
+    from securecfg.vault.history import History, Version
+    from securecfg.vault.replica import Replica
+    from securecfg.vault.segments import Entry
+
+    T = TypeVar("T")
+
+POLICY_PATH = SYSTEM + b"policy"
+ROLES_PATH = SYSTEM + b"roles"
+CLOCK_TOLERANCE_NS = 300 * 1_000_000_000
+FORM_INLINE, FORM_CHUNKED = 1, 2
+
+_RETRIES = 16
+_LOG = logging.getLogger("securecfg.vault")
+
+
+class Located(NamedTuple):
+    """A version, found and vouched for, its value not yet opened."""
+
+    entry: Entry
+    history: History
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a vault was opened.
+
+    Attributes:
+        read_only: Nothing may be written, not even records.
+        strict: Every read is durable in the log before its value is returned, repeats too.
+        cache_values: How many opened values each handle keeps at most; 0 keeps none.
+    """
+
+    read_only: bool = False
+    strict: bool = False
+    cache_values: int = 1_024
+
+
+class OpenVault:
+    """The store, the state, the policy and the publisher of one open vault. May be used by any thread.
+
+    Args:
+        replica: The state.
+        anchor: Where the newest checkpoint is recorded, or None for stores without a place.
+        clock: The time.
+        options: How it was opened.
+    """
+
+    def __init__(self, replica: Replica, anchor: AnchorFile | None, clock: Clock, options: Options) -> None:
+        """Take up an unlocked vault."""
+        self.replica = replica
+        self.store = replica.store
+        self.clock = clock
+        self.options = options
+        self.lookalikes = Lookalikes()
+        masking = replica.keyring.active(Purpose.MASKING)
+        self.masker = Masker(masking.epoch, masking.key)
+        self.publisher = Publisher(replica, clock, self._make_sealer, self._after_commit)
+        self.is_closed = False
+        self._anchor = anchor
+        self._policy_lock = threading.Lock()
+        self._policy: tuple[tuple[bytes, bytes], Policy] | None = None
+        self._cleanups: list[Callable[[], None]] = []
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def check_open(self) -> None:
+        """Refuse a vault that was closed.
+
+        Raises:
+            VaultClosed: It was.
+        """
+        if self.is_closed:
+            message = "the vault is closed"
+            raise VaultClosed(message, hint="open it again")
+
+    def refresh(self) -> None:
+        """See what others have committed.
+
+        Raises:
+            VaultClosed: The vault was closed.
+            RollbackSuspected: The vault went back.
+            Tampered: A row does not match the signed state.
+        """
+        self.check_open()
+        if self.replica.refresh():
+            self.lookalikes.clear()
+
+    def is_clock_trusted(self) -> bool:
+        """Return whether the clock is not far behind the newest publication."""
+        return self.clock.now_ns() >= self.replica.state.published - CLOCK_TOLERANCE_NS
+
+    def consistently(self, read: Callable[[], T]) -> T:
+        """Return what a read returns, again where another process changed the vault in the middle of it.
+
+        Raises:
+            IntegrityError: A row is wrong although nobody changed anything.
+        """
+        for _ in range(_RETRIES):
+            head = self.replica.head
+            try:
+                return read()
+            except IntegrityError:
+                self.refresh()
+                if self.replica.head == head:
+                    raise
+        return read()
+
+    # --- policy ------------------------------------------------------------------------------------------------------
+
+    def policy_stamp(self) -> tuple[bytes, bytes]:
+        """Return what tells the policy and the roles in force from others."""
+        get = self.replica.index.get
+        policy, roles = get(POLICY_PATH), get(ROLES_PATH)
+        return (policy.digest if policy else b"", roles.digest if roles else b"")
+
+    def policy(self) -> tuple[tuple[bytes, bytes], Policy]:
+        """Return the policy in force and its stamp.
+
+        Raises:
+            Tampered: The documents in the vault are damaged.
+        """
+        stamp = self.policy_stamp()
+        known = self._policy
+        if known is not None and known[0] == stamp:
+            return known
+        with self._policy_lock:
+            documents = [Document(**document) for document in self.system_document(POLICY_PATH, [])]
+            roles: dict[str, list[str]] = self.system_document(ROLES_PATH, {})
+            memberships = {f"role:{role}": frozenset(members) for role, members in roles.items()}
+            self._policy = (stamp, compile_policy(documents, memberships=memberships))
+            return self._policy
+
+    def system_document(self, path: bytes, default: T) -> T:
+        """Return a system document, decoded from JSON, or a default where there is none.
+
+        Raises:
+            Tampered: It is damaged.
+        """
+
+        def read() -> T:
+            entry = self.replica.index.get(path)
+            if entry is None or not entry.live:
+                return default
+            _, content = self.open_inline(path, self.locate(path, entry, 0))
+            return json.loads(content)  # type: ignore[no-any-return]  # written by this program, authenticated
+
+        return self.consistently(read)
+
+    # --- versions ----------------------------------------------------------------------------------------------------
+
+    def history(self, path: bytes, entry: Entry) -> History:
+        """Return the newest page of a secret's history.
+
+        Raises:
+            Tampered: It does not match the index.
+        """
+        row = self.store.get(Space.HISTORY, entry.history_id)
+        return self.replica.rows.open_history(row, entry.rec_id, path, entry.digest)
+
+    def locate(self, path: bytes, entry: Entry, number: int) -> Located:
+        """Return a version of a secret; 0 stands for the current one.
+
+        Raises:
+            KeyError: There is no such version.
+            Tampered: A history page does not match the index.
+        """
+        row = self.store.get(Space.HISTORY, entry.history_id)
+        history, version = self.replica.rows.find_version(row, (entry.rec_id, path), entry.digest, number)
+        if version is None and number:
+            version = self._find_older(history, number)
+        if version is None:
+            raise KeyError(number)
+        return Located(entry, history, version)
+
+    def older_versions(self, history: History, page: int) -> tuple[Version, ...]:
+        """Return the versions of an older page, newest first.
+
+        Raises:
+            Tampered: It does not match the newest page.
+        """
+        place = history.older[page]
+        row = self.store.get(Space.HISTORY, place.history_id)
+        return self.replica.rows.open_older_page(row, history.rec_id, page, place.digest)
+
+    def data_key(self, path: bytes, rec_id: int, version: Version) -> bytes:
+        """Return a version's data key.
+
+        Raises:
+            Tampered: It is missing or not this version's.
+        """
+        row = self.store.get(Space.DEK, version.dek_id)
+        if row is None:
+            message = f"the data key of a version of record {rec_id} is missing"
+            raise Tampered(message)
+        replica = self.replica
+        epoch = parse_dek_epoch(row)
+        ctx = dek_context(replica.vault_id, ROOT_SCOPE, epoch, (rec_id, version.number), sha256(path).digest())
+        return unwrap_dek(replica.keyring.scope(ROOT_SCOPE, epoch).wrap, row, ctx)
+
+    def value_key(self, path: bytes, located: Located) -> ValueKey:
+        """Return what opens an inline value.
+
+        Raises:
+            Tampered: The data key is missing or not this version's.
+        """
+        entry, _, version = located
+        dek = self.data_key(path, entry.rec_id, version)
+        return ValueKey(dek, self.value_context(entry.rec_id, version))
+
+    def value_context(self, rec_id: int, version: Version) -> bytes:
+        """Return the context that a version's value is bound to."""
+        form = FORM_CHUNKED if version.value_rows else FORM_INLINE
+        return value_context(self.replica.vault_id, ROOT_SCOPE, (rec_id, version.number), version.created, form)
+
+    def open_inline(self, path: bytes, located: Located, key: ValueKey | None = None) -> tuple[int, bytes]:
+        """Return the kind and the content of an inline value.
+
+        Raises:
+            Tampered: A row is missing or does not belong to this version.
+        """
+        version = located.version
+        row = self.store.get(Space.VALUE, version.value_id)
+        if row is None:
+            message = f"a value of record {located.entry.rec_id} is missing"
+            raise Tampered(message)
+        return (key or self.value_key(path, located)).open(row, version.commitment)
+
+    def _find_older(self, history: History, number: int) -> Version | None:
+        for page, place in enumerate(history.older):
+            if place.first <= number <= place.last:
+                for version in self.older_versions(history, page):
+                    if version.number == number:
+                        return version
+        return None
+
+    # --- log and anchor ----------------------------------------------------------------------------------------------
+
+    def verify_mark(self, mark: Mark) -> None:
+        """Check that a checkpoint recorded outside the vault is a prefix of the vault's log.
+
+        Raises:
+            RollbackSuspected: The vault is older, or took another way.
+        """
+        checkpoint = self.replica.checkpoint
+        hint = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
+        if mark.size > checkpoint.size:
+            message = f"the vault holds {checkpoint.size} records, but {mark.size} were recorded on this machine"
+            raise RollbackSuspected(message, hint=hint)
+        try:
+            proof = consistency_proof(StoredTree(self.store), mark.size, checkpoint.size)
+            verify_consistency(mark.size, checkpoint.size, mark.root, checkpoint.root, proof)
+        except LogTampered:
+            message = f"the log does not continue the {mark.size} records that were recorded on this machine"
+            raise RollbackSuspected(message, hint=hint) from None
+
+    def mark(self) -> Mark:
+        """Return the newest checkpoint as an anchor keeps it."""
+        from securecfg.vault.state import parse_head
+
+        checkpoint = self.replica.checkpoint
+        return Mark(checkpoint.size, checkpoint.root, self.replica.state.epoch_key, parse_head(self.replica.head)[0])
+
+    def advance_anchor(self) -> None:
+        """Record the newest checkpoint outside the vault. A failure is logged and fails nothing.
+
+        Raises:
+            RollbackSuspected: Another process recorded a checkpoint that this vault does not continue.
+        """
+        if self._anchor is None or self.options.read_only:
+            return
+        try:
+            self._anchor.advance(self.mark(), self.verify_mark)
+        except OSError as error:
+            _LOG.warning("the anchor cannot be written: %s", error.strerror, extra={"event": "anchor.failed"})
+
+    @property
+    def is_destruction_pending(self) -> bool:
+        """Whether bytes of something destroyed may still lie in the store's files."""
+        return bool(self.replica.state.flags & FLAG_DESTRUCTION_PENDING)
+
+    def on_close(self, cleanup: Callable[[], None]) -> None:
+        """Call something before the vault is closed."""
+        self._cleanups.append(cleanup)
+
+    def close(self) -> None:
+        """Flush, close the store and forget the keys. May be called again."""
+        if self.is_closed:
+            return
+        try:
+            for cleanup in self._cleanups:
+                cleanup()
+        finally:
+            self.is_closed = True
+            self.publisher.wipe()
+            self.store.close()
+
+    def _make_sealer(self) -> Sealer:
+        replica = self.replica
+        public_key = audit_public_key(replica.keyring.active(Purpose.AUDIT).key)
+        return create_sealer(replica.vault_id, public_key)
+
+    def _after_commit(self) -> None:
+        self.advance_anchor()

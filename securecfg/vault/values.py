@@ -1,0 +1,129 @@
+"""Values as callers give and get them, and the bytes they are sealed as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from securecfg.crypto import KIND_BYTES, KIND_FIELDS, KIND_TEXT, decode_fields, encode_fields
+from securecfg.errors import InvalidMetadata, Tampered, UsageError, VersionNotFound
+from securecfg.secret import Secret
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Fields = Mapping[str, Secret[str] | Secret[bytes]]
+Value = Secret[str] | Secret[bytes] | Fields
+Plain = (
+    str | bytes | bytearray | Secret[str] | Secret[bytes] | Mapping[str, "str | bytes | Secret[str] | Secret[bytes]"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretVersion:
+    """One version of a secret, as `read` returns it.
+
+    Attributes:
+        path: The secret's path.
+        version: The version's number, from 1.
+        value: A `Secret`, or a mapping of field names to `Secret`s.
+        created: When it was written, aware and in UTC.
+        expires: When it stops being readable, or None.
+        labels: The labels that point at it: `current`, `previous`, `pending`, and those that people set.
+        metadata: Text that is shown with it.
+        author: The principal that wrote it.
+        content_type: Of a configuration document, such as `application/yaml`; empty otherwise.
+    """
+
+    path: str
+    version: int
+    value: Value
+    created: datetime
+    expires: datetime | None
+    labels: tuple[str, ...]
+    metadata: Mapping[str, str]
+    author: str
+    content_type: str
+
+    def field(self, name: str) -> Secret[str] | Secret[bytes]:
+        """Return a field of the value; an empty name stands for a value without fields.
+
+        Raises:
+            VersionNotFound: The value has no such field, or has fields and none is named.
+        """
+        if isinstance(self.value, Secret):
+            if not name:
+                return self.value
+            message = f"`{self.path}` has no fields"
+            raise VersionNotFound(message, hint=f"leave out `#{name}`")
+        if name in self.value:
+            return self.value[name]
+        message = f"`{self.path}` has no field `{name}`" if name else f"`{self.path}` has fields, and none is named"
+        raise VersionNotFound(message, hint="its fields are " + ", ".join(f"`{known}`" for known in self.value))
+
+
+def encode_value(value: Plain) -> tuple[int, bytes]:
+    """Return the kind and the content of a value.
+
+    Raises:
+        UsageError: It is neither text, bytes nor a mapping of names to those.
+        InvalidMetadata: A field's name or text breaks the rules.
+        ValueTooLarge: It has too many fields.
+    """
+    value = _revealed(value)
+    if isinstance(value, str):
+        try:
+            return KIND_TEXT, value.encode()
+        except UnicodeEncodeError:
+            message = "the value is not valid Unicode text"
+            raise InvalidMetadata(message, hint="give bytes instead of text") from None
+    if isinstance(value, bytes | bytearray):
+        return KIND_BYTES, bytes(value)
+    if isinstance(value, Mapping):
+        plain = {name: _revealed(content) for name, content in value.items()}
+        if plain and all(isinstance(name, str) and isinstance(content, str | bytes) for name, content in plain.items()):
+            return KIND_FIELDS, encode_fields(cast("dict[str, str | bytes]", plain))
+    message = "a value is text, bytes, or a mapping of field names to text or bytes"
+    raise UsageError(message)
+
+
+def decode_value(kind: int, content: bytes, label: str) -> Value:
+    """Return the value of a content.
+
+    Raises:
+        Tampered: The content is not of its kind.
+    """
+    try:
+        if kind == KIND_TEXT:
+            return Secret(content.decode(), label=label)
+        if kind == KIND_BYTES:
+            return Secret(content, label=label)
+        if kind == KIND_FIELDS:
+            fields = decode_fields(content)
+            return MappingProxyType({name: Secret(part, label=f"{label}#{name}") for name, part in fields.items()})
+    except UnicodeDecodeError:
+        pass
+    message = f"the value of `{label}` is malformed"
+    raise Tampered(message)
+
+
+def stream_length(source: BinaryIO) -> int:
+    """Return how many bytes follow in a seekable stream.
+
+    Raises:
+        UsageError: It cannot be seeked.
+    """
+    try:
+        start = source.tell()
+        end = source.seek(0, 2)
+        source.seek(start)
+    except (OSError, ValueError):
+        message = "a value that is streamed must come from a seekable file"
+        raise UsageError(message, hint="save it to a file first") from None
+    return end - start
+
+
+def _revealed(value: object) -> object:
+    return value.reveal() if isinstance(value, Secret) else value
