@@ -12,12 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol, Self
 
-from securecfg.errors import LogTampered, ValueTooLarge
+from securecfg.errors import LogTampered, LogTruncated, ValueTooLarge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 HASH_BYTES = 32
 TILE_WIDTH = 256
@@ -214,6 +215,44 @@ def complete_subtrees(hashes: bytes) -> list[bytes]:
         start += width * HASH_BYTES
         left -= width
     return peaks
+
+
+def build_tiles(size: int, leaves: Iterable[bytes], visit: Callable[[int, int, bytes], None]) -> bytes:
+    """Hash the leaves of a tree again, hand out each of its tiles once, and return the root.
+
+    Args:
+        size: How many leaves to take.
+        leaves: In order, from 0; not read further than `size`.
+        visit: Is called with level, index and hashes of each tile; a tile that is not full comes at the end.
+
+    Raises:
+        LogTruncated: There are fewer leaves.
+    """
+    rows = iter(leaves)
+    pending = [b""]  # the hashes of each level that do not fill a tile yet
+    done = 0
+    while done < size:
+        width = min(TILE_WIDTH, size - done)
+        hashes = b"".join([sha256(b"\x00" + row).digest() for row in islice(rows, width)])
+        done += len(hashes) // HASH_BYTES
+        if len(hashes) < width * HASH_BYTES:
+            message = f"the log has {done} records of the {size} that were signed"
+            raise LogTruncated(message)
+        pending[0] = hashes
+        level = 0
+        while len(pending[level]) == TILE_BYTES:
+            visit(level, (done >> TILE_HEIGHT * (level + 1)) - 1, pending[level])
+            if level + 1 == len(pending):
+                pending.append(b"")
+            pending[level + 1] += tile_root(pending[level])
+            pending[level] = b""
+            level += 1
+    peaks = []
+    for level in reversed(range(len(pending))):
+        if pending[level]:
+            visit(level, done >> TILE_HEIGHT * (level + 1), pending[level])
+            peaks += complete_subtrees(pending[level])
+    return fold_peaks(peaks)
 
 
 # --- making proofs ----------------------------------------------------------------------------------------------------
