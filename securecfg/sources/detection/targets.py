@@ -1,0 +1,106 @@
+"""Under which path of the vault a found value goes.
+
+`PREFIX/FILE-STEM/KEY/PATH`: `database.password` of `config/prod.yaml` is `prod/database/password`, and `NAME` of `.env`
+is `env/NAME`. The same files always give the same paths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections import defaultdict
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from securecfg.errors import InvalidPath
+from securecfg.vault.paths import PATH_BYTES_MAX, path_to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from securecfg.sources.detection.scalars import KeyPath
+
+_UNUSUAL = re.compile(r"[^\w.-]")
+_UNUSUAL_ASCII = re.compile(r"[^A-Za-z0-9_.-]")
+_UNWRITABLE = re.compile(r"[\s\"'\\`$<>]")
+
+
+def check_prefix(prefix: str) -> str:
+    """Return a prefix without its last `/`.
+
+    Raises:
+        InvalidPath: It is no path, or holds a character that would need quoting in some of the formats.
+    """
+    prefix = prefix.removesuffix("/")
+    if not prefix:
+        return ""
+    path_to_bytes(prefix)
+    unwritable = _UNWRITABLE.search(prefix)
+    if unwritable is not None:
+        message = f"the prefix `{prefix}` contains `{unwritable.group()}`"
+        raise InvalidPath(message, hint="spaces, quotes, backslashes and $ < > cannot be part of a reference in a file")
+    return prefix
+
+
+def segment_of(key: str | int) -> str:
+    """Return one segment of a path for a key: what a path does not allow becomes `_`."""
+    segment = _UNUSUAL.sub("_", unicodedata.normalize("NFC", str(key)))
+    if segment in {"", ".", ".."}:
+        return "_" * max(1, len(segment))
+    try:
+        path_to_bytes(segment[:100])
+    except InvalidPath:
+        segment = _UNUSUAL_ASCII.sub("_", segment)
+    if len(segment.encode()) <= 100:  # noqa: PLR2004 - ten levels fit a path
+        return segment
+    return f"{_UNUSUAL_ASCII.sub('_', segment)[:80]}-{hashlib.sha256(segment.encode()).hexdigest()[:16]}"
+
+
+def path_of(prefix: str, folder: str, keys: KeyPath) -> str:
+    """Return the path for a key of a file.
+
+    Args:
+        prefix: As `check_prefix` returned it.
+        folder: As `folders_of` chose it.
+        keys: The way to the value.
+    """
+    start = f"{prefix}/{folder}" if prefix else folder
+    path = "/".join([start, *map(segment_of, keys)])
+    if len(path.encode()) <= PATH_BYTES_MAX - 8:  # room for a number behind it
+        return path
+    return f"{start}/{hashlib.sha256(path.encode()).hexdigest()[:32]}"
+
+
+def folders_of(names: Iterable[str]) -> dict[str, str]:
+    """Return the folder of the vault for each file.
+
+    It is the file's stem. Files that share a stem are told apart by their whole names if that does it, else by as many
+    parent folders as are needed, then by both.
+    """
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        groups[_folder(name, 0, whole=False)].append(name)
+    folders: dict[str, str] = {}
+    for stem, group in sorted(groups.items()):
+        if len(group) == 1:
+            folders[group[0]] = stem
+            continue
+        depth = max(len(PurePosixPath(name).parts) for name in group)
+        for level in range(2 * depth):
+            chosen = {name: _folder(name, level // 2, whole=level % 2 == 0) for name in group}
+            if len(set(chosen.values())) == len(group):
+                break
+        folders.update(chosen)
+    return folders
+
+
+def _folder(name: str, parents: int, *, whole: bool) -> str:
+    path = PurePosixPath(name)
+    base = path.name
+    if base.startswith("."):
+        base = base[1:]  # `.env.production` is env.production
+    elif not whole:
+        base = path.stem
+    above = [part for part in path.parent.parts if part not in {"/", ".", ".."}]
+    return "/".join(segment_of(part) for part in [*above[len(above) - parents :], base])
