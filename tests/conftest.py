@@ -41,6 +41,11 @@ def _refuse_skip(config: pytest.Config, report: pytest.TestReport | pytest.Colle
     report.longrepr = f"skipped, where nothing may be missing: {reason}"
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes after their argument: as text they are unreadable, and where random they differ between workers."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield

@@ -489,8 +489,8 @@ def test_refuses_a_signing_key_that_cannot_be_used(pem: bytes, passphrase: bytes
 
 @pytest.mark.filterwarnings("ignore:SSH DSA:cryptography.utils.CryptographyDeprecationWarning")
 def test_refuses_dsa_as_unsupported() -> None:
+    key = dsa.generate_private_key(1024)  # noqa: S505 - SSH knows no longer one, and this one is refused
     with pytest.warns(CryptographyDeprecationWarning):
-        key = dsa.generate_private_key(1024)  # noqa: S505 - SSH knows no longer one, and this one is refused
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     with pytest.raises(Unsupported):
         sign_message(MESSAGE, pem, namespace=NAMESPACE)
