@@ -1,0 +1,314 @@
+"""YAML, built from libyaml's events.
+
+Events are several times cheaper than PyYAML's nodes and carry the place of each value. The scalars are those of the
+YAML 1.2 core schema (`no` is a text, `0o17` is a number), keys are texts as written, duplicate keys are errors, and the
+only tag is `!secret`. Aliases share what they refer to; how much they repeat is limited all the same, because whoever
+walks the tree later meets each repetition.
+"""
+
+from __future__ import annotations
+
+import re
+from sys import intern
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamStartEvent,
+)
+
+from securecfg.config.references import ReferringSecret, Template, located, parse_reference, read_text
+from securecfg.config.text import MAX_ALIASED_NODES, MAX_DEPTH, Lines, decode
+from securecfg.config.tree import Config, Place, Written, create_config, origin_in, pack, source_of
+from securecfg.errors import ConfigLimitExceeded, ConfigSyntaxError, InvalidReference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securecfg.config.tree import Layer
+
+_INTEGER = re.compile(r"[-+]?[0-9]+")
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_CONSTANTS: dict[str, bool | float | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((f"{sign}.{name}" for sign in ("", "+") for name in ("inf", "Inf", "INF")), float("inf")),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
+}
+# What a plain scalar that is not a text can begin with.
+_MAY_BE_OTHER = frozenset("0123456789+-.~nNtTfF")
+
+
+def parse_yaml(content: bytes, layer: Layer) -> Config:
+    """Parse one YAML document whose root is a mapping; an empty document is an empty mapping.
+
+    Raises:
+        ConfigSyntaxError: It is not such a document.
+        ConfigLimitExceeded: It is too large, too deep or repeats too much through aliases.
+        InvalidReference: A secret reference in it is malformed.
+    """
+    text = decode(content, layer.path)
+    try:
+        return _Builder(layer).build(_events(text))
+    except yaml.reader.ReaderError as error:
+        character = Lines(text).spell(None) if error.position is None else _spell_bytes(text, error.position)
+        message, place = "contains a character that YAML does not allow", f"{layer.path}:{character}"
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{layer.path}:{mark.line + 1}:{mark.column + 1}" if mark else layer.path
+        message = error.problem or error.context or "is not YAML"
+    raise ConfigSyntaxError(message, place=place)
+
+
+def _events(text: str) -> Callable[[], Any]:
+    if yaml.__with_libyaml__:
+        from yaml._yaml import CParser
+
+        get_event: Callable[[], Any] = CParser(text).get_event
+        return get_event
+    return yaml.SafeLoader(text).get_event
+
+
+def _spell_bytes(text: str, offset: int) -> str:
+    return Lines(text.encode()[:offset].decode(errors="ignore")).spell(None)
+
+
+class _Builder:
+    """One pass over the events of a document."""
+
+    def __init__(self, layer: Layer) -> None:
+        self.layer = layer
+        self.anchors: dict[str, tuple[Any, Place]] = {}
+        self.weights: dict[str, tuple[int, int]] = {}
+        self.aliased = 0
+
+    def build(self, next_event: Callable[[], Any]) -> Config:
+        """Return the document's tree."""
+        event = next_event()
+        while type(event) is StreamStartEvent:
+            event = next_event()
+        if type(event) is not DocumentStartEvent:
+            return create_config({}, Written(self.layer, {}))
+        event = next_event()
+        if type(event) is ScalarEvent and event.value == "" and event.implicit[0] and event.anchor is None:
+            root = create_config({}, Written(self.layer, {}))
+        elif type(event) is MappingStartEvent:
+            root = self.mapping(event, next_event)
+        else:
+            self.fail("the root is not a mapping", event, hint="write `key: value` at the top level")
+        while type(event) is not DocumentEndEvent:
+            event = next_event()
+        event = next_event()
+        if type(event) is DocumentStartEvent:
+            self.fail("a second document begins", event, hint="keep one document in a file")
+        return root
+
+    def mapping(self, event: Any, next_event: Callable[[], Any]) -> Config:  # noqa: ANN401, C901, PLR0912, PLR0915 - the hot loop: one function, no calls per plain scalar
+        """Build a mapping, whose start was read, and all that it contains."""
+        layer = self.layer
+        self.begin(event, 1)
+        # The container that is being filled: a mapping (`values` and `places` are dictionaries, `key` is the key that
+        # waits for its value) or a list (`items` and `places` are lists). The others wait on the stack.
+        values: dict[str, Any] | None = {}
+        items: list[Any] = []
+        places: Any = {}
+        key: str | None = None
+        key_mark: Any = None
+        merges: list[tuple[Any, Any]] | None = None
+        anchor, start = event.anchor, event.start_mark
+        stack: list[Any] = []
+        while True:
+            event = next_event()
+            kind = type(event)
+            if kind is ScalarEvent:
+                value: Any = event.value
+                mark = event.start_mark
+                if values is not None and key is None:
+                    if value == "<<" and event.implicit[0]:
+                        key, key_mark = "<<", mark
+                        merges = merges or []
+                        merges.append((None, mark))
+                        continue
+                    if event.tag is not None or event.anchor is not None:
+                        self.check_key(event)
+                    key, key_mark = intern(value), mark
+                    if key in values:
+                        self.fail(f"the key `{key}` is there twice", event)
+                    continue
+                place: Any = (mark.line + 1) << 32 | mark.column + 1
+                if event.implicit[0]:
+                    if not value or value[0] in _MAY_BE_OTHER:
+                        value = self.plain(value, event)
+                    elif "${" in value:
+                        value = read_text(value, layer, place)
+                elif event.tag is not None:
+                    value = self.tagged(event, place)
+                elif "${" in value:
+                    value = read_text(value, layer, place)
+                if event.anchor is not None:
+                    self.anchors[event.anchor] = (value, place)
+            elif kind is MappingStartEvent or kind is SequenceStartEvent:
+                if values is not None and key is None:
+                    self.fail("a key is not a plain text", event)
+                stack.append((values, items, places, key, key_mark, merges, anchor, start))
+                self.begin(event, len(stack) + 1)
+                anchor, start = event.anchor, event.start_mark
+                if values is not None and not (key == "<<" and merges and merges[-1][0] is None):
+                    start = key_mark  # a section is where its key is
+                key = merges = None
+                if kind is MappingStartEvent:
+                    values, places = {}, {}
+                else:
+                    values, items, places = None, [], []
+                continue
+            elif kind is MappingEndEvent or kind is SequenceEndEvent:
+                place = (start.line + 1) << 32 | start.column + 1
+                if values is not None:
+                    if merges is not None:
+                        values, places = self.merged(values, places, merges)
+                    value = create_config(values, Written(layer, places))
+                else:
+                    value, place = tuple(items), (place, tuple(places))
+                if anchor is not None:
+                    self.anchors[anchor] = (value, place)
+                if not stack:
+                    return value  # type: ignore[no-any-return]  # the first container is a mapping
+                values, items, places, key, key_mark, merges, anchor, start = stack.pop()
+            elif kind is AliasEvent:
+                if values is not None and key is None:
+                    self.fail("a key is not a plain text", event)
+                value, place = self.alias(event, len(stack) + 1)
+            else:  # pragma: no cover - no other event occurs inside a mapping
+                self.fail("is not YAML", event)
+            if values is None:
+                items.append(value)
+                places.append(place)
+            elif key == "<<" and merges and merges[-1][0] is None:
+                merges[-1] = (value, merges[-1][1])
+                key = None
+            else:
+                values[key] = value  # type: ignore[index]  # a key waits whenever a mapping gets a value
+                places[key] = place
+                key = None
+
+    def begin(self, event: Any, depth: int) -> None:  # noqa: ANN401 - libyaml's event
+        """Check what opens a container."""
+        if event.tag is not None:
+            self.refuse_tag(event)
+        if depth > MAX_DEPTH:
+            self.exceed(f"is nested more than {MAX_DEPTH} levels deep", event)
+        if event.anchor is not None:
+            self.anchors.pop(event.anchor, None)  # until it is complete an alias to it would be a cycle
+            self.weights.pop(event.anchor, None)
+
+    def check_key(self, event: Any) -> None:  # noqa: ANN401 - libyaml's event
+        """Check a key that is more than a text."""
+        if event.tag is not None:
+            self.refuse_tag(event)
+        self.fail("a key has an anchor", event)
+
+    def plain(self, text: str, event: Any) -> Any:  # noqa: ANN401 - any scalar
+        """Return a plain scalar by the rules of the YAML 1.2 core schema."""
+        if text in _CONSTANTS:
+            return _CONSTANTS[text]
+        try:
+            if _INTEGER.fullmatch(text):
+                return int(text)
+            if _BASED.fullmatch(text):
+                return int(text, 0)
+            if _FLOAT.fullmatch(text):
+                return float(text)
+        except ValueError:
+            self.exceed("a number has too many digits", event)
+        mark = event.start_mark
+        return read_text(text, self.layer, pack(mark.line + 1, mark.column + 1)) if "${" in text else text
+
+    def tagged(self, event: Any, place: Place) -> ReferringSecret:  # noqa: ANN401 - libyaml's event
+        """Return a scalar that has a tag, of which there is only `!secret`."""
+        if event.tag != "!secret":
+            self.refuse_tag(event)
+        origin = origin_in(self.layer, place)
+        try:
+            reference = parse_reference(event.value)
+        except InvalidReference as error:
+            raise located(error, origin) from None
+        return ReferringSecret.create(Template((reference,)), origin, self.layer.resolver)
+
+    def alias(self, event: Any, depth: int) -> tuple[Any, Place]:  # noqa: ANN401 - libyaml's event, any value
+        """Return what an alias stands for, and count how much it repeats."""
+        name = event.anchor
+        if name not in self.anchors:
+            self.fail(f"the alias `*{name}` refers to no anchor before it", event)
+        value, _ = self.anchors[name]
+        if name not in self.weights:
+            self.weights[name] = _weigh(value, MAX_ALIASED_NODES)
+        nodes, levels = self.weights[name]
+        self.aliased += nodes
+        if self.aliased > MAX_ALIASED_NODES:
+            self.exceed(f"repeats more than {MAX_ALIASED_NODES} values through aliases", event)
+        if depth + levels > MAX_DEPTH:
+            self.exceed(f"is nested more than {MAX_DEPTH} levels deep through aliases", event)
+        position = pack(event.start_mark.line + 1, event.start_mark.column + 1)
+        target = self.anchors[name][1]
+        return value, (position, target[1]) if isinstance(target, tuple) else position
+
+    def merged(
+        self, values: dict[str, Any], places: dict[str, Place], merges: list[tuple[Any, Any]]
+    ) -> tuple[dict[str, Any], dict[str, Place]]:
+        """Return a mapping's own keys over those of its merge keys, of which earlier ones win."""
+        all_values: dict[str, Any] = {}
+        all_places: dict[str, Place] = {}
+        for merge, mark in reversed(merges):
+            for part in reversed(merge if isinstance(merge, tuple) else (merge,)):
+                if not isinstance(part, Config):
+                    place = f"{self.layer.path}:{mark.line + 1}:{mark.column + 1}"
+                    message = "a merge key `<<` has something else than mappings"
+                    raise ConfigSyntaxError(message, place=place)
+                all_values |= part.__dict__
+                source = source_of(part)
+                if isinstance(source, Written):
+                    all_places |= source.places
+        return all_values | values, all_places | places
+
+    def refuse_tag(self, event: Any) -> NoReturn:  # noqa: ANN401 - libyaml's event
+        """Refuse a tag."""
+        shown = f" `{event.tag}`" if event.tag.isascii() and event.tag.isprintable() else ""
+        self.fail(f"the tag{shown} is not allowed here", event, hint="the only tag is `!secret`, before a path")
+
+    def fail(self, message: str, event: Any, *, hint: str = "") -> NoReturn:  # noqa: ANN401 - libyaml's event
+        """Refuse the document at an event."""
+        raise ConfigSyntaxError(message, place=self.spell(event), hint=hint)
+
+    def exceed(self, message: str, event: Any) -> NoReturn:  # noqa: ANN401 - libyaml's event
+        """Refuse a document that exceeds a limit."""
+        raise ConfigLimitExceeded(message, place=self.spell(event))
+
+    def spell(self, event: Any) -> str:  # noqa: ANN401 - libyaml's event
+        """Return the place of an event for a message."""
+        return f"{self.layer.path}:{event.start_mark.line + 1}:{event.start_mark.column + 1}"
+
+
+def _weigh(value: Any, limit: int) -> tuple[int, int]:  # noqa: ANN401 - any value of the tree
+    """Return how many values a value holds, itself included and counted up to a limit, and how many levels."""
+    nodes, levels = 0, 0
+    waiting = [(value, 0)]
+    while waiting and nodes <= limit:
+        node, level = waiting.pop()
+        nodes += 1
+        if isinstance(node, Config | tuple):
+            level += 1
+            levels = max(levels, level)
+            children = node.__dict__.values() if isinstance(node, Config) else node
+            waiting.extend((child, level) for child in children)
+    return nodes, levels
