@@ -99,8 +99,9 @@ class Pool:
     """Connections to one database, lent to one thread at a time.
 
     Attributes:
-        idle: Cursors that nobody uses, the most recently used last. Taking and giving back are single list operations,
-            so they need no lock.
+        idle: Cursors that nobody uses, the most recently used last; where a borrowed one is given back. Taking and
+            giving back are single list operations, so they need no lock.
+        lending: Where cursors are taken from: `idle`, or an empty list while the pool is at rest or closed.
         pin: The connection that keeps the WAL-index alive; it never writes.
         pin_lock: Held while `pin` is used.
     """
@@ -109,6 +110,7 @@ class Pool:
         """Keep `opened` as the pin; `connect` opens more of the same."""
         self.path = path
         self.idle: list[apsw.Cursor] = []
+        self.lending = self.idle
         self.pin = opened.cursor()
         self.pin_lock = threading.Lock()
         self._connect = connect
@@ -139,7 +141,7 @@ class Pool:
     def take(self) -> apsw.Cursor:
         """Return a cursor for reading; give it back with `idle.append`, or `retire` it if anything went wrong."""
         with suppress(IndexError):
-            return self.idle.pop()
+            return self.lending.pop()
         with self._growing:
             self.check_open()
             with suppress(IndexError):
@@ -205,6 +207,7 @@ class Pool:
     def come_to_rest(self) -> None:
         """Stop lending and wait for what is lent, for a bounded time; `go_on` must follow."""
         self._rest.acquire()
+        self.lending = []
         deadline = time.monotonic() + _REST_LIMIT_S
         for lock in (self._growing, self._writing, self.pin_lock):
             if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
@@ -222,6 +225,8 @@ class Pool:
         """Lend again."""
         self.idle.extend(self._resting)
         self._resting.clear()
+        if self._refusal is None:
+            self.lending = self.idle
         while self._held:
             self._held.pop().release()
         self._rest.release()

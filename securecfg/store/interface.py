@@ -97,8 +97,10 @@ class Store(Protocol):
     where the container itself is damaged, `Tampered`. An id outside 0..2^63-1 is a `ValueError`.
     """
 
-    erases: Literal["now", "after-vacuum", "never"]
-    """When `purge` makes the bytes of deleted rows unrecoverable from what the store itself keeps."""
+    @property
+    def erases(self) -> Literal["now", "after-vacuum", "never"]:
+        """When `purge` makes the bytes of deleted rows unrecoverable from what the store itself keeps."""
+        ...
 
     def head(self) -> bytes | None:
         """Return the head row, None in a new store."""

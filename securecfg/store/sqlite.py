@@ -86,7 +86,7 @@ class SqliteStore:
         """Return at most `limit` rows with ids from `first` to `last` inclusive, ascending, from one snapshot."""
         check_id(first)
         check_id(last)
-        cursor = self._take()
+        cursor = self._pool.take()
         try:
             found: list[Any] = cursor.execute(_SCAN[space], (first, last, max(limit, 0))).fetchall()
         except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
@@ -190,15 +190,9 @@ class SqliteStore:
         self._pool.disinherit()
         WAL_INDEXES.after_fork_in_child()
 
-    def _take(self) -> apsw.Cursor:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._pool.take()
-
     def _read(self, query: str, bindings: tuple[int, ...]) -> bytes | None:
         try:
-            cursor = self._idle.pop()
+            cursor = self._pool.lending.pop()
         except IndexError:
             cursor = self._pool.take()
         try:
@@ -214,7 +208,7 @@ class SqliteStore:
         for _, id_ in queries:
             if id_ is not None:
                 check_id(id_)
-        cursor = self._take()
+        cursor = self._pool.take()
         try:
             cursor.execute("BEGIN")
             rows = [cursor.execute(query, None if id_ is None else (id_,)).get for query, id_ in queries]
