@@ -60,7 +60,7 @@ bench: .venv/bench ## measure every row of the speed table
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 docs: .venv/docs ## build the documentation into build/docs
-	@$(BIN)/mkdocs build --strict --site-dir build/docs
+	@$(BIN)/python -m sphinx -W --keep-going -q docs build/docs
 
 crash: .venv/dev ## reopen 100,000 crash images
 	@$(BIN)/python -m tests.reliability.crash --images 100000 $(ARGS)
