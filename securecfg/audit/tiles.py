@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from securecfg.audit.checkpoint import open_checkpoint, parse_checkpoint
-from securecfg.audit.merkle import HASH_BYTES, MAX_LEAF_BYTES, TILE_BYTES, TILE_HEIGHT, TILE_WIDTH, build_tiles
+from securecfg.audit.merkle import HASH_BYTES, MAX_LEAF_BYTES, TILE_HEIGHT, TILE_WIDTH, build_tiles
 from securecfg.audit.note import MAX_NOTE_BYTES
 from securecfg.audit.verify import verify_tree
 from securecfg.errors import AlreadyExists, FileMissing, LogTampered, LogTruncated, StoreFailed, ValueTooLarge
@@ -67,6 +67,7 @@ def export_tiles(directory: Path, leaves: Iterable[bytes], checkpoint: bytes, vk
     """
     head = open_checkpoint(checkpoint, [vkey])
     _refuse_other_log(directory, head)
+    _make_directory(directory)
 
     def write(level: int, index: int, hashes: bytes) -> None:
         _write_once(directory / tile_path(level, index, len(hashes) // HASH_BYTES), hashes)
@@ -95,7 +96,8 @@ def open_tiles(directory: Path, vkey: VerifierKey) -> Checkpoint:
 
     def tile(level: int, index: int) -> bytes:
         width = min(TILE_WIDTH, (checkpoint.size >> TILE_HEIGHT * level) - index * TILE_WIDTH)
-        return _read(directory / tile_path(level, index, width), TILE_BYTES, index * TILE_WIDTH << TILE_HEIGHT * level)
+        first = index * TILE_WIDTH << TILE_HEIGHT * level
+        return _read(directory / tile_path(level, index, width), width * HASH_BYTES, first)
 
     verify_tree(checkpoint, _read_entries(directory, checkpoint.size), tile)
     return checkpoint
@@ -171,9 +173,13 @@ def _write_once(path: Path, content: bytes) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        message = f"cannot create `{path.parent}`: {error.strerror}"
-        raise StoreFailed(message) from None
+    _make_directory(path.parent)
     write_atomically(path, content)
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"cannot create `{path}`: {error.strerror}"
+        raise StoreFailed(message) from None

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from securecfg.audit.checkpoint import (
+    Checkpoint,
+    open_checkpoint,
+    open_signed_checkpoint,
+    origin_of,
+    parse_checkpoint,
+    sign_checkpoint,
+)
+from securecfg.audit.note import encode_base64, sign_note, vkey_of
+from securecfg.errors import LogTampered
+from tests.audit.sample import ORIGIN, STATE, VAULT_ID, signing_key
+
+KEY = signing_key(0)
+VKEY = vkey_of(ORIGIN, KEY)
+ROOT = bytes(range(32))
+B64 = encode_base64(ROOT)
+GOOD = f"{ORIGIN}\n70000\n{B64}\nstate {B64}\n"
+
+
+def test_is_what_the_specification_shows() -> None:
+    checkpoint = Checkpoint(ORIGIN, 70_000, ROOT, ROOT)
+    assert checkpoint.text == GOOD
+    assert ORIGIN == "securecfg/000102030405060708090a0b0c0d0e0f"
+    note = sign_checkpoint(checkpoint, KEY)
+    assert open_checkpoint(note, [VKEY]) == checkpoint
+    assert open_signed_checkpoint(note, [VKEY]) == (checkpoint, VKEY)
+    assert parse_checkpoint(note) == checkpoint
+
+
+@given(st.integers(0, 2**63 - 1), st.binary(min_size=32, max_size=32), st.binary(min_size=32, max_size=32))
+def test_survives_being_written_and_read(size: int, root: bytes, state: bytes) -> None:
+    checkpoint = Checkpoint(origin_of(VAULT_ID), size, root, state)
+    assert open_checkpoint(sign_checkpoint(checkpoint, KEY), [VKEY]) == checkpoint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD[1:],
+        GOOD.replace("70000", "070000"),
+        GOOD.replace("70000", "-1"),
+        GOOD.replace("70000", "+1"),
+        GOOD.replace("70000", "7e4"),
+        GOOD.replace("70000", ""),
+        GOOD.replace("70000", " 70000"),
+        GOOD.replace("70000", "\N{ARABIC-INDIC DIGIT SEVEN}"),
+        GOOD.replace("70000", str(2**63)),
+        GOOD.replace("70000", "9" * 19),
+        GOOD.replace("70000", "9" * 20),
+        GOOD.replace("70000", "9" * 5_000),
+        GOOD.replace("securecfg/", "other/"),
+        GOOD.replace("0a0b", "0A0B"),
+        GOOD.replace("0a0b", "0a0"),
+        GOOD.replace("state ", "state  "),
+        GOOD.replace("state ", "status "),
+        GOOD.replace("state ", ""),
+        GOOD + "extra\n",
+        GOOD + f"state {B64}\n",
+        "\n" + GOOD,
+        GOOD.removesuffix(f"state {B64}\n"),
+        GOOD.replace(B64, B64[:-1]),
+        GOOD.replace(B64, encode_base64(ROOT + b"x")),
+        GOOD.replace(B64, encode_base64(ROOT[:-1])),
+        GOOD.replace(B64, B64[:-2] + "9="),
+        "\n",
+        "securecfg-report/1\n" + GOOD,
+    ],
+)
+def test_of_another_form_is_refused(text: str) -> None:
+    note = sign_note(text, ORIGIN, KEY)
+    with pytest.raises(LogTampered):
+        open_checkpoint(note, [VKEY])
+    with pytest.raises(LogTampered):
+        parse_checkpoint(note)
+
+
+@pytest.mark.parametrize("raw", [b"", b"\xff", GOOD.encode(), b"\n\n" * 1000])
+def test_that_is_no_note_is_refused(raw: bytes) -> None:
+    with pytest.raises(LogTampered):
+        open_checkpoint(raw, [VKEY])
+    with pytest.raises(LogTampered, match="malformed"):
+        parse_checkpoint(raw)
+
+
+def test_by_another_key_is_refused() -> None:
+    note = sign_checkpoint(Checkpoint(ORIGIN, 1, ROOT, STATE), signing_key(1))
+    with pytest.raises(LogTampered, match="cannot be trusted"):
+        open_checkpoint(note, [VKEY])
+
+
+def test_of_another_log_than_its_signer_is_refused() -> None:
+    other = origin_of(bytes(16))
+    note = sign_note(GOOD, other, KEY)
+    with pytest.raises(LogTampered, match="signed by"):
+        open_checkpoint(note, [vkey_of(other, KEY)])
+
+
+@pytest.mark.parametrize("fields", [(ORIGIN, -1, ROOT, ROOT), (ORIGIN, 2**63, ROOT, ROOT), ("x", 1, ROOT, ROOT)])
+def test_with_impossible_fields_is_not_made(fields: tuple[str, int, bytes, bytes]) -> None:
+    with pytest.raises(LogTampered):
+        Checkpoint(*fields)
+
+
+@pytest.mark.parametrize("short", [b"", ROOT[:-1], ROOT + b"x"])
+def test_with_hashes_of_another_length_is_not_made(short: bytes) -> None:
+    with pytest.raises(LogTampered):
+        Checkpoint(ORIGIN, 1, short, ROOT)
+    with pytest.raises(LogTampered):
+        Checkpoint(ORIGIN, 1, ROOT, short)
+
+
+def test_is_not_named_after_an_id_of_another_length() -> None:
+    with pytest.raises(LogTampered):
+        origin_of(bytes(15))
