@@ -55,11 +55,6 @@ def _mfa(value: object) -> Condition:
     return Condition("mfa", value=True, cedar="context.mfa", needs="a second factor")
 
 
-def _time_of_day(minutes: int) -> str:
-    hours, rest = divmod(minutes, 60)
-    return f'duration("{hours}h{rest}m")' if rest else f'duration("{hours}h")'
-
-
 def _hours(value: object) -> Condition:
     match = _HOURS.fullmatch(value) if isinstance(value, str) else None
     if match is None:
@@ -69,8 +64,7 @@ def _hours(value: object) -> Condition:
     if begin == end:
         _refuse("`hours` begins when it ends", "leave it out for the whole day")
     joint = "&&" if begin < end else "||"
-    time = "context.now.toTime()"
-    cedar = f"{time} >= {_time_of_day(begin)} {joint} {time} < {_time_of_day(end)}"
+    cedar = f"context.minute_of_day >= {begin} {joint} context.minute_of_day < {end}"
     return Condition("hours", match[0], cedar, f"{match[0]} UTC")
 
 

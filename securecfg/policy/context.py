@@ -6,10 +6,12 @@ import ipaddress
 import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+from securecfg.policy.schema import TIME_ATTRIBUTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
 LONG_MIN: Final = -(2**63)
 LONG_MAX: Final = 2**63 - 1
@@ -77,38 +79,39 @@ def element_type(type_name: str) -> str | None:
     return type_name[4:-1] if type_name.startswith("Set<") else None
 
 
-def context_problem(context: Mapping[str, object], types: Mapping[str, str]) -> str | None:
-    """Return why a context does not fit its types, without any value, or None.
+def _fits(type_name: str, value: object) -> bool:
+    inner = element_type(type_name)
+    if inner is None:
+        return _FITS[type_name](value)
+    return isinstance(value, list | tuple | set | frozenset) and all(map(_FITS[inner], value))
 
-    Args:
-        context: What the host gives. The attributes of time are not its to give.
-        types: Names and Cedar types of what it may give.
-    """
+
+def context_problem(context: Mapping[str, object], types: Mapping[str, str]) -> str | None:
+    """Return why what the host vouches for does not fit its types, without any value, or None."""
     for name, value in context.items():
+        if name in TIME_ATTRIBUTES:
+            return "the time is the vault's to set, not the context's"
         type_name = types.get(name)
         if type_name is None:
             return f"the context has no attribute `{name}`"
-        inner = element_type(type_name)
-        if inner is None:
-            fits = _FITS[type_name](value)
-        else:
-            fits = isinstance(value, list | tuple | set | frozenset) and all(map(_FITS[inner], value))
-        if not fits:
+        if not _fits(type_name, value):
             return f"the context's `{name}` is not a {type_name}"
     return None
 
 
-def context_json(values: Mapping[str, object], types: Mapping[str, str], wanted: Iterable[str]) -> str:
-    """Return the wanted attributes in Cedar's JSON; those that have no value are left out."""
-    encoded: dict[str, object] = {}
-    for name in wanted:
-        if name not in values:
-            continue
-        type_name = types[name]
-        inner = element_type(type_name)
-        value = values[name]
-        if inner is None:
-            encoded[name] = _encode(type_name, value)
-        else:
-            encoded[name] = [_encode(inner, item) for item in value]  # type: ignore[attr-defined]  # checked before
-    return json.dumps(encoded)
+def to_json(name: str, value: Any, types: Mapping[str, str]) -> str:  # noqa: ANN401 - of the attribute's type
+    """Return one attribute in Cedar's JSON, without braces; its value must fit its type."""
+    type_name = types[name]
+    inner = element_type(type_name)
+    encoded = _encode(type_name, value) if inner is None else [_encode(inner, item) for item in value]
+    return f"{json.dumps(name)}:{json.dumps(encoded)}"
+
+
+def context_key(context: Mapping[str, object]) -> Hashable | None:
+    """Return a key under which what is known of a context can be kept, or None. `True` and `1` are not the same."""
+    key = tuple((name, type(value), value) for name, value in context.items())
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key

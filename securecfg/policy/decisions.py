@@ -13,25 +13,27 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import cedarpy
 
-from securecfg.policy.context import context_json, context_problem
+from securecfg.policy.context import context_key, context_problem, to_json
 from securecfg.policy.index import ScopeIndex, candidates
+from securecfg.policy.listing import Listing, Treatment, treatment
 from securecfg.policy.requests import (
     ADMIN_ROLE,
     ADMIN_RULE,
     Decision,
     Entity,
     Request,
-    context_values,
     misshapen,
     principal_entity,
     resource_entity,
+    time_values,
 )
-from securecfg.policy.schema import IMPERSONATE, TIME_ATTRIBUTES
+from securecfg.policy.schema import IMPERSONATE, SECRET_ACTIONS
 from securecfg.policy.usage import Usage, usage_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
+    from securecfg.policy.explanation import Explanation
     from securecfg.policy.roles import Roles
     from securecfg.policy.rules import Rule, RuleSet
 
@@ -64,6 +66,21 @@ class Slice:
     usage: Usage
 
 
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """A principal with the roles that it holds.
+
+    Attributes:
+        entity: The principal.
+        is_admin: Whether it holds `role:admin`.
+        handle: The engine's form of the entity.
+    """
+
+    entity: Entity
+    is_admin: bool
+    handle: cedarpy.Entities
+
+
 class Policy:
     """A compiled policy. It does not change, and many threads may use it at once.
 
@@ -71,7 +88,7 @@ class Policy:
         digest: `sha256:` and the hash of all that decides: schema, documents and memberships.
     """
 
-    __slots__ = ("_index", "_principals", "_roles", "_set", "_slices", "_usages", "digest")
+    __slots__ = ("_askers", "_contexts", "_index", "_roles", "_set", "_slices", "_treatments", "_usages", "digest")
 
     def __init__(self, rules: RuleSet, roles: Roles, digest: str) -> None:
         """Use `compile_policy` instead."""
@@ -81,7 +98,9 @@ class Policy:
         self._index = ScopeIndex(rules.templates)
         self._usages = tuple(usage_of(template.clauses) for template in rules.templates)
         # Caches of what is a pure function of the rules; losing a race costs time, not truth.
-        self._principals: dict[tuple[str, frozenset[str]], tuple[Entity, bool]] = {}
+        self._askers: dict[tuple[str, frozenset[str]], Asker] = {}
+        self._contexts: dict[Hashable, Mapping[str, str] | str] = {}
+        self._treatments: dict[int, Treatment] = {}
         self._slices: dict[tuple[int, ...], Slice] = {}
 
     @property
@@ -102,35 +121,75 @@ class Policy:
         settled = self._settle(request)
         if settled is not None:
             return settled
-        principal, _ = self._principal(request)
+        asker = self._asker(request)
         resource = self._resource(request)
-        maps = self._index.for_principal(request.action, principal.keys)
-        return self._evaluate(request, principal, resource, candidates(maps, resource.keys))
+        return self._evaluate(request, asker, resource, self._candidates(request, asker, resource))
+
+    def _candidates(self, request: Request, asker: Asker, resource: Entity) -> tuple[int, ...]:
+        return candidates(self._index.for_principal(request.action, asker.entity.keys), resource.keys)
+
+    def explain(self, request: Request) -> Explanation:
+        """Explain the decision on one request, by evaluating every rule with a second evaluator.
+
+        It tells of roles, rules and context, so it is for those who may know them: the caller sees to that.
+        """
+        from securecfg.policy.explanation import Explainer, Explanation
+
+        settled = self._settle(request)
+        if settled is not None:
+            roles = tuple(sorted(self.roles_of(request.principal)))
+            return Explanation(request.principal, request.action, request.path, roles, settled, ())
+        asker = self._asker(request)
+        resource = self._resource(request)
+        positions = self._candidates(request, asker, resource)
+        timed = frozenset(position for position, usage in enumerate(self._usages) if usage.time)
+        explainer = Explainer(self._set, timed, positions, asker.entity, resource, request)
+        return explainer.explain(self._evaluate(request, asker, resource, positions))
 
     def _settle(self, request: Request) -> Decision | None:
         """Answer what needs no rules: errors of the request and administrators."""
         error = misshapen(request)
         if error is not None:
             return _failed(error)
-        if self._principal(request)[1]:
+        if self._asker(request).is_admin:
             return _BY_ADMIN
         if request.action == IMPERSONATE and ADMIN_ROLE in self.roles_of(request.path):
             return _NOT_FOR_ADMIN
-        types = self._set.context_types
-        if not TIME_ATTRIBUTES.isdisjoint(request.context):
-            return _failed("the time is the vault's to set, not the context's")
-        error = context_problem(request.context, types)
-        return None if error is None else _failed(error)
+        known = self._host_context(request.context)
+        return _failed(known) if isinstance(known, str) else None
 
-    def _principal(self, request: Request) -> tuple[Entity, bool]:
-        """Return who asks, and whether they are an administrator."""
+    def _host_context(self, context: Mapping[str, object]) -> Mapping[str, str] | str:
+        """Return the attributes that the host gives, each in Cedar's JSON, or why they do not fit."""
+        key = context_key(context)
+        known = self._contexts.get(key) if key is not None else None
+        if known is None:
+            types = self._set.context_types
+            known = context_problem(context, types)
+            if known is None:
+                known = {name: to_json(name, value, types) for name, value in {"mfa": False, **context}.items()}
+            if key is not None:
+                _bound(self._contexts)[key] = known
+        return known
+
+    def _context(self, request: Request, usage: Usage) -> str:
+        """Return what rules look at of the context, in Cedar's JSON."""
+        host = self._host_context(request.context)
+        attributes = {} if isinstance(host, str) else dict(host)  # `_settle` saw to it that it fits
+        if usage.time:
+            types = self._set.context_types
+            attributes |= {name: to_json(name, value, types) for name, value in time_values(request.now).items()}
+        wanted = attributes if usage.whole_context else usage.context
+        return "{" + ",".join(text for name, text in attributes.items() if name in wanted) + "}"
+
+    def _asker(self, request: Request) -> Asker:
         key = (request.principal, request.extra_roles)
-        known = self._principals.get(key)
+        known = self._askers.get(key)
         if known is None:
             own = self._roles.of(request.principal)
             extra = self._roles.closure(request.extra_roles) - {ADMIN_ROLE}
-            known = principal_entity(request.principal, own | extra), ADMIN_ROLE in own
-            _bound(self._principals)[key] = known
+            entity = principal_entity(request.principal, own | extra)
+            known = Asker(entity, ADMIN_ROLE in own, cedarpy.Entities.from_json_str(f"[{entity.json}]"))
+            _bound(self._askers)[key] = known
         return known
 
     def _resource(self, request: Request) -> Entity:
@@ -150,29 +209,33 @@ class Policy:
             _bound(self._slices)[positions] = known
         return known
 
-    def _evaluate(self, request: Request, principal: Entity, resource: Entity, positions: tuple[int, ...]) -> Decision:
+    def _evaluate(self, request: Request, asker: Asker, resource: Entity, positions: tuple[int, ...]) -> Decision:
         """Let the engine decide by the rules at some positions."""
         if not request.clock_trusted:
             timed = [position for position in positions if self._usages[position].time]
             if any(self._set.templates[position].effect == "forbid" for position in timed):
                 return _failed("the clock is behind the log, and a rule that forbids depends on the time")
-            positions = tuple(position for position in positions if position not in timed)
+            if timed:
+                untimed = tuple(position for position in positions if position not in timed)
+                return replace(self._evaluate(request, asker, resource, untimed), cacheable=False)
         if not positions:
             return _DEFAULT
         rules = self._slice(positions)
-        usage = rules.usage
-        wanted: Iterable[str] = self._set.context_types if usage.whole_context else usage.context
-        tagged = resource.json_with_tags if usage.tags else resource.json
+        entities = asker.handle
+        # The engine takes each entity once: who acts for themselves is both principal and resource.
+        if resource.keys[0] != asker.entity.keys[0]:
+            entities = entities.with_added_json_str(
+                f"[{resource.json_with_tags if rules.usage.tags else resource.json}]"
+            )
         result = cedarpy.is_authorized(
             {
-                "principal": {"type": principal.type, "id": principal.id},
+                "principal": {"type": asker.entity.type, "id": asker.entity.id},
                 "action": {"type": "Action", "id": request.action},
                 "resource": {"type": resource.type, "id": resource.id},
-                "context": context_json(context_values(request), self._set.context_types, wanted),
+                "context": self._context(request, rules.usage),
             },
             rules.handle,
-            # The engine takes each entity once: who acts for themselves is both principal and resource.
-            f"[{principal.json}]" if principal.keys[0] == resource.keys[0] else f"[{principal.json},{tagged}]",
+            entities,
         )
         return _to_decision(result, rules)
 
@@ -186,7 +249,31 @@ class Policy:
             template: Who asks what; its path is not used.
             paths: Secrets and folders.
         """
-        return [self.decide(replace(template, path=path)).allowed for path in paths]
+        settled = self._settle(replace(template, path="any"))
+        if template.action not in SECRET_ACTIONS or (settled is not None and settled.error is not None):
+            return [self.decide(replace(template, path=path)).allowed for path in paths]
+        asker = self._asker(template)
+        listing = Listing(self._index.for_principal(template.action, asker.entity.keys), self._treatment)
+        shared: dict[tuple[int, ...], bool] = {}
+        answers: list[bool] = []
+        for path in paths:
+            positions = listing.rules_for(path)
+            if positions is None:
+                answers.append(self.decide(replace(template, path=path)).allowed)
+                continue
+            allowed = shared.get(positions) if settled is None else settled.allowed
+            if allowed is None:
+                request = replace(template, path=path)
+                allowed = self._evaluate(request, asker, resource_entity(path), positions).allowed
+                shared[positions] = allowed
+            answers.append(allowed)
+        return answers
+
+    def _treatment(self, position: int) -> Treatment:
+        known = self._treatments.get(position)
+        if known is None:
+            known = self._treatments[position] = treatment(self._set.templates[position])
+        return known
 
 
 def _bound(cache: dict[K, V]) -> dict[K, V]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from securecfg.policy.schema import ACTIONS, ADMINISTRATIVE_ACTIONS, IMPERSONATE, ROOT
@@ -72,11 +73,11 @@ class Entity:
     Attributes:
         type: Its Cedar type.
         id: Its Cedar id.
-        ancestors: Its roles or folders, as (type, id).
+        ancestors: Its roles or folders, all of them, as (type, id).
         keys: What the index finds rules by: itself, each ancestor, its type, and anything.
         json: The entity in Cedar's JSON without tags.
         attributes: What a rule can read of it.
-        tags: Names of the folders it lies in by level; for a folder, its own as well.
+        folders: The names of the folders it lies in, outermost first; for a folder, its own as well.
     """
 
     type: str
@@ -84,8 +85,13 @@ class Entity:
     ancestors: tuple[tuple[str, str], ...]
     keys: tuple[str, ...]
     json: str
-    attributes: Mapping[str, object] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, object]
+    folders: tuple[str, ...]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The names of the folders by level, from "1"."""
+        return {str(level): name for level, name in enumerate(self.folders, 1)}
 
     @property
     def json_with_tags(self) -> str:
@@ -101,51 +107,67 @@ def key_of(type_name: str, entity_id: str) -> str:
     return f"{type_name}::{entity_id}"
 
 
-def _entity(
-    type_name: str,
-    entity_id: str,
-    ancestors: tuple[tuple[str, str], ...],
-    attributes: Mapping[str, object],
-    tags: Mapping[str, str],
-) -> Entity:
-    keys = (
-        key_of(type_name, entity_id),
-        *(key_of(*ancestor) for ancestor in ancestors),
-        type_name,
-        ANYTHING,
-    )
-    text = json.dumps(
-        {
-            "uid": {"type": type_name, "id": entity_id},
-            "attrs": attributes,
-            "parents": [{"type": kind, "id": name} for kind, name in ancestors],
-        }
-    )
-    return Entity(type_name, entity_id, ancestors, keys, text, attributes, tags)
+def _uid_json(type_name: str, entity_id: str) -> str:
+    return f'{{"type":"{type_name}","id":{json.dumps(entity_id)}}}'
 
 
 def principal_entity(principal: str, roles: frozenset[str]) -> Entity:
     """Return the entity of a principal that holds the given roles (`role:NAME`), all of them, transitively."""
     kind, _, name = principal.partition(":")
-    parents = tuple(("Role", role.partition(":")[2]) for role in sorted(roles))
-    return _entity(KINDS[kind], name, parents, {}, {})
+    type_name = KINDS[kind]
+    ancestors = tuple(("Role", role.partition(":")[2]) for role in sorted(roles))
+    parents = ",".join(_uid_json(*ancestor) for ancestor in ancestors)
+    return Entity(
+        type_name,
+        name,
+        ancestors,
+        (key_of(type_name, name), *(key_of(*ancestor) for ancestor in ancestors), type_name, ANYTHING),
+        f'{{"uid":{_uid_json(type_name, name)},"attrs":{{}},"parents":[{parents}]}}',
+        {},
+        (),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """What all that lies directly in a folder has in common."""
+
+    names: tuple[str, ...]
+    ancestors: tuple[tuple[str, str], ...]
+    keys: tuple[str, ...]
+    parents: str
+
+
+@lru_cache(maxsize=4096)
+def _folder(path: str) -> _Folder:
+    names = tuple(path.split("/")) if path else ()
+    prefixes = ["/".join(names[:count]) for count in range(len(names), 0, -1)]
+    ancestors = tuple(("Folder", prefix) for prefix in (*prefixes, ROOT))
+    keys = tuple(key_of(*ancestor) for ancestor in ancestors)
+    return _Folder(names, ancestors, keys, ",".join(_uid_json(*ancestor) for ancestor in ancestors))
 
 
 def resource_entity(path: str) -> Entity:
     """Return the entity of a secret, or of a folder where the path ends in a slash or is empty."""
-    is_folder = not path or path.endswith("/")
-    bare = path.rstrip("/")
-    segments = bare.split("/") if bare else []
-    folders = segments if is_folder else segments[:-1]
-    prefixes = ["/".join(folders[:count]) for count in range(len(folders), 0, -1)]
-    if is_folder:
-        prefixes = prefixes[1:]
-    ancestors = tuple(("Folder", prefix) for prefix in prefixes)
-    if bare:
-        ancestors += (("Folder", ROOT),)
-    attributes = {"path": bare, "depth": len(segments)}
-    tags = {str(level): name for level, name in enumerate(folders, 1)}
-    return _entity("Folder" if is_folder else "Secret", bare or ROOT, ancestors, attributes, tags)
+    if not path:
+        return _resource(ROOT, "", _Folder((), (), (), ""), "Folder", ())
+    bare = path.removesuffix("/")
+    outer, _, name = bare.rpartition("/")
+    inside = _folder(outer)
+    if bare == path:
+        return _resource(path, path, inside, "Secret", inside.names)
+    return _resource(bare, bare, inside, "Folder", (*inside.names, name))
+
+
+def _resource(entity_id: str, path: str, inside: _Folder, type_name: str, folders: tuple[str, ...]) -> Entity:
+    depth = path.count("/") + 1 if path else 0
+    written = json.dumps(path)
+    text = (
+        f'{{"uid":{_uid_json(type_name, entity_id)},"attrs":{{"path":{written},"depth":{depth}}},'
+        f'"parents":[{inside.parents}]}}'
+    )
+    keys = (key_of(type_name, entity_id), *inside.keys, type_name, ANYTHING)
+    return Entity(type_name, entity_id, inside.ancestors, keys, text, {"path": path, "depth": depth}, folders)
 
 
 def is_principal(text: str) -> bool:
@@ -177,13 +199,17 @@ def _misshapen_path(action: str, path: str) -> str | None:
     return None
 
 
-def context_values(request: Request) -> dict[str, object]:
-    """Return all attributes of the context of a request: the host's, and those of time."""
-    now = request.now.astimezone(UTC)
+def time_values(moment: datetime) -> dict[str, object]:
+    """Return the attributes of time of the context."""
+    now = moment.astimezone(UTC)
     return {
-        "mfa": False,
-        **request.context,
         "now": now,
         "hour": now.hour,
+        "minute_of_day": now.hour * 60 + now.minute,
         "weekday": now.isoweekday(),
     }
+
+
+def context_values(request: Request) -> dict[str, object]:
+    """Return all attributes of the context of a request: the host's, and those of time."""
+    return {"mfa": False, **request.context, **time_values(request.now)}

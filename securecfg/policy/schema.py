@@ -31,7 +31,7 @@ ACTIONS: Final = (*SECRET_ACTIONS, *ADMINISTRATIVE_ACTIONS, IMPERSONATE)
 ROOT: Final = "/"
 """The id of the root folder: `Folder::"/"`. No path is written like this, so nothing else can be meant."""
 
-TIME_ATTRIBUTES: Final = frozenset({"now", "hour", "weekday"})
+TIME_ATTRIBUTES: Final = frozenset({"now", "hour", "minute_of_day", "weekday"})
 
 BUILT_IN_CONTEXT: Final = {
     "mfa": "Bool",
@@ -39,6 +39,7 @@ BUILT_IN_CONTEXT: Final = {
     "purpose": "String",
     "now": "datetime",
     "hour": "Long",
+    "minute_of_day": "Long",
     "weekday": "Long",
 }
 
@@ -55,13 +56,14 @@ entity Folder in [Folder] {{ path: String, depth: Long }} tags String;
 entity Secret in [Folder] {{ path: String, depth: Long }} tags String;
 
 // Set by the host program and the vault, never by the caller. `mfa` is false unless the host says otherwise.
-// Times are UTC: `hour` is 0 to 23, `weekday` is 1 (Monday) to 7 (Sunday).
+// Times are UTC: `hour` is 0 to 23, `minute_of_day` 0 to 1439, `weekday` 1 (Monday) to 7 (Sunday).
 type Context = {{
   mfa: Bool,
   source?: ipaddr,
   purpose?: String,
   now: datetime,
   hour: Long,
+  minute_of_day: Long,
   weekday: Long,{context}
 }};
 

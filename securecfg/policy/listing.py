@@ -1,0 +1,206 @@
+"""What lets many paths of a listing share one decision.
+
+A rule treats all secrets alike that the index finds it for, unless a clause looks at the resource itself. Where only
+the first clause does, and in the forms that grant tables compile to, it is tested here for each path, and the rules
+that remain treat the path like any other they remain for.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from cedarpy import pst
+
+from securecfg.policy.evaluation import like_pattern
+from securecfg.policy.index import candidates
+from securecfg.policy.requests import resource_entity
+from securecfg.policy.schema import ROOT
+from securecfg.policy.usage import usage_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+# Takes the path of a secret and its segments.
+Test: TypeAlias = "Callable[[str, list[str]], bool]"
+
+_COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
+    "eq": operator.eq,
+    "not_eq": operator.ne,
+    "less": operator.lt,
+    "less_eq": operator.le,
+    "greater": operator.gt,
+    "greater_eq": operator.ge,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """How a rule treats the secrets that the index finds it for.
+
+    Attributes:
+        kind: `alike`: all alike. `tested`: those alike for which `test` is true, and it does not apply to others.
+            `each`: each by itself.
+        test: For `tested`.
+    """
+
+    kind: Literal["alike", "tested", "each"]
+    test: Test | None = None
+
+
+ALIKE: Final = Treatment("alike")
+EACH: Final = Treatment("each")
+
+
+def treatment(template: pst.Template) -> Treatment:
+    """Return how a rule treats secrets."""
+    if not usage_of(template.clauses).resource:
+        return ALIKE
+    first, *rest = template.clauses
+    if not isinstance(first, pst.When) or usage_of(rest).resource:
+        return EACH
+    if _is_only_keys(first.expr):
+        return ALIKE
+    test = _test(first.expr)
+    return EACH if test is None else Treatment("tested", test)
+
+
+def _is_only_keys(expr: pst.Expr) -> bool:
+    """Whether an expression is true for exactly what the index finds by its keys."""
+    match expr:
+        case pst.BinaryOp("or", left, right):
+            return _is_only_keys(left) and _is_only_keys(right)
+        case pst.BinaryOp("in", pst.Var("resource"), pst.EntityLit()):
+            return True
+        case pst.BinaryOp("eq", pst.Var("resource"), pst.EntityLit(uid)):
+            return uid.type.basename == "Secret"
+        case pst.BinaryOp("in", pst.Var("resource"), pst.Set(elements)):
+            return all(isinstance(element, pst.EntityLit) for element in elements)
+        case _:
+            return False
+
+
+def _test(expr: pst.Expr) -> Test | None:  # noqa: PLR0911 - one case for each form
+    """Return an expression over the resource as a function of a secret's path, or None where it has another form."""
+    match expr:
+        case pst.BinaryOp("or" | "and" as joint, left, right):
+            return _joined(joint, _test(left), _test(right))
+        case pst.BinaryOp("in", pst.Var("resource"), pst.EntityLit(uid)):
+            return _inside(uid)
+        case pst.BinaryOp("eq", pst.Var("resource"), pst.EntityLit(uid)):
+            return _is(uid)
+        case pst.BinaryOp("in", pst.Var("resource"), pst.Set(elements)):
+            tests = [_inside(element.value) for element in elements if isinstance(element, pst.EntityLit)]
+            if len(tests) < len(elements):
+                return None
+            return lambda path, names: any(test(path, names) for test in tests)
+        case pst.Is(pst.Var("resource"), entity_type, None):
+            is_secret = entity_type.basename == "Secret"
+            return lambda _path, _names: is_secret
+        case pst.BinaryOp("has_tag", pst.Var("resource"), pst.StringLit(tag)):
+            return lambda _path, names: tag in map(str, range(1, len(names)))
+        case pst.Like(base, pattern):
+            text = _text(base)
+            return None if text is None else _fits(text, pattern)
+        case pst.BinaryOp(name, pst.GetAttr(pst.Var("resource"), "depth"), pst.LongLit(depth)) if name in _COMPARE:
+            compare = _COMPARE[name]
+            return lambda _path, names: compare(len(names), depth)
+        case pst.BinaryOp("eq", base, pst.StringLit(wanted)):
+            text = _text(base)
+            return None if text is None else _equals(text, wanted)
+        case _:
+            return None
+
+
+def _joined(joint: str, left: Test | None, right: Test | None) -> Test | None:
+    if left is None or right is None:
+        return None
+    if joint == "or":
+        return lambda path, names: left(path, names) or right(path, names)
+    return lambda path, names: left(path, names) and right(path, names)
+
+
+def _inside(uid: pst.EntityUid) -> Test:
+    """Return the test whether a secret is an entity or lies in it."""
+    if uid.type.basename == "Folder":
+        if uid.id == ROOT:
+            return lambda _path, _names: True
+        prefix = f"{uid.id}/"
+        return lambda path, _names: path.startswith(prefix)
+    return _is(uid)
+
+
+def _is(uid: pst.EntityUid) -> Test:
+    """Return the test whether a secret is an entity."""
+    own = uid.id if uid.type.basename == "Secret" else None
+    return lambda path, _names: path == own
+
+
+def _fits(text: Callable[[str, list[str]], str], pattern: tuple[pst.PatternElem, ...]) -> Test:
+    matches = like_pattern(pattern).fullmatch
+    return lambda path, names: matches(text(path, names)) is not None
+
+
+def _equals(text: Callable[[str, list[str]], str], wanted: str) -> Test:
+    return lambda path, names: text(path, names) == wanted
+
+
+def _text(expr: pst.Expr) -> Callable[[str, list[str]], str] | None:
+    """Return the path, or the name of a folder on it, as a function of a path."""
+    match expr:
+        case pst.GetAttr(pst.Var("resource"), "path"):
+            return lambda path, _names: path
+        case pst.BinaryOp("get_tag", pst.Var("resource"), pst.StringLit(tag)):
+            # Validation sees to it that `hasTag` was asked first.
+            return lambda _path, names: names[int(tag) - 1]
+        case _:
+            return None
+
+
+class Listing:
+    """Finds the rules for one path after another, of one principal and action."""
+
+    __slots__ = ("_maps", "_named", "_shelves", "_treatment")
+
+    def __init__(self, maps: Sequence[dict[str, list[int]]], treatment_of: Callable[[int], Treatment]) -> None:
+        """Take the index's maps for the principal and action, and how rules treat secrets, by position."""
+        self._maps = maps
+        self._treatment = treatment_of
+        self._shelves: dict[str, tuple[int, ...]] = {}
+        self._named: dict[str, list[int]] = {}
+        for resources in maps:
+            for key, positions in resources.items():
+                if key.startswith("Secret::"):
+                    self._named.setdefault(key, []).extend(positions)
+
+    def rules_for(self, path: str) -> tuple[int, ...] | None:
+        """Return the rules that might apply to a secret, such that secrets with the same rules get the same answer.
+
+        None where the path has to be decided by itself: it is not a secret's, or a rule treats each by itself.
+        """
+        if not path or path[0] == "/" or path[-1] == "/" or "//" in path:
+            return None
+        folder = path.rpartition("/")[0]
+        shelf = self._shelves.get(folder)
+        if shelf is None:
+            # Any secret of the folder stands for all: no rule names a path with `?`, which paths cannot have.
+            keys = resource_entity(f"{folder}/?" if folder else "?").keys
+            shelf = self._shelves[folder] = candidates(self._maps, keys)
+        named = self._named.get(f"Secret::{path}")
+        positions = shelf if named is None else tuple(sorted({*shelf, *named}))
+        return self._tested(path, positions)
+
+    def _tested(self, path: str, positions: tuple[int, ...]) -> tuple[int, ...] | None:
+        names: list[str] | None = None
+        left: list[int] = []
+        for position in positions:
+            how = self._treatment(position)
+            if how.kind == "each":
+                return None
+            if how.test is not None:
+                names = path.split("/") if names is None else names
+                if not how.test(path, names):
+                    continue
+            left.append(position)
+        return tuple(left)
