@@ -31,15 +31,15 @@ _SWITCHES = (
     # Only `Pool.close` may remove the write-ahead log. A forked child that drops what it inherited must not.
     (apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1),
 )
-_SETTINGS = (
-    "PRAGMA cell_size_check = ON",
-    "PRAGMA mmap_size = 0",
-    "PRAGMA temp_store = MEMORY",
-    "PRAGMA secure_delete = ON",
-    "PRAGMA synchronous = FULL",
-    # A log that one large import blew up shrinks again when it is reset.
-    "PRAGMA journal_size_limit = 16777216",
-)
+# The last one lets a log that one large import blew up shrink when it is reset.
+_SETTINGS = """
+    PRAGMA cell_size_check = ON;
+    PRAGMA mmap_size = 0;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA secure_delete = ON;
+    PRAGMA synchronous = FULL;
+    PRAGMA journal_size_limit = 16777216;
+"""
 
 
 def open_connection(name: str, flags: int, vfs: str | None, busy_timeout_s: float) -> apsw.Connection:
@@ -55,8 +55,7 @@ def open_connection(name: str, flags: int, vfs: str | None, busy_timeout_s: floa
         connection.limit(apsw.SQLITE_LIMIT_LENGTH, ROW_LIMIT_BYTES + 1024)
         connection.limit(apsw.SQLITE_LIMIT_ATTACHED, 0)
         connection.set_busy_timeout(round(busy_timeout_s * 1000))
-        for setting in _SETTINGS:
-            connection.execute(setting).close()
+        connection.execute(_SETTINGS).fetchall()
     except BaseException:
         connection.close(True)  # noqa: FBT003 - apsw's signature
         raise
