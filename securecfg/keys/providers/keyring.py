@@ -119,9 +119,12 @@ def find_backend() -> KeyringBackend:
     except ImportError:
         message = "`keyring:` keys need the package `keyring`"
         raise ExtraMissing(message, hint="pip install 'securecfg-vault[keyring]'") from None
-    chosen: KeyringBackend = _guarded(get_keyring)
+    return _choose(_guarded(get_keyring))
+
+
+def _choose(configured: KeyringBackend) -> KeyringBackend:
     # A chain would hand the key to its next link, perhaps a plain file, when the first one is locked.
-    links: list[KeyringBackend] = list(getattr(chosen, "backends", ())) or [chosen]
+    links: list[KeyringBackend] = list(getattr(configured, "backends", ())) or [configured]
     for backend in links:
         if type(backend).__module__ in _TRUSTED_MODULES:
             return backend
