@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from securecfg.config.tree import Layer
 
+_NOT_ALLOWED = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
@@ -61,9 +62,11 @@ def parse_yaml(content: bytes, layer: Layer) -> Config:
     text = decode(content, layer.path)
     try:
         return _Builder(layer).build(_events(text))
-    except yaml.reader.ReaderError as error:
-        character = Lines(text).spell(None) if error.position is None else _spell_bytes(text, error.position)
-        message, place = "contains a character that YAML does not allow", f"{layer.path}:{character}"
+    except yaml.reader.ReaderError:
+        # The reader counts bytes or characters, depending on who reads.
+        character = _NOT_ALLOWED.search(text)
+        place = f"{layer.path}:{Lines(text).spell(character.start())}" if character else layer.path
+        message = "contains a character that YAML does not allow"
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{layer.path}:{mark.line + 1}:{mark.column + 1}" if mark else layer.path
@@ -78,10 +81,6 @@ def _events(text: str) -> Callable[[], Any]:
         get_event: Callable[[], Any] = CParser(text).get_event
         return get_event
     return yaml.SafeLoader(text).get_event
-
-
-def _spell_bytes(text: str, offset: int) -> str:
-    return Lines(text.encode()[:offset].decode(errors="ignore")).spell(None)
 
 
 class _Builder:
