@@ -23,7 +23,7 @@ from securecfg.errors import SignatureInvalid, UsageError, ValueTooLarge
 from securecfg.octets import U32, Cursor, Malformed, var32
 
 MAX_SIGNATURE_BYTES = 64 << 10
-MAX_MESSAGE_BYTES = 16 << 20
+MAX_MESSAGE_BYTES = 64 << 20
 
 _BEGIN = "-----BEGIN SSH SIGNATURE-----"
 _END = "-----END SSH SIGNATURE-----"
@@ -64,7 +64,7 @@ def verify_signature(
     The time of *verification* is compared with `valid-after` and `valid-before`: a signature has no time of its own.
 
     Args:
-        message: What was signed, at most 16 MiB.
+        message: What was signed, at most 64 MiB.
         signature: The armoured signature, at most 64 KiB.
         allowed_signers: The trust file's bytes. Who may change it is the caller's to see to.
         namespace: What the signature must be made for.
@@ -86,7 +86,7 @@ def verify_signature(
     signers = parse_allowed_signers(allowed_signers, source=source)
     parsed = _parse_armoured(signature)
     if parsed.namespace != namespace:
-        problem = f"the signature is made for the namespace `{parsed.namespace}`, not for `{namespace}`"
+        problem = f"the signature is not made for the namespace `{namespace}`"
         raise SignatureInvalid(problem, hint=f"sign again with `ssh-keygen -Y sign -n {namespace}`")
     signer = _find_signer(parsed, signers, now_ns=now_ns, principal=principal, source=source)
     signed = _signed_bytes(message, namespace, parsed.hash_name)
@@ -97,9 +97,8 @@ def verify_signature(
         raise SignatureInvalid(problem) from None
     except InvalidSignature:
         problem = "the signature does not match"
-        raise SignatureInvalid(
-            problem, hint="what was signed has changed since, or this signature belongs to something else"
-        ) from None
+        hint = "what was signed has changed since, or this signature belongs to something else"
+        raise SignatureInvalid(problem, hint=hint) from None
     return signer.principals if principal is None else principal
 
 
@@ -107,7 +106,7 @@ def sign_message(message: bytes, private_key_pem: bytes, *, namespace: str, pass
     """Sign as `ssh-keygen -Y sign` does, with SHA-512.
 
     Args:
-        message: What to sign, at most 16 MiB.
+        message: What to sign, at most 64 MiB.
         private_key_pem: A private key in OpenSSH's format: Ed25519, ECDSA or RSA.
         namespace: What the signature is for.
         passphrase: What protects the key, if anything does.

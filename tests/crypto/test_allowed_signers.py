@@ -44,6 +44,7 @@ def _refused(line: str | bytes) -> str:
         (b"alice \xff", "trust:1:7", "not UTF-8"),
         (f"alice {PUBLIC}\r", f"trust:1:{7 + len(PUBLIC)}", "a control character"),
         (f"al\0ice {PUBLIC}", "trust:1:3", "a control character"),
+        (f"al\u2028ice {PUBLIC}", "trust:1:3", "a control character"),
         (f'"alice {PUBLIC}', "trust:1:1", "a quotation mark is not closed"),
         (f'al"i"ce {PUBLIC}', "trust:1:1", "the principals are malformed"),
         (f'"" {PUBLIC}', "trust:1:1", "the principals are malformed"),

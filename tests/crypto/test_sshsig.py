@@ -96,6 +96,7 @@ def _refused(signature: bytes = SIGNATURE, **changes: bytes | str | int) -> str:
     with pytest.raises(SignatureInvalid) as caught:
         _verify(signature, **changes)  # type: ignore[arg-type]  # the names are _verify's own
     assert caught.value.code == "signature-invalid"
+    assert caught.value.message.isprintable()
     return caught.value.message
 
 
@@ -216,7 +217,8 @@ def test_accepts_the_blob_that_the_following_tests_break() -> None:
         ({"hash_name": b"SHA512"}, "the signature uses an unknown hash"),
         ({"hash_name": b""}, "the signature uses an unknown hash"),
         ({"hash_name": b"sha256"}, "the signature does not match"),
-        ({"namespace": b"file"}, "the signature is made for the namespace `file`, not for `securecfg-config@v1`"),
+        ({"namespace": b"file"}, "the signature is not made for the namespace `securecfg-config@v1`"),
+        ({"namespace": b"a\nb"}, "the signature is not made for the namespace `securecfg-config@v1`"),
         ({"namespace": b"\xff"}, "the signature has a namespace that is not UTF-8"),
     ],
 )
