@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,7 @@ class Secret(Generic[T]):
 
     __slots__ = ("_label", "_load")
 
+    _label: str
     _load: Callable[[], T]
 
     def __init__(self, value: T, *, label: str = "") -> None:
@@ -58,7 +59,7 @@ class Secret(Generic[T]):
     @property
     def label(self) -> str:
         """What the secret is called where it is shown masked."""
-        return cast("str", self._label)
+        return self._label
 
     def reveal(self) -> T:
         """Return the value. From here on it is the caller's to protect."""

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from securecfg.octets import U16, U32, U64, Cursor, Malformed, pad, var8, var16
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 LIVE, DELETED, DESTROYED = 1, 2, 3
 NEWEST_PAGE = 0xFFFF_FFFF
@@ -203,8 +200,36 @@ def _parse_version(cursor: Cursor) -> Version:
     return Version._make((*fixed, cursor.str8(), cursor.str8(), cursor.var16()))
 
 
-def iterate_pages(older: tuple[OlderPage, ...], below: int) -> Iterator[tuple[int, OlderPage]]:
-    """Yield the older pages that may hold versions below a number, newest first, with their page numbers."""
-    for page in range(len(older) - 1, -1, -1):
-        if older[page].first < below:
-            yield page, older[page]
+def labels_of(history: History, number: int) -> tuple[str, ...]:
+    """Return the labels that point at a version, the vault's own first."""
+    own = (("current", history.current), ("previous", history.previous), ("pending", history.pending))
+    return (
+        *(name for name, target in own if target == number),
+        *(name for name, target in sorted(history.labels.items()) if target == number),
+    )
+
+
+def number_of_label(history: History, label: str) -> int:
+    """Return the version that a label points at; a label of digits is a number.
+
+    Raises:
+        KeyError: The label points at nothing.
+    """
+    if label.isdecimal() and label.isascii():
+        return check_number(int(label[:10]))
+    own = {"current": history.current, "previous": history.previous, "pending": history.pending}
+    number = own.get(label) or history.labels.get(label)
+    if not number:
+        raise KeyError(label)
+    return number
+
+
+def check_number(number: int) -> int:
+    """Return a number that a version may have.
+
+    Raises:
+        KeyError: It may not.
+    """
+    if isinstance(number, bool) or not 0 < number < 1 << 32:
+        raise KeyError(number)
+    return number

@@ -7,7 +7,7 @@ import logging
 import threading
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from securecfg.audit import Masker, audit_public_key, consistency_proof, create_sealer, verify_consistency
 from securecfg.crypto import ROOT_SCOPE, ValueKey, dek_context, parse_dek_epoch, unwrap_dek, value_context
@@ -156,10 +156,10 @@ class OpenVault:
         if known is not None and known[0] == stamp:
             return known
         with self._policy_lock:
-            documents = [Document(**document) for document in self.system_document(POLICY_PATH, [])]
+            raw: list[dict[str, Any]] = self.system_document(POLICY_PATH, [])
+            documents = [Document(**document) for document in raw]
             roles: dict[str, list[str]] = self.system_document(ROLES_PATH, {})
-            memberships = {f"role:{role}": frozenset(members) for role, members in roles.items()}
-            self._policy = (stamp, compile_policy(documents, memberships=memberships))
+            self._policy = (stamp, compile_policy(documents, memberships=_memberships(roles)))
             return self._policy
 
     def system_document(self, path: bytes, default: T) -> T:
@@ -314,6 +314,10 @@ class OpenVault:
         """Call something before the vault is closed."""
         self._cleanups.append(cleanup)
 
+    def off_close(self, cleanup: Callable[[], None]) -> None:
+        """Do not call something any more."""
+        self._cleanups.remove(cleanup)
+
     def close(self) -> None:
         """Flush, close the store and forget the keys. May be called again."""
         if self.is_closed:
@@ -333,3 +337,12 @@ class OpenVault:
 
     def _after_commit(self) -> None:
         self.advance_anchor()
+
+
+def _memberships(roles: dict[str, list[str]]) -> dict[str, frozenset[str]]:
+    """Return the roles of each principal from the members of each role."""
+    held: dict[str, set[str]] = {}
+    for role, members in roles.items():
+        for member in members:
+            held.setdefault(member, set()).add(f"role:{role}")
+    return {member: frozenset(names) for member, names in held.items()}

@@ -90,7 +90,7 @@ class Publisher:
             leads = not self._has_leader
             self._has_leader = True
         if not leads:
-            waiter.gate.acquire()  # noqa: SIM115 - not a critical section: opened by the thread that serves us
+            waiter.gate.acquire()
         if not waiter.is_done:
             self._lead()
         if waiter.error is not None:

@@ -19,6 +19,8 @@ from securecfg.vault.rows import digest_id
 from securecfg.vault.state import build_head
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from securecfg.audit import Record, Sealer
     from securecfg.store import Operation
     from securecfg.vault.deltas import Change, FreedRun
@@ -37,27 +39,33 @@ class Plan:
     """What one call wants to publish.
 
     Attributes:
-        record: What the log says of it; None for maintenance that changes nothing a person sees.
+        records: What the log says of it; none for maintenance that changes nothing a person sees. The first one
+            carries the changes.
         puts: Rows that nothing references before this publication.
         deletes: Rows that nothing references after it.
         changes: Changes of the index.
+        streams: Runs of rows that nothing references before: space, first id, the rows. Only a staging takes them.
         freed: Rows that a later compaction may delete.
+        delta_digests: The digests of the deltas of the changes where they are in the store already.
         state: What changes in the state besides ids and generation.
         result: What the call returns once the publication is durable.
     """
 
-    record: Record | None = None
+    records: list[Record] = field(default_factory=list)
     puts: list[Put] = field(default_factory=list)
     deletes: list[Delete] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    streams: list[tuple[Space, int, Iterator[bytes]]] = field(default_factory=list)
     freed: list[FreedRun] = field(default_factory=list)
+    delta_digests: list[bytes] = field(default_factory=list)
     state: dict[str, object] = field(default_factory=dict)
     result: object = None
 
     def cost(self) -> tuple[int, int]:
         """Return about how many operations and bytes the plan adds to a publication."""
-        operations = len(self.puts) + len(self.deletes) + (2 if self.changes else 1)
-        size = sum(len(put.row) for put in self.puts) + 128 * len(self.changes) + 4_096
+        operations = len(self.puts) + len(self.deletes) + len(self.records) + bool(self.changes)
+        inline_changes = 0 if self.delta_digests else len(self.changes)
+        size = sum(len(put.row) for put in self.puts) + 1_200 * inline_changes + 4_096 * len(self.records)
         return operations, size
 
 
@@ -137,7 +145,7 @@ class Publication:
     def fits(self, plan: Plan) -> bool:
         """Return whether a plan still fits in; the first one always does as far as this class is concerned."""
         operations, size = plan.cost()
-        return not self.members or (operations <= self.operations_left and size <= self.bytes_left)
+        return not self._operations or (operations <= self.operations_left and size <= self.bytes_left)
 
     def add(self, plan: Plan) -> None:
         """Take a plan in."""
@@ -148,8 +156,10 @@ class Publication:
         self._operations += plan.deletes
         self._changed_state |= plan.state
         digests = self._seal_deltas(plan)
-        if plan.record is not None:
-            self._log(plan.record, digests, tuple(plan.changes))
+        changes = tuple(plan.changes)
+        for record in plan.records:
+            self._log(record, digests, changes)
+            digests, changes = [], ()
 
     def finish(self, now_ns: int) -> tuple[list[Operation], bytes]:
         """Return the operations and the new head.
@@ -173,8 +183,9 @@ class Publication:
         return self._operations, build_head(sign_checkpoint(self.checkpoint, replica.signer), state)
 
     def _seal_deltas(self, plan: Plan) -> list[bytes]:
-        if not plan.changes and not plan.freed:
-            return []
+        self._pending.update(plan.changes)
+        if plan.delta_digests or not (plan.changes or plan.freed):
+            return plan.delta_digests
         digests = []
         freed = tuple(plan.freed)
         for run in split_changes(plan.changes, DELTA_LIMIT_BYTES):
@@ -183,7 +194,6 @@ class Publication:
             digest = sha256(row).digest()
             digests.append(digest)
             self._operations.append(Put(Space.DELTA, digest_id(digest), row))
-        self._pending.update(plan.changes)
         return digests
 
     def _log(self, record: Record, digests: list[bytes], changes: tuple[Change, ...]) -> None:

@@ -39,8 +39,15 @@ _ATTEMPTS = 8
 class Member(Protocol):
     """What a committed publication tells of a record that it added to the log."""
 
-    leaf: bytes
-    changes: tuple[Change, ...]
+    @property
+    def leaf(self) -> bytes:
+        """The leaf."""
+        ...
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What it changes in the index."""
+        ...
 
 
 class StoredTree:
@@ -195,7 +202,8 @@ class Replica:
             raise
         for log_index, change in changes:
             index.apply(log_index, change)
-        self.head, self.tree, self.checkpoint, self.index = head, tree, checkpoint, index
+        self.tree, self.checkpoint, self.index = tree, checkpoint, index
+        self.head = head
 
     def _rebuild(self, manifest_row: bytes | None) -> None:
         manifest = self.rows.open_manifest(manifest_row, self.state.manifest_digest, self.state.base_size)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _FRONT = struct.Struct(">BBI")
 _MANIFEST_FRONT = struct.Struct(">BBIQ")
+_A_MANIFEST, _A_PAGE = "the manifest", "a history page"
 _MANIFEST, _SEGMENT, _HISTORY, _DELTA = 0x4D, 0x47, 0x59, 0x44
 
 
@@ -65,15 +66,15 @@ class IndexRows:
         Raises:
             Tampered: It is missing or another one.
         """
-        row = verify_digest(row, digest, "the manifest")
+        row = verify_digest(row, digest, _A_MANIFEST)
         if len(row) < _MANIFEST_FRONT.size:
-            raise _refusal("the manifest")
+            raise _refusal(_A_MANIFEST)
         kind, suite, epoch, named_base = _MANIFEST_FRONT.unpack_from(row)
         if (kind, suite, named_base) != (_MANIFEST, SUITE, base_size):
-            raise _refusal("the manifest")
+            raise _refusal(_A_MANIFEST)
         ctx = manifest_context(self._vault_id, ROOT_SCOPE, epoch, base_size)
         plaintext = self._keyring.scope(ROOT_SCOPE, epoch).index.open(row[_MANIFEST_FRONT.size :], ctx)
-        return _parse(lambda: Manifest.parse(plaintext, base_size), "the manifest")
+        return _parse(lambda: Manifest.parse(plaintext, base_size), _A_MANIFEST)
 
     def seal_segment(self, segment_id: int, plaintext: bytes) -> bytes:
         """Return the row of a segment."""
@@ -104,7 +105,7 @@ class IndexRows:
             Tampered: It is missing, another one, or of another secret.
         """
         plaintext = self._open_page(row, rec_id, NEWEST_PAGE, digest)
-        history = _parse(lambda: History.parse(plaintext), "a history page")
+        history = _parse(lambda: History.parse(plaintext), _A_PAGE)
         return _verify_owner(history, rec_id, path)
 
     def find_version(
@@ -130,7 +131,7 @@ class IndexRows:
         try:
             history, version = find_version(plaintext, number)
         except Malformed:
-            raise _refusal("a history page") from None
+            raise _refusal(_A_PAGE) from None
         return _verify_owner(history, rec_id, path), version
 
     def seal_older_page(self, rec_id: int, page: int, versions: tuple[Version, ...]) -> bytes:
@@ -144,7 +145,7 @@ class IndexRows:
             Tampered: It is missing or another one.
         """
         plaintext = self._open_page(row, rec_id, page, digest)
-        return _parse(lambda: parse_older_page(plaintext, rec_id, page), "a history page")
+        return _parse(lambda: parse_older_page(plaintext, rec_id, page), _A_PAGE)
 
     def seal_delta(self, delta: Delta) -> bytes:
         """Return the row of a delta."""
@@ -170,8 +171,8 @@ class IndexRows:
         return _FRONT.pack(_HISTORY, SUITE, keys.epoch) + keys.index.seal(plaintext, ctx)
 
     def _open_page(self, row: bytes | None, rec_id: int, page: int, digest: bytes) -> bytes:
-        row = verify_digest(row, digest, "a history page")
-        epoch = _epoch(row, _HISTORY, "a history page")
+        row = verify_digest(row, digest, _A_PAGE)
+        epoch = _epoch(row, _HISTORY, _A_PAGE)
         keys = self._active if epoch == self._active.epoch else self._keyring.scope(ROOT_SCOPE, epoch)
         ctx = history_context(self._vault_id, ROOT_SCOPE, epoch, rec_id, page)
         return keys.index.open(row[_FRONT.size :], ctx)
@@ -191,9 +192,9 @@ def verify_digest(row: bytes | None, digest: bytes, what: str) -> bytes:
     return row
 
 
-def content_id(row: bytes) -> int:
-    """Return the id of a row that is found by its content."""
-    return digest_id(sha256(row).digest())
+def digest_of(row: bytes) -> bytes:
+    """Return the SHA-256 by which other rows name a row."""
+    return sha256(row).digest()
 
 
 def digest_id(digest: bytes) -> int:

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event, Record, Source, Subject
@@ -168,4 +169,4 @@ def _denied_hint(action: str, path: str, who: str) -> str:
 
 @cache
 def _program() -> str:
-    return os.path.basename(sys.argv[0]) if sys.argv and sys.argv[0] else ""
+    return Path(sys.argv[0]).name if sys.argv else ""

@@ -72,17 +72,17 @@ def encode_value(value: Plain) -> tuple[int, bytes]:
         InvalidMetadata: A field's name or text breaks the rules.
         ValueTooLarge: It has too many fields.
     """
-    value = _revealed(value)
-    if isinstance(value, str):
+    plain_value = _revealed(value)
+    if isinstance(plain_value, str):
         try:
-            return KIND_TEXT, value.encode()
+            return KIND_TEXT, plain_value.encode()
         except UnicodeEncodeError:
             message = "the value is not valid Unicode text"
             raise InvalidMetadata(message, hint="give bytes instead of text") from None
-    if isinstance(value, bytes | bytearray):
-        return KIND_BYTES, bytes(value)
-    if isinstance(value, Mapping):
-        plain = {name: _revealed(content) for name, content in value.items()}
+    if isinstance(plain_value, bytes | bytearray):
+        return KIND_BYTES, bytes(plain_value)
+    if isinstance(plain_value, Mapping):
+        plain = {name: _revealed(content) for name, content in plain_value.items()}
         if plain and all(isinstance(name, str) and isinstance(content, str | bytes) for name, content in plain.items()):
             return KIND_FIELDS, encode_fields(cast("dict[str, str | bytes]", plain))
     message = "a value is text, bytes, or a mapping of field names to text or bytes"
@@ -102,7 +102,7 @@ def decode_value(kind: int, content: bytes, label: str) -> Value:
             return Secret(content, label=label)
         if kind == KIND_FIELDS:
             fields = decode_fields(content)
-            return MappingProxyType({name: Secret(part, label=f"{label}#{name}") for name, part in fields.items()})
+            return MappingProxyType({name: _secret(part, f"{label}#{name}") for name, part in fields.items()})
     except UnicodeDecodeError:
         pass
     message = f"the value of `{label}` is malformed"
@@ -123,6 +123,12 @@ def stream_length(source: BinaryIO) -> int:
         message = "a value that is streamed must come from a seekable file"
         raise UsageError(message, hint="save it to a file first") from None
     return end - start
+
+
+def _secret(content: str | bytes, label: str) -> Secret[str] | Secret[bytes]:
+    if isinstance(content, str):
+        return Secret(content, label=label)
+    return Secret(content, label=label)
 
 
 def _revealed(value: object) -> object:

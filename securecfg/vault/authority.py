@@ -1,0 +1,201 @@
+"""One identity's authority over an open vault: its decisions, its records and the counts of what it repeats."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from securecfg.audit import Event
+from securecfg.errors import AccessDenied, AuditUnavailable, CommitUnknown, SecurecfgError, Unavailable, VaultClosed
+from securecfg.vault.publishing import Plan
+from securecfg.vault.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from securecfg.audit import Record
+    from securecfg.policy import Decision
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.session import Identity
+
+    Stamp = tuple[bytes, bytes]
+
+FLUSH_INTERVAL_NS = 60 * 1_000_000_000
+DENIALS_RECORDED = 10
+DENIAL_WINDOW_NS = 60 * 1_000_000_000
+RECORDS_AT_ONCE = 48
+
+
+class Authority:
+    """Decides, records and counts for one identity. May be used by any thread.
+
+    Args:
+        opened: The vault.
+        identity: Who asks.
+    """
+
+    def __init__(self, opened: OpenVault, identity: Identity) -> None:
+        """Nothing was asked yet."""
+        self.opened = opened
+        self.identity = identity
+        self._session: tuple[Stamp, bool, Session] | None = None
+        self._lock = threading.Lock()
+        self._counts: dict[tuple[str, int], int] = {}
+        self._denials: dict[tuple[str, str], list[int]] = {}
+        self._take_counts: Callable[[], dict[tuple[str, int], int]] = dict
+        self._flushed_ns = opened.clock.now_ns()
+        opened.on_close(self.flush)
+
+    def count_with(self, take_counts: Callable[[], dict[tuple[str, int], int]]) -> None:
+        """Ask for further counts of repeated reads at every flush."""
+        self._take_counts = take_counts
+
+    def session(self) -> Session:
+        """Return the session under the policy now in force.
+
+        Raises:
+            Tampered: The policy in the vault is damaged.
+        """
+        opened = self.opened
+        stamp, trusted = opened.policy_stamp(), opened.is_clock_trusted()
+        known = self._session
+        if known is not None and known[0] == stamp and known[1] == trusted:
+            return known[2]
+        stamp, policy = opened.policy()
+        session = Session(self.identity, policy, opened.masker, opened.clock, clock_trusted=trusted)
+        self._session = (stamp, trusted, session)
+        return session
+
+    def require(self, action: str, path: str) -> tuple[Session, Decision]:
+        """Return the session and the decision where an action is allowed; record and raise where it is not.
+
+        Raises:
+            AccessDenied: It is not allowed.
+            NotAuthenticated: Nobody says who asks.
+            AuditUnavailable: The denial cannot be recorded.
+        """
+        self.opened.refresh()
+        session = self.session()
+        decision = session.decide(action, path)
+        if not decision.allowed:
+            raise self.deny(session, action, path, decision)
+        return session, decision
+
+    def deny(self, session: Session, action: str, path: str, decision: Decision) -> AccessDenied:
+        """Record a denial and return the error to raise. After ten alike in a minute the rest are counted.
+
+        Raises:
+            AuditUnavailable: The denial cannot be recorded.
+        """
+        record, error = session.denial(action, path, decision)
+        now = self.opened.clock.now_ns()
+        with self._lock:
+            window = self._denials.setdefault((action, path), [now, 0, 0])
+            if now - window[0] > DENIAL_WINDOW_NS:
+                window[:2] = [now, 0]
+            window[1] += 1
+            is_counted = window[1] > DENIALS_RECORDED
+            window[2] += is_counted
+        if not is_counted and not self.opened.options.read_only:
+            self.publish(lambda _: Plan(records=[record]))
+        return error
+
+    def filter_listed(self, paths: Sequence[str]) -> list[str]:
+        """Return those of some paths that may be listed.
+
+        Raises:
+            NotAuthenticated: Nobody says who asks.
+        """
+        paths = list(paths)
+        allowed = self.session().decide_many("list", paths)
+        return [path for path, is_allowed in zip(paths, allowed, strict=True) if is_allowed]
+
+    def publish(self, planner: Callable[[Publication], Plan], request_id: str = "") -> object:
+        """Publish records that an access depends on.
+
+        Raises:
+            AuditUnavailable: The log cannot be written, so the access must not happen.
+        """
+        try:
+            return self.opened.publisher.publish(planner, request_id)
+        except CommitUnknown as error:
+            message = f"the log cannot be written: {error.message}"
+            raise AuditUnavailable(message, hint=error.hint) from None
+        except Unavailable as error:
+            message = f"the log cannot be written: {error.message}"
+            raise AuditUnavailable(message, hint=error.hint) from None
+
+    def count_read(self, path: str, number: int, count: int = 1) -> None:
+        """Count repeats of a read that was recorded before."""
+        with self._lock:
+            self._counts[path, number] = self._counts.get((path, number), 0) + count
+        self.flush_if_due()
+
+    def flush_if_due(self) -> None:
+        """Flush the counts if that was last done more than a minute ago.
+
+        Raises:
+            AuditUnavailable: The log cannot be written; the counts are kept.
+        """
+        if self.opened.clock.now_ns() - self._flushed_ns > FLUSH_INTERVAL_NS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Record how often reads were repeated and denials went unrecorded since the last flush.
+
+        Raises:
+            AuditUnavailable: The log cannot be written; the counts are kept.
+        """
+        if self.opened.is_closed:
+            message = "the vault is closed"
+            raise VaultClosed(message)
+        with self._lock:
+            self._flushed_ns = self.opened.clock.now_ns()
+            reads, self._counts = self._counts, {}
+            for key, count in self._take_counts().items():
+                reads[key] = reads.get(key, 0) + count
+            denials = {key: window[2] for key, window in self._denials.items() if window[2]}
+            for window in self._denials.values():
+                window[2] = 0
+        if self.opened.options.read_only or not (reads or denials):
+            return
+        try:
+            self._publish_all(self._count_records(reads, denials))
+        except SecurecfgError:
+            with self._lock:
+                for key, count in reads.items():
+                    self._counts[key] = self._counts.get(key, 0) + count
+                for denied, count in denials.items():
+                    self._denials[denied][2] += count
+            raise
+
+    def close(self) -> None:
+        """Flush, and be forgotten by the vault, which stays open for others.
+
+        Raises:
+            AuditUnavailable: The log cannot be written.
+        """
+        if not self.opened.is_closed:
+            self.opened.off_close(self.flush)
+            self.flush()
+
+    def _count_records(
+        self,
+        reads: dict[tuple[str, int], int],
+        denials: dict[tuple[str, str], int],
+    ) -> list[Record]:
+        session = self.session()
+        records = [
+            session.record(Event.SECRET_READ_COUNTED, {"path": path, "ver": number}, count=count)
+            for (path, number), count in reads.items()
+        ]
+        for (action, path), count in denials.items():
+            obj = {"action": action, "path": path} if path else {"action": action}
+            records.append(session.record(Event.ACCESS_DENIED_COUNTED, obj, count=count))
+        return records
+
+    def _publish_all(self, records: Sequence[Record]) -> None:
+        for start in range(0, len(records), RECORDS_AT_ONCE):
+            part = list(records[start : start + RECORDS_AT_ONCE])
+            self.publish(lambda _, part=part: Plan(records=part))  # type: ignore[misc]  # lambda default

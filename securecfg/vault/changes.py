@@ -1,0 +1,222 @@
+"""What can be changed in a vault, at once or in a batch, and what each change needs and is called."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from securecfg.audit import Event
+from securecfg.audit.record import format_time
+from securecfg.crypto import KIND_BYTES
+from securecfg.errors import InvalidMetadata
+from securecfg.vault.drafts import Content, NewVersion
+from securecfg.vault.paths import check_label, check_metadata, path_to_bytes
+from securecfg.vault.values import encode_value, stream_length
+from securecfg.vault.writing import Wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.drafts import Drafts
+    from securecfg.vault.publishing import Plan
+    from securecfg.vault.values import Plain
+    from securecfg.vault.writing import Draft
+
+TTL_MAX = timedelta(days=36_500)
+_PIECE_BYTES = 1 << 18
+
+
+class Changes(ABC):
+    """What can be changed: directly on a vault, or collected in a batch."""
+
+    _authority: Authority
+
+    def write(
+        self,
+        path: str,
+        value: Plain | BinaryIO,
+        *,
+        expect: int | None = None,
+        ttl: timedelta | None = None,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str = "",
+        allow_lookalike: bool = False,
+    ) -> int:
+        """Write a new version and return its number, from 1.
+
+        Args:
+            path: Where.
+            value: Text, bytes, a mapping of field names to those, or a binary file to stream from (up to 1 GiB).
+            expect: The newest version that the caller has seen, deleted ones included; 0 for a secret that was never
+                written. None writes whatever there is.
+            ttl: How long it can be read; None for ever.
+            metadata: Text to show with it; None keeps what the newest version has.
+            content_type: Of a whole configuration document, such as `application/yaml`.
+            allow_lookalike: Whether a new path may look like one that exists.
+
+        Raises:
+            InvalidPath: The path breaks the rules.
+            InvalidMetadata: Metadata, content type or ttl break theirs.
+            UsageError: The value is of no supported type.
+            ValueTooLarge: The value has more than 1 GiB.
+            StaleWrite: The newest version is not the one expected.
+            ConfusablePath: The path is new and looks like one that exists.
+            AccessDenied: The policy does not allow it.
+            CommitUnknown: The store failed while committing; `resolve` tells the outcome.
+            StoreBusy, StoreFailed: Nothing was written.
+        """
+        encoded = path_to_bytes(path)
+        content = _content(value)
+        new = self._new_version(ttl, metadata, content_type)
+        new = replace(new, expect=expect, is_lookalike_allowed=allow_lookalike)
+        wanted = Wanted(
+            (("write", path),),
+            lambda drafts: drafts.write(encoded, content, new),
+            Event.SECRET_WRITTEN,
+            lambda number: _written(path, number, new.expires),
+        )
+        return cast("int", self._apply(wanted, is_large=not content.is_inline))
+
+    def delete(self, path: str, version: int | None = None) -> None:
+        """Delete the current version, or one version; `undelete` brings it back.
+
+        Raises:
+            SecretNotFound: There is no live secret at the path.
+            VersionNotFound: It has no such version.
+            AccessDenied: The policy does not allow it.
+            CommitUnknown, StoreBusy, StoreFailed: As for `write`.
+        """
+        encoded, now = path_to_bytes(path), self._now_ns()
+        self._change("delete", path, lambda drafts: drafts.delete(encoded, version, now), Event.SECRET_DELETED)
+
+    def undelete(self, path: str, version: int) -> None:
+        """Bring a deleted version back.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+            VersionNotFound: It has no such version.
+            SecretDestroyed: The version was destroyed.
+            AccessDenied: The policy does not allow it.
+            CommitUnknown, StoreBusy, StoreFailed: As for `write`.
+        """
+        encoded = path_to_bytes(path)
+        self._change("undelete", path, lambda drafts: drafts.undelete(encoded, version), Event.SECRET_UNDELETED)
+
+    def rollback(self, path: str, to: int | str) -> int:
+        """Write the value of an old version as a new one and return the new number.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+            VersionNotFound: It has no such version or label, or the version is deleted.
+            SecretDestroyed: The version was destroyed.
+            AccessDenied: The policy does not allow it.
+            CommitUnknown, StoreBusy, StoreFailed: As for `write`.
+        """
+        encoded = path_to_bytes(path)
+        new = self._new_version(None, None, "")
+        source = 0
+
+        def draft(drafts: Drafts) -> Plan:
+            nonlocal source
+            source = drafts.number(encoded, to)
+            return drafts.roll_back(encoded, source, new)
+
+        wanted = Wanted(
+            (("write", path),),
+            draft,
+            Event.SECRET_ROLLED_BACK,
+            lambda number: {"path": path, "ver": number, "source_ver": source},
+        )
+        return cast("int", self._apply(wanted))
+
+    def label(self, path: str, label: str, version: int | None) -> None:
+        """Make a label point at a version; None takes the label away.
+
+        Raises:
+            InvalidMetadata: It is not a label, or belongs to the vault.
+            SecretNotFound: The path never held a secret.
+            VersionNotFound: It has no such version, or no such label to take away.
+            AccessDenied: The policy does not allow it.
+            CommitUnknown, StoreBusy, StoreFailed: As for `write`.
+        """
+        encoded, name = path_to_bytes(path), check_label(label)
+        wanted = Wanted(
+            (("write", path),),
+            lambda drafts: drafts.label(encoded, name, version),
+            Event.SECRET_LABELLED,
+            lambda _: {"path": path, "label": name} | ({} if version is None else {"ver": version}),
+        )
+        self._apply(wanted)
+
+    def move(self, path: str, target: str, *, allow_lookalike: bool = False) -> None:
+        """Give a secret another path, with all its versions.
+
+        Needs the rights to read and delete the old path and to write the new one.
+
+        Raises:
+            SecretNotFound: There is no live secret at the path.
+            AlreadyExists: The target holds a secret or its history.
+            ConfusablePath: The target is new and looks like a path that exists.
+            AccessDenied: The policy does not allow it.
+            CommitUnknown, StoreBusy, StoreFailed: As for `write`.
+        """
+        encoded, encoded_target = path_to_bytes(path), path_to_bytes(target)
+        wanted = Wanted(
+            (("delete", path), ("read", path), ("write", target)),
+            lambda drafts: drafts.move(encoded, encoded_target, is_lookalike_allowed=allow_lookalike),
+            Event.SECRET_MOVED,
+            lambda _: {"path": path, "to": target},
+        )
+        self._apply(wanted)
+
+    def _change(self, action: str, path: str, draft: Draft, event: Event) -> None:
+        self._apply(Wanted(((action, path),), draft, event, lambda number: {"path": path, "ver": number}))
+
+    @abstractmethod
+    def _apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
+        """Make a change, or keep it for the end of the batch."""
+
+    def _now_ns(self) -> int:
+        return self._authority.opened.clock.now_ns()
+
+    def _new_version(self, ttl: timedelta | None, metadata: Mapping[str, str] | None, content_type: str) -> NewVersion:
+        now = self._now_ns()
+        expires = 0
+        if ttl is not None:
+            if not timedelta() < ttl <= TTL_MAX:
+                message = "a time to live is positive and at most 100 years"
+                raise InvalidMetadata(message)
+            expires = now + (ttl.days * 86_400 + ttl.seconds) * 1_000_000_000 + ttl.microseconds * 1_000
+        if not content_type.isascii() or len(content_type) > 255:  # noqa: PLR2004 - format 11
+            message = "a content type is ASCII and at most 255 characters"
+            raise InvalidMetadata(message)
+        encoded = None if metadata is None else _encode_metadata(metadata)
+        return NewVersion(self._authority.identity.principal, now, expires, encoded, content_type)
+
+
+def _content(value: Plain | BinaryIO) -> Content:
+    if hasattr(value, "read"):
+        source = cast("BinaryIO", value)
+        start = source.tell() if source.seekable() else 0
+
+        def pieces() -> Iterator[bytes]:
+            source.seek(start)
+            while piece := source.read(_PIECE_BYTES):
+                yield piece
+
+        return Content(KIND_BYTES, stream_length(source), pieces)
+    kind, content = encode_value(value)
+    return Content(kind, len(content), lambda: (content,))
+
+
+def _encode_metadata(metadata: Mapping[str, str]) -> bytes:
+    plain = check_metadata(metadata)
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() if plain else b""
+
+
+def _written(path: str, number: object, expires: int) -> dict[str, object]:
+    return {"path": path, "ver": number} | ({"expires": format_time(expires)} if expires else {})

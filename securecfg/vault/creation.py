@@ -1,0 +1,239 @@
+"""Making a vault, and opening one: from a path and a key to a verified state (format 8)."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from securecfg.audit import Checkpoint, Tree, origin_of, sign_checkpoint
+from securecfg.errors import AnchorMissing, IntegrityError, NotAuthenticated, RollbackSuspected, SecurecfgError
+from securecfg.keys import FIRST_SLOT_ROW, Keyring, Purpose, SlotInfo, build_header, seal_slot, unlock
+from securecfg.store import Put, Space, create_sqlite, open_sqlite
+from securecfg.vault.anchor import AnchorFile
+from securecfg.vault.opened import OpenVault, Options
+from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, Replica, read_header
+from securecfg.vault.rows import IndexRows, digest_of
+from securecfg.vault.segments import Manifest
+from securecfg.vault.staging import sweep_expired
+from securecfg.vault.state import State, build_head, hash_header
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from securecfg.clock import Clock
+    from securecfg.keys import KeyProvider
+    from securecfg.store import Store
+
+_LOG = logging.getLogger("securecfg.vault")
+_ATTEMPTS = 8
+
+
+def create_rows(store: Store, providers: Sequence[KeyProvider], now_ns: int) -> None:
+    """Write an empty vault into a new store.
+
+    Args:
+        store: An empty store.
+        providers: Each gets an unlock slot that may speak for anyone.
+        now_ns: When.
+
+    Raises:
+        HeadMoved: Somebody else was faster.
+        StoreFailed: The store cannot write.
+    """
+    vault_id, root = secrets.token_bytes(16), secrets.token_bytes(32)
+    slots = [seal_slot(vault_id, provider, root) for provider in providers]
+    infos = tuple(
+        SlotInfo(slot.slot_id, now_ns, provider.scheme) for slot, provider in zip(slots, providers, strict=True)
+    )
+    keyring = Keyring.generate(now_ns, infos)
+    signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
+    public_key = signer.public_key().public_bytes_raw()
+    slot_rows = {FIRST_SLOT_ROW + place: slot.to_bytes() for place, slot in enumerate(slots)}
+    header = build_header(
+        root,
+        slot_rows,
+        vault_id=vault_id,
+        generation=1,
+        first_log_key=public_key,
+        created_ns=now_ns,
+    )
+    keyring_row = keyring.seal(root, vault_id, 1)
+    manifest_row = IndexRows(vault_id, keyring).seal_manifest(Manifest(0, (), 0, (), ()))
+    state = State(
+        generation=1,
+        published=now_ns,
+        next_id=1,
+        base_size=0,
+        manifest_digest=digest_of(manifest_row),
+        keyring_digest=digest_of(keyring_row),
+        header_digest=hash_header(header, tuple(slot_rows[number] for number in sorted(slot_rows))),
+        epoch=0,
+        epoch_key=public_key,
+        flags=0,
+    )
+    tree = Tree()
+    note = sign_checkpoint(Checkpoint(origin_of(vault_id), tree.size, tree.root(), state.digest()), signer)
+    operations = [
+        Put(Space.META, HEADER_ID, header),
+        Put(Space.META, KEYRING_ID, keyring_row),
+        Put(Space.META, MANIFEST_ID, manifest_row),
+        *(Put(Space.META, number, row) for number, row in slot_rows.items()),
+    ]
+    store.commit(operations, expect=None, head=build_head(note, state))
+
+
+def create_vault(
+    path: str | os.PathLike[str],
+    providers: Sequence[KeyProvider],
+    clock: Clock,
+    options: Options,
+) -> OpenVault:
+    """Create a vault file and open it.
+
+    Raises:
+        AlreadyExists: There is a file at the path.
+        StoreFailed: It cannot be written; nothing is left behind.
+    """
+    store = create_sqlite(path)
+    try:
+        create_rows(store, providers, clock.now_ns())
+    except BaseException:
+        store.close()
+        Path(path).unlink()
+        raise
+    return open_rows(store, providers[0], path, clock, options)[0]
+
+
+def open_vault(
+    path: str | os.PathLike[str],
+    provider: KeyProvider,
+    clock: Clock,
+    options: Options,
+    *,
+    is_anchor_required: bool = False,
+    is_adopting: bool = False,
+) -> tuple[OpenVault, SlotInfo]:
+    """Open a vault file and return it with the slot that opened it.
+
+    Args:
+        path: The file.
+        provider: Holds a key of one of its slots.
+        clock: The time.
+        options: How to open it.
+        is_anchor_required: Whether to refuse a vault that no checkpoint was recorded of.
+        is_adopting: Whether to accept a vault that is older than, or not a continuation of, what was recorded.
+
+    Raises:
+        VaultNotFound: There is no such file.
+        NotAVault: It is not a vault.
+        WrongKey: No slot opens.
+        Tampered: A row does not match the signed state.
+        RollbackSuspected: It is older than the anchor.
+        AnchorMissing: There is no anchor and one is required.
+    """
+    store = open_sqlite(path, read_only=options.read_only)
+    try:
+        return open_rows(
+            store,
+            provider,
+            path,
+            clock,
+            options,
+            is_anchor_required=is_anchor_required,
+            is_adopting=is_adopting,
+        )
+    except BaseException:
+        store.close()
+        raise
+
+
+def open_rows(
+    store: Store,
+    provider: KeyProvider,
+    path: str | os.PathLike[str] | None,
+    clock: Clock,
+    options: Options,
+    *,
+    is_anchor_required: bool = False,
+    is_adopting: bool = False,
+) -> tuple[OpenVault, SlotInfo]:
+    """Open a vault in a store. See `open_vault`; without a path there is no anchor."""
+    header, slot_rows = read_header(store)
+    unlocked = unlock(header, slot_rows, provider)
+    replica = _open_replica(store, unlocked.root)
+    anchor = AnchorFile(replica.vault_id, path) if path is not None else None
+    if not replica.header.is_writable and not options.read_only:
+        options = Options(read_only=True, strict=options.strict, cache_values=options.cache_values)
+    opened = OpenVault(replica, anchor, clock, options)
+    if anchor is not None:
+        _verify_anchor(opened, anchor, is_required=is_anchor_required, is_adopting=is_adopting)
+    if not options.read_only:
+        _finish_what_was_left(opened)
+    return opened, replica.keyring.slot(unlocked.slot_id)
+
+
+def _open_replica(store: Store, root: bytes) -> Replica:
+    for _ in range(_ATTEMPTS):
+        head = store.head()
+        try:
+            return Replica(store, root)
+        except IntegrityError:
+            # Rows that belong to two states look tampered with; a head that stands still proves that they are.
+            if store.head() == head:
+                raise
+    return Replica(store, root)
+
+
+def _verify_anchor(opened: OpenVault, anchor: AnchorFile, *, is_required: bool, is_adopting: bool) -> None:
+    try:
+        known = anchor.read()
+    except OSError as error:
+        if is_required:
+            message = f"the anchor cannot be read: {error.strerror}"
+            raise AnchorMissing(message, hint=_ANCHOR_HINT) from None
+        _LOG.warning("the anchor cannot be read: %s", error.strerror, extra={"event": "anchor.failed"})
+        return
+    if is_adopting:
+        return
+    if known is None:
+        if is_required:
+            message = "no checkpoint of this vault is recorded on this machine, and one is required"
+            raise AnchorMissing(message, hint=_ANCHOR_HINT)
+        opened.advance_anchor()
+        return
+    opened.verify_mark(known.mark)
+    if known.mark.size < opened.replica.checkpoint.size:
+        opened.advance_anchor()
+
+
+def _finish_what_was_left(opened: OpenVault) -> None:
+    """Do what a writer that crashed could not: sweep its stagings, finish its destructions."""
+    from securecfg.vault.maintenance import finish_destruction
+
+    try:
+        sweep_expired(opened)
+        if opened.is_destruction_pending:
+            finish_destruction(opened)
+    except RollbackSuspected:
+        raise
+    except SecurecfgError as error:
+        _LOG.info("maintenance is left for later: %s", error.message, extra={"event": "maintenance.postponed"})
+
+
+_ANCHOR_HINT = "`securecfg vault adopt` accepts the vault as it is and records it"
+
+
+def verify_principal(slot: SlotInfo, principal: str) -> None:
+    """Check that a slot's key may speak for a principal.
+
+    Raises:
+        NotAuthenticated: It may not.
+    """
+    if principal and slot.principals and principal not in slot.principals:
+        message = f"this key may not speak for `{principal}`"
+        raise NotAuthenticated(message, hint="it may speak for " + ", ".join(f"`{name}`" for name in slot.principals))

@@ -1,0 +1,465 @@
+"""Drafts of changes to secrets: from the state of the index to the rows and entries that replace it.
+
+A draft is made against a `Workspace`: a publication in the making, or a staging for more rows than one publication may
+hold. It writes nothing itself.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Protocol
+
+from securecfg.crypto import (
+    FORM_CHUNKED,
+    FORM_INLINE,
+    INLINE_LIMIT_BYTES,
+    ROOT_SCOPE,
+    ChunkedValueKey,
+    ValueKey,
+    count_value_rows,
+    dek_context,
+    value_context,
+    wrap_dek,
+)
+from securecfg.errors import (
+    AlreadyExists,
+    ConfusablePath,
+    InvalidMetadata,
+    SecretDestroyed,
+    SecretNotFound,
+    StaleWrite,
+    ValueTooLarge,
+    VersionNotFound,
+)
+from securecfg.store import Delete, Put, Space
+from securecfg.vault.deltas import FreedRun
+from securecfg.vault.history import (
+    DELETED,
+    DESTROYED,
+    LIVE,
+    PAGE_FULL,
+    PAGE_MOVED,
+    History,
+    OlderPage,
+    Version,
+    number_of_label,
+)
+from securecfg.vault.publishing import Plan
+from securecfg.vault.segments import FLAG_LIVE, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from securecfg.vault.opened import OpenVault
+
+VERSIONS_MAX = 100_000
+LABELS_MAX = 255
+METADATA_BYTES_MAX = 16_384
+
+
+class Workspace(Protocol):
+    """What a draft is made against."""
+
+    def entry(self, path: bytes) -> Entry | None:
+        """Return the entry of a path, earlier drafts included."""
+        ...
+
+    def row(self, space: Space, id_: int) -> bytes | None:
+        """Return a row, earlier drafts included."""
+        ...
+
+    def allocate(self, count: int = 1) -> int:
+        """Return the first of some consecutive ids that were never used."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is to be sealed as a version's value.
+
+    Attributes:
+        kind: Bytes, text or fields.
+        length: In bytes.
+        pieces: Gives the content, from the start each time it is called.
+    """
+
+    kind: int
+    length: int
+    pieces: Callable[[], Iterable[bytes]]
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether it fits into one row."""
+        return self.length <= INLINE_LIMIT_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class NewVersion:
+    """What a write asks for besides its content.
+
+    Attributes:
+        author: The principal that writes.
+        created: When.
+        expires: When it stops being readable, 0 for never.
+        metadata: The encoded metadata, or None to keep what the newest version has.
+        content_type: Of a configuration document, or empty.
+        expect: The newest version that the writer knows of, 0 for none, or None for whatever there is.
+        is_lookalike_allowed: Whether a new path may look like one that exists.
+    """
+
+    author: str
+    created: int
+    expires: int = 0
+    metadata: bytes | None = None
+    content_type: str = ""
+    expect: int | None = None
+    is_lookalike_allowed: bool = False
+
+
+class Drafts:
+    """Makes drafts for one open vault, against one workspace.
+
+    Args:
+        opened: The vault.
+        workspace: What there is, and where ids come from.
+    """
+
+    def __init__(self, opened: OpenVault, workspace: Workspace) -> None:
+        """Make nothing yet."""
+        self._opened = opened
+        self._workspace = workspace
+        self._replica = opened.replica
+
+    def write(self, path: bytes, content: Content, new: NewVersion) -> Plan:
+        """Return the draft of a new version; its result is the version's number.
+
+        Raises:
+            StaleWrite: The newest version is not the one expected.
+            ConfusablePath: The path is new and looks like one that exists.
+            ValueTooLarge: The secret has as many versions as the format allows.
+        """
+        entry = self._workspace.entry(path)
+        history = self._history(path, entry) if entry is not None else self._new_history(path, new)
+        if new.expect is not None and new.expect != history.newest:
+            message = f"`{path.decode()}` is at version {history.newest}, not {new.expect}"
+            raise StaleWrite(message, hint="read it again, and write with the version you have seen")
+        if history.newest >= VERSIONS_MAX:
+            message = f"`{path.decode()}` has {VERSIONS_MAX} versions, as many as the format allows"
+            raise ValueTooLarge(message, hint="move it away and begin anew")
+        plan = Plan(result=history.newest + 1)
+        version = self._seal_value(plan, history, content, new)
+        history = replace(
+            history,
+            newest=version.number,
+            current=version.number,
+            previous=history.current or history.previous,
+            versions=(version, *history.versions),
+        )
+        return self._put_history(plan, path, entry, history)
+
+    def delete(self, path: bytes, number: int | None, now_ns: int) -> Plan:
+        """Return the draft of a soft deletion, of the current version or of one; its result is the number.
+
+        Raises:
+            SecretNotFound: There is no live secret at the path.
+            VersionNotFound: It has no such version.
+            SecretDestroyed: The version was destroyed.
+        """
+        entry, history = self._existing(path)
+        if number is None and not history.current:
+            raise _no_secret(path)
+        number = history.current if number is None else number
+        version = self._version(history, number)
+        changed = version if version.state == DELETED else version._replace(state=DELETED, deleted=now_ns)
+        plan = Plan(result=number)
+        history = self._replace_version(plan, _without_marks(history, number), changed)
+        return self._put_history(plan, path, entry, history)
+
+    def undelete(self, path: bytes, number: int) -> Plan:
+        """Return the draft that brings a deleted version back.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+            VersionNotFound: It has no such version.
+            SecretDestroyed: The version was destroyed.
+        """
+        entry, history = self._existing(path)
+        version = self._version(history, number)
+        plan = Plan(result=number)
+        history = self._replace_version(plan, history, version._replace(state=LIVE, deleted=0))
+        if number > history.current:
+            history = replace(history, current=number, previous=history.current or history.previous)
+        return self._put_history(plan, path, entry, history)
+
+    def destroy(self, path: bytes, number: int) -> Plan:
+        """Return the draft that removes a version's value and data key for ever.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+            VersionNotFound: It has no such version.
+            SecretDestroyed: It was destroyed before.
+        """
+        entry, history = self._existing(path)
+        version = self._version(history, number)
+        plan = Plan(result=number)
+        plan.deletes += [Delete(Space.DEK, version.dek_id), Delete(Space.VALUE, version.value_id)]
+        if version.value_rows:
+            plan.freed.append(FreedRun(Space.VALUE, version.value_id + 1, version.value_rows))
+        history = self._replace_version(plan, _without_marks(history, number), version.destroyed())
+        return self._put_history(plan, path, entry, history)
+
+    def label(self, path: bytes, name: str, number: int | None) -> Plan:
+        """Return the draft that makes a label point at a version, or at nothing.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+            VersionNotFound: It has no such version, or no such label to remove.
+            SecretDestroyed: The version was destroyed.
+            InvalidMetadata: The secret has as many labels as the format allows.
+        """
+        entry, history = self._existing(path)
+        labels = dict(history.labels)
+        if number is None:
+            if labels.pop(name, None) is None:
+                message = f"`{path.decode()}` has no label `{name}`"
+                raise VersionNotFound(message)
+        else:
+            labels[name] = self._version(history, number).number
+        if len(labels) > LABELS_MAX:
+            message = f"a secret has at most {LABELS_MAX} labels"
+            raise InvalidMetadata(message)
+        return self._put_history(Plan(result=number), path, entry, replace(history, labels=labels))
+
+    def move(self, path: bytes, target: bytes, *, is_lookalike_allowed: bool) -> Plan:
+        """Return the draft that gives a secret another path: its data keys are wrapped anew, its values stay.
+
+        Raises:
+            SecretNotFound: There is no live secret at the path.
+            AlreadyExists: The target holds a secret or its history.
+            ConfusablePath: The target is new and looks like a path that exists.
+        """
+        entry, history = self._existing(path)
+        if not entry.live:
+            raise _no_secret(path)
+        if self._workspace.entry(target) is not None:
+            message = f"`{target.decode()}` exists already"
+            raise AlreadyExists(message, hint="choose another path; even a deleted secret keeps its history")
+        self._check_lookalike(target, is_allowed=is_lookalike_allowed)
+        plan = Plan(result=history.newest)
+        history = replace(history, path=target)
+        older = []
+        for page, place in enumerate(history.older):
+            versions = tuple(
+                self._rewrapped(plan, path, target, history.rec_id, version) for version in self._page(history, page)
+            )
+            older.append(self._put_older(plan, history.rec_id, page, versions))
+            plan.deletes.append(Delete(Space.HISTORY, place.history_id))
+        versions = tuple(self._rewrapped(plan, path, target, history.rec_id, version) for version in history.versions)
+        plan = self._put_history(plan, target, entry, replace(history, older=tuple(older), versions=versions))
+        plan.changes.insert(0, (path, None))
+        return plan
+
+    def roll_back(self, path: bytes, number: int, new: NewVersion) -> Plan:
+        """Return the draft of a new version with the value of an old one; its result is the new number.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+            VersionNotFound: It has no such version, or it is deleted.
+            SecretDestroyed: The version was destroyed.
+            StaleWrite: The newest version is not the one expected.
+        """
+        entry, history = self._existing(path)
+        version = self._version(history, number)
+        if version.state == DELETED:
+            message = f"version {number} of `{path.decode()}` is deleted"
+            raise VersionNotFound(message, hint=f"`securecfg secret undelete {path.decode()} {number}` brings it back")
+        content = self._content(path, entry.rec_id, version)
+        return self.write(path, content, replace(new, metadata=version.metadata, content_type=version.content_type))
+
+    def number(self, path: bytes, version: int | str) -> int:
+        """Return the number that a version or label stands for.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+            VersionNotFound: The label points at nothing.
+        """
+        if isinstance(version, int):
+            return version
+        _, history = self._existing(path)
+        try:
+            return number_of_label(history, version)
+        except KeyError:
+            message = f"`{path.decode()}` has no version `{version}`"
+            hint = f"`securecfg secret history {path.decode()}` lists its versions"
+            raise VersionNotFound(message, hint=hint) from None
+
+    # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def _history(self, path: bytes, entry: Entry) -> History:
+        row = self._workspace.row(Space.HISTORY, entry.history_id)
+        return self._replica.rows.open_history(row, entry.rec_id, path, entry.digest)
+
+    def _new_history(self, path: bytes, new: NewVersion) -> History:
+        self._check_lookalike(path, is_allowed=new.is_lookalike_allowed)
+        return History(self._workspace.allocate(), path)
+
+    def _check_lookalike(self, path: bytes, *, is_allowed: bool) -> None:
+        if is_allowed or path.startswith(b"\x01"):
+            return
+        alike = self._opened.lookalikes.find(self._replica.index, path)
+        if alike is not None:
+            message = f"`{path.decode()}` looks like `{alike}`, which exists"
+            raise ConfusablePath(message, hint="use the existing name, or confirm with `--yes`")
+
+    def _existing(self, path: bytes) -> tuple[Entry, History]:
+        entry = self._workspace.entry(path)
+        if entry is None:
+            raise _no_secret(path)
+        return entry, self._history(path, entry)
+
+    def _version(self, history: History, number: int) -> Version:
+        version = history.find(number)
+        if version is None:
+            for page, place in enumerate(history.older):
+                if place.first <= number <= place.last:
+                    version = next((old for old in self._page(history, page) if old.number == number), None)
+        path = history.path.decode()
+        if version is None:
+            message = f"`{path}` has no version `{number}`"
+            raise VersionNotFound(message, hint=f"`securecfg secret history {path}` lists its versions")
+        if version.state == DESTROYED:
+            message = f"version {number} of `{path}` was destroyed"
+            raise SecretDestroyed(message, hint=f"`securecfg secret history {path}` shows what is left")
+        return version
+
+    def _page(self, history: History, page: int) -> tuple[Version, ...]:
+        place = history.older[page]
+        row = self._workspace.row(Space.HISTORY, place.history_id)
+        return self._replica.rows.open_older_page(row, history.rec_id, page, place.digest)
+
+    def _replace_version(self, plan: Plan, history: History, changed: Version) -> History:
+        if history.find(changed.number) is not None:
+            return history.with_replaced(changed)
+        older = list(history.older)
+        for page, place in enumerate(older):
+            if place.first <= changed.number <= place.last:
+                versions = tuple(
+                    changed if version.number == changed.number else version for version in self._page(history, page)
+                )
+                plan.deletes.append(Delete(Space.HISTORY, place.history_id))
+                older[page] = self._put_older(plan, history.rec_id, page, versions)
+        return replace(history, older=tuple(older))
+
+    def _seal_value(self, plan: Plan, history: History, content: Content, new: NewVersion) -> Version:
+        replica = self._replica
+        number = history.newest + 1
+        record = (history.rec_id, number)
+        dek = os.urandom(32)
+        scope = replica.keyring.scope(ROOT_SCOPE)
+        ctx = dek_context(replica.vault_id, ROOT_SCOPE, scope.epoch, record, sha256(history.path).digest())
+        dek_id = self._workspace.allocate()
+        plan.puts.append(Put(Space.DEK, dek_id, wrap_dek(scope.wrap, scope.epoch, dek, ctx)))
+        if content.is_inline:
+            rows = 0
+            value_id = self._workspace.allocate()
+            key = ValueKey(dek, value_context(replica.vault_id, ROOT_SCOPE, record, new.created, FORM_INLINE))
+            commitment = key.commitment
+            plan.puts.append(Put(Space.VALUE, value_id, key.seal(content.kind, b"".join(content.pieces()))))
+        else:
+            rows = count_value_rows(content.length)
+            value_id = self._workspace.allocate(rows + 1)
+            ctx = value_context(replica.vault_id, ROOT_SCOPE, record, new.created, FORM_CHUNKED)
+            chunked = ChunkedValueKey(dek, ctx)
+            commitment = chunked.commitment
+            plan.puts.append(Put(Space.VALUE, value_id, chunked.record))
+            sealed = chunked.seal(content.kind, content.length, content.pieces())
+            plan.streams.append((Space.VALUE, value_id + 1, sealed))
+        metadata = new.metadata
+        if metadata is None:
+            metadata = history.versions[0].metadata if history.versions else b""
+        if len(metadata) > METADATA_BYTES_MAX:
+            message = f"metadata has at most {METADATA_BYTES_MAX} bytes"
+            raise InvalidMetadata(message)
+        return Version(
+            number=number,
+            state=LIVE,
+            kind=content.kind,
+            dek_id=dek_id,
+            value_id=value_id,
+            value_rows=rows,
+            length=content.length,
+            commitment=commitment,
+            created=new.created,
+            expires=new.expires,
+            deleted=0,
+            author=new.author,
+            content_type=new.content_type,
+            metadata=metadata,
+        )
+
+    def _content(self, path: bytes, rec_id: int, version: Version) -> Content:
+        """Return an old version's content, to be sealed anew; it does not leave this process."""
+        opened = self._opened
+        dek = opened.data_key(path, rec_id, version)
+        ctx = opened.value_context(rec_id, version)
+        row = self._workspace.row(Space.VALUE, version.value_id) or b""
+        if not version.value_rows:
+            kind, whole = ValueKey(dek, ctx).open(row, version.commitment)
+            return Content(kind, len(whole), lambda: (whole,))
+
+        def pieces() -> Iterable[bytes]:
+            numbers = range(version.value_id + 1, version.value_id + 1 + version.value_rows)
+            rows = (self._workspace.row(Space.VALUE, number) or b"" for number in numbers)
+            return ChunkedValueKey(dek, ctx).open(row, version.commitment, rows)
+
+        return Content(version.kind, version.length, pieces)
+
+    def _rewrapped(self, plan: Plan, path: bytes, target: bytes, rec_id: int, version: Version) -> Version:
+        if version.state == DESTROYED:
+            return version
+        replica = self._replica
+        dek = self._opened.data_key(path, rec_id, version)
+        scope = replica.keyring.scope(ROOT_SCOPE)
+        record = (rec_id, version.number)
+        ctx = dek_context(replica.vault_id, ROOT_SCOPE, scope.epoch, record, sha256(target).digest())
+        dek_id = self._workspace.allocate()
+        plan.puts.append(Put(Space.DEK, dek_id, wrap_dek(scope.wrap, scope.epoch, dek, ctx)))
+        plan.deletes.append(Delete(Space.DEK, version.dek_id))
+        return version._replace(dek_id=dek_id)
+
+    def _put_older(self, plan: Plan, rec_id: int, page: int, versions: tuple[Version, ...]) -> OlderPage:
+        row = self._replica.rows.seal_older_page(rec_id, page, versions)
+        history_id = self._workspace.allocate()
+        plan.puts.append(Put(Space.HISTORY, history_id, row))
+        return OlderPage(history_id, sha256(row).digest(), versions[-1].number, versions[0].number)
+
+    def _put_history(self, plan: Plan, path: bytes, entry: Entry | None, history: History) -> Plan:
+        if len(history.versions) > PAGE_FULL:
+            moved, kept = history.versions[-PAGE_MOVED:], history.versions[:-PAGE_MOVED]
+            older = self._put_older(plan, history.rec_id, len(history.older), moved)
+            history = replace(history, older=(*history.older, older), versions=kept)
+        row = self._replica.rows.seal_history(history)
+        history_id = self._workspace.allocate()
+        plan.puts.append(Put(Space.HISTORY, history_id, row))
+        if entry is not None:
+            plan.deletes.append(Delete(Space.HISTORY, entry.history_id))
+        flags = FLAG_LIVE if history.current else 0
+        plan.changes.append((path, Entry(history.rec_id, history_id, sha256(row).digest(), flags)))
+        return plan
+
+
+def _without_marks(history: History, number: int) -> History:
+    """Return the page with no label pointing at a version that cannot be read any more."""
+    return replace(
+        history,
+        current=0 if history.current == number else history.current,
+        previous=0 if history.previous == number else history.previous,
+        pending=0 if history.pending == number else history.pending,
+        labels={name: target for name, target in history.labels.items() if target != number},
+    )
+
+
+def _no_secret(path: bytes) -> SecretNotFound:
+    return SecretNotFound(f"there is no secret `{path.decode()}`", hint="`securecfg secret list` shows what there is")

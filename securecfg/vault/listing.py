@@ -1,0 +1,91 @@
+"""What a vault shows without revealing a value: paths, folders and versions."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from securecfg.clock import to_datetime
+from securecfg.vault.history import DELETED, DESTROYED, labels_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+
+    from securecfg.vault.history import History, Version
+
+
+class VersionState(StrEnum):
+    """What has become of a version."""
+
+    LIVE = "live"
+    EXPIRED = "expired"
+    DELETED = "deleted"
+    DESTROYED = "destroyed"
+
+
+@dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """What is known of a version besides its value.
+
+    Attributes:
+        version: Its number, from 1.
+        state: Whether it can be read.
+        created: When it was written.
+        expires: When it stops being readable, or None.
+        deleted: When it was deleted, or None.
+        labels: The labels that point at it.
+        metadata: Text that is shown with it.
+        author: The principal that wrote it.
+        content_type: Of a configuration document; empty otherwise.
+        size_bytes: The size of its value, 0 once destroyed.
+    """
+
+    version: int
+    state: VersionState
+    created: datetime
+    expires: datetime | None
+    deleted: datetime | None
+    labels: tuple[str, ...]
+    metadata: Mapping[str, str]
+    author: str
+    content_type: str
+    size_bytes: int
+
+
+def version_info(history: History, version: Version, now_ns: int) -> VersionInfo:
+    """Return what is known of a version."""
+    if version.state == DESTROYED:
+        state = VersionState.DESTROYED
+    elif version.state == DELETED:
+        state = VersionState.DELETED
+    elif version.expires and version.expires <= now_ns:
+        state = VersionState.EXPIRED
+    else:
+        state = VersionState.LIVE
+    return VersionInfo(
+        version=version.number,
+        state=state,
+        created=to_datetime(version.created),
+        expires=to_datetime(version.expires) if version.expires else None,
+        deleted=to_datetime(version.deleted) if version.deleted else None,
+        labels=labels_of(history, version.number),
+        metadata=MappingProxyType(json.loads(version.metadata)) if version.metadata else MappingProxyType({}),
+        author=version.author,
+        content_type=version.content_type,
+        size_bytes=version.length,
+    )
+
+
+def cut_to_depth(paths: Iterable[str], prefix: str, depth: int) -> list[str]:
+    """Return paths cut to so many levels below a prefix, folders ending in `/`, each once and in order."""
+    base = prefix.rfind("/") + 1
+    seen: dict[str, None] = {}
+    for path in paths:
+        segments = path[base:].split("/")
+        cut = "/".join(segments[:depth]) + ("/" if len(segments) > depth else "")
+        seen[path[:base] + cut] = None
+    return sorted(seen)

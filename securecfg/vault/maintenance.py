@@ -1,0 +1,178 @@
+"""What keeps a vault small and its promises kept: compaction of the index, and the end of what was destroyed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from securecfg.audit import parse_leaf
+from securecfg.store import BATCH_LIMIT_OPERATIONS, Delete, Put, Space
+from securecfg.vault.publishing import Plan
+from securecfg.vault.replica import MANIFEST_ID
+from securecfg.vault.rows import digest_id, digest_of
+from securecfg.vault.segments import ENTRIES_MAX, Manifest, SegmentLine, build_segment
+from securecfg.vault.staging import StagingArea
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from securecfg.vault.deltas import FreedRun
+    from securecfg.vault.index import Index
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.segments import Entry
+
+OVERLAY_MAX = 2_000
+OVERLAY_SHARE = 0.05
+LEAVES_MAX = 2_000
+_SPLIT_INTO = ENTRIES_MAX * 3 // 4
+_JOIN_BELOW = 256
+_LEAVES_AT_ONCE = 512
+
+
+def finish_destruction(opened: OpenVault) -> None:
+    """Make the bytes of what was destroyed unrecoverable, and note that in the state.
+
+    Raises:
+        DestroyPending: Another reader prevents it for now; the next opener tries again.
+    """
+    opened.store.purge()
+    flags = opened.replica.state.flags & ~FLAG_DESTRUCTION_PENDING
+    opened.publisher.publish(lambda _: Plan(state={"flags": flags}))
+
+
+def needs_compaction(opened: OpenVault) -> bool:
+    """Return whether opening the vault would have to replay more than it should."""
+    replica = opened.replica
+    leaves = replica.checkpoint.size - replica.state.base_size
+    changed = replica.index.overlay_size
+    return leaves > LEAVES_MAX or changed > max(OVERLAY_MAX, OVERLAY_SHARE * replica.index.manifest.entries)
+
+
+def compact(opened: OpenVault) -> bool:
+    """Fold the changes since the manifest into its segments, and return whether there was anything to do.
+
+    Only the last step, which is small, holds up other writers. Where another process compacted meanwhile, this
+    compaction is thrown away.
+
+    Raises:
+        Unavailable: The store cannot write.
+    """
+    replica = opened.replica
+    with replica.lock:
+        replica.refresh()
+        index, size = replica.index, replica.checkpoint.size
+        base, peaks = replica.state.manifest_digest, replica.tree.peaks
+    first = index.manifest.base_size
+    if size == first:
+        return False
+    changes = sorted(index.changes_before(size).items())
+    area = StagingArea(opened)
+    try:
+        lines, fences, gone = _merge_segments(opened, area, index, changes)
+        manifest = Manifest(size, peaks, sum(line.entries for line in lines), tuple(lines), tuple(fences))
+        row = replica.rows.seal_manifest(manifest)
+        area.publish_manifest(Put(Space.META, MANIFEST_ID, row), digest_of(row), size, base)
+    except BaseException:
+        area.abandon()
+        raise
+    with replica.lock:
+        if replica.state.manifest_digest == digest_of(row):
+            replica.rebase(manifest)
+    _delete_folded(opened, first, size, gone)
+    return True
+
+
+def _merge_segments(
+    opened: OpenVault,
+    area: StagingArea,
+    index: Index,
+    changes: list[tuple[bytes, Entry | None]],
+) -> tuple[list[SegmentLine], list[bytes], list[int]]:
+    """Stage new segments where something changed; return the lines and fences of all, and the ids that are replaced."""
+    manifest = index.manifest
+    lines: list[SegmentLine] = []
+    fences: list[bytes] = []
+    gone: list[int] = []
+    carried: list[tuple[bytes, Entry]] = []
+    place = 0
+    for position, line in enumerate(manifest.lines):
+        end = manifest.fences[position + 1] if position + 1 < len(manifest.fences) else None
+        start = place
+        while place < len(changes) and (end is None or changes[place][0] < end):
+            place += 1
+        if start == place and not carried:
+            lines.append(line)
+            fences.append(manifest.fences[position])
+            continue
+        segment = index.segment(position)
+        items = carried + list(_merge(segment.items(), changes[start:place]))
+        gone.append(line.segment_id)
+        # A segment that became small is joined with the next one.
+        carried = items if len(items) < _JOIN_BELOW and end is not None else []
+        if not carried:
+            _stage_segments(opened, area, items, lines, fences)
+    if not manifest.lines:
+        carried = [(path, entry) for path, entry in changes if entry is not None]
+    if carried:
+        _stage_segments(opened, area, carried, lines, fences)
+    return lines, fences, gone
+
+
+def _merge(
+    items: Iterator[tuple[bytes, Entry]],
+    changes: list[tuple[bytes, Entry | None]],
+) -> Iterator[tuple[bytes, Entry]]:
+    place = 0
+    for path, entry in items:
+        while place < len(changes) and changes[place][0] < path:
+            yield from _present(changes[place])
+            place += 1
+        if place < len(changes) and changes[place][0] == path:
+            yield from _present(changes[place])
+            place += 1
+        else:
+            yield path, entry
+    for change in changes[place:]:
+        yield from _present(change)
+
+
+def _present(change: tuple[bytes, Entry | None]) -> Iterator[tuple[bytes, Entry]]:
+    path, entry = change
+    if entry is not None:
+        yield path, entry
+
+
+def _stage_segments(
+    opened: OpenVault,
+    area: StagingArea,
+    items: list[tuple[bytes, Entry]],
+    lines: list[SegmentLine],
+    fences: list[bytes],
+) -> None:
+    width = len(items) if len(items) <= ENTRIES_MAX else _SPLIT_INTO
+    for start in range(0, len(items), max(width, 1)):
+        part = items[start : start + width]
+        segment_id = area.allocate()
+        row = opened.replica.rows.seal_segment(segment_id, build_segment(part))
+        area.put(Space.SEGMENT, segment_id, row)
+        lines.append(SegmentLine(segment_id, digest_of(row), len(part)))
+        fences.append(part[0][0])
+
+
+def _delete_folded(opened: OpenVault, first: int, size: int, segments: list[int]) -> None:
+    """Delete the segments that were replaced, the deltas that are folded in, and what those freed."""
+    store, rows = opened.store, opened.replica.rows
+    deletes = [Delete(Space.SEGMENT, number) for number in segments]
+    for start in range(first, size, _LEAVES_AT_ONCE):
+        for index, leaf in store.scan(Space.LOG, start, min(size, start + _LEAVES_AT_ONCE) - 1, _LEAVES_AT_ONCE):
+            for digest in parse_leaf(leaf, index).delta_hashes:
+                row = store.get(Space.DELTA, digest_id(digest))
+                if row is not None:
+                    deletes += _freed(rows.open_delta(row, digest).freed)
+                    deletes.append(Delete(Space.DELTA, digest_id(digest)))
+    for start in range(0, len(deletes), BATCH_LIMIT_OPERATIONS):
+        store.stage(deletes[start : start + BATCH_LIMIT_OPERATIONS])
+
+
+def _freed(runs: tuple[FreedRun, ...]) -> list[Delete]:
+    return [Delete(Space(run.space), run.first + offset) for run in runs for offset in range(run.length)]

@@ -1,0 +1,424 @@
+"""The way of a read.
+
+1. who asks            the session: principal, roles, context set by the host
+2. may they            the policy, on action and path
+3. which version       the index; not found and not allowed to know look the same
+4. record it           durable in the log before the value is returned; repeats are counted
+5. open it             scope key, data key, commitment, AEAD
+6. hand out a Secret   that masks itself everywhere
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.audit import Event
+from securecfg.clock import to_datetime, to_ns
+from securecfg.crypto import ChunkedValueKey
+from securecfg.errors import (
+    AuditUnavailable,
+    Conflict,
+    IntegrityError,
+    InvalidReference,
+    SecretDestroyed,
+    SecretExpired,
+    SecretNotFound,
+    SecurecfgError,
+    Tampered,
+    VersionNotFound,
+)
+from securecfg.store import Space
+from securecfg.vault.authority import RECORDS_AT_ONCE
+from securecfg.vault.history import DELETED, DESTROYED, check_number, labels_of, number_of_label
+from securecfg.vault.index import prefix_end
+from securecfg.vault.opened import Located
+from securecfg.vault.paths import path_to_bytes
+from securecfg.vault.publishing import Plan
+from securecfg.vault.values import SecretVersion, decode_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from securecfg.audit import Record
+    from securecfg.crypto import ChunkedContent, ValueKey
+    from securecfg.policy import Decision
+    from securecfg.vault.authority import Authority, Stamp
+    from securecfg.vault.history import History, Version
+    from securecfg.vault.session import Session
+
+At = int | str | datetime | None
+
+LOCATIONS_KEPT = 4_096
+_COUNTS_CHECKED_EVERY = 0x3FF
+_RETRIES = 8
+_SUGGESTIONS_SCANNED = 200
+
+
+class Finding(NamedTuple):
+    """A version that may be read: what steps 1 to 3 come to."""
+
+    path: str
+    encoded: bytes
+    session: Session
+    stamp: Stamp
+    decision: Decision
+    located: Located
+
+
+class _Hit:
+    """A read that was decided and recorded, kept for its repeats."""
+
+    __slots__ = ("count", "expires", "finding", "key", "revision", "version")
+
+    def __init__(self, revision: object, finding: Finding, version: SecretVersion | None, key: ValueKey | None) -> None:
+        self.revision = revision
+        self.finding = finding
+        self.version = version
+        self.key = key
+        self.expires = finding.located.version.expires
+        self.count = 0
+
+
+class _Moved(Conflict):
+    """The policy or the secret changed between two steps; the read starts over."""
+
+    code = "moved"
+
+
+class Reads:
+    """The reads of one identity.
+
+    Args:
+        authority: Decides and records for it.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        """Nothing was read yet."""
+        opened = authority.opened
+        self._authority = authority
+        self._opened = opened
+        self._keeps_values = opened.options.cache_values > 0
+        self._kept = opened.options.cache_values or LOCATIONS_KEPT
+        self._hits: dict[str, _Hit] = {}
+        self._recorded: set[tuple[int, int]] = set()
+        self._revision = opened.store.revision
+        self._now_ns = opened.clock.now_ns
+
+    def read(self, path: str, at: At, *, allow_expired: bool) -> SecretVersion:
+        """Return a version of a secret. See `Vault.read`."""
+        if at is None:
+            hit = self._hits.get(path)
+            if (
+                hit is not None
+                and (hit.revision == self._revision() or self._is_still_valid(path, hit))
+                and (not hit.expires or hit.expires > self._now_ns())
+            ):
+                hit.count += 1
+                if not hit.count & _COUNTS_CHECKED_EVERY:
+                    self._authority.flush_if_due()
+                return hit.version or self._reopen(hit)
+        return self._first_read(path, at, allow_expired=allow_expired)
+
+    def read_many(self, wanted: Sequence[tuple[str, At]]) -> list[SecretVersion | SecurecfgError]:
+        """Return several versions, or the error of each, with one flush of the log for all of them."""
+        findings: list[Finding | SecurecfgError] = []
+        for path, at in wanted:
+            try:
+                findings.append(self._find(path, at, allow_expired=False))
+            except SecurecfgError as error:
+                findings.append(error)
+        try:
+            self._record([finding for finding in findings if isinstance(finding, Finding)])
+        except _Moved:
+            return self.read_many(wanted)
+        results: list[SecretVersion | SecurecfgError] = []
+        for (path, at), finding in zip(wanted, findings, strict=True):
+            if isinstance(finding, Finding):
+                try:
+                    results.append(self._hand_out(finding))
+                except _Moved:
+                    results += self.read_many([(path, at)])
+                except SecurecfgError as error:
+                    results.append(error)
+            else:
+                results.append(finding)
+        return results
+
+    def stream(self, path: str, at: At) -> tuple[SecretVersion, Iterator[bytes]]:
+        """Return a version with its content in pieces; of a large one the pieces are read as they are consumed."""
+        finding = self._find(path, at, allow_expired=False)
+        self._record([finding])
+        if finding.located.version.value_rows:
+            content = self._open_chunked(finding)
+            return self._describe(finding, content.kind, b""), iter(content)
+        kind, whole = self._open_inline(finding)
+        return self._describe(finding, kind, whole), iter((whole,))
+
+    def history(self, path: str) -> tuple[History, list[Version]]:
+        """Return a secret's newest history page and all its versions, newest first. Reveals no value.
+
+        Raises:
+            AccessDenied: The path may not be listed.
+            SecretNotFound: It never held a secret.
+        """
+        encoded = path_to_bytes(path)
+        self._authority.require("list", path)
+        opened = self._opened
+
+        def look_up() -> tuple[History, list[Version]]:
+            entry = opened.replica.index.get(encoded)
+            if entry is None:
+                raise self._not_found(path)
+            history = opened.history(encoded, entry)
+            return history, list(self._newest_first(history))
+
+        return opened.consistently(look_up)
+
+    def take_counts(self) -> dict[tuple[str, int], int]:
+        """Return how often each version was read again since the last call, and begin to count anew."""
+        counts: dict[tuple[str, int], int] = {}
+        for path, hit in list(self._hits.items()):
+            count, hit.count = hit.count, 0
+            if count:
+                counts[path, hit.finding.located.version.number] = count
+        return counts
+
+    def forget(self) -> None:
+        """Drop every value that is kept."""
+        self._hits = {}
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def _first_read(self, path: str, at: At, *, allow_expired: bool) -> SecretVersion:
+        for _ in range(_RETRIES):
+            try:
+                revision = self._revision()
+                finding = self._find(path, at, allow_expired=allow_expired)
+                self._record([finding])
+                version = self._hand_out(finding)
+            except _Moved:
+                continue
+            if at is None:
+                self._remember(revision, finding, version)
+            return version
+        message = f"`{path}` changes faster than it can be read"
+        raise Tampered(message)
+
+    def _find(self, path: str, at: At, *, allow_expired: bool) -> Finding:
+        """Take steps 1 to 3."""
+        encoded = path_to_bytes(path)
+        session, decision = self._authority.require("read", path)
+        stamp = self._opened.policy_stamp()
+        entry = self._opened.replica.index.get(encoded)
+        if entry is None or (at is None and not entry.live):
+            if session.decide("list", path).allowed:
+                raise self._not_found(path)
+            raise self._authority.deny(session, "read", path, decision)
+        located = self._opened.consistently(lambda: self._locate(path, encoded, at))
+        self._verify_state(path, located.version, at, allow_expired=allow_expired)
+        return Finding(path, encoded, session, stamp, decision, located)
+
+    def _locate(self, path: str, encoded: bytes, at: At) -> Located:
+        opened = self._opened
+        entry = opened.replica.index.get(encoded)
+        if entry is None:
+            raise self._not_found(path)
+        try:
+            if at is None:
+                return opened.locate(encoded, entry, 0)
+            if isinstance(at, int):
+                return opened.locate(encoded, entry, check_number(at))
+            history = opened.history(encoded, entry)
+            if isinstance(at, datetime):
+                return Located(entry, history, self._version_of_time(history, at))
+            return opened.locate(encoded, entry, number_of_label(history, at))
+        except KeyError:
+            message = f"`{path}` has no version `{'current' if at is None else at}`"
+            raise VersionNotFound(message, hint=f"`securecfg secret history {path}` lists its versions") from None
+
+    def _verify_state(self, path: str, version: Version, at: At, *, allow_expired: bool) -> None:
+        number = version.number
+        if version.state == DESTROYED:
+            message = f"version {number} of `{path}` was destroyed"
+            raise SecretDestroyed(message, hint=f"`securecfg secret history {path}` shows what is left")
+        if version.state == DELETED and not isinstance(at, datetime):
+            message = f"version {number} of `{path}` is deleted"
+            raise VersionNotFound(message, hint=f"`securecfg secret undelete {path} {number}` brings it back")
+        if version.expires and version.expires <= self._now_ns() and not allow_expired:
+            message = f"version {number} of `{path}` expired at {to_datetime(version.expires):%Y-%m-%d %H:%M:%S}Z"
+            raise SecretExpired(message, hint="write a new version, or allow expired ones on purpose")
+
+    def _version_of_time(self, history: History, moment: datetime) -> Version:
+        try:
+            then = to_ns(moment)
+        except ValueError:
+            message = "a point in time needs a time zone"
+            raise InvalidReference(message, hint="give an aware datetime, such as one in UTC") from None
+        for version in self._newest_first(history):
+            if version.created <= then and not 0 < version.deleted <= then:
+                return version
+        raise KeyError(moment)
+
+    def _newest_first(self, history: History) -> Iterator[Version]:
+        yield from history.versions
+        for page in range(len(history.older) - 1, -1, -1):
+            yield from self._opened.older_versions(history, page)
+
+    def _record(self, findings: Sequence[Finding]) -> None:
+        """Take step 4: what this handle has not recorded yet becomes durable before anything is opened."""
+        options = self._opened.options
+        fresh = findings
+        if not options.strict:
+            fresh = [finding for finding in findings if _recorded_as(finding) not in self._recorded]
+            for finding in findings:
+                if _recorded_as(finding) in self._recorded:
+                    self._authority.count_read(finding.path, finding.located.version.number)
+        if not fresh:
+            return
+        if options.read_only:
+            message = "the vault is open for reading only, and a read cannot be recorded in it"
+            raise AuditUnavailable(message, hint="open it for writing; without a record no value is given out")
+        for start in range(0, len(fresh), RECORDS_AT_ONCE):
+            part = fresh[start : start + RECORDS_AT_ONCE]
+            self._authority.publish(lambda _, part=part: self._plan_records(part))  # type: ignore[misc]  # lambda default
+        self._recorded.update(map(_recorded_as, fresh))
+
+    def _plan_records(self, findings: Sequence[Finding]) -> Plan:
+        records: list[Record] = []
+        for path, _, session, stamp, decision, located in findings:
+            if stamp != self._opened.policy_stamp():
+                message = "the policy changed meanwhile"
+                raise _Moved(message)
+            obj = {"path": path, "ver": located.version.number}
+            records.append(session.record(Event.SECRET_READ, obj, decision=decision))
+        return Plan(records=records)
+
+    def _hand_out(self, finding: Finding) -> SecretVersion:
+        """Take steps 5 and 6."""
+        if finding.located.version.value_rows:
+            content = self._open_chunked(finding)
+            return self._describe(finding, content.kind, b"".join(content))
+        kind, whole = self._open_inline(finding)
+        return self._describe(finding, kind, whole)
+
+    def _open_inline(self, finding: Finding, key: ValueKey | None = None) -> tuple[int, bytes]:
+        try:
+            return self._opened.open_inline(finding.encoded, finding.located, key)
+        except IntegrityError:
+            self._verify_unmoved(finding)
+            raise
+
+    def _open_chunked(self, finding: Finding) -> ChunkedContent:
+        opened = self._opened
+        _, _, version = finding.located
+        rec_id = finding.located.entry.rec_id
+        try:
+            dek = opened.data_key(finding.encoded, rec_id, version)
+            record = opened.store.get(Space.VALUE, version.value_id)
+            if record is None:
+                message = f"a value of record {rec_id} is missing"
+                raise Tampered(message)
+            key = ChunkedValueKey(dek, opened.value_context(rec_id, version))
+            return key.open(record, version.commitment, self._value_rows(version))
+        except IntegrityError:
+            self._verify_unmoved(finding)
+            raise
+
+    def _value_rows(self, version: Version) -> Iterator[bytes]:
+        for number in range(version.value_id + 1, version.value_id + 1 + version.value_rows):
+            row = self._opened.store.get(Space.VALUE, number)
+            if row is None:
+                message = "a part of a large value is missing"
+                raise Tampered(message)
+            yield row
+
+    def _verify_unmoved(self, finding: Finding) -> None:
+        """Let the read start over where the secret changed after it was found, so that old rows are rightly gone."""
+        self._opened.refresh()
+        if self._opened.replica.index.get(finding.encoded) != finding.located.entry:
+            message = f"`{finding.path}` changed meanwhile"
+            raise _Moved(message)
+
+    def _describe(self, finding: Finding, kind: int, content: bytes) -> SecretVersion:
+        path, _, _, _, _, (_, history, version) = finding
+        return SecretVersion(
+            path=path,
+            version=version.number,
+            value=decode_value(kind, content, f"{path}@{version.number}"),
+            created=to_datetime(version.created),
+            expires=to_datetime(version.expires) if version.expires else None,
+            labels=labels_of(history, version.number),
+            metadata=MappingProxyType(json.loads(version.metadata)) if version.metadata else _NO_METADATA,
+            author=version.author,
+            content_type=version.content_type,
+        )
+
+    # --- repeats -----------------------------------------------------------------------------------------------------
+
+    def _remember(self, revision: object, finding: Finding, version: SecretVersion) -> None:
+        if not finding.decision.cacheable or finding.located.version.value_rows or self._opened.options.strict:
+            return
+        if len(self._hits) >= self._kept:
+            oldest = next(iter(self._hits), None)
+            if oldest is not None:
+                self._drop(oldest)
+        if self._keeps_values:
+            self._hits[finding.path] = _Hit(revision, finding, version, None)
+        else:
+            key = self._opened.value_key(finding.encoded, finding.located)
+            self._hits[finding.path] = _Hit(revision, finding, None, key)
+
+    def _is_still_valid(self, path: str, hit: _Hit) -> bool:
+        """Return whether a commit since the hit left the policy and this secret alone."""
+        revision = self._revision()
+        self._opened.refresh()
+        finding = hit.finding
+        if (
+            finding.stamp == self._opened.policy_stamp()
+            and self._opened.replica.index.get(finding.encoded) == finding.located.entry
+        ):
+            hit.revision = revision
+            return True
+        self._drop(path)
+        return False
+
+    def _drop(self, path: str) -> None:
+        hit = self._hits.pop(path, None)
+        if hit is not None and hit.count:
+            self._authority.count_read(path, hit.finding.located.version.number, hit.count)
+
+    def _reopen(self, hit: _Hit) -> SecretVersion:
+        try:
+            kind, content = self._open_inline(hit.finding, hit.key)
+        except _Moved:
+            self._drop(hit.finding.path)
+            return self._first_read(hit.finding.path, None, allow_expired=False)
+        return self._describe(hit.finding, kind, content)
+
+    def _not_found(self, path: str) -> SecretNotFound:
+        return SecretNotFound(f"there is no secret `{path}`", hint=self._suggestion(path))
+
+    def _suggestion(self, path: str) -> str:
+        """Return a hint that names a similar path among the neighbours that may be listed."""
+        from difflib import get_close_matches
+
+        folder = path[: path.rfind("/") + 1].encode()
+        neighbours = []
+        for encoded, entry in self._opened.replica.index.scan(folder or b"\x02", prefix_end(folder)):
+            if entry.live:
+                neighbours.append(encoded.decode())
+            if len(neighbours) >= _SUGGESTIONS_SCANNED:
+                break
+        allowed = self._authority.filter_listed(neighbours)
+        close = get_close_matches(path, allowed, n=1)
+        return f"did you mean `{close[0]}`?" if close else "`securecfg secret list` shows what there is"
+
+
+_NO_METADATA: MappingProxyType[str, str] = MappingProxyType({})
+
+
+def _recorded_as(finding: Finding) -> tuple[int, int]:
+    return finding.located.entry.rec_id, finding.located.version.number

@@ -1,0 +1,114 @@
+"""Which vault, key and principal: from arguments, the environment, or the settings file of the project.
+
+The settings file is `securecfg.toml`, or the table `[tool.securecfg]` of `pyproject.toml`, in the working directory or
+the nearest folder above it. A relative path in it is relative to the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from securecfg.errors import ConfigSyntaxError, ConfigTypeError, SettingMissing
+from securecfg.files import read_bounded
+
+if TYPE_CHECKING:
+    from securecfg.keys import KeyProvider
+
+SETTINGS_FILE = "securecfg.toml"
+SETTINGS_BYTES_MAX = 1 << 20
+_NAMES = frozenset({"vault", "key", "as"})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to open.
+
+    Attributes:
+        vault: The path of the vault.
+        key: A key URI, or a provider.
+        principal: On whose behalf; empty where nobody says.
+    """
+
+    vault: Path
+    key: str | KeyProvider
+    principal: str
+
+
+def find_settings(
+    vault: str | os.PathLike[str] | None,
+    key: str | KeyProvider | None,
+    principal: str | None,
+) -> Settings:
+    """Complete what a caller gives from the environment and the settings file.
+
+    Raises:
+        SettingMissing: No vault or no key is given or found.
+        ConfigSyntaxError: The settings file is not TOML.
+        ConfigTypeError: A setting is not text, or is not known.
+    """
+    found: dict[str, str] = {}
+    names = {"vault": "SECURECFG_VAULT", "key": "SECURECFG_KEY", "as": "SECURECFG_AS"}
+    given = {"vault": vault, "key": key, "as": principal}
+    missing = [name for name, value in given.items() if value is None and not os.environ.get(names[name])]
+    if missing:
+        found = read_settings(Path.cwd())
+    chosen: dict[str, Any] = {}
+    for name, value in given.items():
+        chosen[name] = value if value is not None else os.environ.get(names[name]) or found.get(name)
+    for name, flag in (("vault", "--vault"), ("key", "--key")):
+        if not chosen[name]:
+            message = f"no {name} is named"
+            hint = f"give {flag}, set {names[name]}, or run `securecfg init` in the project"
+            raise SettingMissing(message, hint=hint)
+    return Settings(Path(chosen["vault"]), chosen["key"], chosen["as"] or "")
+
+
+def read_settings(directory: Path) -> dict[str, str]:
+    """Return the settings of the nearest file from a folder upwards, relative vault paths made absolute.
+
+    Raises:
+        ConfigSyntaxError: The file is not TOML.
+        ConfigTypeError: A setting is not text, or is not known.
+    """
+    for folder in (directory, *directory.parents):
+        own = folder / SETTINGS_FILE
+        if own.is_file():
+            return _checked(_parse(own), own)
+        project = folder / "pyproject.toml"
+        if project.is_file():
+            table = _parse(project).get("tool", {}).get("securecfg")
+            if table is not None:
+                return _checked(table, project)
+    return {}
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_bounded(path, SETTINGS_BYTES_MAX).decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        message = "the settings are not TOML"
+        raise ConfigSyntaxError(message, place=str(path), hint=str(error).splitlines()[0]) from None
+
+
+def _checked(table: Any, path: Path) -> dict[str, str]:  # noqa: ANN401 - whatever the file holds
+    if not isinstance(table, dict):
+        message = "the settings are not a table"
+        raise ConfigTypeError(message, place=str(path))
+    settings = {}
+    for name, value in table.items():
+        if name not in _NAMES:
+            message = f"unknown setting `{name}`"
+            raise ConfigTypeError(message, place=str(path), hint="settings are `vault`, `key` and `as`")
+        if not isinstance(value, str):
+            message = f"the setting `{name}` is not text"
+            raise ConfigTypeError(message, place=str(path))
+        settings[name] = value
+    if "vault" in settings:
+        settings["vault"] = str(path.parent / settings["vault"])
+    if settings.get("key", "").startswith("file:") and not settings["key"].startswith("file:/"):
+        settings["key"] = "file:" + str(path.parent / Path(settings["key"][5:]).expanduser())
+    return settings

@@ -1,0 +1,304 @@
+"""More rows than one publication may hold: prepared as rows that nothing references, published by one small batch.
+
+The range of ids in use is noted in the state first, so that what a crash leaves behind is found and deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import b64encode
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from securecfg.errors import Conflict, SecurecfgError, StoreBusy, ValueTooLarge
+from securecfg.octets import pad, var32
+from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
+from securecfg.vault.deltas import Delta, FreedRun, split_changes
+from securecfg.vault.publishing import DELTA_LIMIT_BYTES, Plan
+from securecfg.vault.rows import digest_id
+from securecfg.vault.state import STAGINGS_MAX, Staging
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from securecfg.audit import Record
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.segments import Entry
+
+ALLOCATED_SPACES = (Space.HISTORY, Space.DEK, Space.VALUE, Space.SEGMENT)
+CHANGES_MAX = 200_000
+
+_BLOCK = 16_384
+_LIFETIME_NS = 3_600 * 1_000_000_000
+_PART_BYTES = 384 * 1024
+_PART_FRONT = b"\x50\x01"
+_PART_PADDING = 4_096
+_NONCE = bytes(12)
+_FREED_PER_DELTA = 5_000
+
+
+class StagingMoved(Conflict):
+    """What a staging was built on has changed; it is abandoned and made anew. Never leaves the vault."""
+
+    code = "staging-moved"
+
+
+class StagingArea:
+    """A workspace whose rows go to the store at once. Used by one thread.
+
+    Args:
+        opened: The vault.
+    """
+
+    def __init__(self, opened: OpenVault) -> None:
+        """Reserve nothing yet."""
+        self._opened = opened
+        self._ranges: list[Staging] = []
+        self._next = self._end = 0
+        self._buffer: dict[tuple[Space, int], bytes] = {}
+        self._buffered_bytes = 0
+        self._seen: dict[bytes, Entry | None] = {}
+        self._pending: dict[bytes, Entry | None] = {}
+        self._freed: list[FreedRun] = []
+
+    # --- workspace ---------------------------------------------------------------------------------------------------
+
+    def entry(self, path: bytes) -> Entry | None:
+        """Return the entry of a path, earlier drafts included."""
+        if path in self._pending:
+            return self._pending[path]
+        entry = self._opened.replica.index.get(path)
+        self._seen[path] = entry
+        return entry
+
+    def row(self, space: Space, id_: int) -> bytes | None:
+        """Return a row, earlier drafts included."""
+        row = self._buffer.get((space, id_))
+        return row if row is not None else self._opened.store.get(space, id_)
+
+    def allocate(self, count: int = 1) -> int:
+        """Return the first of some consecutive ids of the reserved range; reserve more where it is used up.
+
+        Raises:
+            StoreBusy: Too many writers are staging at once.
+        """
+        if self._next + count > self._end:
+            self._reserve(max(_BLOCK, count))
+        first = self._next
+        self._next += count
+        return first
+
+    def take(self, plan: Plan) -> None:
+        """Stage the rows of a draft and remember its changes.
+
+        Raises:
+            StoreFailed: The store cannot write.
+            ValueTooLarge: There are more changes than one publication can record.
+        """
+        for put in plan.puts:
+            self.put(put.space, put.id, put.row)
+        for space, first, rows in plan.streams:
+            for offset, row in enumerate(rows):
+                self.put(space, first + offset, row)
+        self._freed += [FreedRun(delete.space, delete.id, 1) for delete in plan.deletes]
+        self._freed += plan.freed
+        self._pending.update(plan.changes)
+        if len(self._pending) > CHANGES_MAX:
+            message = f"a batch holds at most {CHANGES_MAX} changes"
+            raise ValueTooLarge(message, hint="split it")
+
+    # --- publication -------------------------------------------------------------------------------------------------
+
+    def publish(self, make_records: Callable[[], list[Record]], verify: Callable[[], None], request_id: str) -> None:
+        """Publish everything that was staged with its records.
+
+        Args:
+            make_records: Makes the records, under the lock of the publication.
+            verify: Raises where the decision to allow this no longer holds.
+            request_id: For an ambiguous commit.
+
+        Raises:
+            StagingMoved: A secret that was read for the staging has changed.
+            CommitUnknown: The store failed while committing.
+            StoreBusy: The staging took so long that another writer swept it away.
+        """
+        digests = self._stage_deltas()
+        self._flush()
+        mine = set(self._ranges)
+
+        def plan(publication: Publication) -> Plan:
+            verify()
+            if not mine <= set(publication.stagings):
+                message = "preparing the change took too long"
+                raise StoreBusy(message, hint="split it into smaller batches")
+            for path, entry in self._seen.items():
+                if publication.entry(path) != entry:
+                    message = f"`{path.decode()}` changed meanwhile"
+                    raise StagingMoved(message)
+            publication.stagings = [staging for staging in publication.stagings if staging not in mine]
+            return Plan(records=make_records(), changes=list(self._pending.items()), delta_digests=digests)
+
+        self._opened.publisher.publish(plan, request_id)
+        self._ranges = []
+        self.sweep_freed()
+
+    def publish_manifest(self, put: Put, digest: bytes, base_size: int, base_digest: bytes) -> None:
+        """Publish a manifest whose segments were staged.
+
+        Args:
+            put: The manifest's row.
+            digest: Its SHA-256.
+            base_size: The size of the log that it includes.
+            base_digest: The SHA-256 of the manifest that it was made from.
+
+        Raises:
+            StagingMoved: Another compaction was faster.
+        """
+        self._flush()
+        mine = set(self._ranges)
+
+        def plan(publication: Publication) -> Plan:
+            if publication.state.manifest_digest != base_digest or not mine <= set(publication.stagings):
+                message = "another process compacted the index meanwhile"
+                raise StagingMoved(message)
+            publication.stagings = [staging for staging in publication.stagings if staging not in mine]
+            return Plan(puts=[put], state={"manifest_digest": digest, "base_size": base_size})
+
+        self._opened.publisher.publish(plan)
+        self._ranges = []
+
+    def sweep_freed(self) -> None:
+        """Delete the rows that nothing references since the publication. A failure leaves them to compaction."""
+        ids = ((Space(run.space), run.first + offset) for run in self._freed for offset in range(run.length))
+        batch = []
+        for space, id_ in ids:
+            batch.append(Delete(space, id_))
+            if len(batch) == BATCH_LIMIT_OPERATIONS:
+                self._opened.store.stage(batch)
+                batch = []
+        if batch:
+            self._opened.store.stage(batch)
+        self._freed = []
+
+    def abandon(self) -> None:
+        """Delete what was staged. What cannot be deleted now is found by its range later."""
+        ranges, self._ranges = self._ranges, []
+        self._buffer = {}
+        try:
+            sweep(self._opened, ranges)
+        except SecurecfgError:
+            return
+
+    def stage_parts(self, items: Sequence[tuple[str, int]]) -> list[list[str]]:
+        """Stage the parts of a record that lists more than fits into it; return what the record names them by."""
+        parts = []
+        for run in _split_items(items):
+            key = os.urandom(32)
+            row = seal_part(run, key)
+            digest = sha256(row).digest()
+            self.put(Space.PART, digest_id(digest), row)
+            parts.append([b64encode(digest).decode(), b64encode(key).decode()])
+        return parts
+
+    def _stage_deltas(self) -> list[bytes]:
+        digests = []
+        freed = tuple(self._freed)
+        for run in split_changes(list(self._pending.items()), DELTA_LIMIT_BYTES):
+            part, freed = freed[:_FREED_PER_DELTA], freed[_FREED_PER_DELTA:]
+            row = self._opened.replica.rows.seal_delta(Delta(run, part))
+            digest = sha256(row).digest()
+            digests.append(digest)
+            self.put(Space.DELTA, digest_id(digest), row)
+        return digests
+
+    def put(self, space: Space, id_: int, row: bytes) -> None:
+        """Stage a row.
+
+        Raises:
+            StoreFailed: The store cannot write.
+        """
+        if len(self._buffer) >= BATCH_LIMIT_OPERATIONS or self._buffered_bytes + len(row) > BATCH_LIMIT_BYTES:
+            self._flush()
+        self._buffer[space, id_] = row
+        self._buffered_bytes += len(row)
+
+    def _flush(self) -> None:
+        if self._buffer:
+            self._opened.store.stage([Put(space, id_, row) for (space, id_), row in self._buffer.items()])
+            self._buffer = {}
+            self._buffered_bytes = 0
+
+    def _reserve(self, count: int) -> None:
+        def plan(publication: Publication) -> Plan:
+            if len(publication.stagings) >= STAGINGS_MAX:
+                message = "too many writers prepare large changes at once"
+                raise StoreBusy(message, hint="try again in a moment")
+            first = publication.allocate(count)
+            expires = self._opened.clock.now_ns() + _LIFETIME_NS
+            staging = Staging(first, first + count - 1, expires)
+            publication.stagings.append(staging)
+            return Plan(result=staging)
+
+        staging = self._opened.publisher.publish(plan)
+        if not isinstance(staging, Staging):
+            raise TypeError
+        self._ranges.append(staging)
+        self._next, self._end = staging.first, staging.last + 1
+
+
+def sweep(opened: OpenVault, stagings: Sequence[Staging]) -> None:
+    """Delete all rows in the ranges of some stagings, then drop the stagings from the state.
+
+    Raises:
+        Unavailable: The store cannot write.
+    """
+    if not stagings:
+        return
+    store = opened.store
+    for staging in stagings:
+        for space in ALLOCATED_SPACES:
+            first = staging.first
+            while rows := store.scan(space, first, staging.last, BATCH_LIMIT_OPERATIONS):
+                store.stage([Delete(space, id_) for id_, _ in rows])
+                first = rows[-1][0] + 1
+    gone = set(stagings)
+
+    def plan(publication: Publication) -> Plan:
+        publication.stagings = [staging for staging in publication.stagings if staging not in gone]
+        return Plan()
+
+    opened.publisher.publish(plan)
+
+
+def sweep_expired(opened: OpenVault) -> None:
+    """Delete what writers that crashed have staged.
+
+    Raises:
+        Unavailable: The store cannot write.
+    """
+    now = opened.clock.now_ns()
+    sweep(opened, [staging for staging in opened.replica.state.stagings if staging.expires < now])
+
+
+def seal_part(items: Sequence[tuple[str, int]], key: bytes) -> bytes:
+    """Return the row of a part of a record (format 6.5). The key is used once."""
+    text = json.dumps(list(items), separators=(",", ":"), ensure_ascii=False).encode()
+    return _PART_FRONT + AESGCM(key).encrypt(_NONCE, pad(var32(text), _PART_PADDING), _PART_FRONT)
+
+
+def _split_items(items: Sequence[tuple[str, int]]) -> Iterable[list[tuple[str, int]]]:
+    run: list[tuple[str, int]] = []
+    size = 0
+    for path, number in items:
+        cost = 2 * len(path.encode()) + 32
+        if run and size + cost > _PART_BYTES:
+            yield run
+            run, size = [], 0
+        run.append((path, number))
+        size += cost
+    if run:
+        yield run

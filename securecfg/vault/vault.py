@@ -1,0 +1,432 @@
+"""The vault as programs see it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self
+
+from securecfg.clock import SystemClock
+from securecfg.errors import VaultClosed
+from securecfg.keys import open_provider
+from securecfg.vault.authority import Authority
+from securecfg.vault.changes import Changes
+from securecfg.vault.creation import create_vault, open_vault, verify_principal
+from securecfg.vault.index import prefix_end
+from securecfg.vault.listing import cut_to_depth, version_info
+from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.opened import Options
+from securecfg.vault.paths import check_prefix, check_principal, path_to_bytes
+from securecfg.vault.reading import Reads
+from securecfg.vault.session import Identity
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.writing import Writes
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+    from types import TracebackType
+
+    from securecfg.clock import Clock
+    from securecfg.errors import SecurecfgError
+    from securecfg.keys import Ask, KeyProvider
+    from securecfg.policy import Explanation
+    from securecfg.vault.drafts import Drafts
+    from securecfg.vault.listing import VersionInfo
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publishing import Plan
+    from securecfg.vault.reading import At
+    from securecfg.vault.values import SecretVersion
+    from securecfg.vault.writing import Wanted
+
+    # `Vault.list` hides the built-in name inside the class.
+    Paths = list[str]
+    Versions = list[VersionInfo]
+    Results = list[SecretVersion | SecurecfgError]
+
+
+class Vault(Changes):
+    """An open vault, and on whose behalf it is used. May be shared by threads; a forked child opens its own.
+
+    Use `create`, `open` and `acting` to get one. It may be used with `with`, or closed with `close()`.
+
+    Attributes:
+        principal: On whose behalf; empty where nobody said, and then everything but `close` is refused.
+    """
+
+    def __init__(self, opened: OpenVault, identity: Identity) -> None:
+        """Take up an open vault; programs call `create` or `open`."""
+        self._opened = opened
+        self._authority = Authority(opened, identity)
+        self._reads = Reads(self._authority)
+        self._authority.count_with(self._reads.take_counts)
+        self._writes = Writes(self._authority)
+        self._owns = True
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        key: str | KeyProvider,
+        admin: str,
+        ask: Ask | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Create a vault file and open it as its administrator.
+
+        Args:
+            path: Where; there must be nothing.
+            key: A key URI, or a provider.
+            admin: The principal that holds `role:admin`; a name without a kind is a user's.
+            ask: Asks a person for a passphrase, where the key needs one.
+            clock: The time.
+
+        Raises:
+            AlreadyExists: There is something at the path.
+            InvalidKeyUri: The key URI is wrong.
+            InvalidMetadata: The administrator is not a principal.
+            KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
+            StoreFailed: The file cannot be written; nothing is left behind.
+            UnsupportedFileSystem: The file would lie on a network file system.
+        """
+        from securecfg.vault.administration import found
+
+        principal = check_principal(admin if ":" in admin else f"user:{admin}")
+        clock = clock or SystemClock()
+        opened = create_vault(path, [open_provider(key, ask=ask)], clock, Options())
+        try:
+            slot = opened.replica.keyring.slots[0].slot_id.hex()
+            vault = cls(opened, Identity(principal, slot=slot))
+            found(opened, vault._authority.identity)
+        except BaseException:
+            opened.close()
+            raise
+        return vault
+
+    @classmethod
+    def open(  # noqa: PLR0913 - all but the path are keywords that few give
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        key: str | KeyProvider | None = None,
+        principal: str | None = None,
+        context: Mapping[str, object] | None = None,
+        cache_values: int = 1_024,
+        strict: bool = False,
+        read_only: bool = False,
+        anchor: str = "",
+        ask: Ask | None = None,
+        clock: Clock | None = None,
+    ) -> Self:
+        """Open a vault file. What is not given is found as the command line finds it.
+
+        Args:
+            path: The file; None takes SECURECFG_VAULT or the settings file.
+            key: A key URI, or a provider; None takes SECURECFG_KEY or the settings file.
+            principal: On whose behalf, `user:NAME` or `svc:NAME`; None takes SECURECFG_AS or the settings file.
+            context: What the host program vouches for, such as `{"mfa": True}`.
+            cache_values: How many opened values may be kept in memory; 0 keeps none.
+            strict: Whether every read, repeats too, is durable in the log before its value is returned.
+            read_only: Whether to write nothing at all; then no value can be read, since no read can be recorded.
+            anchor: `required` refuses a vault that no checkpoint was recorded of on this machine.
+            ask: Asks a person for a passphrase, where the key needs one.
+            clock: The time.
+
+        Raises:
+            VaultNotFound: There is no such file.
+            NotAVault: It is not a vault.
+            UnsupportedFormat: It needs a newer version of this library.
+            WrongKey: No unlock slot opens with the key.
+            NotAuthenticated: The key may not speak for the principal.
+            Tampered: A row does not match the signed state.
+            RollbackSuspected: The vault is older than what was recorded on this machine.
+            AnchorMissing: Nothing was recorded, and it is required.
+            SettingMissing: No vault or key is given or found.
+        """
+        from securecfg.vault.settings import find_settings
+
+        settings = find_settings(path, key, principal)
+        options = Options(read_only=read_only, strict=strict, cache_values=cache_values)
+        name = check_principal(settings.principal) if settings.principal else ""
+        opened, slot = open_vault(
+            settings.vault,
+            open_provider(settings.key, ask=ask),
+            clock or SystemClock(),
+            options,
+            is_anchor_required=anchor == "required",
+        )
+        try:
+            verify_principal(slot, name)
+        except BaseException:
+            opened.close()
+            raise
+        return cls(opened, Identity(name, slot=slot.slot_id.hex(), context=dict(context or {})))
+
+    @property
+    def principal(self) -> str:
+        """On whose behalf the vault is used."""
+        return self._authority.identity.principal
+
+    @property
+    def opened(self) -> OpenVault:
+        """What administration, the log and the command line build on. Not for programs that use a vault."""
+        return self._opened
+
+    @property
+    def authority(self) -> Authority:
+        """As `opened`: the decisions and records of this handle."""
+        return self._authority
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, path: str, *, at: At = None, allow_expired: bool = False) -> SecretVersion:
+        """Return a version of a secret. The read is in the log before this returns.
+
+        Args:
+            path: Which secret.
+            at: A version's number, a label such as `previous`, or an aware datetime; None for the current one.
+            allow_expired: Whether a version may be read after its time to live.
+
+        Raises:
+            InvalidPath: The path breaks the rules.
+            NotAuthenticated: Nobody says who asks.
+            AccessDenied: The policy does not allow it, or there is nothing and the caller may not list it.
+            SecretNotFound: There is no live secret at the path.
+            VersionNotFound: It has no such version or label, or the version is deleted.
+            SecretExpired: The version's time to live has passed.
+            SecretDestroyed: The version was destroyed.
+            AuditUnavailable: The read cannot be recorded, so it did not happen.
+            Tampered, RollbackSuspected: The vault is not what it should be.
+        """
+        return self._reads.read(path, at, allow_expired=allow_expired)
+
+    def read_many(self, wanted: Sequence[tuple[str, At]]) -> Results:
+        """Return several versions, or the error of each, with one durable record for all of them.
+
+        Raises:
+            AuditUnavailable: The reads cannot be recorded, so none happened.
+        """
+        return self._reads.read_many(wanted)
+
+    def stream(self, path: str, *, at: At = None) -> tuple[SecretVersion, Iterator[bytes]]:
+        """Return a version, its value left empty, and its content in pieces of at most some hundred KiB.
+
+        Each piece is authentic; that the value is complete is known when the iteration ends without an error.
+
+        Raises:
+            As for `read`.
+        """
+        return self._reads.stream(path, at)
+
+    def list(self, prefix: str = "", *, depth: int | None = None) -> Paths:
+        """Return the paths of live secrets that begin with a prefix and that the caller may list, sorted.
+
+        Args:
+            prefix: What paths begin with; a folder with its `/`, or empty for all.
+            depth: How many levels to show below the prefix's folder; deeper ones appear as folders that end in `/`.
+
+        Raises:
+            InvalidPath: The prefix breaks the rules.
+            NotAuthenticated: Nobody says who asks.
+        """
+        first = check_prefix(prefix)
+        self._opened.refresh()
+        found = self._opened.replica.index.scan(first or _FIRST_USER_PATH, prefix_end(first))
+        paths = self._authority.filter_listed([path.decode() for path, entry in found if entry.live])
+        return paths if depth is None else cut_to_depth(paths, prefix, depth)
+
+    def search(self, text: str) -> Paths:
+        """Return the paths of live secrets that contain a text, whatever its case, and that the caller may list.
+
+        Raises:
+            NotAuthenticated: Nobody says who asks.
+        """
+        wanted = text.casefold()
+        self._opened.refresh()
+        found = self._opened.replica.index.scan(_FIRST_USER_PATH, None)
+        paths = [name for name in (path.decode() for path, entry in found if entry.live) if wanted in name.casefold()]
+        return self._authority.filter_listed(paths)
+
+    def history(self, path: str) -> Versions:
+        """Return all versions of a secret, newest first, without their values.
+
+        Raises:
+            InvalidPath: The path breaks the rules.
+            AccessDenied: The caller may not list the path.
+            SecretNotFound: It never held a secret.
+        """
+        history, versions = self._reads.history(path)
+        now = self._now_ns()
+        return [version_info(history, version, now) for version in versions]
+
+    def read_document(self, path: str) -> tuple[bytes, str]:
+        """Return a configuration document and its content type.
+
+        Raises:
+            As for `read`.
+            VersionNotFound: The value has fields, so it is no document.
+        """
+        version = self.read(path)
+        content = version.field("").reveal()
+        return (content.encode() if isinstance(content, str) else content), version.content_type
+
+    def explain(self, action: str, path: str, *, principal: str | None = None) -> Explanation:
+        """Return why an action is allowed or denied, in words and as data.
+
+        Asking for somebody else needs the right `policy.read`.
+
+        Raises:
+            NotAuthenticated: Nobody says who asks.
+            AccessDenied: The explanation is for somebody else, and the caller may not read the policy.
+        """
+        self._opened.refresh()
+        session = self._authority.session()
+        if principal is not None and principal != self.principal:
+            self._authority.require("policy.read", "")
+            session = Authority(self._opened, Identity(check_principal(principal))).session()
+        return session.policy.explain(session.request(action, path))
+
+    # --- changing ----------------------------------------------------------------------------------------------------
+
+    def destroy(self, path: str, version: int) -> None:
+        """Destroy a version for ever: nothing in this file can bring its value back once this has returned.
+
+        What it cannot reach are copies, backups and snapshots made before.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+            VersionNotFound: It has no such version.
+            SecretDestroyed: It was destroyed before.
+            AccessDenied: The policy does not allow it.
+            DestroyPending: It is gone from the vault, but its bytes may lie in the write-ahead log until another
+                reader lets go; the next opener finishes.
+            CommitUnknown, StoreBusy, StoreFailed: As for `write`.
+        """
+        from securecfg.audit import Event
+        from securecfg.vault.writing import Wanted
+
+        encoded = path_to_bytes(path)
+
+        def draft(drafts: Drafts) -> Plan:
+            plan = drafts.destroy(encoded, version)
+            plan.state["flags"] = self._opened.replica.state.flags | FLAG_DESTRUCTION_PENDING
+            return plan
+
+        self._apply(
+            Wanted((("destroy", path),), draft, Event.SECRET_DESTROYED, lambda _: {"path": path, "ver": version})
+        )
+        self._reads.forget()
+        finish_destruction(self._opened)
+
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        """Collect changes and make them in one transaction at the end; an exception discards them all.
+
+        Reads do not see the batch. At most 200,000 changes.
+
+        Raises:
+            As for the single changes, at the end; then none was made.
+        """
+        self._opened.check_open()
+        batch = Batch(self._authority)
+        try:
+            yield batch
+        except BaseException:
+            batch.discard()
+            raise
+        batch.results = self._writes.apply_batch(batch.discard())
+
+    @contextmanager
+    def acting(self, principal: str, *, context: Mapping[str, object] | None = None) -> Iterator[Vault]:
+        """Lend the vault to one request of another principal. Everything but the authority is shared.
+
+        Args:
+            principal: For whom, `user:NAME` or `svc:NAME`.
+            context: What the host program vouches for about this request.
+
+        Raises:
+            InvalidMetadata: It is not a principal.
+            AccessDenied: The session's own principal may not `impersonate` it.
+        """
+        identity = self._authority.identity
+        name = check_principal(principal)
+        if name != identity.principal:
+            self._authority.require("impersonate", name)
+        via = identity.principal if name != identity.principal else ""
+        acting = Vault(self._opened, Identity(name, slot=identity.slot, via=via, context=dict(context or {})))
+        acting._owns = False
+        try:
+            yield acting
+        finally:
+            acting.close()
+
+    def _apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
+        self._opened.check_open()
+        return self._writes.apply(wanted, is_large=is_large)
+
+    # --- life --------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Record the counts of repeated reads, forget all keys and values, and close the file. May be called again.
+
+        Raises:
+            AuditUnavailable: The counts cannot be recorded; the vault is closed all the same.
+        """
+        try:
+            if self._owns:
+                self._opened.close()
+            else:
+                self._authority.close()
+        finally:
+            self._reads.forget()
+
+    def __enter__(self) -> Self:
+        """Return the vault."""
+        self._opened.check_open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the vault."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Show on whose behalf the vault is open, nothing of what it holds."""
+        state = "closed" if self._opened.is_closed else "open"
+        return f"<Vault {state} as {self.principal or 'nobody'}>"
+
+
+class Batch(Changes):
+    """Changes that are made together when the `with` block of `Vault.batch` ends.
+
+    What a change returns in a batch is not known until then: every method returns 0 or None.
+
+    Attributes:
+        results: After the end: what each change came to, such as the number of a new version.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        """Collect nothing yet; programs call `Vault.batch`."""
+        self._authority = authority
+        self._wanted: list[Wanted] | None = []
+        self.results: list[object] = []
+
+    def discard(self) -> list[Wanted]:
+        """End the batch and return what was collected."""
+        wanted, self._wanted = self._wanted or [], None
+        return wanted
+
+    def _apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
+        del is_large
+        if self._wanted is None:
+            message = "the batch has ended"
+            raise VaultClosed(message)
+        self._wanted.append(wanted)
+        return 0
+
+
+_FIRST_USER_PATH = b"\x02"

@@ -1,0 +1,259 @@
+"""The way of a write.
+
+1. who asks            the session
+2. may they            the policy, on each action and path
+3. draft               seal the value, wrap its key, make the history row and the index entry
+4. publish             {rows, delta, log leaf, checkpoint, head} as one atomic batch
+5. anchor              the new checkpoint, recorded outside
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.audit import Event
+from securecfg.errors import Conflict, StoreBusy, Unsupported
+from securecfg.vault.drafts import Drafts
+from securecfg.vault.publishing import BYTES_FOR_PLANS, OPERATIONS_FOR_PLANS, Plan, new_request_id
+from securecfg.vault.staging import StagingArea, StagingMoved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from securecfg.audit import Record
+    from securecfg.store import Space
+    from securecfg.vault.authority import Authority, Stamp
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.segments import Entry
+
+    Draft = Callable[[Drafts], Plan]
+
+_RETRIES = 16
+_AT_ONCE_MAX = 12
+_ITEMS_IN_RECORD = 100
+_ITEMS_IN_RECORD_BYTES = 16_384
+
+
+class _TooLarge(Conflict):
+    """The draft needs a staging."""
+
+    code = "needs-staging"
+
+
+class _Moved(Conflict):
+    """The policy changed between the decision and the publication."""
+
+    code = "policy-moved"
+
+
+class Wanted(NamedTuple):
+    """One change that a caller asks for.
+
+    Attributes:
+        rights: The actions and paths that it needs.
+        draft: Makes the rows.
+        event: What the log calls it.
+        describe: Returns the record's object for the draft's result.
+    """
+
+    rights: tuple[tuple[str, str], ...]
+    draft: Draft
+    event: Event
+    describe: Callable[[object], Mapping[str, object]]
+
+
+class Writes:
+    """The changes of one identity.
+
+    Args:
+        authority: Decides and records for it.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        """Change nothing yet."""
+        self._authority = authority
+        self._opened = authority.opened
+
+    def apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
+        """Make one change durable and return the draft's result.
+
+        Args:
+            wanted: The change.
+            is_large: Whether it is known not to fit into one publication.
+
+        Raises:
+            AccessDenied: The policy does not allow it.
+            CommitUnknown: The store failed while committing.
+            Unsupported: The vault is open for reading only.
+        """
+        for _ in range(_RETRIES):
+            try:
+                stamp = self._require(wanted.rights)
+                if is_large:
+                    return self._apply_staged([wanted], stamp, in_batch=False)[0]
+                return self._apply_at_once(wanted, stamp)
+            except _TooLarge:
+                is_large = True
+            except (_Moved, StagingMoved):
+                continue
+        raise _too_busy()
+
+    def apply_batch(self, batch: Sequence[Wanted]) -> list[object]:
+        """Make many changes durable in one transaction and return their results, in order.
+
+        Raises:
+            AccessDenied: The policy does not allow one of them; none is made.
+            CommitUnknown: The store failed while committing.
+            Unsupported: The vault is open for reading only.
+        """
+        if not batch:
+            return []
+        for _ in range(_RETRIES):
+            try:
+                stamp = self._require([right for wanted in batch for right in wanted.rights])
+                if len(batch) <= _AT_ONCE_MAX:
+                    try:
+                        return self._apply_batch_at_once(batch, stamp)
+                    except _TooLarge:
+                        pass
+                return self._apply_staged(batch, stamp, in_batch=True)
+            except (_Moved, StagingMoved):
+                continue
+        raise _too_busy()
+
+    def _require(self, rights: Sequence[tuple[str, str]]) -> Stamp:
+        if self._opened.options.read_only:
+            message = "the vault is open for reading only"
+            raise Unsupported(message, hint="open it for writing")
+        for action, path in rights:
+            self._authority.require(action, path)
+        return self._opened.policy_stamp()
+
+    def _verify_stamp(self, stamp: Stamp) -> None:
+        if stamp != self._opened.policy_stamp():
+            message = "the policy changed meanwhile"
+            raise _Moved(message)
+
+    def _apply_at_once(self, wanted: Wanted, stamp: Stamp) -> object:
+        request_id = new_request_id()
+
+        def plan(publication: Publication) -> Plan:
+            self._verify_stamp(stamp)
+            plan = wanted.draft(Drafts(self._opened, publication))
+            _verify_size(plan)
+            plan.records = [self._record(wanted, plan.result, request_id)]
+            return plan
+
+        return self._opened.publisher.publish(plan, request_id)
+
+    def _apply_batch_at_once(self, batch: Sequence[Wanted], stamp: Stamp) -> list[object]:
+        request_id = new_request_id()
+
+        def plan(publication: Publication) -> Plan:
+            self._verify_stamp(stamp)
+            area = _Overlay(publication)
+            drafts = Drafts(self._opened, area)
+            results = []
+            for wanted in batch:
+                plan = wanted.draft(drafts)
+                results.append(plan.result)
+                area.take(plan)
+            whole = area.plan
+            _verify_size(whole)
+            items = [_item(wanted, result) for wanted, result in zip(batch, results, strict=True)]
+            whole.records = [self._batch_record(items, [], request_id)]
+            whole.result = results
+            return whole
+
+        results = self._opened.publisher.publish(plan, request_id)
+        return results if isinstance(results, list) else []
+
+    def _apply_staged(self, batch: Sequence[Wanted], stamp: Stamp, *, in_batch: bool) -> list[object]:
+        request_id = new_request_id()
+        area = StagingArea(self._opened)
+        drafts = Drafts(self._opened, area)
+        results: list[object] = []
+        try:
+            for wanted in batch:
+                plan = wanted.draft(drafts)
+                results.append(plan.result)
+                area.take(plan)
+            items = [_item(wanted, result) for wanted, result in zip(batch, results, strict=True)]
+            parts: list[list[str]] = []
+            if in_batch and not _fit_in_record(items):
+                parts = area.stage_parts(items)
+
+            def make_records() -> list[Record]:
+                if in_batch:
+                    return [self._batch_record(items, parts, request_id)]
+                return [self._record(batch[0], results[0], request_id)]
+
+            area.publish(make_records, lambda: self._verify_stamp(stamp), request_id)
+        except BaseException:
+            area.abandon()
+            raise
+        return results
+
+    def _record(self, wanted: Wanted, result: object, request_id: str) -> Record:
+        session = self._authority.session()
+        decision = session.decide(*wanted.rights[0]) if wanted.rights else None
+        return session.record(wanted.event, wanted.describe(result), decision=decision, request_id=request_id)
+
+    def _batch_record(self, items: list[tuple[str, int]], parts: list[list[str]], request_id: str) -> Record:
+        obj: dict[str, object] = {"count": len(items)}
+        if parts:
+            obj["parts"] = parts
+        else:
+            obj["items"] = [list(item) for item in items]
+        return self._authority.session().record(Event.BATCH_WRITTEN, obj, request_id=request_id)
+
+
+class _Overlay:
+    """A workspace in which the drafts of one batch see each other, over a publication that none has entered yet."""
+
+    def __init__(self, publication: Publication) -> None:
+        self._publication = publication
+        self._entries: dict[bytes, Entry | None] = {}
+        self._rows: dict[tuple[Space, int], bytes] = {}
+        self.plan = Plan()
+
+    def entry(self, path: bytes) -> Entry | None:
+        return self._entries[path] if path in self._entries else self._publication.entry(path)
+
+    def row(self, space: Space, id_: int) -> bytes | None:
+        row = self._rows.get((space, id_))
+        return row if row is not None else self._publication.row(space, id_)
+
+    def allocate(self, count: int = 1) -> int:
+        return self._publication.allocate(count)
+
+    def take(self, plan: Plan) -> None:
+        self._entries.update(plan.changes)
+        self._rows.update({(put.space, put.id): put.row for put in plan.puts})
+        self.plan.puts += plan.puts
+        self.plan.streams += plan.streams
+        self.plan.deletes += plan.deletes
+        self.plan.changes += plan.changes
+        self.plan.freed += plan.freed
+
+
+def _verify_size(plan: Plan) -> None:
+    operations, size = plan.cost()
+    if plan.streams or operations >= OPERATIONS_FOR_PLANS or size >= BYTES_FOR_PLANS:
+        message = "the change needs to be staged"
+        raise _TooLarge(message)
+
+
+def _item(wanted: Wanted, result: object) -> tuple[str, int]:
+    obj = wanted.describe(result)
+    number = obj.get("ver", 0)
+    return str(obj["path"]), number if isinstance(number, int) else 0
+
+
+def _fit_in_record(items: list[tuple[str, int]]) -> bool:
+    size = sum(2 * len(path.encode()) + 16 for path, _ in items)
+    return len(items) <= _ITEMS_IN_RECORD and size <= _ITEMS_IN_RECORD_BYTES
+
+
+def _too_busy() -> StoreBusy:
+    return StoreBusy("other writers were faster every time", hint="try again in a moment")
