@@ -145,15 +145,7 @@ class Tree:
             LogTampered: A tile is complete, and what was stored of it before does not match the tree.
         """
         index = self._size
-        node = hashed_leaf
-        height = 0
-        completed = []  # the roots of full tiles, by level
-        while index >> height & 1:
-            node = node_hash(self._peaks.pop(), node)
-            height += 1
-            if height % TILE_HEIGHT == 0:
-                completed.append(node)
-        self._peaks.append(node)
+        completed = _merge(self._peaks, index, hashed_leaf)
         self._size += 1
         self._tail.append(hashed_leaf)
         if not completed:
@@ -195,6 +187,32 @@ class Tree:
             tile = (tile or b"") + root
         self._edges[level] = b"" if width == TILE_WIDTH else tile
         return tile
+
+
+def _merge(peaks: list[bytes], size: int, hashed_leaf: bytes) -> list[bytes]:
+    """Add a leaf to the complete subtrees of a tree, and return the roots of the tiles that it fills, by level."""
+    node = hashed_leaf
+    height = 0
+    filled = []
+    while size >> height & 1:
+        node = node_hash(peaks.pop(), node)
+        height += 1
+        if height % TILE_HEIGHT == 0:
+            filled.append(node)
+    peaks.append(node)
+    return filled
+
+
+def root_after(size: int, peaks: Sequence[bytes], hashed_leaves: Iterable[bytes]) -> bytes:
+    """Return the root of a tree, given by its peaks, with more leaves appended.
+
+    Raises:
+        LogTampered: The peaks do not fit the size.
+    """
+    subtrees = list(Tree(size, peaks).peaks)
+    for index, hashed_leaf in enumerate(hashed_leaves, start=size):
+        _merge(subtrees, index, hashed_leaf)
+    return fold_peaks(subtrees)
 
 
 def _need(reader: HashReader | None, first: int) -> HashReader:
