@@ -72,6 +72,11 @@ def test_no_file_names_a_package_index_or_a_path_of_one_machine() -> None:
     assert found == []
 
 
+def test_no_tool_left_its_own_folder_behind() -> None:
+    hidden = {part for path in _tracked_files() for part in path.relative_to(ROOT).parts[:-1] if part.startswith(".")}
+    assert hidden <= {".ci", ".github"}
+
+
 def test_every_locked_package_has_hashes() -> None:
     locks = sorted((ROOT / "requirements").glob("*.txt"))
     assert [path.name for path in locks] == ["bench.txt", "core.txt", "dev.txt", "docs.txt"]
