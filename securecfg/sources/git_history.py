@@ -111,10 +111,10 @@ def _blobs_with(
         for number, blob in enumerate(blobs, 1):
             requests.write(f"{blob}\n".encode())
             requests.flush()
-            header = answers.readline().split()
-            if len(header) != 3:  # noqa: PLR2004 - id, type, size; else the object went away meanwhile
-                continue
-            labels = _labels_in(answers, int(header[2]), needles, overlap)
+            _, kind, *size = answers.readline().split()
+            if kind != b"blob" or not size:
+                continue  # the object went away meanwhile
+            labels = _labels_in(answers, int(size[0]), needles, overlap)
             if labels:
                 holders[blob] = labels
             if progress is not None and (number % _PROGRESS_EVERY == 0 or number == len(blobs)):

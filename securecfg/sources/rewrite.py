@@ -11,10 +11,12 @@ import hashlib
 import json
 import re
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from securecfg.errors import ConfigError, UndoUnavailable
+from securecfg.config.references import Reference, Template, parse_text
+from securecfg.errors import ConfigError, InvalidReference, UndoUnavailable
 from securecfg.secret import Secret
 from securecfg.sources.detection.plan import Finding, SourceFile, read_text
 from securecfg.sources.detection.scalars import QUOTES, Format, Scalar, Style, scan
@@ -84,7 +86,7 @@ def _edits(
         own = sorted(by_span.pop((scalar.start, scalar.end), []), key=lambda finding: finding.part)
         if not own:
             continue
-        new_value = _with_references(scalar.value, own)
+        new_value = _with_references(name, scalar.value, own)
         raw = text[scalar.start : scalar.end]
         edits.append(Edit(scalar.start, scalar.end, _spell(fmt, scalar, raw, own, new_value), raw))
         expected[index] = new_value
@@ -94,14 +96,21 @@ def _edits(
     return edits, expected
 
 
-def _with_references(value: str, findings: Sequence[Finding]) -> str:
+def _with_references(name: str, value: str, findings: Sequence[Finding]) -> str:
     pieces: list[str] = []
     at = 0
     for finding in findings:
         start, end = finding.part
         pieces += (value[at:start], finding.reference)
         at = end
-    return "".join(pieces) + value[at:]
+    changed = "".join(pieces) + value[at:]
+    with suppress(InvalidReference):
+        parsed = parse_text(changed)
+        if isinstance(parsed, Template):
+            read = [str(part) for part in parsed.parts if isinstance(part, Reference)]
+            if read == [finding.reference for finding in findings]:
+                return changed
+    raise _cannot_say(name)
 
 
 def _spell(fmt: Format, scalar: Scalar, raw: str, findings: Sequence[Finding], value: str) -> str:
@@ -160,8 +169,12 @@ def _check_same(name: str, after: Sequence[Scalar], before: Sequence[Scalar], ex
         for index, (new, old) in enumerate(zip(after, before, strict=True))
     )
     if not same:
-        message = "the references cannot be written into this file without changing something else"
-        raise ConfigError(message, place=name, hint="move the secrets of this file by hand")
+        raise _cannot_say(name)
+
+
+def _cannot_say(name: str) -> ConfigError:
+    message = "the references cannot be written into this file without changing something else"
+    return ConfigError(message, place=name, hint="move the secrets of this file by hand")
 
 
 def make_undo(original: bytes, rewritten: bytes, edits: Sequence[Edit]) -> bytes:

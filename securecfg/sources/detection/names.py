@@ -19,8 +19,8 @@ def word_set(text: str) -> frozenset[str]:
 
 _QUALIFIERS = word_set(
     "prod production stage staging dev development test testing live sandbox local default old new current "
-    "previous prev value string str plain plaintext text raw base b64 base64 primary secondary main backup eu us "
-    "v"
+    "previous prev fallback fallbacks value string str plain plaintext text raw base b64 base64 primary secondary "
+    "main backup eu us v"
 )
 _PASSWORD_HEADS = word_set("password passwd pwd pass passphrase passcode pw psk requirepass masterauth")
 _PASSWORD_ENDS = ("password", "passwd", "passphrase", "dbpass", "userpass")
@@ -33,8 +33,10 @@ _KEY_OWNERS = word_set(
     "authorization session jwt hmac ssh storage service deploy shared app application client consumer license "
     "cookie webhook"
 )
+_WEAK_KEY_OWNERS = word_set("routing integration ingest instrumentation")
 _OTHER_MEANINGS = word_set(
-    "public publishable existing tls pull image cert certificate ca csrf ref pad eos bos unk sep"
+    "public publishable existing tls pull image cert certificate ca csrf ref checksum hash hashed htpasswd digest "
+    "pad eos bos unk sep"
 )
 _LISTS = {
     "passwords": "password",
@@ -80,16 +82,20 @@ def meaning_of(name: str, *, in_list: bool = False) -> Meaning:
     words = words_of(name)
     while len(words) > 1 and (words[-1].isdigit() or words[-1] in _QUALIFIERS):
         words.pop()
-    if not words or _OTHER_MEANINGS.intersection(words):
+    if not words or _OTHER_MEANINGS.intersection(words) or words[-2:] == ["key", "secret"]:
         return Meaning.NOTHING
-    *owners, head = words
-    if in_list:
-        head = _LISTS.get(head, head)
+    head = _LISTS.get(words[-1], words[-1]) if in_list else words[-1]
+    return _meaning_of_head(frozenset(words[:-1]), head)
+
+
+def _meaning_of_head(owners: frozenset[str], head: str) -> Meaning:
     if head == "passphrase":
         return Meaning.PASSPHRASE
     if head in _PASSWORD_HEADS or head.endswith(_PASSWORD_ENDS):
         return Meaning.PASSWORD
-    is_key = (head == "key" and _KEY_OWNERS.intersection(owners)) or (head == "cookie" and "erlang" in owners)
+    if head == "cookie" and "erlang" in owners:
+        return Meaning.OWNED_SECRET
+    is_key = head == "key" and not (_KEY_OWNERS | _WEAK_KEY_OWNERS).isdisjoint(owners)
     if not (is_key or head in _SECRET_HEADS or head.endswith(_SECRET_ENDS)):
         return Meaning.NOTHING
     return Meaning.OWNED_SECRET if _KEY_OWNERS.difference({"secret"}).intersection(owners) else Meaning.SECRET

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 BYTE_ORDER_MARK = "\ufeff"
 MAX_FILE_BYTES = 4 * 1024 * 1024
+MAX_RANDOM_VALUES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,22 +145,22 @@ def find_secrets(files: Sequence[SourceFile], *, prefix: str = "") -> Plan:
             scanned.append(_scan(file))
         except (ConfigSyntaxError, ConfigLimitExceeded) as error:
             problems.append(error)
-    untouched = 0
     for each in scanned:
         for scalar in each.scalars:
-            matches = judge(scalar, each.around)
-            each.found.extend((scalar, match) for match in matches)
-            untouched += not matches
+            each.found.extend((scalar, match) for match in judge(scalar, each.around))
             if is_numeric_password(scalar):
                 line, _ = position(each.text, scalar.start)
                 text = "a number under a name that says password: quote it in the file to have it moved"
                 notices.append(Notice(each.name, line, key_text(scalar.keys), text))
+        notices.extend(_leave_data(each))
     folders = folders_of(each.name for each in scanned if each.found)
     findings = [
         _finding(each, scalar, match, path_of(prefix, folders[each.name], scalar.keys))
         for each in scanned
         for scalar, match in each.found
     ]
+    values = sum(len(each.scalars) for each in scanned)
+    untouched = values - len({(finding.file, finding.span) for finding in findings})
     return Plan(tuple(_without_collisions(findings)), untouched, tuple(notices), tuple(problems))
 
 
@@ -175,6 +176,17 @@ class _Scanned:
 def _scan(file: SourceFile) -> _Scanned:
     fmt, text = read_text(file)
     return _Scanned(file.name, text, scan(fmt, file.name, text), Surroundings.of(file.name, fmt), [])
+
+
+def _leave_data(each: _Scanned) -> list[Notice]:
+    """Drop what only looks random in a file that is full of it."""
+    random = [(scalar, match) for scalar, match in each.found if match.confidence is Confidence.POSSIBLE]
+    if len(random) <= MAX_RANDOM_VALUES:
+        return []
+    each.found = [pair for pair in each.found if pair not in random]
+    line, _ = position(each.text, random[0][0].start)
+    text = f"{len(random)} values look random, which is data rather than secrets: left alone"
+    return [Notice(each.name, line, key_text(random[0][0].keys), text)]
 
 
 def read_text(file: SourceFile) -> tuple[Format, str]:

@@ -15,12 +15,16 @@ _LOCALE_FOLDERS = word_set("locales locale i18n l10n lang langs languages transl
 _LOCALE_STEM = re.compile(r"(?:messages[._-])?(?:en|de|fr|es|pt|nl|pl|ru|ja|zh|ko)(?:[_-][A-Za-z]{2,4})?")
 _LOCK_FILE = re.compile(r".*[-.]lock\.(?:json|ya?ml|toml)|.*\.lock")
 _ENCRYPTED_BRANCHES = frozenset(["encryptedData", "sops"])
-_WORDING_BRANCHES = word_set("messages labels translations i18n placeholders descriptions scopes permissions")
+_WORDING_BRANCHES = word_set(
+    "messages labels translations i18n placeholders descriptions scopes permissions annotations"
+)
+_PROSE = word_set("description documentation help help_text example examples summary")
 _SCHEMA_WORDS = word_set("string text required optional password hidden input basic plain prompt reset forgot")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][\w.-]*)=(\S.*)")
 _FLAG = re.compile(r"(?<!\S)--?([A-Za-z][\w-]+)(?:=|[ ]+)(?![-])(\S+)")
 _LONE_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{1,30}://\S+")
 _ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 _MIN_PASSWORD_LENGTH = 4
 _MIN_SECRET_LENGTH = 8
 _MAX_NAMED_LENGTH = 16 * 1024
@@ -67,6 +71,8 @@ def judge(scalar: Scalar, around: Surroundings) -> list[Match]:
         return []
     if _ENCRYPTED_BRANCHES.intersection(key for key in scalar.keys if isinstance(key, str)):
         return []
+    if any(str(key).lower() in _PROSE for key in scalar.keys[-2:]):
+        return []
     kind = shapes.whole_secret(value)
     if kind:
         return [Match(0, len(value), kind, Confidence.CERTAIN)]
@@ -102,7 +108,8 @@ def _names(scalar: Scalar) -> list[tuple[str, bool]]:
     if scalar.keys:
         last = scalar.keys[-1]
         if isinstance(last, str):
-            own.append((last, False))
+            above = scalar.keys[-2] if len(scalar.keys) > 1 else ""
+            own.append((f"{above}.{last}" if last.lower() == "key" else last, False))  # `jwt: {key: ...}`
         elif len(scalar.keys) > 1 and isinstance(scalar.keys[-2], str):
             own.append((scalar.keys[-2], True))
     return own
@@ -152,6 +159,8 @@ def _may_be(meaning: Meaning, name: str, value: str, fmt: Format) -> bool:
 def _is_something_else(name: str, value: str) -> bool:
     if len(words_of(name)) == 1 and words_of(value) == words_of(name):
         return True  # `password: password` maps a field, or labels it
+    if _VARIABLE.fullmatch(value) and meaning_of(value) is not Meaning.NOTHING:
+        return True  # `password: DB_PASSWORD` says which variable holds it
     return bool(shapes.is_path(value) or _LONE_URL.fullmatch(value) or _ADDRESS.fullmatch(value))
 
 
@@ -161,6 +170,6 @@ def _by_randomness(scalar: Scalar, around: Surroundings) -> list[Match]:
         return []
     if any(IDENTIFYING.intersection(words_of(str(key))) for key in scalar.keys[-2:]):
         return []
-    if not shapes.is_random(value):
-        return []
+    if not shapes.is_random(value) or isinstance(scalar.keys[-1], int):
+        return []  # one of a list is data: hashes, proofs, certificates
     return [Match(0, len(value), "looks random", Confidence.POSSIBLE)]

@@ -147,7 +147,7 @@ def name_values(scalars: list[Scalar], first: int, depth: int) -> None:
     """
     own = scalars[first:]
     named = {scalar.keys[-1]: scalar for scalar in own if len(scalar.keys) == depth}
-    name = next((named[key].value for key in ("name", "Name", "key", "Key") if key in named), "")
+    name = next((named[key].value for key in ("name", "Name", "key", "Key", "type") if key in named), "")
     for index, scalar in enumerate(own, first):
         if name and len(scalar.keys) == depth and scalar.keys[-1] in {"value", "Value"}:
             scalars[index] = replace(scalar, named_by=(*scalar.named_by, name))

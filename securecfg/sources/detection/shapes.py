@@ -60,20 +60,22 @@ _SERVICE_ACCOUNT = re.compile(r'^\s*\{.*"private_key"\s*:\s*"-----BEGIN', re.DOT
 
 _URL_PASSWORD = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]{1,30}://([^\s/?#:@]*):([^\s/?#]+)@")
 _ASSIGNED = re.compile(
-    r"(?i)(?:(?<=[?&;\s])|^)(password|passwd|pwd|accountkey|sharedaccesskey|sharedsecret|sig|api_?key|access_?token|"
+    r"(?i)(?:(?<=[?&;\s])|^)(password|passwd|pwd|accountkey|sharedaccesskey|sharedsecret|sig|auth|api_?key|access_?token|"
     r"auth_?token|token|client_?secret|secret)[ ]?=[ ]?([^&;\s\"']+)"
 )
 _SEVERAL_ASSIGNED = re.compile(r"[\w ]=.*[;&? ][\w ]+=|\?\w+=", re.DOTALL)
-_AUTHORIZATION = re.compile(r"(?i)(?:authorization:[ ]*)?(?:bearer|basic|token)[ ]+([\w+/=.~-]{12,})")
+_AUTHORIZATION = re.compile(
+    r"(?i)(?:^|authorization:?[ ]+[\"']?)(?:bearer|basic|token)[ ]+([\w+/=.~-]{12,})(?=[\"']|$)"
+)
 
 _PLACEHOLDER = re.compile(
-    r"<[^<>]*>|\[[^\[\]]*\]|x{3,}[-x]*|X{3,}[-X]*|\*+|\.{2,}|-+|_+|\?+|0+|__\w+__|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%"
+    r"<[^<>]*>|\[[^\[\]]*\]|x{3,}[-x]*|X{3,}[-X]*|\*+|\.{2,}|-+|_+|\?+|0+|__\w+__|\$[A-Za-z_][\w:]*|\{\w+\}|@[a-z][a-z-]+|%[A-Za-z_]\w*%"
     r"|(?i:your[-_ ].*|your(?:password|secret|token|key|api).*|.*[-_ ](?:goes[-_ ])?here"
     r"|(?:please[-_ ]?)?change[-_ ]?(?:me|it|this)\b.*"
     r"|(?:enter|insert|replace|put|add|set)[-_ ].*|replaceme|example|sample|dummy|fake|todo|fixme|tbd|placeholder"
-    r"|redacted|masked|hidden|n/?a|none|null|nil|undefined|unset|empty|true|false|yes|no|on|off|disabled?|enabled?)"
+    r"|redacted|masked|hidden|n/?a|none|null|nil|undefined|value|unset|empty|true|false|yes|no|on|off|disabled?|enabled?)"
 )
-_TEMPLATE = re.compile(r"\$\{|\$\(|\{\{|\{%|<%|%\(\w*\)s|#\{")
+_TEMPLATE = re.compile(r"\$\{|\$__\w+\{|\$\(|\{\{|\{%|<%|%\(\w*\)s|#\{")
 _ELSEWHERE = re.compile(
     r"(?:vault|bao|op|sm|ssm|awssm|gcpsm|azurekeyvault|keyring|secret|secretref|ref\+\w+|env|cmd|command|file):\S|arn:aws"
     r"|projects/[\w-]+/secrets/|ENC\[|ENC\(|encrypted:|\{cipher\}|\$ANSIBLE_VAULT|@Microsoft\.KeyVault|\{AES\}"
@@ -92,13 +94,19 @@ _PATH = re.compile(
 _EXAMPLE = re.compile(
     r"EXAMPLE|(?i:your[-_]?(?:api|key|token|secret))|(?:x{6,}|X{6,}|\*{4,}|0{12,})|1234567890abcdef|\.\.\."
 )
-_IDENTIFIER = re.compile(r"[a-z]+(?:[-_./:][a-z0-9]+)*|[A-Z]+(?:[_-][A-Z]+)*|[A-Z]?[a-z]+(?:[A-Z][a-z]+)*")
+_IDENTIFIER = re.compile(
+    r"[a-z]+[0-9]{0,2}(?:[-_./:][a-z]+[0-9]{0,2})*|[A-Z]+(?:[_-][A-Z]+)*|[A-Z]?[a-z]+(?:[A-Z][a-z]+)*"
+    r"|[A-Za-z_]+(?:\.[A-Za-z_]+)+(?::[A-Za-z_]+)?"
+)
 _WORD = r"[^\s\w]*[^\W\d_]+(?:['\u2019-][^\W\d_]+)*[^\s\w]*"
 _SENTENCE = re.compile(rf"{_WORD}(?:\s+{_WORD})+")
 _RANDOM = re.compile(r"[A-Za-z0-9+/_=~.-]{24,}")
 _HEXADECIMAL = re.compile(r"(?:0x)?[0-9a-f]+|[0-9A-F]+")
+_DIGIT_RUN = re.compile(r"[0-9]+")
 _LOWER_RUN = re.compile(r"[a-z]{4,}")
 _MIN_ENTROPY_BITS = 3.9  # per character; 24 random base64 characters have 4.1 or more in nine cases of ten
+_MIN_RUNS_OF_DIGITS = 3
+_MAX_WORDS = 2
 _MAX_LOWER_RUN = 7
 
 
@@ -155,13 +163,9 @@ def is_random(value: str) -> bool:
     """
     if not _RANDOM.fullmatch(value) or _HEXADECIMAL.fullmatch(value.replace("-", "")) or is_path(value):
         return False
-    counts = (
-        sum(character.isdigit() for character in value),
-        sum("a" <= character <= "z" for character in value),
-        sum("A" <= character <= "Z" for character in value),
-    )
     words = _LOWER_RUN.findall(value)
-    if min(counts) < 2 or len(words) > 2 or any(len(word) >= _MAX_LOWER_RUN for word in words):  # noqa: PLR2004 - two of each class
+    is_mixed = value.lower() != value != value.upper() and len(_DIGIT_RUN.findall(value)) >= _MIN_RUNS_OF_DIGITS
+    if not is_mixed or len(words) > _MAX_WORDS or any(len(word) >= _MAX_LOWER_RUN for word in words):
         return False
     return _entropy_bits(value) >= _MIN_ENTROPY_BITS
 
@@ -194,7 +198,7 @@ def secret_parts(value: str) -> Iterator[Part]:
                 why = "secret in URL" if is_url else "secret in connection string"
                 field = found.group(1).lower()
                 yield Part(found.start(2), found.end(2), why, field, in_url=is_url and "+" not in found.group(2))
-    found_header = _AUTHORIZATION.fullmatch(value)
+    found_header = _AUTHORIZATION.search(value)
     if found_header is not None and any(character.isdigit() for character in found_header.group(1)):
         yield Part(found_header.start(1), found_header.end(1), "authorization header", "credential")
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from securecfg.sources.detection.scalars import KeyPath
 
+_MAX_SEGMENT_BYTES = 100
 _UNUSUAL = re.compile(r"[^\w.-]")
 _UNUSUAL_ASCII = re.compile(r"[^A-Za-z0-9_.-]")
 _UNWRITABLE = re.compile(r"[\s\"'\\`$<>]")
@@ -49,10 +50,10 @@ def segment_of(key: str | int) -> str:
     if segment in {"", ".", ".."}:
         return "_" * max(1, len(segment))
     try:
-        path_to_bytes(segment[:100])
+        path_to_bytes(segment[:_MAX_SEGMENT_BYTES])
     except InvalidPath:
         segment = _UNUSUAL_ASCII.sub("_", segment)
-    if len(segment.encode()) <= 100:  # noqa: PLR2004 - ten levels fit a path
+    if len(segment.encode()) <= _MAX_SEGMENT_BYTES:
         return segment
     return f"{_UNUSUAL_ASCII.sub('_', segment)[:80]}-{hashlib.sha256(segment.encode()).hexdigest()[:16]}"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import Any
 
 from securecfg.errors import ConfigLimitExceeded, ConfigSyntaxError
 from securecfg.sources.detection.scalars import (
@@ -61,9 +60,9 @@ def scan_toml(name: str, text: str) -> list[Scalar]:
     return scanner.scalars
 
 
-def _strings(tree: Any) -> dict[KeyPath, str]:  # noqa: ANN401 - a TOML tree of any shape
+def _strings(tree: object) -> dict[KeyPath, str]:
     found: dict[KeyPath, str] = {}
-    waiting: list[tuple[KeyPath, Any]] = [((), tree)]
+    waiting: list[tuple[KeyPath, object]] = [((), tree)]
     while waiting:
         keys, node = waiting.pop()
         if isinstance(node, str):

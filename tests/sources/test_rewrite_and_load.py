@@ -1,0 +1,68 @@
+"""What `load` reads from a rewritten file is what it read before."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from securecfg.config.formats import parse_document
+from securecfg.config.tree import Layer, as_dict
+from securecfg.errors import ConfigError
+from securecfg.secret import Secret
+from securecfg.sources.detection import Format, Plan, SourceFile, find_secrets
+from securecfg.sources.rewrite import rewrite
+from tests.corpus.reading import read_corpus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from securecfg.config.references import Reference
+
+Tree = Any  # of any shape
+CONTENT_TYPES = {
+    Format.JSON: "application/json",
+    Format.YAML: "application/yaml",
+    Format.TOML: "application/toml",
+    Format.INI: "application/x-ini",
+    Format.DOTENV: "application/x-dotenv",
+}
+
+
+class PlannedSecrets:
+    """Answers with what an import would have written."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._values = plan.of_path()
+
+    def resolve(self, references: Sequence[Reference], /) -> Sequence[Secret[str]]:
+        answers: list[Secret[str]] = []
+        for reference in references:
+            value = self._values[reference.path]
+            if isinstance(value, dict):
+                assert reference.field is not None
+                value = value[reference.field]
+            answers.append(value)
+        return answers
+
+
+def revealed(value: Tree) -> Tree:
+    if isinstance(value, dict):
+        return {key: revealed(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [revealed(child) for child in value]
+    return value.reveal() if isinstance(value, Secret) else value
+
+
+@pytest.mark.parametrize("source", read_corpus(), ids=lambda source: source.name)
+def test_a_rewritten_file_loads_as_before(source: SourceFile) -> None:
+    plan = find_secrets([source])
+    fmt = Format.of(source.name)
+    assert fmt is not None
+    try:
+        before = parse_document(source.content, CONTENT_TYPES[fmt], Layer(source.name, source.name))
+    except ConfigError:
+        return  # a dialect, or several documents, that `load` does not read: it has no meaning to keep
+    layer = Layer(source.name, source.name, PlannedSecrets(plan))
+    after = parse_document(rewrite(source, plan.findings).content, CONTENT_TYPES[fmt], layer)
+    assert revealed(as_dict(after)) == revealed(as_dict(before))
