@@ -177,7 +177,9 @@ class Converter:
         try:
             return model(**arguments)
         except SecurecfgError:
-            raise
+            if not self.problems:
+                raise
+            return FAILED  # a validator wanted a secret of which it is reported why there is none
         except ValueError as error:
             refusal = str(error)
         # Outside the handler: what a validator raised may hold the values.

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from securecfg.config.convert import FAILED, secret_in_plain_field
 from securecfg.config.tree import Config
+from securecfg.errors import SecurecfgError
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ def validate(converter: Converter, value: Any, model: Any, path: Path) -> Any:  
         if hasattr(model, "model_validate"):
             return model.model_validate(plain)
         return TypeAdapter(model).validate_python(plain)
+    except SecurecfgError:
+        if not converter.problems:
+            raise
+        return FAILED  # a validator wanted a secret of which it is reported why there is none
     except ValidationError as error:
         found = error.errors(include_input=False, include_url=False, include_context=False)
     # Outside the handler: a validation error holds every input, and would travel as the context of what is raised.

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 NAMESPACE = "securecfg-config@v1"
 """The namespace of signatures over configuration files (`ssh-keygen -Y sign -n`)."""
 
+MAX_SIGNATURE_BYTES = 64 * 1024
+"""The largest detached signature that is read."""
+
 GROUP = "securecfg.sources"
 """The entry points that add sources."""
 
@@ -143,6 +146,8 @@ def load(
         UnknownProfile: No directory has the profile, or one that it extends.
         FileMissing: A source does not exist, or a directory holds nothing to load.
         SignatureInvalid: A signature is required, and is missing or wrong.
+        InvalidTrustFile: The file of allowed signers is wrong.
+        Unsupported: The file of allowed signers names a certificate authority.
         SettingMissing: A vault is needed and none was given.
         UsageError: There are no sources, or an argument makes no sense.
         Unavailable: A source cannot be read.
@@ -167,21 +172,55 @@ def load(
 
 
 @dataclass(frozen=True, slots=True)
+class _Trust:
+    """Who may sign, and the check that a file is signed by one of them."""
+
+    name: str
+    signers: bytes
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> _Trust:
+        return cls(os.fspath(path), files.read_bounded(path, MAX_BYTES))
+
+    def verify_file(self, path: Path, content: bytes) -> None:
+        signature_path = f"{path}.sig"
+        try:
+            signature = files.read_bounded(signature_path, MAX_SIGNATURE_BYTES)
+        except FileMissing:
+            message = f"`{path}` has no signature"
+            hint = f"sign it: `ssh-keygen -Y sign -f KEY -n {NAMESPACE} {path}`"
+            raise SignatureInvalid(message, hint=hint) from None
+        except ValueTooLarge:
+            message = f"`{signature_path}` is too large for a signature"
+            raise SignatureInvalid(message) from None
+        from securecfg.crypto.sshsig import verify_signature
+
+        now_ns = SystemClock().now_ns()
+        try:
+            verify_signature(
+                content, signature, allowed_signers=self.signers, namespace=NAMESPACE, now_ns=now_ns, source=self.name
+            )
+        except SignatureInvalid as error:
+            message = f"`{path}`: {error.message}"
+            raise SignatureInvalid(message, hint=error.hint) from None
+
+
+@dataclass(frozen=True, slots=True)
 class _Reader:
     """Reads one source after the other: bytes, then their signature, then their tree."""
 
     resolver: SecretResolver | None
     documents: DocumentVault | None
-    signers: bytes | None
+    trust: _Trust | None
 
     @classmethod
     def create(
         cls, vault: DocumentVault | SecretResolver | None, require_signature: str | os.PathLike[str] | None
     ) -> _Reader:
-        signers = None if require_signature is None else files.read_bounded(require_signature, MAX_BYTES)
+        trust = None if require_signature is None else _Trust.read(require_signature)
         if isinstance(vault, DocumentVault):
-            return cls(vault.resolver(), vault, signers)
-        return cls(vault, None, signers)
+            return cls(vault.resolver(), vault, trust)
+        return cls(vault, None, trust)
 
     def file(self, path: Path, *, foreign: bool) -> Config:
         content_type = _content_type(path.name)
@@ -193,8 +232,8 @@ class _Reader:
         except ValueTooLarge:
             message = f"is larger than {MAX_BYTES} bytes"
             raise ConfigLimitExceeded(message, place=str(path)) from None
-        if self.signers is not None:
-            _verify(path, content, self.signers)
+        if self.trust is not None:
+            self.trust.verify_file(path, content)
         return parse_document(content, content_type, Layer(path.name, str(path), self.resolver, foreign=foreign))
 
     def document(self, source: str, location: str) -> Config:
@@ -205,7 +244,7 @@ class _Reader:
         return parse_document(content, content_type, Layer(source, source, self.resolver))
 
     def plugin(self, source: str, location: str, create: Callable[[], Source]) -> Config:
-        if self.signers is not None:
+        if self.trust is not None:
             message = f"`{source}` cannot have the signature that is required"
             raise SignatureInvalid(message, hint="load it without `require_signature`, apart from what is signed")
         try:
@@ -321,25 +360,3 @@ def _content_type(name: str) -> str | None:
     if name == ".env" or name.startswith(".env."):
         return SUFFIXES[".env"]
     return SUFFIXES.get(PurePath(name).suffix)
-
-
-def _verify(path: Path, content: bytes, signers: bytes) -> None:
-    signature_path = f"{path}.sig"
-    try:
-        signature = files.read_bounded(signature_path, 64 * 1024)
-    except FileMissing:
-        message = f"`{path}` has no signature"
-        hint = f"sign it: `ssh-keygen -Y sign -f KEY -n {NAMESPACE} {path}`"
-        raise SignatureInvalid(message, hint=hint) from None
-    except ValueTooLarge:
-        message = f"`{signature_path}` is too large for a signature"
-        raise SignatureInvalid(message) from None
-    from securecfg.crypto.sshsig import verify_signature
-
-    try:
-        verify_signature(
-            content, signature, allowed_signers=signers, namespace=NAMESPACE, now_ns=SystemClock().now_ns()
-        )
-    except SignatureInvalid as error:
-        message = f"`{path}`: {error.message}"
-        raise SignatureInvalid(message, hint=error.hint) from None

@@ -4,7 +4,7 @@ import copy
 import json
 import pickle
 import traceback
-from typing import cast, TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given, settings
