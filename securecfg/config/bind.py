@@ -12,12 +12,15 @@ from securecfg.config.annotations import is_dataclass_model, is_pydantic_model
 from securecfg.config.convert import Converter, accepts_secret, secret_in_plain_field
 from securecfg.config.keys import parse_key_path
 from securecfg.config.problems import Path, Problems, Redactor
-from securecfg.config.references import Reference, ReferringSecret, located, resolve_all, unquoted
+from securecfg.config.references import located, resolve_all, unquoted
 from securecfg.config.survey import Survey
 from securecfg.errors import ConfigTypeError, SecurecfgError, SettingMissing, UsageError
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from securecfg.config.references import Reference
     from securecfg.config.survey import Need
     from securecfg.config.tree import Config
 
@@ -92,40 +95,37 @@ def _bind_value(root: Config, value: Any, annotation: Any, path: Path) -> Any:  
 
 def _resolve(needed: list[Need], problems: Problems) -> dict[int, Secret[str] | Secret[bytes]]:
     """Return what each secret stands for, by identity, and report those that cannot be resolved."""
-    outcomes: dict[Reference, Secret[str] | Secret[bytes] | SecurecfgError] = {}
+    resolved: dict[int, Secret[str] | Secret[bytes]] = {}
     # One call: a configuration is loaded with one vault. Only configurations merged by hand can have several.
     for resolver in dict.fromkeys(need.secret.resolver for need in needed):
         mine = [need for need in needed if need.secret.resolver is resolver]
         references = unquoted(reference for need in mine for reference in need.secret.references)
         try:
-            outcomes |= resolve_all(references, resolver, mine[0].secret.origin)
+            outcomes = resolve_all(references, resolver, mine[0].secret.origin)
         except SettingMissing as error:
             problems.add(mine[0].path, error)
-    resolved: dict[int, Secret[str] | Secret[bytes]] = {}
-    for need in needed:
-        secret = _settle(need.path, need.secret, outcomes, problems)
-        if secret is not None:
-            resolved[id(need.secret)] = secret
+            continue
+        for need in mine:
+            secret = _settle(need, outcomes, problems)
+            if secret is not None:
+                resolved[id(need.secret)] = secret
     return resolved
 
 
 def _settle(
-    path: Path,
-    secret: ReferringSecret,
-    outcomes: dict[Reference, Secret[str] | Secret[bytes] | SecurecfgError],
-    problems: Problems,
+    need: Need, outcomes: Mapping[Reference, Secret[str] | Secret[bytes] | SecurecfgError], problems: Problems
 ) -> Secret[str] | Secret[bytes] | None:
     found: dict[Reference, Secret[str] | Secret[bytes]] = {}
-    for reference in secret.references:
-        outcome = outcomes.get(reference)
+    for reference in need.secret.references:
+        outcome = outcomes[reference]
         if isinstance(outcome, SecurecfgError):
-            problems.add(path, located(outcome, secret.origin))
-        elif outcome is not None:
+            problems.add(need.path, located(outcome, need.secret.origin))
+        else:
             found[reference] = outcome
-    if len(found) < len(secret.references):
+    if len(found) < len(need.secret.references):
         return None
     try:
-        return secret.render(found)
+        return need.secret.render(found)
     except ConfigTypeError as error:
-        problems.add(path, error)
+        problems.add(need.path, error)
         return None
