@@ -13,7 +13,15 @@ from urllib.parse import quote
 
 import apsw
 
-from securecfg.errors import InvalidPath, NotAVault, StoreFailed, Tampered, UnsupportedFileSystem, VaultNotFound
+from securecfg.errors import (
+    InvalidPath,
+    NotAVault,
+    SecurecfgError,
+    StoreFailed,
+    Tampered,
+    UnsupportedFileSystem,
+    VaultNotFound,
+)
 from securecfg.store.connections import open_connection
 from securecfg.store.failures import FOREIGN, translated
 from securecfg.store.filesystems import file_system_of, is_network
@@ -126,25 +134,36 @@ class DatabaseFile:
             NotAVault: It is something else, or cut short.
             Tampered: It is damaged, or has other tables than ours.
             StoreBusy: Another process is recovering it.
-            StoreFailed: It cannot be read.
+            StoreFailed: It cannot be read, or cannot be written and should be.
         """
         try:
+            if not self.is_read_only and connection.readonly("main"):
+                message = f"`{self.shown}` cannot be written"
+                raise StoreFailed(message, hint="look at its permissions, or open it for reading only")
             if connection.execute("PRAGMA application_id").get != APPLICATION_ID:
                 raise self._not_a_vault()
             found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
+            page_size = int(connection.execute("PRAGMA page_size").get)
+            if Path(self.real).stat().st_size % page_size and not self._log_size():
+                # SQLite reads what is missing of the last page as zeros.
+                raise self._not_a_vault(how="cut short")
             journal = "wal" if self.is_read_only else connection.execute("PRAGMA journal_mode = WAL").get
-        except apsw.NotADBError:
-            raise self._not_a_vault() from None
         except FOREIGN as error:
-            if isinstance(error, apsw.CorruptError) and self._is_cut_short():
-                raise self._not_a_vault(how="cut short") from None
-            raise translated(error, self.shown) from None
+            raise self.diagnosed(error) from None
         if sorted(found, key=repr) != sorted(_SCHEMA, key=repr):
             message = f"`{self.shown}` does not hold exactly the tables of a vault"
             raise Tampered(message, hint="restore the vault from a backup")
         if journal != "wal":
             message = f"`{self.shown}` lies where SQLite cannot share memory between processes"
             raise UnsupportedFileSystem(message, hint="keep the vault on a local disk")
+
+    def diagnosed(self, error: BaseException) -> SecurecfgError:
+        """Return the error to raise in place of a foreign one that occurred while opening."""
+        if isinstance(error, apsw.NotADBError):
+            return self._not_a_vault()
+        if isinstance(error, apsw.CorruptError) and self._is_cut_short():
+            return self._not_a_vault(how="cut short")
+        return translated(error, self.shown)
 
     def choose_reading(self) -> None:
         """Choose how to read without changing anything, by what the file system permits.
@@ -153,18 +172,14 @@ class DatabaseFile:
             StoreFailed: A log was left behind, and it cannot be copied.
         """
         self.is_read_only = True
-        may_share = os.access(self.real, os.W_OK) and os.access(Path(self.real).parent, os.W_OK)
+        may_share = _is_writable(self.real) and _is_writable(str(Path(self.real).parent))
         if may_share and not is_network(file_system_of(self.real)):
             # An ordinary opener that refuses to write: it takes part in locking and leaves nothing behind.
             return
         self._flags = _READING
-        try:
-            log_size = Path(self.real + "-wal").stat().st_size
-        except OSError:
-            log_size = 0
         if Path(self.wal_index_path).exists() and not is_network(file_system_of(self.real)):
             return
-        if log_size:
+        if self._log_size():
             self._copy_privately()
         else:
             self._flags |= apsw.SQLITE_OPEN_URI
@@ -219,6 +234,12 @@ class DatabaseFile:
         finally:
             file.xClose()
 
+    def _log_size(self) -> int:
+        try:
+            return Path(self.real + "-wal").stat().st_size
+        except OSError:
+            return 0
+
     def _is_cut_short(self) -> bool:
         try:
             beginning = next(self._chunks(""), b"")
@@ -232,3 +253,7 @@ class DatabaseFile:
 
     def _not_a_vault(self, *, how: str = "not a vault") -> NotAVault:
         return NotAVault(f"`{self.shown}` is {how}", hint="name a vault's own file, or restore it from a backup")
+
+
+def _is_writable(path: str) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)

@@ -320,7 +320,7 @@ def create_sqlite(
     except BaseException as error:
         file.remove()
         if isinstance(error, FOREIGN):
-            raise translated(error, file.shown) from None
+            raise file.diagnosed(error) from None
         raise
 
 
@@ -370,7 +370,7 @@ def open_sqlite(
     except BaseException as error:
         file.discard_copy()
         if isinstance(error, FOREIGN):
-            raise translated(error, file.shown) from None
+            raise file.diagnosed(error) from None
         raise
 
 
