@@ -27,6 +27,7 @@ _NAMES = {
 }
 # Shown elsewhere in the row, or of use to programs only.
 _SHOWN_APART = frozenset({"action", "path", "ver", "old_sig", "new_sig"})
+_SHOWN_IN_REFUSALS = _SHOWN_APART | {"reason"}
 _TITLES = {"rev": "revision", "source_rev": "from revision", "source_ver": "from version", "vkey": "verifier key"}
 _WIDE = frozenset({"Secret", "Asked for", "Details", "Outcome and reason"})
 _LONG_TEXT_CHARS = 16
@@ -288,12 +289,13 @@ def _proof(record: Record) -> str:
 def _what(record: Record) -> str:
     """Return the object: its path and version, then whatever else the event says."""
     obj = record.obj
+    apart = _SHOWN_IN_REFUSALS if record.category is Category.REFUSAL else _SHOWN_APART
     version = f'<span class="s">@{obj["ver"]}</span>' if "ver" in obj else ""
     path = f'<span class="m">{_text(obj["path"])}{version}</span> ' if "path" in obj else ""
     rest = [
         f'<span class="s">{_TITLES.get(name, name.replace("_", " "))}</span> {_value(name, value)}'
         for name, value in obj.items()
-        if name not in _SHOWN_APART
+        if name not in apart
     ]
     return path + " &middot; ".join(rest)
 
@@ -324,7 +326,9 @@ def _outcome(record: Record) -> str:
         outcome = "signature refused"
     else:
         outcome = "denied"
-    return f"{outcome} by {_rules(record)}" if record.why else outcome
+    if record.why:
+        outcome += f" by {_rules(record)}"
+    return f"{outcome}: {_text(record.obj['reason'])}" if "reason" in record.obj else outcome
 
 
 def _circumstances(record: Record) -> str:
