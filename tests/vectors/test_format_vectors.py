@@ -1,0 +1,194 @@
+"""The vectors of the format through the package; an independent decoder has the same files to open."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from securecfg import errors
+from securecfg.crypto import (
+    ChunkedValueKey,
+    KeyWrap,
+    Label,
+    decode_fields,
+    dek_context,
+    expand,
+    open_value,
+    parse_dek_epoch,
+    unwrap_dek,
+    value_context,
+)
+from securecfg.keys import (
+    FileProvider,
+    Header,
+    Keyring,
+    KeyringProvider,
+    PassphraseProvider,
+    RecoveryProvider,
+    Slot,
+    WrapContext,
+)
+from securecfg.secret import Secret
+from tests.vectors.generate import FOLDER, build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from securecfg.keys import KeyProvider
+
+Vector = dict[str, Any]
+
+ERRORS = {
+    error.code: error
+    for error in (
+        errors.KeyProviderRefused,
+        errors.NotAVault,
+        errors.Tampered,
+        errors.UnsupportedFormat,
+        errors.WrongKey,
+    )
+}
+
+
+class OneKey:
+    """A keyring that keeps one text for every vault."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_password(self, _service: str, _username: str, /) -> str:
+        return self._text
+
+    def set_password(self, _service: str, _username: str, _password: str, /) -> None:
+        raise AssertionError
+
+
+def octets(vector: Vector, *names: str) -> list[bytes]:
+    return [bytes.fromhex(vector[name]) for name in names]
+
+
+def provider_for(key: dict[str, str], folder: Path) -> KeyProvider:
+    ((kind, text),) = key.items()
+    if kind == "passphrase":
+        return PassphraseProvider(Secret(text))
+    if kind == "recovery":
+        return RecoveryProvider(Secret(text))
+    if kind == "keyring":
+        return KeyringProvider(OneKey(text))
+    path = folder / "key"
+    path.touch(mode=0o600)
+    path.write_text(text)
+    return FileProvider(path)
+
+
+def open_header(vector: Vector, _folder: Path) -> None:
+    row, root = octets(vector, "row", "root")
+    header = Header.parse(row)
+    header.verify(root, {int(number): bytes.fromhex(slot) for number, slot in vector["slots"].items()})
+    assert header.vault_id.hex() == vector["vault_id"]
+    assert (header.generation, header.created_ns) == (vector["generation"], vector["created"])
+    assert header.is_writable == vector["writable"]
+
+
+def open_slot(vector: Vector, folder: Path) -> None:
+    row, vault_id = octets(vector, "row", "vault_id")
+    slot = Slot.parse(row)
+    provider = provider_for(vector["key"], folder)
+    assert provider.kind == slot.kind
+    assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
+
+
+def open_keyring(vector: Vector, _folder: Path) -> None:
+    row, root, vault_id = octets(vector, "row", "root", "vault_id")
+    keyring = Keyring.open(row, root, vault_id, vector["generation"])
+    assert [[key.purpose, key.epoch, key.state] for key in keyring.keys] == vector["keys"]
+    assert [slot.label for slot in keyring.slots] == vector["labels"]
+
+
+def open_data_key(vector: Vector, _folder: Path) -> None:
+    row, scope_key, vault_id, scope_id = octets(vector, "row", "scope_key", "vault_id", "scope_id")
+    epoch = parse_dek_epoch(row)
+    value_key = KeyWrap(expand(scope_key, Label.VALUE_WRAP, scope_id + epoch.to_bytes(4), 64))
+    path_hash = hashlib.sha256(vector["path"].encode()).digest()
+    ctx = dek_context(vault_id, scope_id, epoch, (vector["rec_id"], vector["version"]), path_hash)
+    assert unwrap_dek(value_key, row, ctx).hex() == vector["dek"]
+
+
+def place_of(vector: Vector, form: int) -> bytes:
+    vault_id, scope_id = octets(vector, "vault_id", "scope_id")
+    return value_context(vault_id, scope_id, (vector["rec_id"], vector["version"]), vector["created"], form)
+
+
+def open_inline(vector: Vector, _folder: Path) -> None:
+    row, dek, commitment = octets(vector, "row", "dek", "commitment")
+    kind, content = open_value(dek, place_of(vector, 1), row, commitment)
+    assert (kind, content.hex()) == (vector["kind"], vector["content"])
+
+
+def open_chunked(vector: Vector, _folder: Path) -> None:
+    row, dek, commitment = octets(vector, "row", "dek", "commitment")
+    rows = [zlib.decompress(bytes.fromhex(packed)) for packed in vector["rows_zlib"]]
+    opened = ChunkedValueKey(dek, place_of(vector, 2)).open(row, commitment, rows)
+    content = b"".join(opened)
+    assert (opened.kind, opened.length, len(content)) == (vector["kind"], vector["length"], vector["length"])
+    assert hashlib.sha256(content).hexdigest() == vector["content_sha256"]
+
+
+def open_fields(vector: Vector, _folder: Path) -> None:
+    fields = decode_fields(*octets(vector, "content"))
+    shown = {
+        name: [1, content.encode().hex()] if isinstance(content, str) else [0, content.hex()]
+        for name, content in fields.items()
+    }
+    assert shown == vector["fields"]
+
+
+OPENERS: dict[str, Callable[[Vector, Path], None]] = {
+    "headers": open_header,
+    "slots": open_slot,
+    "keyrings": open_keyring,
+    "data-keys": open_data_key,
+    "values": open_inline,
+    "chunked-values": open_chunked,
+    "fields": open_fields,
+}
+
+
+def read(name: str) -> list[Vector]:
+    vectors: list[Vector] = json.loads((FOLDER / f"{name}.json").read_text())["vectors"]
+    return vectors
+
+
+CASES = [pytest.param(name, vector, id=f"{name}: {vector['name']}") for name in OPENERS for vector in read(name)]
+
+
+@pytest.mark.parametrize(("name", "vector"), CASES)
+def test_a_vector_opens_or_fails_in_the_way_it_names(name: str, vector: Vector, tmp_path: Path) -> None:
+    if vector["result"] == "valid":
+        OPENERS[name](vector, tmp_path)
+    else:
+        with pytest.raises(ERRORS[vector["result"]]) as refused:
+            OPENERS[name](vector, tmp_path)
+        assert type(refused.value) is ERRORS[vector["result"]]
+
+
+def test_most_vectors_must_fail_and_all_have_names_of_their_own() -> None:
+    assert {path.stem for path in FOLDER.glob("*.json")} == set(OPENERS)
+    vectors = [vector for name in OPENERS for vector in read(name)]
+    failing = [vector for vector in vectors if vector["result"] != "valid"]
+    assert len(failing) > 2 * len(vectors) / 3
+    for name in OPENERS:
+        names = [vector["name"] for vector in read(name)]
+        assert len(set(names)) == len(names)
+
+
+def test_the_generator_still_writes_these_very_files() -> None:
+    for name, text in build().items():
+        assert (FOLDER / name).read_text() == text, (
+            f"{name} differs: a format that changes needs another version number"
+        )
