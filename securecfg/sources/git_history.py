@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MIN_SEARCHED_BYTES = 6
 _CHUNK_BYTES = 1024 * 1024
 _PROGRESS_EVERY = 1000
+_ENDED = "git ended before all objects were searched"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +112,12 @@ def _blobs_with(
         for number, blob in enumerate(blobs, 1):
             requests.write(f"{blob}\n".encode())
             requests.flush()
-            _, kind, *size = answers.readline().split()
-            if kind != b"blob" or not size:
+            header = answers.readline().split()
+            if not header:
+                raise StoreFailed(_ENDED)
+            if header[1] != b"blob":
                 continue  # the object went away meanwhile
-            labels = _labels_in(answers, int(size[0]), needles, overlap)
+            labels = _labels_in(answers, int(header[2]), needles, overlap)
             if labels:
                 holders[blob] = labels
             if progress is not None and (number % _PROGRESS_EVERY == 0 or number == len(blobs)):
@@ -129,8 +132,7 @@ def _labels_in(answers: IO[bytes], size: int, needles: Mapping[str, tuple[bytes,
     while remaining:
         chunk = answers.read(min(remaining, _CHUNK_BYTES))
         if not chunk:
-            message = "git ended in the middle of an object"
-            raise StoreFailed(message)
+            raise StoreFailed(_ENDED)
         remaining -= len(chunk)
         window = tail + chunk
         for label, forms in needles.items():
@@ -221,8 +223,7 @@ def _conversation(repository: str | os.PathLike[str], arguments: list[str]) -> I
                 yield process.stdin, process.stdout
             except BrokenPipeError:
                 process.kill()
-                message = "git ended too early"
-                raise StoreFailed(message) from None
+                raise StoreFailed(_ENDED) from None
             except BaseException:
                 process.kill()
                 raise

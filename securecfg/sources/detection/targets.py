@@ -88,8 +88,8 @@ def folders_of(names: Iterable[str]) -> dict[str, str]:
             folders[group[0]] = stem
             continue
         depth = max(len(PurePosixPath(name).parts) for name in group)
-        for level in range(2 * depth):
-            chosen = {name: _folder(name, level // 2, whole=level % 2 == 0) for name in group}
+        for level in range(1, 2 * depth):
+            chosen = {name: _folder(name, level // 2, whole=level % 2 == 1) for name in group}
             if len(set(chosen.values())) == len(group):
                 break
         folders.update(chosen)

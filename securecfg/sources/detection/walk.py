@@ -22,6 +22,7 @@ _SKIPPED_FOLDERS = word_set(
     ".pytest_cache .terraform dist build target site-packages"
 )
 _BINARY_PROBE_BYTES = 8192
+_ANY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def _read(path: Path) -> SourceFile:
     if b"\0" in content[:_BINARY_PROBE_BYTES]:
         message = "binary content"
         raise ConfigSyntaxError(message, place=name)
-    if not os.access(path, os.W_OK):
+    if not status.st_mode & _ANY_WRITE or not os.access(path, os.W_OK):
         message = f"`{name}` is read-only"
         raise StoreFailed(message, hint="make it writable to have its secrets moved")
     return SourceFile(name, content, stat.S_IMODE(status.st_mode))
