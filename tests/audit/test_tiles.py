@@ -151,6 +151,11 @@ class TestAnExport:
         (tmp_path / "tile").write_bytes(b"a file where a folder must be")
         with pytest.raises(StoreFailed):
             export(plain_log(3), tmp_path)
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(StoreFailed, match="cannot"):
+            export(plain_log(3), tmp_path / "file")
+        with pytest.raises(StoreFailed, match="cannot create"):
+            export(plain_log(3), Path("/proc/no-such-place"))
 
 
 def edit(path: Path) -> None:

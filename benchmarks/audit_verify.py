@@ -1,0 +1,118 @@
+"""How fast a log is verified: every leaf hashed again, every tile compared, the checkpoint's signature checked.
+
+Run with `python -m benchmarks.audit_verify [RECORDS]`. Each round measures, in turn, the floor (hashing the same leaves
+and as many nodes, nothing else), the verification of the tree, and the same with every record opened and checked.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from hashlib import sha256
+from statistics import median
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from securecfg.audit import (
+    Checkpoint,
+    Event,
+    Record,
+    Source,
+    Subject,
+    Tree,
+    audit_public_key,
+    create_audit_key,
+    create_sealer,
+    leaf_hash,
+    open_checkpoint,
+    origin_of,
+    sign_checkpoint,
+    vkey_of,
+)
+from securecfg.audit.opening import RecordOpener
+from securecfg.audit.verify import History, verify_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 7
+RECORDS = 100_000
+OPENED = 10_000
+VAULT_ID = bytes(16)
+TO_REACH = 300_000
+
+
+class SealedLog:
+    """Records of the usual size, sealed and signed, in memory."""
+
+    def __init__(self, count: int) -> None:
+        signing_key = Ed25519PrivateKey.generate()
+        audit_key = create_audit_key()
+        sealer = create_sealer(VAULT_ID, audit_public_key(audit_key))
+        self.vkey = vkey_of(origin_of(VAULT_ID), signing_key)
+        self.opener = RecordOpener(audit_key, VAULT_ID, lambda _: sealer.row)
+        self.leaves: list[bytes] = []
+        self.tiles: dict[tuple[int, int], bytes] = {}
+        tree = Tree()
+        for index in range(count):
+            leaf = sealer.seal(self._record(index).to_bytes(), index)
+            self.leaves.append(leaf)
+            for tile in tree.append(leaf_hash(leaf)):
+                self.tiles[tile.level, tile.index] = tile.hashes
+        self.checkpoint = sign_checkpoint(Checkpoint(self.vkey.name, count, tree.root(), bytes(32)), signing_key)
+
+    def _record(self, index: int) -> Record:
+        event, obj = (
+            (Event.SECRET_READ, {"path": f"payments/service-{index % 500}/api_key", "ver": 3})
+            if index
+            else (Event.VAULT_CREATED, {"vkey": str(self.vkey)})
+        )
+        return Record(
+            time_ns=1_763_640_000 * 10**9 + index,
+            event=event,
+            subject=Subject("svc:web", roles=("web",), slot="a1"),
+            source=Source(4_711, "shop"),
+            obj=obj,
+            why=("web-reads-payments",),
+        )
+
+    def floor(self) -> None:
+        for leaf in self.leaves:
+            sha256(b"\x00" + leaf).digest()
+        node = bytes(64)
+        for _ in self.leaves:
+            sha256(b"\x01" + node).digest()
+
+    def verify(self) -> None:
+        checkpoint = open_checkpoint(self.checkpoint, [self.vkey])
+        verify_tree(checkpoint, self.leaves, lambda level, index: self.tiles.get((level, index)))
+
+    def open(self) -> None:
+        history = History(self.vkey)
+        for leaf in self.leaves[:OPENED]:
+            history.add(leaf, self.opener)
+
+
+def seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else RECORDS
+    log = SealedLog(count)
+    rounds = [(seconds(log.floor), seconds(log.verify), seconds(log.open)) for _ in range(ROUNDS)]
+    floor, verify, opened = (median(column) for column in zip(*rounds, strict=True))
+    ratios = sorted(each[1] / each[0] for each in rounds)
+    rate = count / verify
+    print(f"records                         {count:>12,}   leaf of {len(log.leaves[-1])} bytes")
+    print(f"floor: hashing alone            {count / floor:>12,.0f} records/s")
+    print(f"tree, tiles and signature       {rate:>12,.0f} records/s   to reach {TO_REACH:,}")
+    print(f"    over the floor              {median(ratios):>12.2f}x   from {ratios[0]:.2f} to {ratios[-1]:.2f}")
+    print(f"records opened and checked      {min(count, OPENED) / opened:>12,.0f} records/s")
+
+
+if __name__ == "__main__":
+    main()
