@@ -1,1 +1,48 @@
-"""A secrets vault that a program can import."""
+"""A secrets vault that a program can import.
+
+    from securecfg import Vault, Secret, load, bind, get, origin
+
+Names are loaded when they are first used, so that `import securecfg` alone costs almost nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from securecfg.config import Config, bind, get, origin
+    from securecfg.secret import Secret
+    from securecfg.sources import load
+    from securecfg.vault import SecretRef, SecretVersion, Vault
+
+__all__ = ["Config", "Secret", "SecretRef", "SecretVersion", "Vault", "bind", "get", "load", "origin"]
+
+_HOMES = {
+    "Config": "securecfg.config",
+    "Secret": "securecfg.secret",
+    "SecretRef": "securecfg.vault",
+    "SecretVersion": "securecfg.vault",
+    "Vault": "securecfg.vault",
+    "bind": "securecfg.config",
+    "get": "securecfg.config",
+    "load": "securecfg.sources",
+    "origin": "securecfg.config",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use."""
+    home = _HOMES.get(name)
+    if home is None:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Name what is public."""
+    return __all__

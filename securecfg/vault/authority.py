@@ -161,7 +161,7 @@ class Authority:
         if self.opened.options.read_only or not (reads or denials):
             return
         try:
-            self._publish_all(self._count_records(reads, denials))
+            self.publish_records(self._count_records(reads, denials))
         except SecurecfgError:
             with self._lock:
                 for key, count in reads.items():
@@ -195,7 +195,12 @@ class Authority:
             records.append(session.record(Event.ACCESS_DENIED_COUNTED, obj, count=count))
         return records
 
-    def _publish_all(self, records: Sequence[Record]) -> None:
+    def publish_records(self, records: Sequence[Record]) -> None:
+        """Make records durable.
+
+        Raises:
+            AuditUnavailable: The log cannot be written.
+        """
         for start in range(0, len(records), RECORDS_AT_ONCE):
             part = list(records[start : start + RECORDS_AT_ONCE])
             self.publish(lambda _, part=part: Plan(records=part))  # type: ignore[misc]  # lambda default

@@ -159,13 +159,19 @@ class OpenVault:
             raw: list[dict[str, Any]] = self.system_document(POLICY_PATH, [])
             documents = [Document(**document) for document in raw]
             roles: dict[str, list[str]] = self.system_document(ROLES_PATH, {})
-            self._policy = (stamp, compile_policy(documents, memberships=_memberships(roles)))
+            self._policy = (stamp, compile_policy(documents, memberships=memberships_of(roles)))
             return self._policy
 
-    def system_document(self, path: bytes, default: T) -> T:
+    def system_document(self, path: bytes, default: T, number: int = 0) -> T:
         """Return a system document, decoded from JSON, or a default where there is none.
 
+        Args:
+            path: Which document.
+            default: What to return where it was never written.
+            number: An earlier version; 0 stands for the current one.
+
         Raises:
+            KeyError: There is no such version.
             Tampered: It is damaged.
         """
 
@@ -173,10 +179,15 @@ class OpenVault:
             entry = self.replica.index.get(path)
             if entry is None or not entry.live:
                 return default
-            _, content = self.open_inline(path, self.locate(path, entry, 0))
+            _, content = self.open_inline(path, self.locate(path, entry, number))
             return json.loads(content)  # type: ignore[no-any-return]  # written by this program, authenticated
 
         return self.consistently(read)
+
+    def current_version(self, path: str) -> tuple[int, bytes] | None:
+        """Return what changes whenever a secret changes, without deciding or recording anything."""
+        entry = self.replica.index.get(path.encode())
+        return None if entry is None else (entry.history_id, entry.digest)
 
     # --- versions ----------------------------------------------------------------------------------------------------
 
@@ -339,7 +350,7 @@ class OpenVault:
         self.advance_anchor()
 
 
-def _memberships(roles: dict[str, list[str]]) -> dict[str, frozenset[str]]:
+def memberships_of(roles: dict[str, list[str]]) -> dict[str, frozenset[str]]:
     """Return the roles of each principal from the members of each role."""
     held: dict[str, set[str]] = {}
     for role, members in roles.items():

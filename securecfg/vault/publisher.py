@@ -1,7 +1,7 @@
 """Group commit: threads hand in plans, one of them publishes for all that wait, then hands over.
 
-Whoever finds no leader becomes it and publishes at once; whoever comes meanwhile waits on a lock of its own and is woken
-with its result, or with the leadership. There is no linger time: a lone thread pays for exactly one commit.
+Whoever finds no leader becomes it and publishes at once; whoever comes meanwhile waits on a lock of its own and is
+woken with its result, or with the leadership. There is no linger time: a lone thread pays for exactly one commit.
 """
 
 from __future__ import annotations

@@ -241,8 +241,8 @@ class Replica:
         for start in range(0, len(wanted), _LEAVES_AT_ONCE):
             part = wanted[start : start + _LEAVES_AT_ONCE]
             rows_of_part = self.store.get_many([(Space.DELTA, digest_id(digest)) for _, digest in part])
-            for (index, digest), row in zip(part, rows_of_part, strict=True):
-                deltas.append((index, self.rows.open_delta(row, digest).changes))
+            for (index, digest), delta in zip(part, rows_of_part, strict=True):
+                deltas.append((index, self.rows.open_delta(delta, digest).changes))
         return deltas
 
     def _load_keys(self, header_row: bytes | None, keyring_row: bytes | None) -> None:

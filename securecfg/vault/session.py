@@ -149,7 +149,7 @@ class Session:
     def denial(self, action: str, path: str, decision: Decision) -> tuple[Record, AccessDenied]:
         """Return the record of a denial and the error for the caller."""
         obj = {"action": action, "path": path} if path else {"action": action}
-        where = f" on `{path}`" if path else ""
+        where = f" `{path}`" if path else ""
         who = self.identity.principal
         if decision.error is not None:
             error: AccessDenied = DeniedByPolicyError(

@@ -35,7 +35,7 @@ CHANGES_MAX = 200_000
 _BLOCK = 16_384
 _LIFETIME_NS = 3_600 * 1_000_000_000
 _PART_BYTES = 384 * 1024
-_PART_FRONT = b"\x50\x01"
+PART_FRONT = b"\x50\x01"
 _PART_PADDING = 4_096
 _NONCE = bytes(12)
 _FREED_PER_DELTA = 5_000
@@ -287,7 +287,7 @@ def sweep_expired(opened: OpenVault) -> None:
 def seal_part(items: Sequence[tuple[str, int]], key: bytes) -> bytes:
     """Return the row of a part of a record (format 6.5). The key is used once."""
     text = json.dumps(list(items), separators=(",", ":"), ensure_ascii=False).encode()
-    return _PART_FRONT + AESGCM(key).encrypt(_NONCE, pad(var32(text), _PART_PADDING), _PART_FRONT)
+    return PART_FRONT + AESGCM(key).encrypt(_NONCE, pad(var32(text), _PART_PADDING), PART_FRONT)
 
 
 def _split_items(items: Sequence[tuple[str, int]]) -> Iterable[list[tuple[str, int]]]:

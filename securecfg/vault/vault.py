@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from securecfg.errors import SecurecfgError
     from securecfg.keys import Ask, KeyProvider
     from securecfg.policy import Explanation
+    from securecfg.vault.administration import Administration
+    from securecfg.vault.auditlog import AuditLog
     from securecfg.vault.drafts import Drafts
     from securecfg.vault.listing import VersionInfo
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Plan
     from securecfg.vault.reading import At
+    from securecfg.vault.references import SecretRef, VaultResolver
     from securecfg.vault.values import SecretVersion
     from securecfg.vault.writing import Wanted
 
@@ -168,6 +171,20 @@ class Vault(Changes):
         return self._authority.identity.principal
 
     @property
+    def administration(self) -> Administration:
+        """Policy and roles."""
+        from securecfg.vault.administration import Administration
+
+        return Administration(self._authority)
+
+    @property
+    def log(self) -> AuditLog:
+        """The audit log."""
+        from securecfg.vault.auditlog import AuditLog
+
+        return AuditLog(self._authority)
+
+    @property
     def opened(self) -> OpenVault:
         """What administration, the log and the command line build on. Not for programs that use a vault."""
         return self._opened
@@ -269,6 +286,24 @@ class Vault(Changes):
         version = self.read(path)
         content = version.field("").reveal()
         return (content.encode() if isinstance(content, str) else content), version.content_type
+
+    def ref(self, reference: str, *, at: At = None) -> SecretRef:
+        """Return a handle on `path` or `path#field` that follows rotation.
+
+        Raises:
+            InvalidPath: The path breaks the rules.
+        """
+        from securecfg.vault.references import SecretRef, parse_ref
+
+        path, field = parse_ref(reference)
+        path_to_bytes(path)
+        return SecretRef(self, path, field, at)
+
+    def resolver(self) -> VaultResolver:
+        """Return what configuration loading asks for the secrets that references name."""
+        from securecfg.vault.references import VaultResolver
+
+        return VaultResolver(self)
 
     def explain(self, action: str, path: str, *, principal: str | None = None) -> Explanation:
         """Return why an action is allowed or denied, in words and as data.

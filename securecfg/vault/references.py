@@ -1,0 +1,144 @@
+"""Handles on secrets: one that follows rotation, and the resolver that configuration loading asks."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from securecfg.errors import SecurecfgError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from securecfg.config import Reference
+    from securecfg.secret import Secret
+    from securecfg.vault.reading import At
+    from securecfg.vault.vault import Vault
+
+
+class SecretRef:
+    """A handle on the current version of a secret or of one of its fields.
+
+    It holds no value: `reveal()` reads the vault, where repeats are cheap and rotations are seen at once.
+
+    Args:
+        vault: Where it lies and on whose behalf it is read.
+        path: Which secret.
+        field: Which field, or empty.
+        at: A version or label; None follows the current one.
+    """
+
+    def __init__(self, vault: Vault, path: str, field: str = "", at: At = None) -> None:
+        """Read nothing yet."""
+        self.path = path
+        self.field = field
+        self._vault = vault
+        self._at = at
+        self._watcher: threading.Thread | None = None
+        self._callbacks: list[Callable[[SecretRef], None]] = []
+        self._lock = threading.Lock()
+
+    def secret(self) -> Secret[str] | Secret[bytes]:
+        """Return the secret as it is now, masked.
+
+        Raises:
+            As for `Vault.read`; VersionNotFound where there is no such field.
+        """
+        return self._vault.read(self.path, at=self._at).field(self.field)
+
+    def reveal(self) -> str | bytes:
+        """Return the value as it is now.
+
+        Raises:
+            As for `secret`.
+        """
+        return self.secret().reveal()
+
+    def on_change(self, call: Callable[[SecretRef], None]) -> Callable[[], None]:
+        """Call something with this handle after each new current version, from a thread of its own.
+
+        The thread ends with the vault. What the callback raises is logged and stops nothing.
+
+        Returns:
+            A function that ends the calls.
+        """
+        with self._lock:
+            self._callbacks.append(call)
+            if self._watcher is None:
+                name = f"securecfg-watch-{self.path}"
+                self._watcher = threading.Thread(target=self._watch, name=name, daemon=True)
+                self._watcher.start()
+
+        def stop() -> None:
+            with self._lock:
+                if call in self._callbacks:
+                    self._callbacks.remove(call)
+
+        return stop
+
+    def _watch(self) -> None:
+        opened = self._vault.opened
+        known = opened.current_version(self.path)
+        while True:
+            try:
+                revision = opened.store.revision()
+                opened.refresh()
+                current = opened.current_version(self.path)
+                with self._lock:
+                    callbacks = list(self._callbacks)
+                    if not callbacks:
+                        self._watcher = None
+                        return
+                if current != known:
+                    known = current
+                    for call in callbacks:
+                        self._notify(call)
+                opened.store.wait(revision, _WAIT_S)
+            except SecurecfgError:
+                return
+
+    def _notify(self, call: Callable[[SecretRef], None]) -> None:
+        import logging
+
+        try:
+            call(self)
+        except Exception:  # noqa: BLE001 - a callback is foreign code at the outer end of a thread
+            # Its traceback could show what it did with the value.
+            message = "a callback for a changed secret failed"
+            logging.getLogger("securecfg.vault").warning(message, extra={"event": "callback.failed"})
+
+    def __repr__(self) -> str:
+        """Show which secret, not what it is."""
+        field = f"#{self.field}" if self.field else ""
+        return f"<SecretRef {self.path}{field}>"
+
+
+class VaultResolver:
+    """Resolves the references of a configuration on behalf of one vault handle, with one flush of the log a call."""
+
+    def __init__(self, vault: Vault) -> None:
+        """Resolve nothing yet."""
+        self._vault = vault
+
+    def resolve(self, references: Sequence[Reference], /) -> list[Secret[str] | Secret[bytes] | SecurecfgError]:
+        """Return the secret, or the error, of each reference."""
+        versions = self._vault.read_many([(reference.path, reference.at) for reference in references])
+        results: list[Secret[str] | Secret[bytes] | SecurecfgError] = []
+        for reference, version in zip(references, versions, strict=True):
+            if isinstance(version, SecurecfgError):
+                results.append(version)
+                continue
+            try:
+                results.append(version.field(reference.field or ""))
+            except SecurecfgError as error:
+                results.append(error)
+        return results
+
+
+_WAIT_S = 1.0
+
+
+def parse_ref(reference: str) -> tuple[str, str]:
+    """Return the path and the field of `path#field`."""
+    path, _, field = reference.partition("#")
+    return path, field
