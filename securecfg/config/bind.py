@@ -97,7 +97,7 @@ def _resolve(needed: list[Need], problems: Problems) -> dict[int, Secret[str] | 
     """Return what each secret stands for, by identity, and report those that cannot be resolved."""
     resolved: dict[int, Secret[str] | Secret[bytes]] = {}
     # One call: a configuration is loaded with one vault. Only configurations merged by hand can have several.
-    for resolver in dict.fromkeys(need.secret.resolver for need in needed):
+    for resolver in {id(need.secret.resolver): need.secret.resolver for need in needed}.values():
         mine = [need for need in needed if need.secret.resolver is resolver]
         references = unquoted(reference for need in mine for reference in need.secret.references)
         try:

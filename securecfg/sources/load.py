@@ -30,6 +30,7 @@ from securecfg.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from importlib.metadata import EntryPoint, EntryPoints
 
     from securecfg.config.references import SecretResolver
 
@@ -243,11 +244,12 @@ class _Reader:
         content, content_type = self.documents.read_document(location)
         return parse_document(content, content_type, Layer(source, source, self.resolver))
 
-    def plugin(self, source: str, location: str, create: Callable[[], Source]) -> Config:
+    def plugin(self, source: str, location: str, entry: EntryPoint) -> Config:
         if self.trust is not None:
             message = f"`{source}` cannot have the signature that is required"
             raise SignatureInvalid(message, hint="load it without `require_signature`, apart from what is signed")
         try:
+            create: Callable[[], Source] = entry.load()
             document = create().read(location)
         except SecurecfgError:
             raise
@@ -333,9 +335,9 @@ def _open(source: str | os.PathLike[str], reader: _Reader) -> Config | _Director
         scheme, location = match[1], match[2]
         if scheme == "vault":
             return reader.document(source, location)
-        create = _plugin(scheme)
-        if create is not None:
-            return reader.plugin(source, location, create)
+        entry = next(iter(_entry_points(scheme)), None)
+        if entry is not None:
+            return reader.plugin(source, location, entry)
         hint = f"no source named `{scheme}` is installed"
     path = Path(source)
     if path.is_dir():
@@ -347,13 +349,10 @@ def _open(source: str | os.PathLike[str], reader: _Reader) -> Config | _Director
         raise
 
 
-def _plugin(scheme: str) -> Callable[[], Source] | None:
-    from importlib.metadata import entry_points
+def _entry_points(scheme: str) -> EntryPoints:
+    from importlib.metadata import entry_points  # costs more than a small load, and few sources have a scheme
 
-    for entry in entry_points(group=GROUP, name=scheme):
-        loaded: Callable[[], Source] = entry.load()
-        return loaded
-    return None
+    return entry_points(group=GROUP, name=scheme)
 
 
 def _content_type(name: str) -> str | None:
