@@ -95,6 +95,21 @@ class DatabaseFile:
             raise NotAVault(message, hint="name the vault's own file")
         self._inode = (status.st_dev, status.st_ino)
 
+    def check_in_place(self) -> None:
+        """Check that the path still leads to the file that was opened.
+
+        Raises:
+            StoreFailed: Another file took its place, or none is there.
+        """
+        try:
+            status = os.stat(self.real)  # noqa: PTH116 - on the way of every commit
+            is_in_place = (status.st_dev, status.st_ino) == self._inode
+        except OSError:
+            is_in_place = False
+        if not is_in_place:
+            message = f"`{self.shown}` was moved, removed or replaced by another file"
+            raise StoreFailed(message, hint="close the vault and open it again")
+
     def connect(self, busy_timeout_s: float) -> apsw.Connection:
         """Open a connection, without looking inside.
 
@@ -104,11 +119,7 @@ class DatabaseFile:
         """
         connection = open_connection(self._name, self._flags, self._vfs, busy_timeout_s)
         try:
-            if self._copy is None and self._inode is not None:
-                status = Path(self.real).stat()
-                if (status.st_dev, status.st_ino) != self._inode:
-                    message = f"`{self.shown}` was replaced by another file"
-                    raise StoreFailed(message, hint="close the vault and open it again")
+            self.check_in_place()
             if self.is_read_only:
                 connection.execute("PRAGMA query_only = ON").close()
         except BaseException:

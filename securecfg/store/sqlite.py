@@ -130,7 +130,8 @@ class SqliteStore:
     def revision(self) -> Hashable:
         """Return the WAL-index header, or SQLite's data version where the index is not mapped.
 
-        A file opened for reading only where its folder cannot be written may never show a change.
+        A file opened for reading only where its folder cannot be written may never show a change, and neither does a
+        file whose path leads to another one by now; `wait` and every commit notice that.
         """
         try:
             return self._header[:HEADER_BYTES]  # type: ignore[index]  # None is the slow path, and a check costs time
@@ -144,6 +145,7 @@ class SqliteStore:
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
+            self._file.check_in_place()
             time.sleep(min(left, _POLL_S))
         return True
 
@@ -242,6 +244,8 @@ class SqliteStore:
         except FOREIGN as error:
             self._pool.poison()
             raise translated(error, self.path) from None
+        # A commit into a file that lost its name would be acknowledged and never seen again.
+        self._file.check_in_place()
 
     def _roll_back(self, error: BaseException) -> NoReturn:
         # Closing the connection is the roll-back that needs nothing to work.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +45,14 @@ class WalIndex:
 
     def writer(self) -> int | None:
         """Return the process that holds the write lock, None where no other process does or that is not known."""
-        try:
-            import fcntl
+        if sys.platform != "linux":
+            return None
+        import fcntl
 
+        try:
             ask = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _WRITE_LOCK_OFFSET, 1, 0)
             kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(self.descriptor, fcntl.F_GETLK, ask))
-        except (ImportError, OSError):
+        except OSError:
             return None
         return int(pid) if kind != fcntl.F_UNLCK and pid > 0 else None
 
@@ -64,6 +67,8 @@ class WalIndexes:
 
     def open(self, path: str) -> WalIndex | None:
         """Map the header of a `-shm` file that a connection of this process keeps alive; None where that fails."""
+        if sys.platform == "win32":
+            return None
         with self._lock:
             self._sweep()
             try:

@@ -73,12 +73,14 @@ class Recorder(apsw.VFS):
     Attributes:
         vfs_name: The name to open stores with.
         recording: The notes so far.
+        known: The names of the files it has seen.
     """
 
     def __init__(self, syncs: Syncs = "honest") -> None:
         """Register the VFS."""
         self.vfs_name = f"securecfg-recorder-{next(_numbers)}"
         self.recording = Recording()
+        self.known: set[str] = set()
         self.syncs = syncs
         self._lock = threading.Lock()
         super().__init__(self.vfs_name, "")
@@ -124,11 +126,11 @@ class _RecordedFile(apsw.VFSFile):
         self._recorder = recorder
         text = name.filename() if isinstance(name, apsw.URIFilename) else name
         self._name = Path(text).name if text else ""
-        recording = recorder.recording
-        if self._name and not any(event.file == self._name for event in recording.events):
+        if self._name and self._name not in recorder.known:
+            recorder.known.add(self._name)
             size = self.xFileSize()
-            if self._name not in recording.initial and size:
-                recording.initial[self._name] = self.xRead(size, 0)
+            if size:
+                recorder.recording.initial[self._name] = self.xRead(size, 0)
         if self._name:
             recorder.note(Event("create", self._name))
 

@@ -127,3 +127,28 @@ def test_what_was_there_before_the_recording_is_in_every_image(tmp_path: Path) -
         store.close()
     report = explored(recorder.recording, 100)
     assert report.violations == []
+
+
+def test_no_crash_brings_back_what_was_purged(tmp_path: Path) -> None:
+    canary = b"canary-93e0-of-a-data-key"
+    with Recorder() as recorder:
+        store = create_sqlite(tmp_path / "a.vault", vfs=recorder.vfs_name)
+        store.commit([Put(Space.DEK, i, canary * 3) for i in range(30)], expect=None, head=b"0")
+        store.commit([Put(Space.VALUE, 1, canary * 2000)], expect=b"0", head=b"1")
+        store.commit([Delete(Space.VALUE, 1), *(Delete(Space.DEK, i) for i in range(30))], expect=b"1", head=b"2")
+        store.purge()
+        recorder.acknowledge("purged")
+        for number in range(3, 12):
+            store.commit([Put(Space.VALUE, 2, b"x" * 3000)], expect=b"%d" % (number - 1), head=b"%d" % number)
+        store.close()
+
+    def check_erased(folder: Path, acknowledged: tuple[object, ...]) -> None:
+        found = [path.name for path in folder.iterdir() if canary in path.read_bytes()]
+        assert not (acknowledged and found), f"purged bytes are back in {found}"
+
+    report = explore(recorder.recording, check_erased, count=600, seed=3)
+    assert report.violations == []
+    without = Recording(
+        events=[event for event in recorder.recording.events if not (event.kind == "sync" and "wal" in event.file)]
+    )
+    assert explore(without, check_erased, count=600, seed=3).violation_count, "the check sees nothing"

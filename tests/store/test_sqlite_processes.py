@@ -201,8 +201,15 @@ def test_a_file_put_in_place_of_the_open_one_is_noticed(path: Path, tmp_path: Pa
     store = open_sqlite(path)
     create_sqlite(tmp_path / "b.vault").close()
     (tmp_path / "b.vault").replace(path)
-    with pytest.raises(StoreFailed, match="replaced"):
-        store.get(Space.VALUE, 1)
+    revision = store.revision()
+    for call in (
+        lambda: store.get(Space.VALUE, 1),
+        lambda: store.commit([], expect=b"1", head=b"2"),
+        lambda: store.stage([Delete(Space.VALUE, 1)]),
+        lambda: store.wait(revision, 5),
+    ):
+        with pytest.raises(StoreFailed, match="replaced"):
+            call()
     store.close()
 
 
