@@ -12,7 +12,7 @@ import json
 import re
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -212,7 +212,7 @@ def _from_json(data: dict[str, Any]) -> Record:
     moment = _TIME.fullmatch(data["t"])
     if moment is None:
         raise _invalid(field="t")
-    whole = datetime.strptime(moment[1], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    whole = datetime.fromisoformat(f"{moment[1]}+00:00")
     return Record(
         time_ns=to_ns(whole) + int(moment[2]),
         event=Event(data["ev"]),
