@@ -14,6 +14,7 @@ from securecfg.errors import AnchorMissing, IntegrityError, NotAuthenticated, Ro
 from securecfg.keys import FIRST_SLOT_ROW, Keyring, Purpose, SlotInfo, build_header, seal_slot, unlock
 from securecfg.store import Put, Space, create_sqlite, open_sqlite
 from securecfg.vault.anchor import AnchorFile
+from securecfg.vault.maintenance import Compactor, finish_destruction
 from securecfg.vault.opened import OpenVault, Options
 from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, Replica, read_header
 from securecfg.vault.rows import IndexRows, digest_of
@@ -174,6 +175,9 @@ def open_rows(
         _verify_anchor(opened, anchor, is_required=is_anchor_required, is_adopting=is_adopting)
     if not options.read_only:
         _finish_what_was_left(opened)
+        compactor = Compactor(opened)
+        opened.on_commit(compactor.wake)
+        opened.on_close(compactor.finish)
     return opened, replica.keyring.slot(unlocked.slot_id)
 
 
@@ -213,8 +217,6 @@ def _verify_anchor(opened: OpenVault, anchor: AnchorFile, *, is_required: bool, 
 
 def _finish_what_was_left(opened: OpenVault) -> None:
     """Do what a writer that crashed could not: sweep its stagings, finish its destructions."""
-    from securecfg.vault.maintenance import finish_destruction
-
     try:
         sweep_expired(opened)
         if opened.is_destruction_pending:

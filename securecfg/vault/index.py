@@ -104,7 +104,10 @@ class Index:
             if place < len(changed) and changed[place] == path:
                 yield from self._overlaid(path)
                 place += 1
-            elif path not in self._overlay:
+            elif path in self._overlay:
+                # Another thread changed it since the scan began.
+                yield from self._overlaid(path)
+            else:
                 yield path, entry
         for path in changed[place:]:
             yield from self._overlaid(path)

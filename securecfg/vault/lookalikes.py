@@ -40,6 +40,8 @@ class Lookalikes:
 
     def add(self, path: bytes) -> None:
         """Remember a path that was written."""
+        if path.startswith(SYSTEM):
+            return
         folder = b""
         for segment in path.split(b"/"):
             names = self._folders.get(folder)

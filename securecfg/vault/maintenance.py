@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 from typing import TYPE_CHECKING
 
 from securecfg.audit import parse_leaf
+from securecfg.errors import SecurecfgError
 from securecfg.store import BATCH_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import MANIFEST_ID
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
 OVERLAY_MAX = 2_000
 OVERLAY_SHARE = 0.05
 LEAVES_MAX = 2_000
+LEAVES_LEFT_AT_CLOSE = 400
 _SPLIT_INTO = ENTRIES_MAX * 3 // 4
+_LOG = logging.getLogger("securecfg.vault")
 _JOIN_BELOW = 256
 _LEAVES_AT_ONCE = 512
 
@@ -80,6 +85,55 @@ def compact(opened: OpenVault) -> bool:
             replica.rebase(manifest)
     _delete_folded(opened, first, size, gone)
     return True
+
+
+class Compactor:
+    """Compacts in a thread of its own when there is enough to fold in, so that no caller waits for it.
+
+    Args:
+        opened: The vault.
+    """
+
+    def __init__(self, opened: OpenVault) -> None:
+        """Start no thread yet."""
+        self._opened = opened
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def wake(self) -> None:
+        """Compact soon if there is enough to fold in."""
+        opened = self._opened
+        if not needs_compaction(opened) or opened.is_closed:
+            return
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="securecfg-compaction", daemon=True)
+                self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for a compaction that runs, and compact a last time if opening would otherwise take long."""
+        with self._lock:
+            thread = self._thread
+        if thread is not None:
+            thread.join()
+        opened = self._opened
+        left = opened.replica.checkpoint.size - opened.replica.state.base_size
+        if left > LEAVES_LEFT_AT_CLOSE and not opened.options.read_only:
+            self._compact()
+
+    def _run(self) -> None:
+        try:
+            self._compact()
+        finally:
+            with self._lock:
+                self._thread = None
+
+    def _compact(self) -> None:
+        try:
+            compact(self._opened)
+        except SecurecfgError as error:
+            # Another process was faster, the disk is full, or the vault was closed: the next one tries again.
+            _LOG.info("compaction is left for later: %s", error.message, extra={"event": "compaction.postponed"})
 
 
 def _merge_segments(

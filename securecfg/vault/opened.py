@@ -23,13 +23,14 @@ from securecfg.vault.replica import StoredTree
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from securecfg.audit import Sealer
     from securecfg.clock import Clock
     from securecfg.policy import Policy
     from securecfg.vault.anchor import AnchorFile
     from securecfg.vault.history import History, Version
+    from securecfg.vault.publishing import Member
     from securecfg.vault.replica import Replica
     from securecfg.vault.segments import Entry
 
@@ -92,6 +93,7 @@ class OpenVault:
         self._policy_lock = threading.Lock()
         self._policy: tuple[tuple[bytes, bytes], Policy] | None = None
         self._cleanups: list[Callable[[], None]] = []
+        self._after_commits: list[Callable[[], None]] = []
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -137,12 +139,30 @@ class OpenVault:
                     raise
         return read()
 
+    def entry(self, path: bytes) -> Entry | None:
+        """Return the index entry of a path.
+
+        Raises:
+            Tampered: The segment that may hold it does not match the signed state.
+        """
+        try:
+            return self.replica.index.get(path)
+        except IntegrityError:
+            return self.consistently(lambda: self.replica.index.get(path))
+
+    def entries(self, first: bytes, end: bytes | None) -> list[tuple[bytes, Entry]]:
+        """Return paths and entries from `first` on, up to but without `end`, in order, all of one state.
+
+        Raises:
+            Tampered: A segment does not match the signed state.
+        """
+        return self.consistently(lambda: list(self.replica.index.scan(first, end)))
+
     # --- policy ------------------------------------------------------------------------------------------------------
 
     def policy_stamp(self) -> tuple[bytes, bytes]:
         """Return what tells the policy and the roles in force from others."""
-        get = self.replica.index.get
-        policy, roles = get(POLICY_PATH), get(ROLES_PATH)
+        policy, roles = self.entry(POLICY_PATH), self.entry(ROLES_PATH)
         return (policy.digest if policy else b"", roles.digest if roles else b"")
 
     def policy(self) -> tuple[tuple[bytes, bytes], Policy]:
@@ -284,6 +304,9 @@ class OpenVault:
         Raises:
             RollbackSuspected: The vault is older, or took another way.
         """
+        if mark.size > self.replica.checkpoint.size:
+            # Another process may have recorded what this one has not seen yet.
+            self.refresh()
         checkpoint = self.replica.checkpoint
         hint = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
         if mark.size > checkpoint.size:
@@ -325,6 +348,10 @@ class OpenVault:
         """Call something before the vault is closed."""
         self._cleanups.append(cleanup)
 
+    def on_commit(self, call: Callable[[], None]) -> None:
+        """Call something after every durable commit of this process. It must be quick."""
+        self._after_commits.append(call)
+
     def off_close(self, cleanup: Callable[[], None]) -> None:
         """Do not call something any more."""
         self._cleanups.remove(cleanup)
@@ -346,8 +373,14 @@ class OpenVault:
         public_key = audit_public_key(replica.keyring.active(Purpose.AUDIT).key)
         return create_sealer(replica.vault_id, public_key)
 
-    def _after_commit(self) -> None:
+    def _after_commit(self, members: Sequence[Member]) -> None:
+        for member in members:
+            for path, entry in member.changes:
+                if entry is not None:
+                    self.lookalikes.add(path)
         self.advance_anchor()
+        for call in self._after_commits:
+            call()
 
 
 def memberships_of(roles: dict[str, list[str]]) -> dict[str, frozenset[str]]:

@@ -11,15 +11,15 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from securecfg.errors import CommitUnknown, HeadMoved, SecurecfgError, StoreBusy
+from securecfg.errors import CommitUnknown, HeadMoved, IntegrityError, SecurecfgError, StoreBusy
 from securecfg.vault.publishing import Publication
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from securecfg.audit import Sealer
     from securecfg.clock import Clock
-    from securecfg.vault.publishing import Plan
+    from securecfg.vault.publishing import Member, Plan
     from securecfg.vault.replica import Replica
 
     Planner = Callable[[Publication], Plan]
@@ -52,7 +52,7 @@ class Publisher:
         replica: The state that plans build on.
         clock: For the time of publication.
         make_sealer: Makes the session's sealer when the first record is written.
-        after_commit: Called after each durable commit, under the replica's lock.
+        after_commit: Called with the new records after each durable commit, under the replica's lock.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Publisher:
         replica: Replica,
         clock: Clock,
         make_sealer: Callable[[], Sealer],
-        after_commit: Callable[[], None],
+        after_commit: Callable[[Sequence[Member]], None],
     ) -> None:
         """Start with an empty queue."""
         self._replica = replica
@@ -130,9 +130,12 @@ class Publisher:
         for attempt in range(_ATTEMPTS_MAX):
             with self._replica.lock:
                 self._replica.refresh()
-                publication, planned, left = self._plan(group)
-                if publication is None or self._commit(publication, planned):
-                    return left
+                try:
+                    publication, planned, left = self._plan(group)
+                    if publication is None or self._commit(publication, planned):
+                        return left
+                except HeadMoved:
+                    pass
             group = [waiter for waiter in group if not waiter.is_done]
             # Another process was faster. The pause grows, and is random so that two do not meet for ever.
             time.sleep(random.uniform(0, min(_PAUSE_MAX_S, _PAUSE_S * 2 ** min(attempt, 8))))  # noqa: S311 - no secret
@@ -148,12 +151,16 @@ class Publisher:
         publication = Publication(self._replica, self._sealer, sealer_stored=self._sealer_stored)
         planned: list[_Waiter] = []
         for position, waiter in enumerate(group):
+            stagings = list(publication.stagings)
             try:
                 plan = waiter.planner(publication)
                 if planned and not publication.fits(plan):
+                    publication.stagings = stagings
                     return publication, planned, group[position:]
                 publication.add(plan)
             except SecurecfgError as error:
+                publication.stagings = stagings
+                self._verify_unmoved(error)
                 waiter.error = error
                 waiter.is_done = True
             else:
@@ -164,6 +171,16 @@ class Publisher:
                 waiter.is_done = True
             return None, planned, []
         return publication, planned, []
+
+    def _verify_unmoved(self, error: SecurecfgError) -> None:
+        """Let the group start over where a row that a planner read was replaced by another process.
+
+        Raises:
+            HeadMoved: The vault changed since the planners looked at it.
+        """
+        if isinstance(error, IntegrityError) and self._replica.store.head() != self._replica.head:
+            message = "another writer published first"
+            raise HeadMoved(message)
 
     def _commit(self, publication: Publication, planned: list[_Waiter]) -> bool:
         """Commit and tell everyone; return False where the head had moved."""
@@ -187,7 +204,7 @@ class Publisher:
         replica.accept(head, publication.tree, publication.checkpoint, publication.members)
         for waiter in planned:
             waiter.is_done = True
-        self._after_commit()
+        self._after_commit(publication.members)
         return True
 
 

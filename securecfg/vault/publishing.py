@@ -12,6 +12,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Checkpoint, leaf_hash, origin_of, sign_checkpoint
+from securecfg.errors import Conflict
 from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, split_changes
 from securecfg.vault.replica import tile_id
@@ -20,6 +21,8 @@ from securecfg.vault.state import build_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.audit import Record, Sealer
     from securecfg.store import Operation
@@ -48,6 +51,7 @@ class Plan:
         freed: Rows that a later compaction may delete.
         delta_digests: The digests of the deltas of the changes where they are in the store already.
         state: What changes in the state besides ids and generation.
+        signer: Signs this publication's checkpoint in place of the key in the keyring, which it replaces.
         result: What the call returns once the publication is durable.
     """
 
@@ -59,6 +63,7 @@ class Plan:
     freed: list[FreedRun] = field(default_factory=list)
     delta_digests: list[bytes] = field(default_factory=list)
     state: dict[str, object] = field(default_factory=dict)
+    signer: Ed25519PrivateKey | None = None
     result: object = None
 
     def cost(self) -> tuple[int, int]:
@@ -96,6 +101,7 @@ class Publication:
         self._pending: dict[bytes, Entry | None] = {}
         self._next_id = replica.state.next_id
         self._changed_state: dict[str, object] = {}
+        self._signer = replica.signer
         self.stagings = list(replica.state.stagings)
         self.tree = replica.tree.copy()
         self.members: list[Member] = []
@@ -142,6 +148,16 @@ class Publication:
         self._next_id += count
         return first
 
+    def claim(self, name: str) -> None:
+        """Refuse to let two plans of one publication change the same part of the state.
+
+        Raises:
+            Conflict: An earlier plan changes it.
+        """
+        if name in self._changed_state:
+            message = "somebody else changes the same part of the vault right now"
+            raise Conflict(message, hint="try again")
+
     def fits(self, plan: Plan) -> bool:
         """Return whether a plan still fits in; the first one always does as far as this class is concerned."""
         operations, size = plan.cost()
@@ -155,6 +171,7 @@ class Publication:
         self._operations += plan.puts
         self._operations += plan.deletes
         self._changed_state |= plan.state
+        self._signer = plan.signer or self._signer
         digests = self._seal_deltas(plan)
         changes = tuple(plan.changes)
         for record in plan.records:
@@ -180,7 +197,7 @@ class Publication:
         )
         origin = origin_of(replica.vault_id)
         self.checkpoint = Checkpoint(origin, self.tree.size, self.tree.root(), state.digest())
-        return self._operations, build_head(sign_checkpoint(self.checkpoint, replica.signer), state)
+        return self._operations, build_head(sign_checkpoint(self.checkpoint, self._signer), state)
 
     def _seal_deltas(self, plan: Plan) -> list[bytes]:
         self._pending.update(plan.changes)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,7 @@ from securecfg.errors import (
     SecretExpired,
     SecretNotFound,
     SecurecfgError,
+    StoreBusy,
     Tampered,
     VersionNotFound,
 )
@@ -149,13 +151,18 @@ class Reads:
 
     def stream(self, path: str, at: At) -> tuple[SecretVersion, Iterator[bytes]]:
         """Return a version with its content in pieces; of a large one the pieces are read as they are consumed."""
-        finding = self._find(path, at, allow_expired=False)
-        self._record([finding])
-        if finding.located.version.value_rows:
-            content = self._open_chunked(finding)
-            return self._describe(finding, content.kind, b""), iter(content)
-        kind, whole = self._open_inline(finding)
-        return self._describe(finding, kind, whole), iter((whole,))
+        for _ in range(_RETRIES):
+            try:
+                finding = self._find(path, at, allow_expired=False)
+                self._record([finding])
+                if finding.located.version.value_rows:
+                    content = self._open_chunked(finding)
+                    return self._describe(finding, content.kind, b""), iter(content)
+                kind, whole = self._open_inline(finding)
+                return self._describe(finding, kind, whole), iter((whole,))
+            except _Moved:
+                continue
+        raise _too_fast(path)
 
     def history(self, path: str) -> tuple[History, list[Version]]:
         """Return a secret's newest history page and all its versions, newest first. Reveals no value.
@@ -204,15 +211,14 @@ class Reads:
             if at is None:
                 self._remember(revision, finding, version)
             return version
-        message = f"`{path}` changes faster than it can be read"
-        raise Tampered(message)
+        raise _too_fast(path)
 
     def _find(self, path: str, at: At, *, allow_expired: bool) -> Finding:
         """Take steps 1 to 3."""
         encoded = path_to_bytes(path)
         session, decision = self._authority.require("read", path)
         stamp = self._opened.policy_stamp()
-        entry = self._opened.replica.index.get(encoded)
+        entry = self._opened.entry(encoded)
         if entry is None or (at is None and not entry.live):
             if session.decide("list", path).allowed:
                 raise self._not_found(path)
@@ -338,7 +344,7 @@ class Reads:
     def _verify_unmoved(self, finding: Finding) -> None:
         """Let the read start over where the secret changed after it was found, so that old rows are rightly gone."""
         self._opened.refresh()
-        if self._opened.replica.index.get(finding.encoded) != finding.located.entry:
+        if self._opened.entry(finding.encoded) != finding.located.entry:
             message = f"`{finding.path}` changed meanwhile"
             raise _Moved(message)
 
@@ -378,7 +384,7 @@ class Reads:
         finding = hit.finding
         if (
             finding.stamp == self._opened.policy_stamp()
-            and self._opened.replica.index.get(finding.encoded) == finding.located.entry
+            and self._opened.entry(finding.encoded) == finding.located.entry
         ):
             hit.revision = revision
             return True
@@ -406,18 +412,22 @@ class Reads:
         from difflib import get_close_matches
 
         folder = path[: path.rfind("/") + 1].encode()
-        neighbours = []
-        for encoded, entry in self._opened.replica.index.scan(folder or b"\x02", prefix_end(folder)):
-            if entry.live:
-                neighbours.append(encoded.decode())
-            if len(neighbours) >= _SUGGESTIONS_SCANNED:
-                break
-        allowed = self._authority.filter_listed(neighbours)
+
+        def neighbours() -> list[str]:
+            scan = self._opened.replica.index.scan(folder or b"\x02", prefix_end(folder))
+            live = (encoded.decode() for encoded, entry in scan if entry.live)
+            return list(islice(live, _SUGGESTIONS_SCANNED))
+
+        allowed = self._authority.filter_listed(self._opened.consistently(neighbours))
         close = get_close_matches(path, allowed, n=1)
         return f"did you mean `{close[0]}`?" if close else "`securecfg secret list` shows what there is"
 
 
 _NO_METADATA: MappingProxyType[str, str] = MappingProxyType({})
+
+
+def _too_fast(path: str) -> StoreBusy:
+    return StoreBusy(f"`{path}` changes faster than it can be read", hint="try again")
 
 
 def _recorded_as(finding: Finding) -> tuple[int, int]:

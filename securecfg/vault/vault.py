@@ -248,7 +248,7 @@ class Vault(Changes):
         """
         first = check_prefix(prefix)
         self._opened.refresh()
-        found = self._opened.replica.index.scan(first or _FIRST_USER_PATH, prefix_end(first))
+        found = self._opened.entries(first or _FIRST_USER_PATH, prefix_end(first))
         paths = self._authority.filter_listed([path.decode() for path, entry in found if entry.live])
         return paths if depth is None else cut_to_depth(paths, prefix, depth)
 
@@ -260,7 +260,7 @@ class Vault(Changes):
         """
         wanted = text.casefold()
         self._opened.refresh()
-        found = self._opened.replica.index.scan(_FIRST_USER_PATH, None)
+        found = self._opened.entries(_FIRST_USER_PATH, None)
         paths = [name for name in (path.decode() for path, entry in found if entry.live) if wanted in name.casefold()]
         return self._authority.filter_listed(paths)
 

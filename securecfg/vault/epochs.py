@@ -1,0 +1,98 @@
+"""Changes of header, slots and keyring, among them new epochs of the key that signs the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from securecfg.audit import Event, origin_of
+from securecfg.audit.epoch import create_hand_over
+from securecfg.keys import Purpose, build_header
+from securecfg.store import Put, Space
+from securecfg.vault.publishing import Plan
+from securecfg.vault.replica import HEADER_ID, KEYRING_ID
+from securecfg.vault.rows import digest_of
+from securecfg.vault.state import hash_header
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securecfg.keys import Keyring
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publishing import Publication
+
+RECORDS_PER_EPOCH = 1 << 20
+
+
+def plan_key_change(opened: OpenVault, publication: Publication, slots: dict[int, bytes], keyring: Keyring) -> Plan:
+    """Return the plan that replaces header, slots and keyring together, in the next generation.
+
+    Raises:
+        Conflict: An earlier plan of the same publication does so.
+    """
+    replica = opened.replica
+    publication.claim("header_digest")
+    generation = replica.header.generation + 1
+    header = build_header(
+        replica.root,
+        slots,
+        vault_id=replica.vault_id,
+        generation=generation,
+        first_log_key=replica.header.first_log_key,
+        created_ns=replica.header.created_ns,
+    )
+    keyring_row = keyring.seal(replica.root, replica.vault_id, generation)
+    puts = [Put(Space.META, HEADER_ID, header), Put(Space.META, KEYRING_ID, keyring_row)]
+    puts += [Put(Space.META, row_id, row) for row_id, row in slots.items() if replica.slots.get(row_id) != row]
+    ordered = tuple(slots[row_id] for row_id in sorted(slots))
+    state = {"header_digest": hash_header(header, ordered), "keyring_digest": digest_of(keyring_row)}
+    return Plan(puts=puts, state=dict(state))
+
+
+def plan_new_epoch(authority: Authority, publication: Publication, slots: dict[int, bytes], keyring: Keyring) -> Plan:
+    """Return the plan that replaces the keyring by one with a new signing key, with the hand-over in the log.
+
+    The checkpoint that ends with the hand-over is signed by the new key; the old one is in no keyring after it.
+
+    Raises:
+        Conflict: An earlier plan of the same publication changes the keyring too.
+    """
+    opened = authority.opened
+    replica = opened.replica
+    keyring = keyring.with_new_epoch(Purpose.LOG_SIGNING, opened.clock.now_ns())
+    entry = keyring.active(Purpose.LOG_SIGNING)
+    signer = Ed25519PrivateKey.from_private_bytes(entry.key)
+    hand_over = create_hand_over(entry.epoch, origin_of(replica.vault_id), replica.signer, signer)
+    plan = plan_key_change(opened, publication, slots, keyring)
+    plan.records.append(authority.session().record(Event.AUDIT_EPOCH, hand_over.to_object()))
+    plan.state |= {"epoch": entry.epoch, "epoch_key": signer.public_key().public_bytes_raw()}
+    plan.signer = signer
+    return plan
+
+
+def rotate_signing_key(authority: Authority) -> int:
+    """Begin a new epoch of the key that signs the log, and return its number.
+
+    Raises:
+        AccessDenied: The caller may not `key.manage`.
+        CommitUnknown, StoreBusy, StoreFailed: As for a write.
+    """
+    authority.require("key.manage", "")
+    opened = authority.opened
+
+    def plan(publication: Publication) -> Plan:
+        replica = opened.replica
+        return plan_new_epoch(authority, publication, replica.slots, replica.keyring)
+
+    publish_key_change(opened, plan)
+    return opened.replica.state.epoch
+
+
+def publish_key_change(opened: OpenVault, planner: Callable[[Publication], Plan]) -> object:
+    """Publish a change of keys and take the new keys up."""
+    result = opened.publisher.publish(planner)
+    with opened.replica.lock:
+        opened.replica.reload_keys()
+    return result

@@ -1,0 +1,171 @@
+"""Unlock slots of an open vault: who else can open it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from securecfg.audit import Event
+from securecfg.clock import to_datetime
+from securecfg.errors import Conflict, InvalidMetadata, LastSlot, SecretNotFound
+from securecfg.keys import MOST_SLOTS, Slot, SlotInfo, seal_slot, unlock
+from securecfg.store import Delete, Space
+from securecfg.vault.epochs import plan_key_change, plan_new_epoch, publish_key_change
+from securecfg.vault.paths import check_principal
+from securecfg.vault.replica import SLOT_IDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from securecfg.keys import KeyProvider
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.publishing import Plan, Publication
+
+_LABEL_MAX = 255
+
+
+@dataclass(frozen=True, slots=True)
+class UnlockSlot:
+    """One way to open the vault.
+
+    Attributes:
+        number: Its number for people, from 1.
+        slot_id: 16 bytes, in hexadecimal digits.
+        kind: The scheme of its key URIs.
+        label: What people call it.
+        principals: Whom its key may speak for; empty means anyone.
+        added: When it was added.
+    """
+
+    number: int
+    slot_id: str
+    kind: str
+    label: str
+    principals: tuple[str, ...]
+    added: datetime
+
+
+class Slots:
+    """The unlock slots, as one identity may change them.
+
+    Args:
+        authority: Decides and records for it.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        """Change nothing yet."""
+        self._authority = authority
+        self._opened = authority.opened
+
+    def list(self) -> Sequence[UnlockSlot]:
+        """Return the slots in the order of their numbers.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+        """
+        self._authority.require("key.manage", "")
+        replica = self._opened.replica
+        slots = []
+        for row_id, row in sorted(replica.slots.items()):
+            info = replica.keyring.slot(Slot.parse(row).slot_id)
+            slots.append(
+                UnlockSlot(
+                    row_id - SLOT_IDS.start + 1,
+                    info.slot_id.hex(),
+                    info.kind,
+                    info.label,
+                    info.principals,
+                    to_datetime(info.added_ns),
+                ),
+            )
+        return slots
+
+    def test(self, provider: KeyProvider) -> int:
+        """Return the number of the slot that a key opens.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            WrongKey: It opens none.
+            KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
+        """
+        self._authority.require("key.manage", "")
+        replica = self._opened.replica
+        slot_id = unlock(replica.header, replica.slots, provider).slot_id
+        return next(slot.number for slot in self.list() if slot.slot_id == slot_id.hex())
+
+    def add(self, provider: KeyProvider, *, label: str = "", principals: Sequence[str] = ()) -> int:
+        """Add a slot that a key opens, and return its number.
+
+        Args:
+            provider: Holds the key.
+            label: What to call it.
+            principals: Whom the key may speak for; empty means anyone.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            InvalidMetadata: The label is too long, or a principal is not one.
+            Conflict: The vault has as many slots as the format allows.
+            KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
+        """
+        if len(label.encode()) > _LABEL_MAX or not label.isprintable():
+            message = f"a label has at most {_LABEL_MAX} printable bytes"
+            raise InvalidMetadata(message)
+        names = tuple(check_principal(principal) for principal in principals)
+        session, decision = self._authority.require("key.manage", "")
+        replica = self._opened.replica
+        slot = seal_slot(replica.vault_id, provider, replica.root)
+        info = SlotInfo(slot.slot_id, self._opened.clock.now_ns(), provider.scheme, label, names)
+
+        def plan(publication: Publication) -> Plan:
+            taken = replica.slots.keys()
+            if len(taken) >= MOST_SLOTS:
+                message = f"a vault has at most {MOST_SLOTS} unlock slots"
+                raise Conflict(message, hint="remove one that nobody uses")
+            row_id = next(number for number in SLOT_IDS if number not in taken)
+            obj = {"slot": slot.slot_id.hex(), "kind": provider.scheme, "principals": list(names)}
+            record = session.record(Event.KEY_SLOT_ADDED, obj | ({"label": label} if label else {}), decision=decision)
+            slots = {**replica.slots, row_id: slot.to_bytes()}
+            plan = plan_key_change(self._opened, publication, slots, replica.keyring.with_slot(info))
+            plan.records.append(record)
+            plan.result = row_id - SLOT_IDS.start + 1
+            return plan
+
+        return cast("int", publish_key_change(self._opened, plan))
+
+    def remove(self, number: int) -> None:
+        """Remove a slot, and change the key that signs the log.
+
+        Whoever held the slot's key and a copy of the file can still open that copy.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is no such slot.
+            LastSlot: It is the last one, or the only one whose key may speak for anyone.
+        """
+        session, decision = self._authority.require("key.manage", "")
+        replica = self._opened.replica
+        row_id = SLOT_IDS.start + number - 1
+
+        def plan(publication: Publication) -> Plan:
+            row = replica.slots.get(row_id)
+            if row is None:
+                message = f"there is no slot {number}"
+                raise SecretNotFound(message, hint="`securecfg key list` shows the slots")
+            slot_id = Slot.parse(row).slot_id
+            info = replica.keyring.slot(slot_id)
+            left = [other for other in replica.keyring.slots if other.slot_id != slot_id]
+            if not any(not other.principals for other in left):
+                message = f"slot {number} is the last one with which an administrator can open the vault"
+                raise LastSlot(message, hint="add another key first: `securecfg key add URI`")
+            obj = {"slot": slot_id.hex(), "kind": info.kind} | ({"label": info.label} if info.label else {})
+            record = session.record(Event.KEY_SLOT_REMOVED, obj, decision=decision)
+            rest = {other: content for other, content in replica.slots.items() if other != row_id}
+            keyring = replica.keyring.without_slot(slot_id)
+            plan = plan_new_epoch(self._authority, publication, rest, keyring)
+            plan.records.insert(0, record)
+            plan.deletes.append(Delete(Space.META, row_id))
+            plan.result = number
+            return plan
+
+        publish_key_change(self._opened, plan)
