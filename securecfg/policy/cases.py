@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from securecfg.policy.decisions import Policy
     from securecfg.policy.places import Key
 
-MAX_CASES_BYTES: Final = 4 * 1024 * 1024
+MAX_CASES: Final = 4 * 1024 * 1024
 MONDAY_NOON: Final = datetime(2026, 1, 5, 12, tzinfo=UTC)
 """What the time is in a case that does not say."""
 
@@ -115,7 +115,7 @@ def _listed(rules: Sequence[str]) -> str:
 
 
 def _parse(document: str, text: str) -> tuple[Case, ...]:
-    content, places = load_toml(document, text, MAX_CASES_BYTES)
+    content, places = load_toml(document, text, MAX_CASES)
     reader = TableReader(document, text, places)
     listed = reader.table((), content, ("cases",)).get("cases", [])
     if not isinstance(listed, list):

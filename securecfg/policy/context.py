@@ -17,15 +17,29 @@ LONG_MIN: Final = -(2**63)
 LONG_MAX: Final = 2**63 - 1
 
 
+def to_address(value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; an IPv4 address that came through an IPv6 socket is the IPv4 address.
+
+    Raises:
+        ValueError: It is none, or an IPv6 address of one link (`fe80::1%eth0`).
+    """
+    address = ipaddress.ip_address(str(value))
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id is not None:
+            message = "an address of one link says nothing elsewhere"
+            raise ValueError(message)
+        return address.ipv4_mapped or address
+    return address
+
+
 def _is_address(value: object) -> bool:
-    if isinstance(value, ipaddress.IPv4Address | ipaddress.IPv6Address):
-        return True
-    if not isinstance(value, str):
+    if not isinstance(value, str | ipaddress.IPv4Address | ipaddress.IPv6Address):
         return False
     try:
-        return "%" not in str(ipaddress.ip_address(value))
+        to_address(value)
     except ValueError:
         return False
+    return True
 
 
 def _is_decimal(value: object) -> bool:
@@ -59,7 +73,7 @@ def milliseconds(value: timedelta) -> int:
 
 
 _TO_CEDAR: Final[Mapping[str, tuple[str, Callable[..., str]]]] = {
-    "ipaddr": ("ip", str),
+    "ipaddr": ("ip", lambda value: str(to_address(value))),
     "datetime": ("datetime", _instant),
     "duration": ("duration", lambda value: f"{milliseconds(value)}ms"),
     "decimal": ("decimal", lambda value: f"{value:.4f}"),

@@ -175,11 +175,12 @@ class Policy:
         """Return what rules look at of the context, in Cedar's JSON."""
         host = self._host_context(request.context)
         attributes = {} if isinstance(host, str) else dict(host)  # `_settle` saw to it that it fits
+        wanted = self._set.context_types if usage.whole_context else usage.context
         if usage.time:
             types = self._set.context_types
-            attributes |= {name: to_json(name, value, types) for name, value in time_values(request.now).items()}
-        wanted = attributes if usage.whole_context else usage.context
-        return "{" + ",".join(text for name, text in attributes.items() if name in wanted) + "}"
+            times = time_values(request.now)
+            attributes |= {name: to_json(name, times[name], types) for name in wanted if name in times}
+        return "{" + ",".join(attributes[name] for name in wanted if name in attributes) + "}"
 
     def _asker(self, request: Request) -> Asker:
         key = (request.principal, request.extra_roles)

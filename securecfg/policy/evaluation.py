@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cedarpy import pst
 
-from securecfg.policy.context import LONG_MAX, LONG_MIN, element_type, milliseconds
+from securecfg.policy.context import LONG_MAX, LONG_MIN, element_type, milliseconds, to_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -87,7 +87,7 @@ def _milliseconds_since_epoch(value: datetime) -> Instant:
 
 
 _FROM_CONTEXT: Final[Mapping[str, Callable[[Any], object]]] = {
-    "ipaddr": ipaddress.ip_interface,
+    "ipaddr": lambda value: ipaddress.ip_interface(to_address(value)),
     "datetime": _milliseconds_since_epoch,
     "duration": lambda value: Span(milliseconds(value)),
     "decimal": lambda value: Fixed(int(value * 10_000)),
@@ -207,7 +207,7 @@ class Evaluator:
             "principal": self._principal,
             "action": entity_uid("Action", action),
             "resource": self._resource,
-            "context": {name: to_value(types[name], value) for name, value in context.items()},
+            "context": pst.FrozenMap({name: to_value(types[name], value) for name, value in context.items()}),
         }
         self._given = context
         self.seen: dict[str, object] = {}
@@ -273,7 +273,7 @@ class Evaluator:
             case pst.Set(elements):
                 return frozenset(map(self._value, elements))
             case pst.Record(fields):
-                return {name: self._value(value) for name, value in fields.items()}
+                return pst.FrozenMap({name: self._value(value) for name, value in fields.items()})
             case _:
                 message = f"`{type(expr).__name__}` is not known here"
                 raise EvaluationFailed(message)

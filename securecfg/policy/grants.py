@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from securecfg.policy.places import Key
 
-MAX_TABLE_BYTES: Final = 1024 * 1024
+MAX_TABLE: Final = 1024 * 1024
 MAX_NAME_BYTES: Final = 256
 MAX_PATTERNS: Final = 200
 MAX_WILDCARDS: Final = 16
@@ -102,7 +102,7 @@ def parse_grants(document: str, text: str) -> GrantTable:
     Raises:
         Problems: Everything that is wrong with it.
     """
-    content, places = load_toml(document, text, MAX_TABLE_BYTES)
+    content, places = load_toml(document, text, MAX_TABLE)
     reader = TableReader(document, text, places)
     memberships: list[Membership] = []
     grants: list[Grant] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from securecfg.policy.patterns import Pattern, parse_pattern, pattern_term, quoted
@@ -13,6 +14,14 @@ if TYPE_CHECKING:
 
     from securecfg.policy.conditions import Condition
     from securecfg.policy.grants import Grant
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """What a resource may be, and whether a scope can say it: there is no place in one for sets and wildcards."""
+
+    cedar: str
+    fits_scope: bool = True
 
 
 def grant_to_cedar(grant: Grant) -> str:
@@ -33,7 +42,8 @@ def grant_to_cedar(grant: Grant) -> str:
 def _all(conditions: Sequence[Condition]) -> str:
     if len(conditions) == 1:
         return conditions[0].cedar
-    return " && ".join(f"({condition.cedar})" for condition in conditions)
+    # Only hours over midnight are an `||` that nothing encloses yet.
+    return " && ".join(f"({one.cedar})" if one.name == "hours" else one.cedar for one in conditions)
 
 
 def _resource(grant: Grant) -> tuple[str, list[str]]:
@@ -45,13 +55,13 @@ def _resource(grant: Grant) -> tuple[str, list[str]]:
             return "resource", []
         terms = _path_terms([parse_pattern(path) for path in grant.paths])
     else:
-        terms = [f"resource == Folder::{quoted(ROOT)}"]
-    if len(terms) == 1 and not terms[0].startswith("("):
-        return terms[0], []
-    return "resource", [f"when {{ {' || '.join(terms)} }}"]
+        terms = [_Term(f"resource == Folder::{quoted(ROOT)}")]
+    if len(terms) == 1 and terms[0].fits_scope:
+        return terms[0].cedar, []
+    return "resource", [f"when {{ {' || '.join(term.cedar for term in terms)} }}"]
 
 
-def _path_terms(patterns: Sequence[Pattern]) -> list[str]:
+def _path_terms(patterns: Sequence[Pattern]) -> list[_Term]:
     folders = [pattern.folder for pattern in patterns if pattern.is_subtree and not pattern.has_wildcard]
     secrets = [
         "/".join(pattern.segments) for pattern in patterns if not pattern.is_subtree and not pattern.has_wildcard
@@ -59,12 +69,12 @@ def _path_terms(patterns: Sequence[Pattern]) -> list[str]:
     return [
         *_one_of("in", "Folder", folders),
         *_one_of("==", "Secret", secrets),
-        *(pattern_term(pattern) for pattern in patterns if pattern.has_wildcard),
+        *(_Term(pattern_term(pattern), fits_scope=False) for pattern in patterns if pattern.has_wildcard),
     ]
 
 
-def _principal_terms(principals: Sequence[str]) -> list[str]:
-    everyone = [f"resource is {KINDS[principal[:-2]]}" for principal in principals if principal.endswith(":*")]
+def _principal_terms(principals: Sequence[str]) -> list[_Term]:
+    everyone = [_Term(f"resource is {KINDS[principal[:-2]]}") for principal in principals if principal.endswith(":*")]
     named: dict[str, list[str]] = {"user": [], "svc": [], "role": []}
     for principal in principals:
         kind, _, name = principal.partition(":")
@@ -78,9 +88,9 @@ def _principal_terms(principals: Sequence[str]) -> list[str]:
     ]
 
 
-def _one_of(operator: str, type_name: str, ids: Sequence[str]) -> list[str]:
+def _one_of(operator: str, type_name: str, ids: Sequence[str]) -> list[_Term]:
     """Return no term for no id, a plain one for one, and one over a set for several."""
     entities = [f"{type_name}::{quoted(entity_id)}" for entity_id in ids]
     if len(entities) > 1:
-        return [f"resource in [{', '.join(entities)}]"]
-    return [f"resource {operator} {entity}" for entity in entities]
+        return [_Term(f"resource in [{', '.join(entities)}]", fits_scope=False)]
+    return [_Term(f"resource {operator} {entity}") for entity in entities]

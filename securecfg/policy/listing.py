@@ -60,7 +60,8 @@ def treatment(template: pst.Template) -> Treatment:
     first, *rest = template.clauses
     if not isinstance(first, pst.When) or usage_of(rest).resource:
         return EACH
-    if _is_only_keys(first.expr):
+    # Only where the scope names no resource does the index go by the first clause.
+    if isinstance(template.resource, pst.ScopeAny) and _is_only_keys(first.expr):
         return ALIKE
     test = _test(first.expr)
     return EACH if test is None else Treatment("tested", test)

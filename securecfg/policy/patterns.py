@@ -16,6 +16,7 @@ from typing import Final
 from securecfg.policy.schema import ROOT
 
 MAX_PATH_BYTES: Final = 1024
+MAX_WILDCARD_SEGMENTS: Final = 16
 _FORBIDDEN = re.compile(r"[#@{}?|\\\"]")
 
 
@@ -79,6 +80,8 @@ def pattern_problem(text: str) -> tuple[str, str] | None:
         return problem, ""
     if any("**" in segment for segment in text.removesuffix("/**").split("/")) and text != "**":
         return "has `**` before its end or within a segment", "`*` is one segment; `**` comes last and alone"
+    if "*" in text.removesuffix("**") and text.count("/") >= MAX_WILDCARD_SEGMENTS:
+        return f"has a `*` and more than {MAX_WILDCARD_SEGMENTS} segments", ""
     return None
 
 

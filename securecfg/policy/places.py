@@ -65,7 +65,7 @@ class TomlPlaces:
             if brackets == 2:  # noqa: PLR2004 - `[[` is two brackets
                 index = self._tables[table] = self._tables.get(table, -1) + 1
                 table = (*table, index)
-            self._note(table, offset)
+            self._note(table, start)
 
     def _resolve(self, name: tuple[str, ...]) -> Key:
         """Return the key of a table header, with the index of the last item of every array of tables in it."""

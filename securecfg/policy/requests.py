@@ -184,6 +184,8 @@ def misshapen(request: Request) -> str | None:
         return "the principal is neither `user:NAME` nor `svc:NAME`"
     if request.now.tzinfo is None:
         return "the time has no time zone"
+    if not all(role.startswith("role:") and role != "role:" for role in request.extra_roles):
+        return "an extra role is not `role:NAME`"
     return _misshapen_path(request.action, request.path)
 
 

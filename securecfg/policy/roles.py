@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securecfg.policy.problems import Problem, Problems
+from securecfg.policy.requests import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,7 +31,7 @@ class Roles:
             memberships: For each `user:NAME`, `svc:NAME` or `role:NAME`, the roles (`role:NAME`) it belongs to.
 
         Raises:
-            Problems: Roles contain one another.
+            Problems: Roles contain one another, or a membership of the vault is malformed.
         """
         direct: dict[str, set[str]] = {}
         places: dict[tuple[str, str], Problem] = {}
@@ -43,13 +44,18 @@ class Roles:
             place = Problem(document, membership.line, membership.column, "")
             places.setdefault((membership.member, membership.role), place)
         self._direct = {member: frozenset(roles) for member, roles in direct.items()}
+        wrong = [
+            Problem(VAULT, 1, 1, f"`{member}` in `{role}` is no membership of a principal in a role")
+            for member, role in places
+            if member.partition(":")[0] not in KINDS or not role.removeprefix("role:") or not role.startswith("role:")
+        ]
         cycles = [
             Problem(place.document, place.line, place.column, f"`{member}` and `{role}` contain one another")
             for (member, role), place in places.items()
             if member.startswith("role:") and member in self.closure({role})
         ]
-        if cycles:
-            raise Problems(sorted(cycles))
+        if wrong or cycles:
+            raise Problems(sorted(wrong + cycles))
 
     def closure(self, roles: Iterable[str]) -> frozenset[str]:
         """Return roles with all roles that they belong to."""

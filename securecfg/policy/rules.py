@@ -14,7 +14,7 @@ from securecfg.policy.patterns import path_problem
 from securecfg.policy.problems import Problem, Problems, did_you_mean
 from securecfg.policy.schema import ACTIONS, BUILT_IN_CONTEXT, ROOT, extended_schema, parsed_schema
 from securecfg.policy.schema_extension import parse_extension
-from securecfg.policy.statements import Places, Statement, check_text, first_wrong_token, split_statements
+from securecfg.policy.statements import Places, Statement, check_text, split_statements, wrong_token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -102,8 +102,10 @@ def read_documents(documents: Sequence[Document]) -> RuleSet:
                 table = parse_grants(document.name, document.text)
                 memberships += ((document.name, membership) for membership in table.memberships)
                 rules += (_rule_of(document.name, grant) for grant in table.grants)
-            else:
+            elif document.kind == "cedar":
                 rules += read_cedar(document.name, document.text)
+            else:
+                raise Problems([Problem(document.name, 1, 1, f"`{document.kind}` is no kind of policy document")])
         except Problems as found:
             problems += found.problems
     problems += _repeated(rules)
@@ -140,12 +142,13 @@ def read_cedar(document: str, text: str) -> list[Rule]:
     rules: list[Rule] = []
     for statement in split_statements(document, text):
         cedar = text[statement.start : statement.end]
-        said = complaint(cedar)
-        if said:
-            token = first_wrong_token(statement, text, complaint)
-            problems.append(places.problem(token.start, said))
+        try:
+            parsed = cedarpy.policies_to_pst(cedar)
+        except ValueError as error:
+            token = wrong_token(statement, text, complaint)
+            problems.append(places.problem(token.start, _said(error)))
             continue
-        template = _template(cedar)
+        template = parsed.static_policies.get("policy0")
         if template is None:
             hint = "name the principal and resource, or use a role"
             problems.append(places.problem(statement.start, "templates with `?principal` are not supported", hint))
@@ -166,12 +169,12 @@ def complaint(cedar: str) -> str:
     try:
         cedarpy.policies_to_pst(cedar)
     except ValueError as error:
-        return str(error).removeprefix("cedarpy: ").partition("\n")[0]
+        return _said(error)
     return ""
 
 
-def _template(cedar: str) -> pst.Template | None:
-    return next(iter(cedarpy.policies_to_pst(cedar).static_policies.values()), None)
+def _said(error: ValueError) -> str:
+    return str(error).removeprefix("cedarpy: ").partition("\n")[0]
 
 
 def _id_problem(template: pst.Template) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
@@ -17,8 +18,8 @@ from securecfg.policy.problems import Problem, Problems
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_DOCUMENT_BYTES: Final = 8 * 1024 * 1024
-MAX_STATEMENT_BYTES: Final = 64 * 1024
+MAX_DOCUMENT: Final = 8 * 1024 * 1024
+MAX_STATEMENT: Final = 64 * 1024
 MAX_BRACKETS: Final = 24
 MAX_NESTING: Final = 90
 """How deep an expression may nest, chained operators included. The engine's own limit, past parsing, is 100."""
@@ -31,6 +32,9 @@ _TOKEN = re.compile(
       | (?P<mark>::|&&|\|\||==|!=|<=|>=|.)""",
     re.VERBOSE | re.DOTALL,
 )
+# What the engine quotes, or names last.
+_NAMED = re.compile(r"[`']([^`']+?)[`']|([^\s`:]+)$")
+_SUSPECT = re.compile(r"[^\t\n\r -~]")
 _OPENING: Final = {"(": ")", "[": "]", "{": "}"}
 _INFIX: Final = frozenset({"&&", "||", "+", "-", "*", "if", "!", "has", "like", "is", "in"})
 
@@ -77,8 +81,6 @@ class Places:
 
     def at(self, offset: int) -> tuple[int, int]:
         """Return line and column, from 1."""
-        from bisect import bisect_right
-
         line = min(bisect_right(self._starts, offset), len(self._starts) - 1)
         return line, offset - self._starts[line - 1] + 1
 
@@ -87,23 +89,23 @@ class Places:
         return Problem(self.document, *self.at(offset), message, hint)
 
 
-def check_text(document: str, text: str) -> None:
+def check_text(document: str, text: str, limit: int = MAX_DOCUMENT) -> None:
     """Refuse text that no document may contain.
 
     Raises:
-        Problems: The text is too long, or has control characters or lone surrogates.
+        Problems: The text is too long, or has control or invisible characters.
     """
-    places = Places(document, text)
-    if len(text) > MAX_DOCUMENT_BYTES:
-        raise Problems([Problem(document, 1, 1, f"longer than {MAX_DOCUMENT_BYTES} bytes", "split the document")])
+    places = Places(document, text[:limit])
+    if len(text) > limit:
+        raise Problems([Problem(document, 1, 1, f"longer than {limit} characters", "split the document")])
     if text.startswith("\ufeff"):
         raise Problems([places.problem(0, "begins with a byte order mark", "save it as UTF-8 without one")])
-    for offset, character in enumerate(text):
-        if character < " " and character not in "\t\n\r":
-            raise Problems([places.problem(offset, f"control character U+{ord(character):04X}")])
-        if character > "~" and unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn"}:
-            message = f"invisible or unassigned character U+{ord(character):04X}"
-            raise Problems([places.problem(offset, message, "a rule that cannot be read cannot be reviewed")])
+    for match in _SUSPECT.finditer(text):
+        category = unicodedata.category(match[0])
+        if category[0] == "C":
+            kind = "control" if category == "Cc" else "invisible or unassigned"
+            message = f"has the {kind} character U+{ord(match[0]):04X}"
+            raise Problems([places.problem(match.start(), message, "a rule that cannot be read cannot be reviewed")])
 
 
 def split_statements(document: str, text: str) -> list[Statement]:
@@ -124,8 +126,8 @@ def split_statements(document: str, text: str) -> list[Statement]:
         if token.text == '"':
             raise Problems([places.problem(token.start, "a string is not closed")])
         tokens.append(token)
-        if match.end() - tokens[0].start > MAX_STATEMENT_BYTES:
-            raise Problems([places.problem(tokens[0].start, f"a policy longer than {MAX_STATEMENT_BYTES} bytes")])
+        if match.end() - tokens[0].start > MAX_STATEMENT:
+            raise Problems([places.problem(tokens[0].start, f"a policy longer than {MAX_STATEMENT} characters")])
         nesting.step(token)
         if token.text == ";" and not nesting.open:
             statements.append(Statement(tuple(tokens), tokens[0].start, match.end()))
@@ -180,11 +182,12 @@ class _Nesting:
             )
 
 
-def first_wrong_token(statement: Statement, text: str, complaint: Callable[[str], str]) -> Token:
-    """Return the token at which the engine's parser gives up.
+def wrong_token(statement: Statement, text: str, complaint: Callable[[str], str]) -> Token:
+    """Return the token that the engine's parser complains about, as well as its words tell.
 
     An LR parser accepts every prefix of what it accepts, up to asking for more. So the shortest prefix that draws
-    another complaint than the one about the end ends in the token that is wrong.
+    another complaint than the one about the end ends in the token that is wrong, or in the one after it. What the
+    parser finds wrong only afterwards it calls by name.
 
     Args:
         statement: One that does not parse.
@@ -196,7 +199,7 @@ def first_wrong_token(statement: Statement, text: str, complaint: Callable[[str]
     def is_wrong(count: int) -> bool:
         last = tokens[count - 1]
         said = complaint(text[statement.start : last.start + len(last.text)])
-        return bool(said) and "unexpected end of input" not in said
+        return bool(said) and said != "unexpected end of input"
 
     low, high = 1, len(tokens)
     while low < high:
@@ -205,4 +208,8 @@ def first_wrong_token(statement: Statement, text: str, complaint: Callable[[str]
             high = middle
         else:
             low = middle + 1
-    return tokens[low - 1]
+    said = complaint(text[statement.start : statement.end])
+    named = {match[1] or match[2] for match in _NAMED.finditer(said)}
+    if said.startswith("unexpected token"):
+        return next((token for token in reversed(tokens[:low]) if token.text in named), tokens[low - 1])
+    return next((token for token in tokens if token.text in named), tokens[0])

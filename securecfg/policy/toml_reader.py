@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
-def load_toml(document: str, text: str, limit_bytes: int) -> tuple[dict[str, Any], TomlPlaces]:
+def load_toml(document: str, text: str, limit: int) -> tuple[dict[str, Any], TomlPlaces]:
     """Return a TOML document, and where its keys stand.
 
     Raises:
         Problems: The text is too long, has characters that no document may have, or is not TOML.
     """
-    if len(text) > limit_bytes:
-        raise Problems([Problem(document, 1, 1, f"longer than {limit_bytes} bytes", "split the document")])
-    check_text(document, text)
+    check_text(document, text, limit)
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -21,7 +21,7 @@ class Usage:
         context: Names of the context's attributes.
         whole_context: Whether the context as such is mentioned, and thus all of it.
         tags: Whether tags are asked for.
-        resource: Whether the resource is.
+        resource: Whether the resource is, by the variable or by a name.
     """
 
     context: frozenset[str] = frozenset()
@@ -64,6 +64,9 @@ def _mentions(expr: object) -> Iterator[Usage]:
         case pst.Var("context"):
             yield Usage(whole_context=True)
         case pst.Var("resource"):
+            yield Usage(resource=True)
+        case pst.EntityLit(uid) if uid.type.basename in {"Secret", "Folder"}:
+            # What is known of an entity that is named depends on whether it happens to be the resource.
             yield Usage(resource=True)
         case pst.BinaryOp("get_tag" | "has_tag"):
             yield Usage(tags=True)
