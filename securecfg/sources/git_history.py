@@ -26,6 +26,23 @@ if TYPE_CHECKING:
 MIN_SEARCHED_BYTES = 6
 _CHUNK_BYTES = 1024 * 1024
 _PROGRESS_EVERY = 1000
+# Merges against each parent, paths from the root, and nothing that a configuration of git could add or take away.
+_LOG = (
+    "log",
+    "--all",
+    "--reflog",
+    "--raw",
+    "-z",
+    "--diff-merges=separate",
+    "--ignore-submodules=none",
+    "--no-abbrev",
+    "--no-color",
+    "--no-ext-diff",
+    "--no-relative",
+    "--no-renames",
+    "-O/dev/null",
+)
+_SETTINGS = ("-c", "core.fsmonitor=false", "-c", "log.showSignature=false", "-c", "log.showRoot=true")
 _ENDED = "git ended before all objects were searched"
 
 
@@ -145,7 +162,7 @@ def _labels_in(answers: IO[bytes], size: int, needles: Mapping[str, tuple[bytes,
 
 def _changes(repository: str | os.PathLike[str]) -> Iterator[tuple[str, datetime, str, str]]:
     """Yield commit, time, path and new blob of every change in every commit, merges against each parent."""
-    arguments = ["log", "--all", "--reflog", "--root", "--raw", "-m", "-z", "--no-abbrev", "--no-renames"]
+    arguments = [*_LOG]
     with _git(repository, [*arguments, "--format=format:%x01%H %ct"]) as output:
         commit, committed, blob = "", datetime.fromtimestamp(0, UTC), ""
         for field in _fields(output):
@@ -187,7 +204,7 @@ def _environment() -> dict[str, str]:
 
 
 def _start(repository: str | os.PathLike[str], arguments: list[str], stdin: int) -> subprocess.Popen[bytes]:
-    command = ["git", "--no-pager", "-C", os.fspath(repository), "-c", "core.fsmonitor=false", *arguments]
+    command = ["git", "--no-pager", "-C", os.fspath(repository), *_SETTINGS, *arguments]
     try:
         return subprocess.Popen(
             command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()

@@ -289,3 +289,38 @@ def test_any_bytes_are_read_or_refused(fmt: Format, content: bytes) -> None:
 )
 def test_the_name_tells_the_format(name: str, fmt: Format | None) -> None:
     assert Format.of(name) is fmt
+
+
+def test_a_value_without_a_key_is_judged_by_its_form() -> None:
+    assert found("Qz81LmX4vTn0Rk7YwP2sJd9HbGc5EaUf6Io3") == [
+        ("", "looks random", "Qz81LmX4vTn0Rk7YwP2sJd9HbGc5EaUf6Io3")
+    ]
+    assert found("[Qz81LmX4vTn0Rk7YwP2sJd9HbGc5EaUf6Io3]") == []
+    assert found("redis://:hunter2@h") == [("", "password in URL", "hunter2")]
+
+
+HOSTILE = [
+    ("a.ini", "a" + " " * 500_000 + "\n"),
+    ("a.ini", "a = " + " " * 250_000 + "x" + " " * 250_000 + "x\n"),
+    ("a.ini", "\n".join(f"a{n} = 1" for n in range(50_000))),
+    (".env", "A=" + "x " * 250_000),
+    (".env", "A=x" + " " * 500_000 + "x"),
+    (".env", "PASSWORD=hunter2\n" * 3_000),
+    ("a.json", '"' + "-eyJ" * 10_000 + '"'),
+    ("a.json", '"' + "a=" + " a" * 30_000 + '"'),
+    ("a.json", '"' + "a://:" * 10_000 + '"'),
+    ("a.json", '"' + "--a" * 20_000 + '"'),
+    ("a.json", "[" + ",".join(["1"] * 200_000) + "]"),
+    ("a.json", "/*" * 200_000),
+    ("a.yaml", "a: " + "&" * 1_000),
+    ("a.yaml", "- " * 90 + "x"),
+    ("a.yaml", "a: &a [x]\n" + "".join(f"b{n}: [*a, *a]\n" for n in range(5_000))),
+    ("a.toml", "a = '''" + "''x" * 50_000 + "'''"),
+    ("a.toml", 'a = """' + "\\\\" * 50_000 + '"""'),
+]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(("name", "text"), HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_text_takes_no_long_time(name: str, text: str) -> None:
+    plan_of(text, name)

@@ -190,3 +190,21 @@ def test_ignores_the_repository_that_the_environment_names(
     repository.commit({"a": "environment-canary"})
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))
     assert len(find_in_history(repository.folder, {"x": Secret("environment-canary")})) == 1
+
+
+def test_settings_of_git_do_not_hide_anything(repository: Repository) -> None:
+    for setting, value in {
+        "log.showSignature": "true",
+        "log.showRoot": "false",
+        "log.diffMerges": "off",
+        "diff.relative": "true",
+        "diff.renames": "copies",
+        "color.ui": "always",
+        "core.abbrev": "7",
+        "core.quotePath": "true",
+    }.items():
+        repository.git("config", setting, value)
+    repository.commit({"sub/ä": "settings-canary", "other/x": "outside-canary"})
+    values = {"x": Secret("settings-canary"), "y": Secret("outside-canary")}
+    found = find_in_history(repository.folder / "sub", values)
+    assert [each.path for each in found] == ["sub/ä", "other/x"]

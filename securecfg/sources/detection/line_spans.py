@@ -8,15 +8,15 @@ from securecfg.sources.detection.scalars import KeyPath, Scalar, Style, syntax_e
 
 _LINE = re.compile(r"([^\r\n]*+)(?:\r\n|\n|\r|$)")
 _SECTION = re.compile(r"[ \t]*\[([^\]\r\n]+)\]")
-_OPTION = re.compile(r"([ \t]*)([^=:\s][^=:]*?)[ \t]*[=:][ \t]*")
-_FLAG = re.compile(r"[ \t]*[^=:]+")
+_OPTION = re.compile(r"[ \t]*+([^=:\s][^=:]*+)[=:][ \t]*+")
+_FLAG = re.compile(r"[^=:]++")
 _QUOTED = re.compile(r"""("[^"]*"|'[^']*')(?:[ \t]*|[ \t]+[;#].*)""")
-_INLINE_COMMENT = re.compile(r"[ \t]+[;#](?:[ \t].*)?$")
+_INLINE_COMMENT = re.compile(r"(?<![ \t])[ \t]++[;#](?:[ \t].*)?$")
 
 _NAME = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*(=)[ \t]*")
 _DOUBLE = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _SINGLE = re.compile(r"'[^']*+'")
-_UNQUOTED_COMMENT = re.compile(r"(?:^|[ \t]+)#.*$")
+_UNQUOTED_COMMENT = re.compile(r"(?:^|(?<![ \t])[ \t]++)#.*$")
 _AFTER_QUOTE = re.compile(r"[ \t]*(?:#.*)?$")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\n": ""}
@@ -56,7 +56,7 @@ def scan_ini(name: str, text: str) -> list[Scalar]:
                 raise syntax_error(name, text, start, "not a line of an INI file")
             indent = None
             continue
-        keys = (*section, option.group(2))
+        keys = (*section, option.group(1).rstrip(" \t"))
         indent = depth
         scalars.append(_ini_value(keys, line, start, option.end()))
     return scalars

@@ -183,7 +183,7 @@ def _leave_data(each: _Scanned) -> list[Notice]:
     random = [(scalar, match) for scalar, match in each.found if match.confidence is Confidence.POSSIBLE]
     if len(random) <= MAX_RANDOM_VALUES:
         return []
-    each.found = [pair for pair in each.found if pair not in random]
+    each.found = [pair for pair in each.found if pair[1].confidence is not Confidence.POSSIBLE]
     line, _ = position(each.text, random[0][0].start)
     text = f"{len(random)} values look random, which is data rather than secrets: left alone"
     return [Notice(each.name, line, key_text(random[0][0].keys), text)]

@@ -170,6 +170,6 @@ def _by_randomness(scalar: Scalar, around: Surroundings) -> list[Match]:
         return []
     if any(IDENTIFYING.intersection(words_of(str(key))) for key in scalar.keys[-2:]):
         return []
-    if not shapes.is_random(value) or isinstance(scalar.keys[-1], int):
+    if not shapes.is_random(value) or any(isinstance(key, int) for key in scalar.keys[-1:]):
         return []  # one of a list is data: hashes, proofs, certificates
     return [Match(0, len(value), "looks random", Confidence.POSSIBLE)]
