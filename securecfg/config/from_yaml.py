@@ -20,7 +20,6 @@ from yaml.events import (
     MappingEndEvent,
     MappingStartEvent,
     ScalarEvent,
-    SequenceEndEvent,
     SequenceStartEvent,
     StreamStartEvent,
 )
@@ -36,9 +35,10 @@ if TYPE_CHECKING:
     from securecfg.config.tree import Layer
 
 _NOT_ALLOWED = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
-_INTEGER = re.compile(r"[-+]?[0-9]+")
-_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NUMBER = re.compile(
+    r"(?P<integer>[-+]?[0-9]+)|(?P<based>0o[0-7]+|0x[0-9a-fA-F]+)"
+    r"|(?P<float>[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)"
+)
 _CONSTANTS: dict[str, bool | float | None] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -47,8 +47,7 @@ _CONSTANTS: dict[str, bool | float | None] = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
     **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
 }
-# What a plain scalar that is not a text can begin with.
-_MAY_BE_OTHER = frozenset("0123456789+-.~nNtTfF")
+_BEGINS_NUMBER = frozenset("0123456789+-.")
 
 
 def parse_yaml(content: bytes, layer: Layer) -> Config:
@@ -113,42 +112,47 @@ class _Builder:
             self.fail("a second document begins", event, hint="keep one document in a file")
         return root
 
-    def mapping(self, event: Any, next_event: Callable[[], Any]) -> Config:  # noqa: ANN401, C901, PLR0912, PLR0915 - the hot loop: one function, no calls per plain scalar
+    def mapping(self, event: Any, next_event: Callable[[], Any]) -> Config:  # noqa: ANN401, C901, PLR0912, PLR0915 - the hot loop: one function, and no call for a plain text
         """Build a mapping, whose start was read, and all that it contains."""
-        layer = self.layer
+        layer, anchors = self.layer, self.anchors
         self.begin(event, 1)
-        # The container that is being filled: a mapping (`values` and `places` are dictionaries, `key` is the key that
-        # waits for its value) or a list (`items` and `places` are lists). The others wait on the stack.
+        # The container that is being filled: a mapping (`values` and `places` are dictionaries, `key` waits for its
+        # value, and is None for a merge key) or a list (`values` is None). Those around it wait on the stack.
         values: dict[str, Any] | None = {}
         items: list[Any] = []
         places: Any = {}
         key: str | None = None
-        key_mark: Any = None
-        merges: list[tuple[Any, Any]] | None = None
-        anchor, start = event.anchor, event.start_mark
+        merges: list[tuple[Any, Any]] = []
+        key_event = opening = event
         stack: list[Any] = []
         while True:
             event = next_event()
             kind = type(event)
+            if values is not None and kind is not MappingEndEvent:
+                if kind is not ScalarEvent:
+                    self.fail("a key is not a plain text", event)
+                key_event = event
+                key = intern(event.value)
+                if key in values:
+                    self.fail(f"the key `{key}` is there twice" if key.isprintable() else "a key is there twice", event)
+                if event.anchor is not None:
+                    self.fail("a key has an anchor", event)
+                if event.implicit[0]:
+                    if key == "<<":
+                        key = None
+                elif event.tag is not None:
+                    self.refuse_tag(event)
+                event = next_event()
+                kind = type(event)
             if kind is ScalarEvent:
                 value: Any = event.value
                 mark = event.start_mark
-                if values is not None and key is None:
-                    if value == "<<" and event.implicit[0]:
-                        key, key_mark = "<<", mark
-                        merges = merges or []
-                        merges.append((None, mark))
-                        continue
-                    if event.tag is not None or event.anchor is not None:
-                        self.check_key(event)
-                    key, key_mark = intern(value), mark
-                    if key in values:
-                        self.fail(f"the key `{key}` is there twice", event)
-                    continue
-                place: Any = (mark.line + 1) << 32 | mark.column + 1
+                place: Any = mark.line << 32 | mark.column  # as `pack` does, without its call
                 if event.implicit[0]:
-                    if not value or value[0] in _MAY_BE_OTHER:
-                        value = self.plain(value, event)
+                    if value in _CONSTANTS:
+                        value = _CONSTANTS[value]
+                    elif value[0] in _BEGINS_NUMBER:
+                        value = self.number_or_text(value, place, event)
                     elif "${" in value:
                         value = read_text(value, layer, place)
                 elif event.tag is not None:
@@ -156,50 +160,44 @@ class _Builder:
                 elif "${" in value:
                     value = read_text(value, layer, place)
                 if event.anchor is not None:
-                    self.anchors[event.anchor] = (value, place)
+                    anchors[event.anchor] = (value, place)
             elif kind is MappingStartEvent or kind is SequenceStartEvent:
-                if values is not None and key is None:
-                    self.fail("a key is not a plain text", event)
-                stack.append((values, items, places, key, key_mark, merges, anchor, start))
+                # A section is where its key is.
+                start = event if values is None or key is None else key_event
+                stack.append((values, items, places, key, merges, opening, key_event))
                 self.begin(event, len(stack) + 1)
-                anchor, start = event.anchor, event.start_mark
-                if values is not None and not (key == "<<" and merges and merges[-1][0] is None):
-                    start = key_mark  # a section is where its key is
-                key = merges = None
+                opening = (event.anchor, start.start_mark)
+                merges = []
                 if kind is MappingStartEvent:
                     values, places = {}, {}
                 else:
                     values, items, places = None, [], []
                 continue
-            elif kind is MappingEndEvent or kind is SequenceEndEvent:
-                place = (start.line + 1) << 32 | start.column + 1
-                if values is not None:
-                    if merges is not None:
+            elif kind is AliasEvent:
+                value, place = self.alias(event, len(stack) + 1)
+            else:  # the end of the container
+                if values is None:
+                    value, place = tuple(items), tuple(places)
+                else:
+                    if merges:
                         values, places = self.merged(values, places, merges)
                     value = create_config(values, Written(layer, places))
-                else:
-                    value, place = tuple(items), (place, tuple(places))
-                if anchor is not None:
-                    self.anchors[anchor] = (value, place)
                 if not stack:
                     return value  # type: ignore[no-any-return]  # the first container is a mapping
-                values, items, places, key, key_mark, merges, anchor, start = stack.pop()
-            elif kind is AliasEvent:
-                if values is not None and key is None:
-                    self.fail("a key is not a plain text", event)
-                value, place = self.alias(event, len(stack) + 1)
-            else:  # pragma: no cover - no other event occurs inside a mapping
-                self.fail("is not YAML", event)
+                anchor, mark = opening
+                position = mark.line << 32 | mark.column
+                place = position if values is not None else (position, place)
+                if anchor is not None:
+                    anchors[anchor] = (value, place)
+                values, items, places, key, merges, opening, key_event = stack.pop()
             if values is None:
                 items.append(value)
                 places.append(place)
-            elif key == "<<" and merges and merges[-1][0] is None:
-                merges[-1] = (value, merges[-1][1])
-                key = None
+            elif key is None:
+                merges.append((value, key_event))
             else:
-                values[key] = value  # type: ignore[index]  # a key waits whenever a mapping gets a value
+                values[key] = value
                 places[key] = place
-                key = None
 
     def begin(self, event: Any, depth: int) -> None:  # noqa: ANN401 - libyaml's event
         """Check what opens a container."""
@@ -211,27 +209,15 @@ class _Builder:
             self.anchors.pop(event.anchor, None)  # until it is complete an alias to it would be a cycle
             self.weights.pop(event.anchor, None)
 
-    def check_key(self, event: Any) -> None:  # noqa: ANN401 - libyaml's event
-        """Check a key that is more than a text."""
-        if event.tag is not None:
-            self.refuse_tag(event)
-        self.fail("a key has an anchor", event)
-
-    def plain(self, text: str, event: Any) -> Any:  # noqa: ANN401 - any scalar
-        """Return a plain scalar by the rules of the YAML 1.2 core schema."""
-        if text in _CONSTANTS:
-            return _CONSTANTS[text]
+    def number_or_text(self, text: str, place: int, event: Any) -> Any:  # noqa: ANN401 - libyaml's event, any scalar
+        """Return a plain scalar that begins as a number by the rules of the YAML 1.2 core schema."""
+        number = _NUMBER.fullmatch(text)
+        if number is None:
+            return read_text(text, self.layer, place) if "${" in text else text
         try:
-            if _INTEGER.fullmatch(text):
-                return int(text)
-            if _BASED.fullmatch(text):
-                return int(text, 0)
-            if _FLOAT.fullmatch(text):
-                return float(text)
+            return float(text) if number.lastgroup == "float" else int(text, 0 if number.lastgroup == "based" else 10)
         except ValueError:
             self.exceed("a number has too many digits", event)
-        mark = event.start_mark
-        return read_text(text, self.layer, pack(mark.line + 1, mark.column + 1)) if "${" in text else text
 
     def tagged(self, event: Any, place: Place) -> ReferringSecret:  # noqa: ANN401 - libyaml's event
         """Return a scalar that has a tag, of which there is only `!secret`."""
@@ -268,12 +254,10 @@ class _Builder:
         """Return a mapping's own keys over those of its merge keys, of which earlier ones win."""
         all_values: dict[str, Any] = {}
         all_places: dict[str, Place] = {}
-        for merge, mark in reversed(merges):
+        for merge, event in reversed(merges):
             for part in reversed(merge if isinstance(merge, tuple) else (merge,)):
                 if not isinstance(part, Config):
-                    place = f"{self.layer.path}:{mark.line + 1}:{mark.column + 1}"
-                    message = "a merge key `<<` has something else than mappings"
-                    raise ConfigSyntaxError(message, place=place)
+                    self.fail("a merge key `<<` has something else than mappings", event)
                 all_values |= part.__dict__
                 source = source_of(part)
                 if isinstance(source, Written):

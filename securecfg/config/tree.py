@@ -23,7 +23,7 @@ _SHIFT = 32
 _COLUMN = (1 << _SHIFT) - 1
 
 Position: TypeAlias = "int | str"
-"""Where one value is written: line and column packed into an integer, or the name of an environment variable."""
+"""Where one value is written: line and column from 0, packed into an integer, or the name of a variable."""
 
 Place: TypeAlias = "int | str | tuple[int | str, tuple[Place, ...]]"
 """A position; for a list also the places of its items."""
@@ -83,7 +83,7 @@ class Origin:
 
 def pack(line: int, column: int) -> int:
     """Return a line and a column, both from 1, as a position."""
-    return line << _SHIFT | column
+    return (line - 1) << _SHIFT | (column - 1)
 
 
 def position_of(place: Place) -> Position:
@@ -98,17 +98,16 @@ def origin_in(layer: Layer, place: Place | None) -> Origin:
         return Origin(layer.name, layer.path, variable=position)
     if position is None:
         return Origin(layer.name, layer.path)
-    return Origin(layer.name, layer.path, position >> _SHIFT, position & _COLUMN)
+    return Origin(layer.name, layer.path, (position >> _SHIFT) + 1, (position & _COLUMN) + 1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: there is one for each mapping, and a frozen one takes three times as long
 class Written:
     """The source of a mapping that one layer wrote.
 
     Attributes:
         layer: The layer.
         places: The place of each value.
-        place: The place of the mapping itself; None for the root.
     """
 
     layer: Layer
