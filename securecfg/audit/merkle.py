@@ -157,6 +157,19 @@ class Tree:
             tiles.append(Tile(level, entry // TILE_WIDTH, self._extend_edge(level, entry, root, above)))
         return tiles
 
+    def append_stored(self, hashed_leaf: bytes) -> None:
+        """Add a leaf whose tiles are stored already, such as one that another process has published.
+
+        Nothing is read now; whether the leaf belongs there shows in the root. A tree without a reader cannot complete
+        tiles of its own afterwards.
+        """
+        completed = _merge(self._peaks, self._size, hashed_leaf)
+        self._size += 1
+        self._tail.append(hashed_leaf)
+        if completed:
+            self._tail.clear()
+            self._edges.clear()
+
     def _complete_tail(self, last: int, root: bytes) -> bytes:
         """Return the full tile of level 0 that ends with leaf `last`; the leaves appended here are in memory."""
         first = last - TILE_WIDTH + 1

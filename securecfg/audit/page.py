@@ -26,7 +26,7 @@ _NAMES = {
     Category.ADMINISTRATION: "administration",
 }
 # Shown elsewhere in the row, or of use to programs only.
-_SHOWN_APART = frozenset({"action", "path", "ver", "old_sig", "new_sig"})
+_SHOWN_APART = frozenset({"action", "path", "ver", "items", "parts", "old_sig", "new_sig"})
 _SHOWN_IN_REFUSALS = _SHOWN_APART | {"reason"}
 _TITLES = {"rev": "revision", "source_rev": "from revision", "source_ver": "from version", "vkey": "verifier key"}
 _WIDE = frozenset({"Secret", "Asked for", "Details", "Outcome and reason"})
@@ -127,7 +127,7 @@ def _secrets(rows: Iterable[Row]) -> str:
     writers: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         record = row.record
-        for path in _paths(record):
+        for path in _paths(row):
             if record.category is Category.READ:
                 reads[path] += record.count or 1
                 readers[path].add(record.subject.id)
@@ -153,7 +153,7 @@ def _reads(rows: Iterable[Row]) -> str:
         [
             _moment(row.record.time_ns),
             _who(row.record),
-            _what(row.record),
+            _what(row),
             _number(row.record.count or 1),
             _rules(row.record),
             _circumstances(row.record),
@@ -172,7 +172,7 @@ def _changes(rows: Iterable[Row]) -> str:
             _moment(row.record.time_ns),
             _who(row.record),
             _event(row.record.event),
-            _what(row.record),
+            _what(row),
             _rules(row.record),
             _circumstances(row.record),
             _number(row.index),
@@ -188,7 +188,7 @@ def _refusals(rows: Iterable[Row]) -> str:
         [
             _moment(row.record.time_ns),
             _who(row.record),
-            f"{_text(row.record.obj.get('action', ''))} {_what(row.record)}",
+            f"{_text(row.record.obj.get('action', ''))} {_what(row)}",
             f'<span class="bad">{_outcome(row.record)}</span>',
             _number(row.record.count or 1),
             _circumstances(row.record),
@@ -207,7 +207,7 @@ def _administration(rows: Iterable[Row]) -> str:
             _moment(row.record.time_ns),
             _who(row.record),
             _event(row.record.event),
-            _what(row.record),
+            _what(row),
             _circumstances(row.record),
             _number(row.index),
         ]
@@ -286,27 +286,28 @@ def _proof(record: Record) -> str:
     return "proved" if record.subject.is_proved else "asserted"
 
 
-def _what(record: Record) -> str:
+def _what(row: Row) -> str:
     """Return the object: its path and version, then whatever else the event says."""
-    obj = record.obj
+    record, obj = row.record, row.record.obj
     apart = _SHOWN_IN_REFUSALS if record.category is Category.REFUSAL else _SHOWN_APART
-    version = f'<span class="s">@{obj["ver"]}</span>' if "ver" in obj else ""
-    path = f'<span class="m">{_text(obj["path"])}{version}</span> ' if "path" in obj else ""
+    path = ""
+    if "path" in obj:
+        path = _version(obj["path"], obj["ver"]) if "ver" in obj else f'<span class="m">{_text(obj["path"])}</span>'
+        path += " "
     rest = [
-        f'<span class="s">{_TITLES.get(name, name.replace("_", " "))}</span> {_value(name, value)}'
+        f'<span class="s">{_TITLES.get(name, name.replace("_", " "))}</span> {_value(value)}'
         for name, value in obj.items()
         if name not in apart
     ]
-    return path + " &middot; ".join(rest)
+    versions = ", ".join(_version(*each) for each in row.versions)
+    return path + " &middot; ".join([*rest, versions] if versions else rest)
 
 
-def _value(name: str, value: Any) -> str:  # noqa: ANN401 - any field of an object
-    if name == "items":
-        return ", ".join(
-            f'<span class="m">{_text(path)}<span class="s">@{version}</span></span>' for path, version in value
-        )
-    if name == "parts":
-        return f"{len(value)} sealed parts"
+def _version(path: str, version: int) -> str:
+    return f'<span class="m">{_text(path)}<span class="s">@{version}</span></span>'
+
+
+def _value(value: Any) -> str:  # noqa: ANN401 - any field of an object
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
     if isinstance(value, int):
@@ -354,10 +355,9 @@ def _weight(record: Record) -> int:
     return record.count or 1
 
 
-def _paths(record: Record) -> list[str]:
-    if "items" in record.obj:
-        return [path for path, _ in record.obj["items"]]
-    return [record.obj[name] for name in ("path", "to") if name in record.obj]
+def _paths(row: Row) -> list[str]:
+    obj = row.record.obj
+    return [path for path, _ in row.versions] or [obj[name] for name in ("path", "to") if name in obj]
 
 
 def _event(event: Event) -> str:

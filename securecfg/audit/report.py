@@ -19,7 +19,7 @@ from securecfg.audit.record import format_time
 from securecfg.errors import SignatureInvalid, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 HTML_OPEN = b'<script type="application/json" id="attestation">'
 HTML_CLOSE = b"</script>"
-MAX_REPORT_BYTES = 1 << 30
 
 _JSONL_OPEN = b'{"attestation":'
 _JSONL_CLOSE = b"}\n"
@@ -57,6 +56,7 @@ _COLUMNS = (
     "request",
     "context",
     "object",
+    "parts",
     "note",
     "leaf_hash",
 )
@@ -64,10 +64,22 @@ _COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A record that a report shows, and where it stands in the log."""
+    """A record that a report shows.
+
+    Attributes:
+        index: Where it stands in the log.
+        record: Its content.
+        parts: The paths and versions in the parts of a batch's record, where it has parts.
+    """
 
     index: int
     record: Record
+    parts: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def versions(self) -> Sequence[tuple[str, int]]:
+        """The paths and versions that a batch has written."""
+        return self.parts or self.record.obj.get("items", ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +154,8 @@ def render_jsonl(report: Report, key: Ed25519PrivateKey) -> bytes:
         key: The log's current signing key.
     """
     page = b"".join(
-        b'{"index":%d,"leaf":"%s","record":%s}\n' % (row.index, encode_base64(hashed).encode(), row.record.to_bytes())
+        b'{"index":%d,"leaf":"%s",%s"record":%s}\n'
+        % (row.index, encode_base64(hashed).encode(), _parts(row), row.record.to_bytes())
         for row, hashed in report.hashed_rows()
     )
     attestation = sign_attestation(report.evidence, page, len(report.rows), key)
@@ -190,6 +203,10 @@ def open_report(raw: bytes, vkey: VerifierKey) -> Attestation:
     return open_attestation(attestation.decode(errors="replace"), page, vkey)
 
 
+def _parts(row: Row) -> bytes:
+    return f'"parts":{_compact(row.parts)},'.encode() if row.parts else b""
+
+
 def _values(row: Row) -> list[Any]:
     record = row.record
     subject, source, obj = record.subject, record.source, record.obj
@@ -213,14 +230,15 @@ def _values(row: Row) -> list[Any]:
         source.pid,
         source.host,
         record.request_id,
-        _compact(record.context),
-        _compact(obj),
+        _compact(dict(record.context)),
+        _compact(dict(obj)),
+        _compact(row.parts),
         record.note,
     ]
 
 
-def _compact(members: Any) -> str:  # noqa: ANN401 - any mapping of a record
-    return json.dumps(dict(members), sort_keys=True, separators=(",", ":"), ensure_ascii=False) if members else ""
+def _compact(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False) if value else ""
 
 
 def _cell(value: object) -> object:

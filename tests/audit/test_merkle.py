@@ -79,6 +79,26 @@ class TestTheTree:
         whole = plain_log(log.tree.size)
         assert (log.tiles, log.tree.root()) == (whole.tiles, whole.tree.root())
 
+    @given(st.integers(0, 700), st.lists(st.tuples(st.booleans(), st.integers(1, 300)), max_size=5))
+    @settings(max_examples=30, deadline=None)
+    def test_follows_what_others_have_stored(self, start: int, steps: list[tuple[bool, int]]) -> None:
+        log = plain_log(start)
+        follower = Tree(start, log.tree.peaks, log)
+        for is_own, step in steps:
+            for number in range(follower.size, follower.size + step):
+                leaf = f"leaf {number}".encode()
+                if is_own:
+                    log.leaves.append(leaf)
+                    for tile in follower.append(leaf_hash(leaf)):
+                        log.tiles[tile.level, tile.index] = tile.hashes
+                else:
+                    log.append_leaf(leaf)
+                    follower.append_stored(leaf_hash(leaf))
+            log.tree = Tree(follower.size, follower.peaks, log)
+            follower = Tree(follower.size, follower.peaks, log) if start % 2 else follower
+        whole = plain_log(follower.size)
+        assert (log.tiles, follower.root()) == (whole.tiles, whole.tree.root())
+
     def test_leaves_the_original_alone_when_a_copy_grows(self) -> None:
         tree = plain_log(255).tree
         before = tree.root()

@@ -162,6 +162,19 @@ class TestAReport:
         with pytest.raises(LogTruncated):
             collect_evidence(log, older, prefix_checkpoint(log, ORIGIN, 3, signing_key(0)), ())
 
+    def test_shows_what_the_parts_of_a_batch_say(self) -> None:
+        log = sample_log(1)
+        log.append(record(Event.BATCH_WRITTEN, {"count": 2, "parts": [["digest", "key"]]}))
+        evidence = report_on(log).evidence
+        rows = (Row(1, log.records[1], (("pay/one", 1), ("pay/two", 2))),)
+        report = Report(start_ns=START_NS, end_ns=START_NS, made_ns=START_NS, rows=rows, evidence=evidence)
+        assert b"pay/two" in render_html(report, signing_key(0))
+        assert json.loads(render_jsonl(report, signing_key(0)).split(b"\n")[0])["parts"] == [
+            ["pay/one", 1],
+            ["pay/two", 2],
+        ]
+        assert b"pay/two" in render_csv(report)
+
 
 class TestThePage:
     def test_says_who_did_what(self) -> None:
