@@ -1,0 +1,158 @@
+"""One call of a command: its common flags, and what every command does with them."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+import click
+
+from securecfg.errors import ConfirmationRequired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from securecfg.keys import Ask, KeyProvider
+    from securecfg.vault import Vault
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """The common flags of one call.
+
+    Attributes:
+        vault: `--vault`, or None.
+        key: `--key`, or None.
+        principal: `--as`, or None.
+        is_json: `--json`: one object on standard output.
+        is_silent: `--no-input`: nobody is asked.
+        is_confirmed: `--yes`: what would be asked for confirmation is confirmed.
+    """
+
+    vault: str | None
+    key: str | None
+    principal: str | None
+    is_json: bool
+    is_silent: bool
+    is_confirmed: bool
+
+    @property
+    def ask(self) -> Ask | None:
+        """Who asks a person for a passphrase, or None where nobody may be asked."""
+        from securecfg.cli.prompts import ask_hidden, is_somebody_there
+
+        return None if self.is_silent or not is_somebody_there() else ask_hidden
+
+    @contextmanager
+    def open(self, *, principal: str | None = None) -> Iterator[Vault]:
+        """Open the vault that flags, variables and settings name, and close it at the end.
+
+        Args:
+            principal: On whose behalf where neither `--as` nor SECURECFG_AS says so; None takes the settings' choice.
+
+        Raises:
+            As for `Vault.open`.
+        """
+        from securecfg.vault import Vault
+
+        vault = Vault.open(
+            self.vault, key=self.provider(), principal=self.principal or principal, ask=self.ask, cache_values=0
+        )
+        with vault:
+            yield vault
+
+    def provider(self) -> str | KeyProvider | None:
+        """Return what opens the vault: `--key`, or None for what the settings name."""
+        return self.key
+
+    def confirm(self, question: str) -> None:
+        """Ask before something that cannot be undone. Nothing is asked with `--yes`.
+
+        Call it after the policy was asked, so that nobody confirms what they may not do.
+
+        Raises:
+            ConfirmationRequired: The answer is no, or nobody can be asked.
+        """
+        from securecfg.cli.prompts import ask_yes, is_somebody_there
+
+        if self.is_confirmed:
+            return
+        if self.is_silent or not is_somebody_there():
+            message = "this cannot be undone and was not confirmed"
+            raise ConfirmationRequired(message, hint="give `--yes` if you mean it")
+        if not ask_yes(question):
+            message = "nothing was changed"
+            raise ConfirmationRequired(message, hint="answer `y` to go on")
+
+    # --- output ------------------------------------------------------------------------------------------------------
+
+    def emit(self, result: dict[str, Any], *lines: str) -> None:
+        """Print the result: the object with `--json`, else the lines.
+
+        Raises:
+            StoreFailed: Standard output cannot be written.
+        """
+        from securecfg.cli.output import write_json, write_lines
+
+        if self.is_json:
+            write_json(result)
+        else:
+            write_lines(lines)
+
+    def emit_table(self, result: dict[str, Any], columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+        """Print the result: the object with `--json`, else the rows of a table.
+
+        Raises:
+            StoreFailed: Standard output cannot be written.
+        """
+        from securecfg.cli.output import write_json, write_table
+
+        if self.is_json:
+            write_json(result)
+        else:
+            write_table(columns, rows)
+
+    def note(self, text: str) -> None:
+        """Tell a person something that is not the result, on standard error."""
+        click.echo(text, err=True)
+
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """Show how far a long task is, on a terminal only. Yields a function of what is done and what there is."""
+        from securecfg.cli.output import draw_progress
+
+        if self.is_json or not sys.stderr.isatty():
+            yield lambda _done, _total: None
+            return
+        with draw_progress(what) as advance:
+            yield advance
+
+
+_FLAGS = (
+    click.option("--vault", metavar="PATH", help="The vault; else SECURECFG_VAULT or the project's settings."),
+    click.option("--key", metavar="URI", help="What opens it; else SECURECFG_KEY or the project's settings."),
+    click.option("--as", "principal", metavar="PRINCIPAL", help="On whose behalf: user:NAME or svc:NAME."),
+    click.option("--json", "is_json", is_flag=True, help="Print one JSON object, failures too."),
+    click.option("--no-input", "is_silent", is_flag=True, help="Never ask; what cannot be undone then needs --yes."),
+    click.option("--yes", "is_confirmed", is_flag=True, help="Confirm what would be asked."),
+)
+
+
+def common_flags(function: Callable[Concatenate[Invocation, P], R]) -> Callable[..., R]:
+    """Give a command the common flags; they reach it as its first argument."""
+
+    @functools.wraps(function)
+    def call(**given: Any) -> R:  # noqa: ANN401 - click passes what the options of the command are
+        names = ("vault", "key", "principal", "is_json", "is_silent", "is_confirmed")
+        invocation = Invocation(**{name: given.pop(name) for name in names})
+        return function(invocation, **given)  # type: ignore[call-arg]  # checked by click, by name
+
+    for flag in reversed(_FLAGS):
+        flag(call)
+    return call

@@ -1,0 +1,103 @@
+"""The program: which commands there are, and the outermost loop that turns every failure into an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from securecfg.cli.failures import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, report
+from securecfg.cli.groups import LazyGroup
+
+# Each command: where it lies, and its line in `securecfg --help`; in the order in which people meet them.
+COMMANDS = {
+    "init": ("securecfg.cli.init:init", "Give this project a vault; no flag is needed."),
+    "secret": ("securecfg.cli.secret:secret", "Read, write and version secrets."),
+    "run": ("securecfg.cli.run:run", "Run a command with the resolved configuration as its environment."),
+    "vault": ("securecfg.cli.vault:vault", "Create, inspect and verify vaults."),
+    "key": ("securecfg.cli.key:key", "Manage the keys that open a vault."),
+    "unlock": ("securecfg.cli.unlock:unlock", "Spare repeated passphrases for a while."),
+    "doctor": ("securecfg.cli.doctor:doctor", "Find what is wrong with the installation or the vault."),
+}
+
+_COMPLETION = "_SECURECFG_COMPLETE"
+
+
+def _version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's way
+    if not value or context.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    click.echo(f"securecfg {version('securecfg-vault')}")
+    context.exit()
+
+
+@click.group(
+    cls=LazyGroup,
+    commands_at=COMMANDS,
+    examples=(
+        "securecfg init                            # a vault for this project",
+        "securecfg secret put db/main              # asks for the value, or reads it from a pipe",
+        "securecfg secret get db/main --reveal",
+        "securecfg run -- python app.py            # with every reference resolved",
+        'eval "$(_SECURECFG_COMPLETE=bash_source securecfg)"   # completion; also zsh_source, fish_source',
+    ),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version and exit."
+)
+def program() -> None:
+    """Keep secrets and configuration in one encrypted file, with a policy and a provable log."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program and return its exit code.
+
+    Args:
+        arguments: What follows the program's name; None takes it from the process.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        # A path or a message that the terminal's encoding lacks is shown escaped, never a reason to fail.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    if _COMPLETION in os.environ:
+        program.main(given, "securecfg")
+    try:
+        code = _invoke(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence()
+        return EXIT_PIPE_CLOSED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except click.exceptions.Abort:
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the outermost loop: what nobody expected is reported as a bug
+        return _report(error, given)
+    return code
+
+
+def _invoke(given: list[str]) -> int:
+    try:
+        with program.make_context("securecfg", list(given)) as context:
+            result = program.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: Exception, given: list[str]) -> int:
+    own = given[: given.index("--")] if "--" in given else given
+    try:
+        return report(error, is_json="--json" in own)
+    except BrokenPipeError:
+        _silence()
+        return EXIT_PIPE_CLOSED
+
+
+def _silence() -> None:
+    """Let the interpreter's own flush at its end write to nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,64 @@
+"""Asking a person, on the terminal itself, so that standard input may be a pipe."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+import warnings
+
+from securecfg.errors import SettingMissing, UsageError
+
+
+def is_somebody_there() -> bool:
+    """Return whether there is a terminal to ask on."""
+    try:
+        with open("/dev/tty", "rb"):
+            return True
+    except OSError:
+        return sys.stdin is not None and sys.stdin.isatty()
+
+
+def ask_hidden(what: str) -> str:
+    """Ask for a text that is not shown while it is typed.
+
+    Raises:
+        SettingMissing: The terminal cannot hide it, or was closed.
+    """
+    with warnings.catch_warnings():
+        # `getpass` would go on and show what is typed.
+        warnings.simplefilter("error", getpass.GetPassWarning)
+        try:
+            return getpass.getpass(f"{what}: ")
+        except (getpass.GetPassWarning, EOFError):
+            message = f"a {what} is needed and there is no terminal to ask on"
+            raise SettingMissing(message) from None
+
+
+def ask_new(what: str) -> str:
+    """Ask twice for a text that is not shown, and return it.
+
+    Raises:
+        SettingMissing: There is no terminal to ask on.
+        UsageError: The two differ.
+    """
+    first = ask_hidden(what)
+    if ask_hidden(f"{what} again") != first:
+        message = f"the two entries of the {what} differ"
+        raise UsageError(message, hint="try again")
+    return first
+
+
+def ask_yes(question: str, *, default: bool = False) -> bool:
+    """Ask a yes-or-no question on the terminal. The end of the input is a no."""
+    choices = "[Y/n]" if default else "[y/N]"
+    sys.stderr.write(f"{question} {choices} ")
+    sys.stderr.flush()
+    try:
+        with open("/dev/tty", encoding="utf-8", errors="replace") as terminal:
+            answer = terminal.readline()
+    except OSError:
+        answer = sys.stdin.readline()
+    if not answer:
+        return False
+    answer = answer.strip().lower()
+    return default if not answer else answer in {"y", "yes"}
