@@ -82,6 +82,8 @@ def _render(expr: pst.Expr) -> tuple[str, int]:  # noqa: C901, PLR0911, PLR0912 
             return name, _MEMBER
         case pst.UnaryOp("not", argument):
             return f"!{_within(argument, _PREFIX)}", _PREFIX
+        case pst.UnaryOp("neg", pst.LongLit(value)):
+            return f"-({value})", _PREFIX  # without parentheses it would be a literal
         case pst.UnaryOp("neg", argument):
             return f"-{_within(argument, _MEMBER)}", _PREFIX
         case pst.UnaryOp("datetime" | "decimal" | "duration" | "ip" as function, argument):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from cedarpy import policies_to_pst
+from cedarpy import policies_to_pst, pst
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -120,7 +120,7 @@ def test_a_rendered_expression_parses_to_the_same_tree(seed: int) -> None:
     assert clause_of(cedar_text(tree)) == tree
 
 
-def clause_of(text: str) -> object:
+def clause_of(text: str) -> pst.Expr:
     template = policies_to_pst(f"permit (principal, action, resource) when {{ {text} }};").static_policies["policy0"]
     return template.clauses[0].expr
 
