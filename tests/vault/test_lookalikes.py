@@ -1,0 +1,75 @@
+"""A new path that looks like one that exists is refused (UTS #39)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.errors import ConfusablePath
+
+if TYPE_CHECKING:
+    from securecfg.vault.vault import Vault
+    from tests.vault.world import World
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("payments/key", "payrnents/key"),
+        ("app/l", "app/I"),
+        ("app/1", "app/l"),
+        ("app/O", "app/0"),
+        ("app/paypal", "app/p\u0430ypal"),
+        ("sc\u043epe/a", "scope/b"),
+        ("a/b/CLOCK", "a/b/CL0CK/d/e"),
+    ],
+)
+def test_refuses_a_lookalike(vault: Vault, first: str, second: str) -> None:
+    vault.write(first, "1")
+    with pytest.raises(ConfusablePath) as refused:
+        vault.write(second, "2")
+    assert refused.value.code == "confusable-path"
+    assert vault.list() == [first]
+    assert vault.write(second, "2", allow_lookalike=True) == 1
+
+
+def test_refuses_a_lookalike_of_what_this_handle_wrote_after_it_looked(vault: Vault) -> None:
+    vault.write("other", "1")
+    vault.write("payments", "1")
+    with pytest.raises(ConfusablePath):
+        vault.write("payrnents", "2")
+
+
+def test_refuses_a_lookalike_of_what_another_handle_wrote(world: World, vault: Vault) -> None:
+    other = world.open()
+    other.write("other", "1")
+    vault.write("payments", "1")
+    with pytest.raises(ConfusablePath):
+        other.write("payrnents", "2")
+
+
+def test_refuses_to_move_to_a_lookalike(vault: Vault) -> None:
+    vault.write("payments", "1")
+    vault.write("other", "1")
+    with pytest.raises(ConfusablePath):
+        vault.move("other", "payrnents")
+    vault.move("other", "payrnents", allow_lookalike=True)
+
+
+def test_folders_of_the_same_name_in_different_places_do_not_meet(vault: Vault) -> None:
+    vault.write("payments/key", "1")
+    vault.write("other/payrnents/key", "2")
+
+
+def test_a_path_may_be_written_again_beside_its_lookalike(vault: Vault) -> None:
+    vault.write("payments", "1")
+    vault.write("payrnents", "2", allow_lookalike=True)
+    assert vault.write("payments", "3") == 2
+    assert vault.write("payrnents", "3") == 2
+
+
+def test_a_path_that_was_moved_away_confuses_nobody(vault: Vault) -> None:
+    vault.write("payments", "1")
+    vault.move("payments", "elsewhere")
+    vault.write("payrnents", "2")

@@ -1,0 +1,105 @@
+"""What one handle sees of what others do, and what happens between two reads of the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from securecfg.store import Space
+from securecfg.vault.maintenance import compact
+from tests.vault.world import World, interrupted, text_of
+
+if TYPE_CHECKING:
+    from securecfg.vault.vault import Vault
+
+
+def test_sees_what_another_handle_wrote(world: World, vault: Vault) -> None:
+    other = world.open()
+    vault.write("app/one", "1")
+    assert text_of(other, "app/one") == "1"
+    vault.write("app/one", "2")
+    assert text_of(other, "app/one") == "2"
+    vault.delete("app/one")
+    assert other.list() == []
+
+
+def test_a_handle_that_lags_behind_a_compaction_catches_up(world: World, vault: Vault) -> None:
+    other = world.open()
+    for number in range(20):
+        vault.write(f"app/{number}", str(number))
+    assert compact(vault.opened)
+    assert len(other.list()) == 20
+    vault.write("app/0", "new")
+    assert text_of(other, "app/0") == "new"
+
+
+def test_a_list_goes_on_over_a_compaction_in_its_middle(world: World, vault: Vault) -> None:
+    for number in range(20):
+        vault.write(f"app/{number}", str(number))
+    compact(vault.opened)
+    vault.write("app/20", "20")
+    other, store = interrupted(world)
+    store.interrupt("get", Space.SEGMENT, lambda: compact(vault.opened))
+    assert len(other.list()) == 21
+
+
+def test_a_read_goes_on_over_a_compaction_in_its_middle(world: World, vault: Vault) -> None:
+    vault.write("app/a", "1")
+    compact(vault.opened)
+    vault.write("app/b", "2")
+    other, store = interrupted(world)
+    store.interrupt("get", Space.SEGMENT, lambda: compact(vault.opened))
+    assert text_of(other, "app/a") == "1"
+
+
+def test_a_read_goes_on_over_a_write_in_its_middle(world: World, vault: Vault) -> None:
+    vault.write("app/a", "1")
+    other, store = interrupted(world)
+    store.interrupt("get", Space.HISTORY, lambda: vault.write("app/a", "2"))
+    assert text_of(other, "app/a") == "2"
+
+
+def test_a_write_goes_on_over_another_write_in_its_middle(world: World, vault: Vault) -> None:
+    vault.write("app/a", "1")
+    other, store = interrupted(world)
+    other.list()
+    store.interrupt("get", Space.HISTORY, lambda: vault.write("app/a", "2"))
+    assert other.write("app/a", "3") == 3
+
+
+def test_a_stream_goes_on_over_a_move_in_its_middle(world: World, vault: Vault) -> None:
+    vault.write("app/a", b"1" * 100_000)
+    other, store = interrupted(world)
+    other.list()
+
+    def replace() -> None:
+        vault.move("app/a", "app/b")
+        vault.write("app/a", b"2" * 100_000)
+
+    store.interrupt("get", Space.DEK, replace)
+    _, pieces = other.stream("app/a")
+    assert b"".join(pieces) == b"2" * 100_000
+
+
+def test_an_opener_that_another_process_overtakes_suspects_nothing(world: World, vault: Vault) -> None:
+    vault.write("app/a", "1")
+    other, store = interrupted(world)
+
+    def overtake() -> None:
+        for number in range(3):
+            vault.write("app/b", str(number))
+
+    store.interrupt("commit", None, overtake)
+    other.write("app/c", "1")
+    assert other.list() == ["app/a", "app/b", "app/c"]
+
+
+def test_an_anchor_that_is_ahead_of_a_slow_handle_is_no_rollback(world: World, vault: Vault) -> None:
+    slow = world.open()
+    for number in range(3):
+        vault.write("app/b", str(number))
+    anchor = slow.opened._anchor
+    assert anchor is not None
+    known = anchor.read()
+    assert known is not None
+    assert known.mark.size > slow.opened.replica.checkpoint.size
+    slow.opened.verify_mark(known.mark)
