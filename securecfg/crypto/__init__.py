@@ -20,6 +20,7 @@ from securecfg.crypto.context import (
 )
 from securecfg.crypto.derive import KEY_BYTES, Label, expand
 from securecfg.crypto.fields import decode_fields, encode_fields
+from securecfg.crypto.key_bytes import KeyBytes, generate_key
 from securecfg.crypto.padding import padded_length, padme
 from securecfg.crypto.password import DEFAULT_COSTS, FORMAT_LIMIT, Argon2Costs, stretch
 from securecfg.crypto.value import (
@@ -61,6 +62,7 @@ __all__ = [
     "ChunkedContent",
     "ChunkedValueKey",
     "ContextType",
+    "KeyBytes",
     "KeyWrap",
     "Label",
     "ValueKey",
@@ -72,6 +74,7 @@ __all__ = [
     "delta_context",
     "encode_fields",
     "expand",
+    "generate_key",
     "history_context",
     "keyring_context",
     "manifest_context",

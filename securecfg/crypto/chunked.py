@@ -162,16 +162,21 @@ class _ChunkStream:
 def _regroup(pieces: Iterable[bytes]) -> Iterator[memoryview]:
     """Yield full rows of plaintext and then one that is not full, perhaps empty."""
     buffer = bytearray()
-    for piece in pieces:
-        rest = memoryview(piece)
-        while rest:
-            room = ROW_PLAINTEXT_BYTES - len(buffer)
-            buffer += rest[:room]
-            rest = rest[room:]
-            if len(buffer) == ROW_PLAINTEXT_BYTES:
-                yield memoryview(buffer)
-                buffer = bytearray()
-    yield memoryview(buffer)
+    piece = b""
+    try:
+        for piece in pieces:
+            rest = memoryview(piece)
+            while rest:
+                room = ROW_PLAINTEXT_BYTES - len(buffer)
+                buffer += rest[:room]
+                rest = rest[room:]
+                if len(buffer) == ROW_PLAINTEXT_BYTES:
+                    yield memoryview(buffer)
+                    buffer = bytearray()
+        yield memoryview(buffer)
+    finally:
+        # When the source raises, a traceback that shows locals must not show the message.
+        buffer, piece = bytearray(), b""
 
 
 def _check_key(key: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Self
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from securecfg.crypto.derive import KEY_BYTES
+from securecfg.crypto.key_bytes import KeyBytes
 
 SALT_BYTES = 16
 PARAMS_BYTES = SALT_BYTES + 6
@@ -56,16 +57,19 @@ FORMAT_LIMIT = Argon2Costs(memory_kib=2 * 1024 * 1024, passes=16, lanes=16)
 """What no slot may exceed, so that a hostile file cannot exhaust the machine that opens it."""
 
 
-def stretch(passphrase: str, salt: bytes, costs: Argon2Costs) -> bytes:
+def stretch(passphrase: str, salt: bytes, costs: Argon2Costs) -> KeyBytes:
     """Return the 32 bytes that Argon2id makes of a passphrase in NFC and UTF-8.
 
     The limits are the caller's to check: this spends whatever the costs ask for.
 
     Raises:
-        ValueError: The costs are not computable.
+        ValueError: The passphrase is empty or has lone surrogates, or the costs are not computable.
         MemoryError: The machine does not have the memory.
     """
+    if not passphrase:
+        message = "the passphrase is empty"
+        raise ValueError(message)
     derivation = Argon2id(
         salt=salt, length=KEY_BYTES, iterations=costs.passes, lanes=costs.lanes, memory_cost=costs.memory_kib
     )
-    return derivation.derive(unicodedata.normalize("NFC", passphrase).encode())
+    return KeyBytes(derivation.derive(unicodedata.normalize("NFC", passphrase).encode()))

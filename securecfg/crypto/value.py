@@ -96,6 +96,7 @@ class ValueKey:
                 padding = len(plaintext) - end
                 if padding >= 0 and len(plaintext) == padded_length(end) and plaintext.endswith(bytes(padding)):
                     return kind, plaintext[_PLAIN_HEAD_BYTES:end]
+            plaintext = b""  # a traceback that shows locals must not show the value
         raise _refusal()
 
 
@@ -188,13 +189,16 @@ class ChunkedContent:
             tail = len(piece) - len(content)
             padding -= tail
             if padding < 0 or not piece.endswith(bytes(tail)):
+                piece = content = b""
                 raise _refusal()
             if content:
                 yield content
+            # Nothing of the value may be in this frame when what follows raises: a traceback may show locals.
+            piece = content = b""
             following = next(self._plaintext, None)
             if following is None:
                 break
-            piece = following
+            piece, following = following, b""
         if wanted or padding:
             raise _refusal()
 
@@ -226,11 +230,16 @@ def count_value_rows(length: int) -> int:
 def _plaintext(kind: int, length: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield _PLAIN_HEAD.pack(length, kind)
     seen = 0
-    for piece in pieces:
-        seen += len(piece)
-        if seen > length:
-            break
-        yield piece
+    piece = b""
+    try:
+        for piece in pieces:
+            seen += len(piece)
+            if seen > length:
+                break
+            yield piece
+    finally:
+        # When the source raises, a traceback that shows locals must not show the value.
+        piece, pieces = b"", ()
     if seen != length:
         message = f"the content does not have the {length} bytes that were announced"
         raise UsageError(message, hint="the source changed while it was read; try again")

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from securecfg.crypto.context import SUITE
 from securecfg.crypto.derive import KEY_BYTES
+from securecfg.crypto.key_bytes import KeyBytes
 from securecfg.errors import Tampered
 
 SIV_KEY_BYTES = 64
@@ -52,7 +53,7 @@ class KeyWrap:
             raise ValueError(message)
         return self._siv.encrypt(key, [ctx])
 
-    def unwrap(self, wrapped: bytes, ctx: bytes) -> bytes:
+    def unwrap(self, wrapped: bytes, ctx: bytes) -> KeyBytes:
         """Return the key that `wrapped` holds.
 
         Raises:
@@ -60,7 +61,7 @@ class KeyWrap:
         """
         if len(wrapped) == WRAPPED_BYTES:
             try:
-                return self._siv.decrypt(wrapped, [ctx])
+                return KeyBytes(self._siv.decrypt(wrapped, [ctx]))
             except InvalidTag:
                 pass
         message = "a wrapped key does not match its key and place"
@@ -94,7 +95,7 @@ def parse_dek_epoch(row: bytes) -> int:
     return int.from_bytes(row[2:6], "big")
 
 
-def unwrap_dek(value_key: KeyWrap, row: bytes, ctx: bytes) -> bytes:
+def unwrap_dek(value_key: KeyWrap, row: bytes, ctx: bytes) -> KeyBytes:
     """Return the data key of a row whose epoch `parse_dek_epoch` named.
 
     Raises:

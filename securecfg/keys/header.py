@@ -80,8 +80,8 @@ class Header:
         Raises:
             Tampered: They are not.
         """
-        fields = self.row[: _FIELDS.size]
-        expected = _mac(root, self.vault_id, fields, slot_rows)
+        expected = _mac(root, self.vault_id, self.row[: _FIELDS.size], slot_rows)
+        del root  # a traceback that shows locals must not show it
         if self.slot_count != len(slot_rows) or not hmac.compare_digest(self.row[_FIELDS.size :], expected):
             message = "the header or an unlock slot was altered"
             raise Tampered(message, hint="restore the vault from a backup")

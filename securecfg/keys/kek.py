@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 from typing import TYPE_CHECKING
 
-from securecfg.crypto import KEY_BYTES, KeyWrap, Label, expand
+from securecfg.crypto import KEY_BYTES, KeyBytes, KeyWrap, Label, expand
 from securecfg.errors import Tampered, WrongKey
 from securecfg.octets import Cursor, Malformed, var16
 
@@ -45,7 +45,7 @@ def parse_params(wrapped: bytes) -> bytes:
     return _parse(wrapped)[0]
 
 
-def open_under_kek(kek: bytes, kind: int, wrapped: bytes, context: WrapContext) -> bytes:
+def open_under_kek(kek: bytes, kind: int, wrapped: bytes, context: WrapContext) -> KeyBytes:
     """Return the key that `seal_under_kek` wrapped.
 
     Raises:
@@ -55,6 +55,7 @@ def open_under_kek(kek: bytes, kind: int, wrapped: bytes, context: WrapContext) 
     params, commitment, sealed = _parse(wrapped)
     ctx = context.to_bytes(kind, params)
     siv, expected = _derive(kek, ctx)
+    del kek  # a traceback that shows locals must not show it
     # The commitment comes first: without it one crafted ciphertext could test many passphrases at once.
     if not hmac.compare_digest(commitment, expected):
         raise _refusal()

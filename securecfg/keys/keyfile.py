@@ -9,7 +9,7 @@ import os
 import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
-from securecfg.crypto import KEY_BYTES
+from securecfg.crypto import KEY_BYTES, KeyBytes
 from securecfg.errors import FileMissing, KeyProviderRefused
 from securecfg.files import create_private
 
@@ -28,21 +28,26 @@ def generate_key_file(path: str | os.PathLike[str]) -> None:
     create_private(path, format_key(os.urandom(KEY_BYTES)).encode() + b"\n")
 
 
-def read_key_file(path: str | os.PathLike[str]) -> bytes:
+def read_key_file(path: str | os.PathLike[str]) -> KeyBytes:
     """Return the 32 bytes in a key file.
 
     Raises:
         FileMissing: There is no such file.
         KeyProviderRefused: Others can read the file, it belongs to someone else, or it is not a key file.
     """
-    content = read_private_file(path, _TEXT_CHARACTERS + 1)
-    try:
-        if content.endswith(b"\n"):
-            return parse_key(content[:-1].decode("ascii"))
-    except ValueError:
-        pass
+    key = _parse_line(read_private_file(path, _TEXT_CHARACTERS + 1))
+    if key is not None:
+        return key
     message = f"`{os.fspath(path)}` is not a key file, or was damaged"
     raise KeyProviderRefused(message, hint="make one with `securecfg key generate PATH`, or restore it from a copy")
+
+
+def _parse_line(content: bytes) -> KeyBytes | None:
+    # Its caller raises, from a frame that holds nothing of the content.
+    try:
+        return parse_key(content[:-1].decode("ascii")) if content.endswith(b"\n") else None
+    except ValueError:
+        return None
 
 
 def format_key(key: bytes) -> str:
@@ -51,7 +56,7 @@ def format_key(key: bytes) -> str:
     return f"{_PREFIX}{encoded}-{hashlib.sha256(key).hexdigest()[:8]}"
 
 
-def parse_key(text: str) -> bytes:
+def parse_key(text: str) -> KeyBytes:
     """Return the 32 bytes that `format_key` wrote.
 
     Raises:
@@ -60,7 +65,7 @@ def parse_key(text: str) -> bytes:
     message = "not the text of a key"
     if len(text) != _TEXT_CHARACTERS or not text.isascii():
         raise ValueError(message)
-    key = urlsafe_b64decode(text[len(_PREFIX) : len(_PREFIX) + 43] + "=")
+    key = KeyBytes(urlsafe_b64decode(text[len(_PREFIX) : len(_PREFIX) + 43] + "="))
     # Comparing what it should have been refuses another prefix, a wrong checksum and a second spelling of the same key.
     if len(key) != KEY_BYTES or not hmac.compare_digest(format_key(key), text):
         raise ValueError(message)
@@ -94,6 +99,7 @@ def read_private_file(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
         message = f"cannot read `{name}`: {reason}"
         raise KeyProviderRefused(message) from None
     if len(content) > limit_bytes:
+        content = b""  # a traceback that shows locals must not show it
         message = f"`{name}` is larger than {limit_bytes} bytes"
         raise KeyProviderRefused(message, hint="this is not the file that was meant")
     return content

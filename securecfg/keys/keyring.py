@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NoReturn, Self
 
@@ -12,6 +12,7 @@ from securecfg.crypto import (
     ROOT_SCOPE,
     SUITE,
     XAES256GCM,
+    KeyBytes,
     KeyWrap,
     Label,
     expand,
@@ -69,12 +70,12 @@ class KeyEntry:
     epoch: int
     state: KeyState
     created_ns: int
-    key: bytes = field(repr=False)
+    key: KeyBytes
 
     @classmethod
     def generate(cls, purpose: Purpose, scope_id: bytes, epoch: int, created_ns: int) -> Self:
         """Return a new, active, random key."""
-        return cls(purpose, scope_id, epoch, KeyState.ACTIVE, created_ns, os.urandom(_KEY_BYTES[purpose]))
+        return cls(purpose, scope_id, epoch, KeyState.ACTIVE, created_ns, KeyBytes(os.urandom(_KEY_BYTES[purpose])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +186,12 @@ class Keyring:
         Raises:
             Tampered: The row was altered, is an older one, or belongs to another root key or vault.
         """
-        front = bytes((_TYPE, SUITE)) + U64.pack(generation)
-        if row[:_FRONT_BYTES] != front:
+        box = _box(root, vault_id)
+        del root  # a traceback that shows locals must not show it, nor what is in the row
+        if row[:_FRONT_BYTES] != bytes((_TYPE, SUITE)) + U64.pack(generation):
             raise _refusal()
-        plaintext = _box(root, vault_id).open(row[_FRONT_BYTES:], keyring_context(vault_id, generation))
         try:
-            return cls(*_parse(plaintext))
+            return cls(*_parse(box.open(row[_FRONT_BYTES:], keyring_context(vault_id, generation))))
         except ValueError:  # `Malformed`, or an unknown state
             raise _refusal() from None
 
@@ -309,7 +310,9 @@ def _encode(keys: tuple[KeyEntry, ...], slots: tuple[SlotInfo, ...]) -> bytes:
 def _parse(plaintext: bytes) -> tuple[tuple[KeyEntry, ...], tuple[SlotInfo, ...]]:
     cursor = Cursor(plaintext)
     keys = tuple(
-        KeyEntry(cursor.u8(), cursor.take(16), cursor.u32(), KeyState(cursor.u8()), cursor.u64(), cursor.var16())
+        KeyEntry(
+            cursor.u8(), cursor.take(16), cursor.u32(), KeyState(cursor.u8()), cursor.u64(), KeyBytes(cursor.var16())
+        )
         for _ in range(cursor.u16())
     )
     slots = tuple(

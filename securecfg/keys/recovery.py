@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 
+from securecfg.crypto import KeyBytes
 from securecfg.errors import KeyProviderRefused
 from securecfg.secret import Secret
 
@@ -37,25 +38,33 @@ def format_recovery_code(code: bytes) -> str:
     return "-".join(characters[start : start + 4] for start in range(0, _CHARACTERS, 4))
 
 
-def parse_recovery_code(text: str) -> bytes:
+def parse_recovery_code(text: str) -> KeyBytes:
     """Return the 20 bytes of a code as a person wrote it: case, `-` and spaces do not matter.
 
     Raises:
         KeyProviderRefused: The text cannot be a code; there is a slip of the pen in it.
     """
-    if len(text) <= _MOST_CHARACTERS and text.isascii():
-        values = [_VALUES.get(character, -1) for character in text.upper() if character not in "- \t\r\n"]
-        if len(values) == _CHARACTERS and min(values) >= 0:
-            number = 0
-            for value in values:
-                number = number << 5 | value
-            code = (number >> _CHECK_BITS).to_bytes(CODE_BYTES)
-            if number & (1 << _CHECK_BITS) - 1 == _check(code):
-                return code
+    code = _decode(text)
+    if code is not None:
+        return code
+    del text  # a traceback that shows locals must not show it
     message = "the recovery code is mistyped or incomplete"
     raise KeyProviderRefused(
         message, hint="it has nine groups of four characters; compare it with what was written down"
     )
+
+
+def _decode(text: str) -> KeyBytes | None:
+    if len(text) > _MOST_CHARACTERS or not text.isascii():
+        return None
+    values = [_VALUES.get(character, -1) for character in text.upper() if character not in "- \t\r\n"]
+    if len(values) != _CHARACTERS or min(values) < 0:
+        return None
+    number = 0
+    for value in values:
+        number = number << 5 | value
+    code = KeyBytes((number >> _CHECK_BITS).to_bytes(CODE_BYTES))
+    return code if number & (1 << _CHECK_BITS) - 1 == _check(code) else None
 
 
 def _check(code: bytes) -> int:

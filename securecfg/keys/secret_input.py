@@ -6,7 +6,6 @@ import os
 import re
 import threading
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl
 
 from securecfg.errors import InvalidKeyUri, KeyProviderRefused, KeyProviderUnavailable, SettingMissing
 from securecfg.keys.keyfile import read_private_file
@@ -21,8 +20,9 @@ LIMIT_BYTES = 4096
 
 _EXAMPLES = {"env": "NAME", "fd": "3", "file": "PATH"}
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}", re.ASCII)
-_DESCRIPTOR = re.compile(r"[0-9]{1,9}", re.ASCII)
+_SOURCE = re.compile(
+    r"\?(?:env=(?P<env>[A-Za-z_][A-Za-z0-9_]{0,254})|fd=(?P<fd>[0-9]{1,9})|file=(?P<file>[^\x00]+))", re.ASCII
+)
 
 
 def open_secret_input(uri: KeyUri, ask: Ask | None, *, what: str, sources: Collection[str]) -> Secret[str]:
@@ -40,24 +40,20 @@ def open_secret_input(uri: KeyUri, ask: Ask | None, *, what: str, sources: Colle
     name = uri.scheme
     if uri.rest in {"", "?"}:
         return _once(lambda: _ask(ask, what, name), what)
-    # The rest is not shown: somebody may have written the secret itself there.
-    message = f"a `{name}:` key is `{name}:` or names one source"
-    hint = "for instance " + ", ".join(f"`{name}:?{source}={_EXAMPLES[source]}`" for source in sources)
-    try:
-        options = parse_qsl(uri.rest[1:], keep_blank_values=True, strict_parsing=True, max_num_fields=1)
-    except ValueError:
-        options = []
-    if not uri.rest.startswith("?") or len(options) != 1 or options[0][0] not in sources:
+    match = _SOURCE.fullmatch(uri.rest)
+    if match is None or (source := match.lastgroup) is None or source not in sources:
+        # The rest is not shown: somebody may have written the secret itself there.
+        del match
+        message = f"a `{name}:` key is `{name}:` or names one source"
+        hint = "for instance " + ", ".join(f"`{name}:?{known}={_EXAMPLES[known]}`" for known in sources)
         raise InvalidKeyUri(message, hint=hint)
-    source, value = options[0]
-    if source == "env" and _NAME.fullmatch(value):
+    value = match[source]
+    if source == "env":
         return _once(lambda: _from_variable(value, what), what)
-    if source == "fd" and _DESCRIPTOR.fullmatch(value):
+    if source == "fd":
         return _once(lambda: _from_descriptor(int(value), what), what)
-    if source == "file" and value and "\x00" not in value:
-        path = os.path.expanduser(value)  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
-        return _once(lambda: _decode(read_private_file(path, LIMIT_BYTES), what), what)
-    raise InvalidKeyUri(message, hint=hint)
+    path = os.path.expanduser(value)  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
+    return _once(lambda: _decode(read_private_file(path, LIMIT_BYTES), what), what)
 
 
 def _once(load: Callable[[], str], what: str) -> Secret[str]:
@@ -82,18 +78,20 @@ def _ask(ask: Ask | None, what: str, scheme: str) -> str:
 
 
 def _from_variable(name: str, what: str) -> str:
-    raw = os.environb.get(os.fsencode(name))
-    if raw is None:
+    variable = os.fsencode(name)
+    if variable not in os.environb:
         message = f"the environment variable `{name}`, which should hold the {what}, is not set"
         raise SettingMissing(message)
-    return _decode(raw, what)
+    return _decode(os.environb[variable], what)
 
 
 def _from_descriptor(descriptor: int, what: str) -> str:
     content = bytearray()
     try:
-        while len(content) <= LIMIT_BYTES and (piece := os.read(descriptor, LIMIT_BYTES)):
-            content += piece
+        size = -1
+        while size < len(content) <= LIMIT_BYTES:
+            size = len(content)
+            content += os.read(descriptor, LIMIT_BYTES)
         return _decode(bytes(content), what)
     except OSError as error:
         message = f"cannot read the {what} from file descriptor {descriptor}: {error.strerror}"
@@ -102,13 +100,17 @@ def _from_descriptor(descriptor: int, what: str) -> str:
         content[:] = bytes(len(content))
 
 
+# What raises below forgets the text first: a traceback that shows locals must not show it.
+
+
 def _decode(raw: bytes, what: str) -> str:
     try:
-        text = raw.decode()
+        return _bounded(raw.decode().removesuffix("\n").removesuffix("\r"), what)
     except UnicodeDecodeError:
         message = f"the {what} is not UTF-8"
         raise KeyProviderRefused(message) from None
-    return _bounded(text.removesuffix("\n").removesuffix("\r"), what)
+    finally:
+        del raw
 
 
 def _bounded(text: str, what: str) -> str:
@@ -116,6 +118,7 @@ def _bounded(text: str, what: str) -> str:
         message = f"the {what} is empty"
         raise KeyProviderRefused(message)
     if len(text) > LIMIT_BYTES:
+        del text
         message = f"the {what} is longer than {LIMIT_BYTES} characters"
         raise KeyProviderRefused(message)
     return text

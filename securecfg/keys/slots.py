@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from securecfg.crypto import SUITE
+from securecfg.crypto import SUITE, KeyBytes
 from securecfg.errors import KeyProviderRefused, NotAVault, UnsupportedFormat, WrongKey
 from securecfg.keys.kek import SEALED_BYTES
 from securecfg.keys.provider import WrapContext
@@ -92,12 +92,8 @@ class Unlocked:
         slot_id: The slot that opened.
     """
 
-    root: bytes
+    root: KeyBytes
     slot_id: bytes
-
-    def __repr__(self) -> str:
-        """Show the slot, not the key."""
-        return f"Unlocked(slot_id={self.slot_id.hex()!r})"
 
 
 def seal_slot(vault_id: bytes, provider: KeyProvider, root: bytes) -> Slot:
@@ -109,6 +105,7 @@ def seal_slot(vault_id: bytes, provider: KeyProvider, root: bytes) -> Slot:
         SettingMissing: It has nobody to ask.
     """
     slot_id = secrets.token_bytes(SLOT_ID_BYTES)
+    root = KeyBytes(root)  # masked in the frames of whatever the provider raises
     wrapped = provider.wrap(root, WrapContext(vault_id, slot_id))
     return Slot(provider.kind, slot_id, wrapped)
 
@@ -144,14 +141,12 @@ def unlock(header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider
 
 def _try(vault_id: bytes, candidates: list[Slot], provider: KeyProvider) -> Unlocked:
     # One slot's refusal must not keep another from opening, so it is raised only when none does.
-    failure: WrongKey | KeyProviderRefused | None = None
+    failures: list[WrongKey | KeyProviderRefused] = []
     for slot in candidates:
         try:
             root = provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id))
-        except WrongKey as error:
-            failure = failure or error
-        except KeyProviderRefused as error:
-            failure = error
-        else:
-            return Unlocked(root, slot.slot_id)
-    raise failure or AssertionError
+            return Unlocked(KeyBytes(root), slot.slot_id)
+        except (WrongKey, KeyProviderRefused) as error:
+            failures.append(error)
+    refusals = [failure for failure in failures if isinstance(failure, KeyProviderRefused)]
+    raise (refusals or failures)[0]

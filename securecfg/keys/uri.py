@@ -40,6 +40,7 @@ def open_provider(key: str | KeyProvider, *, ask: Ask | None = None) -> KeyProvi
     if not isinstance(key, str):
         return key
     uri = parse_key_uri(key)
+    del key
     return _find_factory(uri.scheme)(uri, ask)
 
 
@@ -53,6 +54,7 @@ def parse_key_uri(text: str) -> KeyUri:
     scheme = scheme.lower()
     # What was given is not shown, here or below: it may be the passphrase itself.
     if not colon or not _SCHEME.fullmatch(scheme):
+        del text, scheme, rest
         message = "a key is given as a URI with a scheme"
         raise InvalidKeyUri(message, hint="for instance `file:PATH`, `passphrase:` or `keyring:`")
     return KeyUri(scheme, rest)

@@ -33,6 +33,12 @@ def test_costs_that_the_rfc_does_not_allow_are_not_computable(costs: Argon2Costs
         stretch("password", bytes(16), costs)
 
 
+@pytest.mark.parametrize("passphrase", ["", "\ud800"])
+def test_refuses_an_empty_passphrase_and_one_that_is_not_text(passphrase: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        stretch(passphrase, bytes(16), DEFAULT_COSTS)
+
+
 @pytest.mark.parametrize("costs", [Argon2Costs(8, 1, 1), DEFAULT_COSTS, FORMAT_LIMIT])
 def test_the_smallest_the_default_and_the_largest_costs_are_computable(costs: Argon2Costs) -> None:
     assert costs.is_computable()

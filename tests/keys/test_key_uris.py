@@ -116,7 +116,7 @@ def test_a_provider_is_returned_as_it_is() -> None:
         "passphrase:?file=/etc/passwd",
         "passphrase:?ENV=A",
         "recovery:?file=",
-        "recovery:?file=%00",
+        "recovery:?file=a\x00b",
         f"recovery:{CANARY}",
         "file:",
         "file://",

@@ -49,6 +49,10 @@ class TestPassphrase(KeyProviderConformance):
     def test_every_slot_has_its_own_salt(self) -> None:
         assert len({self.provider().wrap(KEY, CONTEXT)[2:18] for _ in range(50)}) == 50
 
+    def test_refuses_costs_that_cannot_be_computed(self) -> None:
+        with pytest.raises(ValueError, match="costs"):
+            PassphraseProvider(Secret(PASSPHRASE), costs=Argon2Costs(64, 0, 1))
+
     @pytest.mark.parametrize("passphrase", ["", "\ud800"])
     def test_refuses_an_empty_passphrase_and_one_that_is_not_text(self, passphrase: str) -> None:
         provider = PassphraseProvider(Secret(passphrase), costs=CHEAP)

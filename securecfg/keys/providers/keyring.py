@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
-from securecfg.crypto import KEY_BYTES
+from securecfg.crypto import KeyBytes, generate_key
 from securecfg.errors import ExtraMissing, InvalidKeyUri, KeyProviderRefused, KeyProviderUnavailable, WrongKey
 from securecfg.keys.kek import open_under_kek, seal_under_kek
 from securecfg.keys.keyfile import format_key, parse_key
@@ -70,10 +69,9 @@ class KeyringProvider:
         backend = self._backend or find_backend()
         kek = _read(backend, context.vault_id)
         if kek is None:
-            kek = os.urandom(KEY_BYTES)
-            text = format_key(kek)
-            _guarded(lambda: backend.set_password(SERVICE, context.vault_id.hex(), text))
-            if _read(backend, context.vault_id) != kek:
+            _guarded(lambda: backend.set_password(SERVICE, context.vault_id.hex(), format_key(generate_key())))
+            kek = _read(backend, context.vault_id)
+            if kek is None:
                 message = "the keyring did not keep the key"
                 raise KeyProviderUnavailable(message, hint="use `file:PATH` or `passphrase:` instead")
         return seal_under_kek(kek, self.kind, b"", key, context)
@@ -135,13 +133,14 @@ def _choose(configured: KeyringBackend) -> KeyringBackend:
     raise KeyProviderRefused(message, hint="unset PYTHON_KEYRING_BACKEND, or use `file:PATH` or `passphrase:` instead")
 
 
-def _read(backend: KeyringBackend, vault_id: bytes) -> bytes | None:
+def _read(backend: KeyringBackend, vault_id: bytes) -> KeyBytes | None:
     text = _guarded(lambda: backend.get_password(SERVICE, vault_id.hex()))
     if text is None:
         return None
     try:
         return parse_key(text)
     except ValueError:
+        del text  # a traceback that shows locals must not show it
         message = "what the keyring keeps for this vault is not a key"
         raise KeyProviderRefused(message, hint="somebody changed it; open the vault with another key") from None
 

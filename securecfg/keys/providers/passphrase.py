@@ -26,6 +26,9 @@ class PassphraseProvider:
         passphrase: The passphrase; revealed when a slot is made or tried, not before.
         costs: What a new slot costs to try.
         limit: The most that a slot may cost to try, within the format's own limit.
+
+    Raises:
+        ValueError: The costs cannot be computed.
     """
 
     scheme: Final = "passphrase"
@@ -35,6 +38,9 @@ class PassphraseProvider:
         self, passphrase: Secret[str], *, costs: Argon2Costs = DEFAULT_COSTS, limit: Argon2Costs = FORMAT_LIMIT
     ) -> None:
         """Hold the passphrase without revealing it."""
+        if not costs.is_computable():
+            message = "Argon2id cannot be computed at these costs"
+            raise ValueError(message)
         self._passphrase = passphrase
         self._costs = costs
         self._limit = limit
@@ -71,14 +77,11 @@ class PassphraseProvider:
         return open_under_kek(self._derive(params, costs), self.kind, wrapped, context)
 
     def _derive(self, params: bytes, costs: Argon2Costs) -> bytes:
-        passphrase = self._passphrase.reveal()
-        if not passphrase:
-            message = "the passphrase is empty"
-            raise KeyProviderRefused(message)
         try:
-            return stretch(passphrase, params[:_SALT_BYTES], costs)
-        except UnicodeEncodeError:
-            message = "the passphrase is not Unicode text"
+            # Not kept in a variable, which a traceback might show.
+            return stretch(self._passphrase.reveal(), params[:_SALT_BYTES], costs)
+        except ValueError:  # the costs are computable
+            message = "the passphrase is empty or not Unicode text"
             raise KeyProviderRefused(message) from None
         except MemoryError:
             message = f"there is not enough memory for {costs.memory_kib // 1024} MiB of Argon2id"

@@ -1,0 +1,203 @@
+"""A traceback that shows locals, as crash reporters make it, shows no key, passphrase, code or value."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from securecfg.crypto import (
+    FORM_CHUNKED,
+    FORM_INLINE,
+    ROOT_SCOPE,
+    Argon2Costs,
+    ChunkedValueKey,
+    KeyBytes,
+    KeyWrap,
+    dek_context,
+    open_value,
+    seal_value,
+    unwrap_dek,
+    value_context,
+    wrap_dek,
+)
+from securecfg.errors import SecurecfgError
+from securecfg.keys import (
+    FileProvider,
+    Header,
+    Keyring,
+    KeyringProvider,
+    PassphraseProvider,
+    RecoveryProvider,
+    WrapContext,
+    build_header,
+    open_provider,
+    seal_slot,
+    unlock,
+)
+from securecfg.keys.keyfile import format_key, read_key_file
+from securecfg.keys.recovery import format_recovery_code, parse_recovery_code
+from securecfg.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+ROOT = KeyBytes(b"canary-root-0123456789abcdefghij")
+DEK = KeyBytes(b"canary-dek--0123456789abcdefghij")
+KEK = KeyBytes(b"canary-kek--0123456789abcdefghij")
+PASSPHRASE = "canary-passphrase"
+CODE = format_recovery_code(b"canary-code-01234567")
+CONTENT = b"canary-value"
+VAULT = bytes(16)
+CONTEXT = WrapContext(VAULT, bytes(16))
+CHEAP = Argon2Costs(64, 1, 1)
+INLINE = value_context(VAULT, ROOT_SCOPE, (1, 1), 1, FORM_INLINE)
+CHUNKED = value_context(VAULT, ROOT_SCOPE, (1, 1), 1, FORM_CHUNKED)
+
+
+class DamagedKeyring:
+    """Keeps a key that was cut off, or none and refuses to take one."""
+
+    def __init__(self, kept: str | None) -> None:
+        self._kept = kept
+
+    def get_password(self, _service: str, _username: str, /) -> str | None:
+        return self._kept
+
+    def set_password(self, _service: str, _username: str, _password: str, /) -> None:
+        raise OSError
+
+
+def private(path: Path, content: bytes) -> Path:
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    return path
+
+
+def flip(row: bytes, position: int) -> bytes:
+    return row[:position] + bytes((row[position] ^ 1,)) + row[position + 1 :]
+
+
+def tampered_header() -> None:
+    provider = PassphraseProvider(Secret(PASSPHRASE), costs=CHEAP)
+    rows = {256: seal_slot(VAULT, provider, ROOT).to_bytes()}
+    row = build_header(ROOT, rows, vault_id=VAULT, generation=1, first_log_key=bytes(32), created_ns=1)
+    unlock(Header.parse(flip(row, 45)), rows, provider)
+
+
+def tampered_keyring() -> None:
+    row = Keyring.generate(1, ()).seal(ROOT, VAULT, 1)
+    Keyring.open(flip(row, 60), ROOT, VAULT, 1)
+
+
+def tampered_value() -> None:
+    row, commitment = seal_value(DEK, INLINE, 0, CONTENT)
+    open_value(DEK, INLINE, flip(row, 50), commitment)
+
+
+def tampered_data_key() -> None:
+    ctx = dek_context(VAULT, ROOT_SCOPE, 0, (1, 1), bytes(32))
+    unwrap_dek(KeyWrap(bytes(64)), flip(wrap_dek(KeyWrap(bytes(64)), 0, DEK, ctx), 20), ctx)
+
+
+def truncated_chunks() -> None:
+    key = ChunkedValueKey(DEK, CHUNKED)
+    rows = list(key.seal(0, 600_000, [CONTENT * 50_000]))
+    for _ in key.open(key.record, key.commitment, rows[:2]):
+        pass
+
+
+def source_of_another_size() -> None:
+    for _ in ChunkedValueKey(DEK, CHUNKED).seal(0, 5, [CONTENT]):
+        pass
+
+
+def source_that_fails() -> None:
+    def source() -> Iterator[bytes]:
+        yield b"".join([CONTENT, CONTENT])
+        message = "the disk went away"
+        raise SecurecfgError(message)
+
+    for _ in ChunkedValueKey(DEK, CHUNKED).seal(0, 100, source()):
+        pass
+
+
+def wrapped(provider: Any) -> None:  # noqa: ANN401 - any provider
+    provider.unwrap(flip(provider.wrap(ROOT, CONTEXT), -1), CONTEXT)
+
+
+def failures(folder: Path) -> dict[str, Callable[[], object]]:
+    key = private(folder / "key", f"{format_key(KEK)}\n".encode())
+    damaged = private(folder / "damaged", f"{format_key(KEK)[:-1]}\n".encode())
+    long = private(folder / "long", PASSPHRASE.encode() * 1_000)
+    binary = private(folder / "binary", PASSPHRASE.encode() + b"\xff")
+    os.environb[b"CANARY"] = PASSPHRASE.encode() + b"\xff"
+    return {
+        "header": tampered_header,
+        "keyring": tampered_keyring,
+        "value": tampered_value,
+        "data key": tampered_data_key,
+        "chunks": truncated_chunks,
+        "source of another size": source_of_another_size,
+        "source that fails": source_that_fails,
+        "wrong passphrase": lambda: wrapped(PassphraseProvider(Secret(PASSPHRASE), costs=CHEAP)),
+        "passphrase that is not text": lambda: wrapped(PassphraseProvider(Secret(f"{PASSPHRASE}\ud800"), costs=CHEAP)),
+        "wrong key file": lambda: wrapped(FileProvider(key)),
+        "damaged key file": lambda: read_key_file(damaged),
+        "key file that is too long": lambda: read_key_file(long),
+        "missing key file": lambda: seal_slot(VAULT, FileProvider(folder / "absent"), ROOT),
+        "wrong code": lambda: wrapped(RecoveryProvider(Secret(CODE))),
+        "mistyped code": lambda: parse_recovery_code(CODE[:-1]),
+        "code in a file that is too long": lambda: open_provider(f"recovery:?file={long}").unwrap(bytes(82), CONTEXT),
+        "code in a file that is not text": lambda: open_provider(f"recovery:?file={binary}").unwrap(bytes(82), CONTEXT),
+        "variable that is not text": lambda: open_provider("passphrase:?env=CANARY").wrap(ROOT, CONTEXT),
+        "damaged entry of a keyring": lambda: wrapped(KeyringProvider(DamagedKeyring(format_key(KEK)[:-1]))),
+        "keyring that takes nothing": lambda: wrapped(KeyringProvider(DamagedKeyring(None))),
+        "passphrase in a URI": lambda: open_provider(Secret(f"passphrase:{PASSPHRASE}").reveal()),
+    }
+
+
+NAMES = [
+    "header",
+    "keyring",
+    "value",
+    "data key",
+    "chunks",
+    "source of another size",
+    "source that fails",
+    "wrong passphrase",
+    "passphrase that is not text",
+    "wrong key file",
+    "damaged key file",
+    "key file that is too long",
+    "missing key file",
+    "wrong code",
+    "mistyped code",
+    "code in a file that is too long",
+    "code in a file that is not text",
+    "variable that is not text",
+    "damaged entry of a keyring",
+    "keyring that takes nothing",
+    "passphrase in a URI",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shows_nothing_secret(name: str, tmp_path: Path) -> None:
+    try:
+        fail = failures(tmp_path)[name]
+        with pytest.raises(SecurecfgError) as refused:
+            fail()
+    finally:
+        del os.environb[b"CANARY"]
+    error = refused.value
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True)
+    # The first frames are this file's; what calls the library has its own locals to answer for.
+    shown = [repr(frame.locals) for frame in frames.stack if "securecfg/" in frame.filename]
+    text = "\n".join([*shown, error.message, error.hint])
+    assert shown
+    canaries = ["canary", KEK.hex(), format_key(KEK)[16:40], CODE[:9], PASSPHRASE]
+    assert [canary for canary in canaries if canary in text] == []
