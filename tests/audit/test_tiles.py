@@ -218,14 +218,14 @@ class TestAnAlteredExport:
 
 @pytest.fixture(scope="session")
 def gocheck(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str], str]) -> Path:
-    """The checker on golang.org/x/mod; the module is downloaded if Go does not have it yet."""
+    """The checker on golang.org/x/mod; the module is downloaded if the user's Go does not have it yet."""
     scratch = tmp_path_factory.mktemp("gocheck")
-    # The home of a test is empty, Go's module cache lies in the real one.
-    environment = os.environ | {"HOME": pwd.getpwuid(os.getuid()).pw_dir, "GOCACHE": str(scratch / "cache")}
-    build = [program("go"), "build", "-mod=readonly", "-o", str(scratch / "gocheck"), "."]
-    built = run(build, cwd=GOCHECK, env=environment | {"GOPROXY": "off"})
+    cache = os.environ.get("GOMODCACHE") or str(Path(pwd.getpwuid(os.getuid()).pw_dir, "go/pkg/mod"))
+    environment = os.environ | {"HOME": str(scratch), "GOCACHE": str(scratch / "cache")}
+    build = [program("go"), "build", "-mod=readonly", "-modcacherw", "-o", str(scratch / "gocheck"), "."]
+    built = run(build, cwd=GOCHECK, env=environment | {"GOMODCACHE": cache, "GOPROXY": "off"})
     if built.returncode:
-        built = run(build, cwd=GOCHECK, env=environment)
+        built = run(build, cwd=GOCHECK, env=environment | {"GOMODCACHE": str(scratch / "mod")})
     if built.returncode:
         pytest.skip(f"needs the Go module golang.org/x/mod: {built.stderr.strip().splitlines()[-1]}")
     return scratch / "gocheck"
