@@ -58,11 +58,11 @@ def open_under_kek(kek: bytes, kind: int, wrapped: bytes, context: WrapContext) 
     del kek  # a traceback that shows locals must not show it
     # The commitment comes first: without it one crafted ciphertext could test many passphrases at once.
     if not hmac.compare_digest(commitment, expected):
-        raise _refusal()
+        raise wrong_key()
     try:
         return siv.unwrap(sealed, ctx)
     except Tampered:
-        raise _refusal() from None
+        raise wrong_key() from None
 
 
 def _derive(kek: bytes, ctx: bytes) -> tuple[KeyWrap, bytes]:
@@ -81,9 +81,10 @@ def _parse(wrapped: bytes) -> tuple[bytes, bytes, bytes]:
         sealed = cursor.take(SEALED_BYTES - _COMMITMENT_BYTES)
         cursor.finish()
     except Malformed:
-        raise _refusal() from None
+        raise wrong_key() from None
     return params, commitment, sealed
 
 
-def _refusal() -> WrongKey:
+def wrong_key() -> WrongKey:
+    """Return the one error for a wrong key, another context and altered bytes."""
     return WrongKey("no unlock slot opens with this key", hint="check that the key belongs to this vault")

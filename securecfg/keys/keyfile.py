@@ -88,7 +88,8 @@ def read_private_file(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
             _check_private(name, os.fstat(descriptor))
-            content = os.read(descriptor, limit_bytes + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                content = file.read(limit_bytes + 1)
         finally:
             os.close(descriptor)
     except FileNotFoundError:

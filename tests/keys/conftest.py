@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from securecfg.crypto import Argon2Costs
 from securecfg.keys import PassphraseProvider
@@ -10,6 +11,10 @@ from securecfg.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# A deadline measures how busy the machine is.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 CHEAP = Argon2Costs(memory_kib=64, passes=1, lanes=1)
 

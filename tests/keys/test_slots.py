@@ -99,8 +99,10 @@ def test_a_wrong_key_another_vault_and_an_altered_slot_look_the_same(
     other_vault = {256: seal_slot(b"x" * 16, remembered(CANARY), ROOT).to_bytes()}
     altered = {256: rows[256][:60] + bytes((rows[256][60] ^ 1,)) + rows[256][61:]}
     seen = set()
+    malformed = {256: slot_with(bytes(16) + Argon2Costs(64, 0, 1).to_bytes())}
     for tried, provider in [
         (rows, remembered("wrong")),
+        (malformed, remembered(CANARY)),
         (other_vault, remembered(CANARY)),
         (altered, remembered(CANARY)),
     ]:

@@ -6,8 +6,8 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from securecfg.crypto import DEFAULT_COSTS, FORMAT_LIMIT, Argon2Costs, stretch
-from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, WrongKey
-from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek
+from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable
+from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek, wrong_key
 from securecfg.keys.secret_input import open_secret_input
 from securecfg.keys.slots import KIND_PASSPHRASE
 
@@ -67,13 +67,13 @@ class PassphraseProvider:
         """
         params = parse_params(wrapped)
         if len(params) != _PARAMS_BYTES:
-            raise _malformed()
+            raise wrong_key()
         costs = Argon2Costs.from_bytes(params[_SALT_BYTES:])
         if costs.exceeds(FORMAT_LIMIT) or costs.exceeds(self._limit):
             message = f"an unlock slot asks for {costs.memory_kib // 1024} MiB and {costs.passes} passes of Argon2id"
             raise KeyProviderRefused(message, hint="the vault may be hostile; open it with another key")
         if not costs.is_computable():
-            raise _malformed()
+            raise wrong_key()
         return open_under_kek(self._derive(params, costs), self.kind, wrapped, context)
 
     def _derive(self, params: bytes, costs: Argon2Costs) -> bytes:
@@ -95,7 +95,3 @@ def from_uri(uri: KeyUri, ask: Ask | None) -> PassphraseProvider:
         InvalidKeyUri: The URI says something else.
     """
     return PassphraseProvider(open_secret_input(uri, ask, what="passphrase", sources=("env", "fd")))
-
-
-def _malformed() -> WrongKey:
-    return WrongKey("no unlock slot opens with this passphrase", hint="check that it belongs to this vault")
