@@ -8,6 +8,7 @@ caller falls back on the nearest place known.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Final
 
 from securecfg.policy.statements import Places
@@ -16,11 +17,22 @@ Key = tuple[str | int, ...]
 
 MAX_DEPTH: Final = 16
 _BLANK = re.compile(r"(?:[ \t\r\n,]+|#[^\n]*)*")
-_PART = re.compile(r"""[ \t]*(?:"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)'|([A-Za-z0-9_-]+))[ \t]*""")
+_PART = re.compile(r"""[ \t]*(?:"((?:[^"\\\n]|\\.)*)"|'([^'\n]*)'|([A-Za-z0-9_-]+))[ \t]*(\.?)""")
+_EQUALS = re.compile("=")
+_CLOSING = re.compile(r"\]{1,2}")
 _SCALAR = re.compile(
-    r'''"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[^\s,\]}#"']+''',
+    r'''"""(?:[^\\]|\\.)*?"""|'''
+    r"'''.*?'''|"
+    r'"(?:[^"\\\n]|\\.)*"|'
+    r"'[^'\n]*'|"
+    r"\d{4}-\d\d-\d\d \d[^\s,\]}#]*|"
+    r"""[^\s,\]}#"']+""",
     re.DOTALL,
 )
+
+
+class _LostError(Exception):
+    """The walk does not understand what it sees."""
 
 
 class TomlPlaces:
@@ -35,7 +47,8 @@ class TomlPlaces:
         self._found: dict[Key, int] = {}
         self._tables: dict[Key, int] = {}
         self._position = 0
-        self._walk()
+        with suppress(_LostError):
+            self._walk()
 
     def at(self, key: Key) -> int:
         """Return the offset of a key, else of the nearest key around it that is known, else 0."""
@@ -46,21 +59,17 @@ class TomlPlaces:
     def _walk(self) -> None:
         table: Key = ()
         while True:
-            self._blank()
+            self._expect(_BLANK)
             start = self._position
             if start >= len(self._text):
                 return
             brackets = 2 if self._text.startswith("[[", start) else 1 if self._text.startswith("[", start) else 0
             self._position += brackets
-            offset = self._position
             name = self._key()
-            if not name or not self._take("]" * brackets if brackets else "="):
-                return
             if not brackets:
-                self._note((*table, *name), offset)
-                if not self._value((*table, *name), 0):
-                    return
+                self._assignment((*table, *name), start, 0)
                 continue
+            self._expect(_CLOSING)
             table = self._resolve(name)
             if brackets == 2:  # noqa: PLR2004 - `[[` is two brackets
                 index = self._tables[table] = self._tables.get(table, -1) + 1
@@ -80,62 +89,48 @@ class TomlPlaces:
         for length in range(1, len(key) + 1):
             self._found.setdefault(key[:length], offset)
 
-    def _blank(self) -> None:
-        match = _BLANK.match(self._text, self._position)
-        self._position = match.end() if match else self._position
+    def _expect(self, pattern: re.Pattern[str]) -> re.Match[str]:
+        """Step over what fits a pattern."""
+        match = pattern.match(self._text, self._position)
+        if match is None:
+            raise _LostError
+        self._position = match.end()
+        return match
 
     def _take(self, text: str) -> bool:
-        if not self._text.startswith(text, self._position):
-            return False
-        self._position += len(text)
-        return True
+        """Step over blanks, and over a text if it comes next."""
+        self._expect(_BLANK)
+        is_next = self._text.startswith(text, self._position)
+        if is_next:
+            self._position += len(text)
+        return is_next
 
     def _key(self) -> tuple[str, ...]:
         parts: list[str] = []
-        while match := _PART.match(self._text, self._position):
-            parts.append(next(group for group in match.groups() if group is not None))
-            self._position = match.end()
-            if len(parts) > MAX_DEPTH:
-                return ()
-            if not self._take("."):
+        while True:
+            *names, dot = self._expect(_PART).groups()
+            parts.append(next(name for name in names if name is not None))
+            if not dot:
                 return tuple(parts)
-        return ()
 
-    def _value(self, key: Key, depth: int) -> bool:
-        """Step over a value, noting what lies in it; return whether it was understood."""
-        self._blank()
-        if depth > MAX_DEPTH:
-            return False
+    def _assignment(self, key: Key, offset: int, depth: int) -> None:
+        self._expect(_EQUALS)
+        self._note(key, offset)
+        self._value(key, depth)
+
+    def _value(self, key: Key, depth: int) -> None:
+        """Step over a value, noting what lies in it."""
+        if depth > MAX_DEPTH or len(key) > MAX_DEPTH:
+            raise _LostError
         if self._take("["):
-            return self._array(key, depth)
-        if self._take("{"):
-            return self._inline_table(key, depth)
-        match = _SCALAR.match(self._text, self._position)
-        if match is None:
-            return False
-        self._position = match.end()
-        return True
-
-    def _array(self, key: Key, depth: int) -> bool:
-        index = 0
-        while True:
-            self._blank()
-            if self._take("]"):
-                return True
-            self._note((*key, index), self._position)
-            if not self._value((*key, index), depth + 1):
-                return False
-            index += 1
-
-    def _inline_table(self, key: Key, depth: int) -> bool:
-        while True:
-            self._blank()
-            if self._take("}"):
-                return True
-            offset = self._position
-            name = self._key()
-            if not name or not self._take("="):
-                return False
-            self._note((*key, *name), offset)
-            if not self._value((*key, *name), depth + 1):
-                return False
+            index = 0
+            while not self._take("]"):
+                self._note((*key, index), self._position)
+                self._value((*key, index), depth + 1)
+                index += 1
+        elif self._take("{"):
+            while not self._take("}"):
+                offset = self._position
+                self._assignment((*key, *self._key()), offset, depth + 1)
+        else:
+            self._expect(_SCALAR)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 DocumentKind = Literal["grants", "cedar", "schema-extension"]
 ENTITY_TYPES: Final = ("User", "Service", "Role", "Folder", "Secret")
 _PREFIXES: Final = {"User": "user:", "Service": "svc:", "Role": "role:"}
-_ATTRIBUTE = re.compile(r"attribute `([^`]+)` in context")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,13 +236,11 @@ def _validation_problems(
 
 
 def _validation_hint(said: str, attributes: Mapping[str, str]) -> str:
-    names = re.findall(r"`([^`]+)`", said)
-    if not names:
-        return ""
-    if _ATTRIBUTE.search(said):
-        return did_you_mean(names[0], {*BUILT_IN_CONTEXT, *attributes})
+    name = next(iter(re.findall(r"`([^`]+)`", said)), "")
+    if " in context" in said and "attribute" in said:
+        return did_you_mean(name, {*BUILT_IN_CONTEXT, *attributes})
     if "unrecognized entity type" in said:
-        return did_you_mean(names[0], ENTITY_TYPES)
+        return did_you_mean(name, ENTITY_TYPES)
     if "unrecognized action" in said:
-        return did_you_mean(names[0].removeprefix('Action::"').removesuffix('"'), ACTIONS)
+        return did_you_mean(name.removeprefix('Action::"').removesuffix('"'), ACTIONS)
     return ""

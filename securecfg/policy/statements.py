@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
@@ -201,15 +201,9 @@ def wrong_token(statement: Statement, text: str, complaint: Callable[[str], str]
         said = complaint(text[statement.start : last.start + len(last.text)])
         return bool(said) and said != "unexpected end of input"
 
-    low, high = 1, len(tokens)
-    while low < high:
-        middle = (low + high) // 2
-        if is_wrong(middle):
-            high = middle
-        else:
-            low = middle + 1
+    shortest = bisect_left(range(1, len(tokens)), x=True, key=is_wrong) + 1
     said = complaint(text[statement.start : statement.end])
     named = {match[1] or match[2] for match in _NAMED.finditer(said)}
     if said.startswith("unexpected token"):
-        return next((token for token in reversed(tokens[:low]) if token.text in named), tokens[low - 1])
+        return next((token for token in reversed(tokens[:shortest]) if token.text in named), tokens[shortest - 1])
     return next((token for token in tokens if token.text in named), tokens[0])

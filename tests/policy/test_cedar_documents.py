@@ -4,6 +4,7 @@ import pytest
 
 from securecfg.errors import InvalidPolicy
 from securecfg.policy import Document, compile_policy
+from securecfg.policy.rules import complaint
 
 P = "permit (principal, action, resource)"
 
@@ -147,3 +148,8 @@ def test_two_extensions_may_not_say_the_same() -> None:
     documents = [Document(name, "schema-extension", "type Context = { a?: Long };") for name in ("x", "y")]
     with pytest.raises(InvalidPolicy, match="y:1:18: the context already has an attribute `a`"):
         compile_policy(documents)
+
+
+def test_the_engine_complains_only_of_what_is_wrong() -> None:
+    assert complaint(f"{P};") == ""
+    assert complaint(P) == "unexpected end of input"

@@ -7,10 +7,11 @@ from decimal import Decimal
 from ipaddress import ip_address
 
 import pytest
+from cedarpy import AuthzResult
 
 from securecfg.errors import InvalidGrants, InvalidPolicy
 from securecfg.policy import ADMINISTRATIVE_ACTIONS, SECRET_ACTIONS, Decision, Document, Policy, Request, compile_policy
-from securecfg.policy.decisions import MAX_CACHED
+from securecfg.policy.decisions import MAX_CACHED, _to_decision
 from tests.policy.worlds import START, engine_decision
 
 ADMIN = {"user:me": frozenset({"role:admin"})}
@@ -334,3 +335,20 @@ def test_a_name_with_quotes_and_umlauts_reaches_the_engine_as_it_is() -> None:
     request = read(principal='user:örg"x')
     assert policy.decide(request).allowed
     assert engine_decision(policy, request) == (True, ("p",), False)
+
+
+def test_an_engine_that_makes_no_decision_denies() -> None:
+    policy = cedar('@id("p") permit (principal, action, resource);')
+    rules = policy._slice((0,))
+    for verdict in ("NoDecision", "Allow", "Deny"):
+        silent = verdict == "NoDecision"
+        errors = [] if silent else ["something else"]
+        result = AuthzResult({"decision": verdict, "diagnostics": {"errors": errors, "reason": []}})
+        decision = _to_decision(result, rules)
+        assert decision == Decision(allowed=False, error="the policy engine made no decision", cacheable=False)
+
+
+def test_what_is_no_address_is_refused_by_the_engine_too() -> None:
+    documents = [Document("c", "cedar", '@id("p") permit (principal, action, resource) when { ip("x").isIpv4() };')]
+    with pytest.raises(InvalidPolicy, match="c:1:1: rule `p`: "):
+        compile_policy(documents)

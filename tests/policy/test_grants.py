@@ -166,6 +166,15 @@ def test_a_place_that_is_not_found_is_the_nearest_known() -> None:
     assert "t.toml:1:1" in str(refusal(deep))
 
 
+def test_what_the_search_for_places_does_not_understand_ends_it_quietly() -> None:
+    text = '[roles.web]\ndescription = """quoted""""\nmembers = ["web"]\n'
+    assert "t.toml:1:1: `web` is not a principal" in str(refusal(text))
+    text = "[roles.web]\nsince = 2026-01-05 09:00:00\nmembers = ['web']\n"
+    assert "t.toml:3:12: `web` is not a principal" in str(refusal(text))
+    deep = "[roles.web]\nx = " + "[" * 20 + "]" * 20 + "\nmembers = ['web']\n"
+    assert "t.toml:1:1: `web` is not a principal" in str(refusal(deep))
+
+
 def test_ids_must_differ() -> None:
     text = GRANT + "id = 'one'\n" + GRANT + "id = 'one'\n"
     assert "t.toml:5:1: the id `one` is already at t.toml:1:1" in str(refusal(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,3 +90,32 @@ def test_a_listing_of_something_else_than_secrets_is_decided_one_by_one() -> Non
     policy = granting("**")
     template = replace(asking(""), action="audit.read")
     assert policy.decide_many(template, ["", "a"]) == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("condition", "paths"),
+    [
+        ('resource.path == "a/b"', ["a/b"]),
+        ('!(resource.path == "a/b")', ["a", "a/c", "b/c/d"]),
+        ('resource in [Secret::"a", Secret::"a/c"] && resource.depth > 1', ["a/c"]),
+        ("resource.depth > 1 && resource in [resource]", ["a/b", "a/c", "b/c/d"]),
+        ("resource is Folder || resource.depth >= 3", ["b/c/d"]),
+        ('resource is User || resource in User::"x" || resource == Folder::"a"', []),
+        ('resource.hasTag("2") && resource.getTag("2") == "c"', ["b/c/d"]),
+        ("resource.hasTag(resource.path)", []),
+        ('(if resource.depth == 1 then "x" else "y") like "x"', ["a"]),
+        ('(if resource.depth == 1 then "x" else "y") == "x"', ["a"]),
+        ("context.mfa || resource.depth == 1", ["a"]),
+        ("resource.depth <= 2 && resource.depth != 1 && resource.depth < 3", ["a/b", "a/c"]),
+    ],
+)
+def test_a_listing_by_hand_written_conditions_is_like_one_request_after_another(
+    condition: str, paths: list[str]
+) -> None:
+    text = f'@id("p") permit (principal, action == Action::"list", resource) when {{ {condition} }};'
+    policy = compile_policy([Document("c", "cedar", text)])
+    asked = ["a", "a/b", "a/c", "b/c/d"]
+    assert [
+        path for path, allowed in zip(asked, policy.decide_many(asking(""), asked), strict=True) if allowed
+    ] == paths
+    assert [path for path in asked if policy.decide(asking(path)).allowed] == paths
