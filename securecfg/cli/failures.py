@@ -54,6 +54,9 @@ def _from_click(error: click.ClickException) -> UsageError:
         if error.possibilities:
             hint = "did you mean " + ", ".join(f"`{known}`" for known in sorted(error.possibilities)) + "?"
         return UsageError(f"there is no option{shown}", hint=hint)
+    if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
+        hint = "did you mean " + " or ".join(f"`{known}`" for known in error.possibilities) + "?"
+        return UsageError(f"there is no command `{error.command_name}`", hint=hint)
     message = error.format_message().removesuffix(".").replace("'", "`")
     return UsageError(message[:1].lower() + message[1:], hint=hint)
 

@@ -13,7 +13,7 @@ import click
 from securecfg.errors import ConfirmationRequired
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from securecfg.keys import Ask, KeyProvider
     from securecfg.vault import Vault
@@ -105,7 +105,7 @@ class Invocation:
         else:
             write_lines(lines)
 
-    def emit_table(self, result: dict[str, Any], columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    def emit_table(self, result: dict[str, Any], columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         """Print the result: the object with `--json`, else the rows of a table.
 
         Raises:

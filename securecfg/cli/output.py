@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from securecfg.errors import StoreFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
 
     from rich.console import Console
@@ -54,7 +54,7 @@ def write_bytes(content: bytes) -> None:
         raise StoreFailed(message) from None
 
 
-def write_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def write_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table: drawn on a terminal, aligned text elsewhere.
 
     Raises:
@@ -67,7 +67,7 @@ def write_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
         write_lines(align([columns, *shown]))
 
 
-def align(rows: list[tuple[str, ...]]) -> list[str]:
+def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return rows as lines whose cells begin in the same columns."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -131,7 +131,7 @@ def draw_progress(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.stop()
 
 
-def _draw_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _draw_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -1,0 +1,116 @@
+"""What arguments stand for: durations, moments, labels and pairs. No error repeats what was given."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from securecfg.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DURATION = re.compile(r"(?:(\d{1,5})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
+
+
+class Duration(click.ParamType[timedelta]):
+    """A span of time such as `90d`, `12h` or `1h30m`."""
+
+    name = "duration"
+
+    def convert(self, value: object, _param: click.Parameter | None, _ctx: click.Context | None) -> timedelta:
+        """Return the span.
+
+        Raises:
+            UsageError: It is not one.
+        """
+        if isinstance(value, timedelta):
+            return value
+        match = _DURATION.fullmatch(str(value))
+        if not value or match is None:
+            message = "a duration is not written as one"
+            raise UsageError(message, hint="for instance `90d`, `12h`, `15m` or `1h30m`")
+        weeks, days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+        return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+class Number(click.ParamType[int]):
+    """A whole number from a least one on, such as a version."""
+
+    name = "number"
+
+    def __init__(self, least: int = 1) -> None:
+        """Know the least."""
+        self._least = least
+
+    def convert(self, value: object, param: click.Parameter | None, _ctx: click.Context | None) -> int:
+        """Return the number.
+
+        Raises:
+            UsageError: It is not one, or is too small.
+        """
+        text = str(value)
+        if not (text.isascii() and text.isdecimal() and len(text) <= 9 and int(text) >= self._least):  # noqa: PLR2004 - 32 bits
+            name = param.human_readable_name if param is not None else "it"
+            message = f"{name} is not a whole number from {self._least} on"
+            raise UsageError(message)
+        return int(text)
+
+
+class At(click.ParamType[int | str | datetime]):
+    """A version: its number, a label, or a moment."""
+
+    name = "version"
+
+    def convert(
+        self, value: object, _param: click.Parameter | None, _ctx: click.Context | None
+    ) -> int | str | datetime:
+        """Return the version's number, the label or the moment.
+
+        Raises:
+            UsageError: It is a moment without a time zone.
+        """
+        if isinstance(value, datetime):
+            return value
+        text = str(value)
+        if text.isascii() and text.isdecimal() and len(text) <= 9:  # noqa: PLR2004 - versions have 32 bits
+            return int(text)
+        moment = parse_moment(text)
+        return text if moment is None else moment
+
+
+def parse_moment(text: str) -> datetime | None:
+    """Return the moment that an ISO 8601 text stands for, or None; a date is its beginning in UTC.
+
+    Raises:
+        UsageError: It has a time and no time zone.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        if "T" in text or ":" in text:
+            message = "a moment without a time zone is ambiguous"
+            raise UsageError(message, hint="append `Z` for UTC, as in `2026-01-31T12:00:00Z`")
+        return moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC)
+
+
+def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
+    """Return `NAME=TEXT` arguments as a mapping.
+
+    Raises:
+        UsageError: One has no `=`, or a name is given twice.
+    """
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        name, separator, text = pair.partition("=")
+        if not separator or not name or name in mapping:
+            message = "metadata is given as `NAME=TEXT`, each name once"
+            raise UsageError(message, hint="for instance `--meta owner=payments`")
+        mapping[name] = text
+    return mapping
