@@ -33,10 +33,8 @@ def parse_environment(variables: Mapping[str, str], prefix: str, layer: Layer) -
         raise UsageError(message, hint="choose one for your program, such as `SHOP_`")
     nest = Nest(layer)
     # In order of names: the environment has no order that means anything.
-    for name in sorted(variables):
+    for name in sorted(name for name in variables if name.startswith(start) and name != start):
         rest = name.removeprefix(start)
-        if not rest or rest == name:
-            continue
         if not _is_text(name) or not _is_text(variables[name]):
             message = f"`{name}` is not UTF-8" if _is_text(name) else "a variable's name is not UTF-8"
             raise ConfigSyntaxError(message, place=layer.path)

@@ -60,13 +60,17 @@ class Redactor:
     """Keeps texts of others (a validator's message) from repeating a secret."""
 
     def __init__(self, root: Config, secrets: Iterable[Secret[str] | Secret[bytes]]) -> None:
-        """Remember the resolved secrets and all values that are named as secrets usually are."""
-        texts = {secret.reveal() for secret in secrets}
-        self._texts = {text if isinstance(text, str) else text.decode(errors="replace") for text in texts}
-        self._collect(root, named=False)
+        """Know where secrets are: those that were resolved, and all values that are named as secrets usually are."""
+        self._root = root
+        self._secrets = secrets
+        self._texts: set[str] = set()
 
     def redact(self, message: str) -> str:
         """Return a message on one line, or an empty string if it repeats a secret."""
+        if not self._texts:
+            texts = {secret.reveal() for secret in self._secrets}
+            self._texts = {text if isinstance(text, str) else text.decode(errors="replace") for text in texts}
+            self._collect(self._root, named=False)
         if any(text and text in message for text in self._texts):
             return ""
         return " ".join(message.split()).rstrip(".")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from securecfg.config.problems import Path, Problems
 
+_WALKED = (Config, tuple, ReferringSecret)
 _MAPPINGS = frozenset({dict, Mapping, MutableMapping})
 
 
@@ -65,7 +66,8 @@ class Survey:
         for key, value in section.__dict__.items():
             wanted = [fields.annotations[key] for fields in models if key in fields.annotations]
             if wanted or any(fields.extra == "allow" for fields in models):
-                self.walk(value, wanted, (*path, key))
+                if isinstance(value, _WALKED):
+                    self.walk(value, wanted, (*path, key))
             elif all(fields.extra == "forbid" for fields in models) and not _is_foreign(section, key):
                 here = (*path, key)
                 known = [name for fields in models for name in fields.annotations if name not in section.__dict__]

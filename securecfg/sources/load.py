@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload, runtime_checkable
 
 from securecfg import files
@@ -219,7 +219,7 @@ class _Reader:
         cls, vault: DocumentVault | SecretResolver | None, require_signature: str | os.PathLike[str] | None
     ) -> _Reader:
         trust = None if require_signature is None else _Trust.read(require_signature)
-        if isinstance(vault, DocumentVault):
+        if vault is not None and isinstance(vault, DocumentVault):
             return cls(vault.resolver(), vault, trust)
         return cls(vault, None, trust)
 
@@ -271,15 +271,15 @@ class _Directory:
     @classmethod
     def scan(cls, path: Path) -> _Directory:
         try:
-            found = sorted(entry.name for entry in path.iterdir())
+            found = sorted(os.listdir(path))  # noqa: PTH208 - names are wanted, not paths, and this is the hot part
         except OSError as error:
             message = f"cannot read `{path}`: {error.strerror}"
             raise Unavailable(message) from None
         names: dict[str, list[str]] = {}
         for name in found:
-            ending = PurePath(name).suffix
-            if ending in SUFFIXES and ending != ".env":
-                names.setdefault(name.removesuffix(ending), []).append(name)
+            stem, dot, ending = name.rpartition(".")
+            if stem and f"{dot}{ending}" in SUFFIXES and ending != "env":
+                names.setdefault(stem, []).append(name)
         return cls(path, names, ".env" in found)
 
     def read(self, stem: str, reader: _Reader) -> list[Config]:
@@ -358,4 +358,5 @@ def _entry_points(scheme: str) -> EntryPoints:
 def _content_type(name: str) -> str | None:
     if name == ".env" or name.startswith(".env."):
         return SUFFIXES[".env"]
-    return SUFFIXES.get(PurePath(name).suffix)
+    stem, dot, ending = name.rpartition(".")
+    return SUFFIXES.get(f"{dot}{ending}") if stem else None
