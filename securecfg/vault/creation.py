@@ -103,11 +103,11 @@ def create_vault(
     store = create_sqlite(path)
     try:
         create_rows(store, providers, clock.now_ns())
+        return open_rows(store, providers[0], path, clock, options)[0]
     except BaseException:
         store.close()
         Path(path).unlink()
         raise
-    return open_rows(store, providers[0], path, clock, options)[0]
 
 
 def open_vault(

@@ -39,11 +39,10 @@ from securecfg.vault.history import (
     DELETED,
     DESTROYED,
     LIVE,
-    PAGE_FULL,
-    PAGE_MOVED,
     History,
     OlderPage,
     Version,
+    count_overflow,
     number_of_label,
 )
 from securecfg.vault.publishing import Plan
@@ -436,8 +435,8 @@ class Drafts:
         return OlderPage(history_id, sha256(row).digest(), versions[-1].number, versions[0].number)
 
     def _put_history(self, plan: Plan, path: bytes, entry: Entry | None, history: History) -> Plan:
-        if len(history.versions) > PAGE_FULL:
-            moved, kept = history.versions[-PAGE_MOVED:], history.versions[:-PAGE_MOVED]
+        while count := count_overflow(history.versions):
+            moved, kept = history.versions[-count:], history.versions[:-count]
             older = self._put_older(plan, history.rec_id, len(history.older), moved)
             history = replace(history, older=(*history.older, older), versions=kept)
         row = self._replica.rows.seal_history(history)

@@ -15,6 +15,7 @@ LIVE, DELETED, DESTROYED = 1, 2, 3
 NEWEST_PAGE = 0xFFFF_FFFF
 PAGE_FULL = 64
 PAGE_MOVED = 32
+PAGE_BYTES = 128 * 1024
 PADDING = 128
 
 _FIXED = struct.Struct(">IBBQQIQ32sQQQ")
@@ -50,6 +51,11 @@ class Version(NamedTuple):
                 var16(self.metadata),
             ),
         )
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the line; authors and content types are ASCII."""
+        return _FIXED.size + 4 + len(self.author) + len(self.content_type) + len(self.metadata)
 
     def destroyed(self) -> Version:
         """Return what remains of the version once it is destroyed."""
@@ -198,6 +204,20 @@ def _parse_version(cursor: Cursor) -> Version:
         message = "names an unknown state"
         raise Malformed(message)
     return Version._make((*fixed, cursor.str8(), cursor.str8(), cursor.var16()))
+
+
+def count_overflow(versions: tuple[Version, ...]) -> int:
+    """Return how many of the oldest versions must move to an older page: none where the newest page holds them all."""
+    sizes = [version.size_bytes for version in versions]
+    if len(versions) <= PAGE_FULL and (len(versions) == 1 or sum(sizes) <= PAGE_BYTES):
+        return 0
+    count = total = 0
+    for size in reversed(sizes[1:]):
+        total += size
+        if count == PAGE_MOVED or (count and total > PAGE_BYTES):
+            break
+        count += 1
+    return count
 
 
 def labels_of(history: History, number: int) -> tuple[str, ...]:

@@ -7,13 +7,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from securecfg.audit import parse_leaf
-from securecfg.errors import SecurecfgError
-from securecfg.store import BATCH_LIMIT_OPERATIONS, Delete, Put, Space
+from securecfg.errors import DestroyPending, IntegrityError, SecurecfgError, Unavailable
+from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import MANIFEST_ID
 from securecfg.vault.rows import digest_id, digest_of
 from securecfg.vault.segments import ENTRIES_MAX, Manifest, SegmentLine, build_segment
-from securecfg.vault.staging import StagingArea
+from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from securecfg.vault.deltas import FreedRun
     from securecfg.vault.index import Index
     from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publishing import Publication
     from securecfg.vault.segments import Entry
 
 OVERLAY_MAX = 2_000
 OVERLAY_SHARE = 0.05
 LEAVES_MAX = 2_000
 LEAVES_LEFT_AT_CLOSE = 400
+_PURGES_MAX = 4
 _SPLIT_INTO = ENTRIES_MAX * 3 // 4
 _LOG = logging.getLogger("securecfg.vault")
 _JOIN_BELOW = 256
@@ -40,9 +42,25 @@ def finish_destruction(opened: OpenVault) -> None:
     Raises:
         DestroyPending: Another reader prevents it for now; the next opener tries again.
     """
-    opened.store.purge()
-    flags = opened.replica.state.flags & ~FLAG_DESTRUCTION_PENDING
-    opened.publisher.publish(lambda _: Plan(state={"flags": flags}))
+    try:
+        for _ in range(_PURGES_MAX):
+            opened.refresh()
+            generation = opened.replica.state.generation
+            opened.store.purge()
+            if opened.publisher.publish(lambda publication, seen=generation: _plan_end(publication, seen)):  # type: ignore[misc]  # lambda default
+                return
+    except DestroyPending:
+        raise
+    except Unavailable as error:
+        message = f"bytes of what was destroyed may still lie in the vault's files: {error.message}"
+        raise DestroyPending(message, hint="the next to open the vault finishes") from None
+
+
+def _plan_end(publication: Publication, seen: int) -> Plan:
+    """Plan to clear the flag, unless somebody may have destroyed something since the purge."""
+    if publication.state.generation != seen or publication.members:
+        return Plan(result=False)
+    return Plan(state={"flags": publication.state.flags & ~FLAG_DESTRUCTION_PENDING}, result=True)
 
 
 def needs_compaction(opened: OpenVault) -> bool:
@@ -60,8 +78,14 @@ def compact(opened: OpenVault) -> bool:
     compaction is thrown away.
 
     Raises:
+        Tampered: A segment does not match the signed state.
         Unavailable: The store cannot write.
     """
+    with opened.compaction_lock:
+        return _compact(opened)
+
+
+def _compact(opened: OpenVault) -> bool:
     replica = opened.replica
     with replica.lock:
         replica.refresh()
@@ -77,6 +101,15 @@ def compact(opened: OpenVault) -> bool:
         manifest = Manifest(size, peaks, sum(line.entries for line in lines), tuple(lines), tuple(fences))
         row = replica.rows.seal_manifest(manifest)
         area.publish_manifest(Put(Space.META, MANIFEST_ID, row), digest_of(row), size, base)
+    except StagingMoved:
+        area.abandon()
+        return False
+    except IntegrityError:
+        area.abandon()
+        opened.refresh()
+        if replica.state.manifest_digest == base:
+            raise
+        return False
     except BaseException:
         area.abandon()
         raise
@@ -224,8 +257,8 @@ def _delete_folded(opened: OpenVault, first: int, size: int, segments: list[int]
                 if row is not None:
                     deletes += _freed(rows.open_delta(row, digest).freed)
                     deletes.append(Delete(Space.DELTA, digest_id(digest)))
-    for start in range(0, len(deletes), BATCH_LIMIT_OPERATIONS):
-        store.stage(deletes[start : start + BATCH_LIMIT_OPERATIONS])
+    for start in range(0, len(deletes), STAGE_LIMIT_OPERATIONS):
+        store.stage(deletes[start : start + STAGE_LIMIT_OPERATIONS])
 
 
 def _freed(runs: tuple[FreedRun, ...]) -> list[Delete]:

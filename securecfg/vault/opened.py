@@ -89,6 +89,7 @@ class OpenVault:
         self.masker = Masker(masking.epoch, masking.key)
         self.publisher = Publisher(replica, clock, self._make_sealer, self._after_commit)
         self.is_closed = False
+        self.compaction_lock = threading.Lock()
         self._anchor = anchor
         self._policy_lock = threading.Lock()
         self._policy: tuple[tuple[bytes, bytes], Policy] | None = None

@@ -6,6 +6,7 @@ The range of ids in use is noted in the state first, so that what a crash leaves
 from __future__ import annotations
 
 import json
+import logging
 import os
 from base64 import b64encode
 from hashlib import sha256
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from securecfg.errors import Conflict, SecurecfgError, StoreBusy, ValueTooLarge
+from securecfg.errors import CommitUnknown, Conflict, SecurecfgError, StoreBusy, StoreFailed, ValueTooLarge
 from securecfg.octets import pad, var32
-from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
+from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, FreedRun, split_changes
 from securecfg.vault.publishing import DELTA_LIMIT_BYTES, Plan
 from securecfg.vault.rows import digest_id
@@ -34,6 +35,8 @@ CHANGES_MAX = 200_000
 
 _BLOCK = 16_384
 _LIFETIME_NS = 3_600 * 1_000_000_000
+_CONDEMNED = 1  # an expiry that no writer chooses and that is long past
+_LOG = logging.getLogger("securecfg.vault")
 _PART_BYTES = 384 * 1024
 PART_FRONT = b"\x50\x01"
 _PART_PADDING = 4_096
@@ -71,7 +74,7 @@ class StagingArea:
         """Return the entry of a path, earlier drafts included."""
         if path in self._pending:
             return self._pending[path]
-        entry = self._opened.replica.index.get(path)
+        entry = self._opened.entry(path)
         self._seen[path] = entry
         return entry
 
@@ -111,6 +114,18 @@ class StagingArea:
             message = f"a batch holds at most {CHANGES_MAX} changes"
             raise ValueTooLarge(message, hint="split it")
 
+    def verify_unmoved(self) -> None:
+        """Check that what the drafts were made from is still the state of the vault.
+
+        Raises:
+            StagingMoved: A secret that was read for the staging has changed.
+        """
+        self._opened.refresh()
+        for path, entry in self._seen.items():
+            if self._opened.entry(path) != entry:
+                message = f"`{path.decode()}` changed meanwhile"
+                raise StagingMoved(message)
+
     # --- publication -------------------------------------------------------------------------------------------------
 
     def publish(self, make_records: Callable[[], list[Record]], verify: Callable[[], None], request_id: str) -> None:
@@ -144,7 +159,11 @@ class StagingArea:
 
         self._opened.publisher.publish(plan, request_id)
         self._ranges = []
-        self.sweep_freed()
+        try:
+            self.sweep_freed()
+        except SecurecfgError as error:
+            # The change is durable; compaction deletes these rows too.
+            _LOG.info("freed rows are left for later: %s", error.message, extra={"event": "sweep.postponed"})
 
     def publish_manifest(self, put: Put, digest: bytes, base_size: int, base_digest: bytes) -> None:
         """Publish a manifest whose segments were staged.
@@ -172,12 +191,16 @@ class StagingArea:
         self._ranges = []
 
     def sweep_freed(self) -> None:
-        """Delete the rows that nothing references since the publication. A failure leaves them to compaction."""
+        """Delete the rows that nothing references since the publication.
+
+        Raises:
+            Unavailable: The store cannot write.
+        """
         ids = ((Space(run.space), run.first + offset) for run in self._freed for offset in range(run.length))
         batch = []
         for space, id_ in ids:
             batch.append(Delete(space, id_))
-            if len(batch) == BATCH_LIMIT_OPERATIONS:
+            if len(batch) == STAGE_LIMIT_OPERATIONS:
                 self._opened.store.stage(batch)
                 batch = []
         if batch:
@@ -221,14 +244,18 @@ class StagingArea:
         Raises:
             StoreFailed: The store cannot write.
         """
-        if len(self._buffer) >= BATCH_LIMIT_OPERATIONS or self._buffered_bytes + len(row) > BATCH_LIMIT_BYTES:
+        if len(self._buffer) >= STAGE_LIMIT_OPERATIONS or self._buffered_bytes + len(row) > STAGE_LIMIT_BYTES:
             self._flush()
         self._buffer[space, id_] = row
         self._buffered_bytes += len(row)
 
     def _flush(self) -> None:
         if self._buffer:
-            self._opened.store.stage([Put(space, id_, row) for (space, id_), row in self._buffer.items()])
+            puts = [Put(space, id_, row) for (space, id_), row in self._buffer.items()]
+            try:
+                self._opened.store.stage(puts)
+            except CommitUnknown:
+                raise _not_prepared() from None
             self._buffer = {}
             self._buffered_bytes = 0
 
@@ -243,35 +270,63 @@ class StagingArea:
             publication.stagings.append(staging)
             return Plan(result=staging)
 
-        staging = self._opened.publisher.publish(plan)
+        try:
+            staging = self._opened.publisher.publish(plan)
+        except CommitUnknown:
+            raise _not_prepared() from None
         if not isinstance(staging, Staging):
             raise TypeError
         self._ranges.append(staging)
         self._next, self._end = staging.first, staging.last + 1
 
 
+def _not_prepared() -> StoreFailed:
+    """Return what an ambiguous commit of rows that nothing references yet means: the change was not made."""
+    return StoreFailed("the store failed while a large change was prepared", hint="nothing was changed; try again")
+
+
 def sweep(opened: OpenVault, stagings: Sequence[Staging]) -> None:
-    """Delete all rows in the ranges of some stagings, then drop the stagings from the state.
+    """Delete all rows in the ranges of stagings that were not published, then drop the stagings from the state.
+
+    They are condemned first: from then on nobody can publish them, so no row that something references is deleted, even
+    where a slow writer or an ambiguous commit is about to.
 
     Raises:
         Unavailable: The store cannot write.
     """
-    if not stagings:
-        return
+    condemned = _condemn(opened, stagings)
     store = opened.store
-    for staging in stagings:
+    for staging in condemned:
         for space in ALLOCATED_SPACES:
             first = staging.first
-            while rows := store.scan(space, first, staging.last, BATCH_LIMIT_OPERATIONS):
+            while rows := store.scan(space, first, staging.last, STAGE_LIMIT_OPERATIONS):
                 store.stage([Delete(space, id_) for id_, _ in rows])
                 first = rows[-1][0] + 1
-    gone = set(stagings)
+    if not condemned:
+        return
+    gone = set(condemned)
 
     def plan(publication: Publication) -> Plan:
         publication.stagings = [staging for staging in publication.stagings if staging not in gone]
         return Plan()
 
     opened.publisher.publish(plan)
+
+
+def _condemn(opened: OpenVault, stagings: Sequence[Staging]) -> list[Staging]:
+    """Make it impossible to publish some stagings, and return those that nobody has published."""
+    if not stagings:
+        return []
+    wanted = set(stagings)
+
+    def plan(publication: Publication) -> Plan:
+        condemned = [staging._replace(expires=_CONDEMNED) for staging in publication.stagings if staging in wanted]
+        others = [staging for staging in publication.stagings if staging not in wanted]
+        publication.stagings = sorted(others + condemned)
+        return Plan(result=condemned)
+
+    condemned = opened.publisher.publish(plan)
+    return condemned if isinstance(condemned, list) else []
 
 
 def sweep_expired(opened: OpenVault) -> None:

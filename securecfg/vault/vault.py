@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from securecfg.clock import SystemClock
-from securecfg.errors import VaultClosed
+from securecfg.errors import SecurecfgError, VaultClosed
 from securecfg.keys import open_provider
 from securecfg.vault.authority import Authority
 from securecfg.vault.changes import Changes
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from securecfg.clock import Clock
-    from securecfg.errors import SecurecfgError
     from securecfg.keys import Ask, KeyProvider
     from securecfg.policy import Explanation
     from securecfg.vault.administration import Administration
@@ -102,7 +102,10 @@ class Vault(Changes):
             vault = cls(opened, Identity(principal, slot=slot))
             found(opened, vault._authority.identity)
         except BaseException:
-            opened.close()
+            with suppress(SecurecfgError):
+                opened.close()
+            # Without its first record there is no administrator, and nobody could ever use it.
+            Path(path).unlink()
             raise
         return vault
 

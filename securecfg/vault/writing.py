@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
-from securecfg.errors import Conflict, StoreBusy, Unsupported
+from securecfg.errors import Conflict, IntegrityError, StoreBusy, Unsupported
 from securecfg.vault.drafts import Drafts
 from securecfg.vault.publishing import BYTES_FOR_PLANS, OPERATIONS_FOR_PLANS, Plan, new_request_id
 from securecfg.vault.staging import StagingArea, StagingMoved
@@ -189,6 +189,11 @@ class Writes:
                 return [self._record(batch[0], results[0], request_id)]
 
             area.publish(make_records, lambda: self._verify_stamp(stamp), request_id)
+        except IntegrityError:
+            area.abandon()
+            # Rows that another process replaced while they were read are no tampering.
+            area.verify_unmoved()
+            raise
         except BaseException:
             area.abandon()
             raise
