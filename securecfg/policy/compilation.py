@@ -7,14 +7,15 @@ import json
 from typing import TYPE_CHECKING
 
 from securecfg.errors import InvalidGrants, InvalidPolicy
-from securecfg.policy.decisions import Policy
 from securecfg.policy.problems import Problem, Problems, raise_all
-from securecfg.policy.roles import Roles
-from securecfg.policy.rules import Document, read_documents
 from securecfg.policy.schema import SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from securecfg.policy.decisions import Policy
+    from securecfg.policy.documents import Document
+    from securecfg.policy.roles import Roles
 
 
 def compile_policy(documents: Sequence[Document], *, memberships: Mapping[str, frozenset[str]] | None = None) -> Policy:
@@ -29,6 +30,11 @@ def compile_policy(documents: Sequence[Document], *, memberships: Mapping[str, f
         InvalidGrants: Something is wrong, in grant tables alone; with every problem as `name:line:column: ...`.
         InvalidPolicy: Something else is wrong; likewise.
     """
+    # The engine is a large library: it is loaded when a policy is, not when a program imports the vault.
+    from securecfg.policy.decisions import Policy
+    from securecfg.policy.roles import Roles
+    from securecfg.policy.rules import read_documents
+
     kinds = {document.name: document.kind for document in documents}
     try:
         if len(kinds) < len(documents):

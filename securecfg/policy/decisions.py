@@ -15,7 +15,6 @@ import cedarpy
 
 from securecfg.policy.context import context_key, context_problem, to_json
 from securecfg.policy.index import ScopeIndex, candidates
-from securecfg.policy.listing import Listing, Treatment, treatment
 from securecfg.policy.requests import (
     ADMIN_ROLE,
     ADMIN_RULE,
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
     from securecfg.policy.explanation import Explanation
+    from securecfg.policy.listing import Treatment
     from securecfg.policy.roles import Roles
     from securecfg.policy.rules import Rule, RuleSet
 
@@ -253,6 +253,8 @@ class Policy:
         settled = self._settle(replace(template, path="any"))
         if template.action not in SECRET_ACTIONS or (settled is not None and settled.error is not None):
             return [self.decide(replace(template, path=path)).allowed for path in paths]
+        from securecfg.policy.listing import Listing
+
         asker = self._asker(template)
         listing = Listing(self._index.for_principal(template.action, asker.entity.keys), self._treatment)
         shared: dict[tuple[int, ...], bool] = {}
@@ -273,6 +275,8 @@ class Policy:
     def _treatment(self, position: int) -> Treatment:
         known = self._treatments.get(position)
         if known is None:
+            from securecfg.policy.listing import treatment
+
             known = self._treatments[position] = treatment(self._set.templates[position])
         return known
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from securecfg.policy.rules import Document
+from securecfg.policy.documents import Document
 
 DEFAULT_RULE: Final = "project-default"
 

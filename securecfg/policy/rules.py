@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import cedarpy
 
@@ -13,7 +13,6 @@ from securecfg.policy.grants_cedar import grant_to_cedar
 from securecfg.policy.patterns import path_problem
 from securecfg.policy.problems import Problem, Problems, did_you_mean
 from securecfg.policy.schema import ACTIONS, BUILT_IN_CONTEXT, ROOT, extended_schema, parsed_schema
-from securecfg.policy.schema_extension import parse_extension
 from securecfg.policy.statements import Places, Statement, check_text, split_statements, wrong_token
 
 if TYPE_CHECKING:
@@ -21,24 +20,10 @@ if TYPE_CHECKING:
 
     from cedarpy import pst
 
-DocumentKind = Literal["grants", "cedar", "schema-extension"]
+    from securecfg.policy.documents import Document
+
 ENTITY_TYPES: Final = ("User", "Service", "Role", "Folder", "Secret")
 _PREFIXES: Final = {"User": "user:", "Service": "svc:", "Role": "role:"}
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A policy document as it is applied into the vault.
-
-    Attributes:
-        name: What places in it are called by.
-        kind: What its text is.
-        text: All of it.
-    """
-
-    name: str
-    kind: DocumentKind
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +81,8 @@ def read_documents(documents: Sequence[Document]) -> RuleSet:
     for document in documents:
         try:
             if document.kind == "schema-extension":
+                from securecfg.policy.schema_extension import parse_extension
+
                 attributes |= parse_extension(document.name, document.text, {*BUILT_IN_CONTEXT, *attributes})
             elif document.kind == "grants":
                 table = parse_grants(document.name, document.text)

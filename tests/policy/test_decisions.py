@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from cedarpy import AuthzResult
 
+import securecfg.policy as policy_face
 from securecfg.errors import InvalidGrants, InvalidPolicy
 from securecfg.policy import ADMINISTRATIVE_ACTIONS, SECRET_ACTIONS, Decision, Document, Policy, Request, compile_policy
 from securecfg.policy.decisions import MAX_CACHED, _to_decision
@@ -352,3 +356,14 @@ def test_what_is_no_address_is_refused_by_the_engine_too() -> None:
     documents = [Document("c", "cedar", '@id("p") permit (principal, action, resource) when { ip("x").isIpv4() };')]
     with pytest.raises(InvalidPolicy, match="c:1:1: rule `p`: "):
         compile_policy(documents)
+
+
+def test_the_face_has_every_name_it_promises_and_no_other() -> None:
+    assert [getattr(policy_face, name) for name in policy_face.__all__]
+    with pytest.raises(AttributeError, match="has no attribute `nothing`"):
+        policy_face.nothing  # noqa: B018 - the access is the point
+
+
+def test_the_engine_is_not_loaded_before_a_policy_is() -> None:
+    program = "import sys; from securecfg.policy import Request, compile_policy; sys.exit('cedarpy' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
