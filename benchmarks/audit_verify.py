@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from hashlib import sha256
+from secrets import token_bytes
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,6 @@ from securecfg.audit import (
     Subject,
     Tree,
     audit_public_key,
-    create_audit_key,
     create_sealer,
     leaf_hash,
     open_checkpoint,
@@ -31,6 +31,7 @@ from securecfg.audit import (
     vkey_of,
 )
 from securecfg.audit.opening import RecordOpener
+from securecfg.audit.sealer import PRIVATE_KEY_BYTES
 from securecfg.audit.verify import History, verify_tree
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class SealedLog:
 
     def __init__(self, count: int) -> None:
         signing_key = Ed25519PrivateKey.generate()
-        audit_key = create_audit_key()
+        audit_key = token_bytes(PRIVATE_KEY_BYTES)
         sealer = create_sealer(VAULT_ID, audit_public_key(audit_key))
         self.vkey = vkey_of(origin_of(VAULT_ID), signing_key)
         self.opener = RecordOpener(audit_key, VAULT_ID, lambda _: sealer.row)

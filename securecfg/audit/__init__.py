@@ -1,26 +1,17 @@
 """The log: what happened, sealed, in an order that can be proved.
 
-This face is what writing to the log needs. Checking and handing it out have faces of their own, loaded when used:
-`securecfg.audit.verify`, `securecfg.audit.tiles`, `securecfg.audit.proof` and `securecfg.audit.report`.
+This face is what writing to the log needs. What only some callers need is imported from its own module when it is used:
+`epoch` (a new signing key), `opening` (with the audit key), `verify`, `tiles`, `proof`, `attestation` and `report`.
 """
 
 from securecfg.audit.checkpoint import Checkpoint, open_checkpoint, origin_of, parse_checkpoint, sign_checkpoint
 from securecfg.audit.events import Category, Decision, Event
-from securecfg.audit.leaf import Leaf, derive_leaf_key, open_leaf, parse_leaf
+from securecfg.audit.leaf import Leaf, parse_leaf
 from securecfg.audit.masking import Masker
-from securecfg.audit.merkle import (
-    HashReader,
-    Tile,
-    Tree,
-    consistency_proof,
-    inclusion_proof,
-    leaf_hash,
-    verify_consistency,
-    verify_inclusion,
-)
+from securecfg.audit.merkle import HashReader, Tile, Tree, consistency_proof, leaf_hash, verify_consistency
 from securecfg.audit.note import VerifierKey, parse_vkey, vkey_of
 from securecfg.audit.record import Record, Source, Subject, parse_record
-from securecfg.audit.sealer import Sealer, audit_public_key, create_audit_key, create_sealer, open_sealer
+from securecfg.audit.sealer import Sealer, audit_public_key, create_sealer
 
 __all__ = [
     "Category",
@@ -39,14 +30,9 @@ __all__ = [
     "VerifierKey",
     "audit_public_key",
     "consistency_proof",
-    "create_audit_key",
     "create_sealer",
-    "derive_leaf_key",
-    "inclusion_proof",
     "leaf_hash",
     "open_checkpoint",
-    "open_leaf",
-    "open_sealer",
     "origin_of",
     "parse_checkpoint",
     "parse_leaf",
@@ -54,6 +40,5 @@ __all__ = [
     "parse_vkey",
     "sign_checkpoint",
     "verify_consistency",
-    "verify_inclusion",
     "vkey_of",
 ]

@@ -114,11 +114,6 @@ def audit_public_key(private_key: bytes) -> bytes:
     return mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
 
 
-def create_audit_key() -> bytes:
-    """Return a new private audit key, 96 random bytes."""
-    return secrets.token_bytes(PRIVATE_KEY_BYTES)
-
-
 def create_sealer(vault_id: bytes, audit_key: bytes) -> Sealer:
     """Make the sealer of a session.
 

@@ -19,10 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519PrivateKey, Suite
 
-from securecfg.audit import derive_leaf_key, open_leaf, open_sealer, parse_leaf, parse_record, parse_vkey
+from securecfg.audit import parse_leaf, parse_record, parse_vkey
 from securecfg.audit.checkpoint import open_checkpoint
 from securecfg.audit.epoch import parse_hand_over, verify_hand_over
-from securecfg.audit.sealer import sealer_id_of
+from securecfg.audit.leaf import derive_leaf_key, open_leaf
+from securecfg.audit.sealer import open_sealer, sealer_id_of
 from securecfg.errors import SecurecfgError
 
 VECTORS: dict[str, Any] = json.loads((Path(__file__).parent / "vectors.json").read_text())

@@ -4,23 +4,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from securecfg.audit import (
-    audit_public_key,
-    create_audit_key,
-    create_sealer,
-    derive_leaf_key,
-    open_leaf,
-    open_sealer,
-    parse_leaf,
-)
-from securecfg.audit.leaf import MAX_RECORD_BYTES, Leaf, seal_leaf
+from securecfg.audit import audit_public_key, create_sealer, parse_leaf
+from securecfg.audit.leaf import MAX_RECORD_BYTES, Leaf, derive_leaf_key, open_leaf, seal_leaf
 from securecfg.audit.opening import RecordOpener
-from securecfg.audit.sealer import ROW_BYTES, audit_key_id, sealer_id_of
+from securecfg.audit.sealer import ROW_BYTES, audit_key_id, open_sealer, sealer_id_of
 from securecfg.errors import LogTampered, Tampered, ValueTooLarge, VaultClosed
 from tests.audit.sample import AUDIT_KEY, VAULT_ID, SampleLog, record
 
 KEY = bytes(range(32))
 SEALER_ID = b"i" * 16
+OTHER_AUDIT_KEY = bytes(96)
 
 
 def sealed(plain: bytes = b"{}", deltas: int = 0) -> bytes:
@@ -124,7 +117,7 @@ class TestSealers:
         key = open_sealer(sealer.row, AUDIT_KEY, VAULT_ID)
         leaf = parse_leaf(sealer.seal(b"text", 7), 7)
         assert open_leaf(leaf, derive_leaf_key(key, VAULT_ID, sealer.id, 0, 7), 7) == b"text"
-        for private_key, vault_id in ((create_audit_key(), VAULT_ID), (AUDIT_KEY, bytes(16))):
+        for private_key, vault_id in ((OTHER_AUDIT_KEY, VAULT_ID), (AUDIT_KEY, bytes(16))):
             with pytest.raises(Tampered):
                 open_sealer(sealer.row, private_key, vault_id)
 
@@ -192,7 +185,7 @@ class TestOpening:
         with pytest.raises(LogTampered, match="altered"):
             RecordOpener(AUDIT_KEY, VAULT_ID, lambda _: stored + b"x").open_row(log.leaves[0], 0)
         with pytest.raises(LogTampered, match="does not open"):
-            RecordOpener(create_audit_key(), VAULT_ID, log.sealers.get).open_row(log.leaves[0], 0)
+            RecordOpener(OTHER_AUDIT_KEY, VAULT_ID, log.sealers.get).open_row(log.leaves[0], 0)
 
     def test_gives_the_record_of_any_session(self) -> None:
         log = SampleLog()
