@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apsw
 import pytest
 
 from securecfg.errors import SecurecfgError, StoreBusy, StoreFailed, VaultForked
@@ -113,19 +114,23 @@ def test_a_writer_waits_no_longer_than_it_was_told_for_a_thread_of_its_own_proce
     store.close()
 
 
-def test_opening_and_closing_other_handles_drops_no_lock(path: Path, other: Other) -> None:
+@pytest.mark.parametrize("holder", ["a store", "a connection of the program's own"])
+def test_opening_and_closing_handles_drops_no_lock(path: Path, other: Other, holder: str) -> None:
     store = open_sqlite(path)
-    with store._pool.writing(1) as cursor:
-        cursor.execute("BEGIN IMMEDIATE")
-        for _ in range(3):
-            for read_only in (False, True):
-                handle = open_sqlite(path, read_only=read_only)
-                handle.get(Space.VALUE, 1)
-                handle.close()
-                assert other.tell("write").startswith("store-busy")
-        cursor.execute("ROLLBACK")
+    connection = store._pool.pin.connection if holder == "a store" else apsw.Connection(str(path))
+    if holder != "a store":
+        store.close()
+    connection.execute("BEGIN IMMEDIATE")
+    for _ in range(3):
+        for read_only in (False, True):
+            handle = open_sqlite(path, read_only=read_only)
+            handle.get(Space.VALUE, 1)
+            handle.close()
+            assert other.tell("write").startswith("store-busy")
+    connection.execute("ROLLBACK")
     assert other.tell("write") == "done"
     store.close()
+    connection.close()
 
 
 def test_descriptors_do_not_accumulate(path: Path) -> None:
@@ -343,6 +348,7 @@ def test_a_child_may_outlive_its_parents_store(path: Path, tmp_path: Path) -> No
     if child == 0:
         status = 1
         with contextlib.suppress(BaseException):
+            os.close(to_child[1])  # so that the child ends if the parent's test does
             os.read(to_child[0], 1)
             again = open_sqlite(path)
             assert again.head() == b"2"
@@ -368,6 +374,36 @@ def test_a_child_may_outlive_its_parents_store(path: Path, tmp_path: Path) -> No
     assert last.head() == b"5"
     last.close()
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.vault"]
+
+
+def test_a_child_removes_no_log_that_somebody_else_left(path: Path) -> None:
+    store = open_sqlite(path)
+    store.commit([], expect=b"1", head=b"2")
+    to_child, to_parent = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with contextlib.suppress(BaseException):
+            os.close(to_parent)  # so that the child ends if the parent's test does
+            os.read(to_child, 1)
+            again = open_sqlite(path)
+            status = 0 if again.head() == b"crashed" else 2
+            again.close()
+        os._exit(status)
+    store.close()
+    code = """if True:
+        import os, sys
+        from securecfg.store import open_sqlite
+        store = open_sqlite(sys.argv[1])
+        store.commit([], expect=b"2", head=b"crashed")
+        os._exit(0)
+    """
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    assert Path(f"{path}-wal").stat().st_size
+    os.write(to_parent, b".")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.close(to_child)
+    os.close(to_parent)
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
