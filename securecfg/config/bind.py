@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from securecfg.config.annotations import is_dataclass_model, is_pydantic_model
-from securecfg.config.convert import Converter, accepts_secret, secret_in_plain_field
+from securecfg.config.convert import Converter, Released, accepts_secret, secret_in_plain_field
 from securecfg.config.keys import parse_key_path
 from securecfg.config.problems import Path, Problems, Redactor
 from securecfg.config.references import located, resolve_all, unquoted
@@ -87,7 +87,7 @@ def _bind_value(root: Config, value: Any, annotation: Any, path: Path) -> Any:  
     survey = Survey(root, problems)
     survey.walk(value, [annotation], path)
     secrets = _resolve(survey.needed, problems)
-    converter = Converter(root, problems, secrets, Redactor(root, secrets.values()))
+    converter = Converter(root, problems, Released(secrets, survey.skipped), Redactor(root, secrets.values()))
     bound = converter.convert(value, annotation, path)
     problems.raise_if_any()
     return bound

@@ -6,7 +6,7 @@ import datetime as dt
 import re
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, MutableSequence, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from enum import Enum
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args, get_origin
@@ -51,6 +51,28 @@ _DURATION = re.compile(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Released:
+    """What is handed out of a configuration.
+
+    Attributes:
+        secrets: What each referring secret stands for, by identity. For one that is missing it was reported why.
+        skipped: The paths of what is left out.
+    """
+
+    secrets: Mapping[int, Secret[str] | Secret[bytes]]
+    skipped: AbstractSet[Path]
+
+    def plain(self, value: Any, path: Path) -> Any:  # noqa: ANN401 - any value
+        """Return a value as dictionaries and lists with the secrets that were resolved."""
+        if isinstance(value, Config):
+            items = value.__dict__.items()
+            return {key: self.plain(item, (*path, key)) for key, item in items if (*path, key) not in self.skipped}
+        if isinstance(value, tuple):
+            return [self.plain(item, (*path, index)) for index, item in enumerate(value)]
+        return self.secrets.get(id(value), value) if isinstance(value, Secret) else value
+
+
 class Converter:
     """Converts the values of one configuration and reports what does not fit."""
 
@@ -58,7 +80,7 @@ class Converter:
         self,
         root: Config,
         problems: Problems,
-        secrets: Mapping[int, Secret[str] | Secret[bytes]],
+        released: Released,
         redactor: Redactor,
     ) -> None:
         """Prepare.
@@ -66,19 +88,19 @@ class Converter:
         Args:
             root: The configuration, for places.
             problems: Where problems are reported.
-            secrets: What each referring secret stands for, by identity. One that is missing was reported.
+            released: What is handed out of it.
             redactor: Keeps validators' messages from repeating secrets.
         """
         self.root = root
         self.problems = problems
-        self.secrets = secrets
+        self.released = released
         self.redactor = redactor
 
     def convert(self, value: Any, annotation: Any, path: Path) -> Any:  # noqa: ANN401, PLR0911 - one return for each kind of annotation
         """Return a value as the annotation asks, or `FAILED` after reporting why not."""
         annotation = plain(annotation)
         if annotation is Any or annotation is object:
-            return self.released(value)
+            return self.released.plain(value, path)
         members = members_of(annotation)
         if len(members) > 1:
             return self.union(value, members, path)
@@ -106,16 +128,8 @@ class Converter:
         if kind is Literal:
             return self.choice(value, {argument: argument for argument in get_args(annotation)}, path)
         if isinstance(kind, TypeVar):
-            return self.released(value)
+            return self.released.plain(value, path)
         return self.scalar(value, kind, path)
-
-    def released(self, value: Any) -> Any:  # noqa: ANN401 - any value
-        """Return a value as plain dictionaries and lists with the secrets that were resolved."""
-        if isinstance(value, Config):
-            return {key: self.released(item) for key, item in value.__dict__.items()}
-        if isinstance(value, tuple):
-            return [self.released(item) for item in value]
-        return self.secrets.get(id(value), value) if isinstance(value, Secret) else value
 
     def fail(self, path: Path, problem: str, *, hint: str = "") -> Any:  # noqa: ANN401 - takes any result's place
         """Report a value that does not fit, without the value."""
@@ -152,7 +166,7 @@ class Converter:
             if isinstance(value, str) and wanted != (bytes,):
                 return Secret(value, label=key_path(path))
             return self.fail(path, "must be text, to be a secret", hint="put it in quotes")
-        resolved = self.secrets.get(id(value))
+        resolved = self.released.secrets.get(id(value))
         if resolved is None:
             return FAILED  # it was reported why
         if wanted and isinstance(wanted[0], type) and not isinstance(resolved.reveal(), wanted[0]):

@@ -20,7 +20,7 @@ def validate(converter: Converter, value: Any, model: Any, path: Path) -> Any:  
     """Return a section as a pydantic model, or `FAILED` after reporting what pydantic found."""
     if not isinstance(value, Config):
         return converter.fail(path, "must be a section")
-    plain = converter.released(value)
+    plain = converter.released.plain(value, path)
     try:
         if hasattr(model, "model_validate"):
             return model.model_validate(plain)
@@ -44,11 +44,10 @@ def _report(converter: Converter, kind: str, message: str, below: Path, path: Pa
     elif kind in {"extra_forbidden", "unexpected_keyword_argument"} and converter.problems.has_at(here):
         return
     elif isinstance(_value_at(converter.root, here), Secret):
-        secret = _value_at(converter.root, here)
-        if id(secret) in converter.secrets and kind not in {"value_error", "assertion_error"}:
-            converter.problems.add(here, secret_in_plain_field(converter.root, here))
-        elif id(secret) in converter.secrets:
+        if kind in {"value_error", "assertion_error"}:
             converter.fail(here, "is refused by its validator")
+        else:
+            converter.problems.add(here, secret_in_plain_field(converter.root, here))
     else:
         converter.refuse(here, message.removeprefix("Value error, ").removeprefix("Assertion failed, "))
 

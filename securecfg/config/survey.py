@@ -35,11 +35,13 @@ class Survey:
 
     Attributes:
         needed: The secrets that the model takes; those under keys that it ignores are nobody's business.
+        skipped: Keys that the model does not know and that need not be for it.
     """
 
     def __init__(self, root: Config, problems: Problems) -> None:
         """Start with nothing seen."""
         self.needed: list[Need] = []
+        self.skipped: set[Path] = set()
         self._root = root
         self._problems = problems
 
@@ -63,17 +65,23 @@ class Survey:
                 self.walk(element, [item for item in items if item is not ...], (*path, index))
 
     def _section(self, section: Config, models: list[Fields], path: Path) -> None:
+        allowed = any(fields.extra == "allow" for fields in models)
+        forbidden = all(fields.extra == "forbid" for fields in models)
         for key, value in section.__dict__.items():
             wanted = [fields.annotations[key] for fields in models if key in fields.annotations]
-            if wanted or any(fields.extra == "allow" for fields in models):
+            if wanted or allowed:
                 if isinstance(value, _WALKED):
                     self.walk(value, wanted, (*path, key))
-            elif all(fields.extra == "forbid" for fields in models) and not _is_foreign(section, key):
-                here = (*path, key)
-                known = [name for fields in models for name in fields.annotations if name not in section.__dict__]
-                message = f"`{key_path(here)}` is unknown"
-                hint = suggestion(key, known) or "remove it, or add it to the model"
-                self._problems.add(here, ConfigTypeError(message, place=locate(self._root, here).place, hint=hint))
+            elif forbidden and _is_foreign(section, key):
+                self.skipped.add((*path, key))
+            elif forbidden:
+                self._report(section, models, (*path, key))
+
+    def _report(self, section: Config, models: list[Fields], path: Path) -> None:
+        known = [name for fields in models for name in fields.annotations if name not in section.__dict__]
+        message = f"`{key_path(path)}` is unknown"
+        hint = suggestion(str(path[-1]), known) or "remove it, or add it to the model"
+        self._problems.add(path, ConfigTypeError(message, place=locate(self._root, path).place, hint=hint))
 
 
 def _is_foreign(section: Config, key: str) -> bool:

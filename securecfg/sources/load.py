@@ -221,6 +221,9 @@ class _Reader:
         trust = None if require_signature is None else _Trust.read(require_signature)
         if vault is not None and isinstance(vault, DocumentVault):
             return cls(vault.resolver(), vault, trust)
+        if vault is not None and not hasattr(vault, "resolve"):
+            message = "`vault` is neither an open vault nor a resolver of secrets"
+            raise UsageError(message, hint="pass what `Vault.open` returns")
         return cls(vault, None, trust)
 
     def file(self, path: Path, *, foreign: bool) -> Config:

@@ -8,7 +8,8 @@ import pydantic
 import pytest
 from pydantic import AfterValidator, AliasChoices, AliasPath, BaseModel, ConfigDict, Field, field_validator
 
-from securecfg.config import Config, Layer, Reference, bind, get
+from securecfg.config import Config, Layer, Reference, bind, get, merge
+from securecfg.config.from_dotenv import parse_dotenv
 from securecfg.config.from_yaml import parse_yaml
 from securecfg.errors import AccessDenied, ConfigErrors, ConfigTypeError, SecretInPlainField, SecurecfgError
 from securecfg.secret import Secret
@@ -128,6 +129,11 @@ def test_a_model_that_allows_other_keys_gets_them() -> None:
 
     bound: Any = bind(config_of(GOOD, vault()), Open)
     assert bound.database["password"].reveal() == CANARY
+
+
+def test_foreign_names_of_a_dotenv_file_are_kept_from_a_model_that_forbids_them() -> None:
+    dotenv = parse_dotenv(b"AWS_REGION=x\ndatabase__OTHER=${secret:gone}\n", Layer(".env", ".env", foreign=True))
+    assert bind(merge([config_of(GOOD, vault()), dotenv]), App).debug is True
 
 
 def test_knows_fields_by_their_aliases() -> None:

@@ -268,6 +268,11 @@ def test_refuses_a_document_of_no_known_format(content_type: str) -> None:
         load("vault:x", vault=MemoryVault(documents={"x": (b"", content_type)}))
 
 
+def test_refuses_a_vault_that_is_none(directory: Path) -> None:
+    with pytest.raises(UsageError, match="`vault` is neither"):
+        load(directory, vault="app.vault")  # type: ignore[call-overload]  # what is tested
+
+
 def test_refuses_a_document_without_a_vault() -> None:
     class ResolverOnly:
         def resolve(self, _references: object, /) -> list[Secret[str]]:
