@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "securecfg.toml"
 SETTINGS_BYTES_MAX = 1 << 20
-_NAMES = frozenset({"vault", "key", "as"})
+_NAMES = frozenset({"vault", "key", "as", "service"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,24 @@ class Settings:
     vault: Path
     key: str | KeyProvider
     principal: str
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """The settings file of a project.
+
+    Attributes:
+        file: The file, or None where there is none.
+        values: Its settings: `vault`, `key`, `as`, and `service`, on whose behalf `securecfg run` acts.
+    """
+
+    file: Path | None
+    values: dict[str, str]
+
+    @property
+    def folder(self) -> Path:
+        """The project's folder; the working directory where there is no file."""
+        return Path.cwd() if self.file is None else self.file.parent
 
 
 def find_settings(
@@ -55,7 +73,7 @@ def find_settings(
     given = {"vault": vault, "key": key, "as": principal}
     missing = [name for name, value in given.items() if value is None and not os.environ.get(names[name])]
     if missing:
-        found = read_settings(Path.cwd())
+        found = read_project(Path.cwd()).values
     chosen: dict[str, Any] = {}
     for name, value in given.items():
         chosen[name] = value if value is not None else os.environ.get(names[name]) or found.get(name)
@@ -67,8 +85,8 @@ def find_settings(
     return Settings(Path(chosen["vault"]), chosen["key"], chosen["as"] or "")
 
 
-def read_settings(directory: Path) -> dict[str, str]:
-    """Return the settings of the nearest file from a folder upwards, relative vault paths made absolute.
+def read_project(directory: Path) -> Project:
+    """Return the settings of the nearest file from a folder upwards, relative paths in it made absolute.
 
     Raises:
         ConfigSyntaxError: The file is not TOML.
@@ -77,13 +95,14 @@ def read_settings(directory: Path) -> dict[str, str]:
     for folder in (directory, *directory.parents):
         own = folder / SETTINGS_FILE
         if own.is_file():
-            return _checked(_parse(own), own)
+            return Project(own, _checked(_parse(own), own))
         project = folder / "pyproject.toml"
         if project.is_file():
-            table = _parse(project).get("tool", {}).get("securecfg")
+            tools = _parse(project).get("tool")
+            table = tools.get("securecfg") if isinstance(tools, dict) else None
             if table is not None:
-                return _checked(table, project)
-    return {}
+                return Project(project, _checked(table, project))
+    return Project(None, {})
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -102,7 +121,7 @@ def _checked(table: Any, path: Path) -> dict[str, str]:  # noqa: ANN401 - whatev
     for name, value in table.items():
         if name not in _NAMES:
             message = f"unknown setting `{name}`"
-            raise ConfigTypeError(message, place=str(path), hint="settings are `vault`, `key` and `as`")
+            raise ConfigTypeError(message, place=str(path), hint="settings are `vault`, `key`, `as` and `service`")
         if not isinstance(value, str):
             message = f"the setting `{name}` is not text"
             raise ConfigTypeError(message, place=str(path))
