@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Json: TypeAlias = "str | int | float | bool | Sequence[Json] | Mapping[str, Json] | None"
 
 _MASK_CHARS = 16
+_MAX_CHARS = 1_024
 _MAX_INTEGER = (1 << 53) - 1
 
 
@@ -49,9 +50,17 @@ class Masker:
     def mask_context(self, context: Mapping[str, Json], sensitive: Collection[str]) -> dict[str, Scalar | list[Scalar]]:
         """Return a context fit for a record: sensitive fields masked, others as they are.
 
-        What a record cannot hold (fractions, large integers, nested values) is given as JSON text.
+        What a record cannot hold (fractions, large integers, nested values) is given as JSON text, and what is too
+        long for it is masked too, so that a long context never keeps an access from being recorded.
         """
-        return {name: self.mask(name, value) if name in sensitive else _plain(value) for name, value in context.items()}
+        return {name: self._plain_or_masked(name, value, sensitive) for name, value in context.items()}
+
+    def _plain_or_masked(self, name: str, value: Json, sensitive: Collection[str]) -> Scalar | list[Scalar]:
+        if name in sensitive:
+            return self.mask(name, value)
+        plain = _plain(value)
+        length = len(plain) if isinstance(plain, str) else len(_to_text(plain))
+        return self.mask(name, value) if length > _MAX_CHARS else plain
 
 
 def _encode(value: Json) -> bytes:

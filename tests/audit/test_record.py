@@ -291,6 +291,10 @@ class TestMasking:
         assert set(masked) == set(context)
         assert parse_record(record(context=masked).to_bytes(), 0).context == masked
 
+    @pytest.mark.parametrize("value", ["x" * 1_025, ["x" * 600, "y" * 600], {"a": "x" * 1_025}, 10**1_100])
+    def test_masks_what_is_too_long_for_a_record(self, value: Json) -> None:
+        assert self.masker.mask_context({"f": value}, ()) == {"f": self.masker.mask("f", value)}
+
     def test_leaves_what_is_not_sensitive(self) -> None:
         context: dict[str, Json] = {
             "mfa": True,
