@@ -15,7 +15,7 @@ from cedarpy import pst
 
 from securecfg.policy.evaluation import like_pattern
 from securecfg.policy.index import candidates
-from securecfg.policy.requests import resource_entity
+from securecfg.policy.requests import is_text, resource_entity
 from securecfg.policy.schema import ROOT
 from securecfg.policy.usage import usage_of
 
@@ -180,7 +180,7 @@ class Listing:
 
         None where the path has to be decided by itself: it is not a secret's, or a rule treats each by itself.
         """
-        if not path or path[0] == "/" or path[-1] == "/" or "//" in path:
+        if not path or path[0] == "/" or path[-1] == "/" or "//" in path or not is_text(path):
             return None
         folder = path.rpartition("/")[0]
         shelf = self._shelves.get(folder)

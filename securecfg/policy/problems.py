@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
@@ -65,6 +64,8 @@ def raise_all(error: type[UsageError], problems: Sequence[Problem]) -> NoReturn:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a hint that names the known word nearest to a mistaken one, else all known words."""
+    import difflib
+
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1)
     if near:

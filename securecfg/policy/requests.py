@@ -176,6 +176,17 @@ def is_principal(text: str) -> bool:
     return kind in {"user", "svc"} and bool(name)
 
 
+def is_text(text: str) -> bool:
+    """Whether a string is text: lone surrogates, which stand for bytes that are not UTF-8, are not."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def misshapen(request: Request) -> str | None:
     """Return why a request has no meaning, or None."""
     if request.action not in _ACTIONS:
@@ -184,6 +195,8 @@ def misshapen(request: Request) -> str | None:
         return "the principal is neither `user:NAME` nor `svc:NAME`"
     if request.now.tzinfo is None:
         return "the time has no time zone"
+    if not all(map(is_text, (request.principal, request.path, *request.extra_roles))):
+        return "a name or the path is not Unicode text"
     if not all(role.startswith("role:") and role != "role:" for role in request.extra_roles):
         return "an extra role is not `role:NAME`"
     return _misshapen_path(request.action, request.path)

@@ -11,7 +11,7 @@ import cedarpy
 from securecfg.policy.grants import Grant, Membership, id_problem, parse_grants
 from securecfg.policy.grants_cedar import grant_to_cedar
 from securecfg.policy.patterns import path_problem
-from securecfg.policy.problems import Problem, Problems, did_you_mean
+from securecfg.policy.problems import MAX_SHOWN, Problem, Problems, did_you_mean
 from securecfg.policy.schema import ACTIONS, BUILT_IN_CONTEXT, ROOT, extended_schema, parsed_schema
 from securecfg.policy.statements import Places, Statement, check_text, split_statements, wrong_token
 
@@ -127,6 +127,8 @@ def read_cedar(document: str, text: str) -> list[Rule]:
     problems: list[Problem] = []
     rules: list[Rule] = []
     for statement in split_statements(document, text):
+        if len(problems) >= MAX_SHOWN:
+            break
         cedar = text[statement.start : statement.end]
         try:
             parsed = cedarpy.policies_to_pst(cedar)

@@ -18,7 +18,8 @@ from securecfg.policy.problems import Problem, Problems
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-MAX_DOCUMENT: Final = 8 * 1024 * 1024
+MAX_DOCUMENT: Final = 4 * 1024 * 1024
+MAX_STATEMENTS: Final = 20_000
 MAX_STATEMENT: Final = 64 * 1024
 MAX_BRACKETS: Final = 24
 MAX_NESTING: Final = 90
@@ -130,6 +131,8 @@ def split_statements(document: str, text: str) -> list[Statement]:
             raise Problems([places.problem(tokens[0].start, f"a policy longer than {MAX_STATEMENT} characters")])
         nesting.step(token)
         if token.text == ";" and not nesting.open:
+            if len(statements) == MAX_STATEMENTS:
+                raise Problems([places.problem(tokens[0].start, f"more than {MAX_STATEMENTS} policies")])
             statements.append(Statement(tuple(tokens), tokens[0].start, match.end()))
             tokens = []
             nesting = _Nesting(places)

@@ -136,6 +136,9 @@ def test_administration_is_of_the_root_folder() -> None:
         ({"principal": "role:web"}, "the principal is neither `user:NAME` nor `svc:NAME`"),
         ({"now": datetime(2026, 1, 1)}, "the time has no time zone"),  # noqa: DTZ001 - what is refused
         ({"extra_roles": frozenset({"web"})}, "an extra role is not `role:NAME`"),
+        ({"principal": "svc:\udc80"}, "a name or the path is not Unicode text"),
+        ({"path": "a/\udc80"}, "a name or the path is not Unicode text"),
+        ({"extra_roles": frozenset({"role:\udc80"})}, "a name or the path is not Unicode text"),
         ({"path": ""}, "`read` is of a secret, not of a folder"),
         ({"path": "a/"}, "`read` is of a secret, not of a folder"),
         ({"path": "/a"}, "the path has an empty segment"),
@@ -219,6 +222,14 @@ def test_an_attribute_of_an_extension_has_its_type(
             policy.decide(read(x=other)).error
             == f"the context's `x` is not a {extension.rstrip(',').partition(': ')[2]}"
         )
+
+
+def test_a_listing_meets_any_path() -> None:
+    policy = permit_when("true")
+    paths = ["a", "\udc80", "é/ü", "a/\udc80", "", "/", "//", "a/", "x" * 5000, "/".join("a" * 500), 'a"b', "a\x00"]
+    expected = [policy.decide(read(path)).allowed for path in paths]
+    assert policy.decide_many(read(), paths) == expected
+    assert expected == [True, False, True, False, False, False, False, False, True, True, True, True]
 
 
 def test_times_are_utc() -> None:

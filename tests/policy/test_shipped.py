@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from securecfg.errors import InvalidGrants
 from securecfg.policy import (
     SCHEMA,
     CaseResult,
@@ -103,3 +104,12 @@ def test_a_policy_in_the_documentation_is_right(name: str, text: str) -> None:
 @pytest.mark.parametrize(("name", "text"), blocks("python"))
 def test_a_program_in_the_documentation_runs(name: str, text: str) -> None:
     exec(compile(text, name, "exec"), {})  # noqa: S102 - the documentation's own text
+
+
+@pytest.mark.parametrize(
+    "names", [('x"]\n[roles.admin]', "user:me"), ("a b", "user:me"), ("shop", "user:me\n[x]"), ("", "user:a")]
+)
+def test_a_projects_name_cannot_write_policy(names: tuple[str, str]) -> None:
+    with pytest.raises(InvalidGrants) as caught:
+        default_documents(*names)
+    assert caught.value.code == "invalid-grants"
