@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from securecfg.errors import SecurecfgError, UsageError
+from securecfg.errors import ConfigErrors, SecurecfgError, UsageError
 
 EXIT_BUG = 1
 EXIT_INTERRUPTED = 130  # what shells report of SIGINT
@@ -29,9 +29,15 @@ def report(error: Exception, *, is_json: bool) -> int:
         error = _from_click(error)
     if isinstance(error, SecurecfgError):
         _print(error.code, error.message, error.hint, is_json=is_json)
-        return error.exit_code
+        return _exit_code(error)
     _print("bug", _describe_bug(error), _BUG_HINT, is_json=is_json)
     return EXIT_BUG
+
+
+def _exit_code(error: SecurecfgError) -> int:
+    """Return the exit code; several problems of one family have that family's."""
+    families = {problem.exit_code for problem in error.problems} if isinstance(error, ConfigErrors) else set()
+    return families.pop() if len(families) == 1 else error.exit_code
 
 
 def _print(code: str, message: str, hint: str, *, is_json: bool) -> None:
