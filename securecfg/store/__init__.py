@@ -9,12 +9,15 @@ from securecfg.store.interface import (
     BATCH_LIMIT_OPERATIONS,
     ID_LIMIT,
     ROW_LIMIT_BYTES,
+    STAGE_LIMIT_BYTES,
+    STAGE_LIMIT_OPERATIONS,
     Delete,
     Operation,
     Put,
     Space,
     Store,
     check_batch,
+    check_staging,
 )
 from securecfg.store.memory import MemoryBacking, MemoryStore
 from securecfg.store.sqlite import SqliteStore, create_sqlite, open_sqlite
@@ -24,6 +27,8 @@ __all__ = [
     "BATCH_LIMIT_OPERATIONS",
     "ID_LIMIT",
     "ROW_LIMIT_BYTES",
+    "STAGE_LIMIT_BYTES",
+    "STAGE_LIMIT_OPERATIONS",
     "Delete",
     "MemoryBacking",
     "MemoryStore",
@@ -33,6 +38,7 @@ __all__ = [
     "SqliteStore",
     "Store",
     "check_batch",
+    "check_staging",
     "create_sqlite",
     "open_sqlite",
 ]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 ROW_LIMIT_BYTES = 512 * 1024
 BATCH_LIMIT_OPERATIONS = 64
 BATCH_LIMIT_BYTES = 1024 * 1024
+STAGE_LIMIT_OPERATIONS = 2048
+STAGE_LIMIT_BYTES = 4 * 1024 * 1024
 ID_LIMIT = 2**63
 
 
@@ -60,10 +62,24 @@ def check_batch(operations: Sequence[Operation], head: bytes = b"") -> None:
         ValueTooLarge: A row, the number of operations or their bytes together exceed the limits.
         ValueError: An id is not from 0 to 2^63-1.
     """
-    if len(operations) > BATCH_LIMIT_OPERATIONS:
-        message = f"{len(operations)} operations in one batch, of which there may be {BATCH_LIMIT_OPERATIONS}"
-        raise ValueTooLarge(message, hint="stage rows first and publish them with a small batch")
-    largest = total = len(head)
+    _check_sizes(operations, len(head), BATCH_LIMIT_OPERATIONS, BATCH_LIMIT_BYTES)
+
+
+def check_staging(operations: Sequence[Operation]) -> None:
+    """Hold rows that are staged to the limits that every store keeps.
+
+    Raises:
+        ValueTooLarge: A row, the number of operations or their bytes together exceed the limits.
+        ValueError: An id is not from 0 to 2^63-1.
+    """
+    _check_sizes(operations, 0, STAGE_LIMIT_OPERATIONS, STAGE_LIMIT_BYTES)
+
+
+def _check_sizes(operations: Sequence[Operation], head_bytes: int, most_operations: int, most_bytes: int) -> None:
+    if len(operations) > most_operations:
+        message = f"{len(operations)} operations in one batch, of which there may be {most_operations}"
+        raise ValueTooLarge(message, hint="split it: rows may be staged in steps and published by a small batch")
+    largest = total = head_bytes
     for operation in operations:
         check_id(operation.id)
         if isinstance(operation, Put):
@@ -73,9 +89,9 @@ def check_batch(operations: Sequence[Operation], head: bytes = b"") -> None:
     if largest > ROW_LIMIT_BYTES:
         message = f"a row of {largest} bytes, of which there may be {ROW_LIMIT_BYTES}"
         raise ValueTooLarge(message, hint="split the row")
-    if total > BATCH_LIMIT_BYTES:
-        message = f"{total} bytes in one batch, of which there may be {BATCH_LIMIT_BYTES}"
-        raise ValueTooLarge(message, hint="stage rows first and publish them with a small batch")
+    if total > most_bytes:
+        message = f"{total} bytes in one batch, of which there may be {most_bytes}"
+        raise ValueTooLarge(message, hint="split it: rows may be staged in steps and published by a small batch")
 
 
 def check_id(id_: int) -> None:
@@ -137,9 +153,10 @@ class Store(Protocol):
         ...
 
     def stage(self, operations: Sequence[Operation]) -> None:
-        """Apply operations atomically without touching the head; durable before any later commit is.
+        """Apply operations without touching the head; durable before any later commit is.
 
-        For rows that no published state references yet, or no longer does.
+        For rows that no published state references yet, or no longer does. So it need not be atomic: a store may apply
+        them in several steps.
 
         Raises:
             StoreBusy: Another writer held the store too long; nothing was written.

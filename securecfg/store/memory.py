@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from securecfg.errors import HeadMoved, VaultClosed, VaultForked
 from securecfg.store.forks import FORKS
-from securecfg.store.interface import Operation, Put, Space, check_batch, check_id
+from securecfg.store.interface import Operation, Put, Space, check_batch, check_id, check_staging
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -83,13 +83,13 @@ class MemoryStore:
         with backing.changed:
             if backing.head != expect:
                 message = "another writer published first"
-                raise HeadMoved(message)
+                raise HeadMoved(message, hint="read the new head and try again")
             backing.head = bytes(head)
             backing.publish(operations)
 
     def stage(self, operations: Sequence[Operation]) -> None:
         """Apply operations atomically without touching the head; see `Store.stage`."""
-        check_batch(operations)
+        check_staging(operations)
         backing = self._open()
         with backing.changed:
             backing.publish(operations)

@@ -20,7 +20,7 @@ from securecfg.store.database import DatabaseFile
 from securecfg.store.failures import FOREIGN, name_of, translated
 from securecfg.store.filesystems import refuse_network
 from securecfg.store.forks import FORKS
-from securecfg.store.interface import ID_LIMIT, Operation, Put, Space, check_batch, check_id
+from securecfg.store.interface import ID_LIMIT, Operation, Put, Space, check_batch, check_id, check_staging
 from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class SqliteStore:
                 if cursor.execute(_GET_HEAD).get != expect:
                     cursor.execute("ROLLBACK")
                     message = "another writer published first"
-                    raise HeadMoved(message)
+                    raise HeadMoved(message, hint="read the new head and try again")
                 _apply(cursor, operations)
                 cursor.execute(_PUT_HEAD, (head,))
             except FOREIGN as error:
@@ -118,7 +118,7 @@ class SqliteStore:
 
     def stage(self, operations: Sequence[Operation]) -> None:
         """Apply operations atomically without touching the head; see `Store.stage`."""
-        check_batch(operations)
+        check_staging(operations)
         with self._pool.writing(self._busy_timeout_s) as cursor:
             self._begin(cursor)
             try:

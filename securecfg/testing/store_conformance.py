@@ -16,6 +16,7 @@ from securecfg.store import (
     BATCH_LIMIT_OPERATIONS,
     ID_LIMIT,
     ROW_LIMIT_BYTES,
+    STAGE_LIMIT_OPERATIONS,
     Delete,
     Operation,
     Put,
@@ -216,8 +217,13 @@ class StoreConformance:
             with pytest.raises(ValueTooLarge) as caught:
                 store.commit(operations, expect=None, head=head)
             assert caught.value.code == "value-too-large"
+        for staged in (
+            [Put(Space.VALUE, i, b"") for i in range(STAGE_LIMIT_OPERATIONS + 1)],
+            [Put(Space.VALUE, i, half) for i in range(16)],
+            [Put(Space.VALUE, 0, b""), Put(Space.VALUE, 1, b"a" * (ROW_LIMIT_BYTES + 1))],
+        ):
             with pytest.raises(ValueTooLarge):
-                store.stage(operations)
+                store.stage(staged)
         for operations, head in (
             ([], b"h" * (ROW_LIMIT_BYTES + 1)),
             ([Put(Space.VALUE, i, half[1:]) for i in range(4)], b"1"),
