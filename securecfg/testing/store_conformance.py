@@ -16,6 +16,7 @@ from securecfg.store import (
     BATCH_LIMIT_OPERATIONS,
     ID_LIMIT,
     ROW_LIMIT_BYTES,
+    STAGE_LIMIT_BYTES,
     STAGE_LIMIT_OPERATIONS,
     Delete,
     Operation,
@@ -204,6 +205,13 @@ class StoreConformance:
         assert sum(len(half.row) for half in halves) + 1 == BATCH_LIMIT_BYTES
         store.commit(halves, expect=b"1", head=b"2")
         assert store.get(Space.VALUE, 1) == b"a" * ROW_LIMIT_BYTES
+
+    def test_takes_a_staging_exactly_at_its_limits(self) -> None:
+        store = self.created()
+        row = b"s" * (STAGE_LIMIT_BYTES // STAGE_LIMIT_OPERATIONS)
+        store.stage([Put(Space.SEGMENT, i, row) for i in range(STAGE_LIMIT_OPERATIONS)])
+        found = store.scan(Space.SEGMENT, 0, ID_LIMIT - 1, STAGE_LIMIT_OPERATIONS + 1)
+        assert found == [(i, row) for i in range(STAGE_LIMIT_OPERATIONS)]
 
     def test_refuses_what_exceeds_a_limit_and_writes_nothing(self) -> None:
         store = self.created()
