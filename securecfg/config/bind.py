@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from securecfg.config.annotations import is_dataclass_model, is_pydantic_model
 from securecfg.config.convert import Converter, Released, accepts_secret, secret_in_plain_field
 from securecfg.config.keys import parse_key_path
-from securecfg.config.problems import Path, Problems, Redactor
+from securecfg.config.problems import KeyPath, Problems, Redactor
 from securecfg.config.references import located, resolve_all, unquoted
 from securecfg.config.survey import Survey
 from securecfg.errors import ConfigTypeError, SecurecfgError, SettingMissing, UsageError
@@ -82,7 +82,7 @@ def get(config: Config, path: str, kind: Any = Any) -> Any:
     raise secret_in_plain_field(config, keys)
 
 
-def _bind_value(root: Config, value: Any, annotation: Any, path: Path) -> Any:  # noqa: ANN401 - any value, any annotation
+def _bind_value(root: Config, value: Any, annotation: Any, path: KeyPath) -> Any:  # noqa: ANN401 - any value, any annotation
     problems = Problems(root)
     survey = Survey(root, problems)
     survey.walk(value, [annotation], path)

@@ -21,7 +21,7 @@ from securecfg.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from securecfg.config.problems import Path, Problems, Redactor
+    from securecfg.config.problems import KeyPath, Problems, Redactor
 
 FAILED: Final = object()
 """What a conversion returns that has reported a problem."""
@@ -61,9 +61,9 @@ class Released:
     """
 
     secrets: Mapping[int, Secret[str] | Secret[bytes]]
-    skipped: AbstractSet[Path]
+    skipped: AbstractSet[KeyPath]
 
-    def plain(self, value: Any, path: Path) -> Any:  # noqa: ANN401 - any value
+    def plain(self, value: Any, path: KeyPath) -> Any:  # noqa: ANN401 - any value
         """Return a value as dictionaries and lists with the secrets that were resolved."""
         if isinstance(value, Config):
             items = value.__dict__.items()
@@ -96,7 +96,7 @@ class Converter:
         self.released = released
         self.redactor = redactor
 
-    def convert(self, value: Any, annotation: Any, path: Path) -> Any:  # noqa: ANN401, PLR0911 - one return for each kind of annotation
+    def convert(self, value: Any, annotation: Any, path: KeyPath) -> Any:  # noqa: ANN401, PLR0911 - one return for each kind of annotation
         """Return a value as the annotation asks, or `FAILED` after reporting why not."""
         annotation = plain(annotation)
         if annotation is Any or annotation is object:
@@ -131,14 +131,14 @@ class Converter:
             return self.released.plain(value, path)
         return self.scalar(value, kind, path)
 
-    def fail(self, path: Path, problem: str, *, hint: str = "") -> Any:  # noqa: ANN401 - takes any result's place
+    def fail(self, path: KeyPath, problem: str, *, hint: str = "") -> Any:  # noqa: ANN401 - takes any result's place
         """Report a value that does not fit, without the value."""
         named = f"`{key_path(path)}`" if path else "the configuration"
         error = ConfigTypeError(f"{named} {problem}", place=locate(self.root, path).place, hint=hint)
         self.problems.add(path, error)
         return FAILED
 
-    def union(self, value: Any, members: tuple[Any, ...], path: Path) -> Any:  # noqa: ANN401 - any value
+    def union(self, value: Any, members: tuple[Any, ...], path: KeyPath) -> Any:  # noqa: ANN401 - any value
         """Return a value as the first member that it fits, exact types first."""
         for member in members:
             if type(value) is member:
@@ -156,7 +156,7 @@ class Converter:
             return self.secret(value, NoneType, path)
         return self.fail(path, "fits none of the types that it may have")
 
-    def secret(self, value: Any, annotation: Any, path: Path) -> Any:  # noqa: ANN401 - any value
+    def secret(self, value: Any, annotation: Any, path: KeyPath) -> Any:  # noqa: ANN401 - any value
         """Return a secret for a field that is one."""
         if not accepts_secret(annotation):
             self.problems.add(path, secret_in_plain_field(self.root, path))
@@ -173,7 +173,7 @@ class Converter:
             return self.fail(path, "is a secret of bytes" if wanted[0] is str else "is a secret of text")
         return resolved
 
-    def dataclass(self, value: Any, model: type, path: Path) -> Any:  # noqa: ANN401 - any value
+    def dataclass(self, value: Any, model: type, path: KeyPath) -> Any:  # noqa: ANN401 - any value
         """Return a section as a dataclass."""
         if not isinstance(value, Config):
             return self.fail(path, "must be a section")
@@ -199,12 +199,12 @@ class Converter:
         # Outside the handler: what a validator raised may hold the values.
         return self.refuse(path, refusal)
 
-    def refuse(self, path: Path, message: str) -> Any:  # noqa: ANN401 - takes any result's place
+    def refuse(self, path: KeyPath, message: str) -> Any:  # noqa: ANN401 - takes any result's place
         """Report what a validator says, unless it repeats a secret."""
         said = self.redactor.redact(message)
         return self.fail(path, f"is refused: {said}" if said else "is refused by its validator")
 
-    def mapping(self, value: Any, arguments: tuple[Any, ...], path: Path) -> Any:  # noqa: ANN401 - any value
+    def mapping(self, value: Any, arguments: tuple[Any, ...], path: KeyPath) -> Any:  # noqa: ANN401 - any value
         """Return a section as a dictionary."""
         if not isinstance(value, Config):
             return self.fail(path, "must be a section")
@@ -218,7 +218,7 @@ class Converter:
         ]
         return FAILED if any(FAILED in pair for pair in pairs) else dict(pairs)
 
-    def list(self, value: Any, kind: Any, arguments: tuple[Any, ...], path: Path) -> Any:  # noqa: ANN401 - any value
+    def list(self, value: Any, kind: Any, arguments: tuple[Any, ...], path: KeyPath) -> Any:  # noqa: ANN401 - any value
         """Return a list as the collection asked for."""
         if not isinstance(value, tuple):
             return self.fail(path, "must be a list")
@@ -239,7 +239,7 @@ class Converter:
         except TypeError:
             return self.fail(path, "has an item that cannot be in a set")
 
-    def choice(self, value: Any, choices: Mapping[Any, Any], path: Path) -> Any:  # noqa: ANN401 - any value
+    def choice(self, value: Any, choices: Mapping[Any, Any], path: KeyPath) -> Any:  # noqa: ANN401 - any value
         """Return what a value chooses; a text may spell a choice that is not one, as variables do."""
         for written, choice in choices.items():
             if (type(value) is type(written) and value == written) or (
@@ -248,7 +248,7 @@ class Converter:
                 return choice
         return self.fail(path, f"must be one of {', '.join(f'`{written}`' for written in choices)}")
 
-    def scalar(self, value: Any, kind: Any, path: Path) -> Any:  # noqa: ANN401, PLR0911 - one return for each kind of scalar
+    def scalar(self, value: Any, kind: Any, path: KeyPath) -> Any:  # noqa: ANN401, PLR0911 - one return for each kind of scalar
         """Return a scalar as a simple type."""
         if isinstance(value, Config | tuple):
             return self.fail(path, "must be a single value")
@@ -277,7 +277,7 @@ def accepts_secret(annotation: Any) -> bool:  # noqa: ANN401 - an annotation
     return any((get_origin(member) or member) in {Secret, Any, object} for member in members_of(annotation))
 
 
-def secret_in_plain_field(root: Config, path: Path) -> SecretInPlainField:
+def secret_in_plain_field(root: Config, path: KeyPath) -> SecretInPlainField:
     """Return the error for a secret that a plain field would show."""
     message = f"`{key_path(path)}` is a secret, and its field is not"
     return SecretInPlainField(message, place=locate(root, path).place, hint="annotate the field as `Secret[str]`")

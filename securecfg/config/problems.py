@@ -13,7 +13,7 @@ from securecfg.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Path: TypeAlias = tuple[str | int, ...]
+KeyPath: TypeAlias = tuple[str | int, ...]
 
 
 class Problems:
@@ -22,13 +22,13 @@ class Problems:
     def __init__(self, root: Config) -> None:
         """Start without problems."""
         self._root = root
-        self._found: list[tuple[Path, SecurecfgError]] = []
+        self._found: list[tuple[KeyPath, SecurecfgError]] = []
 
-    def add(self, path: Path, error: SecurecfgError) -> None:
+    def add(self, path: KeyPath, error: SecurecfgError) -> None:
         """Add one, at a path."""
         self._found.append((path, error))
 
-    def has_at(self, path: Path) -> bool:
+    def has_at(self, path: KeyPath) -> bool:
         """Tell whether there is a problem at exactly this path."""
         return any(found == path for found, _ in self._found)
 

@@ -13,10 +13,10 @@ from securecfg.secret import Secret
 
 if TYPE_CHECKING:
     from securecfg.config.convert import Converter
-    from securecfg.config.problems import Path
+    from securecfg.config.problems import KeyPath
 
 
-def validate(converter: Converter, value: Any, model: Any, path: Path) -> Any:  # noqa: ANN401 - any value, any model
+def validate(converter: Converter, value: Any, model: Any, path: KeyPath) -> Any:  # noqa: ANN401 - any value, any model
     """Return a section as a pydantic model, or `FAILED` after reporting what pydantic found."""
     if not isinstance(value, Config):
         return converter.fail(path, "must be a section")
@@ -37,7 +37,7 @@ def validate(converter: Converter, value: Any, model: Any, path: Path) -> Any:  
     return FAILED
 
 
-def _report(converter: Converter, kind: str, message: str, below: Path, path: Path) -> None:
+def _report(converter: Converter, kind: str, message: str, below: KeyPath, path: KeyPath) -> None:
     here = (*path, *below)
     if kind == "missing":
         converter.fail(here, "is missing")
@@ -52,7 +52,7 @@ def _report(converter: Converter, kind: str, message: str, below: Path, path: Pa
         converter.refuse(here, message.removeprefix("Value error, ").removeprefix("Assertion failed, "))
 
 
-def _path_in(value: Any, location: tuple[str | int, ...], kind: str) -> Path:  # noqa: ANN401 - any value
+def _path_in(value: Any, location: tuple[str | int, ...], kind: str) -> KeyPath:  # noqa: ANN401 - any value
     """Return what a location of pydantic means in the tree: it also names members of unions and validators."""
     path: list[str | int] = []
     for index, key in enumerate(location):
@@ -66,7 +66,7 @@ def _path_in(value: Any, location: tuple[str | int, ...], kind: str) -> Path:  #
     return tuple(path)
 
 
-def _value_at(root: Config, path: Path) -> Any:  # noqa: ANN401 - any value
+def _value_at(root: Config, path: KeyPath) -> Any:  # noqa: ANN401 - any value
     value: Any = root
     for key in path:
         if isinstance(value, Config) and key in value.__dict__:

@@ -16,7 +16,7 @@ from securecfg.errors import ConfigTypeError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from securecfg.config.problems import Path, Problems
+    from securecfg.config.problems import KeyPath, Problems
 
 _WALKED = (Config, tuple, ReferringSecret)
 _MAPPINGS = frozenset({dict, Mapping, MutableMapping})
@@ -26,7 +26,7 @@ _MAPPINGS = frozenset({dict, Mapping, MutableMapping})
 class Need:
     """A secret that a model takes, and for which field."""
 
-    path: Path
+    path: KeyPath
     secret: ReferringSecret
 
 
@@ -41,11 +41,11 @@ class Survey:
     def __init__(self, root: Config, problems: Problems) -> None:
         """Start with nothing seen."""
         self.needed: list[Need] = []
-        self.skipped: set[Path] = set()
+        self.skipped: set[KeyPath] = set()
         self._root = root
         self._problems = problems
 
-    def walk(self, value: object, annotations: Iterable[Any], path: Path) -> None:
+    def walk(self, value: object, annotations: Iterable[Any], path: KeyPath) -> None:
         """Survey a value for which there is a choice of annotations."""
         if isinstance(value, ReferringSecret):
             self.needed.append(Need(path, value))
@@ -64,7 +64,7 @@ class Survey:
             for index, element in enumerate(value):
                 self.walk(element, [item for item in items if item is not ...], (*path, index))
 
-    def _section(self, section: Config, models: list[Fields], path: Path) -> None:
+    def _section(self, section: Config, models: list[Fields], path: KeyPath) -> None:
         allowed = any(fields.extra == "allow" for fields in models)
         forbidden = all(fields.extra == "forbid" for fields in models)
         for key, value in section.__dict__.items():
@@ -77,7 +77,7 @@ class Survey:
             elif forbidden:
                 self._report(section, models, (*path, key))
 
-    def _report(self, section: Config, models: list[Fields], path: Path) -> None:
+    def _report(self, section: Config, models: list[Fields], path: KeyPath) -> None:
         known = [name for fields in models for name in fields.annotations if name not in section.__dict__]
         message = f"`{key_path(path)}` is unknown"
         hint = suggestion(str(path[-1]), known) or "remove it, or add it to the model"
