@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from securecfg.policy.places import Key, TomlPlaces
 from securecfg.policy.problems import Problem, Problems, did_you_mean
@@ -13,6 +13,12 @@ from securecfg.policy.statements import Places, check_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+MAX_KEY_PARTS: Final = 16
+# `tomllib` takes a time that grows with the square of the number of parts.
+_LONG_KEY = re.compile(
+    rf"""(?:^|[\[{{,])[ \t]*+(?:(?>[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_KEY_PARTS}}}""",
+    re.MULTILINE,
+)
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -23,6 +29,9 @@ def load_toml(document: str, text: str, limit: int) -> tuple[dict[str, Any], Tom
         Problems: The text is too long, has characters that no document may have, or is not TOML.
     """
     check_text(document, text, limit)
+    match = _LONG_KEY.search(text)
+    if match:
+        raise Problems([Places(document, text).problem(match.start(), f"a key of more than {MAX_KEY_PARTS} parts")])
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

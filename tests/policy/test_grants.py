@@ -125,6 +125,8 @@ def test_refuses_a_path_that_is_wrong(pattern: str, message: str) -> None:
         ("a = " + "[" * 3000 + "]" * 3000, "t.toml:1:1: nested too deeply"),
         ("a = " + "{b=" * 3000 + "1" + "}" * 3000, "t.toml:1:1: nested too deeply"),
         ("# " + "x" * (1024 * 1024), "t.toml:1:1: longer than 1048576 characters"),
+        ("a." * 400_000 + "a = 1\n", "t.toml:1:1: a key of more than 16 parts"),
+        ("x = 1\n[ " + '"a" . ' * 17 + "a]\n", "t.toml:2:1: a key of more than 16 parts"),
         ("# a\x00b\n", "t.toml:1:4: has the control character U+0000"),
         ("# a\u202eb\n", "t.toml:1:4: has the invisible or unassigned character U+202E"),
         ("# a\udc80b\n", "t.toml:1:4: has the invisible or unassigned character U+DC80"),
