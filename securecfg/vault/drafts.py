@@ -400,9 +400,8 @@ class Drafts:
 
     def _content(self, path: bytes, rec_id: int, version: Version) -> Content:
         """Return an old version's content, to be sealed anew; it does not leave this process."""
-        opened = self._opened
-        dek = opened.data_key(path, rec_id, version)
-        ctx = opened.value_context(rec_id, version)
+        dek = self._data_key(path, rec_id, version)
+        ctx = self._opened.value_context(rec_id, version)
         row = self._workspace.row(Space.VALUE, version.value_id) or b""
         if not version.value_rows:
             kind, whole = ValueKey(dek, ctx).open(row, version.commitment)
@@ -415,11 +414,15 @@ class Drafts:
 
         return Content(version.kind, version.length, pieces)
 
+    def _data_key(self, path: bytes, rec_id: int, version: Version) -> bytes:
+        row = self._workspace.row(Space.DEK, version.dek_id)
+        return self._opened.unwrap_data_key(path, rec_id, version, row)
+
     def _rewrapped(self, plan: Plan, path: bytes, target: bytes, rec_id: int, version: Version) -> Version:
         if version.state == DESTROYED:
             return version
         replica = self._replica
-        dek = self._opened.data_key(path, rec_id, version)
+        dek = self._data_key(path, rec_id, version)
         scope = replica.keyring.scope(ROOT_SCOPE)
         record = (rec_id, version.number)
         ctx = dek_context(replica.vault_id, ROOT_SCOPE, scope.epoch, record, sha256(target).digest())

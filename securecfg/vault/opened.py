@@ -252,7 +252,14 @@ class OpenVault:
         Raises:
             Tampered: It is missing or not this version's.
         """
-        row = self.store.get(Space.DEK, version.dek_id)
+        return self.unwrap_data_key(path, rec_id, version, self.store.get(Space.DEK, version.dek_id))
+
+    def unwrap_data_key(self, path: bytes, rec_id: int, version: Version, row: bytes | None) -> bytes:
+        """Return a version's data key from its row, which may not be in the store yet.
+
+        Raises:
+            Tampered: It is missing or not this version's.
+        """
         if row is None:
             message = f"the data key of a version of record {rec_id} is missing"
             raise Tampered(message)
