@@ -227,8 +227,11 @@ class Explainer:
         """Return what becomes of one rule, or None where it does not even come near."""
         rule, template = self.rules.rules[position], self.rules.templates[position]
         scope = self._scope(template)
+        farthest = 1 if template.effect == "permit" else 0
+        if _distance(scope) > farthest:
+            return None
         clauses = [*scope, *self._clauses(rule, template)]
-        if _distance(clauses) > (1 if template.effect == "permit" else 0):
+        if _distance(clauses) > farthest:
             return None
         if not self.request.clock_trusted and position in self.timed and template.effect == "permit":
             needs = "a clock that is not behind the log"

@@ -106,6 +106,9 @@ def test_a_listing_of_something_else_than_secrets_is_decided_one_by_one() -> Non
         ('(if resource.depth == 1 then "x" else "y") like "x"', ["a"]),
         ('(if resource.depth == 1 then "x" else "y") == "x"', ["a"]),
         ("context.mfa || resource.depth == 1", ["a"]),
+        ('resource in [Secret::"a", Secret::"a/c"]', ["a", "a/c"]),
+        ("true } unless { resource.depth == 1", ["a/b", "a/c", "b/c/d"]),
+        ("resource.depth == 2 } when { resource.depth != 1", ["a/b", "a/c"]),
         ("resource.depth <= 2 && resource.depth != 1 && resource.depth < 3", ["a/b", "a/c"]),
     ],
 )
