@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
-import re
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,14 +14,13 @@ import click
 
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.principals import fit_name, login
 from securecfg.errors import AlreadyExists, ExtraMissing, KeyProviderRefused, KeyProviderUnavailable, StoreFailed
 
 if TYPE_CHECKING:
     from securecfg.secret import Secret
     from securecfg.vault import Vault
 
-_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
-_NAME_MAX = 64
 _FOLDER = ".securecfg"
 
 
@@ -84,9 +81,9 @@ def _plan(invocation: Invocation) -> _Plan:
     if existing.file is not None and existing.folder == folder:
         message = f"this project has a vault already, named in `{existing.file.name}`"
         raise AlreadyExists(message, hint="`securecfg vault status` shows it")
-    project = _fit(folder.name) or "project"
+    project = fit_name(folder.name) or "project"
     vault = Path(invocation.vault or folder / _FOLDER / f"{project}.vault").absolute()
-    return _Plan(folder, project, vault, check_principal(invocation.principal or f"user:{_login()}"))
+    return _Plan(folder, project, vault, check_principal(invocation.principal or login()))
 
 
 def _create(invocation: Invocation, plan: _Plan, made: list[Path]) -> tuple[str, str, Vault]:
@@ -177,16 +174,3 @@ def _next_step(folder: Path) -> str:
 def _home_relative(path: Path) -> str:
     home = Path.home()
     return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
-
-
-def _login() -> str:
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):
-        name = ""
-    return _fit(name) or f"uid-{os.getuid()}"
-
-
-def _fit(name: str) -> str:
-    """Return a name with only what a principal may have."""
-    return _UNFIT.sub("-", name)[:_NAME_MAX].strip("._-")

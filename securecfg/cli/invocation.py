@@ -14,6 +14,7 @@ from securecfg.errors import ConfirmationRequired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from securecfg.keys import Ask, KeyProvider
     from securecfg.vault import Vault
@@ -70,6 +71,16 @@ class Invocation:
     def provider(self) -> str | KeyProvider | None:
         """Return what opens the vault: `--key`, or None for what the settings name."""
         return self.key
+
+    def vault_path(self) -> Path:
+        """Return the vault that flags, variables and settings name, whether or not a key is named too.
+
+        Raises:
+            SettingMissing: None is named.
+        """
+        from securecfg.vault.settings import find_settings
+
+        return find_settings(self.vault, self.key or "-", self.principal).vault
 
     def confirm(self, question: str) -> None:
         """Ask before something that cannot be undone. Nothing is asked with `--yes`.

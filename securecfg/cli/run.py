@@ -16,6 +16,7 @@ from securecfg.errors import FileMissing, StoreFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from securecfg.vault.settings import Project
 
 

@@ -1,0 +1,134 @@
+"""`securecfg key`: the keys that open a vault."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from securecfg.cli.arguments import Number
+from securecfg.cli.groups import Noun
+from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.output import shown_time, timestamp
+
+if TYPE_CHECKING:
+    from securecfg.keys import KeyProvider
+    from securecfg.secret import Secret
+
+
+@click.group(cls=Noun)
+def key() -> None:
+    """Manage the keys that open a vault."""
+
+
+@key.command(examples=("securecfg key generate ~/keys/team.key",))
+@click.argument("path", type=click.Path())
+@common_flags
+def generate(invocation: Invocation, *, path: str) -> None:
+    """Write a new random key to a file, mode 0600, never over an existing one."""
+    from securecfg.keys import generate_key_file
+
+    generate_key_file(path)
+    uri = f"file:{Path(path).absolute()}"
+    invocation.emit({"path": path, "uri": uri}, f"written  {path} (mode 0600)   use it as  {uri}")
+
+
+@key.command("list", examples=("securecfg key list",))
+@common_flags
+def list_(invocation: Invocation) -> None:
+    """List the unlock slots: each is one key with which the vault opens."""
+    from securecfg.vault.slots import Slots
+
+    with invocation.open() as vault:
+        slots = Slots(vault.authority).list()
+    invocation.emit_table(
+        {
+            "slots": [
+                {
+                    "slot": slot.number,
+                    "kind": slot.kind,
+                    "label": slot.label,
+                    "added": timestamp(slot.added),
+                    "last_used": None,
+                    "principals": list(slot.principals),
+                }
+                for slot in slots
+            ]
+        },
+        ("SLOT", "KIND", "LABEL", "ADDED", "MAY SPEAK FOR"),
+        [
+            (str(slot.number), slot.kind, slot.label, shown_time(slot.added), " ".join(slot.principals) or "anyone")
+            for slot in slots
+        ],
+    )
+
+
+@key.command(
+    examples=(
+        "securecfg key add passphrase: --label laptop",
+        "securecfg key add file:/etc/shop/web.key --label web --principal svc:web",
+        "securecfg key add recovery:                     # makes a new code and shows it once",
+    )
+)
+@click.argument("uri")
+@click.option("--label", default="", metavar="TEXT", help="What to call it.")
+@click.option(
+    "--principal", "principals", multiple=True, metavar="PRINCIPAL", help="Whom it may speak for; else anyone."
+)
+@common_flags
+def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, ...]) -> None:
+    """Add a key with which the vault opens."""
+    from securecfg.vault.slots import Slots
+
+    with invocation.open() as vault:
+        vault.authority.require("key.manage", "")
+        provider, code = _new_provider(invocation, uri)
+        number = Slots(vault.authority).add(provider, label=label, principals=principals)
+    result: dict[str, object] = {"slot": number, "kind": provider.scheme, "label": label}
+    lines = [f"added  slot {number}  {provider.scheme}"]
+    if code is not None:
+        result["recovery_code"] = code.reveal()
+        lines.append(f"recovery code {code.reveal()} (shown once)")
+    invocation.emit(result, *lines)
+
+
+@key.command(examples=("securecfg key remove 2",))
+@click.argument("slot", type=Number())
+@common_flags
+def remove(invocation: Invocation, *, slot: int) -> None:
+    """Remove an unlock slot, never the last one with which an administrator can open the vault.
+
+    Whoever holds its key and a copy of the file made before can still open that copy.
+    """
+    from securecfg.vault.slots import Slots
+
+    with invocation.open() as vault:
+        vault.authority.require("key.manage", "")
+        invocation.confirm(f"Remove slot {slot}? Its key will not open this vault any more.")
+        Slots(vault.authority).remove(slot)
+    invocation.emit({"slot": slot}, f"removed  slot {slot}")
+
+
+@key.command(examples=("securecfg key test file:/etc/shop/web.key",))
+@click.argument("uri")
+@common_flags
+def test(invocation: Invocation, *, uri: str) -> None:
+    """Test whether a key opens the vault, and which slot is its own."""
+    from securecfg.keys import open_provider
+    from securecfg.vault.slots import Slots
+
+    with invocation.open() as vault:
+        number = Slots(vault.authority).test(open_provider(uri, ask=invocation.ask))
+    invocation.emit({"slot": number}, f"opens  slot {number}")
+
+
+def _new_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret[str] | None]:
+    """Return the provider of a new key; a recovery code is made, a passphrase asked for twice."""
+    from securecfg.cli.prompts import ask_new
+    from securecfg.keys import RecoveryProvider, generate_recovery_code, open_provider
+
+    if uri == "recovery:":
+        code = generate_recovery_code()
+        return RecoveryProvider(code), code
+    return open_provider(uri, ask=ask_new if invocation.ask is not None else None), None

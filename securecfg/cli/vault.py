@@ -1,0 +1,178 @@
+"""`securecfg vault`: creating, inspecting and verifying vaults."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from securecfg.cli.groups import Noun
+from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.errors import NotAuthenticated, Sealed, SettingMissing, Tampered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from securecfg.keys import KeyProvider
+    from securecfg.vault import Vault
+    from securecfg.vault.verification import Verification
+
+
+@click.group(cls=Noun)
+def vault() -> None:
+    """Create, inspect and verify vaults."""
+
+
+@vault.command(examples=("securecfg vault create team.vault --key file:team.key --admin ana",))
+@click.argument("path", type=click.Path())
+@click.option("--admin", metavar="NAME", help="Its administrator, user:NAME; else --as, else you.")
+@common_flags
+def create(invocation: Invocation, *, path: str, admin: str | None) -> None:
+    """Create a vault file, opened by one key, with one administrator.
+
+    It begins without a policy: only the administrator may do anything. `securecfg init` does more for a project.
+    """
+    from securecfg.cli.principals import login
+    from securecfg.cli.prompts import ask_new
+    from securecfg.vault import Vault
+
+    key = invocation.key or os.environ.get("SECURECFG_KEY")
+    if not key:
+        message = "no key is named"
+        raise SettingMissing(message, hint="give `--key URI`; `securecfg key generate PATH` makes a key file")
+    principal = admin or invocation.principal or login()
+    ask = ask_new if invocation.ask is not None else None
+    with Vault.create(path, key=key, admin=principal, ask=ask) as created:
+        vault_id, name = created.opened.replica.vault_id.hex(), created.principal
+    invocation.emit({"vault": path, "id": vault_id, "admin": name}, f"created  {path}   admin  {name}")
+
+
+@vault.command("open", examples=("securecfg vault open && echo it opens",))
+@common_flags
+def open_(invocation: Invocation) -> None:
+    """Test that the vault opens, and that it continues what this machine has seen of it."""
+    with invocation.open() as opened:
+        replica = opened.opened.replica
+        result = {
+            "state": "open",
+            "id": replica.vault_id.hex(),
+            "principal": opened.principal or None,
+            "record_count": replica.checkpoint.size,
+        }
+    who = opened.principal or "nobody"
+    invocation.emit(result, f"open  {replica.vault_id.hex()}   as  {who}   records  {replica.checkpoint.size}")
+
+
+@vault.command(examples=("securecfg vault status", "securecfg vault status --json"))
+@common_flags
+def status(invocation: Invocation) -> None:
+    """Show what an operator asks: identity, size, keys, log, anchor, pending work.
+
+    Without a key that opens the vault it shows what the file tells everybody, and succeeds; `vault open` fails then.
+    """
+    from securecfg.cli.inspection import Front, Inside
+
+    path = invocation.vault_path()
+    front = Front.read(path)
+    try:
+        with invocation.open() as opened:
+            inside = Inside.look(opened, path)
+    except (Sealed, SettingMissing) as error:
+        sealed = {"state": "sealed", "reason": error.message}
+        invocation.emit(front.to_json() | sealed, *front.to_lines(), f"state        sealed: {error.message}")
+        return
+    invocation.emit(front.to_json() | inside.to_json(), *front.to_lines(), *inside.to_lines())
+
+
+@vault.command(examples=("securecfg vault verify",))
+@common_flags
+def verify(invocation: Invocation) -> None:
+    """Check the whole vault: every record and signature of the log, every version of every secret.
+
+    Values are opened and dropped; none is shown, and none is recorded as read.
+    """
+    from securecfg.vault.verification import verify_vault
+
+    with invocation.open() as opened:
+        log = opened.log.verify()
+        with invocation.progress("verifying") as progress:
+            report = verify_vault(opened.opened, progress)
+        _refuse_damage(opened, report)
+    orphans = dict(report.orphans)
+    result = {
+        "record_count": log.size,
+        "epoch_count": log.epochs,
+        "records_behind": list(log.behind),
+        "secret_count": report.secrets,
+        "version_count": report.versions,
+        "orphans": orphans,
+    }
+    left = sum(orphans.values())
+    invocation.emit(
+        result,
+        f"log      {log.size} records, {log.epochs} signing keys: sound",
+        f"secrets  {report.secrets} with {report.versions} versions, the vault's own documents included: sound",
+        *([f"left     {left} rows of writers that crashed; they do no harm"] if left else []),
+        *([f"clock    {len(log.behind)} records were written by a clock far behind"] if log.behind else []),
+    )
+
+
+@vault.command(examples=("securecfg vault adopt --reason 'restored from the backup of Monday'",))
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the log.")
+@common_flags
+def adopt(invocation: Invocation, *, reason: str) -> None:
+    """Accept a copy, a restored vault, or one whose anchor was lost.
+
+    What this machine recorded of the vault is replaced by the vault as it is now. Do this only if you know why the two
+    differ: an attacker who puts back an older vault looks the same.
+    """
+    from securecfg.keys import open_provider
+    from securecfg.vault.adoption import adopt as adopt_vault
+    from securecfg.vault.adoption import compare_with_anchor
+    from securecfg.vault.settings import find_settings
+
+    settings = find_settings(invocation.vault, invocation.key, invocation.principal)
+    if not settings.principal:
+        message = "nobody says who is asking"
+        raise NotAuthenticated(message, hint="name a principal: `--as user:NAME` or SECURECFG_AS")
+    provider = open_provider(settings.key, ask=invocation.ask)
+    known = compare_with_anchor(settings.vault, provider)
+    recorded = "nothing" if known.recorded_size is None else f"{known.recorded_size} records"
+    if _may_adopt(settings.vault, provider, settings.principal):
+        invocation.note(f"the vault holds {known.size} records; this machine recorded {recorded}")
+        invocation.confirm("Accept the vault as it is?")
+    done = adopt_vault(settings.vault, provider, settings.principal, reason=reason)
+    invocation.emit(
+        {"vault": str(settings.vault), "record_count": done.size, "recorded_count": done.recorded_size},
+        f"adopted  {settings.vault}   records  {done.size}   recorded before  {recorded}",
+    )
+
+
+def _may_adopt(path: Path, provider: KeyProvider, principal: str) -> bool:
+    """Return whether to ask for confirmation; who may not adopt is refused, and recorded, without being asked."""
+    from securecfg.clock import SystemClock
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.creation import open_vault
+    from securecfg.vault.opened import Options
+    from securecfg.vault.session import Identity
+
+    opened, _ = open_vault(path, provider, SystemClock(), Options(read_only=True), is_adopting=True)
+    try:
+        return Authority(opened, Identity(principal)).session().decide("vault.restore", "").allowed
+    finally:
+        opened.close()
+
+
+def _refuse_damage(opened: Vault, report: Verification) -> None:
+    if not report.problems:
+        return
+    listed = (
+        set(opened.authority.filter_listed([path for path, _, _ in report.problems])) if opened.principal else set()
+    )
+    lines = [
+        f"\n  {f'{path}@{version}' if path in listed else 'a secret that you may not list'}: {message}"
+        for path, version, message in report.problems
+    ]
+    message = f"{len(lines)} values are damaged{''.join(lines)}"
+    raise Tampered(message, hint="restore the vault from a backup; undamaged secrets can still be read")
