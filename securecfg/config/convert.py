@@ -67,6 +67,8 @@ class Released:
         """Return a value as dictionaries and lists with the secrets that were resolved."""
         if isinstance(value, Config):
             items = value.__dict__.items()
+            if not self.skipped:  # as nearly always; the paths need not be made
+                return {key: self.plain(item, path) for key, item in items}
             return {key: self.plain(item, (*path, key)) for key, item in items if (*path, key) not in self.skipped}
         if isinstance(value, tuple):
             return [self.plain(item, (*path, index)) for index, item in enumerate(value)]

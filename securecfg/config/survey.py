@@ -67,10 +67,11 @@ class Survey:
     def _section(self, section: Config, models: list[Fields], path: KeyPath) -> None:
         allowed = any(fields.extra == "allow" for fields in models)
         forbidden = all(fields.extra == "forbid" for fields in models)
+        known = {key for fields in models for key in fields.annotations}
         for key, value in section.__dict__.items():
-            wanted = [fields.annotations[key] for fields in models if key in fields.annotations]
-            if wanted or allowed:
+            if allowed or key in known:
                 if isinstance(value, _WALKED):
+                    wanted = [fields.annotations[key] for fields in models if key in fields.annotations]
                     self.walk(value, wanted, (*path, key))
             elif forbidden and _is_foreign(section, key):
                 self.skipped.add((*path, key))

@@ -21,6 +21,8 @@ from securecfg.errors import (
 )
 from securecfg.secret import Secret
 from securecfg.sources import load
+from securecfg.sources.load import DocumentVault
+from securecfg.vault import Vault
 from tests.config.memory_vault import CANARY, MemoryVault
 
 
@@ -268,6 +270,10 @@ def test_refuses_a_document_of_no_known_format(content_type: str) -> None:
         load("vault:x", vault=MemoryVault(documents={"x": (b"", content_type)}))
 
 
+def test_the_vault_itself_is_what_load_asks_for() -> None:
+    assert issubclass(Vault, DocumentVault)
+
+
 def test_refuses_a_vault_that_is_none(directory: Path) -> None:
     with pytest.raises(UsageError, match="`vault` is neither"):
         load(directory, vault="app.vault")  # type: ignore[call-overload]  # what is tested
@@ -349,6 +355,8 @@ PROBE = """
 import sys, pathlib
 import securecfg.config
 from securecfg.sources import load
+from securecfg.sources.load import DocumentVault
+from securecfg.vault import Vault
 from securecfg.config import bind, get, origin
 from dataclasses import dataclass
 @dataclass
