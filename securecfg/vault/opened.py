@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from securecfg.policy import Policy
     from securecfg.vault.anchor import AnchorFile
     from securecfg.vault.history import History, Version
-    from securecfg.vault.publishing import Member
-    from securecfg.vault.replica import Replica
+    from securecfg.vault.replica import Member, Replica
     from securecfg.vault.segments import Entry
 
     T = TypeVar("T")
@@ -329,10 +328,8 @@ class OpenVault:
 
     def mark(self) -> Mark:
         """Return the newest checkpoint as an anchor keeps it."""
-        from securecfg.vault.state import parse_head
-
         checkpoint = self.replica.checkpoint
-        return Mark(checkpoint.size, checkpoint.root, self.replica.state.epoch_key, parse_head(self.replica.head)[0])
+        return Mark(checkpoint.size, checkpoint.root, self.replica.state.epoch_key, self.replica.note)
 
     def advance_anchor(self) -> None:
         """Record the newest checkpoint outside the vault. A failure is logged and fails nothing.

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from securecfg.audit import Sealer
     from securecfg.clock import Clock
-    from securecfg.vault.publishing import Member, Plan
-    from securecfg.vault.replica import Replica
+    from securecfg.vault.publishing import Plan
+    from securecfg.vault.replica import Member, Replica
 
     Planner = Callable[[Publication], Plan]
 
@@ -185,9 +185,9 @@ class Publisher:
     def _commit(self, publication: Publication, planned: list[_Waiter]) -> bool:
         """Commit and tell everyone; return False where the head had moved."""
         replica = self._replica
-        operations, head = publication.finish(self._clock.now_ns())
+        finished = publication.finish(self._clock.now_ns())
         try:
-            replica.store.commit(operations, expect=replica.head, head=head)
+            replica.store.commit(finished.operations, expect=replica.head, head=finished.head)
         except HeadMoved:
             return False
         except CommitUnknown as error:
@@ -201,7 +201,7 @@ class Publisher:
                 waiter.is_done = True
             return True
         self._sealer_stored = self._sealer_stored or bool(publication.members)
-        replica.accept(head, publication.tree, publication.checkpoint, publication.members)
+        replica.accept(finished)
         for waiter in planned:
             waiter.is_done = True
         self._after_commit(publication.members)

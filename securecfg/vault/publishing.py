@@ -9,13 +9,13 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from securecfg.audit import Checkpoint, leaf_hash, origin_of, sign_checkpoint
 from securecfg.errors import Conflict
 from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, split_changes
-from securecfg.vault.replica import tile_id
+from securecfg.vault.replica import Finished, Member, tile_id
 from securecfg.vault.rows import digest_id
 from securecfg.vault.state import build_head
 
@@ -74,13 +74,6 @@ class Plan:
         return operations, size
 
 
-class Member(NamedTuple):
-    """A record that a publication adds to the log."""
-
-    leaf: bytes
-    changes: tuple[Change, ...]
-
-
 class Publication:
     """A batch in the making, from one state of the replica. Used by one thread, under the replica's lock.
 
@@ -105,7 +98,6 @@ class Publication:
         self.stagings = list(replica.state.stagings)
         self.tree = replica.tree.copy()
         self.members: list[Member] = []
-        self.checkpoint: Checkpoint
         self.operations_left = OPERATIONS_FOR_PLANS
         self.bytes_left = BYTES_FOR_PLANS
 
@@ -178,8 +170,8 @@ class Publication:
             self._log(record, digests, changes)
             digests, changes = [], ()
 
-    def finish(self, now_ns: int) -> tuple[list[Operation], bytes]:
-        """Return the operations and the new head.
+    def finish(self, now_ns: int) -> Finished:
+        """Return what is to be committed.
 
         Args:
             now_ns: When it is published.
@@ -196,8 +188,10 @@ class Publication:
             **self._changed_state,  # type: ignore[arg-type]  # plans name fields of State
         )
         origin = origin_of(replica.vault_id)
-        self.checkpoint = Checkpoint(origin, self.tree.size, self.tree.root(), state.digest())
-        return self._operations, build_head(sign_checkpoint(self.checkpoint, self._signer), state)
+        checkpoint = Checkpoint(origin, self.tree.size, self.tree.root(), state.digest())
+        note = sign_checkpoint(checkpoint, self._signer)
+        head = build_head(note, state)
+        return Finished(self._operations, head, note, state, checkpoint, self.tree, self.members)
 
     def _seal_deltas(self, plan: Plan) -> list[bytes]:
         self._pending.update(plan.changes)

@@ -7,7 +7,7 @@ signed checkpoint (format 7 and 8). It only ever moves forward.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -21,10 +21,10 @@ from securecfg.vault.rows import IndexRows, digest_id, verify_digest
 from securecfg.vault.state import hash_header, parse_head
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable
 
     from securecfg.audit import Checkpoint
-    from securecfg.store import Store
+    from securecfg.store import Operation, Store
     from securecfg.vault.deltas import Change
     from securecfg.vault.segments import Manifest, Segment, SegmentLine
     from securecfg.vault.state import State
@@ -36,18 +36,23 @@ _LEAVES_AT_ONCE = 512
 _ATTEMPTS = 8
 
 
-class Member(Protocol):
-    """What a committed publication tells of a record that it added to the log."""
+class Member(NamedTuple):
+    """A record that a publication adds to the log, and what it changes in the index."""
 
-    @property
-    def leaf(self) -> bytes:
-        """The leaf."""
-        ...
+    leaf: bytes
+    changes: tuple[Change, ...]
 
-    @property
-    def changes(self) -> tuple[Change, ...]:
-        """What it changes in the index."""
-        ...
+
+class Finished(NamedTuple):
+    """A publication that is ready to be committed: the operations, and the state once they are durable."""
+
+    operations: list[Operation]
+    head: bytes
+    note: bytes
+    state: State
+    checkpoint: Checkpoint
+    tree: Tree
+    members: list[Member]
 
 
 class StoredTree:
@@ -98,10 +103,10 @@ class Replica:
         self.root = root
         self._revision: Hashable = store.revision()
         self.head, meta = _read_front(store)
-        note, self.state, digest = _parse_head(self.head)
+        self.note, self.state, digest = _parse_head(self.head)
         self.slots: dict[int, bytes] = {}
-        self._load_keys(meta[0], meta[1])
-        self.checkpoint = self._open_note(note, digest)
+        self._load_keys(meta[0], meta[1], self.state)
+        self.checkpoint = self._open_note(self.note, self.state, digest)
         self.tree = Tree()
         self.index: Index
         self._rebuild(meta[2])
@@ -134,14 +139,14 @@ class Replica:
             self._revision = revision
             return changed
 
-    def accept(self, head: bytes, tree: Tree, checkpoint: Checkpoint, members: Sequence[Member]) -> None:
+    def accept(self, finished: Finished) -> None:
         """Take up a publication of this process that has been committed. The caller holds the lock."""
         first = self.tree.size
-        for offset, member in enumerate(members):
+        for offset, member in enumerate(finished.members):
             if member.changes:
                 self.index.apply(first + offset, member.changes)
-        self.head, self.tree, self.checkpoint = head, tree, checkpoint
-        self.state = _parse_head(head)[1]
+        self.tree, self.checkpoint = finished.tree, finished.checkpoint
+        self.head, self.note, self.state = finished.head, finished.note, finished.state
 
     def rebase(self, manifest: Manifest) -> None:
         """Take up a manifest of this process that has been committed. The caller holds the lock."""
@@ -150,7 +155,7 @@ class Replica:
     def reload_keys(self) -> None:
         """Read header, slots and keyring again after this process changed them. The caller holds the lock."""
         meta = self.store.get_many([(Space.META, HEADER_ID), (Space.META, KEYRING_ID)])
-        self._load_keys(meta[0], meta[1])
+        self._load_keys(meta[0], meta[1], self.state)
 
     def _advance(self, head: bytes | None) -> None:
         for _ in range(_ATTEMPTS):
@@ -176,40 +181,28 @@ class Replica:
         note, state, digest = _parse_head(head)
         known = self.state
         if state.keyring_digest != known.keyring_digest or state.header_digest != known.header_digest:
-            keyring, header = self.store.get_many([(Space.META, KEYRING_ID), (Space.META, HEADER_ID)])
-            previous, self.state = self.state, state
-            try:
-                self._load_keys(header, keyring)
-            except Tampered:
-                self.state = previous
-                raise
-        previous, self.state = known, state
-        try:
-            checkpoint = self._open_note(note, digest)
-            if checkpoint.size < self.tree.size or state.generation < previous.generation:
-                message = (
-                    f"the log went back from {self.tree.size} to {checkpoint.size} records while the vault is open"
-                )
-                raise RollbackSuspected(message, hint=_ROLLBACK_HINT)
-            tree = self.tree.copy()
-            changes = self._replay(tree, checkpoint)
-            index = self.index
-            if state.manifest_digest != previous.manifest_digest:
-                row = self.store.get(Space.META, MANIFEST_ID)
-                index = index.rebased(self.rows.open_manifest(row, state.manifest_digest, state.base_size))
-        except Exception:
-            self.state = previous
-            raise
+            header, keyring = self.store.get_many([(Space.META, HEADER_ID), (Space.META, KEYRING_ID)])
+            self._load_keys(header, keyring, state)
+        checkpoint = self._open_note(note, state, digest)
+        if checkpoint.size < self.tree.size or state.generation < known.generation:
+            message = f"the log went back from {self.tree.size} to {checkpoint.size} records while the vault is open"
+            raise RollbackSuspected(message, hint=_ROLLBACK_HINT)
+        tree = self.tree.copy()
+        changes = self._replay(tree, checkpoint, state.base_size)
+        index = self.index
+        if state.manifest_digest != known.manifest_digest:
+            row = self.store.get(Space.META, MANIFEST_ID)
+            index = index.rebased(self.rows.open_manifest(row, state.manifest_digest, state.base_size))
         for log_index, change in changes:
             index.apply(log_index, change)
         self.tree, self.checkpoint, self.index = tree, checkpoint, index
-        self.head = head
+        self.head, self.note, self.state = head, note, state
 
     def _rebuild(self, manifest_row: bytes | None) -> None:
         manifest = self.rows.open_manifest(manifest_row, self.state.manifest_digest, self.state.base_size)
         self.tree = Tree(manifest.base_size, manifest.peaks, StoredTree(self.store))
         self.index = Index(manifest, self.load_segment)
-        for log_index, change in self._replay(self.tree, self.checkpoint):
+        for log_index, change in self._replay(self.tree, self.checkpoint, self.state.base_size):
             self.index.apply(log_index, change)
 
     def load_segment(self, line: SegmentLine) -> Segment:
@@ -221,8 +214,11 @@ class Replica:
         row = self.store.get(Space.SEGMENT, line.segment_id)
         return self.rows.open_segment(row, line.segment_id, line.digest)
 
-    def _replay(self, tree: Tree, checkpoint: Checkpoint) -> list[tuple[int, tuple[Change, ...]]]:
-        """Append the leaves up to a checkpoint, prove that they lead to its root, and read their deltas."""
+    def _replay(self, tree: Tree, checkpoint: Checkpoint, base_size: int) -> list[tuple[int, tuple[Change, ...]]]:
+        """Append the leaves up to a checkpoint, prove that they lead to its root, and read their deltas.
+
+        What lies below `base_size` is in the segments of the manifest; a compaction may have deleted those deltas.
+        """
         wanted: list[tuple[int, bytes]] = []
         while tree.size < checkpoint.size:
             first = tree.size
@@ -232,9 +228,8 @@ class Replica:
                 message = f"records are missing from the log between {first} and {last}"
                 raise Tampered(message)
             for index, row in rows:
-                tree.append(leaf_hash(row))
-                # What lies below the manifest is in its segments; a compaction may have deleted those deltas.
-                if index >= self.state.base_size:
+                tree.append_stored(leaf_hash(row))
+                if index >= base_size:
                     wanted.extend((index, digest) for digest in parse_leaf(row, index).delta_hashes)
         if tree.root() != checkpoint.root:
             message = f"the {checkpoint.size} records of the log do not lead to the signed root"
@@ -247,21 +242,21 @@ class Replica:
                 deltas.append((index, self.rows.open_delta(delta, digest).changes))
         return deltas
 
-    def _load_keys(self, header_row: bytes | None, keyring_row: bytes | None) -> None:
+    def _load_keys(self, header_row: bytes | None, keyring_row: bytes | None, state: State) -> None:
         if header_row is None:
             message = "the header of the vault is missing"
             raise NotAVault(message)
         slots = dict(self.store.scan(Space.META, SLOT_IDS.start, SLOT_IDS.stop - 1, len(SLOT_IDS)))
         ordered = tuple(slots[number] for number in sorted(slots))
-        if hash_header(header_row, ordered) != self.state.header_digest:
+        if hash_header(header_row, ordered) != state.header_digest:
             message = "the header or an unlock slot does not match the state of the vault"
             raise Tampered(message)
         header = Header.parse(header_row)
         header.verify(self.root, slots)
-        row = verify_digest(keyring_row, self.state.keyring_digest, "the keyring")
+        row = verify_digest(keyring_row, state.keyring_digest, "the keyring")
         keyring = Keyring.open(row, self.root, header.vault_id, header.generation)
         signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
-        if signer.public_key().public_bytes_raw() != self.state.epoch_key:
+        if signer.public_key().public_bytes_raw() != state.epoch_key:
             message = "the log's key is not the one in the keyring"
             raise Tampered(message)
         self.header = header
@@ -270,8 +265,8 @@ class Replica:
         self.signer = signer
         self.rows = IndexRows(header.vault_id, keyring)
 
-    def _open_note(self, note: bytes, digest: bytes) -> Checkpoint:
-        key = VerifierKey(origin_of(self.vault_id), self.state.epoch_key)
+    def _open_note(self, note: bytes, state: State, digest: bytes) -> Checkpoint:
+        key = VerifierKey(origin_of(self.vault_id), state.epoch_key)
         try:
             checkpoint = open_checkpoint(note, [key])
         except LogTampered as error:
