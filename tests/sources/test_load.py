@@ -355,8 +355,6 @@ PROBE = """
 import sys, pathlib
 import securecfg.config
 from securecfg.sources import load
-from securecfg.sources.load import DocumentVault
-from securecfg.vault import Vault
 from securecfg.config import bind, get, origin
 from dataclasses import dataclass
 @dataclass
