@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 NAMESPACE = "securecfg-config@v1"
 """The namespace of signatures over configuration files (`ssh-keygen -Y sign -n`)."""
 
+USUAL_BYTES = 64 * 1024
+"""The size that most files stay below."""
+
 MAX_SIGNATURE_BYTES = 64 * 1024
 """The largest detached signature that is read."""
 
@@ -231,11 +234,7 @@ class _Reader:
         if content_type is None:
             message = "its name does not end in a known format"
             raise ConfigSyntaxError(message, place=str(path), hint=f"use one of {', '.join(SUFFIXES)}")
-        try:
-            content = files.read_bounded(path, MAX_BYTES)
-        except ValueTooLarge:
-            message = f"is larger than {MAX_BYTES} bytes"
-            raise ConfigLimitExceeded(message, place=str(path)) from None
+        content = _read(path)
         if self.trust is not None:
             self.trust.verify_file(path, content)
         return parse_document(content, content_type, Layer(path.name, str(path), self.resolver, foreign=foreign))
@@ -356,6 +355,19 @@ def _entry_points(scheme: str) -> EntryPoints:
     from importlib.metadata import entry_points  # costs more than a small load, and few sources have a scheme
 
     return entry_points(group=GROUP, name=scheme)
+
+
+def _read(path: Path) -> bytes:
+    # A buffer of the largest size that is allowed costs more than reading the usual file.
+    try:
+        return files.read_bounded(path, USUAL_BYTES)
+    except ValueTooLarge:
+        pass
+    try:
+        return files.read_bounded(path, MAX_BYTES)
+    except ValueTooLarge:
+        message = f"is larger than {MAX_BYTES} bytes"
+        raise ConfigLimitExceeded(message, place=str(path)) from None
 
 
 def _content_type(name: str) -> str | None:

@@ -67,9 +67,10 @@ def test_refuses_a_file_of_no_known_format(tmp_path: Path) -> None:
 
 
 def test_refuses_a_file_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "app.yaml").write_text("a: 12345678")
-    monkeypatch.setattr(sys.modules[load.__module__], "MAX_BYTES", 10)
-    with pytest.raises(ConfigLimitExceeded, match="is larger than 10 bytes"):
+    (tmp_path / "app.yaml").write_text(f"a: {'x' * 100_000}")
+    assert len(load(tmp_path / "app.yaml").a) == 100_000
+    monkeypatch.setattr(sys.modules[load.__module__], "MAX_BYTES", 100_000)
+    with pytest.raises(ConfigLimitExceeded, match="is larger than 100000 bytes"):
         load(tmp_path / "app.yaml")
 
 
