@@ -10,32 +10,28 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from securecfg.audit import Event, VerifierKey, origin_of, parse_leaf
+from securecfg.audit import Event, parse_leaf
 from securecfg.audit.attestation import collect_evidence, prefix_checkpoint
 from securecfg.audit.epoch import parse_hand_over
-from securecfg.audit.opening import RecordOpener
 from securecfg.audit.proof import create_proof
 from securecfg.audit.report import Report, Row
 from securecfg.audit.tiles import export_tiles
-from securecfg.audit.verify import History, find_tampered, verify_fresh, verify_tree
-from securecfg.errors import LogTampered, Tampered
-from securecfg.keys import Purpose
+from securecfg.audit.verify import verify_fresh
+from securecfg.errors import Tampered
 from securecfg.octets import Cursor, Malformed
 from securecfg.store import Space
-from securecfg.vault.replica import StoredTree, tile_id
 from securecfg.vault.rows import digest_id, verify_digest
 from securecfg.vault.staging import PART_FRONT
+from securecfg.vault.storedlog import StoredLog, Verified
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
     from pathlib import Path
 
-    from securecfg.audit import Record
+    from securecfg.audit import Record, VerifierKey
     from securecfg.audit.epoch import HandOver
     from securecfg.vault.authority import Authority
-
-_ROWS_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +40,6 @@ class Entry:
 
     index: int
     record: Record
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What a verification of the log found sound.
-
-    Attributes:
-        size: The number of records.
-        epochs: The number of signing keys so far.
-        last_time_ns: When the newest record was written, 0 where the records were not opened.
-        behind: Records whose clock was more than five minutes behind an earlier one.
-    """
-
-    size: int
-    epochs: int
-    last_time_ns: int
-    behind: tuple[int, ...]
 
 
 class AuditLog:
@@ -74,15 +53,11 @@ class AuditLog:
         """Read nothing yet."""
         self._authority = authority
         self._opened = authority.opened
-        replica = self._opened.replica
-        key = replica.keyring.active(Purpose.AUDIT).key
-        self._opener = RecordOpener(key, replica.vault_id, self._sealer_row)
 
     @property
     def vkey(self) -> VerifierKey:
         """The verifier key of the log's first epoch, with which everything else can be checked."""
-        replica = self._opened.replica
-        return VerifierKey(origin_of(replica.vault_id), replica.header.first_log_key)
+        return self._log().genesis
 
     @property
     def note(self) -> bytes:
@@ -97,7 +72,7 @@ class AuditLog:
             LogTampered: A record does not open.
         """
         self._authorize("audit.read", Event.AUDIT_READ, _interval(first, last))
-        return self._entries(first, self._last(last))
+        return self._entries(first, last)
 
     def follow(self, first: int, timeout_s: float) -> list[Entry]:
         """Return the records from an index on, after waiting for some if there are none.
@@ -115,7 +90,7 @@ class AuditLog:
         if opened.replica.checkpoint.size <= first:
             opened.store.wait(revision, timeout_s)
             opened.refresh()
-        return list(self._entries(first, opened.replica.checkpoint.size - 1))
+        return list(self._entries(first, None))
 
     def items(self, record: Record) -> list[tuple[str, int]]:
         """Return the paths and versions that the record of a batch is about, from its parts where it has any.
@@ -142,27 +117,14 @@ class AuditLog:
             LogTruncated: Records are missing at the end.
             LogStale: The newest record is too old.
         """
-        opened = self._opened
-        opened.refresh()
-        checkpoint = opened.replica.checkpoint
-        try:
-            verify_tree(checkpoint, self._leaves(checkpoint.size), self._tile)
-        except LogTampered as error:
-            index = error.index
-            if index is None:
-                index = find_tampered(self._leaves(checkpoint.size), self._opener)
-            if index is None:
-                raise
-            message = f"record {index} was altered" if error.index is None else error.message
-            raise LogTampered(message, index=index, hint=error.hint) from None
+        self._opened.refresh()
+        log = self._log()
+        log.verify_tree()
         if not opens_records:
-            return Verified(checkpoint.size, opened.replica.state.epoch + 1, 0, ())
-        history = History(self.vkey)
-        for row in self._leaves(checkpoint.size):
-            history.add(row, self._opener)
-        history.open_checkpoint(self.note)
+            return Verified(log.checkpoint.size, self._opened.replica.state.epoch + 1, 0, ())
+        history = log.verify_records()
         if max_age is not None:
-            verify_fresh(history.last_time_ns, opened.clock.now_ns(), max_age)
+            verify_fresh(history.last_time_ns, self._opened.clock.now_ns(), max_age)
         return Verified(history.size, len(history.epochs.keys), history.last_time_ns, tuple(history.behind))
 
     def export_tiles(self, directory: Path) -> int:
@@ -170,16 +132,15 @@ class AuditLog:
 
         Raises:
             AccessDenied: The caller may not `audit.export`.
+            AlreadyExists: The directory holds something else than an export of this log.
             LogTampered: What is stored does not lead to the signed root.
             StoreFailed: A file cannot be written.
         """
         size = self._opened.replica.checkpoint.size
         self._authorize("audit.export", Event.AUDIT_EXPORTED, {"size": size, "format": "tiles"})
-        checkpoint = self._opened.replica.checkpoint
-        replica = self._opened.replica
-        vkey = VerifierKey(origin_of(replica.vault_id), replica.state.epoch_key)
-        export_tiles(directory, self._leaves(checkpoint.size), self.note, vkey)
-        return checkpoint.size
+        log = self._log()
+        export_tiles(directory, log.leaves(), log.note, log.vkey)
+        return log.checkpoint.size
 
     def prove(self, index: int, *, opens_record: bool = False) -> bytes:
         """Return the tlog-proof of a record, which discloses its content where asked to.
@@ -190,11 +151,9 @@ class AuditLog:
         """
         obj = {"size": 1, "format": "proof", "first": index, "last": index}
         self._authorize("audit.export", Event.AUDIT_EXPORTED, obj)
-        tree = StoredTree(self._opened.store)
-        key = b""
-        if opens_record:
-            key = self._opener.leaf_key(parse_leaf(tree.leaf(index), index), index)
-        return create_proof(tree, index, self.note, key)
+        log = self._log()
+        key = log.opener.leaf_key(parse_leaf(log.tree.leaf(index), index), index) if opens_record else b""
+        return create_proof(log.tree, index, log.note, key)
 
     def report(self, start_ns: int, end_ns: int, file_format: str) -> Report:
         """Return a report of all records from one moment up to another, with its evidence.
@@ -202,19 +161,21 @@ class AuditLog:
         Raises:
             AccessDenied: The caller may not `audit.export`.
             LogTampered: A record does not open, or the log does not lead to the signed root.
+            Tampered: A part of a batch's record is missing or was altered.
         """
         self._authorize("audit.export", Event.AUDIT_EXPORTED, {"size": 0, "format": file_format})
-        opened = self._opened
-        size = opened.replica.checkpoint.size
-        entries = list(self._entries(0, size - 1))
-        rows = tuple(Row(entry.index, entry.record) for entry in entries if start_ns <= entry.record.time_ns < end_ns)
-        first = rows[0].index if rows else size
-        tree = StoredTree(opened.store)
-        replica = opened.replica
-        older = prefix_checkpoint(tree, origin_of(replica.vault_id), first, replica.signer)
-        hand_overs = _hand_overs(entries)
-        evidence = collect_evidence(tree, older, self.note, hand_overs)
-        return Report(start_ns=start_ns, end_ns=end_ns, made_ns=opened.clock.now_ns(), rows=rows, evidence=evidence)
+        log = self._log()
+        entries = [Entry(index, log.opener.open_row(row, index)) for index, row in enumerate(log.leaves())]
+        rows = tuple(
+            Row(entry.index, entry.record, parts=self._parts(entry.record))
+            for entry in entries
+            if start_ns <= entry.record.time_ns < end_ns
+        )
+        first = rows[0].index if rows else log.checkpoint.size
+        older = prefix_checkpoint(log.tree, log.vkey.name, first, self._opened.replica.signer)
+        evidence = collect_evidence(log.tree, older, log.note, _hand_overs(entries))
+        now_ns = self._opened.clock.now_ns()
+        return Report(start_ns=start_ns, end_ns=end_ns, made_ns=now_ns, rows=rows, evidence=evidence)
 
     def _authorize(self, action: str, event: Event, obj: dict[str, object]) -> None:
         session, decision = self._authority.require(action, "")
@@ -222,49 +183,21 @@ class AuditLog:
             return
         self._authority.publish_records([session.record(event, obj, decision=decision)])
 
-    def _last(self, last: int | None) -> int:
-        newest = self._opened.replica.checkpoint.size - 1
-        return newest if last is None else min(last, newest)
+    def _log(self) -> StoredLog:
+        """Return the log up to its newest checkpoint; that is taken once, since other writers go on meanwhile."""
+        opened = self._opened
+        replica = opened.replica
+        with replica.lock:
+            return StoredLog(opened.store, replica.header, replica.keyring, opened.mark().note)
 
-    def _entries(self, first: int, last: int) -> Iterator[Entry]:
-        for index, row in self._rows(first, last):
-            yield Entry(index, self._opener.open_row(row, index))
+    def _entries(self, first: int, last: int | None) -> Iterator[Entry]:
+        log = self._log()
+        newest = log.checkpoint.size - 1
+        for index, row in log.rows(first, newest if last is None else min(last, newest)):
+            yield Entry(index, log.opener.open_row(row, index))
 
-    def _rows(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
-        while first <= last:
-            rows = self._opened.store.scan(Space.LOG, first, min(last, first + _ROWS_AT_ONCE - 1), _ROWS_AT_ONCE)
-            for index, row in rows:
-                if index != first:
-                    message = f"record {first} is missing"
-                    raise LogTampered(message, index=first)
-                yield index, row
-                first += 1
-            if not rows:
-                message = f"record {first} is missing"
-                raise LogTampered(message, index=first)
-
-    def _leaves(self, size: int) -> Iterator[bytes]:
-        first = 0
-        while first < size:
-            last = min(size, first + _ROWS_AT_ONCE) - 1
-            rows = self._opened.store.scan(Space.LOG, first, last, _ROWS_AT_ONCE)
-            for index, row in rows:
-                if index != first:
-                    break
-                yield row
-                first += 1
-            if first <= last:
-                newest = self._opened.store.scan(Space.LOG, first, size - 1, 1)
-                if newest:
-                    message = f"record {first} is missing"
-                    raise LogTampered(message, index=first)
-                return
-
-    def _tile(self, level: int, index: int) -> bytes | None:
-        return self._opened.store.get(Space.TILE, tile_id(level, index))
-
-    def _sealer_row(self, sealer_id: bytes) -> bytes | None:
-        return self._opened.store.get(Space.SEALER, digest_id(sealer_id))
+    def _parts(self, record: Record) -> tuple[tuple[str, int], ...]:
+        return tuple(self.items(record)) if "parts" in record.obj else ()
 
     def _open_part(self, digest: bytes, key: bytes) -> list[tuple[str, int]]:
         row = verify_digest(self._opened.store.get(Space.PART, digest_id(digest)), digest, "a part of a record")

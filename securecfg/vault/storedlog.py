@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from securecfg.audit import VerifierKey, consistency_proof, open_checkpoint, origin_of, parse_checkpoint
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from securecfg.audit import VerifierKey, consistency_proof, open_checkpoint, origin_of, parse_checkpoint, vkey_of
 from securecfg.audit.opening import RecordOpener
 from securecfg.audit.verify import History, find_tampered, verify_continues, verify_fresh, verify_tree
 from securecfg.clock import SystemClock
-from securecfg.errors import LogTampered, Tampered
+from securecfg.errors import IntegrityError, LogTampered, StoreFailed, Tampered
 from securecfg.keys import Keyring, Purpose, unlock
 from securecfg.octets import Malformed
 from securecfg.store import Space, open_sqlite
 from securecfg.vault.anchor import AnchorFile
-from securecfg.vault.creation import open_vault
-from securecfg.vault.opened import Options
-from securecfg.vault.replica import KEYRING_ID, StoredTree, read_header, tile_id
+from securecfg.vault.replica import KEYRING_ID, Replica, StoredTree, read_header, tile_id
 from securecfg.vault.rows import digest_id, verify_digest
-from securecfg.vault.state import hash_header, parse_head
+from securecfg.vault.state import parse_head
 
 if TYPE_CHECKING:
     import os
@@ -36,6 +36,7 @@ CHECKPOINT, TREE, RECORDS, STATE = 1, 2, 3, 4
 """The levels of a verification."""
 
 _ROWS_AT_ONCE = 512
+_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +75,20 @@ class StoredLog:
     Args:
         store: Where the rows are.
         header: The vault's, verified.
-        keyring: The vault's.
-        epoch_key: The public key of the current epoch.
+        keyring: The vault's, of the moment of the checkpoint.
         note: The checkpoint as a signed note.
 
     Raises:
         LogTampered: The checkpoint is malformed or not signed by this key.
     """
 
-    def __init__(self, store: Store, header: Header, keyring: Keyring, epoch_key: bytes, note: bytes) -> None:
+    def __init__(self, store: Store, header: Header, keyring: Keyring, note: bytes) -> None:
         """Check the checkpoint; read no record."""
         self._store = store
         origin = origin_of(header.vault_id)
+        signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
         self.genesis = VerifierKey(origin, header.first_log_key)
-        self.vkey = VerifierKey(origin, epoch_key)
+        self.vkey = vkey_of(origin, signer)
         self.note = note
         self.checkpoint: Checkpoint = open_checkpoint(note, [self.vkey])
         self.tree = StoredTree(store)
@@ -220,6 +221,7 @@ def verify_log_file(
         LogTampered: A record or what vouches for it was altered; the index is given where it can be.
         LogTruncated: Records are missing at the end.
         LogStale: The newest record is too old.
+        StoreFailed: The vault, or what this machine recorded of it, cannot be read.
         Tampered: Something else than the log was altered.
         VaultNotFound, NotAVault, UnsupportedFormat: There is no vault that this program reads.
         WrongKey: No unlock slot opens with the key.
@@ -227,7 +229,9 @@ def verify_log_file(
     expected = expected or Expectation()
     store = open_sqlite(path, read_only=True)
     try:
-        log = open_stored_log(store, provider)  # 1
+        header, slots = read_header(store)
+        root = unlock(header, slots, provider).root
+        log = _open_log(store, root)  # 1
         history = History(log.genesis)
         if level >= TREE:
             log.verify_tree(progress)  # 2
@@ -236,38 +240,52 @@ def verify_log_file(
             if expected.max_age is not None:
                 verify_fresh(history.last_time_ns, (clock or SystemClock()).now_ns(), expected.max_age)
         if level >= STATE:
-            anchor = AnchorFile(log.checkpoint_vault_id, path).read()  # 4
-            for note in (anchor.mark.note if anchor else None, expected.checkpoint):
-                if note is not None:
-                    log.verify_continues(note)
-            opened, _ = open_vault(path, provider, clock or SystemClock(), Options(read_only=True))
-            opened.close()
+            for kept in (_anchored(header.vault_id, path), expected.checkpoint):  # 4
+                if kept is not None:
+                    log.verify_continues(kept)
+            Replica(store, root)
     finally:
         store.close()
     return Verified(log.checkpoint.size, len(history.epochs.keys), history.last_time_ns, tuple(history.behind))
 
 
-def open_stored_log(store: Store, provider: KeyProvider) -> StoredLog:
-    """Return the log of a store without reading its records, so that a damaged log can be looked at.
+def _open_log(store: Store, root: bytes) -> StoredLog:
+    for _ in range(_ATTEMPTS):
+        head = store.head()
+        try:
+            return _read_log(store, root)
+        except IntegrityError:
+            # Rows that belong to two states look tampered with; a head that stands still proves that they are.
+            if store.head() == head:
+                raise
+    return _read_log(store, root)
 
-    Raises:
-        As for `verify_log_file`, level 1.
-    """
+
+def _read_log(store: Store, root: bytes) -> StoredLog:
     header, slots = read_header(store)
-    root = unlock(header, slots, provider).root
-    head, (keyring_row,) = store.snapshot([(Space.META, KEYRING_ID)])
+    header.verify(root, slots)
+    head, (row,) = store.snapshot([(Space.META, KEYRING_ID)])
     try:
         note, state, digest = parse_head(head or b"")
     except Malformed:
         message = "the head of the vault is malformed"
         raise Tampered(message) from None
-    log = StoredLog(
-        store,
-        header,
-        Keyring.open(
-            verify_digest(keyring_row, state.keyring_digest, "the keyring"), root, header.vault_id, header.generation
-        ),
-        state.epoch_key,
-        note,
-    )
+    row = verify_digest(row, state.keyring_digest, "the keyring")
+    log = StoredLog(store, header, Keyring.open(row, root, header.vault_id, header.generation), note)
+    if log.checkpoint.state != digest:
+        message = "the state is not the one that was signed"
+        raise Tampered(message)
     return log
+
+
+def _anchored(vault_id: bytes, path: str | os.PathLike[str]) -> bytes | None:
+    try:
+        anchor = AnchorFile(vault_id, path).read()
+    except OSError as error:
+        message = f"what this machine recorded of the vault cannot be read: {error.strerror}"
+        raise StoreFailed(message) from None
+    return anchor.mark.note if anchor is not None else None
+
+
+def _missing(index: int) -> LogTampered:
+    return LogTampered(f"record {index} is missing", index=index)
