@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_ASKING = ("passphrase:", "passphrase:?")
+
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
@@ -68,9 +70,22 @@ class Invocation:
         with vault:
             yield vault
 
-    def provider(self) -> str | KeyProvider | None:
-        """Return what opens the vault: `--key`, or None for what the settings name."""
-        return self.key
+    def provider(self) -> str | KeyProvider:
+        """Return what opens the vault: the key that is named, or what `unlock` keeps of its passphrase.
+
+        Raises:
+            SettingMissing: No vault or no key is named.
+            InvalidKeyUri, ExtraMissing: The key URI is wrong.
+        """
+        from securecfg.vault.settings import find_settings
+
+        key = find_settings(self.vault, self.key, self.principal).key
+        if key not in _ASKING:
+            return key
+        from securecfg.cli.remembered import Recalling, memories
+        from securecfg.keys import open_provider
+
+        return Recalling(open_provider(key, ask=self.ask), memories())
 
     def vault_path(self) -> Path:
         """Return the vault that flags, variables and settings name, whether or not a key is named too.

@@ -9,7 +9,15 @@ import click
 
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.errors import NotAuthenticated, Sealed, SettingMissing, Tampered
+from securecfg.errors import (
+    ExtraMissing,
+    FileMissing,
+    KeyProviderUnavailable,
+    NotAuthenticated,
+    Sealed,
+    SettingMissing,
+    Tampered,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +86,7 @@ def status(invocation: Invocation) -> None:
     try:
         with invocation.open() as opened:
             inside = Inside.look(opened, path)
-    except (Sealed, SettingMissing) as error:
+    except (Sealed, SettingMissing, FileMissing, ExtraMissing, KeyProviderUnavailable) as error:
         sealed = {"state": "sealed", "reason": error.message}
         invocation.emit(front.to_json() | sealed, *front.to_lines(), f"state        sealed: {error.message}")
         return
@@ -136,7 +144,7 @@ def adopt(invocation: Invocation, *, reason: str) -> None:
     if not settings.principal:
         message = "nobody says who is asking"
         raise NotAuthenticated(message, hint="name a principal: `--as user:NAME` or SECURECFG_AS")
-    provider = open_provider(settings.key, ask=invocation.ask)
+    provider = open_provider(invocation.provider(), ask=invocation.ask)
     known = compare_with_anchor(settings.vault, provider)
     recorded = "nothing" if known.recorded_size is None else f"{known.recorded_size} records"
     if _may_adopt(settings.vault, provider, settings.principal):
