@@ -7,7 +7,8 @@ Names are loaded when they are first used, so that `import securecfg` alone cost
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+# Type checkers take this name for true; importing `typing` for it would cost more than the rest of this module.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from securecfg.config import Config, bind, get, origin

@@ -26,11 +26,13 @@ def read_bounded(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
         StoreFailed: It cannot be read, or is not a regular file.
     """
     try:
-        with open(path, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        # Without O_NONBLOCK, opening a FIFO would wait for a writer.
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 message = f"`{os.fspath(path)}` is not a regular file"
                 raise StoreFailed(message)
-            content = file.read(limit_bytes + 1)
+            content = file.read(min(status.st_size, limit_bytes) + 1)
     except FileNotFoundError:
         message = f"`{os.fspath(path)}` does not exist"
         raise FileMissing(message) from None

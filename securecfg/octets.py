@@ -16,11 +16,11 @@ class Malformed(ValueError):
 class Cursor:
     """A position in bytes that refuses to read past the end."""
 
-    __slots__ = ("_data", "position")
+    __slots__ = ("data", "position")
 
     def __init__(self, data: bytes, position: int = 0) -> None:
         """Start at a position."""
-        self._data = data
+        self.data = data
         self.position = position
 
     def take(self, size_bytes: int) -> bytes:
@@ -31,11 +31,11 @@ class Cursor:
         """
         start = self.position
         end = start + size_bytes
-        if end > len(self._data):
+        if end > len(self.data):
             message = "ends too early"
             raise Malformed(message)
         self.position = end
-        return self._data[start:end]
+        return self.data[start:end]
 
     def u8(self) -> int:
         """Return the next byte."""
@@ -79,7 +79,7 @@ class Cursor:
         Raises:
             Malformed: Something else follows.
         """
-        if self._data.count(0, self.position) != len(self._data) - self.position:
+        if self.data.count(0, self.position) != len(self.data) - self.position:
             message = "is followed by other bytes than padding"
             raise Malformed(message)
 
@@ -89,7 +89,7 @@ class Cursor:
         Raises:
             Malformed: Something follows.
         """
-        if self.position != len(self._data):
+        if self.position != len(self.data):
             message = "is followed by other bytes"
             raise Malformed(message)
 

@@ -27,6 +27,7 @@ KEY_BYTES = 32
 SIGNATURE_BYTES = 64
 
 _ED25519 = b"\x01"
+_KEY_NAME = re.compile(r"[^\s+]+")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _DASH = "\N{EM DASH} "
 
@@ -219,7 +220,7 @@ def _parse_signature(line: str) -> Signature:
 
 
 def _is_key_name(name: str) -> bool:
-    return bool(name) and "+" not in name and not any(character.isspace() for character in name)
+    return _KEY_NAME.fullmatch(name) is not None
 
 
 def _has_controls(text: str) -> bool:

@@ -78,6 +78,7 @@ class AnchorFile:
         """Know the place; touch nothing."""
         self.path = state_directory() / "anchors" / f"{vault_id.hex()}-{lineage(vault_path)}"
         self._last: Anchor | None = None
+        self._raw = b""
 
     def read(self) -> Anchor | None:
         """Return the newest anchor, or None where none was ever recorded.
@@ -106,13 +107,14 @@ class AnchorFile:
             OSError: The file system refuses.
         """
         with self._locked() as descriptor:
-            newest = _newest(os.pread(descriptor, 2 * SLOT_SIZE, 0))
+            raw = os.pread(descriptor, 2 * SLOT_SIZE, 0)
+            newest = self._last if raw == self._raw else _newest(raw)
             if newest is not None and newest != self._last:
                 verify_prefix(newest.mark)
             if newest is not None and newest.mark.size >= mark.size:
                 self._last = newest
                 return
-            self._write(descriptor, newest, mark)
+            self._write(descriptor, raw, newest, mark)
 
     def replace(self, mark: Mark) -> None:
         """Record a mark whatever was recorded before. Only `adopt` may do this.
@@ -121,14 +123,17 @@ class AnchorFile:
             OSError: The file system refuses.
         """
         with self._locked() as descriptor:
-            self._write(descriptor, _newest(os.pread(descriptor, 2 * SLOT_SIZE, 0)), mark)
+            raw = os.pread(descriptor, 2 * SLOT_SIZE, 0)
+            self._write(descriptor, raw, _newest(raw), mark)
             os.fsync(descriptor)
 
-    def _write(self, descriptor: int, newest: Anchor | None, mark: Mark) -> None:
+    def _write(self, descriptor: int, raw: bytes, newest: Anchor | None, mark: Mark) -> None:
         counter = 1 if newest is None else newest.counter + 1
         anchor = Anchor(counter, mark)
-        os.pwrite(descriptor, anchor.to_bytes(), SLOT_SIZE * (counter % 2))
+        slot, start = anchor.to_bytes(), SLOT_SIZE * (counter % 2)
+        os.pwrite(descriptor, slot, start)
         self._last = anchor
+        self._raw = raw[:start].ljust(start, b"\x00") + slot + raw[start + SLOT_SIZE :]
 
     @contextmanager
     def _locked(self) -> Iterator[int]:

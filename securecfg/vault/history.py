@@ -199,11 +199,26 @@ def _parse_front(plaintext: bytes) -> tuple[History, Cursor, int]:
 
 
 def _parse_version(cursor: Cursor) -> Version:
-    fixed = _FIXED.unpack(cursor.take(_FIXED.size))
-    if not LIVE <= fixed[1] <= DESTROYED:
-        message = "names an unknown state"
+    # On the way of every read and write: one call for the fixed part and plain slices for the rest.
+    data, position = cursor.data, cursor.position
+    try:
+        fixed = _FIXED.unpack_from(data, position)
+        start = position + _FIXED.size + 1
+        end = start + data[start - 1]
+        author = data[start:end].decode()
+        start = end + 1
+        end = start + data[start - 1]
+        content_type = data[start:end].decode()
+        start = end + 2
+        end = start + (data[start - 2] << 8 | data[start - 1])
+    except (struct.error, IndexError, UnicodeDecodeError):
+        message = "holds a version that is cut off or not UTF-8"
+        raise Malformed(message) from None
+    if end > len(data) or not LIVE <= fixed[1] <= DESTROYED:
+        message = "holds a version that is cut off or in an unknown state"
         raise Malformed(message)
-    return Version._make((*fixed, cursor.str8(), cursor.str8(), cursor.var16()))
+    cursor.position = end
+    return Version._make((*fixed, author, content_type, data[start:end]))
 
 
 def count_overflow(versions: tuple[Version, ...]) -> int:

@@ -10,6 +10,8 @@ from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING
 
+from securecfg.vault.paths import SYSTEM
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -30,7 +32,7 @@ class Index:
         segments: Segments that are loaded already, by id.
     """
 
-    __slots__ = ("_applied", "_load", "_overlay", "_segments", "_sorted", "manifest")
+    __slots__ = ("_applied", "_load", "_overlay", "_segments", "_sorted", "manifest", "system_changes")
 
     def __init__(
         self,
@@ -44,12 +46,15 @@ class Index:
         self._segments = segments if segments is not None else {}
         self._overlay: dict[bytes, Entry | None] = {}
         self._applied: deque[tuple[int, tuple[Change, ...]]] = deque()
+        self.system_changes = 0
         self._sorted: tuple[int, list[bytes]] = (0, [])
 
     def apply(self, log_index: int, changes: tuple[Change, ...]) -> None:
         """Put the changes that a record of the log made on top."""
         for path, entry in changes:
             self._overlay[path] = entry
+            if path.startswith(SYSTEM):
+                self.system_changes += 1
         self._applied.append((log_index, changes))
 
     def rebased(self, manifest: Manifest) -> Index:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from securecfg.policy import Policy
     from securecfg.vault.anchor import AnchorFile
     from securecfg.vault.history import History, Version
+    from securecfg.vault.index import Index
     from securecfg.vault.replica import Member, Replica
     from securecfg.vault.segments import Entry
 
@@ -91,6 +92,7 @@ class OpenVault:
         self.compaction_lock = threading.Lock()
         self._anchor = anchor
         self._policy_lock = threading.Lock()
+        self._stamp: tuple[tuple[Index, int], tuple[bytes, bytes]] | None = None
         self._policy: tuple[tuple[bytes, bytes], Policy] | None = None
         self._cleanups: list[Callable[[], None]] = []
         self._after_commits: list[Callable[[], None]] = []
@@ -162,8 +164,15 @@ class OpenVault:
 
     def policy_stamp(self) -> tuple[bytes, bytes]:
         """Return what tells the policy and the roles in force from others."""
+        index = self.replica.index
+        place = (index, index.system_changes)
+        known = self._stamp
+        if known is not None and known[0] == place:
+            return known[1]
         policy, roles = self.entry(POLICY_PATH), self.entry(ROLES_PATH)
-        return (policy.digest if policy else b"", roles.digest if roles else b"")
+        stamp = (policy.digest if policy else b"", roles.digest if roles else b"")
+        self._stamp = (place, stamp)
+        return stamp
 
     def policy(self) -> tuple[tuple[bytes, bytes], Policy]:
         """Return the policy in force and its stamp.

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from securecfg.vault.auditlog import AuditLog
     from securecfg.vault.drafts import Drafts
     from securecfg.vault.listing import VersionInfo
+    from securecfg.vault.outcomes import Outcome
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Plan
     from securecfg.vault.reading import At
@@ -307,6 +308,20 @@ class Vault(Changes):
         from securecfg.vault.references import VaultResolver
 
         return VaultResolver(self)
+
+    def resolve(self, request_id: str) -> Outcome | None:
+        """Return what became of a change whose commit was ambiguous, or None where it certainly did not happen.
+
+        Args:
+            request_id: From `CommitUnknown.request_id`.
+
+        Raises:
+            RequestTooOld: It is not among the newest 100,000 records of the last seven days, and may lie before them.
+            NotAuthenticated: Nobody says who asks.
+        """
+        from securecfg.vault.outcomes import find_outcome
+
+        return find_outcome(self._authority, request_id)
 
     def explain(self, action: str, path: str, *, principal: str | None = None) -> Explanation:
         """Return why an action is allowed or denied, in words and as data.
