@@ -1,0 +1,36 @@
+"""Promises 1 to 5 and 9 over power cuts: a sample of what `make crash` explores, and controls that must be caught."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.reliability.crash import explored
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize("seed", range(101, 105))
+def test_no_crash_loses_tears_or_discloses_anything(tmp_path: Path, seed: int) -> None:
+    report = explored(tmp_path, count=500, seed=seed)
+    print(report.summary())
+    assert len(report.digests) == 500
+    assert report.violations == []
+
+
+@pytest.mark.parametrize(
+    ("syncs", "defect", "problem"),
+    [
+        ("lying", "", "a change is lost, or there in part"),
+        ("normal", "", "a change is lost, or there in part"),
+        ("honest", "split", "records are missing from the log"),
+        ("honest", "forgetful", "a value was given out without a record"),
+    ],
+)
+def test_a_planted_defect_is_caught(tmp_path: Path, syncs: str, defect: str, problem: str) -> None:
+    report = explored(tmp_path, count=400, seed=7, syncs=syncs, defect=defect)  # type: ignore[arg-type]  # literals
+    print(report.summary())
+    assert report.violation_count > 3
+    assert any(problem in violation.problem for violation in report.violations)
