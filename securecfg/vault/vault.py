@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from securecfg.vault.auditlog import AuditLog
     from securecfg.vault.drafts import Drafts
     from securecfg.vault.listing import VersionInfo
-    from securecfg.vault.outcomes import Outcome
     from securecfg.vault.opened import OpenVault
+    from securecfg.vault.outcomes import Outcome
     from securecfg.vault.publishing import Plan
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef, VaultResolver
