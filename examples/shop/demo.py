@@ -1,0 +1,351 @@
+"""Walk through the shop: from passwords in plain files to a vault that notices when it is tampered with.
+
+Run it with `make demo`. It works on a copy in a scratch directory with a home of its own, changes nothing else,
+needs no network and asks nothing. Each step asserts its outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import apsw
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from securecfg import Vault
+from securecfg.audit.report import open_report, render_html
+from securecfg.clock import to_datetime
+from securecfg.crypto.sshsig import sign_message
+from securecfg.errors import LogTampered, SignatureInvalid, Tampered
+from securecfg.policy import Document, parse_cases, run_cases
+from securecfg.sources import load
+from securecfg.sources.detection import collect, find_secrets
+from securecfg.sources.load import NAMESPACE
+from securecfg.sources.rewrite import rewrite
+from securecfg.store import Space
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+HERE = Path(__file__).resolve().parent
+APPLICATION = ("app.py", "settings.py", "config", ".env", "roles.toml", "cases.toml")
+STRIPE = "payments/stripe/secret_key"
+SECRETS = (
+    "devdb-canary-41",
+    "mail-canary-8c21f7",
+    "proddb-canary-93",
+    "cache-canary-17",
+    "search-canary-5e0b99",
+    "stripe-canary-2f6d1a",
+    "hook-canary-77c4e0",
+    "paypal-canary-b3a8d5",
+    "ware-canary-house-66",
+    "stats-canary-d41c9e",
+    "session-canary-e2b7a90c",
+    "admin canary 12",
+)
+NEW_SECRET = "stripe-canary-new-90ab12"
+DENIED, TAMPERED = 5, 8
+PRIVATE = 0o600
+
+
+class Shop:
+    """A copy of the shop in a scratch directory, and whoever types commands in it."""
+
+    def __init__(self, scratch: Path) -> None:
+        """Copy the application and prepare an environment that knows nothing of this machine's user."""
+        self.folder = scratch / "shop"
+        self.folder.mkdir()
+        for name in APPLICATION:
+            copy = shutil.copytree if (HERE / name).is_dir() else shutil.copyfile
+            copy(HERE / name, self.folder / name)
+        home = scratch / "home"
+        home.mkdir()
+        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        # No keyring of a desktop takes part: `init` has to do without one, as on a server.
+        self.environment = kept | {"HOME": str(home), "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+
+    @property
+    def vault(self) -> Path:
+        """The vault file."""
+        return self.folder / ".securecfg" / "shop.vault"
+
+    def run(self, *command: str, who: str = "", given: str = "", code: int = 0) -> str:
+        """Type a command, show it and what it prints, check its exit code, and return what it printed."""
+        program, *arguments = command
+        own = {"securecfg": [sys.executable, "-m", "securecfg"], "python": [sys.executable]}
+        done = subprocess.run(
+            [*own.get(program, [program]), *arguments],
+            cwd=self.folder,
+            env=self.environment | ({"SECURECFG_AS": who} if who else {}),
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        output = done.stdout + done.stderr
+        print(f"    $ {f'SECURECFG_AS={who} ' if who else ''}{' '.join(command)}")
+        for line in output.splitlines():
+            print(f"      {line}")
+        assert done.returncode == code, f"exit code {done.returncode} instead of {code}"
+        leaked = [secret for secret in (*SECRETS, NEW_SECRET) if secret in output]
+        assert not leaked, "a secret was printed"
+        return output
+
+    def reveal(self, path: str) -> str:
+        """Return a secret's value, which is not shown here."""
+        command = [sys.executable, "-m", "securecfg", "secret", "get", path, "--reveal"]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=True
+        )
+        return done.stdout
+
+    def files(self) -> Iterable[Path]:
+        """Return all files of the shop, its vault included."""
+        return (path for path in self.folder.rglob("*") if path.is_file())
+
+    def secrets_in_files(self) -> set[str]:
+        """Return the secrets that stand readable in some file."""
+        contents = [path.read_bytes() for path in self.files()]
+        return {secret for secret in SECRETS if any(secret.encode() in content for content in contents)}
+
+
+def find_plaintext(shop: Shop) -> None:
+    """See what is to be protected."""
+    assert shop.secrets_in_files() == set(SECRETS)
+    print(f"    {len(SECRETS)} secrets stand readable in .env and config/")
+
+
+def create(shop: Shop) -> None:
+    """Make a vault without a flag, as a newcomer does."""
+    output = shop.run("securecfg", "init")
+    assert "recovery code" in output
+    assert shop.vault.stat().st_mode & 0o777 == PRIVATE, "others may read the vault"
+    assert (shop.folder / ".securecfg" / ".gitignore").read_text() == "*\n"
+
+
+def move_secrets(shop: Shop) -> None:
+    """Import what was found."""
+    os.chdir(shop.folder)
+    files = collect([".env", "config"]).files
+    plan = find_secrets(files)
+    assert len(plan.findings) == len(SECRETS)
+    with Vault.open() as vault:
+        with vault.batch() as batch:
+            for path, value in plan.of_path().items():
+                batch.write(path, value)
+        for file in files:
+            Path(file.name).write_bytes(rewrite(file, plan.of_file(file.name)).content)
+        assert len(vault.list()) == len(SECRETS)
+
+
+def look_at_files(shop: Shop) -> None:
+    """Compare the files with what they were."""
+    assert shop.secrets_in_files() == set(), "a secret is still readable"
+    for name in ("config/default.yaml", "config/prod.yaml", "config/payments.toml", ".env"):
+        old = (HERE / name).read_text().splitlines()
+        new = (shop.folder / name).read_text().splitlines()
+        changed = [line for line in new if line not in old]
+        assert len(old) == len(new)
+        assert all("${secret:" in line for line in changed)
+        print(f"    {name}: {len(new) - len(changed)} of {len(new)} lines as before, comments included")
+        for line in changed:
+            print(f"      {line.strip()}")
+
+
+def give_roles(shop: Shop) -> None:
+    """Apply the grant table after its cases passed."""
+    table = Document("roles.toml", "grants", (shop.folder / "roles.toml").read_text())
+    cases = parse_cases("cases.toml", (shop.folder / "cases.toml").read_text())
+    with Vault.open() as vault:
+        results = run_cases(vault.administration.check_policy([table]), cases)
+        assert all(result.passed for result in results)
+        vault.administration.apply_policy([table])
+
+
+def load_as_web(shop: Shop) -> None:
+    """Run the application on behalf of its service."""
+    output = shop.run("python", "app.py", who="svc:web")
+    assert "database   ***, 40 connections" in output
+    length = len("postgresql://shop:proddb-canary-93@db.internal/shop")
+    assert f"connecting with a URL of {length} characters" in output
+
+
+def run_program(shop: Shop) -> None:
+    """Run a program that knows nothing of vaults."""
+    script = "import os; print('a URL of', len(os.environ['DATABASE_URL']), 'characters')"
+    (shop.folder / "other.py").write_text(f"{script}\n")
+    output = shop.run("securecfg", "run", "--profile", "prod", "--as", "svc:web", "--", "python3", "other.py")
+    assert "a URL of 51 characters" in output
+
+
+def deny_intern(shop: Shop) -> None:
+    """Run the application on behalf of somebody who may not."""
+    output = shop.run("securecfg", "secret", "get", STRIPE, "--reveal", who="svc:intern", code=DENIED)
+    assert "denied" in output or "may not" in output
+    shop.run("python", "app.py", who="svc:intern", code=DENIED)
+    with Vault.open() as vault:
+        explanation = str(vault.explain("read", "prod/database/url", principal="svc:intern"))
+    print(textwrap.indent(explanation, "    "))
+    assert "intern-with-a-ticket" in explanation
+
+
+def refuse_edited_layer(shop: Shop) -> None:
+    """Sign a file, load it, edit it, and try again."""
+    key = Ed25519PrivateKey.generate()
+    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    trust = shop.folder.parent / "allowed_signers"
+    trust.write_text(f"ops@example.com {public}\n")
+    layer = shop.folder / "config" / "features.json"
+    content = layer.read_bytes()
+    layer.with_name("features.json.sig").write_bytes(sign_message(content, private, namespace=NAMESPACE))
+    load(layer, require_signature=trust)
+    layer.write_bytes(content.replace(b'"reviews": false', b'"reviews": true'))
+    try:
+        load(layer, require_signature=trust)
+    except SignatureInvalid as error:
+        print(f"    {error.message}")
+    else:
+        message = "an edited layer was loaded"
+        raise AssertionError(message)
+    layer.write_bytes(content)
+
+
+def roll_back(shop: Shop) -> None:
+    """Write a new version and take it back."""
+    shop.run("securecfg", "secret", "put", STRIPE, given=NEW_SECRET)
+    assert shop.reveal(STRIPE) == NEW_SECRET
+    shop.run("securecfg", "secret", "rollback", STRIPE, "--to", "1")
+    assert shop.reveal(STRIPE) == "stripe-canary-2f6d1a"
+    shop.run("securecfg", "secret", "history", STRIPE)
+
+
+def show_log(_shop: Shop) -> None:
+    """Read the log."""
+    with Vault.open() as vault:
+        entries = list(vault.log.records())
+    for entry in entries:
+        obj = entry.record.obj
+        print(f"    {entry.index:3}  {entry.record.subject.id:10}  {entry.record.event:20}  {obj.get('path', '')}")
+    denied = [entry.record for entry in entries if entry.record.event == "access.denied"]
+    assert {record.subject.id for record in denied} == {"svc:intern"}
+
+
+def catch_tampering(shop: Shop) -> None:
+    """Change one byte of a value, then one of a record, and put each right again."""
+    value = newest_row(shop.vault, Space.VALUE)
+    replace_once(shop.vault, value, flipped(value))
+    shop.run("securecfg", "secret", "get", STRIPE, "--reveal", code=TAMPERED)
+    replace_once(shop.vault, flipped(value), value)
+    record = row(shop.vault, Space.LOG, 3)
+    replace_once(shop.vault, record, flipped(record))
+    try:
+        with Vault.open(read_only=True) as vault:
+            vault.log.verify()
+    except (LogTampered, Tampered) as error:
+        print(f"    {error.message}")
+    else:
+        message = "a tampered log was found sound"
+        raise AssertionError(message)
+    replace_once(shop.vault, flipped(record), record)
+
+
+def catch_older_copy(shop: Shop) -> None:
+    """Put the vault of an hour ago back, as a backup or an attacker would."""
+    older = shop.vault.read_bytes()
+    shop.run("securecfg", "secret", "put", STRIPE, given=NEW_SECRET)
+    newer = shop.vault.read_bytes()
+    shop.vault.write_bytes(older)
+    output = shop.run("securecfg", "secret", "get", STRIPE, "--reveal", code=TAMPERED)
+    assert "recorded on this machine" in output
+    shop.vault.write_bytes(newer)
+
+
+def row(vault: Path, space: Space, number: int) -> bytes:
+    """Return a row of a vault, sealed as it lies there."""
+    with apsw.Connection(str(vault), flags=apsw.SQLITE_OPEN_READONLY) as database:
+        found: bytes = database.execute(f"SELECT b FROM s{int(space)} WHERE i = ?", (number,)).get  # noqa: S608 - a number
+    return found
+
+
+def newest_row(vault: Path, space: Space) -> bytes:
+    """Return the row of a space that was written last."""
+    with apsw.Connection(str(vault), flags=apsw.SQLITE_OPEN_READONLY) as database:
+        found: bytes = database.execute(f"SELECT b FROM s{int(space)} ORDER BY i DESC LIMIT 1").get  # noqa: S608 - a number
+    return found
+
+
+def flipped(sealed: bytes) -> bytes:
+    """Return a row with one bit of one byte changed, where its beginning lies in the file in one piece."""
+    at = 100
+    return sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :]
+
+
+def replace_once(vault: Path, old: bytes, new: bytes) -> None:
+    """Write over the beginning of a row in the file itself, past everything that guards it."""
+    whole = vault.read_bytes()
+    assert whole.count(old[:128]) == 1
+    vault.write_bytes(whole.replace(old[:128], new[:128]))
+
+
+def verify(_shop: Shop) -> None:
+    """Verify the whole log."""
+    with Vault.open() as vault:
+        verified = vault.log.verify(max_age=timedelta(hours=1))
+    print(f"    {verified.size} records, sound")
+
+
+def report(shop: Shop) -> None:
+    """Make a report and check it."""
+    with Vault.open() as vault:
+        made = vault.log.report(0, 1 << 62, "html")
+        page = render_html(made, vault.opened.replica.signer)
+        vkey = vault.log.vkey
+    (shop.folder / "report.html").write_bytes(page)
+    attestation = open_report(page, vkey)
+    print(f"    {attestation.rows} rows, made {to_datetime(made.made_ns):%Y-%m-%d}")
+    assert STRIPE.encode() in page
+    assert not shop.secrets_in_files()
+
+
+STEPS = (
+    ("a shop with its passwords in plain sight", find_plaintext),
+    ("a vault for the project", create),
+    ("the secrets move into the vault", move_secrets),
+    ("what the files look like now", look_at_files),
+    ("each service gets a role, and the policy is tested before it counts", give_roles),
+    ("svc:web loads the configuration back, as typed objects that mask themselves", load_as_web),
+    ("any program gets the same as its environment", run_program),
+    ("svc:intern is denied, and told why", deny_intern),
+    ("a signed layer is refused after an edit", refuse_edited_layer),
+    ("a new version, and back to the old one", roll_back),
+    ("the log says who got what", show_log),
+    ("one byte of a value is changed, then one of the log; each is caught", catch_tampering),
+    ("an older copy of the whole file is caught too", catch_older_copy),
+    ("the vault as it was is sound", verify),
+    ("a report that an auditor checks offline", report),
+)
+
+
+def main() -> None:
+    """Take all steps in a scratch directory."""
+    with tempfile.TemporaryDirectory(prefix="securecfg-demo-") as scratch:
+        shop = Shop(Path(scratch))
+        os.environ.update(shop.environment)
+        for number, (title, step) in enumerate(STEPS, 1):
+            print(f"step {number}: {title}", flush=True)
+            step(shop)
+    print("demo: all steps as expected")
+
+
+if __name__ == "__main__":
+    main()
