@@ -13,8 +13,6 @@ import click
 from securecfg.errors import ConfigErrors, SecurecfgError, UsageError
 
 EXIT_BUG = 1
-EXIT_INTERRUPTED = 130  # what shells report of SIGINT
-EXIT_PIPE_CLOSED = 141  # and of SIGPIPE
 
 
 def report(error: Exception, *, is_json: bool) -> int:

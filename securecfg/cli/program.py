@@ -7,7 +7,6 @@ import sys
 
 import click
 
-from securecfg.cli.failures import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, report
 from securecfg.cli.groups import LazyGroup
 
 # Each command: where it lies, and its line in `securecfg --help`; in the order in which people meet them.
@@ -15,11 +14,16 @@ COMMANDS = {
     "init": ("securecfg.cli.init:init", "Give this project a vault; no flag is needed."),
     "secret": ("securecfg.cli.secret:secret", "Read, write and version secrets."),
     "run": ("securecfg.cli.run:run", "Run a command with the resolved configuration as its environment."),
+    "policy": ("securecfg.cli.policy:policy", "Say who may do what, test it, and ask why."),
+    "role": ("securecfg.cli.role:role", "Give roles to principals."),
     "vault": ("securecfg.cli.vault:vault", "Create, inspect and verify vaults."),
     "key": ("securecfg.cli.key:key", "Manage the keys that open a vault."),
     "unlock": ("securecfg.cli.unlock:unlock", "Spare repeated passphrases for a while."),
     "doctor": ("securecfg.cli.doctor:doctor", "Find what is wrong with the installation or the vault."),
 }
+
+EXIT_INTERRUPTED = 130  # what shells report of SIGINT
+EXIT_PIPE_CLOSED = 141  # and of SIGPIPE
 
 _COMPLETION = "_SECURECFG_COMPLETE"
 
@@ -90,6 +94,8 @@ def _invoke(given: list[str]) -> int:
 
 
 def _report(error: Exception, given: list[str]) -> int:
+    from securecfg.cli.failures import report
+
     own = given[: given.index("--")] if "--" in given else given
     try:
         return report(error, is_json="--json" in own)
