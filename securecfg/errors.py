@@ -17,7 +17,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── NotAuthenticated                                4
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
-    │                                                       ConfusablePath  HeadMoved
+    │                                                       ConfusablePath  HeadMoved  CheckFailed
     ├── Sealed                                          7   WrongKey  KeyProviderRefused
     ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated
     │                                                       LogStale  AnchorMissing  SignatureInvalid  NotAVault
@@ -334,6 +334,12 @@ class UndoUnavailable(Conflict):
     """There is nothing to undo, or it was confirmed, or the files have changed since."""
 
     code = "undo-unavailable"
+
+
+class CheckFailed(Conflict):
+    """What was checked is not as it should be: a policy fails its cases, a file is not in its canonical form."""
+
+    code = "check-failed"
 
 
 # --- 7: sealed --------------------------------------------------------------------------------------------------------

@@ -175,18 +175,18 @@ def rollback(invocation: Invocation, *, revision: int) -> None:
 @click.option("--context", "pairs", multiple=True, metavar="NAME=VALUE", help="What the host would say of the request.")
 @click.option("--at", "moment", metavar="TIME", help="When, in ISO 8601; else now.")
 @common_flags
-def explain(  # noqa: PLR0913 - each is an option of the command
+def explain(
     invocation: Invocation, *, action: str, path: str, asked: str | None, pairs: tuple[str, ...], moment: str | None
 ) -> None:
     """Say why an action is allowed or denied: the rules that decide, those that come near, and what they need.
 
-    Nothing is recorded and nobody gains anything: it answers what would be. A context is written as in a test case:
+    It answers what would be, and grants nothing. A context is written as in a test case:
     mfa=true, purpose="incident 7", source=10.0.0.1.
     """
     context = _parse_context(pairs)
     at = _parse_time(moment)
     with invocation.open() as vault:
-        explanation = _explain(vault, action, path, asked, context, at)
+        explanation = _explain(vault, action, path, asked=asked, context=context, at=at)
     invocation.emit(explanation.to_data(), *map(printable, str(explanation).splitlines()))
 
 
@@ -304,7 +304,7 @@ def _emit_failure(invocation: Invocation, result: dict[str, Any], error: Securec
 
 
 def _explain(
-    vault: Vault, action: str, path: str, asked: str | None, context: Mapping[str, object], at: datetime | None
+    vault: Vault, action: str, path: str, *, asked: str | None, context: Mapping[str, object], at: datetime | None
 ) -> Explanation:
     from securecfg.policy.problems import did_you_mean
     from securecfg.policy.requests import misshapen
