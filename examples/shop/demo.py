@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import textwrap
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +24,6 @@ from securecfg.audit.report import open_report, render_html
 from securecfg.clock import to_datetime
 from securecfg.crypto.sshsig import sign_message
 from securecfg.errors import LogTampered, SignatureInvalid, Tampered
-from securecfg.policy import Document, parse_cases, run_cases
 from securecfg.sources import load
 from securecfg.sources.detection import collect, find_secrets
 from securecfg.sources.load import NAMESPACE
@@ -163,12 +161,9 @@ def look_at_files(shop: Shop) -> None:
 
 def give_roles(shop: Shop) -> None:
     """Apply the grant table after its cases passed."""
-    table = Document("roles.toml", "grants", (shop.folder / "roles.toml").read_text())
-    cases = parse_cases("cases.toml", (shop.folder / "cases.toml").read_text())
-    with Vault.open() as vault:
-        results = run_cases(vault.administration.check_policy([table]), cases)
-        assert all(result.passed for result in results)
-        vault.administration.apply_policy([table])
+    output = shop.run("securecfg", "policy", "test", "cases.toml", "--policy", "roles.toml")
+    assert "passed  7 cases" in output
+    shop.run("securecfg", "policy", "apply", "roles.toml")
 
 
 def load_as_web(shop: Shop) -> None:
@@ -192,10 +187,9 @@ def deny_intern(shop: Shop) -> None:
     output = shop.run("securecfg", "secret", "get", STRIPE, "--reveal", who="svc:intern", code=DENIED)
     assert "denied" in output or "may not" in output
     shop.run("python", "app.py", who="svc:intern", code=DENIED)
-    with Vault.open() as vault:
-        explanation = str(vault.explain("read", "prod/database/url", principal="svc:intern"))
-    print(textwrap.indent(explanation, "    "))
-    assert "intern-with-a-ticket" in explanation
+    output = shop.run("securecfg", "policy", "explain", "read", "prod/database/url", "--principal", "svc:intern")
+    assert "intern-with-a-ticket" in output
+    assert "a purpose like `SHOP-*`; was no purpose" in output
 
 
 def refuse_edited_layer(shop: Shop) -> None:
