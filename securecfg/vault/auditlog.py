@@ -17,12 +17,12 @@ from securecfg.audit.proof import create_proof
 from securecfg.audit.report import Report, Row
 from securecfg.audit.tiles import export_tiles
 from securecfg.audit.verify import verify_fresh
-from securecfg.errors import Tampered
+from securecfg.errors import NotFound, Tampered
 from securecfg.octets import Cursor, Malformed
 from securecfg.store import Space
 from securecfg.vault.rows import digest_id, verify_digest
 from securecfg.vault.staging import PART_FRONT
-from securecfg.vault.storedlog import StoredLog, Verified
+from securecfg.vault.storedlog import StoredLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from securecfg.audit import Record, VerifierKey
     from securecfg.audit.epoch import HandOver
     from securecfg.vault.authority import Authority
+    from securecfg.vault.storedlog import Verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,11 @@ class AuditLog:
     def vkey(self) -> VerifierKey:
         """The verifier key of the log's first epoch, with which everything else can be checked."""
         return self._log().genesis
+
+    @property
+    def current_vkey(self) -> VerifierKey:
+        """The verifier key that the newest checkpoint is signed with."""
+        return self._log().vkey
 
     @property
     def note(self) -> bytes:
@@ -121,11 +127,11 @@ class AuditLog:
         log = self._log()
         log.verify_tree()
         if not opens_records:
-            return Verified(log.checkpoint.size, self._opened.replica.state.epoch + 1, 0, ())
+            return log.verified(None)
         history = log.verify_records()
         if max_age is not None:
             verify_fresh(history.last_time_ns, self._opened.clock.now_ns(), max_age)
-        return Verified(history.size, len(history.epochs.keys), history.last_time_ns, tuple(history.behind))
+        return log.verified(history)
 
     def export_tiles(self, directory: Path) -> int:
         """Write the log as C2SP tlog-tiles with `checkpoint` and `vkey`, and return the number of records.
@@ -147,8 +153,14 @@ class AuditLog:
 
         Raises:
             AccessDenied: The caller may not `audit.export`.
-            LogTampered: There is no such record, or it does not lead to the signed root.
+            NotFound: There is no such record.
+            LogTampered: It does not lead to the signed root.
         """
+        self._authority.require("audit.export", "")
+        size = self._opened.replica.checkpoint.size
+        if index >= size:
+            message = f"the log has no record {index}"
+            raise NotFound(message, hint=f"its records are 0 to {size - 1}")
         obj = {"size": 1, "format": "proof", "first": index, "last": index}
         self._authorize("audit.export", Event.AUDIT_EXPORTED, obj)
         log = self._log()

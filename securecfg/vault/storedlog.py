@@ -48,12 +48,16 @@ class Verified:
         epochs: The number of signing keys so far.
         last_time_ns: When the newest record was written, 0 where the records were not opened.
         behind: Records whose clock was more than five minutes behind an earlier one.
+        genesis: The verifier key of the first epoch.
+        vkey: The one that the newest checkpoint is signed with.
     """
 
     size: int
     epochs: int
     last_time_ns: int
     behind: tuple[int, ...]
+    genesis: VerifierKey
+    vkey: VerifierKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +90,10 @@ class StoredLog:
         """Check the checkpoint; read no record."""
         self._store = store
         origin = origin_of(header.vault_id)
-        signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
+        entry = keyring.active(Purpose.LOG_SIGNING)
+        self._epoch = entry.epoch
         self.genesis = VerifierKey(origin, header.first_log_key)
-        self.vkey = vkey_of(origin, signer)
+        self.vkey = vkey_of(origin, Ed25519PrivateKey.from_private_bytes(entry.key))
         self.note = note
         self.checkpoint: Checkpoint = open_checkpoint(note, [self.vkey])
         self.tree = StoredTree(store)
@@ -153,6 +158,14 @@ class StoredLog:
             history.add(row, self.opener)
         history.open_checkpoint(self.note)
         return history
+
+    def verified(self, history: History | None) -> Verified:
+        """Return what was found; without opened records, less is known."""
+        size = self.checkpoint.size
+        if history is None:
+            return Verified(size, self._epoch + 1, 0, (), self.genesis, self.vkey)
+        keys = len(history.epochs.keys)
+        return Verified(size, keys, history.last_time_ns, tuple(history.behind), self.genesis, self.vkey)
 
     def verify_continues(self, note: bytes) -> None:
         """Check that the log has only grown since a checkpoint that was kept elsewhere.
@@ -232,7 +245,7 @@ def verify_log_file(
         header, slots = read_header(store)
         root = unlock(header, slots, provider).root
         log = _open_log(store, root)  # 1
-        history = History(log.genesis)
+        history = None
         if level >= TREE:
             log.verify_tree(progress)  # 2
         if level >= RECORDS:
@@ -246,7 +259,7 @@ def verify_log_file(
             Replica(store, root)
     finally:
         store.close()
-    return Verified(log.checkpoint.size, len(history.epochs.keys), history.last_time_ns, tuple(history.behind))
+    return log.verified(history)
 
 
 def _open_log(store: Store, root: bytes) -> StoredLog:
