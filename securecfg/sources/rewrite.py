@@ -237,3 +237,26 @@ def _read_undo(undo: bytes) -> tuple[str, str, list[tuple[int, int, str]]]:
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise UndoUnavailable(_UNREADABLE)
+
+
+def make_redo(undo: bytes, rewritten: bytes) -> bytes:
+    """Return what rewrites a file again: `apply_undo` with it turns the old bytes into the new ones.
+
+    The result holds no secrets, but hashes of both states; an interrupted rewriting goes on with it.
+
+    Args:
+        undo: What `rewrite` returned for the file.
+        rewritten: The new bytes.
+
+    Raises:
+        UndoUnavailable: The undo material is not of this library.
+    """
+    old, new, edits = _read_undo(undo)
+    places: list[list[Any]] = []
+    shift = 0
+    for start, length, text in edits:
+        size = len(text.encode())
+        places.append([start - shift, size, rewritten[start : start + length].decode()])
+        shift += length - size
+    document = {"version": _UNDO_VERSION, "old": new, "new": old, "edits": places}
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

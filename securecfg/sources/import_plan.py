@@ -1,0 +1,216 @@
+"""What an import would do: the secrets of some files, where each goes, and what each file is to become.
+
+Files are read and nothing is written, but that reading a secret of the vault to compare it is recorded there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.errors import ConfigError, SecurecfgError, UsageError
+from securecfg.secret import Secret
+from securecfg.sources.detection import Notice, collect, find_secrets
+from securecfg.sources.rewrite import make_redo, rewrite
+from securecfg.vault.imports import Imports
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from securecfg.sources.detection import Finding, SourceFile
+    from securecfg.sources.git_history import Exposure
+    from securecfg.vault import Vault
+
+    Progress = Callable[[int, int], None]
+    Value = Secret[str] | dict[str, Secret[str]]
+
+
+class Standing(NamedTuple):
+    """What the vault holds at a path that a secret goes to.
+
+    Attributes:
+        version: The newest version, 0 for none; where the value is the same, the current one.
+        is_same: The value is there already.
+    """
+
+    version: int
+    is_same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file and what it is to become.
+
+    Attributes:
+        name: Its path as it was given.
+        path: Where it really is.
+        undo: What restores it. It holds the secrets.
+        redo: What rewrites it.
+    """
+
+    name: str
+    path: str
+    undo: Secret[bytes]
+    redo: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportPlan:
+    """What an import would do.
+
+    Attributes:
+        findings: The secrets that would be moved.
+        conflicts: Those that stay where they are, because the vault holds something else at their path.
+        untouched: How many other values the files hold.
+        notices: What a person may want to look at.
+        problems: The files that cannot be read or rewritten; the others are planned all the same.
+        exposures: For each target that stands in the git history of its repository, its first commit.
+        files: The files that would be rewritten.
+        values: What goes into the vault, by path.
+        standings: What the vault holds there now, by path.
+    """
+
+    findings: tuple[Finding, ...]
+    conflicts: tuple[Finding, ...]
+    untouched: int
+    notices: tuple[Notice, ...]
+    problems: tuple[SecurecfgError, ...]
+    exposures: Mapping[str, Exposure]
+    files: tuple[PlannedFile, ...]
+    values: Mapping[str, Value] = field(repr=False)
+    standings: Mapping[str, Standing] = field(repr=False)
+
+
+def plan_import(
+    vault: Vault | None,
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    prefix: str = "",
+    history: bool = False,
+    progress: Progress | None = None,
+) -> ImportPlan:
+    """Find secrets and say what an import would do with each; nothing is changed.
+
+    Args:
+        vault: Where to, or None to plan for an empty one.
+        paths: Files, and folders with all below them.
+        prefix: What every path in the vault begins with.
+        history: Whether to look through git history for each value.
+        progress: Called now and then with the number of objects of the history that were searched, and of all.
+
+    Raises:
+        InvalidPath: The prefix is no path.
+        NotAuthenticated: Nobody says who asks.
+        AuditUnavailable: A read for the comparison cannot be recorded.
+        UsageError: `history` is asked for outside a git repository.
+        Unsupported, StoreFailed: The history cannot be searched.
+    """
+    collected = collect(paths)
+    found = find_secrets(collected.files, prefix=prefix)
+    notices = [*collected.notices, *found.notices]
+    problems = [*collected.problems, *found.problems]
+    wanted = found.of_path()
+    standings = _compare(vault, wanted)
+    files: list[PlannedFile] = []
+    moved: list[Finding] = []
+    for source in collected.files:
+        own = [finding for finding in found.of_file(source.name) if finding.path in standings]
+        if own:
+            try:
+                files.append(_plan_file(source, own))
+            except ConfigError as error:
+                problems.append(error)
+                continue
+            moved += own
+            notices += _notices(vault, source, own, standings)
+    chosen = {finding.path for finding in moved}
+    return ImportPlan(
+        findings=tuple(moved),
+        conflicts=tuple(finding for finding in found.findings if finding.path not in standings),
+        untouched=found.untouched,
+        notices=tuple(notices),
+        problems=tuple(problems),
+        exposures=_find_exposures(moved, files, progress) if history and moved else {},
+        files=tuple(files),
+        values={path: value for path, value in wanted.items() if path in chosen},
+        standings={path: standing for path, standing in standings.items() if path in chosen},
+    )
+
+
+def _compare(vault: Vault | None, wanted: Mapping[str, Value]) -> dict[str, Standing]:
+    """Return where the values may go; a path that holds something else is left out."""
+    if vault is None:
+        return {path: Standing(0, is_same=False) for path in wanted}
+    imports = Imports(vault.authority)
+    vault.opened.refresh()
+    standings: dict[str, Standing] = {}
+    present: dict[str, int] = {}
+    for path in wanted:
+        newest, current = imports.standing(path)
+        if current:
+            present[path] = current
+        else:
+            standings[path] = Standing(newest, is_same=False)
+    versions = vault.read_many(list(present.items()))
+    for (path, number), version in zip(present.items(), versions, strict=True):
+        if isinstance(version, SecurecfgError):
+            continue
+        value = version.value if isinstance(version.value, Secret) else dict(version.value)
+        if value == wanted[path]:
+            standings[path] = Standing(number, is_same=True)
+    return standings
+
+
+def _plan_file(source: SourceFile, findings: list[Finding]) -> PlannedFile:
+    rewritten = rewrite(source, findings)
+    redo = make_redo(rewritten.undo.reveal(), rewritten.content)
+    return PlannedFile(source.name, os.path.realpath(source.name), rewritten.undo, redo)
+
+
+def _notices(
+    vault: Vault | None, source: SourceFile, findings: list[Finding], standings: Mapping[str, Standing]
+) -> list[Notice]:
+    notices = []
+    links = 1
+    with suppress(OSError):
+        links = Path(source.name).stat().st_nlink
+    if links > 1:
+        text = f"the file has {links} names (hard links): the others keep the old content"
+        notices.append(Notice(source.name, 0, "", text))
+    if vault is not None:
+        imports = Imports(vault.authority)
+        for finding in findings:
+            alike = None if standings[finding.path].version else imports.lookalike(finding.path)
+            if alike is not None:
+                text = f"the new path `{finding.path}` looks like `{alike}`, which exists"
+                notices.append(Notice(source.name, finding.line, finding.key, text))
+    return notices
+
+
+def _find_exposures(
+    findings: list[Finding], files: list[PlannedFile], progress: Progress | None
+) -> dict[str, Exposure]:
+    """Look for each value in the history of the repository that its file lies in."""
+    from securecfg.sources.git_history import find_in_history
+
+    folder_of = {file.name: _repository_of(Path(file.path)) for file in files}
+    values: dict[Path, dict[str, Secret[str]]] = defaultdict(dict)
+    for finding in findings:
+        folder = folder_of[finding.file]
+        if folder is not None:
+            values[folder][finding.target] = finding.value
+    if not values:
+        message = "none of the files is in a git repository"
+        raise UsageError(message, hint="--history looks through git history")
+    found: dict[str, Exposure] = {}
+    for folder, wanted in values.items():
+        found |= {exposure.label: exposure for exposure in find_in_history(folder, wanted, progress=progress)}
+    return found
+
+
+def _repository_of(file: Path) -> Path | None:
+    return next((folder for folder in file.parents if (folder / ".git").exists()), None)

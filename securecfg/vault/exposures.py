@@ -1,0 +1,189 @@
+"""Marks on secrets whose value somebody may know already, because it stood in the history of a repository.
+
+A mark is open until the secret has a newer current version with another value. Marks are system documents, one each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from securecfg.audit import Event
+from securecfg.clock import to_datetime
+from securecfg.crypto import KIND_TEXT
+from securecfg.secret import Secret
+from securecfg.vault.drafts import Content, NewVersion
+from securecfg.vault.index import prefix_end
+from securecfg.vault.paths import SYSTEM, path_to_bytes
+from securecfg.vault.values import decode_value
+from securecfg.vault.writing import Wanted, Writes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from securecfg.vault.authority import Authority
+
+_MARKS = SYSTEM + b"exposed/"
+_VERSION = 1
+_COMMIT_SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A value that was exposed.
+
+    Attributes:
+        path: The secret's path.
+        field: The field under it, or empty where the value has none.
+        version: The version that has the exposed value.
+        commit: The first commit that shows it, its full id.
+        since: When that was committed.
+        file: The file's path in that commit.
+        is_open: The value has not been replaced yet.
+    """
+
+    path: str
+    field: str
+    version: int
+    commit: str
+    since: datetime
+    file: str
+    is_open: bool = True
+
+    @property
+    def target(self) -> str:
+        """What was exposed, as `path` or `path#field`."""
+        return f"{self.path}#{self.field}" if self.field else self.path
+
+    @property
+    def short_commit(self) -> str:
+        """The commit as people read it."""
+        return self.commit[:_COMMIT_SHOWN]
+
+    def days(self, now: datetime) -> int:
+        """Return for how many whole days the value has been exposed, whatever the committer's clock said."""
+        return max(now - self.since, timedelta(0)).days
+
+
+class Exposures:
+    """The marks of a vault, as one identity may see and change them.
+
+    Args:
+        authority: Decides and records for it.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        """Change nothing yet."""
+        self._authority = authority
+        self._opened = authority.opened
+        self._writes = Writes(authority)
+
+    def mark(self, marks: Sequence[Mark]) -> None:
+        """Mark some secrets, each with a record; a mark that stands already is not made again.
+
+        Raises:
+            AccessDenied: The caller may not write one of the paths.
+            CommitUnknown, StoreBusy, StoreFailed: As for `Vault.write`; the marks before stand.
+        """
+        known = {mark.target: mark for mark in self._all()}
+        for mark in marks:
+            if known.get(mark.target) == mark:
+                continue
+            obj = {"path": mark.path, "ver": mark.version, "commit": mark.commit}
+            obj |= {"days": mark.days(self.now()), "file": mark.file}
+            self._write(mark, "write", Event.EXPOSURE_MARKED, obj)
+
+    def open(self) -> list[Mark]:
+        """Return the open marks that the caller may list, by path; close those whose secret was rotated since.
+
+        What is deleted is not listed, and is listed again once it is brought back.
+
+        Raises:
+            NotAuthenticated: Nobody says who asks.
+            AuditUnavailable: That a mark is closed cannot be recorded.
+        """
+        marks = [mark for mark in self._all() if mark.is_open]
+        listed = set(self._authority.filter_listed(sorted({mark.path for mark in marks})))
+        found = []
+        for mark in sorted(marks, key=lambda mark: mark.target):
+            if mark.path not in listed:
+                continue
+            current = self._current(mark.path)
+            if current and self._is_rotated(mark, current):
+                if not self._opened.options.read_only:
+                    obj = {"path": mark.path, "ver": current}
+                    self._write(replace(mark, is_open=False), "list", Event.EXPOSURE_CLOSED, obj)
+            elif current:
+                found.append(mark)
+        return found
+
+    def now(self) -> datetime:
+        """Return the vault's time."""
+        return to_datetime(self._opened.clock.now_ns())
+
+    def _is_rotated(self, mark: Mark, current: int) -> bool:
+        """Return whether the current value is another one. A rollback to an exposed value is no rotation."""
+        if current <= mark.version:
+            return False
+        old, new = self._value(mark, mark.version), self._value(mark, current)
+        return old is None or new is None or old != new
+
+    def _value(self, mark: Mark, number: int) -> Secret[str] | Secret[bytes] | None:
+        """Return a version's value or field where it can be opened. It is compared and does not leave this process."""
+        opened, path = self._opened, path_to_bytes(mark.path)
+        entry = opened.replica.index.get(path)
+        if entry is None:
+            return None
+        located = opened.locate(path, entry, number)
+        if not located.version.dek_id or located.version.value_rows:
+            return None
+        kind, content = opened.open_inline(path, located)
+        value = decode_value(kind, content, mark.path)
+        if isinstance(value, Secret):
+            return None if mark.field else value
+        return value.get(mark.field)
+
+    def _current(self, path: str) -> int:
+        opened, encoded = self._opened, path_to_bytes(path)
+
+        def read() -> int:
+            entry = opened.replica.index.get(encoded)
+            return opened.history(encoded, entry).current if entry is not None else 0
+
+        return opened.consistently(read)
+
+    def _all(self) -> list[Mark]:
+        opened = self._opened
+        opened.refresh()
+        found = [path for path, entry in opened.entries(_MARKS, prefix_end(_MARKS)) if entry.live]
+        return [_parse(opened.system_document(path, {})) for path in found]
+
+    def _write(self, mark: Mark, right: str, event: Event, obj: dict[str, object]) -> None:
+        path = _MARKS + hashlib.sha256(mark.target.encode()).hexdigest().encode()
+        encoded = json.dumps(_to_json(mark), separators=(",", ":"), ensure_ascii=False).encode()
+        content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+        new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+        wanted = Wanted(((right, mark.path),), lambda drafts: drafts.write(path, content, new), event, lambda _: obj)
+        self._writes.apply(wanted)
+
+
+def _to_json(mark: Mark) -> dict[str, object]:
+    return {
+        "v": _VERSION,
+        "path": mark.path,
+        "field": mark.field,
+        "version": mark.version,
+        "commit": mark.commit,
+        "since": int(mark.since.timestamp()),
+        "file": mark.file,
+        "open": mark.is_open,
+    }
+
+
+def _parse(document: dict[str, object]) -> Mark:
+    since = datetime.fromtimestamp(int(str(document["since"])), UTC)
+    path, field, commit, file = (str(document[name]) for name in ("path", "field", "commit", "file"))
+    return Mark(path, field, int(str(document["version"])), commit, since, file, bool(document["open"]))

@@ -1,0 +1,608 @@
+"""The imports that a vault knows of: what each wrote, how far it is, and the sealed material that takes it back.
+
+An import is three kinds of system documents: its state, small and written anew at each step; its details, which never
+change; and its undo material, which holds the old secrets and is destroyed when nothing can be taken back any more.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from securecfg.audit import Event
+from securecfg.clock import to_datetime, to_ns
+from securecfg.crypto import KIND_TEXT
+from securecfg.errors import Conflict, IntegrityError, StaleWrite, StoreBusy, UndoUnavailable, Unsupported
+from securecfg.vault.authority import RECORDS_AT_ONCE
+from securecfg.vault.drafts import Content, Drafts, NewVersion
+from securecfg.vault.history import DESTROYED
+from securecfg.vault.index import prefix_end
+from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.paths import SYSTEM, path_to_bytes
+from securecfg.vault.publishing import Plan, new_request_id
+from securecfg.vault.staging import StagingArea, StagingMoved
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.values import encode_value
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from securecfg.audit import Record
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.history import Version
+    from securecfg.vault.opened import Located
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.values import Plain
+
+_IMPORTS = SYSTEM + b"import/"
+_DETAILS, _UNDO = b"/details/", b"/undo/"
+_PIECE_CHARS = 12 * 1024  # whatever the characters and their escapes, a piece is one inline value
+_PIECES_AT_ONCE = 8
+_RETRIES = 16
+_ITEMS_IN_RECORD_BYTES = 16_384
+_FILES_IN_RECORD_CHARS = 4_096
+_VERSION = 1
+
+
+class ImportState(StrEnum):
+    """How far an import is."""
+
+    PLANNED = "planned"
+    APPLIED = "applied"
+    UNDOING = "undoing"
+    UNDONE = "undone"
+    CONFIRMED = "confirmed"
+
+
+class FileState(StrEnum):
+    """How far one file of an import is."""
+
+    PENDING = "pending"
+    REWRITTEN = "rewritten"
+    LEFT = "left"
+    RESTORED = "restored"
+
+
+# One letter for each file keeps the state document small.
+_FILE_LETTERS = MappingProxyType(
+    {FileState.PENDING: "p", FileState.REWRITTEN: "w", FileState.LEFT: "l", FileState.RESTORED: "r"}
+)
+_FILE_STATES = MappingProxyType({letter: state for state, letter in _FILE_LETTERS.items()})
+
+# Every step that an import may take, and what the log calls it. Taking back begins with the reads that it amounts to.
+STEPS: Mapping[tuple[ImportState, ImportState], Event | None] = MappingProxyType(
+    {
+        (ImportState.PLANNED, ImportState.APPLIED): Event.IMPORT_APPLIED,
+        (ImportState.PLANNED, ImportState.UNDOING): None,
+        (ImportState.APPLIED, ImportState.UNDOING): None,
+        (ImportState.UNDOING, ImportState.APPLIED): Event.IMPORT_UNDONE,
+        (ImportState.UNDOING, ImportState.UNDONE): Event.IMPORT_UNDONE,
+        (ImportState.APPLIED, ImportState.CONFIRMED): Event.IMPORT_CONFIRMED,
+    }
+)
+FINISHED = frozenset((ImportState.UNDONE, ImportState.CONFIRMED))
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedFile:
+    """A file that an import rewrites.
+
+    Attributes:
+        path: Where it really is, an absolute path.
+        state: How far it is.
+    """
+
+    path: str
+    state: FileState = FileState.PENDING
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedSecret:
+    """A version that the references of an import stand for.
+
+    Attributes:
+        path: The secret's path.
+        version: Its number; what is not written yet expects this newest version.
+        file: Which of the import's files refers to it, from 0.
+        is_own: The import wrote it; otherwise it was there with the same value.
+    """
+
+    path: str
+    version: int
+    file: int
+    is_own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """An import.
+
+    Attributes:
+        import_id: Its name; later imports have greater ones.
+        state: How far it is.
+        created: When it was planned.
+        author: By whom.
+        files: The files with secrets, in the order of the plan.
+        secrets: The versions behind the references.
+        marks: What its author wants to remember besides, as JSON has it; it holds no secret.
+        revision: The version of the state document, for comparing before the next step.
+    """
+
+    import_id: str
+    state: ImportState
+    created: datetime
+    author: str
+    files: tuple[ImportedFile, ...]
+    secrets: tuple[ImportedSecret, ...]
+    marks: tuple[Mapping[str, Any], ...] = ()
+    revision: int = 0
+
+    def of_file(self, index: int) -> list[ImportedSecret]:
+        """Return the versions that one file refers to."""
+        return [secret for secret in self.secrets if secret.file == index]
+
+
+class Imports:
+    """The imports of a vault, as one identity may see and change them.
+
+    Args:
+        authority: Decides and records for it.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        """Change nothing yet."""
+        self._authority = authority
+        self._opened = authority.opened
+
+    # --- seeing ------------------------------------------------------------------------------------------------------
+
+    def visible(self) -> list[Import]:
+        """Return the imports of which the caller may list a path, oldest first.
+
+        Raises:
+            NotAuthenticated: Nobody says who asks.
+            Tampered: A document is damaged.
+        """
+        imports = self._all()
+        paths = {secret.path for each in imports for secret in each.secrets}
+        listed = set(self._authority.filter_listed(sorted(paths)))
+        return [each for each in imports if any(secret.path in listed for secret in each.secrets)]
+
+    def may(self, action: str, of: Import) -> bool:
+        """Return whether the caller may do something on every path of an import. Nothing is recorded."""
+        session = self._authority.session()
+        return all(session.decide(action, secret.path).allowed for secret in of.secrets)
+
+    def standing(self, path: str) -> tuple[int, int]:
+        """Return the numbers of a path's newest and current versions, 0 for none. Writing to it would tell as much.
+
+        Raises:
+            InvalidPath: The path breaks the rules.
+        """
+        opened, encoded = self._opened, path_to_bytes(path)
+
+        def read() -> tuple[int, int]:
+            entry = opened.replica.index.get(encoded)
+            if entry is None:
+                return 0, 0
+            history = opened.history(encoded, entry)
+            return history.newest, history.current
+
+        return opened.consistently(read)
+
+    def is_destroyed(self, secret: ImportedSecret) -> bool:
+        """Return whether the version that an import wrote was destroyed since."""
+        opened, path = self._opened, path_to_bytes(secret.path)
+
+        def read() -> bool:
+            entry = opened.replica.index.get(path)
+            return entry is not None and opened.locate(path, entry, secret.version).version.state == DESTROYED
+
+        try:
+            return opened.consistently(read)
+        except KeyError:
+            return False  # the path now holds another secret, which was moved there
+
+    def lookalike(self, path: str) -> str | None:
+        """Return an existing path that a new one looks like and that the caller may list, or None."""
+        alike = self._opened.lookalikes.find(self._opened.replica.index, path_to_bytes(path))
+        return alike if alike is not None and self._authority.filter_listed([alike]) else None
+
+    def undo_material(self, of: Import) -> Any:  # noqa: ANN401 - JSON of the caller's own shape
+        """Return what `add` was given to take the import back. It holds the old secrets.
+
+        For a caller that has recorded the reads that this amounts to: `begin_undo` does.
+
+        Raises:
+            UndoUnavailable: It was destroyed.
+            Tampered: A document is damaged.
+        """
+        return self._read_pieces(_document_path(of.import_id) + _UNDO)
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def add(self, planned: Import, values: Mapping[str, Plain], undo: object) -> Import:
+        """Write the secrets, the undo material and the state of a new import in one transaction.
+
+        Args:
+            planned: The import; its own secrets carry the newest version that the plan has seen, 0 for none.
+            values: The value of each of its own secrets.
+            undo: What takes it back, as JSON has it.
+
+        Raises:
+            AccessDenied: The caller may not write one of the paths.
+            StaleWrite: Somebody wrote one of the paths since it was planned.
+            CommitUnknown, StoreBusy, StoreFailed: As for `Vault.write`.
+        """
+        contents = {path: encode_value(value) for path, value in values.items()}
+        result = planned
+
+        def draft(drafts: Drafts, area: StagingArea) -> _Outcome:
+            nonlocal result
+            secrets = []
+            for secret in planned.secrets:
+                version = secret.version
+                if secret.is_own:
+                    kind, content = contents[secret.path]
+                    new = self._new(expect=secret.version, is_lookalike_allowed=True)
+                    version = _take(area, drafts.write(path_to_bytes(secret.path), _content(kind, content), new))
+                secrets.append(replace(secret, version=version))
+            result = replace(planned, secrets=tuple(secrets), revision=1)
+            path = _document_path(planned.import_id)
+            for folder, value in ((_DETAILS, _encode_details(result)), (_UNDO, undo)):
+                for number, piece in enumerate(_pieces(value)):
+                    _take(area, drafts.write(path + folder + b"%06d" % number, _json(piece), self._new(expect=0)))
+            _take(area, drafts.write(path, _json(_encode_state(result)), self._new(expect=0)))
+            items = [(secret.path, secret.version) for secret in secrets if secret.is_own]
+            return _Outcome(items, lambda: [self._planned_record(result)])
+
+        self._publish([("write", secret.path) for secret in planned.secrets], draft)
+        return result
+
+    def apply(self, of: Import, files: Sequence[ImportedFile]) -> Import:
+        """Note that the files are rewritten, as far as their states say.
+
+        Raises:
+            AccessDenied: The caller may not write one of the paths.
+            Conflict: Another process has taken a step with this import.
+        """
+        return self._advance(of, ImportState.APPLIED, "write", files)
+
+    def begin_undo(self, of: Import) -> Import:
+        """Record the reads that taking an import back amounts to, and note that it has begun.
+
+        Raises:
+            AccessDenied: The caller may not read and delete one of the paths.
+            AuditUnavailable: The reads cannot be recorded.
+            Conflict: Another process has taken a step with this import.
+        """
+        for secret in of.secrets:
+            self._authority.require("delete", secret.path)
+        session = self._authority.session()
+        reads = []
+        for secret in of.secrets:
+            _, decision = self._authority.require("read", secret.path)
+            obj = {"path": secret.path, "ver": secret.version}
+            reads.append(session.record(Event.SECRET_READ, obj, decision=decision))
+        if of.state is ImportState.UNDOING:
+            self._authority.publish_records(reads)
+            return of
+        self._authority.publish_records(reads[RECORDS_AT_ONCE // 2 :])
+        return self._advance(of, ImportState.UNDOING, "read", of.files, reads=reads[: RECORDS_AT_ONCE // 2])
+
+    def end_undo(self, of: Import, files: Sequence[ImportedFile]) -> tuple[Import, Sequence[str]]:
+        """Delete the versions that the restored files no longer refer to, and note what was restored.
+
+        Returns:
+            The import, and the paths that stay in the vault because they have a newer version or another import's
+            files refer to them.
+
+        Raises:
+            AccessDenied: The caller may not delete one of the paths.
+            Conflict: Another process has taken a step with this import.
+        """
+        done = (FileState.RESTORED, FileState.LEFT)
+        freed = {index for index, file in enumerate(files) if file.state in done}
+        fresh = {index for index in freed if of.files[index].state is not FileState.RESTORED}
+        needed = self._needed_by_others(of)
+        deletes: list[tuple[str, int]] = []
+        kept: list[str] = []
+        for secret in of.secrets:
+            if not secret.is_own or secret.file not in fresh:
+                continue
+            _, current = self.standing(secret.path)
+            if current == secret.version and (secret.path, secret.version) not in needed:
+                deletes.append((secret.path, secret.version))
+            elif current:
+                kept.append(secret.path)
+        if deletes:
+            self._delete(deletes)
+        state = ImportState.UNDONE if len(freed) == len(files) else ImportState.APPLIED
+        obj = _described(of, (index for index in fresh if files[index].state is FileState.RESTORED))
+        return self._advance(of, state, "delete", files, obj=obj), kept
+
+    def confirm(self, of: Import) -> Import:
+        """Destroy the undo material: from here on the import cannot be taken back.
+
+        Raises:
+            AccessDenied: The caller may not write one of the paths.
+            Conflict: Another process has taken a step with this import.
+            DestroyPending: The material is gone from the vault, but its bytes may lie in the write-ahead log until
+                another reader lets go; the next opener finishes.
+        """
+        return self._advance(of, ImportState.CONFIRMED, "write", of.files)
+
+    def sweep(self) -> None:
+        """Destroy what a crash has left of the undo material of imports that are finished.
+
+        Raises:
+            DestroyPending: Its bytes may lie in the write-ahead log until another reader lets go.
+            StoreBusy, StoreFailed: Some of it is still there; the next call goes on.
+        """
+        for each in self._all():
+            if each.state in FINISHED:
+                self._destroy_material(each)
+
+    # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def _advance(
+        self,
+        of: Import,
+        state: ImportState,
+        right: str,
+        files: Sequence[ImportedFile],
+        *,
+        obj: Mapping[str, object] | None = None,
+        reads: Sequence[Record] = (),
+    ) -> Import:
+        """Take one step: the state, its record and the end of the undo material, where it ends, in one transaction."""
+        for secret in of.secrets:
+            self._authority.require(right, secret.path)
+        event = STEPS[of.state, state]
+        after = replace(of, state=state, files=tuple(files), revision=of.revision + 1)
+        records = list(reads)
+        if event is not None:
+            described = obj or _described(of, range(len(of.files)))
+            records.append(self._authority.session().record(event, described))
+        pieces = self._live_pieces(of)[:_PIECES_AT_ONCE] if state in FINISHED else []
+
+        def plan(publication: Publication) -> Plan:
+            whole = self._plan_destruction(publication, pieces)
+            new = self._new(expect=of.revision)
+            try:
+                step = Drafts(self._opened, publication).write(
+                    _document_path(of.import_id), _json(_encode_state(after)), new
+                )
+            except StaleWrite:
+                message = f"another process works on the import `{of.import_id}`"
+                raise Conflict(message, hint="`securecfg import --list` shows how far it is") from None
+            _join(whole, step)
+            whole.records = records
+            return whole
+
+        self._opened.publisher.publish(plan)
+        if pieces:
+            self._destroy_material(after)
+            finish_destruction(self._opened)
+        return after
+
+    def _delete(self, versions: Sequence[tuple[str, int]]) -> None:
+        def draft(drafts: Drafts, area: StagingArea) -> _Outcome:
+            now = self._opened.clock.now_ns()
+            for path, version in versions:
+                _take(area, drafts.delete(path_to_bytes(path), version, now))
+            return _Outcome(versions, list)
+
+        self._publish([("delete", path) for path, _ in versions], draft)
+
+    def _destroy_material(self, of: Import) -> None:
+        """Destroy what is left of the undo material of a finished import."""
+        event = Event.IMPORT_UNDONE if of.state is ImportState.UNDONE else Event.IMPORT_CONFIRMED
+        left = self._live_pieces(of)
+        for start in range(0, len(left), _PIECES_AT_ONCE):
+            part = left[start : start + _PIECES_AT_ONCE]
+
+            def plan(publication: Publication, part: Sequence[bytes] = part) -> Plan:
+                whole = self._plan_destruction(publication, part)
+                obj = {"import": of.import_id, "count": len(part)}
+                whole.records = [self._authority.session().record(event, obj)]
+                return whole
+
+            self._opened.publisher.publish(plan)
+        if left:
+            finish_destruction(self._opened)
+
+    def _publish(self, rights: Sequence[tuple[str, str]], draft: Callable[[Drafts, StagingArea], _Outcome]) -> None:
+        """Publish a draft of any size with its records, in one transaction."""
+        opened = self._opened
+        if opened.options.read_only:
+            message = "the vault is open for reading only"
+            raise Unsupported(message, hint="open it for writing")
+        for _ in range(_RETRIES):
+            for action, path in rights:
+                self._authority.require(action, path)
+            stamp = opened.policy_stamp()
+
+            def verify(stamp: tuple[bytes, bytes] = stamp) -> None:
+                if stamp != opened.policy_stamp():
+                    message = "the policy changed meanwhile"
+                    raise StagingMoved(message)
+
+            area = StagingArea(opened)
+            try:
+                self._publish_staged(area, draft(Drafts(opened, area), area), verify)
+                return
+            except StagingMoved:
+                area.abandon()
+            except IntegrityError:
+                area.abandon()
+                # Rows that another process replaced while they were read are no tampering.
+                area.verify_unmoved()
+                raise
+            except BaseException:
+                area.abandon()
+                raise
+        message = "other writers were faster every time"
+        raise StoreBusy(message, hint="try again in a moment")
+
+    def _publish_staged(self, area: StagingArea, outcome: _Outcome, verify: Callable[[], None]) -> None:
+        request_id = new_request_id()
+        items = list(outcome.items)
+        obj: dict[str, object] = {"count": len(items)}
+        if sum(2 * len(path.encode()) + 16 for path, _ in items) <= _ITEMS_IN_RECORD_BYTES:
+            obj["items"] = [[path, version] for path, version in items]
+        else:
+            obj["parts"] = area.stage_parts(items)
+
+        def make_records() -> list[Record]:
+            records = outcome.make_records()
+            if items:
+                record = self._authority.session().record(Event.BATCH_WRITTEN, obj, request_id=request_id)
+                records.insert(0, record)
+            return records
+
+        area.publish(make_records, verify, request_id)
+
+    def _planned_record(self, of: Import) -> Record:
+        return self._authority.session().record(Event.IMPORT_PLANNED, _described(of, range(len(of.files))))
+
+    def _live_pieces(self, of: Import) -> Sequence[bytes]:
+        folder = _document_path(of.import_id) + _UNDO
+        return [path for path, entry in self._opened.entries(folder, prefix_end(folder)) if entry.live]
+
+    def _new(self, *, expect: int, is_lookalike_allowed: bool = False) -> NewVersion:
+        principal, now = self._authority.identity.principal, self._opened.clock.now_ns()
+        return NewVersion(principal, now, expect=expect, is_lookalike_allowed=is_lookalike_allowed)
+
+    def _all(self) -> list[Import]:
+        self._opened.refresh()
+        found = self._opened.entries(_IMPORTS, prefix_end(_IMPORTS))
+        names = [path.removeprefix(_IMPORTS) for path, entry in found if entry.live]
+        return [self._read(name.decode()) for name in names if b"/" not in name]
+
+    def _read(self, import_id: str) -> Import:
+        path = _document_path(import_id)
+        state, version = self._opened.consistently(lambda: self._read_state(path))
+        details = self._read_pieces(path + _DETAILS)
+        files = [
+            ImportedFile(name, _FILE_STATES[each]) for name, each in zip(details["files"], state["files"], strict=True)
+        ]
+        secrets = [ImportedSecret(name, number, file, own) for name, number, file, own in details["secrets"]]
+        return Import(
+            import_id,
+            ImportState(state["state"]),
+            to_datetime(details["created"]),
+            details["author"],
+            tuple(files),
+            tuple(secrets),
+            tuple(details["marks"]),
+            version.number,
+        )
+
+    def _read_state(self, path: bytes) -> tuple[Any, Version]:
+        located = self._locate(path)
+        return json.loads(self._opened.open_inline(path, located)[1]), located.version
+
+    def _locate(self, path: bytes) -> Located:
+        entry = self._opened.replica.index.get(path)
+        if entry is None:
+            message = "a document of an import is missing"
+            raise IntegrityError(message)
+        return self._opened.locate(path, entry, 0)
+
+    def _read_pieces(self, folder: bytes) -> Any:  # noqa: ANN401 - JSON
+        opened = self._opened
+        paths = [path for path, entry in opened.entries(folder, prefix_end(folder)) if entry.live]
+        text = "".join(opened.system_document(path, "") for path in paths)
+        try:
+            return json.loads(text)
+        except ValueError:
+            message = "the undo material of this import was destroyed"
+            raise UndoUnavailable(message, hint="`securecfg import --list` shows the imports") from None
+
+    def _needed_by_others(self, of: Import) -> set[tuple[str, int]]:
+        return {
+            (secret.path, secret.version)
+            for other in self._all()
+            if other.import_id != of.import_id and other.state is not ImportState.UNDONE
+            for secret in other.secrets
+            if other.files[secret.file].state in {FileState.PENDING, FileState.REWRITTEN}
+        }
+
+    def _plan_destruction(self, publication: Publication, pieces: Sequence[bytes]) -> Plan:
+        whole = Plan()
+        drafts = Drafts(self._opened, publication)
+        for path in pieces:
+            entry = publication.entry(path)
+            if entry is not None and entry.live:
+                _join(whole, drafts.destroy(path, 1))
+        if whole.changes:
+            whole.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+        return whole
+
+
+class _Outcome(NamedTuple):
+    """What a draft of many changes came to: the versions it concerns, and its records besides the batch's own."""
+
+    items: Sequence[tuple[str, int]]
+    make_records: Callable[[], list[Record]]
+
+
+def _take(area: StagingArea, plan: Plan) -> int:
+    area.take(plan)
+    return plan.result if isinstance(plan.result, int) else 0
+
+
+def _join(whole: Plan, plan: Plan) -> None:
+    whole.puts += plan.puts
+    whole.deletes += plan.deletes
+    whole.changes += plan.changes
+
+
+def _described(of: Import, files: Iterable[int]) -> dict[str, object]:
+    """Return what a record says of an import and some of its files."""
+    chosen = set(files)
+    names = [of.files[index].path for index in sorted(chosen)]
+    obj: dict[str, object] = {
+        "import": of.import_id,
+        "count": sum(secret.file in chosen for secret in of.secrets),
+    }
+    if sum(map(len, names)) <= _FILES_IN_RECORD_CHARS:
+        obj["files"] = names
+    return obj
+
+
+def _document_path(import_id: str) -> bytes:
+    return _IMPORTS + import_id.encode()
+
+
+def _encode_state(of: Import) -> dict[str, object]:
+    return {"v": _VERSION, "state": of.state, "files": "".join(_FILE_LETTERS[file.state] for file in of.files)}
+
+
+def _encode_details(of: Import) -> dict[str, object]:
+    return {
+        "v": _VERSION,
+        "created": to_ns(of.created),
+        "author": of.author,
+        "files": [file.path for file in of.files],
+        "secrets": [[secret.path, secret.version, secret.file, secret.is_own] for secret in of.secrets],
+        "marks": [dict(mark) for mark in of.marks],
+    }
+
+
+def _pieces(value: object) -> list[str]:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return [text[start : start + _PIECE_CHARS] for start in range(0, len(text), _PIECE_CHARS)]
+
+
+def _json(value: object) -> Content:
+    return _content(KIND_TEXT, json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+def _content(kind: int, encoded: bytes) -> Content:
+    return Content(kind, len(encoded), lambda: (encoded,))
