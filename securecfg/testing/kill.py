@@ -63,7 +63,8 @@ def kill_repeatedly(
     end = time.monotonic() + duration_s
     while time.monotonic() < end:
         started = [
-            subprocess.Popen(command(report.rounds, number), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            # Unbuffered: what a buffer read ahead of the first line, `communicate` would not see.
+            subprocess.Popen(command(report.rounds, number), stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
             for number in range(processes)
         ]
         try:
@@ -77,10 +78,10 @@ def kill_repeatedly(
         for process, first in zip(started, firsts, strict=True):
             rest, problem = process.communicate()
             if process.returncode >= 0:
-                message = f"a writer ended by itself with {process.returncode}: {problem.strip()}"
+                message = f"a writer ended by itself with {process.returncode}: {problem.decode().strip()}"
                 raise AssertionError(message)
             # The kill may have cut the last line.
-            lines = (first + rest).rpartition("\n")[0].splitlines()
+            lines = (first + rest).rpartition(b"\n")[0].decode().splitlines()
             report.lines.append(lines)
             report.acknowledged += len(lines)
             report.kills += 1
@@ -89,11 +90,11 @@ def kill_repeatedly(
     return report
 
 
-def _first_line(process: subprocess.Popen[str]) -> str:
-    pipe: IO[str] | None = process.stdout
-    line = pipe.readline() if pipe else ""
+def _first_line(process: subprocess.Popen[bytes]) -> bytes:
+    pipe: IO[bytes] | None = process.stdout
+    line = pipe.readline() if pipe else b""
     if not line:
         _, problem = process.communicate(timeout=_START_LIMIT_S)
-        message = f"a writer never began: {problem.strip()}"
+        message = f"a writer never began: {problem.decode().strip()}"
         raise AssertionError(message)
     return line
