@@ -11,7 +11,6 @@ import json
 import os
 import socket
 import struct
-import subprocess
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -170,14 +169,13 @@ def _start(path: Path) -> None:
             listener.bind(str(path))
             path.chmod(0o600)
             listener.listen(16)
-            subprocess.Popen(  # -P: a module of the working directory must not take the agent's place
+            listener.set_inheritable(True)
+            os.posix_spawn(  # -P: a module of the working directory must not take the agent's place
+                sys.executable,
                 [sys.executable, "-P", "-m", "securecfg.cli.agent", str(listener.fileno())],
-                pass_fds=(listener.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,
+                os.environ,
+                file_actions=[(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)],
+                setsid=True,
             )
     except OSError as error:
         message = f"the agent process cannot be started: {error.strerror}"
@@ -239,5 +237,6 @@ def _harden() -> None:
 
 
 if __name__ == "__main__":
+    os.chdir("/")
     _harden()
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -153,7 +153,7 @@ def put(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # noq
         raise UsageError(message, hint="`--fields` reads all of them from one JSON object")
     metadata = parse_pairs(options["meta"])
     with invocation.open() as vault:
-        vault.authority.require("write", path)
+        _require(vault, "write", path)
         given = open_value(options["file"], fields, is_mapping=options["is_mapping"], is_silent=invocation.is_silent)
         with given as value:
             ttl: timedelta | None = options["ttl"]
@@ -299,7 +299,7 @@ def undelete(invocation: Invocation, *, path: str, version: int) -> None:
 def destroy(invocation: Invocation, *, path: str, version: int) -> None:
     """Destroy a version for ever. Copies of the vault made before still hold it."""
     with invocation.open() as vault:
-        vault.authority.require("destroy", path)
+        _require(vault, "destroy", path)
         invocation.confirm(f"Destroy version {version} of {path} for ever?")
         vault.destroy(path, version)
     invocation.emit({"path": path, "version": version}, f"destroyed  {path}@{version}")
@@ -332,6 +332,14 @@ def label(invocation: Invocation, *, path: str, label: str, version: int | None,
         vault.label(path, label, version)
     text = f"removed  {label} from {path}" if version is None else f"labelled  {path}@{version} {label}"
     invocation.emit({"path": path, "label": label, "version": version}, text)
+
+
+def _require(vault: Vault, action: str, path: str) -> None:
+    """Let the policy decide before anything is asked or read, so that nobody prepares what they may not do."""
+    from securecfg.vault.paths import path_to_bytes
+
+    path_to_bytes(path)
+    vault.authority.require(action, path)
 
 
 def _emit_paths(invocation: Invocation, paths: list[str]) -> None:

@@ -32,7 +32,7 @@ def unlock(invocation: Invocation, *, span: timedelta, is_status: bool, is_forge
     """
     if is_status and is_forgetting:
         message = "`--status` and `--forget` exclude each other"
-        raise UsageError(message)
+        raise UsageError(message, hint="after `--forget` nothing is unlocked")
     if is_forgetting:
         _forget(invocation)
     elif is_status:

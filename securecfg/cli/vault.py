@@ -15,6 +15,7 @@ from securecfg.errors import (
     KeyProviderUnavailable,
     NotAuthenticated,
     Sealed,
+    SecurecfgError,
     SettingMissing,
     Tampered,
 )
@@ -175,9 +176,11 @@ def _may_adopt(path: Path, provider: KeyProvider, principal: str) -> bool:
 def _refuse_damage(opened: Vault, report: Verification) -> None:
     if not report.problems:
         return
-    listed = (
-        set(opened.authority.filter_listed([path for path, _, _ in report.problems])) if opened.principal else set()
-    )
+    try:
+        listed = set(opened.authority.filter_listed([path for path, _, _ in report.problems]))
+    except SecurecfgError:
+        # Nobody says who asks, or the policy is among what is damaged.
+        listed = set()
     lines = [
         f"\n  {f'{path}@{version}' if path in listed else 'a secret that you may not list'}: {message}"
         for path, version, message in report.problems

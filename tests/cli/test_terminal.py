@@ -1,0 +1,231 @@
+"""At a terminal: prompts that show nothing, confirmations, tables, and passphrases that are typed once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.cli.agent import Agent, Keeper
+from securecfg.errors import Unsupported
+from tests.cli.running import CANARY, Cli, Terminal, call
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Path:
+    """A project whose vault opens with a passphrase that is asked for."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PW", CANARY)
+    assert cli("init", "--key", "passphrase:?env=PW").code == 0
+    monkeypatch.delenv("PW")
+    settings = folder / "securecfg.toml"
+    settings.write_text(settings.read_text().replace("?env=PW", ""))
+    return folder
+
+
+def test_a_value_is_asked_for_twice_and_never_shown(project: Path, cli: Cli) -> None:
+    terminal = Terminal("secret", "put", "db/main")
+    terminal.expect("value: ")
+    terminal.type(CANARY)
+    terminal.expect("value again: ")
+    terminal.type(CANARY)
+    assert terminal.end() == 0
+    assert CANARY not in terminal.shown
+    assert cli("secret", "get", "db/main", "--reveal", reveals=True).text == CANARY
+
+
+def test_two_different_entries_write_nothing(project: Path, cli: Cli) -> None:
+    terminal = Terminal("secret", "put", "db/main")
+    terminal.expect("value: ")
+    terminal.type(CANARY)
+    terminal.expect("value again: ")
+    terminal.type("another")
+    assert terminal.end() == 2
+    assert CANARY not in terminal.shown
+    assert cli("secret", "list").text == ""
+
+
+def test_fields_are_asked_for_by_name(project: Path, cli: Cli) -> None:
+    terminal = Terminal("secret", "put", "db/main", "--field", "user", "--field", "password")
+    for prompt, text in (
+        ("user: ", "app"),
+        ("user again: ", "app"),
+        ("password: ", CANARY),
+        ("password again: ", CANARY),
+    ):
+        terminal.expect(prompt)
+        terminal.type(text)
+    assert terminal.end() == 0
+    assert cli("secret", "get", "db/main", "--reveal", reveals=True).json == {"password": CANARY, "user": "app"}
+
+
+def test_nobody_is_asked_with_no_input(project: Path) -> None:
+    for arguments in (["secret", "put", "a"], ["secret", "put", "a", "--fields"]):
+        terminal = Terminal(*arguments, "--no-input")
+        assert terminal.end() == 2
+        assert "nobody may be asked" in terminal.shown
+
+
+def test_reveal_ends_with_a_newline_on_a_terminal(stored: Path) -> None:
+    terminal = Terminal("secret", "get", "db/main", "--reveal")
+    assert terminal.end() == 0
+    assert terminal.shown == f"{CANARY}\r\n"
+
+
+@pytest.mark.parametrize(("answer", "code"), [("", 2), ("n", 2), ("y", 0), ("YES", 0)])
+def test_destroying_asks(stored: Path, answer: str, code: int) -> None:
+    terminal = Terminal("secret", "destroy", "db/main", "1")
+    terminal.expect("Destroy version 1 of db/main for ever? [y/N] ")
+    terminal.type(answer)
+    assert terminal.end() == code
+    assert call("secret", "get", "db/main", "--reveal").code == (3 if code == 0 else 0)
+
+
+def test_an_interruption_at_a_prompt_writes_nothing(project: Path, cli: Cli) -> None:
+    terminal = Terminal("secret", "put", "db/main")
+    terminal.expect("value: ")
+    terminal.interrupt()
+    assert terminal.end() == 130
+    assert "error" not in terminal.shown
+    assert cli("secret", "list").text == ""
+
+
+def test_tables_are_drawn_on_a_terminal(stored: Path) -> None:
+    terminal = Terminal("secret", "history", "db/main")
+    assert terminal.end() == 0
+    assert "VERSION" in terminal.shown
+    assert "current" in terminal.shown
+
+
+def test_json_is_indented_on_a_terminal(stored: Path) -> None:
+    terminal = Terminal("secret", "list", "--json")
+    assert terminal.end() == 0
+    assert terminal.shown.startswith('{\r\n  "secrets": [')
+
+
+def test_a_passphrase_is_asked_for(guarded: Path) -> None:
+    terminal = Terminal("secret", "list")
+    terminal.expect("passphrase: ")
+    terminal.type(CANARY)
+    assert terminal.end() == 0
+    assert CANARY not in terminal.shown
+    wrong = Terminal("secret", "list")
+    wrong.expect("passphrase: ")
+    wrong.type("wrong")
+    assert wrong.end() == 7
+
+
+def test_a_new_passphrase_is_asked_for_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal = Terminal("init", "--key", "passphrase:")
+    for prompt in ("passphrase: ", "passphrase again: "):
+        terminal.expect(prompt)
+        terminal.type(CANARY)
+    assert terminal.end() == 0
+    assert CANARY not in terminal.shown
+    assert "recovery code" in terminal.shown
+
+
+def test_unlock_spares_the_passphrase_until_it_is_forgotten(guarded: Path, cli: Cli) -> None:
+    refused = cli("secret", "list", "--no-input", "--json")
+    assert (refused.code, refused.error) == (2, "setting-missing")
+    assert "securecfg unlock" in refused.json["error"]["hint"]
+    terminal = Terminal("unlock", "--for", "5m")
+    terminal.expect("passphrase: ")
+    terminal.type(CANARY)
+    assert terminal.end() == 0
+    assert CANARY not in terminal.shown
+    try:
+        vault_id = cli("vault", "open", "--no-input", "--json").json["id"]
+        unlocked = cli("unlock", "--status", "--json").json["unlocked"]
+        assert vault_id in {item["id"] for item in unlocked}
+        assert vault_id in cli("unlock", "--status").text
+    finally:
+        assert cli("unlock", "--forget").code == 0
+    assert cli("secret", "list", "--no-input").code == 2
+    assert cli("unlock", "--status").text == "nothing is unlocked\n"
+
+
+def test_unlock_keeps_nothing_on_disk(guarded: Path, cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path for path in home.rglob("*") if path.is_file()}
+    monkeypatch.setenv("PW", CANARY)
+    assert cli("unlock", "--for", "1m", "--key", "passphrase:?env=PW").code == 0
+    assert cli("unlock", "--forget").code == 0
+    assert {path for path in home.rglob("*") if path.is_file()} == before
+
+
+def test_unlock_refuses_keys_that_ask_nobody(project: Path, cli: Cli) -> None:
+    outcome = cli("unlock", "--json")
+    assert (outcome.code, outcome.error) == (2, "usage")
+
+
+# --- the agent --------------------------------------------------------------------------------------------------------
+
+
+def test_the_agent_keeps_and_forgets(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.cli.running import ROOT
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    agent = Agent()
+    assert agent.recall("a") is None
+    agent.remember("a", b"root", 60)
+    agent.remember("b", b"other", 60)
+    try:
+        assert (agent.recall("a"), agent.names()) == (b"root", ["a", "b"])
+        socket = home / "run" / "securecfg" / "agent.sock"
+        assert oct(socket.stat().st_mode & 0o777) == "0o600"
+        assert oct(socket.parent.stat().st_mode & 0o777) == "0o700"
+    finally:
+        assert agent.forget() == 2
+    assert agent.recall("a") is None
+
+
+def test_the_agent_needs_a_folder_of_its_own_user(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "run").chmod(0o755)
+    with pytest.raises(Unsupported):
+        Agent()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", os.fspath(home / "none"))
+    with pytest.raises(Unsupported):
+        Agent()
+
+
+def test_the_keeper_forgets_what_has_expired() -> None:
+    keeper = Keeper()
+    keeper.answer({"op": "remember", "name": "a", "secret": "00ff", "seconds": 10}, 100.0)
+    keeper.answer({"op": "remember", "name": "b", "secret": "01", "seconds": 20}, 100.0)
+    assert keeper.answer({"op": "recall", "name": "a"}, 109.9) == {"secret": "00ff"}
+    assert keeper.seconds_left(109.9) == pytest.approx(10.1)
+    assert keeper.answer({"op": "recall", "name": "a"}, 110.0) == {"secret": None}
+    assert keeper.answer({"op": "names"}, 110.0) == {"names": ["b"]}
+    assert keeper.answer({"op": "names"}, 120.0) == {"names": []}
+    assert keeper.seconds_left(120.0) == 0
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {},
+        {"op": "dump"},
+        {"op": "remember"},
+        {"op": "remember", "name": "a", "secret": "zz", "seconds": 1},
+        {"op": "recall"},
+    ],
+)
+def test_the_keeper_refuses_what_is_no_request(request_: dict[str, object]) -> None:
+    with pytest.raises((KeyError, ValueError, TypeError)):
+        Keeper().answer(request_, 0.0)
+
+
+def test_the_keeper_keeps_no_more_than_its_limit() -> None:
+    keeper = Keeper()
+    answers = [
+        keeper.answer({"op": "remember", "name": str(number), "secret": "00", "seconds": 9}, 0.0)
+        for number in range(65)
+    ]
+    assert answers[63:] == [{}, {"error": "full"}]

@@ -1,0 +1,231 @@
+"""`securecfg vault`, `key` and `doctor`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from typing import TYPE_CHECKING
+
+from tests.cli.running import CANARY, Cli
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def vault_file(project: Path) -> Path:
+    return project / ".securecfg" / "shop.vault"
+
+
+# --- vault ------------------------------------------------------------------------------------------------------------
+
+
+def test_create_makes_a_vault_that_its_administrator_can_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli("key", "generate", "team.key")
+    made = cli("vault", "create", "team.vault", "--key", "file:team.key", "--admin", "bo", "--json").json
+    assert made["admin"] == "user:bo"
+    monkeypatch.setenv("SECURECFG_VAULT", "team.vault")
+    monkeypatch.setenv("SECURECFG_KEY", "file:team.key")
+    assert cli("secret", "put", "a", "--as", "user:bo", stdin="x").code == 0
+    assert cli("secret", "put", "a", "--as", "user:ana", stdin="x").code == 5
+
+
+def test_create_refuses_what_is_there_and_asks_for_a_key(project: Path, cli: Cli) -> None:
+    outcome = cli("vault", "create", str(vault_file(project)), "--key", "file:x", "--json")
+    assert (outcome.code, outcome.error) == (6, "already-exists")
+    assert cli("vault", "create", "new.vault", "--json").error == "setting-missing"
+    assert not (project / "new.vault").exists()
+
+
+def test_open_tells_who_and_how_much(stored: Path, cli: Cli) -> None:
+    shown = cli("vault", "open", "--json").json
+    assert (shown["state"], shown["principal"]) == ("open", "user:ana")
+    assert cli("vault", "open").text.startswith(f"open  {shown['id']}   as  user:ana")
+
+
+def test_status_answers_an_operator(stored: Path, cli: Cli) -> None:
+    cli("secret", "put", "gone", stdin="x")
+    cli("secret", "delete", "gone")
+    shown = cli("vault", "status", "--json").json
+    assert shown["state"] == "open"
+    assert (shown["secret_count"], shown["deleted_count"]) == (1, 1)
+    assert shown["slots_by_kind"] == {"file": 1, "recovery": 1}
+    assert shown["anchor_record_count"] == shown["record_count"]
+    assert shown["pending"] == []
+    assert shown["size_bytes"] == vault_file(stored).stat().st_size
+    text = cli("vault", "status").text
+    assert "secrets      1, and 1 deleted" in text
+    assert "db/main" not in text
+
+
+def test_status_without_a_key_shows_what_the_file_tells(stored: Path, cli: Cli) -> None:
+    cli("key", "generate", "other.key")
+    for key in ("file:other.key", "file:none", "passphrase:"):
+        outcome = cli("vault", "status", "--key", key, "--no-input", "--json")
+        assert outcome.code == 0
+        assert outcome.json["state"] == "sealed"
+        assert outcome.json["slots_by_kind"] == {"file": 1, "recovery": 1}
+        assert "secret_count" not in outcome.json
+
+
+def test_verify_finds_a_sound_vault_sound(stored: Path, cli: Cli) -> None:
+    before = cli("vault", "open", "--json").json["record_count"]
+    shown = cli("vault", "verify", "--json").json
+    assert shown["record_count"] == before
+    assert shown["orphans"] == {}
+    assert cli("vault", "verify").text.count("sound") == 2
+
+
+def test_verify_finds_damage_and_names_only_what_may_be_listed(stored: Path, cli: Cli) -> None:
+    import apsw
+
+    from securecfg.store import Space
+
+    database = apsw.Connection(os.fspath(vault_file(stored)))
+    table = f"s{int(Space.VALUE)}"
+    database.execute(f"UPDATE {table} SET b = zeroblob(length(b)) WHERE i = (SELECT max(i) FROM {table})")  # noqa: S608 - a name made here
+    database.close()
+    outcome = cli("vault", "verify", "--json")
+    assert (outcome.code, outcome.error) == (8, "tampered")
+    assert "db/main@1" in outcome.json["error"]["message"]
+    hidden = cli("vault", "verify", "--as", "user:eve", "--json")
+    assert "db/main" not in hidden.json["error"]["message"]
+
+
+def test_a_copy_put_back_is_refused_until_it_is_adopted(stored: Path, cli: Cli) -> None:
+    shutil.copy(vault_file(stored), "old")
+    cli("secret", "put", "db/main", stdin="x")
+    shutil.copy("old", vault_file(stored))
+    refused = cli("vault", "open", "--json")
+    assert (refused.code, refused.error) == (8, "rollback-suspected")
+    assert "vault adopt" in refused.json["error"]["hint"]
+    unconfirmed = cli("vault", "adopt", "--no-input")
+    assert unconfirmed.code == 2
+    assert "this machine recorded" in unconfirmed.err
+    assert cli("vault", "adopt", "--yes", "--reason", "restored on purpose").code == 0
+    assert cli("vault", "open").code == 0
+
+
+def test_adopt_decides_before_it_asks(stored: Path, cli: Cli) -> None:
+    outcome = cli("vault", "adopt", "--as", "user:eve", "--no-input", "--json")
+    assert (outcome.code, outcome.error) == (5, "denied")
+
+
+# --- key --------------------------------------------------------------------------------------------------------------
+
+
+def test_generate_never_writes_over_a_file(project: Path, cli: Cli) -> None:
+    shown = cli("key", "generate", "a.key", "--json").json
+    assert shown["uri"] == f"file:{project / 'a.key'}"
+    content = (project / "a.key").read_bytes()
+    assert stat.S_IMODE((project / "a.key").stat().st_mode) == 0o600
+    outcome = cli("key", "generate", "a.key", "--json")
+    assert (outcome.code, outcome.error) == (6, "already-exists")
+    assert (project / "a.key").read_bytes() == content
+    assert cli("key", "generate", "none/a.key").code == 9
+
+
+def test_list_shows_slots_from_1(project: Path, cli: Cli) -> None:
+    slots = cli("key", "list", "--json").json["slots"]
+    assert [(slot["slot"], slot["kind"], slot["label"]) for slot in slots] == [
+        (1, "file", ""),
+        (2, "recovery", "recovery code"),
+    ]
+    assert all(slot["last_used"] is None and slot["added"].endswith("Z") for slot in slots)
+    assert cli("key", "list").text.splitlines()[0].startswith("SLOT  KIND")
+
+
+def test_a_key_comes_is_tested_and_goes(project: Path, cli: Cli) -> None:
+    cli("key", "generate", "two.key")
+    assert cli("key", "test", "file:two.key", "--json").error == "wrong-key"
+    added = cli("key", "add", "file:two.key", "--label", "second", "--json").json
+    assert added == {"slot": 3, "kind": "file", "label": "second"}
+    assert cli("key", "test", "file:two.key").text == "opens  slot 3\n"
+    assert cli("vault", "open", "--key", "file:two.key").code == 0
+    refused = cli("key", "remove", "3", "--no-input", "--json")
+    assert (refused.code, refused.error) == (2, "confirmation-required")
+    assert cli("key", "remove", "3", "--yes").code == 0
+    assert cli("vault", "open", "--key", "file:two.key").code == 7
+    assert cli("key", "remove", "3", "--yes").code == 3
+
+
+def test_never_removes_the_last_key(project: Path, cli: Cli) -> None:
+    assert cli("key", "remove", "2", "--yes").code == 0
+    outcome = cli("key", "remove", "1", "--yes", "--json")
+    assert (outcome.code, outcome.error) == (6, "last-slot")
+    assert cli("vault", "open").code == 0
+
+
+def test_a_new_recovery_code_is_shown_once_and_opens(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODE", cli("key", "add", "recovery:", "--json").json["recovery_code"])
+    assert cli("key", "test", "recovery:?env=CODE").text == "opens  slot 3\n"
+
+
+def test_managing_keys_is_decided_before_anything_else(project: Path, cli: Cli) -> None:
+    for arguments in (["list"], ["add", "nonsense"], ["remove", "77"], ["test", "file:none"]):
+        outcome = cli("key", *arguments, "--as", "user:eve", "--no-input", "--json")
+        assert (outcome.code, outcome.error) == (5, "denied")
+
+
+# --- doctor -----------------------------------------------------------------------------------------------------------
+
+
+def grades(cli: Cli, *arguments: str) -> dict[str, str]:
+    return {check["name"]: check["grade"] for check in cli("doctor", "--json", *arguments).json["checks"]}
+
+
+def test_doctor_finds_nothing_wrong_with_a_new_project(project: Path, cli: Cli) -> None:
+    outcome = cli("doctor")
+    assert outcome.code == 0
+    assert "problem" not in outcome.text
+    found = grades(cli)
+    assert {found[name] for name in ("opens", "anchor", "policy", "clock", "SQLite", "package name")} == {"ok"}
+
+
+def test_doctor_works_without_a_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli("doctor").code == 0
+    assert grades(cli)["settings"] == "note"
+    assert cli("doctor", "--vault", "none").code == 3
+
+
+def test_doctor_names_what_expired_and_what_others_can_reach(stored: Path, cli: Cli) -> None:
+    import time
+
+    cli("secret", "put", "short", "--ttl", "1s", stdin=CANARY)
+    vault_file(stored).chmod(0o644)
+    cli("key", "remove", "2", "--yes")
+    time.sleep(1.1)
+    found = grades(cli)
+    assert (found["expiry"], found["permissions"], found["keys"]) == ("warning", "warning", "warning")
+    outcome = cli("doctor")
+    assert outcome.code == 0
+    assert "expired: `short`" in outcome.text
+    assert "chmod 600" in outcome.text
+    expired = cli("secret", "get", "short", "--reveal", "--json")
+    assert (expired.code, expired.error) == (3, "secret-expired")
+
+
+def test_doctor_exits_with_the_gravest_problem(stored: Path, cli: Cli) -> None:
+    assert cli("doctor", "--key", "file:none").code == 7
+    assert cli("doctor", "--key", "pkcs11:x").code == 10
+    vault_file(stored).write_bytes(b"not a vault")
+    outcome = cli("doctor", "--json")
+    assert outcome.code == outcome.json["exit_code"] == 8
+
+
+def test_doctor_notices_the_other_project_of_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    other = tmp_path / "site" / "securecfg-9.9.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: securecfg\nVersion: 9.9\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    outcome = cli("doctor")
+    assert outcome.code == 10
+    assert "pip uninstall securecfg securecfg-vault" in outcome.text
