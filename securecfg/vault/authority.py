@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.errors import AccessDenied, AuditUnavailable, CommitUnknown, SecurecfgError, Unavailable, VaultClosed
+from securecfg.vault.epochs import rotate_if_due
 from securecfg.vault.publishing import Plan
 from securecfg.vault.session import Session
 
@@ -76,6 +77,7 @@ class Authority:
             AuditUnavailable: The denial cannot be recorded.
         """
         self.opened.refresh()
+        rotate_if_due(self)
         session = self.session()
         decision = session.decide(action, path)
         if not decision.allowed:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import Event, origin_of
 from securecfg.audit.epoch import create_hand_over
+from securecfg.errors import SecurecfgError
 from securecfg.keys import Purpose, build_header
 from securecfg.store import Put, Space
 from securecfg.vault.publishing import Plan
@@ -16,14 +18,14 @@ from securecfg.vault.rows import digest_of
 from securecfg.vault.state import hash_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from securecfg.keys import Keyring
     from securecfg.vault.authority import Authority
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
 
 RECORDS_PER_EPOCH = 1 << 20
+
+_LOG = logging.getLogger("securecfg.vault")
 
 
 def plan_key_change(opened: OpenVault, publication: Publication, slots: dict[int, bytes], keyring: Keyring) -> Plan:
@@ -80,19 +82,29 @@ def rotate_signing_key(authority: Authority) -> int:
         CommitUnknown, StoreBusy, StoreFailed: As for a write.
     """
     authority.require("key.manage", "")
+    return _begin_epoch(authority)
+
+
+def rotate_if_due(authority: Authority) -> None:
+    """Begin a new epoch where the log has outgrown the one in use; whoever writes then is whom the record names.
+
+    A log of n times 2^20 records has had at least n hand-overs. A failure leaves it to the next writer.
+    """
+    replica = authority.opened.replica
+    due = replica.checkpoint.size // RECORDS_PER_EPOCH > replica.state.epoch
+    if due and authority.identity.principal and not authority.opened.options.read_only:
+        try:
+            _begin_epoch(authority)
+        except SecurecfgError as error:
+            _LOG.info("the log's key is changed later: %s", error.message, extra={"event": "epoch.postponed"})
+
+
+def _begin_epoch(authority: Authority) -> int:
     opened = authority.opened
 
     def plan(publication: Publication) -> Plan:
         replica = opened.replica
         return plan_new_epoch(authority, publication, replica.slots, replica.keyring)
 
-    publish_key_change(opened, plan)
+    opened.publisher.publish(plan)
     return opened.replica.state.epoch
-
-
-def publish_key_change(opened: OpenVault, planner: Callable[[Publication], Plan]) -> object:
-    """Publish a change of keys and take the new keys up."""
-    result = opened.publisher.publish(planner)
-    with opened.replica.lock:
-        opened.replica.reload_keys()
-    return result
