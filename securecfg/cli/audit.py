@@ -12,6 +12,7 @@ import click
 from securecfg.cli.arguments import Duration, Number
 from securecfg.cli.audit_access import Moment, open_for_audit
 from securecfg.cli.audit_evidence import prove, report
+from securecfg.cli.audit_exposed import exposed
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import shown_time, timestamp, write_bytes, write_json, write_lines
@@ -158,6 +159,7 @@ def checkpoint(invocation: Invocation) -> None:
         write_bytes(note)
 
 
+audit.add_command(exposed)
 audit.add_command(prove)
 audit.add_command(report)
 

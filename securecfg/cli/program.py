@@ -12,10 +12,12 @@ from securecfg.cli.groups import LazyGroup
 # Each command: where it lies, and its line in `securecfg --help`; in the order in which people meet them.
 COMMANDS = {
     "init": ("securecfg.cli.init:init", "Give this project a vault; no flag is needed."),
+    "import": ("securecfg.cli.importing:import_", "Move the secrets of configuration files into the vault."),
     "secret": ("securecfg.cli.secret:secret", "Read, write and version secrets."),
     "run": ("securecfg.cli.run:run", "Run a command with the resolved configuration as its environment."),
     "policy": ("securecfg.cli.policy:policy", "Say who may do what, test it, and ask why."),
     "role": ("securecfg.cli.role:role", "Give roles to principals."),
+    "audit": ("securecfg.cli.audit:audit", "Show who did what, and prove that the log is whole."),
     "vault": ("securecfg.cli.vault:vault", "Create, inspect and verify vaults."),
     "key": ("securecfg.cli.key:key", "Manage the keys that open a vault."),
     "unlock": ("securecfg.cli.unlock:unlock", "Spare repeated passphrases for a while."),
@@ -42,6 +44,7 @@ def _version(context: click.Context, _parameter: click.Parameter, value: bool) -
     commands_at=COMMANDS,
     examples=(
         "securecfg init                            # a vault for this project",
+        "securecfg import .env config/             # move the secrets of these files into it",
         "securecfg secret put db/main              # asks for the value, or reads it from a pipe",
         "securecfg secret get db/main --reveal",
         "securecfg run -- python app.py            # with every reference resolved",

@@ -42,6 +42,7 @@ _IMPORTS = SYSTEM + b"import/"
 _DETAILS, _UNDO = b"/details/", b"/undo/"
 _PIECE_CHARS = 12 * 1024  # whatever the characters and their escapes, a piece is one inline value
 _PIECES_AT_ONCE = 8
+_DELETES_AT_ONCE = 12
 _RETRIES = 16
 _ITEMS_IN_RECORD_BYTES = 16_384
 _FILES_IN_RECORD_CHARS = 4_096
@@ -391,13 +392,26 @@ class Imports:
         return after
 
     def _delete(self, versions: Sequence[tuple[str, int]]) -> None:
-        def draft(drafts: Drafts, area: StagingArea) -> _Outcome:
-            now = self._opened.clock.now_ns()
-            for path, version in versions:
-                _take(area, drafts.delete(path_to_bytes(path), version, now))
-            return _Outcome(versions, list)
+        """Delete some versions, each with its record; what a crash leaves is deleted by the next call."""
+        now = self._opened.clock.now_ns()
+        for start in range(0, len(versions), _DELETES_AT_ONCE):
+            part = versions[start : start + _DELETES_AT_ONCE]
+            records = []
+            for path, version in part:
+                session, decision = self._authority.require("delete", path)
+                obj = {"path": path, "ver": version}
+                records.append(session.record(Event.SECRET_DELETED, obj, decision=decision))
 
-        self._publish([("delete", path) for path, _ in versions], draft)
+            def plan(
+                publication: Publication, part: Sequence[tuple[str, int]] = part, records: list[Record] = records
+            ) -> Plan:
+                whole = Plan(records=records)
+                drafts = Drafts(self._opened, publication)
+                for path, version in part:
+                    _join(whole, drafts.delete(path_to_bytes(path), version, now))
+                return whole
+
+            self._opened.publisher.publish(plan)
 
     def _destroy_material(self, of: Import) -> None:
         """Destroy what is left of the undo material of a finished import."""
