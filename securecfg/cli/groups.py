@@ -30,12 +30,12 @@ class Verb(click.Command):
     ) -> None:
         """Take click's arguments."""
         super().__init__(*args, **kwargs)
-        self._examples = examples
+        self.examples = examples
         self._surplus_hint = surplus_hint
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the examples."""
-        _write_examples(formatter, self._examples)
+        _write_examples(formatter, self.examples)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command's arguments.
@@ -80,11 +80,11 @@ class LazyGroup(click.Group):
         """Take click's arguments."""
         super().__init__(*args, **kwargs)
         self._commands_at = commands_at
-        self._examples = examples
+        self.examples = examples
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Show the examples."""
-        _write_examples(formatter, self._examples)
+        _write_examples(formatter, self.examples)
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         """Return the names of the commands."""

@@ -289,7 +289,7 @@ def undelete(invocation: Invocation, *, path: str, version: int) -> None:
     """Bring a deleted version back."""
     with invocation.open() as vault:
         vault.undelete(path, version)
-    invocation.emit({"path": path, "version": version}, f"restored  {path}@{version}")
+    invocation.emit({"path": path, "version": version}, f"undeleted  {path}@{version}")
 
 
 @secret.command(examples=("securecfg secret destroy db/old 4", "securecfg secret destroy db/old 4 --yes --no-input"))

@@ -276,7 +276,7 @@ def test_rollback_writes_a_new_version(stored: Path, cli: Cli) -> None:
 
 def test_delete_can_be_undone(stored: Path, cli: Cli) -> None:
     assert cli("secret", "delete", "db/main").code == 0
-    assert cli("secret", "undelete", "db/main", "1").text == "restored  db/main@1\n"
+    assert cli("secret", "undelete", "db/main", "1").text == "undeleted  db/main@1\n"
     assert cli("secret", "get", "db/main").code == 0
 
 
