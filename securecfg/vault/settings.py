@@ -7,6 +7,7 @@ the nearest folder above it. A relative path in it is relative to the file.
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from securecfg.errors import ConfigSyntaxError, ConfigTypeError, SettingMissing
 from securecfg.files import read_bounded
 
 if TYPE_CHECKING:
-    from securecfg.keys import KeyProvider
+    from securecfg.keys import Ask, KeyProvider
 
 SETTINGS_FILE = "securecfg.toml"
 SETTINGS_BYTES_MAX = 1 << 20
@@ -103,6 +104,15 @@ def read_project(directory: Path) -> Project:
             if table is not None:
                 return Project(project, _checked(table, project))
     return Project(None, {})
+
+
+def terminal_asker() -> Ask | None:
+    """Return what asks a person on the terminal without showing the answer, or None where there is no terminal."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return None
+    from getpass import getpass
+
+    return getpass
 
 
 def _parse(path: Path) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Vault(Changes):
             path: Where; there must be nothing.
             key: A key URI, or a provider.
             admin: The principal that holds `role:admin`; a name without a kind is a user's.
-            ask: Asks a person for a passphrase, where the key needs one.
+            ask: Asks a person for a passphrase, where the key needs one; None asks on the terminal, if there is one.
             clock: The time.
 
         Raises:
@@ -94,10 +94,11 @@ class Vault(Changes):
             UnsupportedFileSystem: The file would lie on a network file system.
         """
         from securecfg.vault.administration import found
+        from securecfg.vault.settings import terminal_asker
 
         principal = check_principal(admin if ":" in admin else f"user:{admin}")
         clock = clock or SystemClock()
-        opened = create_vault(path, [open_provider(key, ask=ask)], clock, Options())
+        opened = create_vault(path, [open_provider(key, ask=ask or terminal_asker())], clock, Options())
         try:
             slot = opened.replica.keyring.slots[0].slot_id.hex()
             vault = cls(opened, Identity(principal, slot=slot))
@@ -136,7 +137,7 @@ class Vault(Changes):
             strict: Whether every read, repeats too, is durable in the log before its value is returned.
             read_only: Whether to write nothing at all; then no value can be read, since no read can be recorded.
             anchor: `required` refuses a vault that no checkpoint was recorded of on this machine.
-            ask: Asks a person for a passphrase, where the key needs one.
+            ask: Asks a person for a passphrase, where the key needs one; None asks on the terminal, if there is one.
             clock: The time.
 
         Raises:
@@ -150,14 +151,14 @@ class Vault(Changes):
             AnchorMissing: Nothing was recorded, and it is required.
             SettingMissing: No vault or key is given or found.
         """
-        from securecfg.vault.settings import find_settings
+        from securecfg.vault.settings import find_settings, terminal_asker
 
         settings = find_settings(path, key, principal)
         options = Options(read_only=read_only, strict=strict, cache_values=cache_values)
         name = check_principal(settings.principal) if settings.principal else ""
         opened, slot = open_vault(
             settings.vault,
-            open_provider(settings.key, ask=ask),
+            open_provider(settings.key, ask=ask or terminal_asker()),
             clock or SystemClock(),
             options,
             is_anchor_required=anchor == "required",
