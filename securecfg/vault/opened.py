@@ -392,7 +392,11 @@ class OpenVault:
             for path, entry in member.changes:
                 if entry is not None:
                     self.lookalikes.add(path)
-        self.advance_anchor()
+        try:
+            self.advance_anchor()
+        except RollbackSuspected as error:
+            # The commit is durable all the same; who opens the vault next is refused.
+            _LOG.error(error.message, extra={"event": "anchor.forked"})
         for call in self._after_commits:
             call()
 

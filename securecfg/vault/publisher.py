@@ -33,7 +33,7 @@ _PAUSE_MAX_S = 0.05
 class _Waiter:
     """One call that waits for its plan to be durable."""
 
-    __slots__ = ("error", "gate", "is_done", "planner", "request_id", "result")
+    __slots__ = ("error", "gate", "has_left", "is_done", "leads", "planner", "request_id", "result")
 
     def __init__(self, planner: Planner, request_id: str) -> None:
         self.planner = planner
@@ -41,8 +41,15 @@ class _Waiter:
         self.result: object = None
         self.error: BaseException | None = None
         self.is_done = False
+        self.leads = False
+        self.has_left = False
         self.gate = threading.Lock()
         self.gate.acquire()
+
+    def fail(self, error: BaseException) -> None:
+        """Take an error as the outcome."""
+        self.error = error
+        self.is_done = True
 
 
 class Publisher:
@@ -90,7 +97,11 @@ class Publisher:
             leads = not self._has_leader
             self._has_leader = True
         if not leads:
-            waiter.gate.acquire()
+            try:
+                waiter.gate.acquire()
+            except BaseException:
+                self._leave(waiter)
+                raise
         if not waiter.is_done:
             self._lead()
         if waiter.error is not None:
@@ -112,16 +123,36 @@ class Publisher:
         except BaseException as error:  # noqa: BLE001 - nobody may wait for ever, whatever went wrong
             for waiter in group:
                 if not waiter.is_done:
-                    waiter.error = error
-                    waiter.is_done = True
+                    is_theirs = waiter is own or isinstance(error, SecurecfgError)
+                    waiter.fail(error if is_theirs else _interrupted(waiter))
+            if not isinstance(error, Exception):
+                own.fail(error)
             left = []
         with self._mutex:
-            self._queue[:0] = left
-            successor = self._queue[0] if self._queue else None
-            self._has_leader = successor is not None
+            self._queue[:0] = [waiter for waiter in left if not waiter.has_left]
+            successor = self._appoint()
         for waiter in group:
             if waiter.is_done and waiter is not own:
                 waiter.gate.release()
+        if successor is not None:
+            successor.gate.release()
+
+    def _appoint(self) -> _Waiter | None:
+        """Make the first in the queue the leader and return it, to be woken. The caller holds the mutex."""
+        successor = self._queue[0] if self._queue else None
+        self._has_leader = successor is not None
+        if successor is not None:
+            successor.leads = True
+        return successor
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """Give up waiting after an interrupt; who was to lead appoints another one."""
+        with self._mutex:
+            waiter.has_left = True
+            if waiter not in self._queue:
+                return
+            self._queue.remove(waiter)
+            successor = self._appoint() if waiter.leads else None
         if successor is not None:
             successor.gate.release()
 
@@ -154,25 +185,29 @@ class Publisher:
             stagings = list(publication.stagings)
             try:
                 plan = waiter.planner(publication)
-                if planned and not publication.fits(plan):
-                    publication.stagings = stagings
-                    return publication, planned, group[position:]
-                publication.add(plan)
-            except SecurecfgError as error:
+            except Exception as error:  # noqa: BLE001 - a planner may call foreign code, and harms no other plan
                 publication.stagings = stagings
                 self._verify_unmoved(error)
-                waiter.error = error
-                waiter.is_done = True
-            else:
-                waiter.result = plan.result
-                planned.append(waiter)
+                waiter.fail(error)
+                continue
+            if planned and not publication.fits(plan):
+                publication.stagings = stagings
+                return publication, planned, group[position:]
+            try:
+                publication.add(plan)
+            except SecurecfgError as error:
+                # Rows that it put in or deleted must not be published without their record: all others plan anew.
+                waiter.fail(error)
+                return self._plan([other for other in group if not other.is_done])
+            waiter.result = plan.result
+            planned.append(waiter)
         if publication.is_empty:
             for waiter in planned:
                 waiter.is_done = True
             return None, planned, []
         return publication, planned, []
 
-    def _verify_unmoved(self, error: SecurecfgError) -> None:
+    def _verify_unmoved(self, error: Exception) -> None:
         """Let the group start over where a row that a planner read was replaced by another process.
 
         Raises:
@@ -192,13 +227,11 @@ class Publisher:
             return False
         except CommitUnknown as error:
             for waiter in planned:
-                waiter.error = CommitUnknown(error.message, request_id=waiter.request_id, hint=_UNKNOWN_HINT)
-                waiter.is_done = True
+                waiter.fail(CommitUnknown(error.message, request_id=waiter.request_id, hint=_UNKNOWN_HINT))
             return True
         except SecurecfgError as error:
             for waiter in planned:
-                waiter.error = error
-                waiter.is_done = True
+                waiter.fail(error)
             return True
         self._sealer_stored = self._sealer_stored or bool(publication.members)
         replica.accept(finished)
@@ -209,3 +242,8 @@ class Publisher:
 
 
 _UNKNOWN_HINT = "open the vault again and ask `resolve(request_id)` whether the change is there"
+
+
+def _interrupted(waiter: _Waiter) -> CommitUnknown:
+    message = "the thread that was committing for this one was interrupted: the change may or may not be durable"
+    return CommitUnknown(message, request_id=waiter.request_id, hint=_UNKNOWN_HINT)

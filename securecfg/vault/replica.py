@@ -140,7 +140,18 @@ class Replica:
             return changed
 
     def accept(self, finished: Finished) -> None:
-        """Take up a publication of this process that has been committed. The caller holds the lock."""
+        """Take up a publication of this process that has been committed. The caller holds the lock.
+
+        Raises:
+            Tampered: It changed keys, and what is in the store is not what was committed.
+        """
+        if (finished.state.header_digest, finished.state.keyring_digest) != (
+            self.state.header_digest,
+            self.state.keyring_digest,
+        ):
+            # Whoever publishes next, perhaps a thread that waits already, must sign and seal with the new keys.
+            self._advance(self.store.head())
+            return
         first = self.tree.size
         for offset, member in enumerate(finished.members):
             if member.changes:
@@ -151,11 +162,6 @@ class Replica:
     def rebase(self, manifest: Manifest) -> None:
         """Take up a manifest of this process that has been committed. The caller holds the lock."""
         self.index = self.index.rebased(manifest)
-
-    def reload_keys(self) -> None:
-        """Read header, slots and keyring again after this process changed them. The caller holds the lock."""
-        meta = self.store.get_many([(Space.META, HEADER_ID), (Space.META, KEYRING_ID)])
-        self._load_keys(meta[0], meta[1], self.state)
 
     def _advance(self, head: bytes | None) -> None:
         for _ in range(_ATTEMPTS):

@@ -10,7 +10,7 @@ from securecfg.clock import to_datetime
 from securecfg.errors import Conflict, InvalidMetadata, LastSlot, SecretNotFound
 from securecfg.keys import MOST_SLOTS, Slot, SlotInfo, seal_slot, unlock
 from securecfg.store import Delete, Space
-from securecfg.vault.epochs import plan_key_change, plan_new_epoch, publish_key_change
+from securecfg.vault.epochs import plan_key_change, plan_new_epoch
 from securecfg.vault.paths import check_principal
 from securecfg.vault.replica import SLOT_IDS
 
@@ -131,7 +131,7 @@ class Slots:
             plan.result = row_id - SLOT_IDS.start + 1
             return plan
 
-        return cast("int", publish_key_change(self._opened, plan))
+        return cast("int", self._opened.publisher.publish(plan))
 
     def remove(self, number: int) -> None:
         """Remove a slot, and change the key that signs the log.
@@ -168,4 +168,4 @@ class Slots:
             plan.result = number
             return plan
 
-        publish_key_change(self._opened, plan)
+        self._opened.publisher.publish(plan)

@@ -1,0 +1,180 @@
+"""Group commit: what one plan does wrong harms no other, and no half of a plan is ever published."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.errors import CommitUnknown, InvalidMetadata
+from securecfg.keys import open_provider
+from securecfg.keys.keyfile import generate_key_file
+from securecfg.vault.epochs import rotate_signing_key
+from securecfg.vault.publishing import Plan
+from securecfg.vault.slots import Slots
+from tests.vault.world import ADMIN, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.vault import Vault
+    from tests.vault.world import World
+
+
+class Busy:
+    """Keeps a vault's leader occupied, so that what is handed in meanwhile forms one group."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+        self._begun, self._go_on = threading.Event(), threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.errors: dict[str, BaseException] = {}
+        self.start("leader", lambda: vault.opened.publisher.publish(self._occupy))
+        assert self._begun.wait(10)
+
+    def _occupy(self, _publication: Publication) -> Plan:
+        self._begun.set()
+        assert self._go_on.wait(10)
+        return Plan()
+
+    def start(self, name: str, call: Callable[[], object]) -> None:
+        """Call something in a thread, and wait until it waits in the queue."""
+        publisher = self._vault.opened.publisher
+        waiting = len(publisher._queue)
+
+        def run() -> None:
+            try:
+                call()
+            except BaseException as error:  # noqa: BLE001 - to be looked at by the test
+                self.errors[name] = error
+
+        thread = threading.Thread(target=run)
+        self._threads.append(thread)
+        thread.start()
+        while name != "leader" and thread.is_alive() and len(publisher._queue) == waiting:
+            pass
+
+    def go_on(self) -> None:
+        self._go_on.set()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_a_record_that_cannot_be_written_leaves_the_secret_as_it_was(world: World, vault: Vault) -> None:
+    vault.write("a", "one")
+    talkative = world.open(context={f"name{number}": "x" * 1_000 for number in range(40)})
+    with pytest.raises(InvalidMetadata):
+        talkative.write("a", "two")
+    assert text_of(world.open(), "a") == "one"
+
+
+def test_a_role_with_more_members_than_a_record_holds_locks_nobody_out(world: World, vault: Vault) -> None:
+    vault.write("a", "one")
+    members = [f"user:{'x' * 100}{number}" for number in range(400)]
+
+    def add_all() -> None:
+        for member in members:
+            vault.administration.add_member("ops", member)
+
+    with pytest.raises(InvalidMetadata):
+        add_all()
+    assert text_of(world.open(), "a") == "one"
+
+
+def test_a_plan_that_fails_while_it_is_taken_in_leaves_nothing_to_the_others(world: World, vault: Vault) -> None:
+    vault.write("a", "one")
+    talkative = world.open(context={f"name{number}": "x" * 1_000 for number in range(40)})
+    shared = vault.opened.publisher
+    talkative.opened.publisher = shared
+    busy = Busy(vault)
+    busy.start("bad", lambda: talkative.write("a", "two"))
+    busy.start("good", lambda: vault.write("b", "two"))
+    busy.go_on()
+    assert {name: type(error) for name, error in busy.errors.items()} == {"bad": InvalidMetadata}
+    fresh = world.open()
+    assert (text_of(fresh, "a"), text_of(fresh, "b")) == ("one", "two")
+
+
+def test_foreign_exceptions_in_a_plan_harm_no_other_plan(world: World, vault: Vault) -> None:
+    def fail(_publication: Publication) -> Plan:
+        raise ZeroDivisionError
+
+    busy = Busy(vault)
+    busy.start("bad", lambda: vault.opened.publisher.publish(fail))
+    busy.start("good", lambda: vault.write("b", "two"))
+    busy.go_on()
+    assert {name: type(error) for name, error in busy.errors.items()} == {"bad": ZeroDivisionError}
+    assert text_of(world.open(), "b") == "two"
+
+
+def test_who_waits_for_a_leader_that_is_interrupted_is_told_that_the_outcome_is_unknown(vault: Vault) -> None:
+    def interrupt(_publication: Publication) -> Plan:
+        raise KeyboardInterrupt
+
+    busy = Busy(vault)
+    busy.start("interrupted", lambda: vault.opened.publisher.publish(interrupt))
+    busy.start("other", lambda: vault.write("b", "two"))
+    busy.go_on()
+    assert isinstance(busy.errors["interrupted"], KeyboardInterrupt)
+    error = busy.errors["other"]
+    assert isinstance(error, CommitUnknown)
+    assert vault.resolve(error.request_id) is None
+    assert vault.write("b", "three") == 1
+
+
+def test_one_that_stops_waiting_passes_the_leadership_on(vault: Vault) -> None:
+    publisher = vault.opened.publisher
+    busy = Busy(vault)
+    busy.start("gone", lambda: vault.write("a", "1"))
+    busy.start("other", lambda: vault.write("b", "1"))
+    gone = publisher._queue[0]
+    # What an interrupt does to the thread that waits, before and after it was appointed.
+    publisher._leave(gone)
+    gone.fail(KeyboardInterrupt())
+    gone.gate.release()
+    busy.go_on()
+    assert vault.list() == ["b"]
+    with publisher._mutex:
+        publisher._has_leader = True
+        publisher._queue[:] = [first, second] = [type(gone)(lambda _: Plan(), ""), type(gone)(lambda _: Plan(), "")]
+        publisher._appoint()
+    publisher._leave(first)
+    assert second.leads
+    assert second.gate.acquire(blocking=False)
+    publisher._leave(second)
+    assert vault.write("c", "1") == 1
+
+
+def test_whoever_publishes_right_after_a_change_of_keys_uses_the_new_ones(world: World, vault: Vault) -> None:
+    generate_key_file(world.folder / "other")
+    other = open_provider(f"file:{world.folder / 'other'}")
+    busy = Busy(vault)
+    # The leader takes all of them into one group or into several; in both the later ones follow a new key.
+    for number in range(4):
+        busy.start(f"rotate{number}", lambda: rotate_signing_key(vault.authority))
+        busy.start(f"write{number}", lambda number=number: vault.write(f"s{number}", "1"))  # type: ignore[misc]  # lambda default
+        busy.start(f"slot{number}", lambda: Slots(vault.authority).add(other))
+    busy.go_on()
+    fresh = world.open()
+    assert len(fresh.list()) == 4
+    assert fresh.log.verify().epochs == fresh.opened.replica.state.epoch + 1
+    added = sum(name.startswith("slot") for name in busy.errors)
+    assert len(Slots(fresh.authority).list()) == 1 + 4 - added
+
+
+def test_the_new_keys_are_in_force_before_anybody_else_can_publish(world: World, vault: Vault) -> None:
+    publisher = vault.opened.publisher
+    publish = publisher.publish
+
+    def overtaken(planner: Callable[[Publication], Plan], request_id: str = "") -> object:
+        result = publish(planner, request_id)
+        publisher.publish = publish  # type: ignore[method-assign]  # once
+        vault.write("b", "two")
+        return result
+
+    publisher.publish = overtaken  # type: ignore[method-assign]  # between the commit and its caller
+    rotate_signing_key(vault.authority)
+    assert text_of(world.open(principal=ADMIN), "b") == "two"
