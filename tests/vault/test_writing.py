@@ -1,0 +1,50 @@
+"""A decision holds for the state that the change is published on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.errors import AccessDenied
+from securecfg.store import Space
+from tests.vault.world import BLIND, World, grant, interrupted
+
+if TYPE_CHECKING:
+    from securecfg.vault.vault import Vault
+
+NOTHING = "[roles.blind]\nmembers = []\n"
+
+
+def revoke_after_the_decision(vault: Vault, writer: Vault) -> None:
+    """Take the right away between the decision and the publication, once."""
+    require = writer._writes._require
+
+    def require_then_revoke(rights: object) -> object:
+        stamp = require(rights)  # type: ignore[arg-type]  # passed through
+        writer._writes._require = require  # type: ignore[method-assign]  # once
+        grant(vault, NOTHING)
+        return stamp
+
+    writer._writes._require = require_then_revoke  # type: ignore[method-assign,assignment]  # an event after a step
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_a_right_that_is_taken_away_before_the_publication_is_gone(world: World, vault: Vault, size: int) -> None:
+    grant(vault)
+    writer = world.open(BLIND)
+    assert writer.write("app/a", b"1" * size) == 1
+    revoke_after_the_decision(vault, writer)
+    with pytest.raises(AccessDenied):
+        writer.write("app/a", b"2" * size)
+    assert [info.version for info in vault.history("app/a")] == [1]
+
+
+def test_a_right_that_is_taken_away_before_the_record_of_a_read_is_gone(world: World, vault: Vault) -> None:
+    grant(vault)
+    vault.write("app/a", "1")
+    reader, store = interrupted(world, BLIND)
+    reader.write("app/b", "1")
+    store.interrupt("get", Space.HISTORY, lambda: grant(vault, NOTHING))
+    with pytest.raises(AccessDenied):
+        reader.read("app/a")
