@@ -1,20 +1,18 @@
 """How fast a log is verified: every leaf hashed again, every tile compared, the checkpoint's signature checked.
 
-Run with `python -m benchmarks.audit_verify [RECORDS]`. Each round measures, in turn, the floor (hashing the same leaves
-and as many nodes, nothing else), the verification of the tree, and the same with every record opened and checked.
+Run with `python -m benchmarks --only audit_verify`. Beside it the floor (hashing the same leaves and as many nodes,
+nothing else) and the rate with every record opened and checked.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 from hashlib import sha256
 from secrets import token_bytes
-from statistics import median
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from benchmarks.rows import alone, interleave, over_floor, repeated
 from securecfg.audit import (
     Checkpoint,
     Event,
@@ -35,9 +33,10 @@ from securecfg.audit.sealer import PRIVATE_KEY_BYTES
 from securecfg.audit.verify import History, verify_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-ROUNDS = 7
+    from benchmarks.rows import Bench, Contender, Row
+
 RECORDS = 100_000
 OPENED = 10_000
 VAULT_ID = bytes(16)
@@ -95,25 +94,19 @@ class SealedLog:
             history.add(leaf, self.opener)
 
 
-def seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else RECORDS
+def rows(bench: Bench) -> Iterator[Row]:
+    count = min(RECORDS, bench.scale)
     log = SealedLog(count)
-    rounds = [(seconds(log.floor), seconds(log.verify), seconds(log.open)) for _ in range(ROUNDS)]
-    floor, verify, opened = (median(column) for column in zip(*rounds, strict=True))
-    ratios = sorted(each[1] / each[0] for each in rounds)
-    rate = count / verify
-    print(f"records                         {count:>12,}   leaf of {len(log.leaves[-1])} bytes")
-    print(f"floor: hashing alone            {count / floor:>12,.0f} records/s")
-    print(f"tree, tiles and signature       {rate:>12,.0f} records/s   to reach {TO_REACH:,}")
-    print(f"    over the floor              {median(ratios):>12.2f}x   from {ratios[0]:.2f} to {ratios[-1]:.2f}")
-    print(f"records opened and checked      {min(count, OPENED) / opened:>12,.0f} records/s")
-
-
-if __name__ == "__main__":
-    main()
+    contenders: dict[str, Contender] = {
+        "floor": repeated(log.floor, 1),
+        "verify": repeated(log.verify, 1),
+        "open": repeated(log.open, 1),
+    }
+    found = interleave(contenders, bench.rounds)
+    rates = {
+        name: tuple((min(count, OPENED) if name == "open" else count) / each for each in series)
+        for name, series in found.items()
+    }
+    yield alone(f"audit verify, {count:,} records: tree, tiles and signature", rates["verify"], "/s", TO_REACH)
+    yield over_floor("audit verify", found["verify"], ("hashing alone", found["floor"]))
+    yield alone("audit verify with every record opened and checked", rates["open"], "/s")

@@ -1,19 +1,14 @@
-"""Configuration against its peers: `python -m benchmarks.config_load [ROW...]`.
+"""Configuration against its peers: `python -m benchmarks --only config_load`.
 
-In each round every contender of a row runs in turn, so that all meet the same machine. The rows: `small` (three YAML
-layers with 55, 22 and 11 values, 5 environment overrides, origins, a model), `large` (1 MB and 10 MB of YAML),
-`access`, `merge`.
+The rows: three YAML layers with 55, 22 and 11 values, 5 environment overrides, origins, a model; 1 MB and 10 MB of
+YAML; access; merge.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import random
-import statistics
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +18,19 @@ from dynaconf.utils import object_merge
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings, SettingsConfigDict, YamlConfigSettingsSource
 
+from benchmarks.rows import ahead_of, interleave, over_floor, repeated
 from securecfg.config import Config, Layer, merge, origin
 from securecfg.config.from_json import parse_json
 from securecfg.config.from_yaml import parse_yaml
 from securecfg.sources import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pydantic_settings import PydanticBaseSettingsSource
 
-ROUNDS = 7
+    from benchmarks.rows import Bench, Row
+
 SECTIONS = ("database", "cache", "queue", "http", "logs")
 
 
@@ -84,25 +81,14 @@ class Peer(BaseSettings):
 FILE = Path(tempfile.gettempdir()) / f"securecfg-bench-{os.getpid()}" / "default.yaml"
 
 
-def compare(name: str, contenders: dict[str, Callable[[], object]], repeat: int, goals: dict[str, float]) -> None:
-    """Print the medians of a row and the ratios of each peer to the first contender."""
-    seconds: dict[str, list[float]] = {contender: [] for contender in contenders}
-    for _ in range(ROUNDS):
-        for contender, call in contenders.items():
-            gc.collect()
-            started = time.perf_counter()
-            for _ in range(repeat):
-                call()
-            seconds[contender].append((time.perf_counter() - started) / repeat)
+def compare(
+    bench: Bench, name: str, contenders: dict[str, Callable[[], object]], repeat: int, goals: dict[str, float]
+) -> Iterator[Row]:
+    """Yield a row for each peer of the first contender."""
+    found = interleave({each: repeated(call, repeat) for each, call in contenders.items()}, bench.rounds)
     ours, *peers = contenders
-    print(f"{name}: {ours} {statistics.median(seconds[ours]) * 1e6:.2f} us")
     for peer in peers:
-        ratios = sorted(theirs / mine for theirs, mine in zip(seconds[peer], seconds[ours], strict=True))
-        median = statistics.median(ratios)
-        spread = f"{median:.2f}x ({ratios[0]:.2f}-{ratios[-1]:.2f})"
-        goal = goals.get(peer)
-        verdict = "" if goal is None else f"   to reach {goal:g}x: {'yes' if median >= goal else 'no'}"
-        print(f"  {peer:<44} {statistics.median(seconds[peer]) * 1e6:12.2f} us   {spread}{verdict}")
+        yield ahead_of(f"{name}: {ours}", found[ours], (peer, found[peer]), goals.get(peer))
 
 
 def section(seed: int) -> str:
@@ -123,7 +109,7 @@ def section(seed: int) -> str:
     return "".join(f"  {key}: {value}\n" for key, value in values.items())
 
 
-def small() -> None:
+def small(bench: Bench) -> Iterator[Row]:
     directory = FILE.parent
     directory.mkdir(mode=0o700)
     whole = "".join(f"{name}:\n{section(n)}" for n, name in enumerate(SECTIONS))
@@ -150,7 +136,7 @@ def small() -> None:
         "dynaconf, 1 layer, no model": dynaconf,
     }
     goals = {"pydantic-settings, 1 layer": 5.0, "dynaconf, 1 layer, no model": 15.0}
-    compare("small load, 55 values, 5 variables", peers, 20, goals)
+    yield from compare(bench, "small load, 55 values, 5 variables", peers, 20, goals)
     for path in directory.iterdir():
         path.unlink()
     directory.rmdir()
@@ -164,7 +150,7 @@ def _indented(text: str) -> str:
     return "".join(f"  {line}\n" for line in text.splitlines())
 
 
-def large() -> None:
+def large(bench: Bench) -> Iterator[Row]:
     layer = Layer("large.yaml", "large.yaml")
     for name, count, repeat in (("1 MB", 4_200, 3), ("10 MB", 42_000, 1)):
         content = records(count)
@@ -176,7 +162,7 @@ def large() -> None:
             "yaml.load(CSafeLoader) without": lambda content=content: yaml.load(content, yaml.CSafeLoader),  # type: ignore[misc]  # the same
             "floor: libyaml's events, thrown away": lambda content=content: consume(content),  # type: ignore[misc]  # the same
         }
-        compare(f"YAML, {len(content) / 1e6:.2f} MB ({name})", events, repeat, {"yaml.load(CSafeLoader) without": 5.0})
+        yield from compare(bench, f"YAML, {name}", events, repeat, {"yaml.load(CSafeLoader) without": 5.0})
 
 
 def consume(content: bytes) -> None:
@@ -188,7 +174,7 @@ class Plain:
     """An ordinary object with ordinary attributes."""
 
 
-def access() -> None:
+def access(bench: Bench) -> Iterator[Row]:
     tree = parse_yaml(b"a: {b: {c: 1, d: 2}, e: 3}\nf: 4\n", Layer("a", "a"))
     plain: Any = Plain()
     plain.a = Plain()
@@ -204,10 +190,11 @@ def access() -> None:
         for _ in range(10_000):
             tree.a.b.c  # noqa: B018 - what is measured
 
-    compare("access a.b.c, 10,000 times", {"securecfg": ours, "plain attributes": floor}, 20, {"plain attributes": 0.5})
+    found = interleave({"ours": repeated(ours, 20), "floor": repeated(floor, 20)}, bench.rounds)
+    yield over_floor("access a.b.c, 10,000 times", found["ours"], ("plain attributes", found["floor"]), 2.0)
 
 
-def merging() -> None:
+def merging(bench: Bench) -> Iterator[Row]:
     import json
 
     def tree(seed: int) -> dict[str, Any]:
@@ -224,7 +211,8 @@ def merging() -> None:
             object_merge(low, merged)
             low = merged
 
-    compare(
+    yield from compare(
+        bench,
         "merge, 3 layers of 10,000 keys",
         {"securecfg with origins": lambda: merge(layers), "dynaconf without": dynaconf},
         5,
@@ -232,8 +220,6 @@ def merging() -> None:
     )
 
 
-ROWS = {"small": small, "large": large, "access": access, "merge": merging}
-
-if __name__ == "__main__":
-    for row in sys.argv[1:] or ROWS:
-        ROWS[row]()
+def rows(bench: Bench) -> Iterator[Row]:
+    for each in (small, large, access, merging):
+        yield from each(bench)

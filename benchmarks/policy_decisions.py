@@ -1,27 +1,30 @@
 """How long a policy decision takes, and that it does not grow with the policy.
 
-Run with `python -m benchmarks.policy_decisions`. Each round measures in turn, for every size of policy, uncached
-decisions (another path each time) and the floor: the engine on pre-parsed handles with a rule of one clause. Then
-listings of 100,000 paths, and compilation.
+Run with `python -m benchmarks --only policy_decisions`. For every size of policy: uncached decisions (another path each
+time) beside the floor, the engine on pre-parsed handles with a rule of one clause; a session's repeats; listings of
+100,000 paths.
 """
 
 from __future__ import annotations
 
 import itertools
-import time
 from datetime import UTC, datetime
 from functools import partial
-from statistics import median
 from typing import TYPE_CHECKING
 
 import cedarpy
 
+from benchmarks.rows import alone, interleave, over_floor, repeated
+from securecfg.audit import Masker
+from securecfg.clock import SystemClock
 from securecfg.policy import Document, Policy, Request, compile_policy
+from securecfg.vault.session import Identity, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-ROUNDS = 7
+    from benchmarks.rows import Bench, Row
+
 SIZES = (10, 100, 1_000, 10_000)
 DECISIONS = 500
 PATHS = 100_000
@@ -51,13 +54,6 @@ def policy_of(size: int) -> Policy:
     return compile_policy([document for document in documents if document.text])
 
 
-def microseconds(run: Callable[[], object], count: int) -> float:
-    start = time.perf_counter()
-    for _ in range(count):
-        run()
-    return (time.perf_counter() - start) / count * 1e6
-
-
 def decider(policy: Policy, size: int, kind: int) -> Callable[[], object]:
     """Return one decision on another secret each time, by a rule with one kind of condition."""
     folder = size // 2 // len(CONDITIONS) * len(CONDITIONS) + kind
@@ -85,33 +81,41 @@ def floor() -> Callable[[], object]:
     return lambda: cedarpy.is_authorized(request, rules, entities)
 
 
-def spread(values: list[float]) -> str:
-    return f"{median(values):8.1f} ({min(values):.1f}-{max(values):.1f})"
+def cached(policy: Policy, size: int) -> Callable[[], object]:
+    """Return a decision that its session took before."""
+    identity = Identity(f"svc:s{size // 2 % min(size, 100)}", context=CONTEXT)
+    session = Session(identity, policy, Masker(0, bytes(32)), SystemClock(), clock_trusted=True)
+    path = f"f{size // 2}/app"
+    session.decide("read", path)
+    return lambda: session.decide("read", path)
 
 
-def main() -> None:
-    policies: dict[int, Policy] = {}
-    for size in SIZES:
-        start = time.perf_counter()
-        policies[size] = policy_of(size)
-        print(f"compile {size:6} rules: {time.perf_counter() - start:7.3f} s")
-    runs = {"engine alone": floor()}
+def rows(bench: Bench) -> Iterator[Row]:
+    sizes = [size for size in SIZES if size <= bench.scale]
+    policies = {size: policy_of(size) for size in sizes}
+    count = bench.at_most(DECISIONS)
+    contenders = {"engine alone": repeated(floor(), count)}
     for size, policy in policies.items():
+        contenders[f"cached {size}"] = repeated(cached(policy, size), count * 100)
+        for kind in range(len(CONDITIONS)):
+            contenders[f"{size} {kind}"] = repeated(decider(policy, size, kind), count)
+    found = interleave(contenders, bench.rounds)
+    alone_s = ("the engine with one rule", found["engine alone"])
+    for size in sizes:
         for kind, condition in enumerate(CONDITIONS):
-            runs[f"{size:6} rules, {condition or 'plain'}"] = decider(policy, size, kind)
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(ROUNDS):
-        for name, run in runs.items():
-            found[name].append(microseconds(run, DECISIONS))
-    print(f"\ndecision, uncached, us: median (least-most) of {ROUNDS} rounds; to reach: {TO_REACH_US:.0f}")
-    for name, values in found.items():
-        print(f"{name:75} {spread(values)}")
-    paths = [f"f{number % 1_000}/app{number % 7}/{number}" for number in range(PATHS)]
+            series = found[f"{size} {kind}"]
+            name = f"decision, uncached, {size:,} rules, {condition or 'plain'}"
+            yield alone(name, series, "s", TO_REACH_US / 1e6)
+        yield over_floor(f"decision, uncached, {size:,} rules, plain", found[f"{size} 0"], alone_s)
+        yield alone(f"decision, cached, {size:,} rules", found[f"cached {size}"], "s", 1e-6)
+    yield from listings(bench, policies)
+
+
+def listings(bench: Bench, policies: dict[int, Policy]) -> Iterator[Row]:
+    paths = [f"f{number % 1_000}/app{number % 7}/{number}" for number in range(min(PATHS, bench.scale))]
     template = Request("svc:s0", "list", "", CONTEXT, NOW)
-    for size, policy in policies.items():
-        listing = [microseconds(partial(policy.decide_many, template, paths), 1) / 1e3 for _ in range(ROUNDS)]
-        print(f"list {PATHS} paths, {size:6} rules, ms: {spread(listing)}")
-
-
-if __name__ == "__main__":
-    main()
+    contenders = {
+        f"{size}": repeated(partial(policy.decide_many, template, paths), 1) for size, policy in policies.items()
+    }
+    for size, series in interleave(contenders, bench.rounds).items():
+        yield alone(f"listing of {len(paths):,} paths, {int(size):,} rules", series, "s")

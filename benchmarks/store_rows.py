@@ -1,71 +1,37 @@
-"""The store against raw apsw on the same bytes: `python -m benchmarks.store_rows`.
-
-Each row interleaves the store and its floor in every round, so that both meet the same machine.
-"""
+"""The store against raw apsw on the same bytes: `python -m benchmarks --only store_rows`."""
 
 from __future__ import annotations
 
-import statistics
-import tempfile
-import time
-from dataclasses import dataclass
-from pathlib import Path
+import itertools
 from typing import TYPE_CHECKING
 
 import apsw
 
+from benchmarks.rows import interleave, over_floor, repeated
 from securecfg.store import Put, Space, create_sqlite, open_sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-ROUNDS = 7
+    from benchmarks.rows import Bench, Row
+
 VALUE_BYTES = 1024
 VALUES = 20_000
 SMALL = ((Space.DEK, b"k" * 54), (Space.HISTORY, b"y" * 200), (Space.DELTA, b"d" * 300), (Space.LOG, b"l" * 160))
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One comparison.
-
-    Attributes:
-        ours_us: Microseconds of one call, for each round.
-        floor_us: The same of the floor.
-    """
-
-    name: str
-    floor: str
-    ours_us: tuple[float, ...]
-    floor_us: tuple[float, ...]
-
-    def ratios(self) -> list[float]:
-        return sorted(ours / floor for ours, floor in zip(self.ours_us, self.floor_us, strict=True))
-
-    def __str__(self) -> str:
-        low, *_, high = ratios = self.ratios()
-        ours, floor = statistics.median(self.ours_us), statistics.median(self.floor_us)
-        return (
-            f"{self.name:<34} {ours:9.2f} us   {self.floor}: {floor:9.2f} us   "
-            f"ratio {statistics.median(ratios):5.2f} ({low:.2f}-{high:.2f})"
-        )
-
-
-def timed(call: Callable[[int], object], count: int, first: int) -> float:
-    started = time.perf_counter()
-    for number in range(first, first + count):
-        call(number)
-    return (time.perf_counter() - started) / count * 1e6
-
-
-def compare(name: str, ours: Callable[[int], object], floor: tuple[str, Callable[[int], object]], count: int) -> Row:
-    mine, theirs = [], []
-    for round_ in range(ROUNDS + 1):
-        pair = (timed(ours, count, round_ * count), timed(floor[1], count, round_ * count))
-        if round_:  # the first warms up
-            mine.append(pair[0])
-            theirs.append(pair[1])
-    return Row(name, floor[0], tuple(mine), tuple(theirs))
+def compare(
+    bench: Bench, name: str, ours: Callable[[int], object], floor: tuple[str, Callable[[int], object]], count: int
+) -> Row:
+    count = bench.at_most(count)
+    numbers = {"ours": itertools.count(), "floor": itertools.count()}
+    contenders = {
+        "ours": repeated(lambda: ours(next(numbers["ours"])), count),
+        "floor": repeated(lambda: floor[1](next(numbers["floor"])), count),
+    }
+    found = interleave(contenders, bench.rounds)
+    return over_floor(f"store: {name}", found["ours"], (floor[0], found["floor"]))
 
 
 def raw(path: Path) -> apsw.Connection:
@@ -74,8 +40,9 @@ def raw(path: Path) -> apsw.Connection:
     return connection
 
 
-def rows(folder: Path) -> Iterator[Row]:
-    """Measure everything in an empty folder."""
+def rows(bench: Bench) -> Iterator[Row]:
+    folder = bench.folder / "store"
+    folder.mkdir()
     path = folder / "a.vault"
     store = create_sqlite(path)
     for first in range(0, VALUES, 64):
@@ -88,8 +55,11 @@ def rows(folder: Path) -> Iterator[Row]:
     def raw_get(number: int) -> object:
         return cursor.execute("SELECT b FROM s3 WHERE i = ?", (number * 7919 % VALUES,)).get
 
-    yield compare("point read", lambda n: store.get(Space.VALUE, n * 7919 % VALUES), ("apsw row read", raw_get), 10_000)
     yield compare(
+        bench, "point read", lambda n: store.get(Space.VALUE, n * 7919 % VALUES), ("apsw row read", raw_get), 10_000
+    )
+    yield compare(
+        bench,
         "freshness",
         lambda _: store.revision(),
         ("data_version", lambda _: cursor.execute("PRAGMA data_version").get),
@@ -113,7 +83,7 @@ def rows(folder: Path) -> Iterator[Row]:
         floor.execute("INSERT OR REPLACE INTO h VALUES (1, ?)", (b"%d" % number * 60,))
         floor.execute("COMMIT")
 
-    yield compare("publication of 5 rows and the head", publish, ("raw FULL commit", raw_publish), 150)
+    yield compare(bench, "publication of 5 rows and the head", publish, ("raw FULL commit", raw_publish), 150)
 
     def stage(number: int) -> None:
         store.stage([Put(Space.SEGMENT, number * 64 + i, b"v" * VALUE_BYTES) for i in range(64)])
@@ -124,7 +94,7 @@ def rows(folder: Path) -> Iterator[Row]:
             floor.execute("INSERT OR REPLACE INTO s4 VALUES (?, ?)", (number * 64 + i, b"v" * VALUE_BYTES))
         floor.execute("COMMIT")
 
-    yield compare("staging of 64 rows of 1 KiB", stage, ("raw FULL commit", raw_stage), 40)
+    yield compare(bench, "staging of 64 rows of 1 KiB", stage, ("raw FULL commit", raw_stage), 40)
 
     def open_and_read(_: int) -> None:
         opened = open_sqlite(path)
@@ -136,15 +106,5 @@ def rows(folder: Path) -> Iterator[Row]:
         assert opened.execute("SELECT b FROM h").fetchall()
         opened.close()
 
-    yield compare("open, read the head, close", open_and_read, ("raw apsw", raw_open), 50)
+    yield compare(bench, "open, read the head, close", open_and_read, ("raw apsw", raw_open), 50)
     store.close()
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        for row in rows(Path(folder)):
-            print(row)
-
-
-if __name__ == "__main__":
-    main()
