@@ -7,6 +7,8 @@ Names are loaded when they are first used, so that `import securecfg` alone cost
 
 from __future__ import annotations
 
+from securecfg.lazy import load_names
+
 # Type checkers take this name for true; importing `typing` for it would cost more than the rest of this module.
 TYPE_CHECKING = False
 
@@ -18,30 +20,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "Secret", "SecretRef", "SecretVersion", "Vault", "bind", "get", "load", "origin"]
 
-_HOMES = {
-    "Config": "securecfg.config",
-    "Secret": "securecfg.secret",
-    "SecretRef": "securecfg.vault",
-    "SecretVersion": "securecfg.vault",
-    "Vault": "securecfg.vault",
-    "bind": "securecfg.config",
-    "get": "securecfg.config",
-    "load": "securecfg.sources",
-    "origin": "securecfg.config",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Load a public name on first use."""
-    home = _HOMES.get(name)
-    if home is None:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    from importlib import import_module
-
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__ = load_names(
+    __name__,
+    {
+        "Config": "securecfg.config",
+        "Secret": "securecfg.secret",
+        "SecretRef": "securecfg.vault",
+        "SecretVersion": "securecfg.vault",
+        "Vault": "securecfg.vault",
+        "bind": "securecfg.config",
+        "get": "securecfg.config",
+        "load": "securecfg.sources",
+        "origin": "securecfg.config",
+    },
+)
 
 
 def __dir__() -> list[str]:

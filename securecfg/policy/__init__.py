@@ -6,8 +6,9 @@ explains its decisions are large, and most programs need a part of them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from securecfg.lazy import load_names
 
 if TYPE_CHECKING:
     from securecfg.policy.cases import Case, CaseResult, parse_cases, run_cases
@@ -20,29 +21,6 @@ if TYPE_CHECKING:
     from securecfg.policy.requests import Decision, Request
     from securecfg.policy.rules import Rule
     from securecfg.policy.schema import ADMINISTRATIVE_ACTIONS, SCHEMA, SECRET_ACTIONS
-
-_HOMES = {
-    "ADMINISTRATIVE_ACTIONS": "schema",
-    "SCHEMA": "schema",
-    "SECRET_ACTIONS": "schema",
-    "Case": "cases",
-    "CaseResult": "cases",
-    "Clause": "explanation",
-    "Decision": "requests",
-    "Document": "documents",
-    "Explanation": "explanation",
-    "Policy": "decisions",
-    "Request": "requests",
-    "Rule": "rules",
-    "RuleExplanation": "explanation",
-    "compile_policy": "compilation",
-    "default_documents": "defaults",
-    "format_cedar": "formatting",
-    "format_grants": "formatting",
-    "parse_cases": "cases",
-    "run_cases": "cases",
-    "to_cedar": "formatting",
-}
 
 __all__ = [
     "ADMINISTRATIVE_ACTIONS",
@@ -67,13 +45,28 @@ __all__ = [
     "to_cedar",
 ]
 
-
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever has the name
-    """Load a name from its home, once."""
-    home = _HOMES.get(name)
-    if home is None:
-        message = f"module `{__name__}` has no attribute `{name}`"
-        raise AttributeError(message)
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = load_names(
+    __name__,
+    {
+        "ADMINISTRATIVE_ACTIONS": "securecfg.policy.schema",
+        "SCHEMA": "securecfg.policy.schema",
+        "SECRET_ACTIONS": "securecfg.policy.schema",
+        "Case": "securecfg.policy.cases",
+        "CaseResult": "securecfg.policy.cases",
+        "Clause": "securecfg.policy.explanation",
+        "Decision": "securecfg.policy.requests",
+        "Document": "securecfg.policy.documents",
+        "Explanation": "securecfg.policy.explanation",
+        "Policy": "securecfg.policy.decisions",
+        "Request": "securecfg.policy.requests",
+        "Rule": "securecfg.policy.rules",
+        "RuleExplanation": "securecfg.policy.explanation",
+        "compile_policy": "securecfg.policy.compilation",
+        "default_documents": "securecfg.policy.defaults",
+        "format_cedar": "securecfg.policy.formatting",
+        "format_grants": "securecfg.policy.formatting",
+        "parse_cases": "securecfg.policy.cases",
+        "run_cases": "securecfg.policy.cases",
+        "to_cedar": "securecfg.policy.formatting",
+    },
+)

@@ -5,6 +5,8 @@ Names are loaded when they are first used: a program that reads a secret does no
 
 from __future__ import annotations
 
+from securecfg.lazy import load_names
+
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
@@ -16,25 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["AuditLog", "Batch", "SecretRef", "SecretVersion", "Vault", "VersionInfo", "VersionState"]
 
-_HOMES = {
-    "AuditLog": "auditlog",
-    "Batch": "vault",
-    "SecretRef": "references",
-    "SecretVersion": "values",
-    "Vault": "vault",
-    "VersionInfo": "listing",
-    "VersionState": "listing",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Load a public name on first use."""
-    home = _HOMES.get(name)
-    if home is None:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = load_names(
+    __name__,
+    {
+        "AuditLog": "securecfg.vault.auditlog",
+        "Batch": "securecfg.vault.vault",
+        "SecretRef": "securecfg.vault.references",
+        "SecretVersion": "securecfg.vault.values",
+        "Vault": "securecfg.vault.vault",
+        "VersionInfo": "securecfg.vault.listing",
+        "VersionState": "securecfg.vault.listing",
+    },
+)
