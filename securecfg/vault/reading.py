@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.clock import to_datetime, to_ns
-from securecfg.crypto import ChunkedValueKey
+from securecfg.crypto import KIND_FIELDS, ChunkedValueKey
 from securecfg.errors import (
     AuditUnavailable,
     Conflict,
@@ -157,7 +157,10 @@ class Reads:
                 self._record([finding])
                 if finding.located.version.value_rows:
                     content = self._open_chunked(finding)
-                    return self._describe(finding, content.kind, b""), iter(content)
+                    if content.kind != KIND_FIELDS:
+                        return self._describe(finding, content.kind, b""), iter(content)
+                    # Fields are of use only as a whole, so they are the value and not pieces.
+                    return self._describe(finding, content.kind, b"".join(content)), iter(())
                 kind, whole = self._open_inline(finding)
                 return self._describe(finding, kind, whole), iter((whole,))
             except _Moved:
@@ -216,8 +219,9 @@ class Reads:
     def _find(self, path: str, at: At, *, allow_expired: bool) -> Finding:
         """Take steps 1 to 3."""
         encoded = path_to_bytes(path)
-        session, decision = self._authority.require("read", path)
+        # Taken before the decision, which may then be under a newer policy, and starts over, but never under an older one.
         stamp = self._opened.policy_stamp()
+        session, decision = self._authority.require("read", path)
         entry = self._opened.entry(encoded)
         if entry is None or (at is None and not entry.live):
             if session.decide("list", path).allowed:

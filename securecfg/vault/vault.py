@@ -233,7 +233,8 @@ class Vault(Changes):
     def stream(self, path: str, *, at: At = None) -> tuple[SecretVersion, Iterator[bytes]]:
         """Return a version, its value left empty, and its content in pieces of at most some hundred KiB.
 
-        Each piece is authentic; that the value is complete is known when the iteration ends without an error.
+        A small value, and one with fields, is in the version too. Each piece is authentic; that the value is complete
+        is known when the iteration ends without an error.
 
         Raises:
             As for `read`.
