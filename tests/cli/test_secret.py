@@ -72,6 +72,12 @@ def test_fields_are_printed_as_one_object(project: Path, cli: Cli) -> None:
     assert cli("secret", "get", "a", "--reveal", "--json", reveals=True).json["fields"] == json.loads(FIELDS)
 
 
+def test_large_fields_are_printed_as_one_object_too(project: Path, cli: Cli) -> None:
+    fields = {"small": "x", "large": "y" * 2_000_000}
+    cli("secret", "put", "a", "--fields", stdin=json.dumps(fields))
+    assert cli("secret", "get", "a", "--reveal").json == fields
+
+
 def test_one_field_is_printed_exactly(project: Path, cli: Cli) -> None:
     cli("secret", "put", "a", "--fields", stdin=FIELDS)
     assert cli("secret", "get", "a", "--field", "password", "--reveal", reveals=True).out == CANARY.encode()

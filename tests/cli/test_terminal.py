@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +15,7 @@ from securecfg.errors import Unsupported
 from tests.cli.running import CANARY, Cli, Terminal, call
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 @pytest.fixture
@@ -27,6 +30,14 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Path:
     settings = folder / "securecfg.toml"
     settings.write_text(settings.read_text().replace("?env=PW", ""))
     return folder
+
+
+@pytest.fixture
+def unlocking(guarded: Path) -> Iterator[Path]:
+    """The same, while no other test uses what all processes of this user share: the kernel's keyring."""
+    with open(Path(tempfile.gettempdir()) / f"securecfg-tests-{os.getuid()}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield guarded
 
 
 def test_a_value_is_asked_for_twice_and_never_shown(project: Path, cli: Cli) -> None:
@@ -132,7 +143,7 @@ def test_a_new_passphrase_is_asked_for_twice(tmp_path: Path, monkeypatch: pytest
     assert "recovery code" in terminal.shown
 
 
-def test_unlock_spares_the_passphrase_until_it_is_forgotten(guarded: Path, cli: Cli) -> None:
+def test_unlock_spares_the_passphrase_until_it_is_forgotten(unlocking: Path, cli: Cli) -> None:
     refused = cli("secret", "list", "--no-input", "--json")
     assert (refused.code, refused.error) == (2, "setting-missing")
     assert "securecfg unlock" in refused.json["error"]["hint"]
@@ -152,7 +163,7 @@ def test_unlock_spares_the_passphrase_until_it_is_forgotten(guarded: Path, cli: 
     assert cli("unlock", "--status").text == "nothing is unlocked\n"
 
 
-def test_unlock_keeps_nothing_on_disk(guarded: Path, cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unlock_keeps_nothing_on_disk(unlocking: Path, cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path for path in home.rglob("*") if path.is_file()}
     monkeypatch.setenv("PW", CANARY)
     assert cli("unlock", "--for", "1m", "--key", "passphrase:?env=PW").code == 0
