@@ -76,7 +76,7 @@ def _size(content: str | bytes) -> int:
 def _show(content: str | bytes, *, reveal: bool) -> str:
     if not reveal:
         return f"***  {shown_size(_size(content))}"
-    return content if isinstance(content, str) else f"base64 {revealed(content)['base64']}"  # type: ignore[index]
+    return content if isinstance(content, str) else f"base64 {revealed(content)['base64']}"  # type: ignore[index]  # bytes come back as a mapping
 
 
 def _metadata_changes(old: SecretVersion, new: SecretVersion) -> dict[str, tuple[str | None, str | None]]:
