@@ -437,9 +437,11 @@ class Imports:
             message = "the vault is open for reading only"
             raise Unsupported(message, hint="open it for writing")
         for _ in range(_RETRIES):
+            opened.refresh()
+            # Taken before the decisions, so that none of them is under an older policy.
+            stamp = opened.policy_stamp()
             for action, path in rights:
                 self._authority.require(action, path)
-            stamp = opened.policy_stamp()
 
             def verify(stamp: tuple[bytes, bytes] = stamp) -> None:
                 if stamp != opened.policy_stamp():

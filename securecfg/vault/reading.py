@@ -219,7 +219,7 @@ class Reads:
     def _find(self, path: str, at: At, *, allow_expired: bool) -> Finding:
         """Take steps 1 to 3."""
         encoded = path_to_bytes(path)
-        # Taken before the decision, which may then be under a newer policy, and starts over, but never under an older one.
+        # Taken before the decision, which may so be under a newer policy and start over, but never under an older one.
         stamp = self._opened.policy_stamp()
         session, decision = self._authority.require("read", path)
         entry = self._opened.entry(encoded)

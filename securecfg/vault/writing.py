@@ -125,9 +125,12 @@ class Writes:
         if self._opened.options.read_only:
             message = "the vault is open for reading only"
             raise Unsupported(message, hint="open it for writing")
+        self._opened.refresh()
+        # Taken before the decisions, so that none of them is under an older policy.
+        stamp = self._opened.policy_stamp()
         for action, path in rights:
             self._authority.require(action, path)
-        return self._opened.policy_stamp()
+        return stamp
 
     def _verify_stamp(self, stamp: Stamp) -> None:
         if stamp != self._opened.policy_stamp():

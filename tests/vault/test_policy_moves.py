@@ -1,0 +1,58 @@
+"""A decision counts only while the policy that made it is in force, whoever changes it in the middle."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.errors import AccessDenied
+from tests.vault.world import BLIND, GRANTS, READER, grant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securecfg.policy import Decision
+    from securecfg.vault.session import Session
+    from securecfg.vault.vault import Vault
+    from tests.vault.world import World
+
+MOVERS = GRANTS.replace('actions = ["read", "write"]', 'actions = ["read", "write", "delete"]')
+
+
+def after_next_decision(vault: Vault, action: Callable[[], object]) -> None:
+    """Do something right after the next decision of a handle."""
+    authority = vault.authority
+    require = authority.require
+
+    def interrupted(name: str, path: str) -> tuple[Session, Decision]:
+        decided = require(name, path)
+        authority.require = require  # type: ignore[method-assign]  # once
+        action()
+        return decided
+
+    authority.require = interrupted  # type: ignore[method-assign]  # between two steps
+
+
+def test_a_read_that_was_decided_under_an_older_policy_is_decided_again(world: World, vault: Vault) -> None:
+    grant(vault)
+    vault.write("app/x", "v")
+    reader = world.open(READER)
+
+    def revoke() -> None:
+        grant(vault, "")
+        reader.opened.refresh()  # as another thread of the process does
+
+    after_next_decision(reader, revoke)
+    with pytest.raises(AccessDenied):
+        reader.read("app/x")
+
+
+def test_all_rights_of_a_change_are_held_under_one_policy(world: World, vault: Vault) -> None:
+    grant(vault, MOVERS)
+    vault.write("app/x", "v")
+    blind = world.open(BLIND)
+    after_next_decision(blind, lambda: grant(vault, GRANTS))
+    with pytest.raises(AccessDenied):
+        blind.move("app/x", "app/y")
+    assert vault.list() == ["app/x"]
