@@ -371,7 +371,7 @@ def test_what_is_no_address_is_refused_by_the_engine_too() -> None:
 
 def test_the_face_has_every_name_it_promises_and_no_other() -> None:
     assert [getattr(policy_face, name) for name in policy_face.__all__]
-    with pytest.raises(AttributeError, match="has no attribute .nothing."):
+    with pytest.raises(AttributeError, match=r"has no attribute .nothing."):
         policy_face.nothing  # noqa: B018 - the access is the point
 
 
