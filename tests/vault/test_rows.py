@@ -40,7 +40,7 @@ SEALED: dict[str, tuple[Callable[[IndexRows], bytes], Callable[[bytes | None, by
         lambda rows: rows.seal_older_page(7, 0, ()),
         lambda row, digest: ROWS.open_older_page(row, 7, 0, digest),
     ),
-    "delta": (lambda rows: rows.seal_delta(Delta(())), lambda row, digest: ROWS.open_delta(row, digest)),
+    "delta": (lambda rows: rows.seal_delta(Delta(())), ROWS.open_delta),
 }
 
 
