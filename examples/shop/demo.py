@@ -18,13 +18,10 @@ import apsw
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from securecfg import Vault
 from securecfg.crypto.sshsig import sign_message
 from securecfg.errors import SignatureInvalid
 from securecfg.sources import load
-from securecfg.sources.detection import collect, find_secrets
 from securecfg.sources.load import NAMESPACE
-from securecfg.sources.rewrite import rewrite
 from securecfg.store import Space
 
 if TYPE_CHECKING:
@@ -129,17 +126,10 @@ def create(shop: Shop) -> None:
 
 def move_secrets(shop: Shop) -> None:
     """Import what was found."""
-    os.chdir(shop.folder)
-    files = collect([".env", "config"]).files
-    plan = find_secrets(files)
-    assert len(plan.findings) == len(SECRETS)
-    with Vault.open() as vault:
-        with vault.batch() as batch:
-            for path, value in plan.of_path().items():
-                batch.write(path, value)
-        for file in files:
-            Path(file.name).write_bytes(rewrite(file, plan.of_file(file.name)).content)
-        assert len(vault.list()) == len(SECRETS)
+    output = shop.run("securecfg", "import", ".env", "config/", "--yes")
+    assert f"{len(SECRETS)} found" in output
+    assert "payments.toml:4" in output
+    assert len(shop.run("securecfg", "secret", "list").splitlines()) == len(SECRETS)
 
 
 def look_at_files(shop: Shop) -> None:
@@ -321,7 +311,6 @@ def main() -> None:
     """Take all steps in a scratch directory."""
     with tempfile.TemporaryDirectory(prefix="securecfg-demo-") as scratch:
         shop = Shop(Path(scratch))
-        os.environ.update(shop.environment)
         for number, (title, step) in enumerate(STEPS, 1):
             print(f"step {number}: {title}", flush=True)
             step(shop)
