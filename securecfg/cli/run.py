@@ -17,8 +17,6 @@ from securecfg.errors import FileMissing, StoreFailed
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from securecfg.vault.settings import Project
-
 
 @click.command(
     cls=Verb,
@@ -47,6 +45,7 @@ def run(invocation: Invocation, *, profile: str | None, sources: tuple[str, ...]
     securecfg.toml) unless --as says otherwise. The command takes this program's place, so that signals and its exit
     code are its own.
     """
+    from securecfg.cli.config_sources import load_sources
     from securecfg.cli.environment import to_environment
     from securecfg.vault.settings import read_project
 
@@ -54,31 +53,13 @@ def run(invocation: Invocation, *, profile: str | None, sources: tuple[str, ...]
     if program is None:
         message = f"there is no program `{command[0]}`"
         raise FileMissing(message, hint="give the command as it is typed, after `--`")
-    project = read_project(Path.cwd())
-    service = os.environ.get("SECURECFG_AS") or project.values.get("service")
-    config_sources = [*sources] or _default_sources(project)
+    service = os.environ.get("SECURECFG_AS") or read_project(Path.cwd()).values.get("service")
     with invocation.open(principal=service) as vault:
-        from securecfg.sources import load
-
-        try:
-            config = load(*config_sources, profile=profile, vault=vault)
-        except FileMissing as error:
-            error.hint = error.hint.replace("pass `profile=`", "give `--profile`")
-            raise
-        variables = to_environment(config)
+        variables = to_environment(load_sources(sources, profile, vault))
     kept = sorted(name for name, text in variables.items() if os.environb.get(name.encode(), text) != text)
     if kept:
         invocation.note(f"note: already in the environment, and kept: {', '.join(kept)}")
     _take_place(program, command, {name.encode(): text for name, text in variables.items()} | dict(os.environb))
-
-
-def _default_sources(project: Project) -> list[str | Path]:
-    folder = os.path.relpath(project.folder)
-    found: list[str | Path] = [path for name in ("config", ".env") if (path := Path(folder, name)).exists()]
-    if not found:
-        message = f"`{project.folder}` has neither `config/` nor `.env`"
-        raise FileMissing(message, hint="name what to load with `--config PATH`")
-    return found
 
 
 def _take_place(program: str, command: tuple[str, ...], environment: Mapping[bytes, bytes]) -> NoReturn:
