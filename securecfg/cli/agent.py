@@ -230,10 +230,11 @@ def _harden() -> None:
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
-    set_dumpable, current_and_future = 4, 3
+    set_dumpable, current, future = 4, 1, 2
     libc.prctl(set_dumpable, 0, 0, 0, 0)
-    # May be refused beyond a limit; then the kernel may swap.
-    libc.mlockall(current_and_future)
+    # Under a limit, locking future memory would make an allocation fail later; locking what there is may be refused.
+    is_limited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] != resource.RLIM_INFINITY
+    libc.mlockall(current if is_limited else current | future)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import click
 
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.errors import FileMissing, SecurecfgError, SettingMissing
+from securecfg.errors import FileMissing, Sealed, SecurecfgError, SettingMissing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,8 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
         with invocation.open() as vault:
             yield from look_inside(vault, path)
     except FileMissing as error:
-        yield Finding("opens", Grade.PROBLEM, error.message, "restore the key file, or use the recovery code", 7)
+        hint = "restore the key file, or use the recovery code: `--key recovery:`"
+        yield Finding("opens", Grade.PROBLEM, error.message, hint, Sealed.exit_code)
     except SecurecfgError as error:
         yield problem("opens", error)
 

@@ -245,7 +245,8 @@ def _policy(vault: Vault) -> Finding:
     except IntegrityError as error:
         return problem("policy", error)
     except SecurecfgError as error:
-        return Finding("policy", Grade.PROBLEM, error.message, "`securecfg policy rollback` applies an earlier one", 2)
+        hint = "`securecfg policy rollback` applies an earlier one"
+        return Finding("policy", Grade.PROBLEM, error.message, hint, error.exit_code)
     if vault.opened.replica.index.get(POLICY_PATH) is None:
         message = "no policy is applied, so only administrators may do anything"
         return Finding("policy", Grade.NOTE, message, "`securecfg policy apply FILE` applies one")

@@ -82,15 +82,18 @@ def _plan(invocation: Invocation) -> _Plan:
         message = f"this project has a vault already, named in `{existing.file.name}`"
         raise AlreadyExists(message, hint="`securecfg vault status` shows it")
     project = fit_name(folder.name) or "project"
-    vault = Path(invocation.vault or folder / _FOLDER / f"{project}.vault").absolute()
-    return _Plan(folder, project, vault, check_principal(invocation.principal or login()))
+    named = invocation.vault or os.environ.get("SECURECFG_VAULT")
+    vault = Path(named or folder / _FOLDER / f"{project}.vault").absolute()
+    principal = invocation.principal or os.environ.get("SECURECFG_AS") or login()
+    return _Plan(folder, project, vault, check_principal(principal))
 
 
 def _create(invocation: Invocation, plan: _Plan, made: list[Path]) -> tuple[str, str, Vault]:
     """Create the vault under the first key that works; return the key's URI, what to call it, and the vault."""
     _make_folder(plan.vault.parent, made)
-    if invocation.key is not None:
-        return invocation.key, invocation.key.partition(":")[0], _create_vault(invocation, plan, invocation.key, made)
+    named = invocation.key or os.environ.get("SECURECFG_KEY")
+    if named:
+        return named, named.partition(":")[0], _create_vault(invocation, plan, named, made)
     try:
         return "keyring:", "operating system keyring", _create_vault(invocation, plan, "keyring:", made)
     except (ExtraMissing, KeyProviderUnavailable, KeyProviderRefused) as error:

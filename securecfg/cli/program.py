@@ -69,6 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: What follows the program's name; None takes it from the process.
     """
     given = sys.argv[1:] if arguments is None else arguments
+    if sys.stdout is None or sys.stderr is None:
+        # Closed by the caller (`>&-`); whatever is opened next must not become the standard output.
+        return EXIT_PIPE_CLOSED
     for stream in (sys.stdout, sys.stderr):
         # A path or a message that the terminal's encoding lacks is shown escaped, never a reason to fail.
         if hasattr(stream, "reconfigure"):
