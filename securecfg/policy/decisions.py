@@ -112,6 +112,10 @@ class Policy:
         """Return all roles (`role:NAME`) of a principal, roles of roles included."""
         return self._roles.of(principal)
 
+    def administrators(self) -> frozenset[str]:
+        """Return the principals that hold `role:admin`."""
+        return self._roles.administrators()
+
     def decide(self, request: Request) -> Decision:
         """Decide one request.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securecfg.policy.problems import Problem, Problems
-from securecfg.policy.requests import KINDS
+from securecfg.policy.requests import ADMIN_ROLE, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,7 +31,8 @@ class Roles:
             memberships: For each `user:NAME`, `svc:NAME` or `role:NAME`, the roles (`role:NAME`) it belongs to.
 
         Raises:
-            Problems: Roles contain one another, or a membership of the vault is malformed.
+            Problems: Roles contain one another, everyone would be an administrator, or a membership of the vault is
+                malformed.
         """
         direct: dict[str, set[str]] = {}
         places: dict[tuple[str, str], Problem] = {}
@@ -54,8 +55,13 @@ class Roles:
             for (member, role), place in places.items()
             if member.startswith("role:") and member in self.closure({role})
         ]
-        if wrong or cycles:
-            raise Problems(sorted(wrong + cycles))
+        everyone = [
+            Problem(place.document, place.line, place.column, f"`{member}` would make everyone an administrator")
+            for (member, role), place in places.items()
+            if member.endswith(":*") and ADMIN_ROLE in self.closure({role})
+        ]
+        if wrong or cycles or everyone:
+            raise Problems(sorted(wrong + cycles + everyone))
 
     def closure(self, roles: Iterable[str]) -> frozenset[str]:
         """Return roles with all roles that they belong to."""
@@ -72,6 +78,12 @@ class Roles:
         """Return all roles of a principal."""
         kind = principal.partition(":")[0]
         return self.closure(self._direct.get(principal, frozenset()) | self._direct.get(f"{kind}:*", frozenset()))
+
+    def administrators(self) -> frozenset[str]:
+        """Return the principals that hold `role:admin`, directly or through other roles."""
+        return frozenset(
+            member for member in self._direct if not member.startswith("role:") and ADMIN_ROLE in self.of(member)
+        )
 
     def state(self) -> list[list[object]]:
         """Return all memberships in a canonical order."""

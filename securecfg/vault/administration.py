@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.audit import Event, VerifierKey, origin_of
 from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT
-from securecfg.errors import Conflict, SecretNotFound, VersionNotFound
-from securecfg.policy import Document, compile_policy
+from securecfg.errors import Conflict, SecretNotFound, StaleWrite, StoreBusy, VersionNotFound
+from securecfg.policy import Decision, Document, compile_policy
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.opened import POLICY_PATH, ROLES_PATH, memberships_of
 from securecfg.vault.paths import check_principal, check_role
@@ -18,16 +18,32 @@ from securecfg.vault.session import Session
 from securecfg.vault.writing import Wanted, Writes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from securecfg.policy import Policy
-    from securecfg.vault.authority import Authority
+    from securecfg.vault.authority import Authority, Stamp
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Plan, Publication
     from securecfg.vault.session import Identity
 
 ADMIN = "admin"
+
+_RETRIES = 16
+
+
+class _Change(NamedTuple):
+    """What a document is replaced by.
+
+    Attributes:
+        policy: What is in force then.
+        content: The document.
+        describe: Returns the record's object for the new version's number.
+    """
+
+    policy: Policy
+    content: Content
+    describe: Callable[[object], Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +132,14 @@ class Administration:
             AccessDenied: The caller may not `policy.write`.
             InvalidPolicy, InvalidGrants: They are wrong; nothing is changed.
         """
-        policy = self.check_policy(documents)
         content = _document([asdict(document) for document in documents])
         names = [document.name for document in documents]
-        wanted = self._wanted(
-            "policy.write",
-            POLICY_PATH,
-            content,
-            Event.POLICY_APPLIED,
-            lambda revision: {"rev": revision, "digest": policy.digest, "files": names},
-        )
-        return _number(self._writes.apply(wanted))
+
+        def make() -> _Change:
+            policy = self.check_policy(documents)
+            return _Change(policy, content, lambda revision: {"rev": revision, "digest": policy.digest, "files": names})
+
+        return self._replace("policy.write", POLICY_PATH, Event.POLICY_APPLIED, make)
 
     def roll_back_policy(self, revision: int) -> int:
         """Apply an earlier revision again, as a new one, and return its number.
@@ -136,17 +149,17 @@ class Administration:
             VersionNotFound: There is no such revision.
             InvalidPolicy, InvalidGrants: It no longer compiles with the roles of today.
         """
-        self._authority.require("policy.write", "")
-        documents = self._documents(revision)
-        policy = self.check_policy(documents)
-        wanted = self._wanted(
-            "policy.write",
-            POLICY_PATH,
-            _document([asdict(document) for document in documents]),
-            Event.POLICY_ROLLED_BACK,
-            lambda number: {"rev": number, "source_rev": revision, "digest": policy.digest},
-        )
-        return _number(self._writes.apply(wanted))
+
+        def make() -> _Change:
+            documents = self._documents(revision)
+            policy = self.check_policy(documents)
+            return _Change(
+                policy,
+                _document([asdict(document) for document in documents]),
+                lambda number: {"rev": number, "source_rev": revision, "digest": policy.digest},
+            )
+
+        return self._replace("policy.write", POLICY_PATH, Event.POLICY_ROLLED_BACK, make)
 
     def roles(self) -> dict[str, list[str]]:
         """Return the members of each role that was given in the vault, beside those that grant tables name.
@@ -165,9 +178,14 @@ class Administration:
             InvalidMetadata: It is no role or no principal.
         """
         name, member = check_role(role), check_principal(principal)
-        roles = self._roles()
-        members = sorted({*roles.get(name, []), member})
-        self._apply_roles(name, {**roles, name: members}, {"role": name, "members": members, "added": [member]})
+
+        def make() -> _Change:
+            roles = self._roles()
+            members = sorted({*roles.get(name, []), member})
+            obj = {"role": name, "members": members, "added": [member]}
+            return self._change_of_roles({**roles, name: members}, obj)
+
+        self._replace("role.write", ROLES_PATH, Event.ROLE_CHANGED, make)
 
     def remove_member(self, role: str, principal: str) -> None:
         """Take a role from a principal.
@@ -179,23 +197,63 @@ class Administration:
             Conflict: It is the last administrator.
         """
         name, member = check_role(role), check_principal(principal)
-        self._authority.require("role.write", "")
-        roles = self._roles()
-        if member not in roles.get(name, []):
-            message = f"`{member}` was not given `role:{name}` in the vault"
-            raise SecretNotFound(message, hint="memberships in a grant table are changed with `securecfg policy apply`")
-        members = [other for other in roles[name] if other != member]
-        if name == ADMIN and not members:
-            message = f"`{member}` is the last administrator"
-            raise Conflict(message, hint="make somebody else an administrator first")
-        rest = {other: those for other, those in roles.items() if other != name}
-        changed = {**rest, name: members} if members else rest
-        self._apply_roles(name, changed, {"role": name, "members": members, "removed": [member]})
 
-    def _apply_roles(self, name: str, roles: dict[str, list[str]], obj: Mapping[str, object]) -> None:
-        compile_policy(self._documents(None), memberships=memberships_of(roles))
-        del name
-        self._writes.apply(self._wanted("role.write", ROLES_PATH, _document(roles), Event.ROLE_CHANGED, lambda _: obj))
+        def make() -> _Change:
+            roles = self._roles()
+            if member not in roles.get(name, []):
+                message = f"`{member}` was not given `role:{name}` in the vault"
+                hint = "memberships in a grant table are changed with `securecfg policy apply`"
+                raise SecretNotFound(message, hint=hint)
+            members = [other for other in roles[name] if other != member]
+            if name == ADMIN and not members:
+                message = f"`{member}` is the last administrator"
+                raise Conflict(message, hint="make somebody else an administrator first")
+            rest = {other: those for other, those in roles.items() if other != name}
+            obj = {"role": name, "members": members, "removed": [member]}
+            return self._change_of_roles({**rest, name: members} if members else rest, obj)
+
+        self._replace("role.write", ROLES_PATH, Event.ROLE_CHANGED, make)
+
+    def _change_of_roles(self, roles: dict[str, list[str]], obj: Mapping[str, object]) -> _Change:
+        policy = compile_policy(self._documents(None), memberships=memberships_of(roles))
+        return _Change(policy, _document(roles), lambda _: obj)
+
+    def _replace(self, right: str, path: bytes, event: Event, make: Callable[[], _Change]) -> int:
+        """Replace a document by what is made of those in force, again where they change meanwhile."""
+        for _ in range(_RETRIES):
+            self._opened.refresh()
+            stamp = self._opened.policy_stamp()
+            session, _decision = self._authority.require(right, "")
+            change = make()
+            self._verify_administrators(session, right, change.policy)
+            new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+
+            def draft(drafts: Drafts, stamp: Stamp = stamp, change: _Change = change, new: NewVersion = new) -> Plan:
+                if self._opened.policy_stamp() != stamp:
+                    message = "the policy or the roles changed meanwhile"
+                    raise StaleWrite(message)
+                return drafts.write(path, change.content, new)
+
+            try:
+                number = self._writes.apply(Wanted(((right, ""),), draft, event, change.describe))
+            except StaleWrite:
+                continue
+            return number if isinstance(number, int) else 0
+        message = "others changed the policy or the roles every time"
+        raise StoreBusy(message, hint="try again in a moment")
+
+    def _verify_administrators(self, session: Session, right: str, after: Policy) -> None:
+        """Refuse to let anyone but an administrator change who is one.
+
+        Raises:
+            AccessDenied: The caller is none, and would.
+        """
+        now = session.policy.administrators()
+        if self._authority.identity.principal in now or after.administrators() == now:
+            return
+        error = self._authority.deny(session, right, "", Decision(allowed=False, rules=(ADMIN,)))
+        error.hint = "this changes who is an administrator, which only an administrator may do"
+        raise error
 
     def _roles(self) -> dict[str, list[str]]:
         self._opened.refresh()
@@ -210,10 +268,6 @@ class Administration:
             message = f"the policy has no revision {revision}"
             raise VersionNotFound(message, hint="`securecfg policy history` lists them") from None
         return [Document(**document) for document in raw]
-
-    def _wanted(self, right: str, path: bytes, content: Content, event: Event, describe: Any) -> Wanted:  # noqa: ANN401 - a lambda of the caller
-        new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
-        return Wanted(((right, ""),), lambda drafts: drafts.write(path, content, new), event, describe)
 
 
 def found(opened: OpenVault, creator: Identity) -> None:
@@ -235,7 +289,3 @@ def found(opened: OpenVault, creator: Identity) -> None:
 def _document(value: object) -> Content:
     encoded = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     return Content(KIND_TEXT, len(encoded), lambda: (encoded,))
-
-
-def _number(result: object) -> int:
-    return result if isinstance(result, int) else 0

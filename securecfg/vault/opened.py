@@ -10,7 +10,15 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from securecfg.audit import Masker, audit_public_key, consistency_proof, create_sealer, verify_consistency
-from securecfg.crypto import ROOT_SCOPE, ValueKey, dek_context, parse_dek_epoch, unwrap_dek, value_context
+from securecfg.crypto import (
+    ROOT_SCOPE,
+    ChunkedValueKey,
+    ValueKey,
+    dek_context,
+    parse_dek_epoch,
+    unwrap_dek,
+    value_context,
+)
 from securecfg.errors import IntegrityError, LogTampered, RollbackSuspected, Tampered, VaultClosed
 from securecfg.keys import Purpose
 from securecfg.policy import Document, compile_policy
@@ -23,10 +31,11 @@ from securecfg.vault.replica import StoredTree
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from securecfg.audit import Sealer
     from securecfg.clock import Clock
+    from securecfg.crypto import ChunkedContent
     from securecfg.policy import Policy
     from securecfg.vault.anchor import AnchorFile
     from securecfg.vault.history import History, Version
@@ -208,14 +217,18 @@ class OpenVault:
             entry = self.replica.index.get(path)
             if entry is None or not entry.live:
                 return default
-            _, content = self.open_inline(path, self.locate(path, entry, number))
+            located = self.locate(path, entry, number)
+            if located.version.value_rows:
+                content = b"".join(self.open_chunked(path, located))
+            else:
+                _, content = self.open_inline(path, located)
             return json.loads(content)  # type: ignore[no-any-return]  # written by this program, authenticated
 
         return self.consistently(read)
 
     def current_version(self, path: str) -> tuple[int, bytes] | None:
         """Return what changes whenever a secret changes, without deciding or recording anything."""
-        entry = self.replica.index.get(path.encode())
+        entry = self.entry(path.encode())
         return None if entry is None else (entry.history_id, entry.digest)
 
     # --- versions ----------------------------------------------------------------------------------------------------
@@ -291,7 +304,7 @@ class OpenVault:
         form = FORM_CHUNKED if version.value_rows else FORM_INLINE
         return value_context(self.replica.vault_id, ROOT_SCOPE, (rec_id, version.number), version.created, form)
 
-    def open_inline(self, path: bytes, located: Located, key: ValueKey | None = None) -> tuple[int, bytes]:
+    def open_inline(self, path: bytes, located: Located) -> tuple[int, bytes]:
         """Return the kind and the content of an inline value.
 
         Raises:
@@ -302,7 +315,30 @@ class OpenVault:
         if row is None:
             message = f"a value of record {located.entry.rec_id} is missing"
             raise Tampered(message)
-        return (key or self.value_key(path, located)).open(row, version.commitment)
+        return self.value_key(path, located).open(row, version.commitment)
+
+    def open_chunked(self, path: bytes, located: Located) -> ChunkedContent:
+        """Return the content of a large value, whose rows are read as it is consumed.
+
+        Raises:
+            Tampered: A row is missing or does not belong to this version.
+        """
+        entry, _, version = located
+        dek = self.data_key(path, entry.rec_id, version)
+        record = self.store.get(Space.VALUE, version.value_id)
+        if record is None:
+            message = f"a value of record {entry.rec_id} is missing"
+            raise Tampered(message)
+        key = ChunkedValueKey(dek, self.value_context(entry.rec_id, version))
+        return key.open(record, version.commitment, self._value_rows(version))
+
+    def _value_rows(self, version: Version) -> Iterator[bytes]:
+        for number in range(version.value_id + 1, version.value_id + 1 + version.value_rows):
+            row = self.store.get(Space.VALUE, number)
+            if row is None:
+                message = "a part of a large value is missing"
+                raise Tampered(message)
+            yield row
 
     def _find_older(self, history: History, number: int) -> Version | None:
         for page, place in enumerate(history.older):

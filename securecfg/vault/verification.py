@@ -6,8 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from securecfg.crypto import ChunkedValueKey
-from securecfg.errors import IntegrityError, Tampered
+from securecfg.errors import IntegrityError
 from securecfg.store import Space
 from securecfg.vault.history import DESTROYED, History, Version
 from securecfg.vault.opened import Located
@@ -97,17 +96,7 @@ def _open(opened: OpenVault, path: bytes, entry: Entry, history: History, versio
     if not version.value_rows:
         opened.open_inline(path, Located(entry, history, version))
         return
-    dek = opened.data_key(path, entry.rec_id, version)
-    record = opened.store.get(Space.VALUE, version.value_id)
-    if record is None:
-        message = "a value is missing"
-        raise Tampered(message)
-    key = ChunkedValueKey(dek, opened.value_context(entry.rec_id, version))
-    rows = (
-        opened.store.get(Space.VALUE, number) or b""
-        for number in range(version.value_id + 1, version.value_id + 1 + version.value_rows)
-    )
-    for _ in key.open(record, version.commitment, rows):
+    for _ in opened.open_chunked(path, Located(entry, history, version)):
         pass
 
 

@@ -181,9 +181,11 @@ class Writes:
                 plan = wanted.draft(drafts)
                 results.append(plan.result)
                 area.take(plan)
-            items = [_item(wanted, result) for wanted, result in zip(batch, results, strict=True)]
+            items: list[tuple[str, int]] = []
             parts: list[list[str]] = []
-            if in_batch and not _fit_in_record(items):
+            if in_batch:
+                items = [_item(wanted, result) for wanted, result in zip(batch, results, strict=True)]
+            if not _fit_in_record(items):
                 parts = area.stage_parts(items)
 
             def make_records() -> list[Record]:

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 MOVERS = GRANTS.replace('actions = ["read", "write"]', 'actions = ["read", "write", "delete"]')
 
 
-def after_next_decision(vault: Vault, action: Callable[[], object]) -> None:
+def after_next_decision(vault: Vault, happens: Callable[[], object]) -> None:
     """Do something right after the next decision of a handle."""
     authority = vault.authority
     require = authority.require
 
-    def interrupted(name: str, path: str) -> tuple[Session, Decision]:
-        decided = require(name, path)
+    def interrupted(action: str, path: str) -> tuple[Session, Decision]:
+        decided = require(action, path)
         authority.require = require  # type: ignore[method-assign]  # once
-        action()
+        happens()
         return decided
 
     authority.require = interrupted  # type: ignore[method-assign]  # between two steps
