@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from securecfg.keys import Ask, KeyProvider
     from securecfg.vault import Vault
+    from securecfg.vault.settings import Settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -64,22 +65,43 @@ class Invocation:
         """
         from securecfg.vault import Vault
 
+        settings = self.settings(principal=principal)
         vault = Vault.open(
-            self.vault, key=self.provider(), principal=self.principal or principal, ask=self.ask, cache_values=0
+            settings.vault,
+            key=self._recalling(settings.key),
+            principal=settings.principal,
+            ask=self.ask,
+            cache_values=0,
         )
         with vault:
             yield vault
 
-    def provider(self) -> str | KeyProvider:
+    def settings(self, *, principal: str | None = None) -> Settings:
+        """Return which vault, which key and on whose behalf: from flags, variables and the settings file.
+
+        Args:
+            principal: As for `open`.
+
+        Raises:
+            SettingMissing: No vault or no key is named.
+            ConfigSyntaxError, ConfigTypeError: The settings file is wrong.
+        """
+        from securecfg.vault.settings import find_settings
+
+        return find_settings(self.vault, self.key, self.principal or principal)
+
+    def provider(self) -> KeyProvider:
         """Return what opens the vault: the key that is named, or what `unlock` keeps of its passphrase.
 
         Raises:
             SettingMissing: No vault or no key is named.
             InvalidKeyUri, ExtraMissing: The key URI is wrong.
         """
-        from securecfg.vault.settings import find_settings
+        from securecfg.keys import open_provider
 
-        key = find_settings(self.vault, self.key, self.principal).key
+        return open_provider(self._recalling(self.settings().key), ask=self.ask)
+
+    def _recalling(self, key: str | KeyProvider) -> str | KeyProvider:
         if key not in _ASKING:
             return key
         from securecfg.cli.remembered import Recalling, memories

@@ -47,12 +47,11 @@ def _unlock(invocation: Invocation, span: timedelta) -> None:
     from securecfg.cli.remembered import Remembering, memories
     from securecfg.keys import open_provider
     from securecfg.vault import Vault
-    from securecfg.vault.settings import find_settings
 
     if not timedelta() < span <= _LONGEST:
         message = "a vault is unlocked for at least a second and at most 24 hours"
         raise UsageError(message, hint="for instance `--for 15m`")
-    settings = find_settings(invocation.vault, invocation.key, invocation.principal)
+    settings = invocation.settings()
     provider = open_provider(settings.key, ask=invocation.ask)
     if provider.scheme != _SCHEME:
         message = f"a `{provider.scheme}:` key asks nobody, so there is nothing to spare"

@@ -136,16 +136,14 @@ def adopt(invocation: Invocation, *, reason: str) -> None:
     What this machine recorded of the vault is replaced by the vault as it is now. Do this only if you know why the two
     differ: an attacker who puts back an older vault looks the same.
     """
-    from securecfg.keys import open_provider
     from securecfg.vault.adoption import adopt as adopt_vault
     from securecfg.vault.adoption import compare_with_anchor
-    from securecfg.vault.settings import find_settings
 
-    settings = find_settings(invocation.vault, invocation.key, invocation.principal)
+    settings = invocation.settings()
     if not settings.principal:
         message = "nobody says who is asking"
         raise NotAuthenticated(message, hint="name a principal: `--as user:NAME` or SECURECFG_AS")
-    provider = open_provider(invocation.provider(), ask=invocation.ask)
+    provider = invocation.provider()
     known = compare_with_anchor(settings.vault, provider)
     recorded = "nothing" if known.recorded_size is None else f"{known.recorded_size} records"
     if _may_adopt(settings.vault, provider, settings.principal):
