@@ -7,6 +7,7 @@ needs no network and asks nothing. Each step asserts its outcome.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,6 @@ import apsw
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from securecfg.crypto.sshsig import sign_message
 from securecfg.errors import SignatureInvalid
 from securecfg.sources import load
 from securecfg.sources.load import NAMESPACE
@@ -61,9 +61,13 @@ class Shop:
             copy(HERE / name, self.folder / name)
         home = scratch / "home"
         home.mkdir()
-        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-        # No keyring of a desktop takes part: `init` has to do without one, as on a server.
-        self.environment = kept | {"HOME": str(home), "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+        self.environment = {
+            "HOME": str(home),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            # No keyring of a desktop takes part: `init` has to do without one, as on a server.
+            "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+        }
 
     @property
     def vault(self) -> Path:
@@ -84,7 +88,7 @@ class Shop:
             check=False,
         )
         output = done.stdout + done.stderr
-        print(f"    $ {f'SECURECFG_AS={who} ' if who else ''}{' '.join(command)}")
+        print(f"    $ {f'SECURECFG_AS={who} ' if who else ''}{shlex.join(command)}")
         for line in output.splitlines():
             print(f"      {line}")
         assert done.returncode == code, f"exit code {done.returncode} instead of {code}"
@@ -165,7 +169,7 @@ def run_program(shop: Shop) -> None:
     """Run a program that knows nothing of vaults."""
     script = "import os; print('a URL of', len(os.environ['DATABASE_URL']), 'characters')"
     (shop.folder / "other.py").write_text(f"{script}\n")
-    output = shop.run("securecfg", "run", "--profile", "prod", "--as", "svc:web", "--", "python3", "other.py")
+    output = shop.run("securecfg", "run", "--profile", "prod", "--as", "svc:web", "--", "python", "other.py")
     assert "a URL of 51 characters" in output
 
 
@@ -181,24 +185,39 @@ def deny_intern(shop: Shop) -> None:
 
 def refuse_edited_layer(shop: Shop) -> None:
     """Sign a file, load it, edit it, and try again."""
-    key = Ed25519PrivateKey.generate()
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
-    trust = shop.folder.parent / "allowed_signers"
-    trust.write_text(f"ops@example.com {public}\n")
-    layer = shop.folder / "config" / "features.json"
-    content = layer.read_bytes()
-    layer.with_name("features.json.sig").write_bytes(sign_message(content, private, namespace=NAMESPACE))
-    load(layer, require_signature=trust)
-    layer.write_bytes(content.replace(b'"reviews": false', b'"reviews": true'))
+    layer, key = "config/features.json", str(shop.folder.parent / "signer")
+    if shutil.which("ssh-keygen"):
+        shop.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
+        shop.run("ssh-keygen", "-q", "-Y", "sign", "-f", key, "-n", NAMESPACE, layer)
+    else:
+        make_signer(Path(key))
+        shop.run("securecfg", "sign", layer, "--key", key)
+    public = Path(f"{key}.pub").read_text().split()
+    trust = shop.folder / "allowed_signers"
+    trust.write_text(f"ops@example.com {public[0]} {public[1]}\n")
+    file = shop.folder / layer
+    load(file, require_signature=trust)
+    shop.run("securecfg", "verify", layer, "--signers", trust.name)
+    content = file.read_text()
+    file.write_text(content.replace('"reviews": false', '"reviews": true'))
     try:
-        load(layer, require_signature=trust)
+        load(file, require_signature=trust)
     except SignatureInvalid as error:
-        print(f"    {error.message}")
+        print(f"    load: {error.message.replace(str(shop.folder), '.')}")
     else:
         message = "an edited layer was loaded"
         raise AssertionError(message)
-    layer.write_bytes(content)
+    shop.run("securecfg", "verify", layer, "--signers", trust.name, code=TAMPERED)
+    file.write_text(content)
+
+
+def make_signer(path: Path) -> None:
+    """Make a signing key in OpenSSH's files, on a machine without OpenSSH."""
+    key = Ed25519PrivateKey.generate()
+    path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    path.with_name(f"{path.name}.pub").write_bytes(
+        key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    )
 
 
 def roll_back(shop: Shop) -> None:

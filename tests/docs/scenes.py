@@ -1,0 +1,165 @@
+"""What a page presupposes: files, a vault, and names that its code uses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from securecfg import Vault
+from securecfg.keys import RecoveryProvider, generate_key_file, generate_recovery_code
+from securecfg.policy import default_documents
+from securecfg.vault.slots import Slots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+
+@contextmanager
+def nothing(_project: Path) -> Iterator[dict[str, Any]]:
+    """Presuppose nothing."""
+    yield {}
+
+
+@contextmanager
+def a_vault_of_configuration(project: Path) -> Iterator[dict[str, Any]]:
+    """A vault that holds what the pages on configuration refer to."""
+    with new_vault(project) as vault:
+        vault.write("db/main", {"user": "shop", "password": "canary-7f3a/p@ss word"})
+        vault.write("shop/overrides", "x: 1", content_type="application/yaml")
+        yield {"vault": vault}
+
+
+@contextmanager
+def a_shop(project: Path) -> Iterator[dict[str, Any]]:
+    """A vault as `securecfg init` leaves it, with some secrets of a shop."""
+    with new_vault(project) as vault:
+        vault.administration.apply_policy(default_documents("shop", "user:me"))
+        vault.write("prod/database/url", {"password": "canary p@ss"})
+        vault.write("payments/stripe/key", "canary-old")
+    os.environ["NEW_KEY"] = "canary-new"
+    yield {}
+
+
+@contextmanager
+def a_shop_with_a_code(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, and its recovery code in a variable."""
+    with a_shop(project):
+        code = generate_recovery_code()
+        with Vault.open() as vault:
+            Slots(vault.authority).add(RecoveryProvider(code), label="recovery code")
+        os.environ["CODE"] = code.reveal()
+        yield {}
+
+
+@contextmanager
+def a_shop_with_a_log(project: Path) -> Iterator[dict[str, Any]]:
+    """The same with some records, and the verifier key as its owner noted it."""
+    with a_shop(project), Vault.open() as vault:
+        for number in range(8):
+            vault.write("payments/stripe/key", f"canary-{number}")
+        (project / "trusted.vkey").write_text(f"{vault.log.vkey}\n")
+    yield {}
+
+
+@contextmanager
+def a_careless_shop(project: Path) -> Iterator[dict[str, Any]]:
+    """A project with two secrets in its files, and no vault."""
+    # Assembled, so that nobody takes this file for one that holds a key.
+    mode = "live"
+    stripe = f"sk_{mode}_canary0123456789abcdef"
+    (project / ".env").write_text(f"# of the web process\nLOG_LEVEL=info\nSTRIPE_API_KEY={stripe}\nCURRENCY=EUR\n")
+    (project / "config").mkdir()
+    (project / "config" / "default.yaml").write_text("database:\n  url: postgresql://localhost/shop\n  pool_size: 5\n")
+    comments = "".join(f"# {line}\n" for line in ("Production.", *("-" for _ in range(8)), "Ask the platform team."))
+    url = "postgresql://shop:canary%20p%40ss@db.internal/shop   # primary"
+    (project / "config" / "prod.yaml").write_text(f"{comments}database:\n  url: {url}\n  pool_size: 40\n")
+    (project / "app.py").write_text(CONNECT)
+    yield {}
+
+
+@contextmanager
+def a_careless_shop_with_a_vault(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, with a vault that holds nothing yet."""
+    with a_careless_shop(project), new_vault(project):
+        yield {}
+
+
+CONNECT = """\
+import os
+
+assert os.environ["DATABASE_URL"] == "postgresql://shop:canary%20p%40ss@db.internal/shop"
+assert os.environ["STRIPE_API_KEY"].endswith("cdef")
+print("connected")
+"""
+
+
+@contextmanager
+def a_signer(project: Path) -> Iterator[dict[str, Any]]:
+    """A person with a key of OpenSSH, and a trust file that names it."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("needs the program `ssh-keygen`")
+    key = Path.home() / ".ssh" / "id_ed25519"
+    key.parent.mkdir()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    public = key.with_suffix(".pub").read_text().split()
+    (project / "allowed_signers").write_text(f"ops@example.com {public[0]} {public[1]}\n")
+    (project / "config").mkdir()
+    (project / "config" / "default.yaml").write_text("city: Lisbon\n")
+    yield {}
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a page presupposes.
+
+    Attributes:
+        project: The name of the folder in which its commands run.
+        prepare: Makes the rest, and yields the names that its code may use.
+        stand_ins: For texts that differ on each machine, the pattern of what may be there.
+        places: For paths of a system, where they are in the test.
+    """
+
+    project: str = "project"
+    prepare: Callable[[Path], AbstractContextManager[dict[str, Any]]] = nothing
+    stand_ins: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+
+
+def new_vault(project: Path) -> Vault:
+    """Create a vault with a key file beside it and settings that name both."""
+    generate_key_file(project / "demo.key")
+    (project / "securecfg.toml").write_text(
+        'vault = "demo.vault"\nkey = "file:demo.key"\nas = "user:me"\nservice = "svc:shop"\n'
+    )
+    return Vault.create(project / "demo.vault", key=f"file:{project / 'demo.key'}", admin="me")
+
+
+# What differs on each machine; where the pages show an operating system's keyring the tests have none.
+MADE_BY_INIT = {
+    "operating system keyring": r"~/\.config/securecfg/keys/[\w.-]+\.key \(mode 0600; [^\n]*?\)",
+    "7K4M-...": "[0-9A-Z-]{44}",
+}
+
+SCENES = {
+    "README.md": Scene("shop", a_careless_shop, MADE_BY_INIT),
+    "docs/how-to/back-out.md": Scene("shop", a_careless_shop, MADE_BY_INIT),
+    "docs/how-to/import-secrets.md": Scene("shop", a_careless_shop_with_a_vault, MADE_BY_INIT),
+    "docs/tutorial/from-plaintext-to-roles.md": Scene("weather", stand_ins=MADE_BY_INIT),
+    "docs/how-to/change-and-take-back.md": Scene(prepare=a_shop),
+    "docs/how-to/give-a-service-a-role.md": Scene(prepare=a_shop),
+    "docs/how-to/keys.md": Scene(prepare=a_shop_with_a_code),
+    "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
+    "docs/how-to/sign-configuration.md": Scene(
+        prepare=a_signer, places={"/etc/shop/allowed_signers": "allowed_signers"}
+    ),
+    "docs/how-to/verify-the-log.md": Scene(prepare=a_shop_with_a_log),
+    "docs/how-to/load-configuration.md": Scene(prepare=a_vault_of_configuration),
+}
