@@ -162,7 +162,7 @@ class Imports:
     # --- seeing ------------------------------------------------------------------------------------------------------
 
     def visible(self) -> list[Import]:
-        """Return the imports of which the caller may list a path, oldest first.
+        """Return the imports that the caller made or may list a path of, oldest first.
 
         Raises:
             NotAuthenticated: Nobody says who asks.
@@ -171,7 +171,8 @@ class Imports:
         imports = self._all()
         paths = {secret.path for each in imports for secret in each.secrets}
         listed = set(self._authority.filter_listed(sorted(paths)))
-        return [each for each in imports if any(secret.path in listed for secret in each.secrets)]
+        own = self._authority.identity.principal
+        return [each for each in imports if each.author == own or any(one.path in listed for one in each.secrets)]
 
     def may(self, action: str, of: Import) -> bool:
         """Return whether the caller may do something on every path of an import. Nothing is recorded."""
