@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T", str, bytes)
+_HELD = (str, bytes)  # a union would be built and searched at every call
 
 MASK = "***"
 
@@ -36,7 +37,7 @@ class Secret(Generic[T]):
 
     def __init__(self, value: T, *, label: str = "") -> None:
         """Hold a value."""
-        if not isinstance(value, str | bytes):
+        if not isinstance(value, _HELD):
             message = "a secret holds text or bytes"
             raise TypeError(message)
         # A closure rather than an attribute: a debugger or a crash report that dumps `__slots__` finds a function.

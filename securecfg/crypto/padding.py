@@ -29,4 +29,4 @@ def padded_length(length: int) -> int:
     Raises:
         ValueError: The length is negative.
     """
-    return max(SMALLEST_BYTES, padme(length))
+    return SMALLEST_BYTES if 0 <= length <= SMALLEST_BYTES else padme(length)

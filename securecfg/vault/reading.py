@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.clock import to_datetime, to_ns
-from securecfg.crypto import KIND_FIELDS, ChunkedValueKey
+from securecfg.crypto import KIND_FIELDS
 from securecfg.errors import (
     AuditUnavailable,
     Conflict,
@@ -29,7 +29,6 @@ from securecfg.errors import (
     SecretNotFound,
     SecurecfgError,
     StoreBusy,
-    Tampered,
     VersionNotFound,
 )
 from securecfg.store import Space
@@ -42,7 +41,7 @@ from securecfg.vault.publishing import Plan
 from securecfg.vault.values import SecretVersion, decode_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from securecfg.audit import Record
     from securecfg.crypto import ChunkedContent, ValueKey
@@ -73,13 +72,14 @@ class Finding(NamedTuple):
 class _Hit:
     """A read that was decided and recorded, kept for its repeats."""
 
-    __slots__ = ("count", "expires", "finding", "key", "revision", "version")
+    __slots__ = ("count", "describe", "expires", "finding", "key", "revision", "version")
 
     def __init__(self, revision: object, finding: Finding, version: SecretVersion | None, key: ValueKey | None) -> None:
         self.revision = revision
         self.finding = finding
         self.version = version
         self.key = key
+        self.describe: Callable[[int, bytes], SecretVersion] | None = None
         self.expires = finding.located.version.expires
         self.count = 0
 
@@ -107,6 +107,7 @@ class Reads:
         self._hits: dict[str, _Hit] = {}
         self._recorded: set[tuple[int, int]] = set()
         self._revision = opened.store.revision
+        self._get = opened.store.get
         self._now_ns = opened.clock.now_ns
 
     def read(self, path: str, at: At, *, allow_expired: bool) -> SecretVersion:
@@ -158,11 +159,11 @@ class Reads:
                 if finding.located.version.value_rows:
                     content = self._open_chunked(finding)
                     if content.kind != KIND_FIELDS:
-                        return self._describe(finding, content.kind, b""), iter(content)
+                        return _describer(finding)(content.kind, b""), iter(content)
                     # Fields are of use only as a whole, so they are the value and not pieces.
-                    return self._describe(finding, content.kind, b"".join(content)), iter(())
+                    return _describer(finding)(content.kind, b"".join(content)), iter(())
                 kind, whole = self._open_inline(finding)
-                return self._describe(finding, kind, whole), iter((whole,))
+                return _describer(finding)(kind, whole), iter((whole,))
             except _Moved:
                 continue
         raise _too_fast(path)
@@ -310,40 +311,23 @@ class Reads:
         """Take steps 5 and 6."""
         if finding.located.version.value_rows:
             content = self._open_chunked(finding)
-            return self._describe(finding, content.kind, b"".join(content))
+            return _describer(finding)(content.kind, b"".join(content))
         kind, whole = self._open_inline(finding)
-        return self._describe(finding, kind, whole)
+        return _describer(finding)(kind, whole)
 
-    def _open_inline(self, finding: Finding, key: ValueKey | None = None) -> tuple[int, bytes]:
+    def _open_inline(self, finding: Finding) -> tuple[int, bytes]:
         try:
-            return self._opened.open_inline(finding.encoded, finding.located, key)
+            return self._opened.open_inline(finding.encoded, finding.located)
         except IntegrityError:
             self._verify_unmoved(finding)
             raise
 
     def _open_chunked(self, finding: Finding) -> ChunkedContent:
-        opened = self._opened
-        _, _, version = finding.located
-        rec_id = finding.located.entry.rec_id
         try:
-            dek = opened.data_key(finding.encoded, rec_id, version)
-            record = opened.store.get(Space.VALUE, version.value_id)
-            if record is None:
-                message = f"a value of record {rec_id} is missing"
-                raise Tampered(message)
-            key = ChunkedValueKey(dek, opened.value_context(rec_id, version))
-            return key.open(record, version.commitment, self._value_rows(version))
+            return self._opened.open_chunked(finding.encoded, finding.located)
         except IntegrityError:
             self._verify_unmoved(finding)
             raise
-
-    def _value_rows(self, version: Version) -> Iterator[bytes]:
-        for number in range(version.value_id + 1, version.value_id + 1 + version.value_rows):
-            row = self._opened.store.get(Space.VALUE, number)
-            if row is None:
-                message = "a part of a large value is missing"
-                raise Tampered(message)
-            yield row
 
     def _verify_unmoved(self, finding: Finding) -> None:
         """Let the read start over where the secret changed after it was found, so that old rows are rightly gone."""
@@ -351,20 +335,6 @@ class Reads:
         if self._opened.entry(finding.encoded) != finding.located.entry:
             message = f"`{finding.path}` changed meanwhile"
             raise _Moved(message)
-
-    def _describe(self, finding: Finding, kind: int, content: bytes) -> SecretVersion:
-        path, _, _, _, _, (_, history, version) = finding
-        return SecretVersion(
-            path=path,
-            version=version.number,
-            value=decode_value(kind, content, f"{path}@{version.number}"),
-            created=to_datetime(version.created),
-            expires=to_datetime(version.expires) if version.expires else None,
-            labels=labels_of(history, version.number),
-            metadata=MappingProxyType(json.loads(version.metadata)) if version.metadata else _NO_METADATA,
-            author=version.author,
-            content_type=version.content_type,
-        )
 
     # --- repeats -----------------------------------------------------------------------------------------------------
 
@@ -401,12 +371,20 @@ class Reads:
             self._authority.count_read(path, hit.finding.located.version.number, hit.count)
 
     def _reopen(self, hit: _Hit) -> SecretVersion:
+        """Take steps 5 and 6 again with the key that was kept."""
+        key, version = hit.key, hit.finding.located.version
+        row = self._get(Space.VALUE, version.value_id)
         try:
-            kind, content = self._open_inline(hit.finding, hit.key)
-        except _Moved:
-            self._drop(hit.finding.path)
-            return self._first_read(hit.finding.path, None, allow_expired=False)
-        return self._describe(hit.finding, kind, content)
+            if row is not None and key is not None:
+                kind, content = key.open(row, version.commitment)
+                if hit.describe is None:
+                    hit.describe = _describer(hit.finding)
+                return hit.describe(kind, content)
+        except IntegrityError:
+            pass
+        # Either the secret changed a moment ago or the row is wrong; a read from the start tells which.
+        self._drop(hit.finding.path)
+        return self._first_read(hit.finding.path, None, allow_expired=False)
 
     def _not_found(self, path: str) -> SecretNotFound:
         return SecretNotFound(f"there is no secret `{path}`", hint=self._suggestion(path))
@@ -428,6 +406,24 @@ class Reads:
 
 
 _NO_METADATA: MappingProxyType[str, str] = MappingProxyType({})
+
+
+def _describer(finding: Finding) -> Callable[[int, bytes], SecretVersion]:
+    """Return what puts a value into its version. All that repeats have in common is worked out here."""
+    path, _, _, _, _, (_, history, version) = finding
+    number = version.number
+    label = f"{path}@{number}"
+    created = to_datetime(version.created)
+    expires = to_datetime(version.expires) if version.expires else None
+    labels = labels_of(history, number)
+    metadata = MappingProxyType(json.loads(version.metadata)) if version.metadata else _NO_METADATA
+    author, content_type = version.author, version.content_type
+
+    def describe(kind: int, content: bytes) -> SecretVersion:
+        value = decode_value(kind, content, label)
+        return SecretVersion(path, number, value, created, expires, labels, metadata, author, content_type)
+
+    return describe
 
 
 def _too_fast(path: str) -> StoreBusy:
