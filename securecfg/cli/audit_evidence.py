@@ -122,7 +122,14 @@ def report() -> None:
     help="From then on: 2026-10-01, or 7d ago; else from the beginning.",
 )
 @click.option("--to", "end", type=Moment(), metavar="TIME", help="Before then; else up to now.")
-@click.option("--format", "file_format", type=click.Choice(["html", "csv", "jsonl"]), default="html", show_default=True)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["html", "csv", "jsonl"]),
+    default="html",
+    show_default=True,
+    help="What to write.",
+)
 @_OUTPUT
 @common_flags
 def create_report(

@@ -27,10 +27,8 @@ _PUBLIC = 0o644
     ),
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--key", required=True, metavar="PRIVATE_KEY", help="A private key of OpenSSH.")
-@click.option("--json", "is_json", is_flag=True, help="Print one JSON object, failures too.")
-@click.option("--no-input", "is_silent", is_flag=True, help="Never ask for a passphrase.")
-def sign(*, files: tuple[str, ...], key: str, is_json: bool, is_silent: bool) -> None:
+@common_flags
+def sign(invocation: Invocation, *, files: tuple[str, ...]) -> None:
     """Sign configuration files: writes FILE.sig beside each.
 
     The signature is what `ssh-keygen -Y sign -n securecfg-config@v1` makes, and what `load(..., require_signature=)`
@@ -40,9 +38,7 @@ def sign(*, files: tuple[str, ...], key: str, is_json: bool, is_silent: bool) ->
     from securecfg.files import read_bounded, write_atomically
     from securecfg.sources.load import NAMESPACE
 
-    # Not the common flags: `--key` is the signer's here, and no vault is involved.
-    invocation = Invocation(None, None, None, is_json=is_json, is_silent=is_silent, is_confirmed=False)
-    pem = read_bounded(key, _KEY_BYTES_MAX)
+    pem = read_bounded(invocation.key or "", _KEY_BYTES_MAX)
     contents = {file: read_bounded(file, MAX_MESSAGE_BYTES) for file in files}
     passphrase = _ask_passphrase(invocation, pem)
     signatures = {
@@ -55,6 +51,12 @@ def sign(*, files: tuple[str, ...], key: str, is_json: bool, is_silent: bool) ->
         {"files": [{"file": file, "signature": f"{file}.sig"} for file in files]},
         *(f"signed  {file}  in {file}.sig" for file in files),
     )
+
+
+# No vault is involved, so what opens one elsewhere is the signer's key here.
+for _option in sign.params:
+    if isinstance(_option, click.Option) and _option.name == "key":
+        _option.required, _option.metavar, _option.help = True, "PRIVATE_KEY", "A private key of OpenSSH."
 
 
 @click.command(cls=Verb, examples=("securecfg verify config/*.yaml --signers allowed_signers",))
