@@ -148,7 +148,7 @@ def check(invocation: Invocation, *, sources: tuple[str, ...], profile: str | No
     if model is not None:
         lines.append(f"fits   {model}")
     if exposed:
-        invocation.note(f"note: {exposed} values look like secrets in plain text; `securecfg import` moves them")
+        invocation.note(f"note: what looks like secrets in plain text: {exposed}; `securecfg import` moves them")
     invocation.emit(result, *lines)
 
 
