@@ -12,4 +12,5 @@ html_theme = "furo"
 html_title = f"securecfg {release}"
 myst_heading_anchors = 3
 # Pages link to files of the repository that are no pages, such as `../SECURITY.md`.
-suppress_warnings = ["myst.xref_missing", "toc.not_included"]
+# Pygments does not know Cedar, and shows its blocks as they are.
+suppress_warnings = ["myst.xref_missing", "toc.not_included", "misc.highlighting_failure"]
