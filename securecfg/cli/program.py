@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -68,7 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: What follows the program's name; None takes it from the process.
     """
-    given = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        code = main(sys.argv[1:])
+        # The process ends: nobody needs its garbage, and looking for it takes longer than a small command.
+        gc.freeze()
+        return code
     if sys.stdout is None or sys.stderr is None:
         # Closed by the caller (`>&-`); whatever is opened next must not become the standard output.
         return EXIT_PIPE_CLOSED
@@ -77,19 +82,17 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     if _COMPLETION in os.environ:
-        program.main(given, "securecfg")
+        program.main(arguments, "securecfg")
     try:
-        code = _invoke(given)
+        code = _invoke(arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         _silence()
         return EXIT_PIPE_CLOSED
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except click.exceptions.Abort:
+    except (KeyboardInterrupt, click.exceptions.Abort):
         return EXIT_INTERRUPTED
     except Exception as error:  # noqa: BLE001 - the outermost loop: what nobody expected is reported as a bug
-        return _report(error, given)
+        return _report(error, arguments)
     return code
 
 
