@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 from securecfg.audit import Event
 from securecfg.audit.record import format_time
 from securecfg.crypto import KIND_BYTES
-from securecfg.errors import InvalidMetadata
+from securecfg.errors import InvalidMetadata, SecurecfgError
 from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.paths import check_label, check_metadata, path_to_bytes
 from securecfg.vault.values import encode_value, stream_length
@@ -70,9 +70,15 @@ class Changes(ABC):
             StoreBusy, StoreFailed: Nothing was written.
         """
         encoded = path_to_bytes(path)
-        content = _content(value)
+        try:
+            content = _content(value)
+        except SecurecfgError as error:
+            raise error.with_traceback(None) from None
+        finally:
+            del value  # a traceback that shows locals must not show it
         new = self._new_version(ttl, metadata, content_type)
-        new = replace(new, expect=expect, is_lookalike_allowed=allow_lookalike)
+        if expect is not None or allow_lookalike:
+            new = replace(new, expect=expect, is_lookalike_allowed=allow_lookalike)
         wanted = Wanted(
             (("write", path),),
             lambda drafts: drafts.write(encoded, content, new),
@@ -205,8 +211,8 @@ def _content(value: Plain | BinaryIO) -> Content:
 
         def pieces() -> Iterator[bytes]:
             source.seek(start)
-            while piece := source.read(_PIECE_BYTES):
-                yield piece
+            # Without a name of its own, no piece is seen in a traceback that shows locals.
+            yield from iter(lambda: source.read(_PIECE_BYTES), b"")
 
         return Content(KIND_BYTES, stream_length(source), pieces)
     kind, content = encode_value(value)

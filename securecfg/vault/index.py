@@ -68,6 +68,11 @@ class Index:
         return index
 
     @property
+    def applied(self) -> int:
+        """The number of records on top of the manifest; while it stands, so does all that the index says."""
+        return len(self._applied)
+
+    @property
     def overlay_size(self) -> int:
         """The number of paths that changed since the manifest."""
         return len(self._overlay)

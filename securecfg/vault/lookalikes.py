@@ -22,14 +22,21 @@ class Lookalikes:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._folders: dict[bytes, dict[str, bytes]] = {}
+        # The folders that are known to exist, and in which state of which index.
+        self._present: tuple[Index | None, int, set[bytes]] = (None, 0, set())
 
     def find(self, index: Index, path: bytes) -> str | None:
         """Return an existing name beside the first new segment of a path that looks the same, or None."""
+        present = self._present_in(index)
         start = 0
         while True:
             end = path.find(b"/", start)
             folder, name = path[:start], path[start:] if end < 0 else path[start:end]
-            if not _exists(index, folder + name):
+            if folder + name in present:
+                pass
+            elif _exists(index, folder + name):
+                present.add(folder + name)
+            else:
                 alike = self._names(index, folder).get(skeleton(name.decode()))
                 if alike is None or alike == name or not _exists(index, folder + alike):
                     return None
@@ -52,6 +59,14 @@ class Lookalikes:
     def clear(self) -> None:
         """Forget everything, after others changed the vault."""
         self._folders.clear()
+        self._present = (None, 0, set())
+
+    def _present_in(self, index: Index) -> set[bytes]:
+        known, applied, present = self._present
+        if known is not index or applied != index.applied:
+            present = set()
+            self._present = (index, index.applied, present)
+        return present
 
     def _names(self, index: Index, folder: bytes) -> dict[str, bytes]:
         names = self._folders.get(folder)
