@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hmac
-from functools import cache
-from hashlib import sha256
+from hashlib import sha3_256, sha256
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.cmac import CMAC
 from cryptography.hazmat.primitives.hashes import SHA512
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519PrivateKey, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.decoder.octets import Octets, u8, u16, u32
 from tests.decoder.refusals import demand
@@ -27,6 +24,7 @@ ZERO_NONCE = bytes(12)
 CHUNK = 16_384
 TAG = 16
 CHUNKS_IN_A_ROW = 16
+X_WING = bytes.fromhex("5c2e2f2f5e5c")
 
 
 def same(one: bytes, other: bytes) -> bool:
@@ -93,20 +91,33 @@ def chunked_open(key: bytes, rows: Iterable[bytes], info: bytes) -> Iterator[byt
     demand(ended, "no last chunk that is shorter than the others")
 
 
-@cache
-def _audit_key(private: bytes) -> tuple[MLKEM768X25519PrivateKey, bytes]:
-    mlkem = MLKEM768PrivateKey.from_seed_bytes(private[:64])
-    x25519 = X25519PrivateKey.from_private_bytes(private[64:])
-    public = mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return MLKEM768X25519PrivateKey(mlkem, x25519), sha256(public).digest()[:8]
+def _audit_key(private: bytes) -> tuple[MLKEM768PrivateKey, X25519PrivateKey]:
+    return MLKEM768PrivateKey.from_seed_bytes(private[:64]), X25519PrivateKey.from_private_bytes(private[64:])
 
 
 def audit_key_id(private: bytes) -> bytes:
-    return _audit_key(private)[1]
+    mlkem, x25519 = _audit_key(private)
+    return sha256(mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()).digest()[:8]
 
 
 def hpke_open(private: bytes, message: bytes, info: bytes) -> bytes:
-    return Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM).decrypt(message, _audit_key(private)[0], info)
+    """Open an HPKE message in base mode, by hand: KEM 0x647A (X-Wing), KDF 1 and AEAD 2; audit-log.md section 3."""
+    mlkem, x25519 = _audit_key(private)
+    encapsulated, ephemeral, sealed = message[:1088], message[1088:1120], message[1120:]
+    agreed = x25519.exchange(X25519PublicKey.from_public_bytes(ephemeral))
+    public = x25519.public_key().public_bytes_raw()
+    shared = sha3_256(mlkem.decapsulate(encapsulated) + agreed + ephemeral + public + X_WING).digest()
+    suite = b"HPKE-v1HPKE" + u16(0x647A) + u16(1) + u16(2)
+
+    def extract(salt: bytes, label: bytes, content: bytes) -> bytes:
+        return hmac.digest(salt, suite + label + content, "sha256")
+
+    def expand(label: bytes, size: int) -> bytes:
+        return hmac.digest(secret, u16(size) + suite + label + schedule + b"\1", "sha256")[:size]
+
+    schedule = b"\0" + extract(b"", b"psk_id_hash", b"") + extract(b"", b"info_hash", info)
+    secret = extract(shared, b"secret", b"")
+    return AESGCM(expand(b"key", 32)).decrypt(expand(b"base_nonce", 12), sealed, b"")
 
 
 def padme(size: int) -> int:

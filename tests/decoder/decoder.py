@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from tests.decoder.ciphers import chunked_open, context, derive, gcm_open, padme, same, siv_open
 from tests.decoder.index import (
+    DELETED,
     DESTROYED,
     LIVE,
     Entry,
@@ -243,7 +244,6 @@ def _open(rows: Rows, key: Key, anchor: bytes) -> Opened:
         demand(set(meta) - {1, 2, 3} <= set(SLOT_IDS), "a META row that no page knows")
         slots = {number: row for number, row in meta.items() if number in SLOT_IDS}
         demand(all(len(row) == 256 for row in slots.values()), "a slot that does not have 256 bytes")
-        demand(len(meta[1]) == 112, "a header that does not have 112 bytes")
         demand(all(len(row) > 1 for row in (meta[2], rows[HEAD][1])), "a row without type and suite")
     header = parse_header(meta[1])
     with refusing(FormatRefused):
@@ -368,11 +368,13 @@ class Reading:
         history = self._history(path, entry)
         versions = {line.number: self._version(path, entry.rec_id, line) for line in reversed(history.versions)}
         with refusing(HistoryRefused, f"record {entry.rec_id}"):
-            live = any(line.state == LIVE for line in history.versions)
-            demand(live == bool(entry.flags & 1), "flags of the entry that do not fit the versions")
+            demand(bool(history.current) == bool(entry.flags & 1), "flags of the entry that do not fit the history")
             demand(list(versions) == list(range(1, history.newest + 1)), "versions with a gap")
-            marks = {history.current, history.previous, history.pending, *history.labels.values()} - {0}
-            demand(marks <= set(versions), "a label of a version that is not there")
+            live = {line.number for line in history.versions if line.state == LIVE}
+            deleted = {line.number for line in history.versions if line.state == DELETED}
+            marks = {history.current, history.previous, history.pending} - {0}
+            demand(marks <= live, "a mark of a version that is not live")
+            demand(set(history.labels.values()) <= live | deleted, "a label of a version that is not there")
         return Secret(
             path.decode(),
             entry.rec_id,

@@ -120,8 +120,10 @@ def parse_header(row: bytes) -> Header:
         demand(octets.u8() == 1, "another suite")
         demand(octets.u8() == 0, "flags")
     with refusing(SnapshotRefused, "header"):
+        demand(len(row) == 112, f"{len(row)} bytes instead of 112")
         vault_id, slots, reserved = octets.take(16), octets.u16(), octets.u16()
-        demand(reserved == 0, "reserved bytes that are not zero")
+        with refusing(FormatRefused, "header"):
+            demand(reserved == 0, "reserved bytes that are not zero")
         header = Header(row, vault_id, slots, octets.u64(), octets.take(32), octets.u64(), octets.take(32))
         octets.end()
     return header

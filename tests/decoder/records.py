@@ -96,7 +96,7 @@ def _verify_leaves_of_json(value: object) -> None:
         for item in value:
             _verify_leaves_of_json(item)
     elif isinstance(value, int):
-        demand(isinstance(value, bool) or 0 <= value < INTEGER_LIMIT, "an integer out of range")
+        demand(-INTEGER_LIMIT < value < INTEGER_LIMIT, "an integer out of range")
     elif isinstance(value, str):
         demand(len(value) <= 4_096, "text over 4,096 characters")
 
@@ -147,31 +147,41 @@ MEMBERS = {
     "v": int, "t": str, "ev": str, "dec": str, "sub": dict, "src": dict, "obj": dict, "why": list, "pol": str,
     "ctx": dict, "req": str, "n": int, "note": str,
 }  # fmt: skip
+SUBJECT = {"id": str, "auth": str, "roles": list, "slot": str, "via": str}
+SOURCE = {"pid": int, "prog": str, "host": str}
 MARKS: dict[str, type] = {"#": int, "[": list}
 
 
 def _verify_record(record: Record) -> None:
     demand(record.get("v") == 1, "a record of another version")
-    demand(set(record) <= set(MEMBERS), "a member that no record has")
-    demand(
-        all(type(record[name]) is kind for name, kind in MEMBERS.items() if name in record), "a member of another type"
-    )
-    moment = re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", record.get("t", ""), re.ASCII)
+    for members, known, needed in (
+        (record, MEMBERS, {"v", "t", "ev", "dec", "sub", "src"}),
+        (record.get("sub", {}), SUBJECT, {"id", "auth"}),
+        (record.get("src", {}), SOURCE, {"pid"}),
+    ):
+        demand(needed <= set(members) <= set(known), "a member that is missing, or that no record has")
+        demand(all(type(value) is known[name] for name, value in members.items()), "a member of another type")
+        demand(all(value or name == "pid" for name, value in members.items()), "a member that is empty")
+    moment = re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", record["t"], re.ASCII)
     demand(moment is not None, "another form of time")
-    event = record.get("ev", "")
-    demand(event in CATALOGUE, "an event that is not in the catalogue")
-    demand(record.get("dec") == DECISIONS.get(event, "allow"), "a decision that does not follow from the event")
-    demand("n" in record or not event.endswith(".counted"), "a counted event without its count")
+    demand(record["sub"]["auth"] in {"proved", "asserted"}, "another kind of authentication")
+    demand(re.fullmatch(r"(sha256:[0-9a-f]{64})?", record.get("pol", "")) is not None, "another form of digest")
     demand(re.fullmatch(r"[0-9a-f]{32}", record.get("req", "0" * 32)) is not None, "another form of request id")
+    event = record["ev"]
+    demand(event in CATALOGUE, "an event that is not in the catalogue")
+    demand(record["dec"] == DECISIONS.get(event, "allow"), "a decision that does not follow from the event")
+    demand(("n" in record) == event.endswith(".counted"), "a count without a counted event, or the reverse")
+    _verify_object(event, record.get("obj", {}))
+
+
+def _verify_object(event: str, obj: Mapping[str, Any]) -> None:
     must, may = (
         {field.rstrip("#[]"): MARKS.get(field[-1:].replace("]", "["), str) for field in fields.split()}
         for fields in CATALOGUE[event]
     )
-    obj = record.get("obj", {})
     demand(set(must) <= set(obj) <= set(must) | set(may), f"an object that does not belong to {event}")
-    demand(
-        all(type(obj[name]) is kind for name, kind in (must | may).items() if name in obj), f"another type in {event}"
-    )
+    demand(all(type(value) is (must | may)[name] for name, value in obj.items()), f"another type in {event}")
+    demand(all(value >= 0 for value in obj.values() if type(value) is int), f"a number below 0 in {event}")
 
 
 def open_parts(record: Record, read: Callable[[bytes], bytes]) -> list[tuple[str, int]] | None:

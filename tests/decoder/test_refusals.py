@@ -170,7 +170,7 @@ def test_refuses_header_slots_and_keyring_of_an_earlier_moment(stored: Stored, r
         (1, 10, FormatRefused),
         (1, 11, FormatRefused),
         (1, 12, SlotRefused),
-        (1, 30, SnapshotRefused),
+        (1, 30, FormatRefused),
         (1, 39, HeaderRefused),
         (1, 50, HeaderRefused),
         (1, 100, HeaderRefused),

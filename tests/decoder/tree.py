@@ -173,7 +173,8 @@ def parse_anchor(data: bytes) -> list[tuple[int, int, bytes, bytes, bytes]]:
         if len(row) != 1024 or sha256(row[:992]).digest() != row[992:]:
             continue
         octets = Octets(row[:992])
-        demand(octets.take(4) == b"SCFA" and octets.u16() == 1 and octets.u16() == 0, "not a slot of an anchor")
+        if octets.take(8) != b"SCFA\0\1\0\0":
+            continue
         slots.append((octets.u64(), octets.u64(), octets.take(32), octets.take(32), octets.var32()))
         demand(not any(octets.rest()), "padding that is not zero")
     return sorted(slots, reverse=True)
