@@ -47,7 +47,9 @@ def audit() -> None:
 @click.option("--principal", "who", metavar="PRINCIPAL", help="What this principal asked for.")
 @click.option("--path", "glob", metavar="GLOB", help="About these paths; `*` within a segment, `**` across them.")
 @click.option("--action", metavar="ACTION", help="An action such as read, or an event such as policy.applied.")
-@click.option("--outcome", type=click.Choice(["allowed", "denied", "error"]), help="What came of it.")
+@click.option(
+    "--outcome", type=click.Choice(["allowed", "denied", "error"]), metavar="OUTCOME", help="allowed, denied or error."
+)
 @click.option("--last", type=Number(), metavar="N", help="Only the newest N of them.")
 @click.option("--follow", is_flag=True, help="Go on with what is recorded from now, until interrupted.")
 @common_flags
@@ -78,7 +80,7 @@ def show(invocation: Invocation, /, **options: Any) -> None:  # noqa: ANN401 - w
         "securecfg audit verify --against checkpoint-of-last-month",
     )
 )
-@click.option("--level", type=click.IntRange(1, 4), default=4, show_default=True, help="How far to go.")
+@click.option("--level", type=click.IntRange(1, 4), default=4, show_default=True, metavar="N", help="How far to go.")
 @click.option("--max-age", type=Duration(), metavar="DURATION", help="Fail where the newest record is older.")
 @click.option("--against", metavar="FILE", help="A checkpoint that was kept elsewhere; the log must continue it.")
 @common_flags

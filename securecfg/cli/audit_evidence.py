@@ -128,7 +128,8 @@ def report() -> None:
     type=click.Choice(["html", "csv", "jsonl"]),
     default="html",
     show_default=True,
-    help="What to write.",
+    metavar="FORMAT",
+    help="html, csv or jsonl.",
 )
 @_OUTPUT
 @common_flags
