@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from securecfg.clock import to_datetime
 from securecfg.errors import Conflict, FileMissing, SecurecfgError, StoreFailed, UndoUnavailable, ValueTooLarge
@@ -28,7 +28,8 @@ from securecfg.sources.detection import MAX_FILE_BYTES
 from securecfg.sources.import_plan import ImportPlan, PlannedFile, Standing, plan_import
 from securecfg.sources.rewrite import apply_undo
 from securecfg.vault.exposures import Exposures, Mark
-from securecfg.vault.imports import FINISHED, FileState, Import, ImportedFile, ImportedSecret, Imports, ImportState
+from securecfg.vault.import_documents import FINISHED, FileState, Import, ImportedFile, ImportedSecret, ImportState
+from securecfg.vault.imports import Imports
 
 if TYPE_CHECKING:
     import os
@@ -47,10 +48,12 @@ __all__ = [
     "Standing",
     "apply_import",
     "confirm_import",
+    "find_import",
     "import_secrets",
     "list_imports",
     "plan_import",
     "resume_imports",
+    "shown_path",
     "undo_import",
 ]
 
@@ -84,6 +87,7 @@ class ImportOutcome:
         files: The files that were rewritten or restored.
         problems: Why other files were not.
         kept: Paths that stay in the vault after an undo: they have a newer version, or other files refer to them.
+        is_undo: The files were restored, or some of them.
     """
 
     import_id: str
@@ -92,6 +96,7 @@ class ImportOutcome:
     files: tuple[str, ...]
     problems: tuple[SecurecfgError, ...] = ()
     kept: tuple[str, ...] = ()
+    is_undo: bool = False
 
 
 def import_secrets(
@@ -164,8 +169,9 @@ def apply_import(
         marks=tuple(_marks(plan)),
     )
     own = {secret.path: plan.values[secret.path] for secret in planned.secrets if secret.is_own}
-    material = [[file.undo.reveal().decode(), file.redo.decode()] for file in plan.files]
-    return _Runner(vault, imports.add(planned, own, material), observe, progress).go_on()
+    undo = [file.undo.reveal().decode() for file in plan.files]
+    redo = [file.redo.decode() for file in plan.files]
+    return _Runner(vault, imports.add(planned, own, undo, redo), observe, progress).go_on()
 
 
 def resume_imports(
@@ -217,7 +223,7 @@ def undo_import(
         StoreFailed: A file cannot be written; `resume_imports` goes on.
         CommitUnknown, StoreBusy: As for `Vault.write`.
     """
-    return _Runner(vault, _find(vault, import_id, "undone"), observe, progress).go_back()
+    return _Runner(vault, find_import(vault, import_id, "undone"), observe, progress).go_back()
 
 
 def confirm_import(vault: Vault, import_id: str | None = None) -> ImportOutcome:
@@ -235,7 +241,7 @@ def confirm_import(vault: Vault, import_id: str | None = None) -> ImportOutcome:
             lets go; the next opener finishes.
         CommitUnknown, StoreBusy, StoreFailed: As for `Vault.write`.
     """
-    chosen = _find(vault, import_id, "confirmed")
+    chosen = find_import(vault, import_id, "confirmed")
     if chosen.state is not ImportState.APPLIED:
         message = f"the import `{chosen.import_id}` was interrupted"
         raise Conflict(message, hint=_RESUME_HINT)
@@ -249,13 +255,6 @@ def list_imports(vault: Vault) -> list[Import]:
         NotAuthenticated: Nobody says who asks.
     """
     return Imports(vault.authority).visible()
-
-
-class _Material(NamedTuple):
-    """What restores and what rewrites a file."""
-
-    undo: bytes
-    redo: bytes
 
 
 class _Runner:
@@ -275,7 +274,8 @@ class _Runner:
         if marks:
             Exposures(self._vault.authority).mark(marks)
             self._observe("marked", "")
-        files, problems = self._change(FileState.PENDING, FileState.REWRITTEN, lambda material: material.redo)
+        changes = self._imports.redo_material(self._import)
+        files, problems = self._change((FileState.PENDING,), FileState.REWRITTEN, changes)
         after = self._imports.apply(self._import, files)
         self._observe("applied", "")
         return _outcome(after, FileState.REWRITTEN, problems)
@@ -284,52 +284,39 @@ class _Runner:
         """Restore the files that are not yet, then delete what nothing refers to."""
         self._import = self._imports.begin_undo(self._import)
         self._observe("undoing", "")
-        files, problems = self._change(None, FileState.RESTORED, lambda material: material.undo)
+        changes = self._imports.undo_material(self._import)
+        files, problems = self._change((FileState.PENDING, FileState.REWRITTEN), FileState.RESTORED, changes)
         after, kept = self._imports.end_undo(self._import, files)
         self._observe("undone", "")
-        return replace(_outcome(after, FileState.RESTORED, problems), kept=tuple(kept))
+        return replace(_outcome(after, FileState.RESTORED, problems), kept=tuple(kept), is_undo=True)
 
     def _change(
-        self, before: FileState | None, after: FileState, chosen: Callable[[_Material], bytes]
+        self, before: Sequence[FileState], after: FileState, changes: Sequence[str]
     ) -> tuple[list[ImportedFile], list[SecurecfgError]]:
         """Change the files, as many as can be; what cannot be written ends this once the others are done."""
-        materials = [
-            _Material(undo.encode(), redo.encode()) for undo, redo in self._imports.undo_material(self._import)
-        ]
-        files: list[ImportedFile] = []
+        files = list(self._import.files)
         problems: list[SecurecfgError] = []
         failure: StoreFailed | None = None
-        for number, (file, material) in enumerate(zip(self._import.files, materials, strict=True), 1):
-            state = file.state
-            destroyed = self._destroyed(number - 1) if before is None else None
-            if destroyed is not None:
-                problems.append(destroyed)
-            elif state is before or (before is None and state in {FileState.PENDING, FileState.REWRITTEN}):
+        for index, change in enumerate(changes):
+            file = files[index]
+            if file.state in before:
                 try:
-                    self._change_file(file.path, chosen(material), after)
-                    state = after
+                    self._change_file(index, change.encode(), after)
+                    files[index] = replace(file, state=after)
                 except StoreFailed as error:
                     failure = failure or error
                 except (Conflict, FileMissing, ValueTooLarge) as error:
                     problems.append(error)
-                    state = FileState.LEFT if after is FileState.REWRITTEN else state
-            files.append(replace(file, state=state))
-            self._progress(number, len(materials))
+                    if after is FileState.REWRITTEN:
+                        files[index] = replace(file, state=FileState.LEFT)
+            self._progress(index + 1, len(changes))
         if failure is not None:
             failure.hint = _RESUME_HINT
             raise failure
         return files, problems
 
-    def _destroyed(self, index: int) -> UndoUnavailable | None:
-        """Return why a file cannot be restored: what somebody destroyed must not come back."""
-        for secret in self._import.of_file(index):
-            if self._imports.is_destroyed(secret):
-                path = shown_path(self._import.files[index].path)
-                message = f"`{path}` was not restored: version {secret.version} of `{secret.path}` was destroyed"
-                return UndoUnavailable(message, hint="write the value into the file by hand if you still know it")
-        return None
-
-    def _change_file(self, path: str, change: bytes, after: FileState) -> None:
+    def _change_file(self, index: int, change: bytes, after: FileState) -> None:
+        path = self._import.files[index].path
         current = read_bounded(path, _REWRITTEN_BYTES_MAX)
         try:
             content = apply_undo(current, change)
@@ -340,10 +327,20 @@ class _Runner:
             raise UndoUnavailable(message, hint=error.hint) from None
         _remove_leftovers(Path(path))
         if content != current:
+            if after is FileState.RESTORED:
+                self._verify_not_destroyed(index)
             doing, done = ("rewriting", "rewritten") if after is FileState.REWRITTEN else ("restoring", "restored")
             self._observe(doing, path)
             write_atomically(path, content, mode=stat.S_IMODE(Path(path).stat().st_mode))
             self._observe(done, path)
+
+    def _verify_not_destroyed(self, index: int) -> None:
+        """Refuse to bring back what somebody destroyed on purpose."""
+        for secret in self._import.of_file(index):
+            if self._imports.is_destroyed(secret):
+                path = shown_path(self._import.files[index].path)
+                message = f"`{path}` was not restored: version {secret.version} of `{secret.path}` was destroyed"
+                raise UndoUnavailable(message, hint="write the value into the file by hand if you still know it")
 
 
 def shown_path(path: str) -> str:
@@ -352,7 +349,18 @@ def shown_path(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def _find(vault: Vault, import_id: str | None, done: str) -> Import:
+def find_import(vault: Vault, import_id: str | None, done: str) -> Import:
+    """Return an import that is not finished.
+
+    Args:
+        vault: Where it is.
+        import_id: Which import; None for the newest that is not finished.
+        done: What is to be done with it, for the message.
+
+    Raises:
+        UndoUnavailable: There is no such import, or it was confirmed or undone.
+        NotAuthenticated: Nobody says who asks.
+    """
     imports = list_imports(vault)
     hint = "`securecfg import --list` shows the imports"
     if import_id is None:

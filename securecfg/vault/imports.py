@@ -1,150 +1,59 @@
-"""The imports that a vault knows of: what each wrote, how far it is, and the sealed material that takes it back.
-
-An import is three kinds of system documents: its state, small and written anew at each step; its details, which never
-change; and its undo material, which holds the old secrets and is destroyed when nothing can be taken back any more.
-"""
+"""The steps of an import in the vault: each is one transaction with its record, and of two processes one takes it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
-from enum import StrEnum
-from types import MappingProxyType
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.audit import Event
-from securecfg.clock import to_datetime, to_ns
-from securecfg.crypto import KIND_TEXT
 from securecfg.errors import Conflict, IntegrityError, StaleWrite, StoreBusy, UndoUnavailable, Unsupported
 from securecfg.vault.authority import RECORDS_AT_ONCE
-from securecfg.vault.drafts import Content, Drafts, NewVersion
+from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.history import DESTROYED
+from securecfg.vault.import_documents import (
+    DETAILS,
+    FINISHED,
+    IMPORTS,
+    MATERIAL,
+    REDO,
+    STEPS,
+    UNDO,
+    FileState,
+    Import,
+    ImportState,
+    content_of,
+    describe,
+    document_path,
+    encode_details,
+    encode_state,
+    json_content,
+    parse_import,
+    split,
+)
 from securecfg.vault.index import prefix_end
 from securecfg.vault.maintenance import finish_destruction
-from securecfg.vault.paths import SYSTEM, path_to_bytes
+from securecfg.vault.paths import path_to_bytes
 from securecfg.vault.publishing import Plan, new_request_id
 from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.values import encode_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import datetime
+    from collections.abc import Callable, Mapping, Sequence
 
     from securecfg.audit import Record
     from securecfg.vault.authority import Authority
     from securecfg.vault.history import Version
+    from securecfg.vault.import_documents import ImportedFile, ImportedSecret
     from securecfg.vault.opened import Located
     from securecfg.vault.publishing import Publication
     from securecfg.vault.values import Plain
 
-_IMPORTS = SYSTEM + b"import/"
-_DETAILS, _UNDO = b"/details/", b"/undo/"
-_PIECE_CHARS = 12 * 1024  # whatever the characters and their escapes, a piece is one inline value
 _PIECES_AT_ONCE = 8
 _DELETES_AT_ONCE = 12
 _RETRIES = 16
 _ITEMS_IN_RECORD_BYTES = 16_384
-_FILES_IN_RECORD_CHARS = 4_096
-_VERSION = 1
-
-
-class ImportState(StrEnum):
-    """How far an import is."""
-
-    PLANNED = "planned"
-    APPLIED = "applied"
-    UNDOING = "undoing"
-    UNDONE = "undone"
-    CONFIRMED = "confirmed"
-
-
-class FileState(StrEnum):
-    """How far one file of an import is."""
-
-    PENDING = "pending"
-    REWRITTEN = "rewritten"
-    LEFT = "left"
-    RESTORED = "restored"
-
-
-# One letter for each file keeps the state document small.
-_FILE_LETTERS = MappingProxyType(
-    {FileState.PENDING: "p", FileState.REWRITTEN: "w", FileState.LEFT: "l", FileState.RESTORED: "r"}
-)
-_FILE_STATES = MappingProxyType({letter: state for state, letter in _FILE_LETTERS.items()})
-
-# Every step that an import may take, and what the log calls it. Taking back begins with the reads that it amounts to.
-STEPS: Mapping[tuple[ImportState, ImportState], Event | None] = MappingProxyType(
-    {
-        (ImportState.PLANNED, ImportState.APPLIED): Event.IMPORT_APPLIED,
-        (ImportState.PLANNED, ImportState.UNDOING): None,
-        (ImportState.APPLIED, ImportState.UNDOING): None,
-        (ImportState.UNDOING, ImportState.APPLIED): Event.IMPORT_UNDONE,
-        (ImportState.UNDOING, ImportState.UNDONE): Event.IMPORT_UNDONE,
-        (ImportState.APPLIED, ImportState.CONFIRMED): Event.IMPORT_CONFIRMED,
-    }
-)
-FINISHED = frozenset((ImportState.UNDONE, ImportState.CONFIRMED))
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedFile:
-    """A file that an import rewrites.
-
-    Attributes:
-        path: Where it really is, an absolute path.
-        state: How far it is.
-    """
-
-    path: str
-    state: FileState = FileState.PENDING
-
-
-@dataclass(frozen=True, slots=True)
-class ImportedSecret:
-    """A version that the references of an import stand for.
-
-    Attributes:
-        path: The secret's path.
-        version: Its number; what is not written yet expects this newest version.
-        file: Which of the import's files refers to it, from 0.
-        is_own: The import wrote it; otherwise it was there with the same value.
-    """
-
-    path: str
-    version: int
-    file: int
-    is_own: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Import:
-    """An import.
-
-    Attributes:
-        import_id: Its name; later imports have greater ones.
-        state: How far it is.
-        created: When it was planned.
-        author: By whom.
-        files: The files with secrets, in the order of the plan.
-        secrets: The versions behind the references.
-        marks: What its author wants to remember besides, as JSON has it; it holds no secret.
-        revision: The version of the state document, for comparing before the next step.
-    """
-
-    import_id: str
-    state: ImportState
-    created: datetime
-    author: str
-    files: tuple[ImportedFile, ...]
-    secrets: tuple[ImportedSecret, ...]
-    marks: tuple[Mapping[str, Any], ...] = ()
-    revision: int = 0
-
-    def of_file(self, index: int) -> list[ImportedSecret]:
-        """Return the versions that one file refers to."""
-        return [secret for secret in self.secrets if secret.file == index]
 
 
 class Imports:
@@ -223,17 +132,27 @@ class Imports:
             UndoUnavailable: It was destroyed.
             Tampered: A document is damaged.
         """
-        return self._read_pieces(_document_path(of.import_id) + _UNDO)
+        return self._read_pieces(document_path(of.import_id) + UNDO)
+
+    def redo_material(self, of: Import) -> Any:  # noqa: ANN401 - JSON of the caller's own shape
+        """Return what `add` was given to go on.
+
+        Raises:
+            UndoUnavailable: It was destroyed.
+            Tampered: A document is damaged.
+        """
+        return self._read_pieces(document_path(of.import_id) + REDO)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
-    def add(self, planned: Import, values: Mapping[str, Plain], undo: object) -> Import:
+    def add(self, planned: Import, values: Mapping[str, Plain], undo: object, redo: object) -> Import:
         """Write the secrets, the undo material and the state of a new import in one transaction.
 
         Args:
             planned: The import; its own secrets carry the newest version that the plan has seen, 0 for none.
             values: The value of each of its own secrets.
-            undo: What takes it back, as JSON has it.
+            undo: What takes it back, as JSON has it. It may hold the secrets.
+            redo: What lets it go on. It does not.
 
         Raises:
             AccessDenied: The caller may not write one of the paths.
@@ -251,14 +170,16 @@ class Imports:
                 if secret.is_own:
                     kind, content = contents[secret.path]
                     new = self._new(expect=secret.version, is_lookalike_allowed=True)
-                    version = _take(area, drafts.write(path_to_bytes(secret.path), _content(kind, content), new))
+                    version = _take(area, drafts.write(path_to_bytes(secret.path), content_of(kind, content), new))
                 secrets.append(replace(secret, version=version))
             result = replace(planned, secrets=tuple(secrets), revision=1)
-            path = _document_path(planned.import_id)
-            for folder, value in ((_DETAILS, _encode_details(result)), (_UNDO, undo)):
-                for number, piece in enumerate(_pieces(value)):
-                    _take(area, drafts.write(path + folder + b"%06d" % number, _json(piece), self._new(expect=0)))
-            _take(area, drafts.write(path, _json(_encode_state(result)), self._new(expect=0)))
+            path = document_path(planned.import_id)
+            for folder, value in ((DETAILS, encode_details(result)), (UNDO, undo), (REDO, redo)):
+                for number, piece in enumerate(split(value)):
+                    _take(
+                        area, drafts.write(path + folder + b"%06d" % number, json_content(piece), self._new(expect=0))
+                    )
+            _take(area, drafts.write(path, json_content(encode_state(result)), self._new(expect=0)))
             items = [(secret.path, secret.version) for secret in secrets if secret.is_own]
             return _Outcome(items, lambda: [self._planned_record(result)])
 
@@ -324,7 +245,7 @@ class Imports:
         if deletes:
             self._delete(deletes)
         state = ImportState.UNDONE if len(freed) == len(files) else ImportState.APPLIED
-        obj = _described(of, (index for index in fresh if files[index].state is FileState.RESTORED))
+        obj = describe(of, (index for index in fresh if files[index].state is FileState.RESTORED))
         return self._advance(of, state, "delete", files, obj=obj), kept
 
     def confirm(self, of: Import) -> Import:
@@ -368,8 +289,8 @@ class Imports:
         after = replace(of, state=state, files=tuple(files), revision=of.revision + 1)
         records = list(reads)
         if event is not None:
-            described = obj or _described(of, range(len(of.files)))
-            records.append(self._authority.session().record(event, described))
+            about = obj or describe(of, range(len(of.files)))
+            records.append(self._authority.session().record(event, about))
         pieces = self._live_pieces(of)[:_PIECES_AT_ONCE] if state in FINISHED else []
 
         def plan(publication: Publication) -> Plan:
@@ -377,7 +298,7 @@ class Imports:
             new = self._new(expect=of.revision)
             try:
                 step = Drafts(self._opened, publication).write(
-                    _document_path(of.import_id), _json(_encode_state(after)), new
+                    document_path(of.import_id), json_content(encode_state(after)), new
                 )
             except StaleWrite:
                 message = f"another process works on the import `{of.import_id}`"
@@ -485,10 +406,10 @@ class Imports:
         area.publish(make_records, verify, request_id)
 
     def _planned_record(self, of: Import) -> Record:
-        return self._authority.session().record(Event.IMPORT_PLANNED, _described(of, range(len(of.files))))
+        return self._authority.session().record(Event.IMPORT_PLANNED, describe(of, range(len(of.files))))
 
     def _live_pieces(self, of: Import) -> Sequence[bytes]:
-        folder = _document_path(of.import_id) + _UNDO
+        folder = document_path(of.import_id) + MATERIAL
         return [path for path, entry in self._opened.entries(folder, prefix_end(folder)) if entry.live]
 
     def _new(self, *, expect: int, is_lookalike_allowed: bool = False) -> NewVersion:
@@ -497,28 +418,14 @@ class Imports:
 
     def _all(self) -> list[Import]:
         self._opened.refresh()
-        found = self._opened.entries(_IMPORTS, prefix_end(_IMPORTS))
-        names = [path.removeprefix(_IMPORTS) for path, entry in found if entry.live]
+        found = self._opened.entries(IMPORTS, prefix_end(IMPORTS))
+        names = [path.removeprefix(IMPORTS) for path, entry in found if entry.live]
         return [self._read(name.decode()) for name in names if b"/" not in name]
 
     def _read(self, import_id: str) -> Import:
-        path = _document_path(import_id)
+        path = document_path(import_id)
         state, version = self._opened.consistently(lambda: self._read_state(path))
-        details = self._read_pieces(path + _DETAILS)
-        files = [
-            ImportedFile(name, _FILE_STATES[each]) for name, each in zip(details["files"], state["files"], strict=True)
-        ]
-        secrets = [ImportedSecret(name, number, file, own) for name, number, file, own in details["secrets"]]
-        return Import(
-            import_id,
-            ImportState(state["state"]),
-            to_datetime(details["created"]),
-            details["author"],
-            tuple(files),
-            tuple(secrets),
-            tuple(details["marks"]),
-            version.number,
-        )
+        return parse_import(import_id, state, self._read_pieces(path + DETAILS), version.number)
 
     def _read_state(self, path: bytes) -> tuple[Any, Version]:
         located = self._locate(path)
@@ -578,48 +485,3 @@ def _join(whole: Plan, plan: Plan) -> None:
     whole.puts += plan.puts
     whole.deletes += plan.deletes
     whole.changes += plan.changes
-
-
-def _described(of: Import, files: Iterable[int]) -> dict[str, object]:
-    """Return what a record says of an import and some of its files."""
-    chosen = set(files)
-    names = [of.files[index].path for index in sorted(chosen)]
-    obj: dict[str, object] = {
-        "import": of.import_id,
-        "count": sum(secret.file in chosen for secret in of.secrets),
-    }
-    if sum(map(len, names)) <= _FILES_IN_RECORD_CHARS:
-        obj["files"] = names
-    return obj
-
-
-def _document_path(import_id: str) -> bytes:
-    return _IMPORTS + import_id.encode()
-
-
-def _encode_state(of: Import) -> dict[str, object]:
-    return {"v": _VERSION, "state": of.state, "files": "".join(_FILE_LETTERS[file.state] for file in of.files)}
-
-
-def _encode_details(of: Import) -> dict[str, object]:
-    return {
-        "v": _VERSION,
-        "created": to_ns(of.created),
-        "author": of.author,
-        "files": [file.path for file in of.files],
-        "secrets": [[secret.path, secret.version, secret.file, secret.is_own] for secret in of.secrets],
-        "marks": [dict(mark) for mark in of.marks],
-    }
-
-
-def _pieces(value: object) -> list[str]:
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return [text[start : start + _PIECE_CHARS] for start in range(0, len(text), _PIECE_CHARS)]
-
-
-def _json(value: object) -> Content:
-    return _content(KIND_TEXT, json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
-
-
-def _content(kind: int, encoded: bytes) -> Content:
-    return Content(kind, len(encoded), lambda: (encoded,))

@@ -30,7 +30,8 @@ from securecfg.sources.importing import (
     resume_imports,
     undo_import,
 )
-from securecfg.vault.imports import STEPS, Imports
+from securecfg.vault.import_documents import STEPS
+from securecfg.vault.imports import Imports
 from tests.sources.project import CANARIES, FILES, FOUND, Project, make_project
 from tests.vault.world import READER, grant, text_of
 
