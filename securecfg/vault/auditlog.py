@@ -54,6 +54,7 @@ class AuditLog:
         """Read nothing yet."""
         self._authority = authority
         self._opened = authority.opened
+        self._is_being_read = False
 
     @property
     def vkey(self) -> VerifierKey:
@@ -78,18 +79,23 @@ class AuditLog:
             LogTampered: A record does not open.
         """
         self._authorize("audit.read", Event.AUDIT_READ, _interval(first, last))
+        self._is_being_read = True
         return self._entries(first, last)
 
     def follow(self, first: int, timeout_s: float) -> list[Entry]:
         """Return the records from an index on, after waiting for some if there are none.
 
-        For a caller that has begun with `records`.
+        The first reading through this object is recorded, as by `records`; going on is not.
 
         Raises:
-            AccessDenied: The caller may no longer `audit.read`.
+            AccessDenied: The caller may not, or no longer, `audit.read`.
             LogTampered: A record does not open.
         """
-        self._authority.require("audit.read", "")
+        if self._is_being_read:
+            self._authority.require("audit.read", "")
+        else:
+            self._authorize("audit.read", Event.AUDIT_READ, _interval(first, None))
+            self._is_being_read = True
         opened = self._opened
         revision = opened.store.revision()
         opened.refresh()
@@ -152,11 +158,13 @@ class AuditLog:
         """Return the tlog-proof of a record, which discloses its content where asked to.
 
         Raises:
-            AccessDenied: The caller may not `audit.export`.
+            AccessDenied: The caller may not `audit.export`, or not `audit.read` what is disclosed.
             NotFound: There is no such record.
             LogTampered: It does not lead to the signed root.
         """
         self._authority.require("audit.export", "")
+        if opens_record:
+            self._authority.require("audit.read", "")
         size = self._opened.replica.checkpoint.size
         if index >= size:
             message = f"the log has no record {index}"
@@ -171,10 +179,11 @@ class AuditLog:
         """Return a report of all records from one moment up to another, with its evidence.
 
         Raises:
-            AccessDenied: The caller may not `audit.export`.
+            AccessDenied: The caller may not both `audit.export` and `audit.read`.
             LogTampered: A record does not open, or the log does not lead to the signed root.
             Tampered: A part of a batch's record is missing or was altered.
         """
+        self._authority.require("audit.read", "")
         self._authorize("audit.export", Event.AUDIT_EXPORTED, {"size": 0, "format": file_format})
         log = self._log()
         entries = [Entry(index, log.opener.open_row(row, index)) for index, row in enumerate(log.leaves())]

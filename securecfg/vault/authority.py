@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FLUSH_INTERVAL_NS = 60 * 1_000_000_000
 DENIALS_RECORDED = 10
+DENIALS_KEPT = 10_000
 DENIAL_WINDOW_NS = 60 * 1_000_000_000
 RECORDS_AT_ONCE = 48
 
@@ -46,6 +47,7 @@ class Authority:
         self._denials: dict[tuple[str, str], list[int]] = {}
         self._take_counts: Callable[[], dict[tuple[str, int], int]] = dict
         self._flushed_ns = opened.clock.now_ns()
+        self._has_ended = False
         opened.on_close(self.flush)
 
     def count_with(self, take_counts: Callable[[], dict[tuple[str, int], int]]) -> None:
@@ -57,7 +59,11 @@ class Authority:
 
         Raises:
             Tampered: The policy in the vault is damaged.
+            VaultClosed: This authority was lent, and its time is over.
         """
+        if self._has_ended:
+            message = "the handle was lent for one request, which has ended"
+            raise VaultClosed(message, hint="use it inside its `with` block")
         opened = self.opened
         stamp, trusted = opened.policy_stamp(), opened.is_clock_trusted()
         known = self._session
@@ -93,14 +99,17 @@ class Authority:
         record, error = session.denial(action, path, decision)
         now = self.opened.clock.now_ns()
         with self._lock:
+            if len(self._denials) >= DENIALS_KEPT:
+                self._denials = {key: kept for key, kept in self._denials.items() if kept[2] or _is_recent(kept, now)}
             window = self._denials.setdefault((action, path), [now, 0, 0])
-            if now - window[0] > DENIAL_WINDOW_NS:
+            if not _is_recent(window, now):
                 window[:2] = [now, 0]
             window[1] += 1
             is_counted = window[1] > DENIALS_RECORDED
             window[2] += is_counted
         if not is_counted and not self.opened.options.read_only:
             self.publish(lambda _: Plan(records=[record]))
+        self.flush_if_due()
         return error
 
     def filter_listed(self, paths: Sequence[str]) -> list[str]:
@@ -140,8 +149,15 @@ class Authority:
         Raises:
             AuditUnavailable: The log cannot be written; the counts are kept.
         """
-        if self.opened.clock.now_ns() - self._flushed_ns > FLUSH_INTERVAL_NS:
+        # A clock that was put back must not put the next flush off.
+        if not 0 <= self.opened.clock.now_ns() - self._flushed_ns <= FLUSH_INTERVAL_NS:
             self.flush()
+
+    def keep_counts(self) -> None:
+        """Take over the counts of repeated reads that are about to be forgotten elsewhere."""
+        with self._lock:
+            for key, count in self._take_counts().items():
+                self._counts[key] = self._counts.get(key, 0) + count
 
     def flush(self) -> None:
         """Record how often reads were repeated and denials went unrecorded since the last flush.
@@ -152,11 +168,10 @@ class Authority:
         if self.opened.is_closed:
             message = "the vault is closed"
             raise VaultClosed(message)
+        self.keep_counts()
         with self._lock:
             self._flushed_ns = self.opened.clock.now_ns()
             reads, self._counts = self._counts, {}
-            for key, count in self._take_counts().items():
-                reads[key] = reads.get(key, 0) + count
             denials = {key: window[2] for key, window in self._denials.items() if window[2]}
             for window in self._denials.values():
                 window[2] = 0
@@ -178,9 +193,13 @@ class Authority:
         Raises:
             AuditUnavailable: The log cannot be written.
         """
-        if not self.opened.is_closed:
-            self.opened.off_close(self.flush)
+        if self._has_ended or self.opened.is_closed:
+            return
+        self.opened.off_close(self.flush)
+        try:
             self.flush()
+        finally:
+            self._has_ended = True
 
     def _count_records(
         self,
@@ -206,3 +225,7 @@ class Authority:
         for start in range(0, len(records), RECORDS_AT_ONCE):
             part = list(records[start : start + RECORDS_AT_ONCE])
             self.publish(lambda _, part=part: Plan(records=part))  # type: ignore[misc]  # lambda default
+
+
+def _is_recent(window: list[int], now_ns: int) -> bool:
+    return 0 <= now_ns - window[0] <= DENIAL_WINDOW_NS

@@ -57,11 +57,17 @@ class SecretRef:
     def on_change(self, call: Callable[[SecretRef], None]) -> Callable[[], None]:
         """Call something with this handle after each new current version, from a thread of its own.
 
-        The thread ends with the vault. What the callback raises is logged and stops nothing.
+        The thread ends with the vault. What the callback raises is logged and stops nothing. A change that the caller
+        may not read any more is not told.
 
         Returns:
             A function that ends the calls.
+
+        Raises:
+            AccessDenied: The caller may not read the secret, and so may not know when it changes.
+            NotAuthenticated: Nobody says who asks.
         """
+        self._vault.authority.require("read", self.path)
         with self._lock:
             self._callbacks.append(call)
             if self._watcher is None:
@@ -91,8 +97,9 @@ class SecretRef:
                         return
                 if current != known:
                     known = current
-                    for call in callbacks:
-                        self._notify(call)
+                    if self._vault.authority.session().decide("read", self.path).allowed:
+                        for call in callbacks:
+                            self._notify(call)
                 opened.store.wait(revision, _WAIT_S)
             except SecurecfgError:
                 return

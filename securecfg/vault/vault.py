@@ -338,7 +338,9 @@ class Vault(Changes):
         session = self._authority.session()
         if principal is not None and principal != self.principal:
             self._authority.require("policy.read", "")
-            session = Authority(self._opened, Identity(check_principal(principal))).session()
+            other = Authority(self._opened, Identity(check_principal(principal)))
+            session = other.session()
+            other.close()
         return session.policy.explain(session.request(action, path))
 
     # --- changing ----------------------------------------------------------------------------------------------------
@@ -370,6 +372,7 @@ class Vault(Changes):
         self._apply(
             Wanted((("destroy", path),), draft, Event.SECRET_DESTROYED, lambda _: {"path": path, "ver": version})
         )
+        self._authority.keep_counts()
         self._reads.forget()
         finish_destruction(self._opened)
 
@@ -407,7 +410,8 @@ class Vault(Changes):
         name = check_principal(principal)
         if name != identity.principal:
             self._authority.require("impersonate", name)
-        via = identity.principal if name != identity.principal else ""
+        # Whoever is lent a handle and lends it on does not disappear from the records.
+        via = identity.via or (identity.principal if name != identity.principal else "")
         acting = Vault(self._opened, Identity(name, slot=identity.slot, via=via, context=dict(context or {})))
         acting._owns = False
         try:

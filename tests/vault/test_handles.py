@@ -1,0 +1,132 @@
+"""Handles that are lent, followed or forgotten: nothing is told that the policy does not allow, and no read is lost."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.errors import AccessDenied, VaultClosed
+from securecfg.vault.authority import DENIALS_KEPT, DENIALS_RECORDED
+from tests.vault.world import ADMIN, BLIND, READER, grant
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from securecfg.audit import Record
+    from securecfg.vault.references import SecretRef
+    from securecfg.vault.vault import Vault
+    from tests.vault.world import World
+
+EXPORTER = """
+[roles.exporter]
+members = ["svc:exporter"]
+[[roles.exporter.grants]]
+actions = ["audit.export"]
+"""
+
+
+def recorded(vault: Vault, event: str) -> Iterator[Record]:
+    return (entry.record for entry in list(vault.log.records()) if entry.record.event == event)
+
+
+def test_a_lent_handle_is_of_no_use_after_its_block(vault: Vault) -> None:
+    grant(vault)
+    vault.write("app/x", "v")
+    with vault.acting(READER) as lent:
+        lent.read("app/x")
+        lent.read("app/x")
+    for call in (lambda: lent.read("app/x"), lent.list, lambda: lent.write("app/x", "w")):
+        with pytest.raises(VaultClosed):
+            call()
+    lent.close()
+    assert [record.count for record in recorded(vault, "secret.read.counted")] == [1]
+
+
+def test_lending_a_lent_handle_on_hides_nobody(vault: Vault) -> None:
+    grant(vault)
+    vault.write("app/x", "v")
+    with vault.acting(READER) as first, first.acting(READER) as second:
+        second.read("app/x")
+    assert [record.subject.via for record in recorded(vault, "secret.read")] == [ADMIN]
+
+
+def test_counts_survive_a_destruction(world: World, vault: Vault) -> None:
+    vault.write("a", "1")
+    vault.write("b", "1")
+    for _ in range(5):
+        vault.read("a")
+    vault.destroy("b", 1)
+    vault.close()
+    assert [record.count for record in recorded(world.open(), "secret.read.counted")] == [4]
+
+
+def test_denials_are_counted_and_flushed_though_nothing_is_read(world: World, vault: Vault) -> None:
+    reader = world.open(READER)
+    for _ in range(DENIALS_RECORDED + 3):
+        with pytest.raises(AccessDenied):
+            reader.read("secret")
+    world.clock.advance(timedelta(minutes=2))
+    with pytest.raises(AccessDenied):
+        reader.read("secret")
+    assert [record.count for record in recorded(vault, "access.denied.counted")] == [3]
+
+
+def test_a_clock_that_was_put_back_silences_no_denials(world: World, vault: Vault) -> None:
+    reader = world.open(READER)
+    for _ in range(DENIALS_RECORDED):
+        with pytest.raises(AccessDenied):
+            reader.read("secret")
+    world.clock.advance(timedelta(days=-1))
+    with pytest.raises(AccessDenied):
+        reader.read("secret")
+    assert len(list(recorded(vault, "access.denied"))) == DENIALS_RECORDED + 1
+
+
+def test_what_is_remembered_of_denials_is_bounded(world: World, vault: Vault) -> None:
+    authority = world.open(READER).authority
+    authority._denials = {("read", str(number)): [0, 1, 0] for number in range(DENIALS_KEPT)}
+    with pytest.raises(AccessDenied):
+        authority.require("read", "secret")
+    assert len(authority._denials) == 1
+    assert vault.list() == []
+
+
+def test_disclosing_records_needs_the_right_to_read_them(world: World, vault: Vault) -> None:
+    grant(vault, EXPORTER)
+    exporter = world.open("svc:exporter")
+    assert exporter.log.prove(0)
+    with pytest.raises(AccessDenied):
+        exporter.log.prove(0, opens_record=True)
+    with pytest.raises(AccessDenied):
+        exporter.log.report(0, 1 << 62, "csv")
+    assert vault.log.prove(0, opens_record=True)
+
+
+def test_the_log_cannot_be_followed_from_its_beginning_without_a_record(vault: Vault) -> None:
+    log = vault.log
+    assert [entry.record.event for entry in log.follow(0, 0)][-1] == "audit.read"
+    size = vault.opened.replica.checkpoint.size
+    assert log.follow(size, 0) == []
+    assert vault.opened.replica.checkpoint.size == size
+
+
+def test_who_may_not_read_a_secret_does_not_learn_that_it_changes(world: World, vault: Vault) -> None:
+    grant(vault)
+    vault.write("app/x", "1")
+    with pytest.raises(AccessDenied):
+        world.open(READER).ref("other").on_change(lambda _: None)
+    told = threading.Event()
+    calls: list[SecretRef] = []
+    reader = world.open(READER)
+    reader.ref("app/x").on_change(calls.append)
+    vault_ref = world.open(BLIND).ref("app/x")
+    grant(vault, "")
+    vault.ref("app/x").on_change(lambda _: told.set())
+    vault.write("app/x", "2")
+    assert told.wait(10)
+    assert calls == []
+    with pytest.raises(AccessDenied):
+        vault_ref.on_change(calls.append)
