@@ -132,7 +132,7 @@ def _spelling(option: click.Option) -> str:
     names = ", ".join(f"`{name}`" for name in option.opts)
     if option.is_flag:
         return names
-    metavar = option.metavar or (option.name or "").upper()
+    metavar = option.make_metavar(click.Context(program))
     return names[:-1] + f" {_cell(metavar)}`"
 
 
