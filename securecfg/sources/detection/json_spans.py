@@ -16,8 +16,8 @@ from securecfg.sources.detection.scalars import (
     too_deep,
 )
 
-# No possessive groups within a possessive group: Python 3.11.2 matches them wrongly. Nothing follows, so nothing is tried
-# again either.
+# No possessive groups within a possessive group: Python 3.11.2 matches them wrongly. Nothing follows, so nothing is
+# tried again either.
 _BLANK = re.compile(r"(?:[ \t\r\n]+|//[^\n]*|/\*[^*]*\*+(?:[^/*][^*]*\*+)*/)*")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9A-Fa-f]{4})*+"')
 _FIXED = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+|true|false|null|NaN|-?Infinity")
