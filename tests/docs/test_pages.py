@@ -11,8 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import click
 import pytest
 
+from securecfg.cli.program import program
 from securecfg.config.formats import parse_document
 from securecfg.config.tree import Layer
 from securecfg.policy import Document, compile_policy, parse_cases
@@ -30,6 +32,7 @@ PAGES = sorted(
 )
 ALL_PAGES = [*PAGES, *sorted(path.name for path in ROOT.glob("*.md") if path.name != "README.md")]
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\((?P<target>[^)\s]+)\)")
+COMMAND = re.compile(r"(?:`|\$ )securecfg ([a-z]+(?: [a-z]+)?)(?=[ `\n])")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 PROSE = {"", "text", "{toctree}"}
 MEDIA_TYPES = {"yaml": "application/yaml", "ini": "application/x-ini", "dotenv": "application/x-dotenv"}
@@ -161,3 +164,15 @@ def test_dots_and_times_stand_for_others() -> None:
     assert matches("12:00:01  svc:x ... read\n...\nend\n", "23:59:59 svc:x a b read\n1\n2\nend\n", {})
     assert not matches("12:00:01  svc:x\n", "23:59:59 svc:y\n", {})
     assert matches("Move? [Y/n] y\nmoved\n", "Move? [Y/n] moved\n", {})
+
+
+@pytest.mark.parametrize("page", ALL_PAGES)
+def test_the_commands_that_are_named_exist(page: str) -> None:
+    source = (ROOT / page).read_text(encoding="utf-8")
+    for named in COMMAND.finditer(source):
+        command: click.Command | None = program
+        for name in named[1].split():
+            if not isinstance(command, click.Group):
+                break
+            command = command.get_command(click.Context(command), name)
+            assert command is not None, f"{page} names `securecfg {named[1]}`"
