@@ -219,10 +219,9 @@ def test_no_error_and_no_traceback_shows_a_value(world: World, vault: Vault, cap
             assert leaks(f"{error} {error!r} {getattr(error, 'hint', '')}".encode(), {"value"}) == []
             stack = traceback.TracebackException.from_exception(error, capture_locals=True)
             while stack is not None:
-                for frame in stack.stack:
-                    # The frames of the caller hold what the caller holds.
-                    if frame.filename.startswith(package) and leaks(str(frame.locals).encode(), {"value"}):
-                        shown.append((number, frame.filename, frame.name))
+                # The frames of the caller hold what the caller holds.
+                ours = [frame for frame in stack.stack if frame.filename.startswith(package)]
+                shown += [(number, one.name) for one in ours if leaks(str(one.locals).encode(), {"value"})]
                 follows = stack.__cause__ or (None if stack.__suppress_context__ else stack.__context__)
                 stack = follows  # type: ignore[assignment]  # None at the end
     assert shown == []
