@@ -19,7 +19,6 @@ _USER_KEYRING = -4
 _SETPERM, _DESCRIBE, _UNLINK, _SEARCH, _READ, _SET_TIMEOUT = 5, 6, 9, 10, 11, 15
 _POSSESSOR_ALL = 0x3F000000
 _TEXT_BYTES = 512
-_ABSENT = frozenset({errno.ENOKEY, errno.EKEYEXPIRED, errno.EKEYREVOKED, errno.EACCES, errno.EPERM})
 PREFIX = "securecfg:"
 
 
@@ -66,14 +65,12 @@ class KernelKeyring:
             raise Unavailable(message) from None
 
     def recall(self, name: str) -> bytes | None:
-        """Return a secret, or None where it is not kept any more."""
+        """Return a secret, or None where it is not kept any more, or may not be read."""
         try:
             number = self._keyctl(_SEARCH, _keyring(), b"user", (PREFIX + name).encode(), 0)
             return self._text(_READ, number)
-        except OSError as error:
-            if error.errno in _ABSENT:
-                return None
-            raise _unsupported() from None
+        except OSError:
+            return None
 
     def forget(self) -> int:
         """Forget everything, and return how much it was."""

@@ -50,13 +50,14 @@ def ask_new(what: str) -> str:
 
 def ask_yes(question: str, *, default: bool = False) -> bool:
     """Ask a yes-or-no question on the terminal. The end of the input is a no."""
-    choices = "[Y/n]" if default else "[y/N]"
-    sys.stderr.write(f"{question} {choices} ")
-    sys.stderr.flush()
+    shown = f"{question} {'[Y/n]' if default else '[y/N]'} "
     try:
-        with open("/dev/tty", encoding="utf-8", errors="replace") as terminal:
-            answer = terminal.readline()
+        with open("/dev/tty", "r+b", buffering=0) as terminal:
+            terminal.write(shown.encode(errors="backslashreplace"))
+            answer = terminal.readline().decode(errors="replace")
     except OSError:
+        sys.stderr.write(shown)
+        sys.stderr.flush()
         answer = sys.stdin.readline()
     if not answer:
         return False

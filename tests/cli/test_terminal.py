@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.cli.agent import Agent, Keeper
-from securecfg.errors import Unsupported
+from securecfg.cli.remembered import Recalling, Remembering, remembered
+from securecfg.errors import Unavailable, Unsupported, WrongKey
+from securecfg.keys import FileProvider, WrapContext, generate_key_file
 from tests.cli.running import CANARY, Cli, Terminal, call
 
 if TYPE_CHECKING:
@@ -174,6 +176,75 @@ def test_unlock_keeps_nothing_on_disk(unlocking: Path, cli: Cli, home: Path, mon
 def test_unlock_refuses_keys_that_ask_nobody(project: Path, cli: Cli) -> None:
     outcome = cli("unlock", "--json")
     assert (outcome.code, outcome.error) == (2, "usage")
+
+
+class Refusing:
+    """A place that keeps nothing."""
+
+    where = "nowhere"
+
+    def remember(self, name: str, secret: bytes, seconds: int) -> None:
+        message = "refused"
+        raise Unavailable(message)
+
+    def recall(self, name: str) -> bytes | None:
+        return None
+
+    def forget(self) -> int:
+        return 0
+
+    def names(self) -> list[str]:
+        return []
+
+
+class Keeping(Refusing):
+    """A place that keeps everything."""
+
+    where = "here"
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+
+    def remember(self, name: str, secret: bytes, seconds: int) -> None:
+        self.kept[name] = secret
+
+    def recall(self, name: str) -> bytes | None:
+        return self.kept.get(name)
+
+    def names(self) -> list[str]:
+        return sorted(self.kept)
+
+
+def test_what_one_place_refuses_the_next_one_keeps(tmp_path: Path) -> None:
+    generate_key_file(tmp_path / "k")
+    provider, context, place = FileProvider(tmp_path / "k"), WrapContext(bytes(16), bytes(16)), Keeping()
+    root = bytes(range(32))
+    wrapped = provider.wrap(root, context)
+    remembering = Remembering(provider, [Refusing(), place], end_s=1_900_000_000, seconds=60)
+    assert remembering.unwrap(wrapped, context) == root
+    assert remembering.where == "here"
+    assert remembered([place]) == [("00" * 16, 1_900_000_000, "here")]
+    (tmp_path / "k").unlink()
+    assert Recalling(provider, [Refusing(), place]).unwrap(wrapped, context) == root
+
+
+def test_a_changed_slot_is_not_recognized(tmp_path: Path) -> None:
+    generate_key_file(tmp_path / "k")
+    provider, context, place = FileProvider(tmp_path / "k"), WrapContext(bytes(16), bytes(16)), Keeping()
+    wrapped = provider.wrap(bytes(32), context)
+    Remembering(provider, [place], end_s=0, seconds=60).unwrap(wrapped, context)
+    altered = wrapped[:-1] + bytes((wrapped[-1] ^ 1,))
+    for raw, where in ((altered, context), (wrapped, WrapContext(bytes(16), b"\x01" * 16))):
+        with pytest.raises(WrongKey):
+            Recalling(provider, [place]).unwrap(raw, where)
+
+
+def test_says_so_where_no_place_keeps_a_key(tmp_path: Path) -> None:
+    generate_key_file(tmp_path / "k")
+    provider, context = FileProvider(tmp_path / "k"), WrapContext(bytes(16), bytes(16))
+    wrapped = provider.wrap(bytes(32), context)
+    with pytest.raises(Unsupported):
+        Remembering(provider, [Refusing()], end_s=0, seconds=60).unwrap(wrapped, context)
 
 
 # --- the agent --------------------------------------------------------------------------------------------------------
