@@ -22,7 +22,7 @@ def exposed(invocation: Invocation) -> None:
 
     with open_for_audit(invocation) as vault:
         exposures = Exposures(vault.authority)
-        marks, now = exposures.open(), exposures.now()
+        marks, now = exposures.unrotated(), exposures.now()
     result = {
         "secrets": [
             {

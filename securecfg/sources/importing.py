@@ -276,7 +276,10 @@ class _Runner:
             self._observe("marked", "")
         changes = self._imports.redo_material(self._import)
         files, problems = self._change((FileState.PENDING,), FileState.REWRITTEN, changes)
-        after = self._imports.apply(self._import, files)
+        try:
+            after = self._imports.apply(self._import, files)
+        except Conflict:
+            after = self._finished_elsewhere()
         self._observe("applied", "")
         return _outcome(after, FileState.REWRITTEN, problems)
 
@@ -289,6 +292,18 @@ class _Runner:
         after, kept = self._imports.end_undo(self._import, files)
         self._observe("undone", "")
         return replace(_outcome(after, FileState.RESTORED, problems), kept=tuple(kept), is_undo=True)
+
+    def _finished_elsewhere(self) -> Import:
+        """Return the import as another process has finished it: whoever resumes does what the first one does.
+
+        Raises:
+            Conflict: It did something else with it.
+        """
+        now = next((each for each in self._imports.visible() if each.import_id == self._import.import_id), None)
+        if now is None or now.state is not ImportState.APPLIED:
+            message = f"another process has taken the import `{self._import.import_id}` back"
+            raise Conflict(message, hint="`securecfg import --list` shows how far it is")
+        return now
 
     def _change(
         self, before: Sequence[FileState], after: FileState, changes: Sequence[str]

@@ -9,7 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from securecfg.vault.authority import Authority
+    from securecfg.vault.drafts import Drafts
+    from securecfg.vault.publishing import Plan
 
 _MARKS = SYSTEM + b"exposed/"
+_FIRST_USER_PATH = b"\x02"
 _VERSION = 1
 _COMMIT_SHOWN = 10
 
@@ -82,42 +85,43 @@ class Exposures:
         self._writes = Writes(authority)
 
     def mark(self, marks: Sequence[Mark]) -> None:
-        """Mark some secrets, each with a record; a mark that stands already is not made again.
+        """Mark some live secrets, each with a record; a mark that stands already is not made again.
 
         Raises:
             AccessDenied: The caller may not write one of the paths.
             CommitUnknown, StoreBusy, StoreFailed: As for `Vault.write`; the marks before stand.
         """
-        known = {mark.target: mark for mark in self._all()}
+        known = [stored.mark for stored in self._all()]
         for mark in marks:
-            if known.get(mark.target) == mark:
+            if mark in known:
                 continue
             obj = {"path": mark.path, "ver": mark.version, "commit": mark.commit}
             obj |= {"days": mark.days(self.now()), "file": mark.file}
-            self._write(mark, "write", Event.EXPOSURE_MARKED, obj)
+            entry = self._opened.entry(path_to_bytes(mark.path))
+            stored = _Stored(_document_path(mark), mark, entry.rec_id if entry is not None else 0)
+            self._write(stored, "write", Event.EXPOSURE_MARKED, obj)
 
-    def open(self) -> list[Mark]:
+    def unrotated(self) -> list[Mark]:
         """Return the open marks that the caller may list, by path; close those whose secret was rotated since.
 
-        What is deleted is not listed, and is listed again once it is brought back.
+        A secret that was moved is listed under its new path. What is deleted is not listed, and is listed again once it
+        is brought back.
 
         Raises:
             NotAuthenticated: Nobody says who asks.
             AuditUnavailable: That a mark is closed cannot be recorded.
         """
-        marks = [mark for mark in self._all() if mark.is_open]
-        listed = set(self._authority.filter_listed(sorted({mark.path for mark in marks})))
+        marks = [each for each in self._opened.consistently(self._placed) if each.mark.is_open]
+        listed = set(self._authority.filter_listed(sorted({each.mark.path for each in marks})))
         found = []
-        for mark in sorted(marks, key=lambda mark: mark.target):
-            if mark.path not in listed:
-                continue
-            current = self._current(mark.path)
-            if current and self._is_rotated(mark, current):
+        for each in sorted(marks, key=lambda each: each.mark.target):
+            current = self._current(each.mark.path) if each.mark.path in listed else 0
+            if current and self._is_rotated(each.mark, current):
                 if not self._opened.options.read_only:
-                    obj = {"path": mark.path, "ver": current}
-                    self._write(replace(mark, is_open=False), "list", Event.EXPOSURE_CLOSED, obj)
+                    closed = each._replace(mark=replace(each.mark, is_open=False))
+                    self._write(closed, "list", Event.EXPOSURE_CLOSED, {"path": each.mark.path, "ver": current})
             elif current:
-                found.append(mark)
+                found.append(each.mark)
         return found
 
     def now(self) -> datetime:
@@ -155,22 +159,53 @@ class Exposures:
 
         return opened.consistently(read)
 
-    def _all(self) -> list[Mark]:
+    def _all(self) -> list[_Stored]:
         opened = self._opened
         opened.refresh()
         found = [path for path, entry in opened.entries(_MARKS, prefix_end(_MARKS)) if entry.live]
-        return [_parse(opened.system_document(path, {})) for path in found]
+        return [_parse(path, opened.system_document(path, {})) for path in found]
 
-    def _write(self, mark: Mark, right: str, event: Event, obj: dict[str, object]) -> None:
-        path = _MARKS + hashlib.sha256(mark.target.encode()).hexdigest().encode()
-        encoded = json.dumps(_to_json(mark), separators=(",", ":"), ensure_ascii=False).encode()
+    def _placed(self) -> list[_Stored]:
+        """Return all marks under the paths that their secrets have now."""
+        index = self._opened.replica.index
+        placed = []
+        paths: dict[int, str] | None = None
+        for each in self._all():
+            entry = index.get(each.mark.path.encode())
+            if entry is None or entry.rec_id != each.record:
+                if paths is None:
+                    paths = {entry.rec_id: path.decode() for path, entry in index.scan(_FIRST_USER_PATH, None)}
+                if each.record in paths:
+                    placed.append(each._replace(mark=replace(each.mark, path=paths[each.record])))
+            else:
+                placed.append(each)
+        return placed
+
+    def _write(self, stored: _Stored, right: str, event: Event, obj: dict[str, object]) -> None:
+        encoded = json.dumps(_to_json(stored), separators=(",", ":"), ensure_ascii=False).encode()
         content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
-        wanted = Wanted(((right, mark.path),), lambda drafts: drafts.write(path, content, new), event, lambda _: obj)
-        self._writes.apply(wanted)
+
+        def draft(drafts: Drafts) -> Plan:
+            return drafts.write(stored.document, content, new)
+
+        self._writes.apply(Wanted(((right, stored.mark.path),), draft, event, lambda _: obj))
 
 
-def _to_json(mark: Mark) -> dict[str, object]:
+class _Stored(NamedTuple):
+    """A mark, its document, and the number of its secret, which stays when that is moved."""
+
+    document: bytes
+    mark: Mark
+    record: int
+
+
+def _document_path(mark: Mark) -> bytes:
+    return _MARKS + hashlib.sha256(mark.target.encode()).hexdigest().encode()
+
+
+def _to_json(stored: _Stored) -> dict[str, object]:
+    mark = stored.mark
     return {
         "v": _VERSION,
         "path": mark.path,
@@ -180,10 +215,12 @@ def _to_json(mark: Mark) -> dict[str, object]:
         "since": int(mark.since.timestamp()),
         "file": mark.file,
         "open": mark.is_open,
+        "record": stored.record,
     }
 
 
-def _parse(document: dict[str, object]) -> Mark:
+def _parse(name: bytes, document: dict[str, object]) -> _Stored:
     since = datetime.fromtimestamp(int(str(document["since"])), UTC)
     path, field, commit, file = (str(document[name]) for name in ("path", "field", "commit", "file"))
-    return Mark(path, field, int(str(document["version"])), commit, since, file, bool(document["open"]))
+    mark = Mark(path, field, int(str(document["version"])), commit, since, file, bool(document["open"]))
+    return _Stored(name, mark, int(str(document["record"])))

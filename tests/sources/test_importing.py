@@ -445,6 +445,34 @@ def test_two_processes_do_not_take_the_same_step(project: Project) -> None:
         Imports(project.vault.authority).confirm(seen)
 
 
+def test_a_process_that_resumes_what_another_still_does_is_no_harm(project: Project) -> None:
+    other = project.world.open()
+
+    def resume_elsewhere(step: str, file: str) -> None:
+        if step == "rewritten":
+            resume_imports(other)
+
+    plan = plan_import(project.vault, project.given)
+    outcome = apply_import(project.vault, plan, observe=resume_elsewhere)
+    assert outcome is not None
+    assert (outcome.state, outcome.secrets, outcome.problems) == (ImportState.APPLIED, len(FOUND), ())
+    undo_import(project.vault)
+    assert project.contents() == project.before()
+
+
+def test_a_process_that_undoes_what_another_still_does_wins(project: Project) -> None:
+    other = project.world.open()
+
+    def undo_elsewhere(step: str, file: str) -> None:
+        if step == "rewritten" and file.endswith(".ini"):
+            undo_import(other)
+
+    with pytest.raises(Conflict, match="taken the import"):
+        apply_import(project.vault, plan_import(project.vault, project.given), observe=undo_elsewhere)
+    assert project.contents() == project.before()
+    assert project.vault.list() == []
+
+
 def test_every_step_of_the_table_has_its_own_record() -> None:
     assert {str(event) for event in STEPS.values() if event} == {"import.applied", "import.undone", "import.confirmed"}
 

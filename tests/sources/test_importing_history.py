@@ -36,7 +36,7 @@ def project(tmp_path: Path, program: Callable[[str], str], monkeypatch: pytest.M
 
 
 def exposed(project: Project) -> list[str]:
-    return [mark.target for mark in Exposures(project.vault.authority).open()]
+    return [mark.target for mark in Exposures(project.vault.authority).unrotated()]
 
 
 ALL = ["env/DB_PASSWORD", "env/STRIPE_API_KEY", "prod/database/password", "prod/database/url#password"]
@@ -53,7 +53,7 @@ def test_a_plan_tells_what_is_exposed_since_when(project: Project) -> None:
 def test_an_import_marks_what_is_exposed(project: Project) -> None:
     import_secrets(project.vault, project.given, history=True)
     exposures = Exposures(project.vault.authority)
-    marks = exposures.open()
+    marks = exposures.unrotated()
     assert [mark.target for mark in marks] == ALL
     assert {(mark.version, mark.since, len(mark.commit)) for mark in marks} == {(1, WHEN, 40)}
     assert marks[0].days(WHEN + timedelta(days=3, hours=5)) == 3
@@ -123,8 +123,8 @@ def test_an_undone_import_leaves_nothing_on_the_list(project: Project) -> None:
 def test_marks_are_shown_to_those_who_may_list(project: Project) -> None:
     import_secrets(project.vault, project.given, history=True, prefix="app")
     grant(project.vault)
-    assert len(Exposures(project.world.open(READER).authority).open()) == 4
-    assert Exposures(project.world.open("svc:stranger").authority).open() == []
+    assert len(Exposures(project.world.open(READER).authority).unrotated()) == 4
+    assert Exposures(project.world.open("svc:stranger").authority).unrotated() == []
 
 
 def test_a_read_only_vault_lists_and_closes_nothing(project: Project) -> None:
@@ -132,7 +132,7 @@ def test_a_read_only_vault_lists_and_closes_nothing(project: Project) -> None:
     project.vault.write("env/DB_PASSWORD", "rotated")
     reader = project.world.open(read_only=True)
     size = reader.opened.replica.checkpoint.size
-    assert "env/DB_PASSWORD" not in [mark.target for mark in Exposures(reader.authority).open()]
+    assert "env/DB_PASSWORD" not in [mark.target for mark in Exposures(reader.authority).unrotated()]
     project.vault.opened.refresh()
     assert project.vault.opened.replica.checkpoint.size == size
 
@@ -145,4 +145,14 @@ def test_a_mark_that_stands_is_not_made_again(project: Project) -> None:
     size = project.vault.opened.replica.checkpoint.size
     exposures.mark([mark])
     assert project.vault.opened.replica.checkpoint.size == size
-    assert exposures.open() == [mark]
+    assert exposures.unrotated() == [mark]
+
+
+def test_a_moved_secret_keeps_its_mark(project: Project) -> None:
+    import_secrets(project.vault, project.given, history=True)
+    project.vault.move("env/DB_PASSWORD", "db/password")
+    project.vault.write("env/DB_PASSWORD", "a new secret at the old path")
+    assert exposed(project) == sorted({*ALL, "db/password"} - {"env/DB_PASSWORD"})
+    project.vault.write("db/password", "rotated")
+    assert exposed(project) == [target for target in ALL if target != "env/DB_PASSWORD"]
+    assert exposed(project) == [target for target in ALL if target != "env/DB_PASSWORD"]
