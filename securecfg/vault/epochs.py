@@ -12,10 +12,11 @@ from securecfg.audit.epoch import create_hand_over
 from securecfg.errors import SecurecfgError
 from securecfg.keys import Purpose, build_header
 from securecfg.store import Put, Space
+from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import HEADER_ID, KEYRING_ID
 from securecfg.vault.rows import digest_of
-from securecfg.vault.state import hash_header
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING, hash_header
 
 if TYPE_CHECKING:
     from securecfg.keys import Keyring
@@ -56,7 +57,8 @@ def plan_key_change(opened: OpenVault, publication: Publication, slots: dict[int
 def plan_new_epoch(authority: Authority, publication: Publication, slots: dict[int, bytes], keyring: Keyring) -> Plan:
     """Return the plan that replaces the keyring by one with a new signing key, with the hand-over in the log.
 
-    The checkpoint that ends with the hand-over is signed by the new key; the old one is in no keyring after it.
+    The checkpoint that ends with the hand-over is signed by the new key; the old one is in no keyring after it. Its
+    bytes are erased by `finish_destruction`, which must follow; where that fails the next opener does it.
 
     Raises:
         Conflict: An earlier plan of the same publication changes the keyring too.
@@ -69,7 +71,11 @@ def plan_new_epoch(authority: Authority, publication: Publication, slots: dict[i
     hand_over = create_hand_over(entry.epoch, origin_of(replica.vault_id), replica.signer, signer)
     plan = plan_key_change(opened, publication, slots, keyring)
     plan.records.append(authority.session().record(Event.AUDIT_EPOCH, hand_over.to_object()))
-    plan.state |= {"epoch": entry.epoch, "epoch_key": signer.public_key().public_bytes_raw()}
+    plan.state |= {
+        "epoch": entry.epoch,
+        "epoch_key": signer.public_key().public_bytes_raw(),
+        "flags": publication.state.flags | FLAG_DESTRUCTION_PENDING,
+    }
     plan.signer = signer
     return plan
 
@@ -79,6 +85,8 @@ def rotate_signing_key(authority: Authority) -> int:
 
     Raises:
         AccessDenied: The caller may not `key.manage`.
+        DestroyPending: The new key is in use, but the bytes of the old one may lie in the write-ahead log until another
+            reader lets go; the next opener finishes.
         CommitUnknown, StoreBusy, StoreFailed: As for a write.
     """
     authority.require("key.manage", "")
@@ -107,4 +115,6 @@ def _begin_epoch(authority: Authority) -> int:
         return plan_new_epoch(authority, publication, replica.slots, replica.keyring)
 
     opened.publisher.publish(plan)
-    return opened.replica.state.epoch
+    epoch = opened.replica.state.epoch
+    finish_destruction(opened)
+    return epoch

@@ -19,7 +19,7 @@ from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from securecfg.vault.deltas import FreedRun
+    from securecfg.vault.deltas import Delta, FreedRun
     from securecfg.vault.index import Index
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
@@ -46,6 +46,7 @@ def finish_destruction(opened: OpenVault) -> None:
         for _ in range(_PURGES_MAX):
             opened.refresh()
             generation = opened.replica.state.generation
+            _delete_freed_keys(opened)
             opened.store.purge()
             if opened.publisher.publish(lambda publication, seen=generation: _plan_end(publication, seen)):  # type: ignore[misc]  # lambda default
                 return
@@ -54,6 +55,19 @@ def finish_destruction(opened: OpenVault) -> None:
     except Unavailable as error:
         message = f"bytes of what was destroyed may still lie in the vault's files: {error.message}"
         raise DestroyPending(message, hint="the next to open the vault finishes") from None
+
+
+def _delete_freed_keys(opened: OpenVault) -> None:
+    """Delete data keys that nothing references any more.
+
+    A move in a staging wraps the keys of a secret anew, and one that crashed has not deleted the old ones yet: with
+    them a version that is destroyed now could still be opened.
+    """
+    first, size = opened.replica.state.base_size, opened.replica.checkpoint.size
+    deletes = [delete for _, delta in _deltas(opened, first, size) for delete in _freed(delta.freed)]
+    keys = [delete for delete in deletes if delete.space is Space.DEK]
+    for start in range(0, len(keys), STAGE_LIMIT_OPERATIONS):
+        opened.store.stage(keys[start : start + STAGE_LIMIT_OPERATIONS])
 
 
 def _plan_end(publication: Publication, seen: int) -> Plan:
@@ -248,17 +262,23 @@ def _stage_segments(
 
 def _delete_folded(opened: OpenVault, first: int, size: int, segments: list[int]) -> None:
     """Delete the segments that were replaced, the deltas that are folded in, and what those freed."""
-    store, rows = opened.store, opened.replica.rows
     deletes = [Delete(Space.SEGMENT, number) for number in segments]
+    for digest, delta in _deltas(opened, first, size):
+        deletes += _freed(delta.freed)
+        deletes.append(Delete(Space.DELTA, digest_id(digest)))
+    for start in range(0, len(deletes), STAGE_LIMIT_OPERATIONS):
+        opened.store.stage(deletes[start : start + STAGE_LIMIT_OPERATIONS])
+
+
+def _deltas(opened: OpenVault, first: int, size: int) -> Iterator[tuple[bytes, Delta]]:
+    """Yield the deltas of some records, those that are still there, with their digests."""
+    store, rows = opened.store, opened.replica.rows
     for start in range(first, size, _LEAVES_AT_ONCE):
         for index, leaf in store.scan(Space.LOG, start, min(size, start + _LEAVES_AT_ONCE) - 1, _LEAVES_AT_ONCE):
             for digest in parse_leaf(leaf, index).delta_hashes:
                 row = store.get(Space.DELTA, digest_id(digest))
                 if row is not None:
-                    deletes += _freed(rows.open_delta(row, digest).freed)
-                    deletes.append(Delete(Space.DELTA, digest_id(digest)))
-    for start in range(0, len(deletes), STAGE_LIMIT_OPERATIONS):
-        store.stage(deletes[start : start + STAGE_LIMIT_OPERATIONS])
+                    yield digest, rows.open_delta(row, digest)
 
 
 def _freed(runs: tuple[FreedRun, ...]) -> list[Delete]:

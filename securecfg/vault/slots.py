@@ -11,6 +11,7 @@ from securecfg.errors import Conflict, InvalidMetadata, LastSlot, SecretNotFound
 from securecfg.keys import MOST_SLOTS, Slot, SlotInfo, seal_slot, unlock
 from securecfg.store import Delete, Space
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch
+from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import check_principal
 from securecfg.vault.replica import SLOT_IDS
 
@@ -140,6 +141,8 @@ class Slots:
 
         Raises:
             AccessDenied: The caller may not `key.manage`.
+            DestroyPending: The slot is removed, but its bytes may lie in the write-ahead log until another reader lets
+                go; the next opener finishes.
             SecretNotFound: There is no such slot.
             LastSlot: It is the last one, or the only one whose key may speak for anyone.
         """
@@ -169,3 +172,4 @@ class Slots:
             return plan
 
         self._opened.publisher.publish(plan)
+        finish_destruction(self._opened)

@@ -75,7 +75,8 @@ class StagingArea:
         if path in self._pending:
             return self._pending[path]
         entry = self._opened.entry(path)
-        self._seen[path] = entry
+        # The first look counts: a draft may have used it before it looks again.
+        self._seen.setdefault(path, entry)
         return entry
 
     def row(self, space: Space, id_: int) -> bytes | None:
