@@ -48,7 +48,7 @@ def open_for_audit(invocation: Invocation) -> Iterator[Vault]:
     from securecfg.vault import Vault
 
     path = invocation.vault_path()
-    if not path.exists() or os.access(path, os.W_OK):
+    if not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         with invocation.open() as vault:
             yield vault
         return

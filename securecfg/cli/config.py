@@ -186,7 +186,7 @@ def _print_masked(invocation: Invocation, tree: Config, key: str) -> None:
     masked = mask_value(tree, _keys_of(tree, key), value)
     is_secret = isinstance(value, Secret) or masked == MASK
     shown = masked if isinstance(masked, str) else _compact(masked)
-    invocation.emit({"key": key, "value": masked, "is_secret": is_secret}, printable(shown) if is_secret else shown)
+    invocation.emit({"key": key, "value": masked, "is_secret": is_secret}, shown)
 
 
 def _print_revealed(invocation: Invocation, tree: Config, key: str) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from securecfg.config.keys import is_secret_name
 from securecfg.config.origins import locate
 from securecfg.config.references import ReferringSecret
 from securecfg.config.tree import Config
 from securecfg.secret import Secret
-from securecfg.sources.detection.rules import Surroundings, judge
+from securecfg.sources.detection.rules import Surroundings, is_numeric_password, judge
 from securecfg.sources.detection.scalars import Format, Scalar, Style
 
 if TYPE_CHECKING:
@@ -48,13 +47,14 @@ def is_plain_secret(config: Config, keys: Keys, value: object) -> bool:
     """Return whether a value looks like a secret that stands in the file itself."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return False
-    name = next((key for key in reversed(keys) if isinstance(key, str)), "")
-    if not isinstance(value, str):
-        return is_secret_name(name)
+    is_text = isinstance(value, str)
     source = locate(config, keys).name
-    form = Format.of(source) or Format.YAML
-    scalar = Scalar(keys=keys, value=value, start=0, end=len(value), style=Style.PLAIN)
-    return bool(judge(scalar, Surroundings.of(source, form)))
+    text = str(value)
+    style = Style.PLAIN if is_text else Style.FIXED
+    scalar = Scalar(keys=keys, value=text, start=0, end=len(text), style=style)
+    if not is_text:
+        return is_numeric_password(scalar)
+    return bool(judge(scalar, Surroundings.of(source, Format.of(source) or Format.YAML)))
 
 
 def _leaves(value: object, keys: Keys) -> Iterator[tuple[Keys, Any]]:

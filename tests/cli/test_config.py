@@ -168,9 +168,12 @@ def test_a_project_without_configuration_says_so(project: Path, cli: Cli) -> Non
         ("a.b", "dotted"),
         ('"a.b"', "dotted"),
         ("born", "2026-01-31"),
+        ("pin.password", "***"),
+        ("pin.token_ttl", "3600"),
     ],
 )
 def test_gets_one_value(configured: Path, cli: Cli, key: str, shown: str) -> None:
+    (configured / "config" / "default.yaml").write_text(DEFAULT + "pin: {password: 424242, token_ttl: 3600}\n")
     assert cli("config", "get", key).text == f"{shown}\n"
 
 
