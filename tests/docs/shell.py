@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _TERMINAL = Path(__file__).with_name("terminal.py")
-_ANSWER = re.compile(r"(\[[yYnN]/[yYnN]\] )(\w+)\n")
+_ANSWER = re.compile(r"\[[yYnN]/[yYnN]\] (\w+)\n")
 _TIME = re.compile(r"(?<!\d)\d\d:\d\d:\d\d(?!\d)")
 _DATE = re.compile(r"(?<!\d)20\d\d-\d\d-\d\d(?!\d)")
 _TIMEOUT_S = 60
@@ -37,9 +39,10 @@ class Shell:
             "LOGNAME": "me",
             "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
             "LC_ALL": "C.UTF-8",
+            "TERM": "dumb",
         }
 
-    def run(self, command: str, answers: str) -> tuple[int, str]:
+    def run(self, command: str, answers: list[str]) -> tuple[int, str]:
         """Run a command, type the answers where there are any, and return exit code and output."""
         lasting = self._state / "lasting"
         script = f"{command}\ncode=$?; {{ export -p; printf 'cd %q\\n' \"$PWD\"; }} > {lasting}; exit $code"
@@ -58,28 +61,35 @@ class Shell:
                 check=False,
             )
             return done.returncode, done.stdout.decode()
+        return self._converse(shell, answers)
+
+    def _converse(self, shell: list[str], answers: list[str]) -> tuple[int, str]:
+        """Run a command on a terminal and type an answer whenever it asks."""
         master, terminal = os.openpty()
-        try:
-            with subprocess.Popen(
-                [sys.executable, str(_TERMINAL), *shell],
-                cwd=self._folder,
-                env=self._environment,
-                stdin=terminal,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            ) as process:
-                os.write(master, answers.encode())
-                output, _ = process.communicate(timeout=_TIMEOUT_S)
-        finally:
-            os.close(terminal)
-            os.close(master)
-        return process.returncode, output.decode()
+        termios.tcsetwinsize(terminal, (50, 200))
+        process = subprocess.Popen(
+            [sys.executable, str(_TERMINAL), *shell],
+            cwd=self._folder,
+            env=self._environment,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        )
+        os.close(terminal)
+        output, unsaid = b"", [f"{answer}\n".encode() for answer in answers]
+        with process, suppress(OSError):  # EIO says that nobody has the terminal open any more
+            while piece := os.read(master, 4_096):
+                output += piece
+                if unsaid and output.endswith(b"] "):
+                    os.write(master, unsaid.pop(0))
+        os.close(master)
+        return process.returncode, output.decode().replace("\r\n", "\n")
 
 
-def answers_in(output: str) -> str:
+def answers_in(output: str) -> list[str]:
     """Return what a page shows to be typed at questions."""
-    return "".join(f"{answer}\n" for _, answer in _ANSWER.findall(output))
+    return _ANSWER.findall(output)
 
 
 def matches(expected: str, output: str, stand_ins: Mapping[str, str]) -> bool:
@@ -93,7 +103,6 @@ def matches(expected: str, output: str, stand_ins: Mapping[str, str]) -> bool:
         output: What was printed.
         stand_ins: For texts that differ on each machine, the pattern of what may be there.
     """
-    expected = _ANSWER.sub(r"\1", expected)  # what is typed, and its end of line, is the terminal's echo
     lines = [_pattern_of(line.strip(), stand_ins) for line in expected.splitlines()]
     pattern = "".join(r"(?:[^\n]*\n)*?" if line is None else rf"[ \t]*{line}[ \t]*\n" for line in lines)
     return re.fullmatch(pattern, f"{output.rstrip()}\n" if output.strip() else "") is not None

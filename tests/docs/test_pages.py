@@ -163,7 +163,13 @@ def test_a_wrong_page_is_noticed(tmp_path: Path) -> None:
 def test_dots_and_times_stand_for_others() -> None:
     assert matches("12:00:01  svc:x ... read\n...\nend\n", "23:59:59 svc:x a b read\n1\n2\nend\n", {})
     assert not matches("12:00:01  svc:x\n", "23:59:59 svc:y\n", {})
-    assert matches("Move? [Y/n] y\nmoved\n", "Move? [Y/n] moved\n", {})
+
+
+def test_a_question_is_answered_as_the_page_shows(tmp_path: Path) -> None:
+    page = "Move? [Y/n] y\nmoved y\n"
+    code, output = Shell(tmp_path, tmp_path).run("read -p 'Move? [Y/n] ' said; echo moved $said", answers_in(page))
+    assert code == 0
+    assert matches(page, output, {})
 
 
 @pytest.mark.parametrize("page", ALL_PAGES)
