@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from benchmarks.rows import alone, beyond_floor, interleave, over_floor
 from benchmarks.vaults import create, path_of, scale_vault, value_of
+from securecfg import Vault
 from securecfg.store import Space
 
 if TYPE_CHECKING:
@@ -19,12 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.rows import Bench, Contender, Row
-    from securecfg import Vault
 
 REPEATS = 50_000
 WARM = 1_000
 WARM_READS = 10_000
-COLD_READS = 100
+COLD_READS = 400
 
 
 def rows(bench: Bench) -> Iterator[Row]:
@@ -126,58 +126,55 @@ class EveryRead(set[tuple[int, int]]):
 
 def cold(bench: Bench) -> Iterator[Row]:
     vaults = {size: scale_vault(bench, size).open(read_only=True) for size in bench.scales}
-    # The first of each pair opens an index segment that nobody has opened yet, the second finds it open.
     contenders: dict[str, Contender] = {}
     for size, vault in vaults.items():
-        vault._reads._recorded = EveryRead()
-        paths = sample(size, (bench.rounds + 1) * bench.at_most(COLD_READS))
-        session = vault.authority.session()
-        for path in paths:
-            session.decide("read", path)
-        reads = ColdReads(vault, paths, bench.rounds + 1)
-        contenders[f"{size} unopened"] = reads.open_segments
-        contenders[f"{size}"] = reads.read
+        count = min(bench.at_most(COLD_READS), size)
+        contenders[f"{size}"] = cold_reads(vault, size, count)
+        contenders[f"segment of {size}"] = segment_opening(vault, size)
     found = interleave(contenders, bench.rounds)
-    smallest = found[str(bench.scales[0])]
+    smallest = bench.scales[0]
     for size, vault in vaults.items():
         note = "its index segment open, the decision cached, the audit commit apart"
-        at_100_000 = 40e-6 if size == 100_000 else None
-        row = alone(f"read, cold, {size:,} secrets", found[str(size)], "s", at_100_000, note)
-        yield row
-        if size != bench.scales[0]:
-            name = f"read, cold, {size:,} over {bench.scales[0]:,} secrets"
-            yield over_floor(name, found[str(size)], (f"{bench.scales[0]:,} secrets", smallest), 1.5)
-        yield alone(f"open one segment of the index, {size:,} secrets", found[f"{size} unopened"], "s")
+        yield alone(f"read, cold, {size:,} secrets", found[f"{size}"], "s", 40e-6 if size == 100_000 else None, note)
+        if size != smallest:
+            floor = (f"{smallest:,} secrets", found[f"{smallest}"])
+            yield over_floor(f"read, cold, {size:,} over {smallest:,} secrets", found[f"{size}"], floor, 1.5)
+        yield alone(f"first look into a segment of the index, {size:,} secrets", found[f"segment of {size}"], "s")
         vault.close()
 
 
-def sample(size: int, count: int) -> list[str]:
-    return [path_of(number) for number in random.Random(size).sample(range(size), min(count, size))]
+def cold_reads(vault: Vault, size: int, count: int) -> Contender:
+    """Return a contender that reads secrets through a handle that has read nothing before."""
+    draw = random.Random(size)
 
-
-class ColdReads:
-    """Reads of secrets that were never read, some in each round."""
-
-    def __init__(self, vault: Vault, paths: list[str], rounds: int) -> None:
-        width = len(paths) // rounds
-        self._vault = vault
-        self._parts = iter([paths[start : start + width] for start in range(0, width * rounds, width)])
-        self._part: list[str] = []
-
-    def open_segments(self) -> float:
-        """Return the seconds for one segment of the index that was not open."""
-        self._part = next(self._parts)
-        index = self._vault.opened.replica.index
-        before = len(index._segments)
+    def run() -> float:
+        paths = [path_of(number) for number in draw.sample(range(size), count)]
+        handle = Vault(vault.opened, vault.authority.identity)
+        handle._reads._recorded = EveryRead()
+        session = handle.authority.session()
+        for path in paths:
+            session.decide("read", path)
+            vault.opened.entry(path.encode())
         started = time.perf_counter()
-        for path in self._part:
-            self._vault.opened.entry(path.encode())
+        for path in paths:
+            handle.read(path)
         seconds = time.perf_counter() - started
-        return seconds / max(len(index._segments) - before, 1)
+        handle.close()
+        return seconds / count
 
-    def read(self) -> float:
-        read = self._vault.read
+    return run
+
+
+def segment_opening(vault: Vault, size: int) -> Contender:
+    """Return a contender that reads, verifies and opens segments of the index."""
+    draw = random.Random(size)
+    index = vault.opened.replica.index
+
+    def run() -> float:
+        lines = draw.choices(index.manifest.lines, k=20)
         started = time.perf_counter()
-        for path in self._part:
-            read(path)
-        return (time.perf_counter() - started) / len(self._part)
+        for line in lines:
+            index._load(line)
+        return (time.perf_counter() - started) / len(lines)
+
+    return run
