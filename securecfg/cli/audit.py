@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -85,7 +86,7 @@ def show(invocation: Invocation, /, **options: Any) -> None:  # noqa: ANN401 - w
 @click.option("--against", metavar="FILE", help="A checkpoint that was kept elsewhere; the log must continue it.")
 @common_flags
 def verify(invocation: Invocation, *, level: int, max_age: timedelta | None, against: str | None) -> int:
-    r"""Check that the log is whole.
+    """Check that the log is whole.
 
     Level 1 checks the signature of the newest checkpoint; 2, that every record and tile hashes to it; 3 opens every
     record and checks what they say together; 4, that the log continues what this machine recorded and --against, and
@@ -186,8 +187,8 @@ def _show(invocation: Invocation, log: AuditLog, chosen: Filter, *, last: int | 
 
     def write(entries: list[Entry]) -> None:
         if invocation.is_json:
-            for entry in entries:
-                write_json(to_json(entry, log.items(entry.record)))
+            # One object to a line even on a terminal: there is no end to them.
+            write_lines(json.dumps(to_json(entry, log.items(entry.record)), ensure_ascii=False) for entry in entries)
         elif entries:
             write_lines(listing.lines(entries))
 

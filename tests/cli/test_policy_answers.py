@@ -142,6 +142,11 @@ def test_formats_nothing_if_one_file_is_wrong(cli: Cli, tmp_path: Path) -> None:
     assert "=[" in good.read_text()
 
 
+def test_leaves_extensions_of_the_schema_as_they_are(cli: Cli, tmp_path: Path) -> None:
+    path = write(tmp_path, "a.cedarschema", "type   Context = { ticket?: String };")
+    assert cli("policy", "fmt", path, "--check").code == 0
+
+
 def test_the_shipped_files_are_in_canonical_form(cli: Cli) -> None:
     assert cli("policy", "fmt", str(SHIPPED), "--check").code == 0
 
