@@ -62,4 +62,3 @@ def test_passphrase_and_recovery_code_open_it_too(name: str, tmp_path: Path) -> 
     phrase, code = EXPECTED[name]["passphrase"], EXPECTED[name]["recovery_code"]
     for key in (Passphrase(phrase), RecoveryCode(code)):
         assert decode(tmp_path / "vault", key).vault_id.hex() == EXPECTED[name]["vault_id"]
-    (tmp_path / "code").write_text(code + "\n", encoding="utf-8")
