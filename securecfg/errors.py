@@ -319,9 +319,14 @@ class AlreadyExists(Conflict):
 
 
 class ConfusablePath(Conflict):
-    """A new path looks like one that exists."""
+    """A new path looks like one that exists.
+
+    Attributes:
+        alike: The one that exists.
+    """
 
     code = "confusable-path"
+    alike: str = ""
 
 
 class LastSlot(Conflict):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from securecfg.audit import Event
 from securecfg.audit.record import format_time
-from securecfg.crypto import KIND_BYTES
+from securecfg.crypto import INLINE_LIMIT_BYTES, KIND_BYTES
 from securecfg.errors import InvalidMetadata, SecurecfgError
 from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.paths import check_label, check_metadata, path_to_bytes
@@ -208,13 +208,18 @@ def _content(value: Plain | BinaryIO) -> Content:
     if hasattr(value, "read"):
         source = cast("BinaryIO", value)
         start = source.tell() if source.seekable() else 0
+        length = stream_length(source)
+        if length <= INLINE_LIMIT_BYTES:
+            # Foreign code is not called while other writers wait.
+            whole = b"".join(iter(lambda: source.read(_PIECE_BYTES), b""))
+            return Content(KIND_BYTES, len(whole), lambda: (whole,))
 
         def pieces() -> Iterator[bytes]:
             source.seek(start)
             # Without a name of its own, no piece is seen in a traceback that shows locals.
             yield from iter(lambda: source.read(_PIECE_BYTES), b"")
 
-        return Content(KIND_BYTES, stream_length(source), pieces)
+        return Content(KIND_BYTES, length, pieces)
     kind, content = encode_value(value)
     return Content(kind, len(content), lambda: (content,))
 

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 VERSIONS_MAX = 100_000
 LABELS_MAX = 255
 METADATA_BYTES_MAX = 16_384
+LOOKALIKE_HINT = "use the existing name, or confirm with `--yes`"
 
 
 class Workspace(Protocol):
@@ -310,7 +311,9 @@ class Drafts:
         alike = self._opened.lookalikes.find(self._replica.index, path)
         if alike is not None:
             message = f"`{path.decode()}` looks like `{alike}`, which exists"
-            raise ConfusablePath(message, hint="use the existing name, or confirm with `--yes`")
+            error = ConfusablePath(message, hint=LOOKALIKE_HINT)
+            error.alike = alike
+            raise error
 
     def _existing(self, path: bytes) -> tuple[Entry, History]:
         entry = self._workspace.entry(path)

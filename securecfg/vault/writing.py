@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
-from securecfg.errors import Conflict, IntegrityError, StoreBusy, Unsupported
-from securecfg.vault.drafts import Drafts
+from securecfg.errors import Conflict, ConfusablePath, IntegrityError, SecretNotFound, StoreBusy, Unsupported
+from securecfg.vault.drafts import LOOKALIKE_HINT, Drafts
 from securecfg.vault.publishing import BYTES_FOR_PLANS, OPERATIONS_FOR_PLANS, Plan, new_request_id
 from securecfg.vault.staging import StagingArea, StagingMoved
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from securecfg.audit import Record
+    from securecfg.errors import AccessDenied
     from securecfg.store import Space
     from securecfg.vault.authority import Authority, Stamp
     from securecfg.vault.publishing import Publication
@@ -44,6 +45,17 @@ class _Moved(Conflict):
     """The policy changed between the decision and the publication."""
 
     code = "policy-moved"
+
+
+class _Unlisted(Conflict):
+    """There is no such secret, which the caller may not know: it looks like a denial."""
+
+    code = "unlisted"
+
+    def __init__(self, action: str, path: str) -> None:
+        super().__init__("there is nothing, and the caller may not know")
+        self.action = action
+        self.path = path
 
 
 class Wanted(NamedTuple):
@@ -94,6 +106,8 @@ class Writes:
                 return self._apply_at_once(wanted, stamp)
             except _TooLarge:
                 is_large = True
+            except _Unlisted as error:
+                raise self._denial(error) from None
             except (_Moved, StagingMoved):
                 continue
         raise _too_busy()
@@ -119,6 +133,8 @@ class Writes:
                 return self._apply_staged(batch, stamp, in_batch=True)
             except (_Moved, StagingMoved):
                 continue
+            except _Unlisted as error:
+                raise self._denial(error) from None
         raise _too_busy()
 
     def _require(self, rights: Sequence[tuple[str, str]]) -> Stamp:
@@ -155,7 +171,7 @@ class Writes:
 
         def plan(publication: Publication) -> Plan:
             self._verify_stamp(stamp)
-            plan = wanted.draft(Drafts(self._opened, publication))
+            plan = self._draft(wanted, Drafts(self._opened, publication))
             _verify_size(plan)
             plan.records = [self._record(wanted, plan.result, request_id)]
             return plan
@@ -171,7 +187,7 @@ class Writes:
             drafts = Drafts(self._opened, area)
             results = []
             for wanted in batch:
-                plan = wanted.draft(drafts)
+                plan = self._draft(wanted, drafts)
                 results.append(plan.result)
                 area.take(plan)
             whole = area.plan
@@ -191,7 +207,7 @@ class Writes:
         results: list[object] = []
         try:
             for wanted in batch:
-                plan = wanted.draft(drafts)
+                plan = self._draft(wanted, drafts)
                 results.append(plan.result)
                 area.take(plan)
             items: list[tuple[str, int]] = []
@@ -216,6 +232,30 @@ class Writes:
             area.abandon()
             raise
         return results
+
+    def _draft(self, wanted: Wanted, drafts: Drafts) -> Plan:
+        """Draft a change; what goes wrong names nothing that the caller may not list."""
+        try:
+            return wanted.draft(drafts)
+        except SecretNotFound:
+            action, path = wanted.rights[0]
+            if self._may_list(path):
+                raise
+            raise _Unlisted(action, path) from None
+        except ConfusablePath as error:
+            if self._may_list(error.alike) or self._may_list(f"{error.alike}/"):
+                raise
+            message = "the path looks like one that exists"
+            raise ConfusablePath(message, hint=LOOKALIKE_HINT) from None
+
+    def _may_list(self, path: str) -> bool:
+        return self._authority.session().decide("list", path).allowed
+
+    def _denial(self, unlisted: _Unlisted) -> AccessDenied:
+        """Return the same denial, with the same record, as where the right itself is missing."""
+        session = self._authority.session()
+        decision = session.decide(unlisted.action, unlisted.path)
+        return self._authority.deny(session, unlisted.action, unlisted.path, decision)
 
     def _record(self, wanted: Wanted, result: object, request_id: str) -> Record:
         session = self._authority.session()
