@@ -198,3 +198,20 @@ def test_run_says_what_to_load(project: Path, cli: Cli) -> None:
     assert outcome.code == 3
     assert "--config" in outcome.err
     assert cli("run", "--profile", "none", "--config", ".", "--", "env").code in {2, 3}
+
+
+def test_run_names_the_profiles_where_one_is_needed(configured: Path, cli: Cli) -> None:
+    (configured / "config" / "default.yaml").unlink()
+    (configured / ".env").unlink()
+    outcome = cli("run", "--", "env")
+    assert outcome.code == 3
+    assert "give `--profile`; there are: `prod`" in outcome.err
+
+
+def test_run_gives_lists_their_secrets_too(stored: Path) -> None:
+    (stored / "c.yaml").write_text(
+        'tokens: ["${secret:db/main}", {at: "${secret:db/main}", on: true}]\nsince: 2026-01-31\n'
+    )
+    found = variables("--config", "c.yaml")
+    assert json.loads(found["TOKENS"]) == [CANARY, {"at": CANARY, "on": True}]
+    assert found["SINCE"] == "2026-01-31"

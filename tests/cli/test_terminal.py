@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.cli.agent import Agent, Keeper
+from securecfg.cli.agent import Agent, Keeper, serve
 from securecfg.cli.remembered import Recalling, Remembering, remembered
 from securecfg.errors import Unavailable, Unsupported, WrongKey
 from securecfg.keys import FileProvider, WrapContext, generate_key_file
@@ -260,12 +262,33 @@ def test_the_agent_keeps_and_forgets(home: Path, monkeypatch: pytest.MonkeyPatch
     agent.remember("b", b"other", 60)
     try:
         assert (agent.recall("a"), agent.names()) == (b"root", ["a", "b"])
-        socket = home / "run" / "securecfg" / "agent.sock"
-        assert oct(socket.stat().st_mode & 0o777) == "0o600"
-        assert oct(socket.parent.stat().st_mode & 0o777) == "0o700"
+        path = home / "run" / "securecfg" / "agent.sock"
+        assert oct(path.stat().st_mode & 0o777) == "0o600"
+        assert oct(path.parent.stat().st_mode & 0o777) == "0o700"
     finally:
         assert agent.forget() == 2
     assert agent.recall("a") is None
+
+
+def test_the_agent_ends_when_nothing_is_left_to_keep(home: Path) -> None:
+    folder = home / "run" / "securecfg"
+    folder.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(os.fspath(folder / "agent.sock"))
+        listener.listen()
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        agent = Agent()
+        agent.remember("a", b"root", 60)
+        assert agent.recall("a") == b"root"
+        for malformed in (b"\n", b"{}\n", b"[" * 5_000 + b"\n", b'{"op": "remember", "name": 1}\n', b"\xff\n", b""):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+                link.connect(os.fspath(folder / "agent.sock"))
+                link.sendall(malformed)
+        assert agent.names() == ["a"]
+        assert agent.forget() == 1
+        server.join(timeout=30)
+        assert not server.is_alive()
 
 
 def test_the_agent_needs_a_folder_of_its_own_user(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
