@@ -28,7 +28,7 @@ from tests.decoder.refusals import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 NO_SCOPE = bytes(16)
@@ -116,11 +116,12 @@ def parse_header(row: bytes) -> Header:
         demand(octets.take(4) == b"SCFG", "another magic")
         format_, oldest_reader, _oldest_writer = octets.u16(), octets.u16(), octets.u16()
     with refusing(FormatRefused, "header"):
-        demand(format_ >= 1 and oldest_reader <= 1, f"format {format_}, readers from {oldest_reader}")
+        demand(oldest_reader <= 1, f"format {format_}, readers from {oldest_reader}")
         demand(octets.u8() == 1, "another suite")
         demand(octets.u8() == 0, "flags")
     with refusing(SnapshotRefused, "header"):
         demand(len(row) == 112, f"{len(row)} bytes instead of 112")
+        demand(format_ > 0, "no format")
         vault_id, slots, reserved = octets.take(16), octets.u16(), octets.u16()
         with refusing(FormatRefused, "header"):
             demand(reserved == 0, "reserved bytes that are not zero")
@@ -129,22 +130,41 @@ def parse_header(row: bytes) -> Header:
     return header
 
 
-def unlock(header: Header, slots: Mapping[int, bytes], key: Key) -> tuple[bytes, bytes]:
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An unlock slot."""
+
+    kind: int
+    slot_id: bytes
+    params: bytes
+    commitment: bytes
+    sealed: bytes
+
+
+def parse_slot(row: bytes) -> Slot:
+    """Read a slot: section 4.2."""
+    with refusing(SnapshotRefused, "slot"):
+        octets = Octets(row)
+        kind, suite = octets.u8(), octets.u8()
+        if suite != 1:
+            reason = "a slot of another suite"
+            raise FormatRefused(reason)
+        slot = Slot(kind, octets.take(16), octets.str16(), octets.take(32), octets.take(48))
+        octets.padding(256)
+    return slot
+
+
+def unlock(header: Header, slots: Sequence[Slot], key: Key) -> tuple[bytes, bytes]:
     """Find the slot that a key opens; return its id and the root key: section 4.2."""
-    for number, row in sorted(slots.items()):
-        if row[0] != key.kind:
+    for slot in slots:
+        if slot.kind != key.kind:
             continue
-        with refusing(SlotRefused, f"slot {number}"):
-            octets = Octets(row)
-            kind = octets.u8()
-            demand(octets.u8() == 1, "another suite")
-            slot_id, params = octets.take(16), octets.str16()
-            commitment, sealed = octets.take(32), octets.take(48)
-            octets.padding(256)
-            aad = context(0x10, header.vault_id, NO_SCOPE, 0, slot_id + u8(kind) + u16(len(params)) + params)
-            material = derive(key.kek(params, header.vault_id), "securecfg/1/slot", aad, 96)
-            if same(material[64:], commitment):
-                return slot_id, siv_open(material[:64], sealed, aad)
+        with refusing(SlotRefused):
+            fields = slot.slot_id + u8(slot.kind) + u16(len(slot.params)) + slot.params
+            aad = context(0x10, header.vault_id, NO_SCOPE, 0, fields)
+            material = derive(key.kek(slot.params, header.vault_id), "securecfg/1/slot", aad, 96)
+            if same(material[64:], slot.commitment):
+                return slot.slot_id, siv_open(material[:64], slot.sealed, aad)
     reason = "no slot that this key opens"
     raise SlotRefused(reason)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg import Vault
+from securecfg.errors import SecurecfgError
 from securecfg.keys import RecoveryProvider, generate_recovery_code
 from securecfg.vault.epochs import rotate_signing_key
 from securecfg.vault.maintenance import compact
@@ -165,7 +167,7 @@ def test_refuses_header_slots_and_keyring_of_an_earlier_moment(stored: Stored, r
     ("number", "at", "refusal"),
     [
         (1, 0, SnapshotRefused),
-        (1, 5, FormatRefused),
+        (1, 5, SnapshotRefused),
         (1, 7, HeaderRefused),
         (1, 10, FormatRefused),
         (1, 11, FormatRefused),
@@ -175,7 +177,7 @@ def test_refuses_header_slots_and_keyring_of_an_earlier_moment(stored: Stored, r
         (1, 50, HeaderRefused),
         (1, 100, HeaderRefused),
         (2, 0, KeyringRefused),
-        (2, 1, FormatRefused),
+        (2, 1, KeyringRefused),
         (2, 9, KeyringRefused),
         (2, 20, KeyringRefused),
         (3, 0, ManifestRefused),
@@ -187,7 +189,7 @@ def test_refuses_header_slots_and_keyring_of_an_earlier_moment(stored: Stored, r
         (256, 19, SlotRefused),
         (256, 40, SlotRefused),
         (256, 60, SlotRefused),
-        (256, 255, SlotRefused),
+        (256, 255, SnapshotRefused),
     ],
 )
 def test_refuses_a_flipped_bit_of_header_keyring_manifest_and_slot(
@@ -275,3 +277,25 @@ def test_refuses_a_format_that_needs_a_newer_reader(stored: Stored, rows: Rows) 
     with pytest.raises(FormatRefused) as error:
         decode_rows(rows, stored.place.key)
     assert error.value.code == "unsupported-format"
+
+
+@pytest.mark.parametrize(
+    ("space", "number"), [(HEAD, 1), (META, 1), (META, 2), (META, 3), (META, 256), (META, 257), (DELTA, None)]
+)
+def test_decoder_and_package_give_the_same_code(stored: Stored, tmp_path: Path, space: int, number: int | None) -> None:
+    number = max(stored.rows[space]) if number is None else number
+    row = stored.rows[space][number]
+    places = {0, 1, 2, 5, 7, 10, 11, 12, 30, 39, 50, len(row) // 2, len(row) - 1}
+    for wrong in (None, b"", row[:-1], row + b"\0", *(flipped(row, at) for at in sorted(places) if at < len(row))):
+        path = tmp_path / "b.vault"
+        path.write_bytes(stored.place.path.read_bytes())
+        with closing(sqlite3.connect(path)) as database, database:
+            table = "h" if space == HEAD else f"s{space}"
+            database.execute(f"DELETE FROM {table} WHERE i = ?", [number])  # noqa: S608 - names from this function
+            if wrong is not None:
+                database.execute(f"INSERT INTO {table} VALUES (?, ?)", [number, wrong])  # noqa: S608 - the same
+        with pytest.raises(Refused) as refused:
+            decode(path, stored.place.key)
+        with pytest.raises(SecurecfgError) as error:
+            Vault.open(path, key=stored.place.uri, principal="user:alice", read_only=True)
+        assert error.value.code == refused.value.code, refused.value
