@@ -88,6 +88,9 @@ def compare(
     found = interleave({each: repeated(call, repeat) for each, call in contenders.items()}, bench.rounds)
     ours, *peers = contenders
     for peer in peers:
+        if peer.startswith("floor: "):
+            yield over_floor(f"{name}: {ours}", found[ours], (peer.removeprefix("floor: "), found[peer]))
+            continue
         yield ahead_of(f"{name}: {ours}", found[ours], (peer, found[peer]), goals.get(peer))
 
 

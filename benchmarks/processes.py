@@ -23,6 +23,7 @@ IMPORT = "import time; t = time.perf_counter(); import securecfg; print(time.per
 
 
 def rows(bench: Bench) -> Iterator[Row]:
+    runs = bench.repeats(RUNS)
     place = create(bench.folder / "processes", 100)
     environment = os.environ | {
         "SECURECFG_VAULT": str(place.vault),
@@ -33,14 +34,14 @@ def rows(bench: Bench) -> Iterator[Row]:
     get = [program, "secret", "get", path_of(7), "--reveal"]
     assert output(get, environment) == value_of(7).encode()
     contenders: dict[str, Contender] = {
-        "import": imported,
-        "pass": process([sys.executable, "-c", "pass"], environment),
-        "help": process([program, "--help"], environment),
-        "get": process(get, environment),
+        "import": lambda: imported(runs),
+        "pass": process([sys.executable, "-c", "pass"], environment, runs),
+        "help": process([program, "--help"], environment, runs),
+        "get": process(get, environment, runs),
     }
     age = shutil.which("age")
     if age:
-        contenders["age"] = process(age_decrypt(bench.folder, age), environment)
+        contenders["age"] = process(age_decrypt(bench.folder, age), environment, runs)
     found = interleave(contenders, bench.rounds)
     yield alone("`import securecfg`", found["import"], "s", 5e-3)
     floor = ("`python -c pass`", found["pass"])
@@ -50,20 +51,20 @@ def rows(bench: Bench) -> Iterator[Row]:
         yield over_floor("`securecfg secret get --reveal`, key file", found["get"], ("`age -d`", found["age"]))
 
 
-def imported() -> float:
-    return sum(float(output([sys.executable, "-c", IMPORT], None)) for _ in range(RUNS)) / RUNS
+def imported(runs: int) -> float:
+    return sum(float(output([sys.executable, "-c", IMPORT], None)) for _ in range(runs)) / runs
 
 
 def output(command: list[str], environment: dict[str, str] | None) -> bytes:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment).stdout
 
 
-def process(command: list[str], environment: dict[str, str]) -> Contender:
+def process(command: list[str], environment: dict[str, str], runs: int) -> Contender:
     def run() -> float:
         started = time.perf_counter()
-        for _ in range(RUNS):
+        for _ in range(runs):
             output(command, environment)
-        return (time.perf_counter() - started) / RUNS
+        return (time.perf_counter() - started) / runs
 
     return run
 

@@ -64,7 +64,7 @@ def decrypted(bench: Bench) -> Iterator[Row]:
     count = min(WARM, bench.scale)
     place = create(bench.folder / "decrypted", count)
     paths = [path_of(number) for number in range(count)]
-    order = random.Random(5).choices(range(count), k=bench.at_most(WARM_READS))
+    order = random.Random(5).choices(range(count), k=bench.repeats(WARM_READS))
     with place.open(cache_values=0) as vault:
         vault.read_many([(path, None) for path in paths])
         for path in paths:
@@ -128,7 +128,7 @@ def cold(bench: Bench) -> Iterator[Row]:
     vaults = {size: scale_vault(bench, size).open(read_only=True) for size in bench.scales}
     contenders: dict[str, Contender] = {}
     for size, vault in vaults.items():
-        count = min(bench.at_most(COLD_READS), size)
+        count = min(bench.repeats(COLD_READS), size)
         contenders[f"{size}"] = cold_reads(vault, size, count)
         contenders[f"segment of {size}"] = segment_opening(vault, size)
     found = interleave(contenders, bench.rounds)
@@ -150,6 +150,7 @@ def cold_reads(vault: Vault, size: int, count: int) -> Contender:
     def run() -> float:
         paths = [path_of(number) for number in draw.sample(range(size), count)]
         handle = Vault(vault.opened, vault.authority.identity)
+        handle._owns = False
         handle._reads._recorded = EveryRead()
         session = handle.authority.session()
         for path in paths:

@@ -141,8 +141,9 @@ def write(found: Found, machine: Machine, bench: Bench) -> str:
 
 def _verdict(found: Found) -> list[str]:
     judged = [row for rows in found.values() for row in rows if row.goal is not None]
-    missed = [row for row in judged if not row.is_reached]
-    lines = [f"{len(judged) - len(missed)} of {len(judged)} rows with a goal reach it."]
+    reached = sum(row.is_reached is True for row in judged)
+    missed = [row for row in judged if row.is_reached is False]
+    lines = [f"{reached} of {len(judged)} rows with a goal reach it."]
     if missed:
         lines += ["Missed:", "", *(f"- {row.name}: {_figure(row)}, {_goal(row)}" for row in missed)]
     return [*lines, ""]
@@ -151,9 +152,7 @@ def _verdict(found: Found) -> list[str]:
 def _line(row: Row) -> str:
     beside = f"{row.against}: {show(median(row.theirs), row.unit)}" if row.theirs else ""
     name = f"{row.name} ({row.note})" if row.note else row.name
-    reached = {None: "", True: "yes", False: "**no**"}[row.is_reached]
-    if row.note and "not measurable" in row.note:
-        reached = "not measurable"
+    reached = "**no**" if row.is_reached is False else row.verdict
     return f"| {name} | {show(median(row.ours), row.unit)} | {beside} | {_figure(row)} | {_goal(row)} | {reached} |"
 
 
@@ -180,7 +179,7 @@ def draw(found: Found) -> str:
         "<style>text { font: 12px system-ui, sans-serif } .title { font: 600 14px system-ui, sans-serif }</style>",
         '<rect width="100%" height="100%" fill="#fff"/>',
         '<text class="title" x="12" y="20">Times better than the goal (logarithmic)</text>',
-        '<text x="12" y="38" fill="#555">bar: median of the rounds; line: least and most; left of 1: missed</text>',
+        '<text x="12" y="38" fill="#555">bar: median of the rounds; line: least and most; left of 1: missed; grey: not measurable here</text>',
     ]
     for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100):
         x = _x(tick)
@@ -195,7 +194,7 @@ def draw(found: Found) -> str:
 def _bar(row: Row, goal: Goal, y: int) -> Iterator[str]:
     middle = goal.margin(median(row.figure))
     low, high = sorted((goal.margin(min(row.figure)), goal.margin(max(row.figure))))
-    colour = "#2f7d4f" if row.is_reached else "#b3392f"
+    colour = {None: "#999", True: "#2f7d4f", False: "#b3392f"}[row.is_reached]
     start, end = sorted((_x(1), _x(middle)))
     yield f'<text x="{LABEL - 8}" y="{y + 11}" text-anchor="end">{escape(_label(row))}</text>'
     yield f'<rect x="{start:.1f}" y="{y}" width="{max(end - start, 1):.1f}" height="{BAR}" fill="{colour}"/>'

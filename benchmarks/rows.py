@@ -42,9 +42,9 @@ class Bench:
     def scales(self) -> list[int]:
         return [size for size in SCALES if size <= self.scale] or [self.scale]
 
-    def at_most(self, count: int) -> int:
-        """Return a count, or a smaller one for a run that only shows that everything works."""
-        return min(count, max(self.scale // 10, 1))
+    def repeats(self, count: int) -> int:
+        """Return a count, or a tenth of it for a run that only shows that everything works."""
+        return count if self.scale >= SCALES[0] else max(count // 10, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,7 @@ class Row:
         figure_unit: Of `figure`.
         goal: What the median of `figure` is to reach.
         note: What a reader must know.
+        is_measurable: Whether the floor was steady enough to compare with.
     """
 
     name: str
@@ -89,10 +90,20 @@ class Row:
     figure_unit: Unit = "x"
     goal: Goal | None = None
     note: str = ""
+    is_measurable: bool = True
 
     @property
     def is_reached(self) -> bool | None:
-        return None if self.goal is None else self.goal.is_reached(median(self.figure))
+        """Whether the goal is reached; None where there is none or where this run cannot tell."""
+        if self.goal is None or not self.is_measurable:
+            return None
+        return self.goal.is_reached(median(self.figure))
+
+    @property
+    def verdict(self) -> str:
+        if self.goal is None:
+            return ""
+        return {None: "not measurable", True: "yes", False: "no"}[self.is_reached]
 
     def __str__(self) -> str:
         text = f"{self.name:<52} {show(median(self.ours), self.unit):>12}"
@@ -101,7 +112,7 @@ class Row:
         if self.figure:
             text += f"   {spread(self.figure, self.figure_unit)}"
         if self.goal is not None:
-            text += f"   to reach {show_goal(self.goal, self.figure_unit)}: {'yes' if self.is_reached else 'no'}"
+            text += f"   to reach {show_goal(self.goal, self.figure_unit)}: {self.verdict}"
         return text
 
 

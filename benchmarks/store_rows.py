@@ -24,7 +24,7 @@ SMALL = ((Space.DEK, b"k" * 54), (Space.HISTORY, b"y" * 200), (Space.DELTA, b"d"
 def compare(
     bench: Bench, name: str, ours: Callable[[int], object], floor: tuple[str, Callable[[int], object]], count: int
 ) -> Row:
-    count = bench.at_most(count)
+    count = bench.repeats(count)
     numbers = {"ours": itertools.count(), "floor": itertools.count()}
     contenders = {
         "ours": repeated(lambda: ours(next(numbers["ours"])), count),
