@@ -207,6 +207,7 @@ class AuditLog:
     def _log(self) -> StoredLog:
         """Return the log up to its newest checkpoint; that is taken once, since other writers go on meanwhile."""
         opened = self._opened
+        opened.check_open()
         replica = opened.replica
         with replica.lock:
             return StoredLog(opened.store, replica.header, replica.keyring, opened.mark().note)

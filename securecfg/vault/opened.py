@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from weakref import WeakSet
 
 from securecfg.audit import Masker, audit_public_key, consistency_proof, create_sealer, verify_consistency
 from securecfg.crypto import (
@@ -19,10 +20,11 @@ from securecfg.crypto import (
     unwrap_dek,
     value_context,
 )
-from securecfg.errors import IntegrityError, LogTampered, RollbackSuspected, Tampered, VaultClosed
+from securecfg.errors import IntegrityError, LogTampered, RollbackSuspected, Tampered, VaultClosed, VaultForked
 from securecfg.keys import Purpose
 from securecfg.policy import Document, compile_policy
 from securecfg.store import Space
+from securecfg.store.forks import FORKS
 from securecfg.vault.anchor import Mark
 from securecfg.vault.lookalikes import Lookalikes
 from securecfg.vault.paths import SYSTEM
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from securecfg.vault.anchor import AnchorFile
     from securecfg.vault.history import History, Version
     from securecfg.vault.index import Index
+    from securecfg.vault.reading import Reads
     from securecfg.vault.replica import Member, Replica
     from securecfg.vault.segments import Entry
 
@@ -98,6 +101,9 @@ class OpenVault:
         self.masker = Masker(masking.epoch, masking.key)
         self.publisher = Publisher(replica, clock, self._make_sealer, self._after_commit)
         self.is_closed = False
+        self._is_inherited = False
+        self._caches: WeakSet[Reads] = WeakSet()
+        FORKS.watch(self)
         self.compaction_lock = threading.Lock()
         self._anchor = anchor
         self._policy_lock = threading.Lock()
@@ -109,11 +115,15 @@ class OpenVault:
     # --- state -------------------------------------------------------------------------------------------------------
 
     def check_open(self) -> None:
-        """Refuse a vault that was closed.
+        """Refuse a vault that was closed, or opened by a parent of this process.
 
         Raises:
-            VaultClosed: It was.
+            VaultClosed: It was closed.
+            VaultForked: The keys are the parent's.
         """
+        if self._is_inherited:
+            message = "the vault was opened before this process was forked"
+            raise VaultForked(message, hint="open it again in the child")
         if self.is_closed:
             message = "the vault is closed"
             raise VaultClosed(message, hint="open it again")
@@ -131,8 +141,10 @@ class OpenVault:
             self.lookalikes.clear()
 
     def is_clock_trusted(self) -> bool:
-        """Return whether the clock is not far behind the newest publication."""
-        return self.clock.now_ns() >= self.replica.state.published - CLOCK_TOLERANCE_NS
+        """Return whether the clock is not far behind the newest publication, and the newest one of others."""
+        replica = self.replica
+        # A clock that is wrong must not vouch for itself by what was published with it, a denial for instance.
+        return self.clock.now_ns() >= max(replica.heard_ns, replica.state.published) - CLOCK_TOLERANCE_NS
 
     def consistently(self, read: Callable[[], T]) -> T:
         """Return what a read returns, again where another process changed the vault in the middle of it.
@@ -406,6 +418,27 @@ class OpenVault:
         """Do not call something any more."""
         self._cleanups.remove(cleanup)
 
+    def add_cache(self, cache: Reads) -> None:
+        """Let a forked child forget what is kept here."""
+        self._caches.add(cache)
+
+    def before_fork(self) -> None:
+        """Do nothing: the store comes to rest."""
+
+    def after_fork_in_parent(self) -> None:
+        """Do nothing."""
+
+    def after_fork_in_child(self) -> None:
+        """Forget all keys and values, and what was to be recorded, which the parent records."""
+        self._is_inherited = True
+        self._cleanups.clear()
+        self._after_commits.clear()
+        self.publisher.wipe()
+        self.replica.forget_keys()
+        self._policy = None
+        for cache in list(self._caches):
+            cache.forget()
+
     def close(self) -> None:
         """Flush, close the store and forget the keys. May be called again."""
         if self.is_closed:
@@ -415,6 +448,7 @@ class OpenVault:
                 cleanup()
         finally:
             self.is_closed = True
+            FORKS.discard(self)
             self.publisher.wipe()
             self.store.close()
 

@@ -345,6 +345,7 @@ class Reads:
             oldest = next(iter(self._hits), None)
             if oldest is not None:
                 self._drop(oldest)
+        self._drop(finding.path)  # another thread's hit has counts
         if self._keeps_values:
             self._hits[finding.path] = _Hit(revision, finding, version, None)
         else:

@@ -91,6 +91,9 @@ class Replica:
         store: Where the rows are.
         root: The root key.
 
+    Attributes:
+        heard_ns: The time of the newest publication of other openers, as their clocks had it.
+
     Raises:
         NotAVault: The store holds no vault.
         Tampered: A row does not match the signed state.
@@ -110,6 +113,7 @@ class Replica:
         self.tree = Tree()
         self.index: Index
         self._rebuild(meta[2])
+        self.heard_ns = self.state.published
 
     @property
     def vault_id(self) -> bytes:
@@ -135,6 +139,7 @@ class Replica:
             changed = head != self.head
             if changed:
                 self._advance(head)
+                self.heard_ns = self.state.published
             # The token was taken before the head was read, so a commit in between is seen the next time.
             self._revision = revision
             return changed
@@ -162,6 +167,11 @@ class Replica:
     def rebase(self, manifest: Manifest) -> None:
         """Take up a manifest of this process that has been committed. The caller holds the lock."""
         self.index = self.index.rebased(manifest)
+
+    def forget_keys(self) -> None:
+        """Drop every key. Only a child of the process that opened the vault does: nothing can be read afterwards."""
+        self.root = b""
+        del self.keyring, self.signer, self.rows
 
     def _advance(self, head: bytes | None) -> None:
         for _ in range(_ATTEMPTS):

@@ -62,6 +62,7 @@ class Vault(Changes):
         self._opened = opened
         self._authority = Authority(opened, identity)
         self._reads = Reads(self._authority)
+        opened.add_cache(self._reads)
         self._authority.count_with(self._reads.take_counts)
         self._writes = Writes(self._authority)
         self._owns = True

@@ -63,6 +63,18 @@ def test_counts_survive_a_destruction(world: World, vault: Vault) -> None:
     assert [record.count for record in recorded(world.open(), "secret.read.counted")] == [4]
 
 
+def test_a_read_that_is_remembered_twice_keeps_its_counts(vault: Vault) -> None:
+    vault.write("a", "1")
+    for _ in range(3):
+        vault.read("a")
+    reads = vault._reads
+    hit = reads._hits["a"]
+    # As two threads do that read for the first time together.
+    reads._remember(hit.revision, hit.finding, vault.read("a"))
+    vault.authority.flush()
+    assert [record.count for record in recorded(vault, "secret.read.counted")] == [3]
+
+
 def test_denials_are_counted_and_flushed_though_nothing_is_read(world: World, vault: Vault) -> None:
     reader = world.open(READER)
     for _ in range(DENIALS_RECORDED + 3):

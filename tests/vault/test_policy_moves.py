@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.errors import AccessDenied
-from tests.vault.world import BLIND, GRANTS, READER, grant
+from tests.vault.world import BLIND, GRANTS, READER, ManualClock, grant, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.vault.world import World
 
 MOVERS = GRANTS.replace('actions = ["read", "write"]', 'actions = ["read", "write", "delete"]')
+ALWAYS = 'when = { hours = "00:00-23:59" }'
 
 
 def after_next_decision(vault: Vault, happens: Callable[[], object]) -> None:
@@ -56,3 +57,13 @@ def test_all_rights_of_a_change_are_held_under_one_policy(world: World, vault: V
     with pytest.raises(AccessDenied):
         blind.move("app/x", "app/y")
     assert vault.list() == ["app/x"]
+
+
+def test_a_clock_that_is_behind_does_not_become_right_by_what_it_publishes(world: World, vault: Vault) -> None:
+    grant(vault, GRANTS.replace('paths = ["app/**"]\n[roles.blind]', f'paths = ["app/**"]\n{ALWAYS}\n[roles.blind]'))
+    vault.write("app/x", "v")
+    slow = world.open(READER, clock=ManualClock(world.clock.ns - 3_600 * 10**9))
+    for _ in range(3):
+        with pytest.raises(AccessDenied):
+            slow.read("app/x")
+    assert text_of(world.open(READER), "app/x") == "v"
