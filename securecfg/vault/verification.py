@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import IntegrityError
 from securecfg.store import Space
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from securecfg.vault.segments import Entry
 
 _ROWS_AT_ONCE = 512
+_ROUNDS = 4
 
 
 @dataclass(slots=True)
@@ -37,6 +38,14 @@ class Verification:
     problems: list[tuple[str, int, str]] = field(default_factory=list)
 
 
+class _Checked(NamedTuple):
+    """What was found of a secret, as of one entry of the index."""
+
+    entry: Entry
+    versions: int
+    problems: list[tuple[str, int, str]]
+
+
 def verify_vault(opened: OpenVault, progress: Callable[[int, int], None] | None = None) -> Verification:
     """Open every version of every secret, and find rows that nothing references.
 
@@ -52,37 +61,55 @@ def verify_vault(opened: OpenVault, progress: Callable[[int, int], None] | None 
     opened.refresh()
     result = Verification()
     used: dict[Space, set[int]] = {space: set() for space in _ACCOUNTED}
-    manifest = opened.replica.index.manifest
-    used[Space.SEGMENT].update(line.segment_id for line in manifest.lines)
-    entries = list(opened.replica.index.scan(b"", None))
-    for done, (path, entry) in enumerate(entries):
-        result.secrets += 1
-        name = "a system document" if path.startswith(b"\x01") else path.decode()
-        used[Space.HISTORY].add(entry.history_id)
-        try:
-            history = opened.history(path, entry)
-            versions = list(_all_versions(opened, history, used[Space.HISTORY]))
-        except IntegrityError as error:
-            result.problems.append((name, 0, error.message))
-            continue
-        for version in versions:
-            result.versions += 1
-            if version.state == DESTROYED:
-                continue
-            used[Space.DEK].add(version.dek_id)
-            used[Space.VALUE].update(range(version.value_id, version.value_id + version.value_rows + 1))
-            try:
-                _open(opened, path, entry, history, version)
-            except IntegrityError as error:
-                result.problems.append((name, version.number, error.message))
-        if progress is not None:
-            progress(done + 1, len(entries))
-    reserved = [range(staging.first, staging.last + 1) for staging in opened.replica.state.stagings]
+    state = opened.replica.state
+    used[Space.SEGMENT].update(line.segment_id for line in opened.replica.index.manifest.lines)
+    checked: dict[bytes, _Checked] = {}
+    for _ in range(_ROUNDS):
+        entries = opened.entries(b"", None)
+        changed = [(path, entry) for path, entry in entries if path not in checked or checked[path].entry != entry]
+        for done, (path, entry) in enumerate(changed, len(entries) - len(changed) + 1):
+            checked[path] = _check(opened, path, entry, used)
+            if progress is not None:
+                progress(done, len(entries))
+        opened.refresh()
+        if not changed:
+            break
+    # What changed meanwhile was looked for in rows that were rightly gone; the last round saw it in the new ones.
+    latest = dict(opened.entries(b"", None))
+    result.secrets = len(latest)
+    for path, found in checked.items():
+        if latest.get(path) == found.entry:
+            result.versions += found.versions
+            result.problems += found.problems
+    stagings = {*state.stagings, *opened.replica.state.stagings}
+    reserved = [range(staging.first, staging.last + 1) for staging in stagings]
     for space, known in used.items():
-        for number in _ids(opened, space):
+        for number in _ids(opened, space, state.next_id):
             if number not in known and not any(number in ids for ids in reserved):
                 result.orphans[space.name.lower()] += 1
     return result
+
+
+def _check(opened: OpenVault, path: bytes, entry: Entry, used: dict[Space, set[int]]) -> _Checked:
+    """Open every version of a secret, and note the rows they use."""
+    name = "a system document" if path.startswith(b"\x01") else path.decode()
+    used[Space.HISTORY].add(entry.history_id)
+    try:
+        history = opened.history(path, entry)
+        versions = list(_all_versions(opened, history, used[Space.HISTORY]))
+    except IntegrityError as error:
+        return _Checked(entry, 0, [(name, 0, error.message)])
+    problems = []
+    for version in versions:
+        if version.state == DESTROYED:
+            continue
+        used[Space.DEK].add(version.dek_id)
+        used[Space.VALUE].update(range(version.value_id, version.value_id + version.value_rows + 1))
+        try:
+            _open(opened, path, entry, history, version)
+        except IntegrityError as error:
+            problems.append((name, version.number, error.message))
+    return _Checked(entry, len(versions), problems)
 
 
 def _all_versions(opened: OpenVault, history: History, pages: set[int]) -> Iterator[Version]:
@@ -100,9 +127,10 @@ def _open(opened: OpenVault, path: bytes, entry: Entry, history: History, versio
         pass
 
 
-def _ids(opened: OpenVault, space: Space) -> Iterator[int]:
+def _ids(opened: OpenVault, space: Space, end: int) -> Iterator[int]:
+    """Yield the ids of the rows of a space, without those that were allocated later."""
     first = 0
-    while rows := opened.store.scan(space, first, (1 << 63) - 1, _ROWS_AT_ONCE):
+    while first < end and (rows := opened.store.scan(space, first, end - 1, _ROWS_AT_ONCE)):
         for number, _ in rows:
             yield number
         first = rows[-1][0] + 1
