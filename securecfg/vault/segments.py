@@ -10,6 +10,8 @@ import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.octets import U32, U64, Cursor, Malformed, pad
@@ -56,6 +58,10 @@ class SegmentLine(NamedTuple):
     segment_id: int
     digest: bytes
     entries: int
+
+
+_to_line = partial(tuple.__new__, SegmentLine)
+_entries = attrgetter("entries")
 
 
 def _ends_to_bytes(lengths: Sequence[int]) -> bytes:
@@ -193,13 +199,14 @@ class Manifest:
         peaks = tuple(cursor.take(32) for _ in range(cursor.u8()))
         entries = cursor.u64()
         count = cursor.u32()
-        lines = tuple(SegmentLine(*line) for line in _LINE.iter_unpack(cursor.take(_LINE.size * count)))
+        # No Python runs for each line: a vault of a million secrets has well over a thousand, and opening reads all.
+        lines: tuple[SegmentLine, ...] = tuple(map(_to_line, _LINE.iter_unpack(cursor.take(_LINE.size * count))))
         ends = _parse_ends(cursor.take(4 * count))
         block = cursor.take(ends[-1] if count else 0)
         starts = array("I", [0]) + ends[:-1]
-        fences = tuple(block[start:end] for start, end in zip(starts, ends, strict=True)) if count else ()
+        fences = tuple(map(block.__getitem__, map(slice, starts, ends))) if count else ()
         cursor.finish_padding()
-        if sum(line.entries for line in lines) != entries:
+        if sum(map(_entries, lines)) != entries:
             message = "counts its entries wrongly"
             raise Malformed(message)
         return cls(base_size, peaks, entries, lines, fences)
