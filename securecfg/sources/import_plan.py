@@ -10,7 +10,7 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from securecfg.errors import ConfigError, SecurecfgError, UsageError
 from securecfg.secret import Secret
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
     Value = Secret[str] | dict[str, Secret[str]]
+
+E = TypeVar("E", bound=SecurecfgError)
 
 
 class Standing(NamedTuple):
@@ -133,12 +135,18 @@ def plan_import(
         conflicts=tuple(finding for finding in found.findings if finding.path not in standings),
         untouched=found.untouched,
         notices=tuple(notices),
-        problems=tuple(problems),
+        problems=tuple(map(without_frames, problems)),
         exposures=_find_exposures(moved, files, progress) if history and moved else {},
         files=tuple(files),
         values={path: value for path, value in wanted.items() if path in chosen},
         standings={path: standing for path, standing in standings.items() if path in chosen},
     )
+
+
+def without_frames(error: E) -> E:
+    """Return an error without the frames that it came through, whose variables hold secrets."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _compare(vault: Vault | None, wanted: Mapping[str, Value]) -> dict[str, Standing]:
@@ -207,9 +215,13 @@ def _find_exposures(
         message = "none of the files is in a git repository"
         raise UsageError(message, hint="--history looks through git history")
     found: dict[str, Exposure] = {}
-    for folder, wanted in values.items():
-        found |= {exposure.label: exposure for exposure in find_in_history(folder, wanted, progress=progress)}
-    return found
+    try:
+        for folder, wanted in values.items():
+            found |= {exposure.label: exposure for exposure in find_in_history(folder, wanted, progress=progress)}
+        return found
+    except SecurecfgError as caught:
+        error = without_frames(caught)
+    raise error
 
 
 def _repository_of(file: Path) -> Path | None:

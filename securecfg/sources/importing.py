@@ -13,6 +13,7 @@ each file was and what it is to become, and every step may be taken twice.
 
 from __future__ import annotations
 
+import json
 import re
 import stat
 from contextlib import suppress
@@ -24,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from securecfg.clock import to_datetime
 from securecfg.errors import Conflict, FileMissing, SecurecfgError, StoreFailed, UndoUnavailable, ValueTooLarge
 from securecfg.files import read_bounded, write_atomically
+from securecfg.secret import Secret
 from securecfg.sources.detection import MAX_FILE_BYTES
-from securecfg.sources.import_plan import ImportPlan, PlannedFile, Standing, plan_import
+from securecfg.sources.import_plan import ImportPlan, PlannedFile, Standing, plan_import, without_frames
 from securecfg.sources.rewrite import apply_undo
 from securecfg.vault.exposures import Exposures, Mark
 from securecfg.vault.import_documents import FINISHED, FileState, Import, ImportedFile, ImportedSecret, ImportState
@@ -169,8 +171,8 @@ def apply_import(
         marks=tuple(_marks(plan)),
     )
     own = {secret.path: plan.values[secret.path] for secret in planned.secrets if secret.is_own}
-    undo = [file.undo.reveal().decode() for file in plan.files]
-    redo = [file.redo.decode() for file in plan.files]
+    undo = Secret(json.dumps([file.undo.reveal().decode() for file in plan.files], ensure_ascii=False))
+    redo = Secret(json.dumps([file.redo.decode() for file in plan.files], ensure_ascii=False))
     return _Runner(vault, imports.add(planned, own, undo, redo), observe, progress).go_on()
 
 
@@ -306,17 +308,18 @@ class _Runner:
         return now
 
     def _change(
-        self, before: Sequence[FileState], after: FileState, changes: Sequence[str]
+        self, before: Sequence[FileState], after: FileState, material: Secret[str]
     ) -> tuple[list[ImportedFile], list[SecurecfgError]]:
         """Change the files, as many as can be; what cannot be written ends this once the others are done."""
         files = list(self._import.files)
         problems: list[SecurecfgError] = []
         failure: StoreFailed | None = None
+        changes = [Secret(change.encode()) for change in json.loads(material.reveal())]
         for index, change in enumerate(changes):
             file = files[index]
             if file.state in before:
                 try:
-                    self._change_file(index, change.encode(), after)
+                    self._change_file(index, change, after)
                     files[index] = replace(file, state=after)
                 except StoreFailed as error:
                     failure = failure or error
@@ -330,23 +333,25 @@ class _Runner:
             raise failure
         return files, problems
 
-    def _change_file(self, index: int, change: bytes, after: FileState) -> None:
+    def _change_file(self, index: int, change: Secret[bytes], after: FileState) -> None:
         path = self._import.files[index].path
-        current = read_bounded(path, _REWRITTEN_BYTES_MAX)
-        try:
-            content = apply_undo(current, change)
-        except UndoUnavailable as error:
+        if Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for ever
+            message = f"`{shown_path(path)}` is no regular file any more"
+            raise Conflict(message, hint="put it back and try again")
+        current = Secret(read_bounded(path, _REWRITTEN_BYTES_MAX))
+        content = _applied(change, current)
+        if content is None:
             message = f"`{shown_path(path)}` has changed since its secrets were found; it was left as it is"
             if after is FileState.REWRITTEN:
-                raise Conflict(message, hint="import it again") from None
-            raise UndoUnavailable(message, hint=error.hint) from None
+                raise Conflict(message, hint="import it again")
+            raise UndoUnavailable(message, hint="put its values back by hand: `securecfg secret get PATH --reveal`")
         _remove_leftovers(Path(path))
         if content != current:
             if after is FileState.RESTORED:
                 self._verify_not_destroyed(index)
             doing, done = ("rewriting", "rewritten") if after is FileState.REWRITTEN else ("restoring", "restored")
             self._observe(doing, path)
-            write_atomically(path, content, mode=stat.S_IMODE(Path(path).stat().st_mode))
+            _replace_file(Path(path), content)
             self._observe(done, path)
 
     def _verify_not_destroyed(self, index: int) -> None:
@@ -422,6 +427,25 @@ def _mark(of: Import, mark: Mapping[str, Any]) -> Mark:
     version = next(secret.version for secret in of.secrets if secret.path == mark["path"])
     since = datetime.fromisoformat(mark["since"])
     return Mark(mark["path"], mark["field"], version, mark["commit"], since, mark["file"])
+
+
+def _applied(change: Secret[bytes], current: Secret[bytes]) -> Secret[bytes] | None:
+    """Return what a file becomes, or None where it is not what the change is for."""
+    try:
+        return Secret(apply_undo(current.reveal(), change.reveal()))
+    except UndoUnavailable:
+        return None
+
+
+def _replace_file(path: Path, content: Secret[bytes]) -> None:
+    try:
+        write_atomically(path, content.reveal(), mode=stat.S_IMODE(path.stat().st_mode))
+        return
+    except StoreFailed as caught:
+        error = without_frames(caught)
+    except OSError as gone:
+        error = StoreFailed(f"cannot write `{path}`: {gone.strerror}")
+    raise error
 
 
 def _remove_leftovers(path: Path) -> None:

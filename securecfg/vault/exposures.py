@@ -132,7 +132,8 @@ class Exposures:
         """Return whether the current value is another one. A rollback to an exposed value is no rotation."""
         if current <= mark.version:
             return False
-        old, new = self._value(mark, mark.version), self._value(mark, current)
+        read = self._opened.consistently
+        old, new = read(lambda: self._value(mark, mark.version)), read(lambda: self._value(mark, current))
         return old is None or new is None or old != new
 
     def _value(self, mark: Mark, number: int) -> Secret[str] | Secret[bytes] | None:
@@ -144,8 +145,7 @@ class Exposures:
         located = opened.locate(path, entry, number)
         if not located.version.dek_id or located.version.value_rows:
             return None
-        kind, content = opened.open_inline(path, located)
-        value = decode_value(kind, content, mark.path)
+        value = decode_value(*opened.open_inline(path, located), mark.path)
         if isinstance(value, Secret):
             return None if mark.field else value
         return value.get(mark.field)

@@ -15,12 +15,16 @@ from typing import TYPE_CHECKING, Any
 from securecfg.audit import Event
 from securecfg.clock import to_datetime, to_ns
 from securecfg.crypto import KIND_TEXT
+from securecfg.secret import Secret
 from securecfg.vault.drafts import Content
 from securecfg.vault.paths import SYSTEM
+from securecfg.vault.values import encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
+
+    from securecfg.vault.values import Plain
 
 IMPORTS = SYSTEM + b"import/"
 DETAILS, MATERIAL = b"/details/", b"/material/"
@@ -152,9 +156,9 @@ def encode_state(of: Import) -> dict[str, object]:
     return {"v": _VERSION, "state": of.state, "files": "".join(_FILE_LETTERS[file.state] for file in of.files)}
 
 
-def encode_details(of: Import) -> dict[str, object]:
-    """Return the details document."""
-    return {
+def encode_details(of: Import) -> Secret[str]:
+    """Return the details document. It holds no secret, but is split like one that does."""
+    details = {
         "v": _VERSION,
         "created": to_ns(of.created),
         "author": of.author,
@@ -162,6 +166,7 @@ def encode_details(of: Import) -> dict[str, object]:
         "secrets": [[secret.path, secret.version, secret.file, secret.is_own] for secret in of.secrets],
         "marks": [dict(mark) for mark in of.marks],
     }
+    return Secret(json.dumps(details, separators=(",", ":"), ensure_ascii=False))
 
 
 def parse_import(import_id: str, state: dict[str, Any], details: dict[str, Any], revision: int) -> Import:
@@ -179,17 +184,23 @@ def parse_import(import_id: str, state: dict[str, Any], details: dict[str, Any],
     )
 
 
-def split(value: object) -> list[str]:
-    """Return the JSON of a value in pieces, each of which fits into one inline value."""
-    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return [text[start : start + _PIECE_CHARS] for start in range(0, len(text), _PIECE_CHARS)]
+def split(document: Secret[str]) -> list[Content]:
+    """Return a document in pieces, each of which fits into one inline value."""
+    text = document.reveal()
+    return [json_content(text[start : start + _PIECE_CHARS]) for start in range(0, len(text), _PIECE_CHARS)]
 
 
 def json_content(value: object) -> Content:
     """Return what is sealed as a document."""
-    return content_of(KIND_TEXT, json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+    encoded = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return Content(KIND_TEXT, len(encoded), lambda: (encoded,))
 
 
-def content_of(kind: int, encoded: bytes) -> Content:
-    """Return what is sealed as a value."""
+def value_content(value: Plain) -> Content:
+    """Return what is sealed as a secret's value.
+
+    Raises:
+        InvalidMetadata: A field's name or text breaks the rules.
+    """
+    kind, encoded = encode_value(value)
     return Content(kind, len(encoded), lambda: (encoded,))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.errors import Conflict, IntegrityError, StaleWrite, StoreBusy, UndoUnavailable, Unsupported
+from securecfg.secret import Secret
 from securecfg.vault.authority import RECORDS_AT_ONCE
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.history import DESTROYED
@@ -22,7 +23,6 @@ from securecfg.vault.import_documents import (
     FileState,
     Import,
     ImportState,
-    content_of,
     describe,
     document_path,
     encode_details,
@@ -30,6 +30,7 @@ from securecfg.vault.import_documents import (
     json_content,
     parse_import,
     split,
+    value_content,
 )
 from securecfg.vault.index import prefix_end
 from securecfg.vault.maintenance import finish_destruction
@@ -37,7 +38,6 @@ from securecfg.vault.paths import path_to_bytes
 from securecfg.vault.publishing import Plan, new_request_id
 from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
-from securecfg.vault.values import encode_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -123,7 +123,7 @@ class Imports:
         alike = self._opened.lookalikes.find(self._opened.replica.index, path_to_bytes(path))
         return alike if alike is not None and self._authority.filter_listed([alike]) else None
 
-    def undo_material(self, of: Import) -> Any:  # noqa: ANN401 - JSON of the caller's own shape
+    def undo_material(self, of: Import) -> Secret[str]:
         """Return what `add` was given to take the import back. It holds the old secrets.
 
         For a caller that has recorded the reads that this amounts to: `begin_undo` does.
@@ -134,7 +134,7 @@ class Imports:
         """
         return self._read_pieces(document_path(of.import_id) + UNDO)
 
-    def redo_material(self, of: Import) -> Any:  # noqa: ANN401 - JSON of the caller's own shape
+    def redo_material(self, of: Import) -> Secret[str]:
         """Return what `add` was given to go on.
 
         Raises:
@@ -145,13 +145,13 @@ class Imports:
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
-    def add(self, planned: Import, values: Mapping[str, Plain], undo: object, redo: object) -> Import:
+    def add(self, planned: Import, values: Mapping[str, Plain], undo: Secret[str], redo: Secret[str]) -> Import:
         """Write the secrets, the undo material and the state of a new import in one transaction.
 
         Args:
             planned: The import; its own secrets carry the newest version that the plan has seen, 0 for none.
             values: The value of each of its own secrets.
-            undo: What takes it back, as JSON has it. It may hold the secrets.
+            undo: What takes it back. It may hold the secrets.
             redo: What lets it go on. It does not.
 
         Raises:
@@ -159,7 +159,7 @@ class Imports:
             StaleWrite: Somebody wrote one of the paths since it was planned.
             CommitUnknown, StoreBusy, StoreFailed: As for `Vault.write`.
         """
-        contents = {path: encode_value(value) for path, value in values.items()}
+        contents = {path: value_content(value) for path, value in values.items()}
         result = planned
 
         def draft(drafts: Drafts, area: StagingArea) -> _Outcome:
@@ -168,17 +168,14 @@ class Imports:
             for secret in planned.secrets:
                 version = secret.version
                 if secret.is_own:
-                    kind, content = contents[secret.path]
                     new = self._new(expect=secret.version, is_lookalike_allowed=True)
-                    version = _take(area, drafts.write(path_to_bytes(secret.path), content_of(kind, content), new))
+                    version = _take(area, drafts.write(path_to_bytes(secret.path), contents[secret.path], new))
                 secrets.append(replace(secret, version=version))
             result = replace(planned, secrets=tuple(secrets), revision=1)
             path = document_path(planned.import_id)
-            for folder, value in ((DETAILS, encode_details(result)), (UNDO, undo), (REDO, redo)):
-                for number, piece in enumerate(split(value)):
-                    _take(
-                        area, drafts.write(path + folder + b"%06d" % number, json_content(piece), self._new(expect=0))
-                    )
+            for folder, document in ((DETAILS, encode_details(result)), (UNDO, undo), (REDO, redo)):
+                for number, piece in enumerate(split(document)):
+                    _take(area, drafts.write(path + folder + b"%06d" % number, piece, self._new(expect=0)))
             _take(area, drafts.write(path, json_content(encode_state(result)), self._new(expect=0)))
             items = [(secret.path, secret.version) for secret in secrets if secret.is_own]
             return _Outcome(items, lambda: [self._planned_record(result)])
@@ -425,7 +422,8 @@ class Imports:
     def _read(self, import_id: str) -> Import:
         path = document_path(import_id)
         state, version = self._opened.consistently(lambda: self._read_state(path))
-        return parse_import(import_id, state, self._read_pieces(path + DETAILS), version.number)
+        details = json.loads(self._read_pieces(path + DETAILS).reveal())
+        return parse_import(import_id, state, details, version.number)
 
     def _read_state(self, path: bytes) -> tuple[Any, Version]:
         located = self._locate(path)
@@ -438,15 +436,13 @@ class Imports:
             raise IntegrityError(message)
         return self._opened.locate(path, entry, 0)
 
-    def _read_pieces(self, folder: bytes) -> Any:  # noqa: ANN401 - JSON
+    def _read_pieces(self, folder: bytes) -> Secret[str]:
         opened = self._opened
         paths = [path for path, entry in opened.entries(folder, prefix_end(folder)) if entry.live]
-        text = "".join(opened.system_document(path, "") for path in paths)
-        try:
-            return json.loads(text)
-        except ValueError:
+        if not paths:
             message = "the undo material of this import was destroyed"
-            raise UndoUnavailable(message, hint="`securecfg import --list` shows the imports") from None
+            raise UndoUnavailable(message, hint="`securecfg import --list` shows the imports")
+        return Secret("".join(opened.system_document(path, "") for path in paths))
 
     def _needed_by_others(self, of: Import) -> set[tuple[str, int]]:
         return {

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import resource
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import securecfg
 from securecfg.audit import Event
 from securecfg.errors import (
     AccessDenied,
@@ -18,6 +21,7 @@ from securecfg.errors import (
     StaleWrite,
     StoreFailed,
     UndoUnavailable,
+    Unsupported,
     UsageError,
 )
 from securecfg.sources.importing import (
@@ -33,11 +37,27 @@ from securecfg.sources.importing import (
 from securecfg.vault.import_documents import STEPS
 from securecfg.vault.imports import Imports
 from tests.sources.project import CANARIES, FILES, FOUND, Project, make_project
-from tests.vault.world import READER, grant, text_of
+from tests.vault.world import READER, grant, interrupted, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+PACKAGE = str(Path(securecfg.__file__).parent)
+
+
+def shown(error: BaseException) -> str:
+    """Return what a crash reporter would send of an error: every variable of every frame of the package."""
+    text = [repr(error)]
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename.startswith(PACKAGE):
+            text += map(repr, frame.f_locals.values())
+    for other in (error.__cause__, error.__context__):
+        text += [shown(other)] if other is not None else []
+    return " ".join(text)
+
+
+def assert_masked(error: BaseException) -> None:
+    assert not [canary for canary in CANARIES if canary in shown(error)]
 
 
 @pytest.fixture
@@ -147,6 +167,8 @@ def test_other_files_are_moved_where_one_cannot_be_read(project: Project) -> Non
     assert outcome is not None
     assert len(outcome.files) == len(FILES)
     assert [problem.code for problem in plan.problems] == ["store-failed", "config-syntax", "config-syntax"]
+    for problem in plan.problems:
+        assert_masked(problem)
 
 
 # --- moving -----------------------------------------------------------------------------------------------------------
@@ -227,8 +249,9 @@ def test_a_denied_path_changes_nothing(project: Project) -> None:
 def test_a_path_that_was_written_since_the_plan_changes_nothing(project: Project) -> None:
     plan = plan_import(project.vault, project.given)
     project.vault.write("env/DB_PASSWORD", "another")
-    with pytest.raises(StaleWrite):
+    with pytest.raises(StaleWrite) as stale:
         apply_import(project.vault, plan)
+    assert_masked(stale.value)
     assert project.contents() == project.before()
     assert project.vault.list() == ["env/DB_PASSWORD"]
 
@@ -265,6 +288,7 @@ def test_a_file_that_cannot_be_written_loses_nothing_and_is_resumed(project: Pro
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "--resume" in failed.value.hint
+    assert_masked(failed.value)
     assert (project.folder / "config/mail.toml").read_text() == FILES["config/mail.toml"]
     assert [each.state for each in list_imports(project.vault)] == [ImportState.PLANNED]
     [outcome] = resume_imports(project.vault)
@@ -334,6 +358,7 @@ def test_a_file_that_changed_since_is_refused_and_keeps_its_secrets(project: Pro
     outcome = undo_import(project.vault)
     assert outcome.state is ImportState.APPLIED
     assert [problem.code for problem in outcome.problems] == ["undo-unavailable"]
+    assert_masked(outcome.problems[0])
     assert project.contents() == project.before() | {"config/mail.toml": edited}
     assert project.vault.list() == ["mail/smtp/password"]
     toml.write_bytes(edited.removesuffix(b"# edited\n"))
@@ -390,6 +415,53 @@ def test_undo_is_recorded_as_reading_before_a_file_changes(project: Project) -> 
     assert seen == [len(FOUND)]
 
 
+def test_an_undo_that_cannot_write_a_file_goes_on_later(project: Project) -> None:
+    import_secrets(project.vault, project.given)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_disk(step: str, file: str) -> None:
+        if step == "restoring":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8, limits[1]))
+
+    try:
+        with pytest.raises(StoreFailed) as failed:
+            undo_import(project.vault, observe=fill_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert_masked(failed.value)
+    assert [each.state for each in list_imports(project.vault)] == [ImportState.UNDOING]
+    [outcome] = resume_imports(project.vault)
+    assert outcome.state is ImportState.UNDONE
+    assert project.contents() == project.before()
+    assert project.vault.list() == []
+
+
+def test_a_file_that_became_a_pipe_is_refused(project: Project) -> None:
+    import_secrets(project.vault, project.given)
+    (project.folder / ".env").unlink()
+    os.mkfifo(project.folder / ".env")
+    [problem] = undo_import(project.vault).problems
+    assert problem.code == "conflict"
+
+
+def test_a_read_only_vault_takes_no_import(project: Project) -> None:
+    reader = project.world.open(read_only=True)
+    with pytest.raises(Unsupported) as refused:
+        import_secrets(reader, project.given)
+    assert_masked(refused.value)
+    assert project.contents() == project.before()
+
+
+def test_a_policy_that_changes_meanwhile_is_asked_again(project: Project) -> None:
+    vault, store = interrupted(project.world)
+    store.interrupt("stage", None, lambda: grant(project.vault))
+    outcome = import_secrets(vault, project.given)
+    assert outcome is not None
+    assert outcome.secrets == len(FOUND)
+    vault.opened.refresh()
+    assert set(vault.list()) == FOUND
+
+
 # --- confirming -------------------------------------------------------------------------------------------------------
 
 
@@ -397,7 +469,7 @@ def test_confirming_ends_undo_and_destroys_its_material(project: Project) -> Non
     outcome = import_secrets(project.vault, project.given)
     assert outcome is not None
     material = Imports(project.vault.authority)
-    assert "hunter2-canary" in str(material.undo_material(list_imports(project.vault)[0]))
+    assert "hunter2-canary" in material.undo_material(list_imports(project.vault)[0]).reveal()
     assert confirm_import(project.vault).state is ImportState.CONFIRMED
     with pytest.raises(UndoUnavailable, match="destroyed"):
         material.undo_material(list_imports(project.vault)[0])
