@@ -147,11 +147,18 @@ def strike(prepared: Prepared, path: Path, call: str, fault: Fault, nth: int) ->
         vault.close()
     vault = open_at(prepared, path)
     after = snapshot(vault.opened)
-    verify_outcome(call, error, before, tuple(item for item in after if item[0] != b"app/after"))
+    verify_outcome(call, error, before, without_probe(after))
+    if isinstance(error, CommitUnknown) and call not in WITHOUT_CHANGE:
+        outcome = vault.resolve(error.request_id)
+        assert (outcome is not None) == (without_probe(after) != before), "resolved wrongly"
     vault.log.verify()
     vault.close()
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     return has_struck, error.code if error else "done"
+
+
+def without_probe(state: Snapshot) -> Snapshot:
+    return tuple(item for item in state if item[0] != b"app/after")
 
 
 def verify_outcome(call: str, error: SecurecfgError | None, before: Snapshot, after: Snapshot) -> None:
