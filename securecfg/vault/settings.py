@@ -7,6 +7,7 @@ the nearest folder above it. A relative path in it is relative to the file.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import tomllib
 from dataclasses import dataclass
@@ -91,17 +92,20 @@ def read_project(directory: Path) -> Project:
 
     Raises:
         ConfigSyntaxError: The file is not TOML.
-        ConfigTypeError: A setting is not text, or is not known.
+        ConfigTypeError: A setting is not text, or is not known; or the file is somebody else's, laid where everybody
+            may write.
     """
     for folder in (directory, *directory.parents):
         own = folder / SETTINGS_FILE
         if own.is_file():
+            _refuse_planted(own)
             return Project(own, _checked(_parse(own), own))
         project = folder / "pyproject.toml"
         if project.is_file():
             tools = _parse(project).get("tool")
             table = tools.get("securecfg") if isinstance(tools, dict) else None
             if table is not None:
+                _refuse_planted(project)
                 return Project(project, _checked(table, project))
     return Project(None, {})
 
@@ -113,6 +117,19 @@ def terminal_asker() -> Ask | None:
     from getpass import getpass
 
     return getpass
+
+
+def _refuse_planted(path: Path) -> None:
+    """Refuse settings that somebody else laid where everybody may: they choose into whose vault secrets are written.
+
+    Raises:
+        ConfigTypeError: The folder can be written by everybody, and the file is not this user's.
+    """
+    if sys.platform == "win32" or not path.parent.stat().st_mode & stat.S_IWOTH:
+        return
+    if {path.stat().st_uid, path.lstat().st_uid} - {os.geteuid(), 0}:
+        message = "the settings belong to another user, in a folder that everybody can write"
+        raise ConfigTypeError(message, place=str(path), hint="keep your project in a folder of your own")
 
 
 def _parse(path: Path) -> dict[str, Any]:
