@@ -20,7 +20,15 @@ from securecfg.crypto import (
     unwrap_dek,
     value_context,
 )
-from securecfg.errors import IntegrityError, LogTampered, RollbackSuspected, Tampered, VaultClosed, VaultForked
+from securecfg.errors import (
+    IntegrityError,
+    LogTampered,
+    RollbackSuspected,
+    SecurecfgError,
+    Tampered,
+    VaultClosed,
+    VaultForked,
+)
 from securecfg.keys import Purpose
 from securecfg.policy import Document, compile_policy
 from securecfg.store import Space
@@ -444,13 +452,14 @@ class OpenVault:
         if self.is_closed:
             return
         try:
-            for cleanup in self._cleanups:
-                cleanup()
+            failures = [error for cleanup in list(self._cleanups) if (error := _failure_of(cleanup)) is not None]
         finally:
             self.is_closed = True
             FORKS.discard(self)
             self.publisher.wipe()
             self.store.close()
+        if failures:
+            raise failures[0]
 
     def _make_sealer(self) -> Sealer:
         replica = self.replica
@@ -469,6 +478,14 @@ class OpenVault:
             _LOG.error(error.message, extra={"event": "anchor.forked"})
         for call in self._after_commits:
             call()
+
+
+def _failure_of(cleanup: Callable[[], None]) -> SecurecfgError | None:
+    try:
+        cleanup()
+    except SecurecfgError as error:
+        return error
+    return None
 
 
 def memberships_of(roles: dict[str, list[str]]) -> dict[str, frozenset[str]]:

@@ -228,8 +228,14 @@ class Reads:
             if session.decide("list", path).allowed:
                 raise self._not_found(path)
             raise self._authority.deny(session, "read", path, decision)
-        located = self._opened.consistently(lambda: self._locate(path, encoded, at))
-        self._verify_state(path, located.version, at, allow_expired=allow_expired)
+        try:
+            located = self._opened.consistently(lambda: self._locate(path, encoded, at))
+            self._verify_state(path, located.version, at, allow_expired=allow_expired)
+        except (SecretNotFound, VersionNotFound, SecretDestroyed, SecretExpired):
+            # Of a deleted secret no error tells that it was there.
+            if entry.live or session.decide("list", path).allowed:
+                raise
+            raise self._authority.deny(session, "read", path, decision) from None
         return Finding(path, encoded, session, stamp, decision, located)
 
     def _locate(self, path: str, encoded: bytes, at: At) -> Located:

@@ -9,6 +9,7 @@ from securecfg.audit import Event
 from securecfg.clock import to_datetime
 from securecfg.errors import Conflict, InvalidMetadata, LastSlot, SecretNotFound
 from securecfg.keys import MOST_SLOTS, Slot, SlotInfo, seal_slot, unlock
+from securecfg.policy import Decision
 from securecfg.store import Delete, Space
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch
 from securecfg.vault.maintenance import finish_destruction
@@ -104,7 +105,7 @@ class Slots:
             principals: Whom the key may speak for; empty means anyone.
 
         Raises:
-            AccessDenied: The caller may not `key.manage`.
+            AccessDenied: The caller may not `key.manage`, or is no administrator and the key could speak for one.
             InvalidMetadata: The label is too long, or a principal is not one.
             Conflict: The vault has as many slots as the format allows.
             KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
@@ -114,6 +115,11 @@ class Slots:
             raise InvalidMetadata(message)
         names = tuple(check_principal(principal) for principal in principals)
         session, decision = self._authority.require("key.manage", "")
+        administrators = session.policy.administrators()
+        if session.identity.principal not in administrators and (not names or administrators.intersection(names)):
+            error = self._authority.deny(session, "key.manage", "", Decision(allowed=False, rules=("admin",)))
+            error.hint = "name principals of the new key, none of them an administrator"
+            raise error
         replica = self._opened.replica
         slot = seal_slot(replica.vault_id, provider, replica.root)
         info = SlotInfo(slot.slot_id, self._opened.clock.now_ns(), provider.scheme, label, names)

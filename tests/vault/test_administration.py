@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.errors import AccessDenied, InvalidGrants, SecurecfgError
+from securecfg.keys import open_provider
+from securecfg.keys.keyfile import generate_key_file
 from securecfg.policy import Document
+from securecfg.vault.slots import Slots
 from tests.vault.world import ADMIN, GRANTS, grant, text_of
 
 if TYPE_CHECKING:
@@ -114,3 +117,15 @@ def test_a_policy_larger_than_one_row_is_applied_and_decides(world: World, vault
 def test_the_last_administrator_stays(vault: Vault) -> None:
     with pytest.raises(SecurecfgError, match="last administrator"):
         vault.administration.remove_member("admin", ADMIN)
+
+
+def test_a_key_that_could_speak_for_an_administrator_is_added_by_one(world: World, vault: Vault) -> None:
+    grant(vault, STAFF.replace('"role.write"', '"role.write", "key.manage"'))
+    slots = Slots(world.open("user:hr").authority)
+    generate_key_file(world.folder / "other")
+    other = open_provider(f"file:{world.folder / 'other'}")
+    for principals in ((), (ADMIN,), ("user:hr", ADMIN)):
+        with pytest.raises(AccessDenied):
+            slots.add(other, principals=principals)
+    assert slots.add(other, principals=("user:hr",)) == 2
+    assert Slots(vault.authority).add(other) == 3

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.errors import AccessDenied, VaultClosed
+from securecfg.errors import AccessDenied, StoreFailed, VaultClosed
 from securecfg.vault.authority import DENIALS_KEPT, DENIALS_RECORDED
 from tests.vault.world import ADMIN, BLIND, READER, grant
 
@@ -142,3 +142,19 @@ def test_who_may_not_read_a_secret_does_not_learn_that_it_changes(world: World, 
     assert calls == []
     with pytest.raises(AccessDenied):
         vault_ref.on_change(calls.append)
+
+
+def test_one_failure_at_the_end_loses_no_counts_of_others(world: World, vault: Vault) -> None:
+    vault.write("a", "1")
+    vault.read("a")
+    vault.read("a")
+
+    def fail() -> None:
+        message = "full"
+        raise StoreFailed(message)
+
+    vault.opened._cleanups.insert(0, fail)
+    with pytest.raises(StoreFailed):
+        vault.close()
+    assert vault.opened.is_closed
+    assert [record.count for record in recorded(world.open(), "secret.read.counted")] == [1]

@@ -78,6 +78,21 @@ def test_a_lookalike_is_named_only_to_those_who_may_list_it(world: World, vault:
             vault.write(path, "v")
 
 
+@pytest.mark.parametrize("at", [1, 2, 7, "previous", "current"])
+def test_what_was_deleted_looks_absent_without_the_right_to_list(world: World, vault: Vault, at: int | str) -> None:
+    grant(vault)
+    for _ in range(2):
+        vault.write("app/x", "v")
+    vault.destroy("app/x", 1)
+    vault.delete("app/x")
+    blind = world.open("svc:blind")
+    with pytest.raises(AccessDenied) as deleted:
+        blind.read("app/x", at=at)
+    with pytest.raises(AccessDenied) as absent:
+        blind.read("app/y", at=at)
+    assert str(deleted.value).replace("app/x", "app/y") == str(absent.value)
+
+
 def test_a_small_file_is_read_before_other_writers_have_to_wait(vault: Vault) -> None:
     lock = vault.opened.replica.lock
 
