@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 import stat
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -61,6 +62,7 @@ __all__ = [
 
 # References may be longer than what they replace.
 _REWRITTEN_BYTES_MAX = 4 * MAX_FILE_BYTES
+_LEFTOVER = re.compile(r"\.(.+)\.[0-9a-f]{12}\.tmp")
 _RESUME_HINT = "`securecfg import --resume` goes on, `securecfg import --undo` takes it back; nothing is lost"
 
 
@@ -315,6 +317,7 @@ class _Runner:
         problems: list[SecurecfgError] = []
         failure: StoreFailed | None = None
         changes = [Secret(change.encode()) for change in json.loads(material.reveal())]
+        _remove_leftovers([Path(file.path) for file in files if file.state in before])
         for index, change in enumerate(changes):
             file = files[index]
             if file.state in before:
@@ -345,7 +348,6 @@ class _Runner:
             if after is FileState.REWRITTEN:
                 raise Conflict(message, hint="import it again")
             raise UndoUnavailable(message, hint="put its values back by hand: `securecfg secret get PATH --reveal`")
-        _remove_leftovers(Path(path))
         if content != current:
             if after is FileState.RESTORED:
                 self._verify_not_destroyed(index)
@@ -448,13 +450,17 @@ def _replace_file(path: Path, content: Secret[bytes]) -> None:
     raise error
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove what a killed process may have left of its attempt to replace a file."""
-    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{12}}\.tmp")
-    with suppress(OSError):
-        for entry in path.parent.iterdir():
-            if name.fullmatch(entry.name):
-                entry.unlink()
+def _remove_leftovers(files: Iterable[Path]) -> None:
+    """Remove what a killed process may have left of its attempts to replace some files."""
+    names: dict[Path, set[str]] = defaultdict(set)
+    for file in files:
+        names[file.parent].add(file.name)
+    for folder, known in names.items():
+        with suppress(OSError):
+            for entry in folder.iterdir():
+                match = _LEFTOVER.fullmatch(entry.name)
+                if match is not None and match[1] in known:
+                    entry.unlink()
 
 
 def _nobody(_step: str, _file: str, /) -> None:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from securecfg.vault.values import Plain
 
 _PIECES_AT_ONCE = 8
-_DELETES_AT_ONCE = 12
+_DELETES_AT_ONCE = 6  # the history of each may be as long as a row can be
 _RETRIES = 16
 _ITEMS_IN_RECORD_BYTES = 16_384
 
@@ -369,18 +369,17 @@ class Imports:
 
             area = StagingArea(opened)
             try:
-                self._publish_staged(area, draft(Drafts(opened, area), area), verify)
-                return
+                try:
+                    self._publish_staged(area, draft(Drafts(opened, area), area), verify)
+                    return
+                except BaseException as error:
+                    area.abandon()
+                    if isinstance(error, IntegrityError):
+                        # Rows that another process replaced while they were read are no tampering.
+                        area.verify_unmoved()
+                    raise
             except StagingMoved:
-                area.abandon()
-            except IntegrityError:
-                area.abandon()
-                # Rows that another process replaced while they were read are no tampering.
-                area.verify_unmoved()
-                raise
-            except BaseException:
-                area.abandon()
-                raise
+                continue
         message = "other writers were faster every time"
         raise StoreBusy(message, hint="try again in a moment")
 
