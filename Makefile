@@ -78,7 +78,7 @@ mutants: .venv/dev ## plant defects and see each one found
 # The locks hold for every supported Python and platform, and name no index.
 COMPILE ?= uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet $(UPGRADE)
 lock: ## bring the locks in requirements/ up to date with pyproject.toml (needs uv; UPGRADE=--upgrade renews them)
-	$(COMPILE) pyproject.toml --group dev --extra keyring --extra pydantic -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --group dev --extra pydantic -o requirements/dev.txt
 	$(COMPILE) pyproject.toml --group build --group test-core -c requirements/dev.txt -o requirements/core.txt
 	$(COMPILE) pyproject.toml --group bench -c requirements/dev.txt -o requirements/bench.txt
 	$(COMPILE) --group docs -c requirements/dev.txt -o requirements/docs.txt

@@ -15,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from securecfg.config import Config, bind, get, origin
     from securecfg.secret import Secret
-    from securecfg.sources import load
+    from securecfg.sources.load import load
     from securecfg.vault import SecretRef, SecretVersion, Vault
 
 __all__ = ["Config", "Secret", "SecretRef", "SecretVersion", "Vault", "bind", "get", "load", "origin"]

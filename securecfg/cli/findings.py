@@ -28,7 +28,6 @@ _EXTRAS = {
     "awskms": "boto3",
     "azurekeyvault": "azure.keyvault.keys",
     "gcpkms": "google.cloud.kms",
-    "keyring": "keyring",
     "pkcs11": "pkcs11",
     "pydantic": "pydantic",
     "ssh": "bcrypt",

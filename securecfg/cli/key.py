@@ -123,6 +123,26 @@ def test(invocation: Invocation, *, uri: str) -> None:
     invocation.emit({"slot": number}, f"opens  slot {number}")
 
 
+@key.group(cls=Noun)
+def rotate() -> None:
+    """Replace a key by a new one."""
+
+
+@rotate.command(examples=("securecfg key rotate audit",))
+@common_flags
+def audit(invocation: Invocation) -> None:
+    """Replace the key that signs the log; the old one signs the hand-over and is erased.
+
+    It changes by itself after 2^20 records and when a slot is removed.
+    """
+    from securecfg.vault.epochs import rotate_signing_key
+
+    with invocation.open() as vault:
+        epoch = rotate_signing_key(vault.authority)
+        vkey = str(vault.log.current_vkey)
+    invocation.emit({"epoch": epoch, "vkey": vkey}, f"rotated  signing key of epoch {epoch}", f"vkey     {vkey}")
+
+
 def _new_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret[str] | None]:
     """Return the provider of a new key; a recovery code is made, a passphrase asked for twice."""
     from securecfg.cli.prompts import ask_new

@@ -229,3 +229,9 @@ def test_doctor_notices_the_other_project_of_the_name(
     outcome = cli("doctor")
     assert outcome.code == 10
     assert "pip uninstall securecfg securecfg-vault" in outcome.text
+
+
+def test_changes_the_key_that_signs_the_log(project: Path, cli: Cli) -> None:
+    assert cli("key", "rotate", "audit", "--json").json["epoch"] == 1
+    assert cli("audit", "verify").code == 0
+    assert cli("key", "rotate", "audit", "--as", "user:nobody").code == 5

@@ -116,7 +116,7 @@ def find_backend() -> KeyringBackend:
         from keyring import get_keyring
     except ImportError:
         message = "`keyring:` keys need the package `keyring`"
-        raise ExtraMissing(message, hint="pip install 'securecfg-vault[keyring]'") from None
+        raise ExtraMissing(message, hint="pip install keyring") from None
     return _choose(_guarded(get_keyring))
 
 
