@@ -256,6 +256,25 @@ class Imports:
         """
         return self._advance(of, ImportState.CONFIRMED, "write", of.files)
 
+    def release(self, path: str, version: int) -> None:
+        """Destroy the undo material that still holds a version which is about to be destroyed.
+
+        The imports that wrote it can then not be taken back. Whoever may destroy the version may do this.
+
+        Raises:
+            Conflict: Such an import is interrupted, and its material is needed to finish it.
+            DestroyPending: As for `confirm`.
+        """
+        for each in self._all():
+            if each.state in FINISHED or not any((one.path, one.version) == (path, version) for one in each.secrets):
+                continue
+            if each.state is not ImportState.APPLIED:
+                message = f"the interrupted import `{each.import_id}` still holds version {version} of `{path}`"
+                raise Conflict(
+                    message, hint="finish it with `securecfg import --resume`, or take it back with `--undo`"
+                )
+            self._advance(each, ImportState.CONFIRMED, "", each.files)
+
     def sweep(self) -> None:
         """Destroy what a crash has left of the undo material of imports that are finished.
 
@@ -280,7 +299,7 @@ class Imports:
         reads: Sequence[Record] = (),
     ) -> Import:
         """Take one step: the state, its record and the end of the undo material, where it ends, in one transaction."""
-        for secret in of.secrets:
+        for secret in of.secrets if right else ():
             self._authority.require(right, secret.path)
         event = STEPS[of.state, state]
         after = replace(of, state=state, files=tuple(files), revision=of.revision + 1)

@@ -349,21 +349,27 @@ class Vault(Changes):
     def destroy(self, path: str, version: int) -> None:
         """Destroy a version for ever: nothing in this file can bring its value back once this has returned.
 
-        What it cannot reach are copies, backups and snapshots made before.
+        What it cannot reach are copies, backups and snapshots made before. An import that wrote the version can no
+        longer be undone: its undo material holds the value and is destroyed too.
 
         Raises:
             SecretNotFound: The path never held a secret.
             VersionNotFound: It has no such version.
             SecretDestroyed: It was destroyed before.
             AccessDenied: The policy does not allow it.
+            Conflict: An interrupted import needs the value; it must be finished or undone first.
             DestroyPending: It is gone from the vault, but its bytes may lie in the write-ahead log until another
                 reader lets go; the next opener finishes.
             CommitUnknown, StoreBusy, StoreFailed: As for `write`.
         """
         from securecfg.audit import Event
+        from securecfg.vault.imports import Imports
         from securecfg.vault.writing import Wanted
 
         encoded = path_to_bytes(path)
+        self._opened.check_open()
+        self._authority.require("destroy", path)
+        Imports(self._authority).release(path, version)
 
         def draft(drafts: Drafts) -> Plan:
             plan = drafts.destroy(encoded, version)

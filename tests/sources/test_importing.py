@@ -36,6 +36,7 @@ from securecfg.sources.importing import (
 )
 from securecfg.vault.import_documents import STEPS
 from securecfg.vault.imports import Imports
+from securecfg.vault.verification import verify_vault
 from tests.sources.project import CANARIES, FILES, FOUND, Project, make_project
 from tests.vault.world import READER, grant, interrupted, text_of
 
@@ -387,10 +388,28 @@ def test_a_secret_that_another_import_refers_to_stays(project: Project) -> None:
 
 def test_what_was_destroyed_does_not_come_back(project: Project) -> None:
     import_secrets(project.vault, project.given)
+    material = Imports(project.vault.authority)
     project.vault.destroy("mail/smtp/password", 1)
-    outcome = undo_import(project.vault)
-    assert ["destroyed" in problem.message for problem in outcome.problems] == [True]
+    with pytest.raises(UndoUnavailable):
+        undo_import(project.vault)
+    with pytest.raises(UndoUnavailable, match="destroyed"):
+        material.undo_material(list_imports(project.vault)[0])
     assert b"toml-canary" not in project.contents()["config/mail.toml"]
+    assert verify_vault(project.vault.opened).problems == []
+
+
+def test_what_an_interrupted_import_needs_is_not_destroyed(project: Project) -> None:
+    plan = plan_import(project.vault, project.given)
+
+    def stop(step: str, _file: str) -> None:
+        if step == "rewriting":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        apply_import(project.vault, plan, observe=stop)
+    with pytest.raises(Conflict, match="interrupted import"):
+        project.vault.destroy("mail/smtp/password", 1)
+    assert project.vault.read("mail/smtp/password").version == 1
 
 
 def test_undo_needs_the_rights_to_read_and_delete(project: Project) -> None:
