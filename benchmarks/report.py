@@ -179,7 +179,7 @@ def draw(found: Found) -> str:
         "<style>text { font: 12px system-ui, sans-serif } .title { font: 600 14px system-ui, sans-serif }</style>",
         '<rect width="100%" height="100%" fill="#fff"/>',
         '<text class="title" x="12" y="20">Times better than the goal (logarithmic)</text>',
-        '<text x="12" y="38" fill="#555">bar: median of the rounds; line: least and most; left of 1: missed; grey: not measurable here</text>',
+        '<text x="12" y="38" fill="#555">left of 1: missed; line: least and most; grey: not measurable here</text>',
     ]
     for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100):
         x = _x(tick)
