@@ -240,7 +240,7 @@ def _policy(vault: Vault) -> Finding:
     from securecfg.vault.opened import POLICY_PATH
 
     try:
-        vault.opened.policy()
+        vault.opened.policy()[1].compile()
     except IntegrityError as error:
         return problem("policy", error)
     except SecurecfgError as error:

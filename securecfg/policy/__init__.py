@@ -12,7 +12,7 @@ from securecfg.lazy import load_names
 
 if TYPE_CHECKING:
     from securecfg.policy.cases import Case, CaseResult, parse_cases, run_cases
-    from securecfg.policy.compilation import compile_policy
+    from securecfg.policy.compilation import compile_policy, open_policy
     from securecfg.policy.decisions import Policy
     from securecfg.policy.defaults import default_documents
     from securecfg.policy.documents import Document
@@ -40,6 +40,7 @@ __all__ = [
     "default_documents",
     "format_cedar",
     "format_grants",
+    "open_policy",
     "parse_cases",
     "run_cases",
     "to_cedar",
@@ -65,6 +66,7 @@ __getattr__ = load_names(
         "default_documents": "securecfg.policy.defaults",
         "format_cedar": "securecfg.policy.formatting",
         "format_grants": "securecfg.policy.formatting",
+        "open_policy": "securecfg.policy.compilation",
         "parse_cases": "securecfg.policy.cases",
         "run_cases": "securecfg.policy.cases",
         "to_cedar": "securecfg.policy.formatting",

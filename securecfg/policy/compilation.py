@@ -6,8 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
-from securecfg.errors import InvalidGrants, InvalidPolicy
-from securecfg.policy.problems import Problem, Problems, raise_all
+from securecfg.policy.problems import Problem, Problems, raise_invalid
 from securecfg.policy.schema import SCHEMA
 
 if TYPE_CHECKING:
@@ -30,7 +29,24 @@ def compile_policy(documents: Sequence[Document], *, memberships: Mapping[str, f
         InvalidGrants: Something is wrong, in grant tables alone; with every problem as `name:line:column: ...`.
         InvalidPolicy: Something else is wrong; likewise.
     """
-    # The engine is a large library: it is loaded when a policy is, not when a program imports the vault.
+    policy = open_policy(documents, memberships=memberships)
+    policy.compile()
+    return policy
+
+
+def open_policy(documents: Sequence[Document], *, memberships: Mapping[str, frozenset[str]] | None = None) -> Policy:
+    """Return the policy of documents that `compile_policy` accepted when they were applied.
+
+    The rules are validated and compiled when they are first asked. So a session of an administrator, who needs no rule,
+    does without the engine.
+
+    Args:
+        documents: As for `compile_policy`.
+        memberships: Likewise.
+
+    Raises:
+        InvalidGrants, InvalidPolicy: As for `compile_policy`, for what is found without the engine.
+    """
     from securecfg.policy.decisions import Policy
     from securecfg.policy.roles import Roles
     from securecfg.policy.rules import read_documents
@@ -44,9 +60,7 @@ def compile_policy(documents: Sequence[Document], *, memberships: Mapping[str, f
         rules = read_documents(documents)
         roles = Roles(rules.memberships, memberships)
     except Problems as found:
-        in_grants = all(kinds.get(problem.document) == "grants" for problem in found.problems)
-        error = InvalidGrants if in_grants else InvalidPolicy
-        raise_all(error, found.problems)
+        raise_invalid(found.problems, kinds)
     return Policy(rules, roles, _digest(documents, roles))
 
 

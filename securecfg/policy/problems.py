@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from securecfg.errors import InvalidGrants, InvalidPolicy
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from securecfg.errors import UsageError
 
@@ -60,6 +62,21 @@ def raise_all(error: type[UsageError], problems: Sequence[Problem]) -> NoReturn:
     if more:
         lines.append(f"and {more} more")
     raise error(f"{len(problems)} problems" + "".join(f"\n  {line}" for line in lines), hint=hint)
+
+
+def raise_invalid(problems: Sequence[Problem], kinds: Mapping[str, str]) -> NoReturn:
+    """Raise the problems of policy documents.
+
+    Args:
+        problems: What is wrong.
+        kinds: The kind of each document, by name.
+
+    Raises:
+        InvalidGrants: All of them are in grant tables.
+        InvalidPolicy: Some are not.
+    """
+    in_grants = all(kinds.get(problem.document) == "grants" for problem in problems)
+    raise_all(InvalidGrants if in_grants else InvalidPolicy, problems)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

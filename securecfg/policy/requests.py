@@ -20,6 +20,7 @@ ADMIN_RULE: Final = "admin"
 KINDS: Final = {"user": "User", "svc": "Service", "role": "Role"}
 _ADMINISTRATIVE: Final = frozenset(ADMINISTRATIVE_ACTIONS)
 _ACTIONS: Final = frozenset(ACTIONS)
+_NO_TEXT: Final = "a name or the path is not Unicode text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +188,11 @@ def is_text(text: str) -> bool:
     return True
 
 
+def failed(error: str) -> Decision:
+    """Return the denial that stands for an error."""
+    return Decision(allowed=False, error=error, cacheable=False)
+
+
 def misshapen(request: Request) -> str | None:
     """Return why a request has no meaning, or None."""
     if request.action not in _ACTIONS:
@@ -195,14 +201,17 @@ def misshapen(request: Request) -> str | None:
         return "the principal is neither `user:NAME` nor `svc:NAME`"
     if request.now.tzinfo is None:
         return "the time has no time zone"
-    if not all(map(is_text, (request.principal, request.path, *request.extra_roles))):
-        return "a name or the path is not Unicode text"
+    if not all(map(is_text, (request.principal, *request.extra_roles))):
+        return _NO_TEXT
     if not all(role.startswith("role:") and role != "role:" for role in request.extra_roles):
         return "an extra role is not `role:NAME`"
-    return _misshapen_path(request.action, request.path)
+    return misshapen_path(request.action, request.path)
 
 
-def _misshapen_path(action: str, path: str) -> str | None:
+def misshapen_path(action: str, path: str) -> str | None:
+    """Return why an action on a path has no meaning, or None."""
+    if not is_text(path):
+        return _NO_TEXT
     if action == IMPERSONATE:
         return None if is_principal(path) else "`impersonate` needs the principal to act for as its path"
     if action in _ADMINISTRATIVE:

@@ -1,12 +1,13 @@
-"""Documents become rules: each one policy of the Cedar language, validated, with an id and a place."""
+"""Documents become rules: each one policy of the Cedar language, with an id and a place.
+
+The engine is a large library, which is imported where it is asked: reading grant tables needs none.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-import cedarpy
 
 from securecfg.policy.grants import Grant, Membership, id_problem, parse_grants
 from securecfg.policy.grants_cedar import grant_to_cedar
@@ -18,6 +19,7 @@ from securecfg.policy.statements import Places, Statement, check_text, split_sta
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import cedarpy
     from cedarpy import pst
 
     from securecfg.policy.documents import Document
@@ -51,28 +53,50 @@ class Rule:
         return Problem(self.document, self.line, self.column, message, hint)
 
 
-@dataclass(frozen=True, slots=True)
 class RuleSet:
     """All rules of a policy, in the order of their documents.
 
     Attributes:
         rules: What they are called and say.
-        templates: The same as typed trees, position by position.
         memberships: What the grant tables say about roles, with document names.
         context_types: Names and Cedar types of the context's attributes.
+        kinds: The kind of each document, by name.
     """
 
-    rules: tuple[Rule, ...]
-    templates: tuple[pst.Template, ...]
-    memberships: tuple[tuple[str, Membership], ...]
-    context_types: Mapping[str, str]
+    __slots__ = ("_attributes", "_templates", "context_types", "kinds", "memberships", "rules")
+
+    def __init__(
+        self,
+        rules: tuple[Rule, ...],
+        memberships: tuple[tuple[str, Membership], ...],
+        attributes: Mapping[str, str],
+        kinds: Mapping[str, str],
+    ) -> None:
+        """Take rules, and the attributes that schema extensions add to the context."""
+        self.rules = rules
+        self.memberships = memberships
+        self.context_types: Mapping[str, str] = {**BUILT_IN_CONTEXT, **attributes}
+        self.kinds = kinds
+        self._attributes = attributes
+        self._templates: tuple[pst.Template, ...] | None = None
+
+    @property
+    def templates(self) -> tuple[pst.Template, ...]:
+        """The rules as typed trees, position by position.
+
+        Raises:
+            Problems: The engine does not accept them. It is asked once, when this is first read.
+        """
+        if self._templates is None:
+            self._templates = _validated(self.rules, self._attributes)
+        return self._templates
 
 
 def read_documents(documents: Sequence[Document]) -> RuleSet:
-    """Read, check and validate documents.
+    """Read and check documents. What only the engine finds is found when the rules' `templates` are first read.
 
     Raises:
-        Problems: Everything that is wrong with them.
+        Problems: Everything else that is wrong with them.
     """
     problems: list[Problem] = []
     rules: list[Rule] = []
@@ -97,8 +121,8 @@ def read_documents(documents: Sequence[Document]) -> RuleSet:
     problems += _repeated(rules)
     if problems:
         raise Problems(problems)
-    templates = _validated(rules, attributes)
-    return RuleSet(tuple(rules), templates, tuple(memberships), {**BUILT_IN_CONTEXT, **attributes})
+    kinds = {document.name: document.kind for document in documents}
+    return RuleSet(tuple(rules), tuple(memberships), attributes, kinds)
 
 
 def _rule_of(document: str, grant: Grant) -> Rule:
@@ -122,6 +146,8 @@ def read_cedar(document: str, text: str) -> list[Rule]:
     Raises:
         Problems: Everything that is wrong with it.
     """
+    import cedarpy
+
     check_text(document, text)
     places = Places(document, text)
     problems: list[Problem] = []
@@ -154,6 +180,8 @@ def read_cedar(document: str, text: str) -> list[Rule]:
 
 def complaint(cedar: str) -> str:
     """Return why the engine cannot parse a text, or an empty string."""
+    import cedarpy
+
     try:
         cedarpy.policies_to_pst(cedar)
     except ValueError as error:
@@ -199,6 +227,8 @@ def _entity_problems(statement: Statement, places: Places) -> list[Problem]:
 
 
 def _validated(rules: Sequence[Rule], attributes: Mapping[str, str]) -> tuple[pst.Template, ...]:
+    import cedarpy
+
     text = "\n".join(rule.cedar for rule in rules)
     schema = parsed_schema(extended_schema(attributes))
     result = cedarpy.validate_policies(text, schema)

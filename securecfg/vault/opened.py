@@ -30,7 +30,7 @@ from securecfg.errors import (
     VaultForked,
 )
 from securecfg.keys import Purpose
-from securecfg.policy import Document, compile_policy
+from securecfg.policy import Document, open_policy
 from securecfg.store import Space
 from securecfg.store.forks import FORKS
 from securecfg.vault.anchor import Mark
@@ -217,7 +217,7 @@ class OpenVault:
             raw: list[dict[str, Any]] = self.system_document(POLICY_PATH, [])
             documents = [Document(**document) for document in raw]
             roles: dict[str, list[str]] = self.system_document(ROLES_PATH, {})
-            self._policy = (stamp, compile_policy(documents, memberships=memberships_of(roles)))
+            self._policy = (stamp, open_policy(documents, memberships=memberships_of(roles)))
             return self._policy
 
     def system_document(self, path: bytes, default: T, number: int = 0) -> T:

@@ -270,21 +270,21 @@ MUTANTS = (
     # --- authority ---
     Mutant(
         "a policy that cannot be evaluated allows",
-        "policy/decisions.py",
+        "policy/requests.py",
         "    return Decision(allowed=False, error=error, cacheable=False)",
         "    return Decision(allowed=True, error=error, cacheable=False)",
         "policy/test_decisions.py::test_a_forbid_that_cannot_be_evaluated_denies",
     ),
     Mutant(
         "an error of a rule that forbids is overlooked",
-        "policy/decisions.py",
+        "policy/engine.py",
         "    if errors or result.decision is cedarpy.Decision.NoDecision:",
         "    if result.decision is cedarpy.Decision.NoDecision:",
         "policy/test_decisions.py::test_a_forbid_that_cannot_be_evaluated_denies",
     ),
     Mutant(
         "an engine that makes no decision allows",
-        "policy/decisions.py",
+        "policy/engine.py",
         "    if errors or result.decision is cedarpy.Decision.NoDecision:",
         "    if result.decision is cedarpy.Decision.NoDecision and not errors:\n"
         "        return Decision(allowed=True)\n"

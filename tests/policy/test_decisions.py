@@ -14,8 +14,18 @@ from cedarpy import AuthzResult
 
 import securecfg.policy as policy_face
 from securecfg.errors import InvalidGrants, InvalidPolicy
-from securecfg.policy import ADMINISTRATIVE_ACTIONS, SECRET_ACTIONS, Decision, Document, Policy, Request, compile_policy
-from securecfg.policy.decisions import MAX_CACHED, _to_decision
+from securecfg.policy import (
+    ADMINISTRATIVE_ACTIONS,
+    SECRET_ACTIONS,
+    Decision,
+    Document,
+    Policy,
+    Request,
+    compile_policy,
+    open_policy,
+)
+from securecfg.policy.decisions import MAX_ASKERS
+from securecfg.policy.engine import MAX_CACHED, _to_decision
 from tests.policy.worlds import START, engine_decision
 
 ADMIN = {"user:me": frozenset({"role:admin"})}
@@ -321,10 +331,10 @@ def test_refuses_a_cycle_between_tables_and_the_vault() -> None:
 
 def test_caches_are_bounded() -> None:
     policy = cedar('@id("p") permit (principal, action == Action::"read", resource);')
-    for number in range(MAX_CACHED + 10):
+    for number in range(max(MAX_ASKERS, MAX_CACHED) + 10):
         assert policy.decide(read(principal=f"svc:{number}", purpose=f"{number}")).allowed
-    assert len(policy._askers) <= MAX_CACHED
-    assert len(policy._contexts) <= MAX_CACHED
+    assert len(policy._askers) <= MAX_ASKERS
+    assert len(policy.compile()._contexts) <= MAX_CACHED
 
 
 def test_many_threads_get_the_same_answers() -> None:
@@ -354,7 +364,7 @@ def test_a_name_with_quotes_and_umlauts_reaches_the_engine_as_it_is() -> None:
 
 def test_an_engine_that_makes_no_decision_denies() -> None:
     policy = cedar('@id("p") permit (principal, action, resource);')
-    rules = policy._slice((0,))
+    rules = policy.compile()._slice((0,))
     for verdict in ("NoDecision", "Allow", "Deny"):
         silent = verdict == "NoDecision"
         errors = [] if silent else ["something else"]
@@ -369,12 +379,34 @@ def test_what_is_no_address_is_refused_by_the_engine_too() -> None:
         compile_policy(documents)
 
 
+def test_rules_that_cannot_be_compiled_any_more_let_nobody_in_but_administrators() -> None:
+    documents = [Document("c", "cedar", '@id("p") permit (principal, action, resource) when { ip("x").isIpv4() };')]
+    policy = open_policy(documents, memberships=ADMIN)
+    assert policy.administrators() == {"user:me"}
+    assert policy.decide(read(principal="user:me")).allowed
+    assert policy.decide_many(read(principal="user:me"), ["a", "a//b", "\ud800"]) == [True, False, False]
+    for ask in (policy.decide, policy.explain, lambda request: policy.decide_many(request, ["a"])):
+        with pytest.raises(InvalidPolicy, match="c:1:1: rule `p`: "):
+            ask(read())
+
+
 def test_the_face_has_every_name_it_promises_and_no_other() -> None:
     assert [getattr(policy_face, name) for name in policy_face.__all__]
     with pytest.raises(AttributeError, match=r"has no attribute .nothing."):
         policy_face.nothing  # noqa: B018 - the access is the point
 
 
-def test_the_engine_is_not_loaded_before_a_policy_is() -> None:
-    program = "import sys; from securecfg.policy import Request, compile_policy; sys.exit('cedarpy' in sys.modules)"
+def test_the_engine_is_not_loaded_for_what_an_administrator_may() -> None:
+    program = """
+import sys
+from datetime import UTC, datetime
+from securecfg.policy import Document, Request, open_policy
+
+grants = '[roles.web]\\nmembers = ["svc:web"]\\n[[roles.web.grants]]\\nactions = ["read"]\\npaths = ["a/**"]\\n'
+policy = open_policy([Document("t", "grants", grants)], memberships={"user:me": frozenset({"role:admin"})})
+assert policy.decide(Request("user:me", "read", "a/b", {}, datetime.now(UTC))).allowed
+assert not {name for name in sys.modules if name.startswith("cedarpy")}
+assert policy.decide(Request("svc:web", "read", "a/b", {}, datetime.now(UTC))).allowed
+assert "cedarpy" in sys.modules
+"""
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

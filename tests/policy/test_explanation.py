@@ -260,7 +260,7 @@ def test_is_withheld_where_it_does_not_lead_to_the_decision() -> None:
 def test_a_node_that_is_not_known_is_an_error() -> None:
     rules = read_documents([Document("c", "cedar", '@id("p") permit (principal, action, resource);')])
     strange = replace(rules.templates[0], clauses=(pst.When(pst.Slot("resource")),))
-    rules = replace(rules, templates=(strange,))
+    rules._templates = (strange,)
     explainer = Explainer(
         rules, frozenset(), (), principal_entity("svc:a", frozenset()), resource_entity("a"), ask("read", "a")
     )
