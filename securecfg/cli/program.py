@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 
@@ -63,17 +62,12 @@ def program() -> None:
     """Keep secrets and configuration in one encrypted file, with a policy and a provable log."""
 
 
-def main(arguments: list[str] | None = None) -> int:
+def run(arguments: list[str]) -> int:
     """Run the program and return its exit code.
 
     Args:
-        arguments: What follows the program's name; None takes it from the process.
+        arguments: What follows the program's name.
     """
-    if arguments is None:
-        code = main(sys.argv[1:])
-        # The process ends: nobody needs its garbage, and looking for it takes longer than a small command.
-        gc.freeze()
-        return code
     if sys.stdout is None or sys.stderr is None:
         # Closed by the caller (`>&-`); whatever is opened next must not become the standard output.
         return EXIT_PIPE_CLOSED
