@@ -88,6 +88,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "action": Field.TEXT,
         "added": Field.TEXTS,
         "behind_s": Field.NUMBER,
+        "change": Field.TEXT,
         "commit": Field.TEXT,
         "count": Field.NUMBER,
         "days": Field.NUMBER,
@@ -174,7 +175,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.SECRET_MOVED: _change("path to"),
         Event.SECRET_LABELLED: _change("path label", "ver"),
         Event.SECRET_ROLLED_BACK: _change("path ver source_ver"),
-        Event.BATCH_WRITTEN: _change("count", "items parts"),
+        Event.BATCH_WRITTEN: _change("count", "change items parts"),
         Event.ACCESS_DENIED: Shape(Category.REFUSAL, _fields("action"), _REFUSED, Decision.DENY),
         Event.ACCESS_DENIED_COUNTED: Shape(
             Category.REFUSAL, _fields("action"), _REFUSED, Decision.DENY, is_counted=True

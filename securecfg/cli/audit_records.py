@@ -90,7 +90,8 @@ def path_pattern(glob: str) -> re.Pattern[str]:
 
 def action_of(record: Record) -> str:
     """Return what was done or asked for."""
-    return str(record.obj.get("action", "")) or _ACTIONS.get(record.event, record.event.value)
+    event = Event(record.obj.get("change", record.event))
+    return str(record.obj.get("action", "")) or _ACTIONS.get(event, event.value)
 
 
 class Listing:

@@ -12,7 +12,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
-from securecfg.errors import Conflict, ConfusablePath, IntegrityError, SecretNotFound, StoreBusy, Unsupported
+from securecfg.errors import (
+    Conflict,
+    ConfusablePath,
+    IntegrityError,
+    SecretNotFound,
+    StoreBusy,
+    Unsupported,
+)
 from securecfg.vault.drafts import LOOKALIKE_HINT, Drafts
 from securecfg.vault.publishing import BYTES_FOR_PLANS, OPERATIONS_FOR_PLANS, Plan, new_request_id
 from securecfg.vault.staging import StagingArea, StagingMoved
@@ -31,6 +38,9 @@ if TYPE_CHECKING:
 
 _RETRIES = 16
 _AT_ONCE_MAX = 12
+_SINGLE_MAX = 32
+# These say no more than a path and a version. Everything else gets a record of its own as long as there is room.
+_LISTED = frozenset((Event.SECRET_WRITTEN, Event.SECRET_DELETED, Event.SECRET_UNDELETED))
 _ITEMS_IN_RECORD = 100
 _ITEMS_IN_RECORD_BYTES = 16_384
 
@@ -192,8 +202,7 @@ class Writes:
                 area.take(plan)
             whole = area.plan
             _verify_size(whole)
-            items = [_item(wanted, result) for wanted, result in zip(batch, results, strict=True)]
-            whole.records = [self._batch_record(items, [], request_id)]
+            whole.records = self._batch_records(_group(batch, results), {}, request_id)
             whole.result = results
             return whole
 
@@ -210,17 +219,13 @@ class Writes:
                 plan = self._draft(wanted, drafts)
                 results.append(plan.result)
                 area.take(plan)
-            items: list[tuple[str, int]] = []
-            parts: list[list[str]] = []
-            if in_batch:
-                items = [_item(wanted, result) for wanted, result in zip(batch, results, strict=True)]
-            if not _fit_in_record(items):
-                parts = area.stage_parts(items)
+            grouped = _group(batch, results) if in_batch else _Grouped({}, [(batch[0], results[0])])
+            parts = {
+                event: area.stage_parts(items) for event, items in grouped.listed.items() if not _fit_in_record(items)
+            }
 
             def make_records() -> list[Record]:
-                if in_batch:
-                    return [self._batch_record(items, parts, request_id)]
-                return [self._record(batch[0], results[0], request_id)]
+                return self._batch_records(grouped, parts, request_id)
 
             area.publish(make_records, lambda: self._verify_stamp(stamp), request_id)
         except IntegrityError:
@@ -262,13 +267,24 @@ class Writes:
         decision = session.decide(*wanted.rights[0]) if wanted.rights else None
         return session.record(wanted.event, wanted.describe(result), decision=decision, request_id=request_id)
 
-    def _batch_record(self, items: list[tuple[str, int]], parts: list[list[str]], request_id: str) -> Record:
-        obj: dict[str, object] = {"count": len(items)}
-        if parts:
-            obj["parts"] = parts
-        else:
-            obj["items"] = [list(item) for item in items]
-        return self._authority.session().record(Event.BATCH_WRITTEN, obj, request_id=request_id)
+    def _batch_records(
+        self,
+        grouped: _Grouped,
+        parts: Mapping[Event, list[list[str]]],
+        request_id: str,
+    ) -> list[Record]:
+        """Return one record for each kind of change of which there may be many, and one for every other change."""
+        records = []
+        for event, items in grouped.listed.items():
+            obj: dict[str, object] = {"count": len(items)}
+            if event is not Event.SECRET_WRITTEN:
+                obj["change"] = event.value
+            if event in parts:
+                obj["parts"] = parts[event]
+            else:
+                obj["items"] = [list(item) for item in items]
+            records.append(self._authority.session().record(Event.BATCH_WRITTEN, obj, request_id=request_id))
+        return records + [self._record(wanted, result, request_id) for wanted, result in grouped.single]
 
 
 class _Overlay:
@@ -307,10 +323,33 @@ def _verify_size(plan: Plan) -> None:
         raise _TooLarge(message)
 
 
-def _item(wanted: Wanted, result: object) -> tuple[str, int]:
+class _Grouped(NamedTuple):
+    """The changes of a batch as the log words them: lists of paths and versions, and what needs a record of its own."""
+
+    listed: dict[Event, list[tuple[str, int]]]
+    single: list[tuple[Wanted, object]]
+
+
+def _group(batch: Sequence[Wanted], results: Sequence[object]) -> _Grouped:
+    grouped = _Grouped({}, [])
+    for wanted, result in zip(batch, results, strict=True):
+        if wanted.event in _LISTED:
+            grouped.listed.setdefault(wanted.event, []).extend(_items(wanted, result))
+        else:
+            grouped.single.append((wanted, result))
+    if len(grouped.single) > _SINGLE_MAX:
+        for wanted, result in grouped.single:
+            grouped.listed.setdefault(wanted.event, []).extend(_items(wanted, result))
+        grouped.single.clear()
+    return grouped
+
+
+def _items(wanted: Wanted, result: object) -> list[tuple[str, int]]:
     obj = wanted.describe(result)
-    number = obj.get("ver", 0)
-    return str(obj["path"]), number if isinstance(number, int) else 0
+    number = obj.get("ver", result)
+    version = number if isinstance(number, int) else 0
+    # Of a move both paths, one after the other.
+    return [(str(obj[name]), version) for name in ("path", "to") if name in obj]
 
 
 def _fit_in_record(items: list[tuple[str, int]]) -> bool:

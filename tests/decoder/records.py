@@ -114,7 +114,7 @@ CATALOGUE = {
     "secret.moved": ("path to", ""),
     "secret.labelled": ("path label", "ver#"),
     "secret.rolledback": ("path ver# source_ver#", ""),
-    "batch.written": ("count#", "items[] parts[]"),
+    "batch.written": ("count#", "change items[] parts[]"),
     "access.denied": ("action", "path ver# to"),
     "access.denied.counted": ("action", "path ver# to"),
     "access.error": ("action", "path ver# to reason"),

@@ -720,3 +720,34 @@ def test_one_private_file_is_left_after_the_last_handle(world: World, vault: Vau
     world.close()
     assert sorted(entry.name for entry in world.folder.iterdir()) == ["a.vault", "key"]
     assert world.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_batch_says_of_each_change_what_it_was(vault: Vault) -> None:
+    for name in "abcd":
+        vault.write(name, "1")
+    with vault.batch() as batch:
+        batch.write("n", "1")
+        batch.delete("a")
+        batch.move("b", "moved")
+        batch.label("c", "canary", 1)
+        batch.rollback("d", 1)
+    records = [entry.record for entry in vault.log.records(5)]
+    said = [(record.event, record.obj.get("change"), vault.log.items(record)) for record in records]
+    assert said[:5] == [
+        (Event.BATCH_WRITTEN, None, [("n", 1)]),
+        (Event.BATCH_WRITTEN, "secret.deleted", [("a", 1)]),
+        (Event.SECRET_MOVED, None, []),
+        (Event.SECRET_LABELLED, None, []),
+        (Event.SECRET_ROLLED_BACK, None, []),
+    ]
+
+
+def test_a_batch_of_many_moves_lists_both_paths_of_each(vault: Vault) -> None:
+    with vault.batch() as batch:
+        for number in range(40):
+            batch.write(f"from/{number:02}", "1")
+    with vault.batch() as batch:
+        for number in range(33):
+            batch.move(f"from/{number:02}", f"to/{number:02}")
+    entry = next(entry for entry in vault.log.records(2) if entry.record.obj.get("change") == "secret.moved")
+    assert vault.log.items(entry.record)[:4] == [("from/00", 1), ("to/00", 1), ("from/01", 1), ("to/01", 1)]
