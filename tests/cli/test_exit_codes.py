@@ -227,7 +227,7 @@ def test_flags_go_before_variables_and_variables_before_settings(
     monkeypatch.setenv("SECURECFG_VAULT", os.fspath(stored / "none"))
     assert cli("secret", "list", "--json").error == "vault-not-found"
     monkeypatch.setenv("SECURECFG_VAULT", os.fspath(stored / ".securecfg" / "shop.vault"))
-    monkeypatch.setenv("SECURECFG_KEY", "file:/nonexistent")
+    monkeypatch.setenv("SECURECFG_KEY", "file:/no/such/key")
     assert cli("secret", "list", "--json").error == "file-missing"
 
 
