@@ -21,6 +21,8 @@ PADDING = 128
 _FIXED = struct.Struct(">IBBQQIQ32sQQQ")
 _MARKS = struct.Struct(">IIII")
 _OLDER = struct.Struct(">Q32sII")
+_OWNER = struct.Struct(">QH")
+_MARKS_AND_PAGES = struct.Struct(">IIIIH")
 
 
 class Version(NamedTuple):
@@ -189,11 +191,12 @@ def parse_older_page(plaintext: bytes, rec_id: int, page: int) -> tuple[Version,
 
 def _parse_front(plaintext: bytes) -> tuple[History, Cursor, int]:
     cursor = Cursor(plaintext)
-    rec_id = cursor.u64()
-    path = cursor.var16()
-    newest, current, previous, pending = _MARKS.unpack(cursor.take(_MARKS.size))
-    older = tuple(OlderPage(*_OLDER.unpack(cursor.take(_OLDER.size))) for _ in range(cursor.u16()))
-    labels = {cursor.str8(): cursor.u32() for _ in range(cursor.u16())}
+    rec_id, length = _OWNER.unpack(cursor.take(_OWNER.size))
+    path = cursor.take(length)
+    newest, current, previous, pending, pages = _MARKS_AND_PAGES.unpack(cursor.take(_MARKS_AND_PAGES.size))
+    older = tuple(OlderPage(*_OLDER.unpack(cursor.take(_OLDER.size))) for _ in range(pages)) if pages else ()
+    count = cursor.u16()
+    labels = {cursor.str8(): cursor.u32() for _ in range(count)} if count else {}
     history = History(rec_id, path, newest, current, previous, pending, older, labels)
     return history, cursor, cursor.u16()
 

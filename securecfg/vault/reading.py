@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from securecfg.policy import Decision
     from securecfg.vault.authority import Authority, Stamp
     from securecfg.vault.history import History, Version
+    from securecfg.vault.segments import Entry
     from securecfg.vault.session import Session
 
 At = int | str | datetime | None
@@ -229,7 +230,7 @@ class Reads:
                 raise self._not_found(path)
             raise self._authority.deny(session, "read", path, decision)
         try:
-            located = self._opened.consistently(lambda: self._locate(path, encoded, at))
+            located = self._locate_consistently(path, encoded, at, entry)
             self._verify_state(path, located.version, at, allow_expired=allow_expired)
         except (SecretNotFound, VersionNotFound, SecretDestroyed, SecretExpired):
             # Of a deleted secret no error tells that it was there.
@@ -238,9 +239,17 @@ class Reads:
             raise self._authority.deny(session, "read", path, decision) from None
         return Finding(path, encoded, session, stamp, decision, located)
 
-    def _locate(self, path: str, encoded: bytes, at: At) -> Located:
+    def _locate_consistently(self, path: str, encoded: bytes, at: At, entry: Entry) -> Located:
+        try:
+            return self._locate(path, encoded, at, entry)
+        except IntegrityError:
+            # The rows may be those of another state than the entry: look both up again as long as the vault changes.
+            return self._opened.consistently(
+                lambda: self._locate(path, encoded, at, self._opened.replica.index.get(encoded))
+            )
+
+    def _locate(self, path: str, encoded: bytes, at: At, entry: Entry | None) -> Located:
         opened = self._opened
-        entry = opened.replica.index.get(encoded)
         if entry is None:
             raise self._not_found(path)
         try:
