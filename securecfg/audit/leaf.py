@@ -11,9 +11,8 @@ only.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from hmac import compare_digest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.crypto.derive import Label, expand
 from securecfg.errors import LogTampered, ValueTooLarge
@@ -38,8 +37,7 @@ _LARGEST_PLAINTEXT = 32_768
 _NONCE = bytes(12)
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """A leaf taken apart; what it says of itself is true only if its tree is verified.
 
     Attributes:

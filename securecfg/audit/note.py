@@ -11,7 +11,7 @@ import binascii
 import re
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import SignatureInvalid, UsageError
 
@@ -64,8 +64,7 @@ class VerifierKey:
         return f"{self.name}+{self.key_id.hex()}+{encode_base64(_ED25519 + self.public_key)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """One signature line: by whom, and the bytes."""
 
     name: str
@@ -73,8 +72,7 @@ class Signature:
     signature: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """A note that has been parsed and not verified: its text must not be acted on."""
 
     text: str

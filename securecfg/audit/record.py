@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from securecfg.audit.events import OBJECT_FIELDS, RECORD_VERSION, SHAPES, Category, Decision, Event, Field
 from securecfg.audit.leaf import MAX_RECORD_BYTES
@@ -36,8 +36,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _PAIR = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(NamedTuple):
     """Who asked.
 
     Attributes:
@@ -55,8 +54,7 @@ class Subject:
     via: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where it was asked from: the process, and the host, masked."""
 
     pid: int

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hmac
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from securecfg.crypto import KEY_BYTES, SUITE, Label, expand
 from securecfg.errors import NotAVault, Tampered, UnsupportedFormat
@@ -21,8 +20,7 @@ HEADER_BYTES = 112
 _FIELDS = struct.Struct(">4sHHHBB16sHHQ32sQ")
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """A parsed header. Until `verify` has returned nothing in it is authentic.
 
     Attributes:

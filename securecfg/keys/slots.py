@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from securecfg.crypto import SUITE, KeyBytes
 from securecfg.errors import KeyProviderRefused, NotAVault, UnsupportedFormat, WrongKey
@@ -29,8 +28,7 @@ KIND_KEYRING = 3
 KIND_RECOVERY = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """One unlock slot as it lies in the vault.
 
     Attributes:
@@ -83,8 +81,7 @@ class Slot:
         return row + bytes(SLOT_BYTES - len(row))
 
 
-@dataclass(frozen=True, slots=True)
-class Unlocked:
+class Unlocked(NamedTuple):
     """An opened slot.
 
     Attributes:

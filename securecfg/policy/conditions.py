@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from securecfg.policy.patterns import quoted
 from securecfg.policy.problems import did_you_mean
@@ -32,8 +31,7 @@ def _refuse(message: str, hint: str = "") -> NoReturn:
     raise ConditionError(message, hint) from None
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """One condition.
 
     Attributes:

@@ -136,7 +136,7 @@ class RuleEngine:
                 return failed("the clock is behind the log, and a rule that forbids depends on the time")
             if timed:
                 untimed = tuple(position for position in positions if position not in timed)
-                return replace(self._evaluate(request, principal, resource, untimed), cacheable=False)
+                return self._evaluate(request, principal, resource, untimed)._replace(cacheable=False)
         if not positions:
             return _DEFAULT
         rules = self._slice(positions)

@@ -12,8 +12,7 @@ when = { mfa = true, hours = "08:00-18:00" }
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from securecfg.policy.conditions import CONDITIONS, Condition, ConditionError, parse_condition
 from securecfg.policy.patterns import pattern_problem
@@ -36,8 +35,7 @@ _ROLE_KEYS: Final = ("description", "members", "grants")
 _GRANT_KEYS: Final = ("id", "description", "actions", "paths", "as", "when", "unless", "forbid")
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """One grant, well formed.
 
     Attributes:
@@ -65,8 +63,7 @@ class Grant:
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Membership:
+class Membership(NamedTuple):
     """`member` belongs to `role`, and where that is written."""
 
     member: str
@@ -75,8 +72,7 @@ class Membership:
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class GrantTable:
+class GrantTable(NamedTuple):
     """One document, well formed."""
 
     memberships: tuple[Membership, ...]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.policy.patterns import Pattern, parse_pattern, pattern_term, quoted
 from securecfg.policy.requests import KINDS
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from securecfg.policy.grants import Grant
 
 
-@dataclass(frozen=True, slots=True)
-class _Term:
+class _Term(NamedTuple):
     """What a resource may be, and whether a scope can say it: there is no place in one for sets and wildcards."""
 
     cedar: str

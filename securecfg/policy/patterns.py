@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from securecfg.policy.schema import ROOT
 
@@ -20,8 +19,7 @@ MAX_WILDCARD_SEGMENTS: Final = 16
 _FORBIDDEN = re.compile(r"[#@{}?|\\\"]")
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(NamedTuple):
     """A pattern that is known to be well formed.
 
     Attributes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from securecfg.errors import InvalidGrants, InvalidPolicy
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 MAX_SHOWN = 50
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Problem:
+class Problem(NamedTuple):
     """One thing that is wrong.
 
     Attributes:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from securecfg.policy.schema import ACTIONS, ADMINISTRATIVE_ACTIONS, IMPERSONATE, ROOT
 
@@ -49,8 +49,7 @@ class Request:
     clock_trusted: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """One answer.
 
     Attributes:
@@ -67,8 +66,7 @@ class Decision:
     cacheable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
+class Entity(NamedTuple):
     """A principal or resource, as the engine and the index need it.
 
     Attributes:
@@ -129,8 +127,7 @@ def principal_entity(principal: str, roles: frozenset[str]) -> Entity:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Folder:
+class _Folder(NamedTuple):
     """What all that lies directly in a folder has in common."""
 
     names: tuple[str, ...]

@@ -6,8 +6,7 @@ The engine is a large library, which is imported where it is asked: reading gran
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from securecfg.policy.grants import Grant, Membership, id_problem, parse_grants
 from securecfg.policy.grants_cedar import grant_to_cedar
@@ -28,8 +27,7 @@ ENTITY_TYPES: Final = ("User", "Service", "Role", "Folder", "Secret")
 _PREFIXES: Final = {"User": "user:", "Service": "svc:", "Role": "role:"}
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One policy of the Cedar language.
 
     Attributes:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from securecfg.policy.problems import Problem, Problems
 
@@ -40,8 +39,7 @@ _OPENING: Final = {"(": ")", "[": "]", "{": "}"}
 _INFIX: Final = frozenset({"&&", "||", "+", "-", "*", "if", "!", "has", "like", "is", "in"})
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """A word of the text.
 
     Attributes:
@@ -55,8 +53,7 @@ class Token:
     start: int
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(NamedTuple):
     """One statement with its closing semicolon.
 
     Attributes:

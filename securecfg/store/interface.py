@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from securecfg.errors import ValueTooLarge
 
@@ -35,8 +34,7 @@ class Space(IntEnum):
     PART = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """Write a row, over an older one if there is one."""
 
     space: Space
@@ -44,8 +42,7 @@ class Put:
     row: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     """Remove a row; one that does not exist is no error."""
 
     space: Space

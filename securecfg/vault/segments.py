@@ -9,7 +9,6 @@ import struct
 import sys
 from array import array
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -157,8 +156,7 @@ class Segment:
             yield self.path(position), self.entry(position)
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """Which segments there are, and from which state of the log they were made.
 
     Attributes:

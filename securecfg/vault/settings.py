@@ -10,9 +10,8 @@ import os
 import stat
 import sys
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.errors import ConfigSyntaxError, ConfigTypeError, SettingMissing
 from securecfg.files import read_bounded
@@ -25,8 +24,7 @@ SETTINGS_BYTES_MAX = 1 << 20
 _NAMES = frozenset({"vault", "key", "as", "service"})
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What to open.
 
     Attributes:
@@ -40,8 +38,7 @@ class Settings:
     principal: str
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(NamedTuple):
     """The settings file of a project.
 
     Attributes:
