@@ -322,8 +322,8 @@ MUTANTS = (
     Mutant(
         "absence is told to those who may not list",
         "vault/reading.py",
-        '            raise self._authority.deny(session, "read", path, decision)',
-        "            raise self._not_found(path)",
+        '            raise self._authority.deny(session, "read", path, decision)\n        try:',
+        "            raise self._not_found(path)\n        try:",
         "vault/test_vault.py::test_denied_and_absent_look_the_same_without_the_right_to_list",
     ),
     Mutant(
