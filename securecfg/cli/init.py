@@ -79,6 +79,11 @@ def _plan(invocation: Invocation) -> _Plan:
     folder = Path.cwd()
     existing = read_project(folder)
     if existing.file is not None and existing.folder == folder:
+        settled = existing.values.get("vault", "")
+        if settled and not Path(settled).exists():
+            message = f"`{existing.file.name}` names the vault `{os.path.relpath(settled)}`, which is not here"
+            hint = "copy the vault and a key for it here; without these settings `securecfg init` begins anew"
+            raise AlreadyExists(message, hint=hint)
         message = f"this project has a vault already, named in `{existing.file.name}`"
         raise AlreadyExists(message, hint="`securecfg vault status` shows it")
     project = fit_name(folder.name) or "project"
