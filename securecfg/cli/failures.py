@@ -58,11 +58,22 @@ def _from_click(error: click.ClickException) -> UsageError:
         if error.possibilities:
             hint = "did you mean " + ", ".join(f"`{known}`" for known in sorted(error.possibilities)) + "?"
         return UsageError(f"there is no option{shown}", hint=hint)
-    if isinstance(error, click.exceptions.NoSuchCommand) and error.possibilities:
-        hint = "did you mean " + " or ".join(f"`{known}`" for known in error.possibilities) + "?"
+    if isinstance(error, click.exceptions.NoSuchCommand):
+        near = _near_commands(error)
+        if near:
+            hint = "did you mean " + " or ".join(f"`{known}`" for known in near) + "?"
         return UsageError(f"there is no command `{error.command_name}`", hint=hint)
     message = error.format_message().removesuffix(".").replace("'", "`")
     return UsageError(message[:1].lower() + message[1:], hint=hint)
+
+
+def _near_commands(error: click.exceptions.NoSuchCommand) -> list[str]:
+    """Return the commands that may be meant. Click itself does not know those that are yet to be imported."""
+    from difflib import get_close_matches
+
+    group = error.ctx.command if error.ctx is not None else None
+    known = group.list_commands(error.ctx) if isinstance(group, click.Group) and error.ctx is not None else []
+    return get_close_matches(error.command_name, known)
 
 
 _BUG_HINT = "run it again with SECURECFG_DEBUG=1 and report what it prints; no value of a secret is in it"
