@@ -7,10 +7,9 @@ revealed by it and the session's first record names its source.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -128,8 +127,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What a record of an event must and may say.
 
     Attributes:

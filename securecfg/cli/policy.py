@@ -120,7 +120,7 @@ def show(invocation: Invocation, *, revision: int | None, is_cedar: bool) -> Non
         lines += document.text.splitlines()
     if not documents:
         invocation.note("no policy is applied: only `role:admin` may do anything")
-    invocation.emit({"revision": number, "documents": [dataclasses.asdict(document) for document in documents]}, *lines)
+    invocation.emit({"revision": number, "documents": [document._asdict() for document in documents]}, *lines)
 
 
 @policy.command(examples=("securecfg policy history",))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 import warnings
 
@@ -24,6 +23,8 @@ def ask_hidden(what: str) -> str:
     Raises:
         SettingMissing: The terminal cannot hide it, or was closed.
     """
+    import getpass  # most commands ask whether somebody is there, and few ask them anything
+
     with warnings.catch_warnings():
         # `getpass` would go on and show what is typed.
         warnings.simplefilter("error", getpass.GetPassWarning)

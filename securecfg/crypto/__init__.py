@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from securecfg.crypto.chunked import ChunkOpener, ChunkSealer, count_rows
 from securecfg.crypto.context import (
     NEWEST_PAGE,
@@ -22,7 +24,6 @@ from securecfg.crypto.derive import KEY_BYTES, Label, expand
 from securecfg.crypto.fields import decode_fields, encode_fields
 from securecfg.crypto.key_bytes import KeyBytes, generate_key
 from securecfg.crypto.padding import padded_length, padme
-from securecfg.crypto.password import DEFAULT_COSTS, FORMAT_LIMIT, Argon2Costs, stretch
 from securecfg.crypto.value import (
     CHUNKED_LIMIT_BYTES,
     FORM_CHUNKED,
@@ -40,6 +41,10 @@ from securecfg.crypto.value import (
 )
 from securecfg.crypto.wrap import KeyWrap, parse_dek_epoch, unwrap_dek, wrap_dek
 from securecfg.crypto.xaes import XAES256GCM
+from securecfg.lazy import load_names
+
+if TYPE_CHECKING:
+    from securecfg.crypto.password import DEFAULT_COSTS, FORMAT_LIMIT, Argon2Costs, stretch
 
 __all__ = [
     "CHUNKED_LIMIT_BYTES",
@@ -90,3 +95,10 @@ __all__ = [
     "value_context",
     "wrap_dek",
 ]
+
+# Few keys are passphrases; the others are opened without what stretches those.
+_STRETCHING = "securecfg.crypto.password"
+__getattr__ = load_names(
+    __name__,
+    {"DEFAULT_COSTS": _STRETCHING, "FORMAT_LIMIT": _STRETCHING, "Argon2Costs": _STRETCHING, "stretch": _STRETCHING},
+)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from securecfg.keys.header import Header, build_header
 from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.keys.keyring import KeyEntry, Keyring, KeyState, Purpose, ScopeKeys, SlotInfo
 from securecfg.keys.provider import Ask, KeyProvider, KeyUri, ProviderFactory, WrapContext
-from securecfg.keys.providers.file import FileProvider
-from securecfg.keys.providers.keyring import KeyringProvider
-from securecfg.keys.providers.passphrase import PassphraseProvider
-from securecfg.keys.providers.recovery import RecoveryProvider
-from securecfg.keys.recovery import generate_recovery_code
 from securecfg.keys.slots import FIRST_SLOT_ROW, MOST_SLOTS, Slot, Unlocked, seal_slot, unlock
 from securecfg.keys.uri import open_provider
+from securecfg.lazy import load_names
+
+if TYPE_CHECKING:
+    from securecfg.keys.providers.file import FileProvider
+    from securecfg.keys.providers.keyring import KeyringProvider
+    from securecfg.keys.providers.passphrase import PassphraseProvider
+    from securecfg.keys.providers.recovery import RecoveryProvider
+    from securecfg.keys.recovery import generate_recovery_code
 
 __all__ = [
     "FIRST_SLOT_ROW",
@@ -46,3 +51,15 @@ __all__ = [
     "seal_under_kek",
     "unlock",
 ]
+
+# A session needs one provider, which its key URI names.
+__getattr__ = load_names(
+    __name__,
+    {
+        "FileProvider": "securecfg.keys.providers.file",
+        "KeyringProvider": "securecfg.keys.providers.keyring",
+        "PassphraseProvider": "securecfg.keys.providers.passphrase",
+        "RecoveryProvider": "securecfg.keys.providers.recovery",
+        "generate_recovery_code": "securecfg.keys.recovery",
+    },
+)

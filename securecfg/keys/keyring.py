@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import NoReturn, Self
+from typing import NamedTuple, NoReturn, Self
 
 from securecfg.crypto import (
     KEY_BYTES,
@@ -52,8 +52,7 @@ _KEY_BYTES: dict[int, int] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class KeyEntry:
+class KeyEntry(NamedTuple):
     """One key.
 
     Attributes:
@@ -270,7 +269,7 @@ class Keyring:
             Tampered: There is no key of this purpose and scope.
         """
         old = self.active(purpose, scope_id)
-        kept = () if purpose == Purpose.LOG_SIGNING else (replace(old, state=KeyState.DECRYPT_ONLY),)
+        kept = () if purpose == Purpose.LOG_SIGNING else (old._replace(state=KeyState.DECRYPT_ONLY),)
         new = KeyEntry.generate(purpose, scope_id, old.epoch + 1, created_ns)
         return Keyring((*(entry for entry in self.keys if entry is not old), *kept, new), self.slots)
 

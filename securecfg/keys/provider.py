@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from securecfg.crypto import slot_context
 
@@ -12,8 +12,7 @@ Ask = Callable[[str], str]
 """Asks a person for a text that is not shown while it is typed. Given by the host; the library never asks by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class WrapContext:
+class WrapContext(NamedTuple):
     """What a wrapped key is bound to: one slot of one vault.
 
     Attributes:

@@ -7,7 +7,6 @@ installed packages; all others are entry points of the group `securecfg.key_prov
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -72,6 +71,8 @@ def _find_factory(scheme: str) -> ProviderFactory:
     if scheme in _EXTRAS:
         message = f"no provider for `{scheme}:` keys is installed"
         raise ExtraMissing(message, hint=f"pip install --upgrade 'securecfg-vault[{scheme}]'")
+    from difflib import get_close_matches
+
     known = sorted({*_BUILT_IN, *_EXTRAS, *(entry.name for entry in found)})
     close = get_close_matches(scheme, known, n=1)
     message = "no key provider has the scheme that the key URI begins with"

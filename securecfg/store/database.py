@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from securecfg.store.filesystems import file_system_of, is_network
 from securecfg.store.interface import Space
 
 if TYPE_CHECKING:
+    import tempfile
     from collections.abc import Iterator
 
 APPLICATION_ID = 0x53434647
@@ -222,6 +222,8 @@ class DatabaseFile:
             self._copy.cleanup()
 
     def _copy_privately(self) -> None:
+        import tempfile  # a third of what this module takes to import, for what is rare
+
         # Recovery needs to write, and here it may not. What is copied is ciphertext.
         self._copy = tempfile.TemporaryDirectory(prefix="securecfg-")
         self._name = str(Path(os.path.realpath(self._copy.name)) / "copy")

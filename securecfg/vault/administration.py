@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.audit import Event, VerifierKey, origin_of
@@ -132,7 +132,7 @@ class Administration:
             AccessDenied: The caller may not `policy.write`.
             InvalidPolicy, InvalidGrants: They are wrong; nothing is changed.
         """
-        content = _document([asdict(document) for document in documents])
+        content = _document([document._asdict() for document in documents])
         names = [document.name for document in documents]
 
         def make() -> _Change:
@@ -155,7 +155,7 @@ class Administration:
             policy = self.check_policy(documents)
             return _Change(
                 policy,
-                _document([asdict(document) for document in documents]),
+                _document([document._asdict() for document in documents]),
                 lambda number: {"rev": number, "source_rev": revision, "digest": policy.digest},
             )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -78,7 +77,7 @@ class Changes(ABC):
             del value  # a traceback that shows locals must not show it
         new = self._new_version(ttl, metadata, content_type)
         if expect is not None or allow_lookalike:
-            new = replace(new, expect=expect, is_lookalike_allowed=allow_lookalike)
+            new = new._replace(expect=expect, is_lookalike_allowed=allow_lookalike)
         wanted = Wanted(
             (("write", path),),
             lambda drafts: drafts.write(encoded, content, new),

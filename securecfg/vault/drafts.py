@@ -7,9 +7,9 @@ hold. It writes nothing itself.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from securecfg.crypto import (
     FORM_CHUNKED,
@@ -75,8 +75,7 @@ class Workspace(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """What is to be sealed as a version's value.
 
     Attributes:
@@ -95,8 +94,7 @@ class Content:
         return self.length <= INLINE_LIMIT_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class NewVersion:
+class NewVersion(NamedTuple):
     """What a write asks for besides its content.
 
     Attributes:
@@ -276,7 +274,7 @@ class Drafts:
             message = f"version {number} of `{path.decode()}` is deleted"
             raise VersionNotFound(message, hint=f"`securecfg secret undelete {path.decode()} {number}` brings it back")
         content = self._content(path, entry.rec_id, version)
-        return self.write(path, content, replace(new, metadata=version.metadata, content_type=version.content_type))
+        return self.write(path, content, new._replace(metadata=version.metadata, content_type=version.content_type))
 
     def number(self, path: bytes, version: int | str) -> int:
         """Return the number that a version or label stands for.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import Event, origin_of
-from securecfg.audit.epoch import create_hand_over
 from securecfg.errors import SecurecfgError
 from securecfg.keys import Purpose, build_header
 from securecfg.store import Put, Space
@@ -63,6 +62,8 @@ def plan_new_epoch(authority: Authority, publication: Publication, slots: dict[i
     Raises:
         Conflict: An earlier plan of the same publication changes the keyring too.
     """
+    from securecfg.audit.epoch import create_hand_over  # every open vault imports this module, and epochs are long
+
     opened = authority.opened
     replica = opened.replica
     keyring = keyring.with_new_epoch(Purpose.LOG_SIGNING, opened.clock.now_ns())

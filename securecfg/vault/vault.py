@@ -13,7 +13,6 @@ from securecfg.vault.authority import Authority
 from securecfg.vault.changes import Changes
 from securecfg.vault.creation import create_vault, open_vault, verify_principal
 from securecfg.vault.index import prefix_end
-from securecfg.vault.listing import cut_to_depth, version_info
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.opened import Options
 from securecfg.vault.paths import check_prefix, check_principal, path_to_bytes
@@ -253,6 +252,8 @@ class Vault(Changes):
             InvalidPath: The prefix breaks the rules.
             NotAuthenticated: Nobody says who asks.
         """
+        from securecfg.vault.listing import cut_to_depth  # reads do without it
+
         first = check_prefix(prefix)
         self._opened.refresh()
         found = self._opened.entries(first or _FIRST_USER_PATH, prefix_end(first))
@@ -279,6 +280,8 @@ class Vault(Changes):
             AccessDenied: The caller may not list the path.
             SecretNotFound: It never held a secret.
         """
+        from securecfg.vault.listing import version_info  # reads do without it
+
         history, versions = self._reads.history(path)
         now = self._now_ns()
         return [version_info(history, version, now) for version in versions]

@@ -295,8 +295,8 @@ def test_the_digest_is_of_all_that_decides() -> None:
     assert compile_policy([two, one]).digest == digest
     others = [
         compile_policy([one]),
-        compile_policy([one, replace(two, name="c")]),
-        compile_policy([one, replace(two, text=TIMED_FORBID + "\n")]),
+        compile_policy([one, two._replace(name="c")]),
+        compile_policy([one, two._replace(text=TIMED_FORBID + "\n")]),
         compile_policy([one, two], memberships=ADMIN),
     ]
     assert len({digest, *(other.digest for other in others)}) == 5
@@ -326,7 +326,7 @@ def test_refuses_a_cycle_between_tables_and_the_vault() -> None:
     with pytest.raises(InvalidPolicy, match="contain one another"):
         compile_policy([document], memberships={"role:a": frozenset({"role:b"})})
     with pytest.raises(InvalidGrants, match="t:2:12"):
-        compile_policy([replace(document, text="[roles.b]\nmembers = ['role:b']\n")])
+        compile_policy([document._replace(text="[roles.b]\nmembers = ['role:b']\n")])
 
 
 def test_caches_are_bounded() -> None:
