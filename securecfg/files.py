@@ -60,9 +60,13 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, mode: int 
     The new file gets exactly `mode`; a symbolic link is followed, so that the file it names is replaced.
 
     Raises:
-        StoreFailed: The file system refuses; the old file is untouched.
+        StoreFailed: The file system refuses, or something else than a regular file is there; it is untouched.
     """
     target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        # A rename would put a file in the place of a device, a pipe or a folder.
+        message = f"`{os.fspath(path)}` is not a regular file"
+        raise StoreFailed(message, hint="name a file; without one the output goes to standard output")
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)

@@ -142,6 +142,9 @@ class Secret(Generic[T]):
         def accept(value: object) -> Secret[Any]:
             if isinstance(value, Secret):
                 return value
+            if value == MASK:
+                message = "a mask is not a secret; it comes from a masked dump"
+                raise ValueError(message)
             if isinstance(value, str | bytes) and (kind is object or isinstance(value, kind)):
                 return Secret(value)
             message = "a secret is text or bytes"
@@ -149,5 +152,11 @@ class Secret(Generic[T]):
 
         return core_schema.no_info_plain_validator_function(
             accept,
-            serialization=core_schema.plain_serializer_function_ser_schema(lambda _secret: MASK),
+            # In Python's own types a secret stays itself, so that a model can be dumped and made again.
+            serialization=core_schema.plain_serializer_function_ser_schema(lambda _secret: MASK, when_used="json"),
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, _schema: Any, _handler: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's own types
+        """Tell pydantic how a field of this type looks in JSON Schema."""
+        return {"type": "string", "format": "password", "writeOnly": True}

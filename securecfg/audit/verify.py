@@ -176,7 +176,8 @@ def verify_continues(older: Checkpoint, newer: Checkpoint, proof: Sequence[bytes
         raise LogTampered(message)
     if newer.size < older.size:
         message = f"the log has {newer.size} records and had {older.size}"
-        raise LogTruncated(message)
+        hint = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
+        raise LogTruncated(message, hint=hint)
     if older.size:
         verify_consistency(older.size, newer.size, older.root, newer.root, proof)
     elif proof or older.root != EMPTY_ROOT:

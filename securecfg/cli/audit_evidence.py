@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 _REPORT_BYTES_MAX = 1 << 30
 _VKEY_BYTES_MAX = 4 << 10
 _VKEY = click.option("--vkey", metavar="KEY", help="The log's verifier key, or a file that holds it; else the vault's.")
-_OUTPUT = click.option("-o", "--output", metavar="FILE", help="Where to; else standard output.")
+_OUTPUT = click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    callback=lambda _context, _parameter, given: None if given == "-" else given,
+    help="Where to; else, or with `-`, standard output.",
+)
 
 
 class Evidence(Noun):

@@ -164,7 +164,7 @@ def put(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # noq
                 ttl=ttl,
                 metadata=metadata or None,
                 content_type=options["content_type"],
-                allow_lookalike=options["allow_lookalike"],
+                allow_lookalike=options["allow_lookalike"] or invocation.is_confirmed,
             )
             is_line = isinstance(value, str) and value.endswith("\n") and value.count("\n") == 1
     if is_line and options["file"] is None and not is_typed():
@@ -313,7 +313,7 @@ def destroy(invocation: Invocation, *, path: str, version: int) -> None:
 def move(invocation: Invocation, *, path: str, target: str, allow_lookalike: bool) -> None:
     """Give a secret another path, with all its versions."""
     with invocation.open() as vault:
-        vault.move(path, target, allow_lookalike=allow_lookalike)
+        vault.move(path, target, allow_lookalike=allow_lookalike or invocation.is_confirmed)
     invocation.emit({"path": path, "target": target}, f"moved  {path} -> {target}")
 
 

@@ -87,4 +87,5 @@ def _parse(wrapped: bytes) -> tuple[bytes, bytes, bytes]:
 
 def wrong_key() -> WrongKey:
     """Return the one error for a wrong key, another context and altered bytes."""
-    return WrongKey("no unlock slot opens with this key", hint="check that the key belongs to this vault")
+    hint = "try the passphrase again, or check that the key belongs to this vault"
+    return WrongKey("no unlock slot opens with this key", hint=hint)

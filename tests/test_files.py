@@ -1,0 +1,79 @@
+"""Files are whole or not there, private, and never in the place of something else."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.errors import AlreadyExists, FileMissing, StoreFailed, ValueTooLarge
+from securecfg.files import create_private, read_bounded, write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_replaces_a_file_as_a_whole_with_the_mode_given(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_atomically(path, b"one")
+    assert (path.read_bytes(), mode_of(path)) == (b"one", 0o600)
+    write_atomically(path, b"two", mode=0o644)
+    assert (path.read_bytes(), mode_of(path)) == (b"two", 0o644)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+def test_follows_a_symbolic_link(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"one")
+    (tmp_path / "link").symlink_to("real")
+    write_atomically(tmp_path / "link", b"two")
+    assert (tmp_path / "real").read_bytes() == b"two"
+    assert (tmp_path / "link").is_symlink()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_puts_nothing_in_the_place_of_what_is_no_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(StoreFailed, match="not a regular file"):
+        write_atomically(path, b"x")
+    assert not path.is_file()
+    with pytest.raises(StoreFailed):
+        read_bounded(path, 10)
+
+
+def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(StoreFailed):
+        write_atomically(tmp_path / "none" / "a", b"x")
+    with pytest.raises(StoreFailed):
+        create_private(tmp_path / "none" / "a", b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_creates_a_private_file_once(tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    create_private(path, b"x")
+    assert (path.read_bytes(), mode_of(path)) == (b"x", 0o600)
+    with pytest.raises(AlreadyExists):
+        create_private(path, b"y")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(AlreadyExists):
+        create_private(tmp_path / "dangling", b"y")
+    assert path.read_bytes() == b"x"
+
+
+def test_reads_no_more_than_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    assert read_bounded(tmp_path / "a", 5) == b"12345"
+    with pytest.raises(ValueTooLarge):
+        read_bounded(tmp_path / "a", 4)
+    with pytest.raises(FileMissing):
+        read_bounded(tmp_path / "none", 4)
