@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -33,6 +32,7 @@ from securecfg.policy import Document, open_policy
 from securecfg.store import Space
 from securecfg.store.forks import FORKS
 from securecfg.vault.anchor import Mark
+from securecfg.vault.logger import logger
 from securecfg.vault.lookalikes import Lookalikes
 from securecfg.vault.paths import SYSTEM
 from securecfg.vault.publisher import Publisher
@@ -61,7 +61,6 @@ CLOCK_TOLERANCE_NS = 300 * 1_000_000_000
 FORM_INLINE, FORM_CHUNKED = 1, 2
 
 _RETRIES = 16
-_LOG = logging.getLogger("securecfg.vault")
 
 
 class Located(NamedTuple):
@@ -405,7 +404,12 @@ class OpenVault:
         try:
             self._anchor.advance(self.mark(), self.verify_mark)
         except OSError as error:
-            _LOG.warning("the anchor cannot be written: %s", error.strerror, extra={"event": "anchor.failed"})
+            logger().warning(
+                "the anchor `%s` cannot be written: %s; an older copy of the vault may pass unnoticed",
+                self._anchor.path,
+                error.strerror,
+                extra={"event": "anchor.failed"},
+            )
 
     @property
     def is_destruction_pending(self) -> bool:
@@ -473,7 +477,7 @@ class OpenVault:
             self.advance_anchor()
         except RollbackSuspected as error:
             # The commit is durable all the same; who opens the vault next is refused.
-            _LOG.error(error.message, extra={"event": "anchor.forked"})
+            logger().error(error.message, extra={"event": "anchor.forked"})
         for call in self._after_commits:
             call()
 
