@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -316,8 +315,8 @@ def _explain(
     request = session.request(action, path)
     if asked is not None and asked != vault.principal:
         vault.authority.require("policy.read", "")
-        request = dataclasses.replace(request, principal=check_principal(asked))
-    request = dataclasses.replace(request, context={**request.context, **context}, now=at or request.now)
+        request = request._replace(principal=check_principal(asked))
+    request = request._replace(context={**request.context, **context}, now=at or request.now)
     problem = misshapen(request)
     if problem is not None:
         raise UsageError(problem, hint=did_you_mean(action, ACTIONS) if action not in ACTIONS else "")

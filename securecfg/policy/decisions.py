@@ -7,7 +7,6 @@ request that the rules decide.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from securecfg.policy.problems import Problems, raise_invalid
@@ -159,7 +158,7 @@ class Policy:
     def decide_many(self, template: Request, paths: Sequence[str]) -> list[bool]:
         """Decide the same question about many paths, for listings.
 
-        Equal to `[policy.decide(replace(template, path=path)).allowed for path in paths]`, and much faster: paths to
+        Equal to `[policy.decide(template._replace(path=path)).allowed for path in paths]`, and much faster: paths to
         which the same rules apply share one decision where the rules look at nothing else of a path.
 
         Args:
@@ -169,13 +168,13 @@ class Policy:
         Raises:
             InvalidGrants, InvalidPolicy: The rules had to be compiled for it, and cannot be.
         """
-        settled = self._settle(replace(template, path="any"))
+        settled = self._settle(template._replace(path="any"))
         if template.action not in SECRET_ACTIONS or (settled is not None and settled.error is not None):
-            return [self.decide(replace(template, path=path)).allowed for path in paths]
+            return [self.decide(template._replace(path=path)).allowed for path in paths]
         if settled is not None:
             return [settled.allowed and misshapen_path(template.action, path) is None for path in paths]
         answers = self.compile().decide_many(template, self._asker(template).entity, paths)
         return [
-            self.decide(replace(template, path=path)).allowed if answer is None else answer
+            self.decide(template._replace(path=path)).allowed if answer is None else answer
             for path, answer in zip(paths, answers, strict=True)
         ]

@@ -6,7 +6,6 @@ The engine skips a rule that fails to evaluate, so that a `forbid` with an error
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 import cedarpy
@@ -171,7 +170,7 @@ class RuleEngine:
             if positions is not None:
                 allowed = shared.get(positions)
                 if allowed is None:
-                    request = replace(template, path=path)
+                    request = template._replace(path=path)
                     allowed = self._evaluate(request, principal, resource_entity(path), positions).allowed
                     shared[positions] = allowed
             answers.append(allowed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -23,8 +22,7 @@ _ACTIONS: Final = frozenset(ACTIONS)
 _NO_TEXT: Final = "a name or the path is not Unicode text"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One question.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from securecfg.errors import AnchorMissing, IntegrityError, NotAuthenticated, Ro
 from securecfg.keys import FIRST_SLOT_ROW, Keyring, Purpose, SlotInfo, build_header, seal_slot, unlock
 from securecfg.store import Put, Space, create_sqlite, open_sqlite
 from securecfg.vault.anchor import AnchorFile
+from securecfg.vault.logger import logger
 from securecfg.vault.maintenance import Compactor, finish_destruction
 from securecfg.vault.opened import OpenVault, Options
 from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, Replica, read_header
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from securecfg.keys import KeyProvider
     from securecfg.store import Store
 
-_LOG = logging.getLogger("securecfg.vault")
 _ATTEMPTS = 8
 
 
@@ -200,7 +199,7 @@ def _verify_anchor(opened: OpenVault, anchor: AnchorFile, *, is_required: bool, 
         if is_required:
             message = f"the anchor cannot be read: {error.strerror}"
             raise AnchorMissing(message, hint=_ANCHOR_HINT) from None
-        _LOG.warning("the anchor cannot be read: %s", error.strerror, extra={"event": "anchor.failed"})
+        logger().warning("the anchor cannot be read: %s", error.strerror, extra={"event": "anchor.failed"})
         return
     if is_adopting:
         return
@@ -224,7 +223,7 @@ def _finish_what_was_left(opened: OpenVault) -> None:
     except RollbackSuspected:
         raise
     except SecurecfgError as error:
-        _LOG.info("maintenance is left for later: %s", error.message, extra={"event": "maintenance.postponed"})
+        logger().info("maintenance is left for later: %s", error.message, extra={"event": "maintenance.postponed"})
 
 
 _ANCHOR_HINT = "`securecfg vault adopt` accepts the vault as it is and records it"

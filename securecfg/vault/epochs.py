@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -11,6 +10,7 @@ from securecfg.audit import Event, origin_of
 from securecfg.errors import SecurecfgError
 from securecfg.keys import Purpose, build_header
 from securecfg.store import Put, Space
+from securecfg.vault.logger import logger
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import HEADER_ID, KEYRING_ID
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from securecfg.vault.publishing import Publication
 
 RECORDS_PER_EPOCH = 1 << 20
-
-_LOG = logging.getLogger("securecfg.vault")
 
 
 def plan_key_change(opened: OpenVault, publication: Publication, slots: dict[int, bytes], keyring: Keyring) -> Plan:
@@ -105,7 +103,7 @@ def rotate_if_due(authority: Authority) -> None:
         try:
             _begin_epoch(authority)
         except SecurecfgError as error:
-            _LOG.info("the log's key is changed later: %s", error.message, extra={"event": "epoch.postponed"})
+            logger().info("the log's key is changed later: %s", error.message, extra={"event": "epoch.postponed"})
 
 
 def _begin_epoch(authority: Authority) -> int:

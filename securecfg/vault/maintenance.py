@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING
 
 from securecfg.audit import parse_leaf
 from securecfg.errors import DestroyPending, IntegrityError, SecurecfgError, Unavailable
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
+from securecfg.vault.logger import logger
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import MANIFEST_ID
 from securecfg.vault.rows import digest_id, digest_of
@@ -31,7 +31,6 @@ LEAVES_MAX = 2_000
 LEAVES_LEFT_AT_CLOSE = 400
 _PURGES_MAX = 4
 _SPLIT_INTO = ENTRIES_MAX * 3 // 4
-_LOG = logging.getLogger("securecfg.vault")
 _JOIN_BELOW = 256
 _LEAVES_AT_ONCE = 512
 
@@ -180,7 +179,7 @@ class Compactor:
             compact(self._opened)
         except SecurecfgError as error:
             # Another process was faster, the disk is full, or the vault was closed: the next one tries again.
-            _LOG.info("compaction is left for later: %s", error.message, extra={"event": "compaction.postponed"})
+            logger().info("compaction is left for later: %s", error.message, extra={"event": "compaction.postponed"})
 
 
 def _merge_segments(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event, Record, Source, Subject
 from securecfg.clock import to_datetime
@@ -25,8 +25,7 @@ _SENSITIVE = frozenset({"source", "ip", "email", "session", "token", "user_agent
 _DECISIONS_MAX = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Who asks, as the host program opened the vault or said with `acting`.
 
     Attributes:
@@ -41,7 +40,7 @@ class Identity:
     is_proved: bool = False
     slot: str = ""
     via: str = ""
-    context: Mapping[str, object] = field(default_factory=dict)
+    context: Mapping[str, object] = MappingProxyType({})
 
 
 class Session:

@@ -6,7 +6,6 @@ The range of ids in use is noted in the state first, so that what a crash leaves
 from __future__ import annotations
 
 import json
-import logging
 import os
 from base64 import b64encode
 from hashlib import sha256
@@ -18,6 +17,7 @@ from securecfg.errors import CommitUnknown, Conflict, SecurecfgError, StoreBusy,
 from securecfg.octets import pad, var32
 from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, FreedRun, split_changes
+from securecfg.vault.logger import logger
 from securecfg.vault.publishing import DELTA_LIMIT_BYTES, Plan
 from securecfg.vault.rows import digest_id
 from securecfg.vault.state import STAGINGS_MAX, Staging
@@ -36,7 +36,6 @@ CHANGES_MAX = 200_000
 _BLOCK = 16_384
 _LIFETIME_NS = 3_600 * 1_000_000_000
 _CONDEMNED = 1  # an expiry that no writer chooses and that is long past
-_LOG = logging.getLogger("securecfg.vault")
 _PART_BYTES = 384 * 1024
 PART_FRONT = b"\x50\x01"
 _PART_PADDING = 4_096
@@ -164,7 +163,7 @@ class StagingArea:
             self.sweep_freed()
         except SecurecfgError as error:
             # The change is durable; compaction deletes these rows too.
-            _LOG.info("freed rows are left for later: %s", error.message, extra={"event": "sweep.postponed"})
+            logger().info("freed rows are left for later: %s", error.message, extra={"event": "sweep.postponed"})
 
     def publish_manifest(self, put: Put, digest: bytes, base_size: int, base_digest: bytes) -> None:
         """Publish a manifest whose segments were staged.
