@@ -11,7 +11,7 @@ import re
 from contextlib import suppress
 from typing import Final
 
-from securecfg.policy.statements import Places
+from securecfg.policy.texts import Places
 
 Key = tuple[str | int, ...]
 

@@ -1,6 +1,7 @@
 """Documents become rules: each one policy of the Cedar language, with an id and a place.
 
-The engine is a large library, which is imported where it is asked: reading grant tables needs none.
+The engine is a large library, which is imported where it is asked: reading grant tables needs none,
+nor what cuts Cedar text into statements.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from securecfg.policy.grants_cedar import grant_to_cedar
 from securecfg.policy.patterns import path_problem
 from securecfg.policy.problems import MAX_SHOWN, Problem, Problems, did_you_mean
 from securecfg.policy.schema import ACTIONS, BUILT_IN_CONTEXT, ROOT, extended_schema, parsed_schema
-from securecfg.policy.statements import Places, Statement, check_text, split_statements, wrong_token
+from securecfg.policy.texts import Places, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cedarpy import pst
 
     from securecfg.policy.documents import Document
+    from securecfg.policy.statements import Statement
 
 ENTITY_TYPES: Final = ("User", "Service", "Role", "Folder", "Secret")
 _PREFIXES: Final = {"User": "user:", "Service": "svc:", "Role": "role:"}
@@ -145,6 +147,8 @@ def read_cedar(document: str, text: str) -> list[Rule]:
         Problems: Everything that is wrong with it.
     """
     import cedarpy
+
+    from securecfg.policy.statements import split_statements, wrong_token
 
     check_text(document, text)
     places = Places(document, text)

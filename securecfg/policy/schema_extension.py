@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from securecfg.policy.context import SCALAR_TYPES
 from securecfg.policy.problems import Problem, Problems, did_you_mean
-from securecfg.policy.statements import Places, Token, check_text, split_statements
+from securecfg.policy.statements import Token, split_statements
+from securecfg.policy.texts import Places, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

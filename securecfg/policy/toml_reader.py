@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from securecfg.policy.places import Key, TomlPlaces
 from securecfg.policy.problems import Problem, Problems, did_you_mean
-from securecfg.policy.statements import Places, check_text
+from securecfg.policy.texts import Places, check_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

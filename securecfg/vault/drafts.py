@@ -7,7 +7,6 @@ hold. It writes nothing itself.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -148,8 +147,7 @@ class Drafts:
             raise ValueTooLarge(message, hint="move it away and begin anew")
         plan = Plan(result=history.newest + 1)
         version = self._seal_value(plan, history, content, new)
-        history = replace(
-            history,
+        history = history._replace(
             newest=version.number,
             current=version.number,
             previous=history.current or history.previous,
@@ -188,7 +186,7 @@ class Drafts:
         plan = Plan(result=number)
         history = self._replace_version(plan, history, version._replace(state=LIVE, deleted=0))
         if number > history.current:
-            history = replace(history, current=number, previous=history.current or history.previous)
+            history = history._replace(current=number, previous=history.current or history.previous)
         return self._put_history(plan, path, entry, history)
 
     def destroy(self, path: bytes, number: int) -> Plan:
@@ -228,7 +226,7 @@ class Drafts:
         if len(labels) > LABELS_MAX:
             message = f"a secret has at most {LABELS_MAX} labels"
             raise InvalidMetadata(message)
-        return self._put_history(Plan(result=number), path, entry, replace(history, labels=labels))
+        return self._put_history(Plan(result=number), path, entry, history._replace(labels=labels))
 
     def move(self, path: bytes, target: bytes, *, is_lookalike_allowed: bool) -> Plan:
         """Return the draft that gives a secret another path: its data keys are wrapped anew, its values stay.
@@ -246,7 +244,7 @@ class Drafts:
             raise AlreadyExists(message, hint="choose another path; even a deleted secret keeps its history")
         self._check_lookalike(target, is_allowed=is_lookalike_allowed)
         plan = Plan(result=history.newest)
-        history = replace(history, path=target)
+        history = history._replace(path=target)
         older = []
         for page, place in enumerate(history.older):
             versions = tuple(
@@ -255,7 +253,7 @@ class Drafts:
             older.append(self._put_older(plan, history.rec_id, page, versions))
             plan.deletes.append(Delete(Space.HISTORY, place.history_id))
         versions = tuple(self._rewrapped(plan, path, target, history.rec_id, version) for version in history.versions)
-        plan = self._put_history(plan, target, entry, replace(history, older=tuple(older), versions=versions))
+        plan = self._put_history(plan, target, entry, history._replace(older=tuple(older), versions=versions))
         plan.changes.insert(0, (path, None))
         return plan
 
@@ -350,7 +348,7 @@ class Drafts:
                 )
                 plan.deletes.append(Delete(Space.HISTORY, place.history_id))
                 older[page] = self._put_older(plan, history.rec_id, page, versions)
-        return replace(history, older=tuple(older))
+        return history._replace(older=tuple(older))
 
     def _seal_value(self, plan: Plan, history: History, content: Content, new: NewVersion) -> Version:
         replica = self._replica
@@ -442,7 +440,7 @@ class Drafts:
         while count := count_overflow(history.versions):
             moved, kept = history.versions[-count:], history.versions[:-count]
             older = self._put_older(plan, history.rec_id, len(history.older), moved)
-            history = replace(history, older=(*history.older, older), versions=kept)
+            history = history._replace(older=(*history.older, older), versions=kept)
         row = self._replica.rows.seal_history(history)
         history_id = self._workspace.allocate()
         plan.puts.append(Put(Space.HISTORY, history_id, row))
@@ -455,8 +453,7 @@ class Drafts:
 
 def _without_marks(history: History, number: int) -> History:
     """Return the page with no label pointing at a version that cannot be read any more."""
-    return replace(
-        history,
+    return history._replace(
         current=0 if history.current == number else history.current,
         previous=0 if history.previous == number else history.previous,
         pending=0 if history.pending == number else history.pending,

@@ -6,10 +6,13 @@ Pure: bytes in, values out. Sealing and hashing are the caller's.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.octets import U16, U32, U64, Cursor, Malformed, pad, var8, var16
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LIVE, DELETED, DESTROYED = 1, 2, 3
 NEWEST_PAGE = 0xFFFF_FFFF
@@ -80,8 +83,7 @@ class OlderPage(NamedTuple):
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(NamedTuple):
     """The newest page of a secret's history.
 
     Attributes:
@@ -101,7 +103,7 @@ class History:
     previous: int = 0
     pending: int = 0
     older: tuple[OlderPage, ...] = ()
-    labels: dict[str, int] = field(default_factory=dict)
+    labels: Mapping[str, int] = MappingProxyType({})
     versions: tuple[Version, ...] = ()
 
     def to_bytes(self) -> bytes:
@@ -129,7 +131,7 @@ class History:
         history, cursor, count = _parse_front(plaintext)
         versions = tuple(_parse_version(cursor) for _ in range(count))
         cursor.finish_padding()
-        return replace(history, versions=versions)
+        return history._replace(versions=versions)
 
     @property
     def live(self) -> bool:
@@ -145,8 +147,7 @@ class History:
 
     def with_replaced(self, changed: Version) -> History:
         """Return the page with one of its versions replaced."""
-        return replace(
-            self,
+        return self._replace(
             versions=tuple(changed if version.number == changed.number else version for version in self.versions),
         )
 

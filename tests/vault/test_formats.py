@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -164,7 +163,7 @@ def test_history_and_state_come_back() -> None:
     assert History.parse(HISTORY.to_bytes()) == HISTORY
     front, found = find_version(HISTORY.to_bytes(), 2)
     assert found == version(2)
-    assert front == replace(HISTORY, versions=())
+    assert front == HISTORY._replace(versions=())
     assert find_version(HISTORY.to_bytes(), 9)[1] is None
     assert parse_head(HEAD)[:2] == (b"note", STATE)
 
@@ -172,7 +171,7 @@ def test_history_and_state_come_back() -> None:
 def test_an_unknown_state_of_a_version_is_refused() -> None:
     for state in (0, 4, 255):
         with pytest.raises(Malformed):
-            History.parse(replace(HISTORY, versions=(version(3)._replace(state=state),)).to_bytes())
+            History.parse(HISTORY._replace(versions=(version(3)._replace(state=state),)).to_bytes())
 
 
 @given(st.lists(st.sampled_from([0, 100, 5_000, 16_384]), min_size=1, max_size=PAGE_FULL + 1))
