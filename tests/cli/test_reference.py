@@ -11,7 +11,7 @@ import click
 import pytest
 
 from securecfg.cli.program import program
-from tests.cli.running import ROOT, Cli, call
+from tests.cli.running import CANARY, ROOT, Cli, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +75,17 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
     assert done.stdout.splitlines()[-1] == b"[]"
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_read_by_an_administrator_imports_nothing_that_it_does_without() -> None:
+    spared = ("cedarpy", "difflib", "getpass", "logging", "tempfile", "securecfg.crypto.password")
+    code = (
+        "import sys; from securecfg.cli import main; main(['secret', 'get', 'db/main', '--reveal'])\n"
+        f"print('', [name for name in {spared!r} if name in sys.modules], sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == [CANARY.encode(), b"[]"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
