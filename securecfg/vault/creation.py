@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import Checkpoint, Tree, origin_of, sign_checkpoint
-from securecfg.errors import AnchorMissing, IntegrityError, NotAuthenticated, RollbackSuspected, SecurecfgError
+from securecfg.errors import (
+    AnchorMissing,
+    IntegrityError,
+    NotAuthenticated,
+    NotAVault,
+    RollbackSuspected,
+    SecurecfgError,
+)
 from securecfg.keys import FIRST_SLOT_ROW, Keyring, Purpose, SlotInfo, build_header, seal_slot, unlock
 from securecfg.store import Put, Space, create_sqlite, open_sqlite
 from securecfg.vault.anchor import AnchorFile
@@ -138,7 +145,7 @@ def open_vault(
     """
     store = open_sqlite(path, read_only=options.read_only)
     try:
-        return open_rows(
+        opened, slot = open_rows(
             store,
             provider,
             path,
@@ -147,9 +154,14 @@ def open_vault(
             is_anchor_required=is_anchor_required,
             is_adopting=is_adopting,
         )
+        if not opened.replica.checkpoint.size:
+            # The first record makes the creator an administrator; without it nobody could ever do anything.
+            message = f"the creation of the vault `{path}` was interrupted; it holds nothing"
+            raise NotAVault(message, hint="remove the file and create the vault again")
     except BaseException:
         store.close()
         raise
+    return opened, slot
 
 
 def open_rows(

@@ -19,6 +19,7 @@ from securecfg.errors import (
     InvalidPath,
     InvalidReference,
     NotAuthenticated,
+    NotAVault,
     SecretDestroyed,
     SecretExpired,
     SecretNotFound,
@@ -32,9 +33,12 @@ from securecfg.errors import (
     VersionNotFound,
     WrongKey,
 )
+from securecfg.keys import open_provider
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.secret import Secret
+from securecfg.store import create_sqlite
 from securecfg.vault import administration
+from securecfg.vault.creation import create_rows
 from securecfg.vault.maintenance import compact
 from securecfg.vault.vault import Vault
 from tests.vault.world import BLIND, READER, World, grant, interrupted, text_of
@@ -751,3 +755,12 @@ def test_a_batch_of_many_moves_lists_both_paths_of_each(vault: Vault) -> None:
             batch.move(f"from/{number:02}", f"to/{number:02}")
     entry = next(entry for entry in vault.log.records(2) if entry.record.obj.get("change") == "secret.moved")
     assert vault.log.items(entry.record)[:4] == [("from/00", 1), ("to/00", 1), ("from/01", 1), ("to/01", 1)]
+
+
+def test_a_creation_that_was_cut_off_is_said_to_be_one(world: World) -> None:
+    world.make_key()
+    store = create_sqlite(world.path)
+    create_rows(store, [open_provider(world.key)], world.clock.now_ns())
+    store.close()
+    with pytest.raises(NotAVault, match="was interrupted"):
+        world.open()
