@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from securecfg.secret import Secret
@@ -97,7 +97,8 @@ def test_json(document: dict[str, Tree], choices: Tree, indent: int | str | None
 )
 def test_yaml(document: Tree, choices: Tree, style: str | None, flow: bool, unicode: bool, width: int) -> None:
     text = yaml.safe_dump(document, default_style=style, default_flow_style=flow, allow_unicode=unicode, width=width)
-    assert yaml.safe_load(text) == document
+    # PyYAML cannot read everything that it writes, such as a folded `" \xa0`; that is not what is tested here.
+    assume(yaml.safe_load(text) == document)
     after, chosen = check(".yaml", Format.YAML, text, choices)
     assert yaml.safe_load(after) == replaced(document, chosen)
 
