@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,11 @@ REQUIRE_ALL = "SECURECFG_REQUIRE_ALL"
 VECTORS = "SECURECFG_VECTORS"
 # A skip with this prefix says that the test has no meaning here (another platform), not that something is missing.
 NOT_APPLICABLE = "not applicable: "
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it runs in the background so, and programs that tests interrupt would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
