@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from securecfg.crypto import KIND_BYTES, KIND_FIELDS, KIND_TEXT, decode_fields, encode_fields
 from securecfg.errors import InvalidMetadata, Tampered, UsageError, VersionNotFound
@@ -21,8 +20,7 @@ Plain = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SecretVersion:
+class SecretVersion(NamedTuple):
     """One version of a secret, as `read` returns it.
 
     Attributes:
