@@ -9,7 +9,7 @@ from securecfg.audit.events import Category, Decision, Event
 from securecfg.audit.leaf import Leaf, parse_leaf
 from securecfg.audit.masking import Masker
 from securecfg.audit.merkle import HashReader, Tile, Tree, consistency_proof, leaf_hash, verify_consistency
-from securecfg.audit.note import VerifierKey, parse_vkey, vkey_of
+from securecfg.audit.note import NoteSigner, VerifierKey, parse_vkey, vkey_of
 from securecfg.audit.record import Record, Source, Subject, parse_record
 from securecfg.audit.sealer import Sealer, audit_public_key, create_sealer
 
@@ -21,6 +21,7 @@ __all__ = [
     "HashReader",
     "Leaf",
     "Masker",
+    "NoteSigner",
     "Record",
     "Sealer",
     "Source",

@@ -11,7 +11,7 @@ Ours have exactly one extension line, which binds the vault's state to the log:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from securecfg.audit.merkle import HASH_BYTES, MAX_SIZE
@@ -44,6 +44,7 @@ class Checkpoint:
         size: The number of records.
         root: The root of the Merkle tree over them, 32 bytes.
         state: A hash of the vault's state after the last record, 32 bytes.
+        text: What is signed; it follows from the others.
     """
 
     origin: str
@@ -51,20 +52,19 @@ class Checkpoint:
     root: bytes
     state: bytes
 
+    text: str = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
-        """Refuse what cannot be signed.
+        """Word it, and refuse what cannot be signed.
 
         Raises:
             LogTampered: A field breaks the layout.
         """
-        if not _TEXT.fullmatch(self.text) or self.size >= MAX_SIZE:
+        text = f"{self.origin}\n{self.size}\n{encode_base64(self.root)}\nstate {encode_base64(self.state)}\n"
+        if not _TEXT.fullmatch(text) or self.size >= MAX_SIZE:
             message = "not the fields of a checkpoint"
             raise LogTampered(message)
-
-    @property
-    def text(self) -> str:
-        """The signed text."""
-        return f"{self.origin}\n{self.size}\n{encode_base64(self.root)}\nstate {encode_base64(self.state)}\n"
+        object.__setattr__(self, "text", text)
 
 
 def origin_of(vault_id: bytes) -> str:

@@ -129,9 +129,11 @@ class Tree:
 
     def copy(self) -> Self:
         """Return an independent tree of the same state, so that a commit that fails leaves this one as it was."""
-        other = type(self)(self._size, self._peaks, self._reader)
-        other._tail = self._tail.copy()  # noqa: SLF001 - of its own class
-        other._edges = self._edges.copy()  # noqa: SLF001 - as above
+        other = object.__new__(type(self))  # what was checked once need not be checked for every publication
+        other._size, other._reader = self._size, self._reader
+        other._peaks = self._peaks.copy()
+        other._tail = self._tail.copy()
+        other._edges = self._edges.copy()
         return other
 
     def root(self) -> bytes:

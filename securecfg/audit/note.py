@@ -6,7 +6,6 @@ asked for and does not verify condemns the whole note.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 from dataclasses import dataclass
@@ -109,18 +108,45 @@ def vkey_of(name: str, key: Ed25519PrivateKey) -> VerifierKey:
     return VerifierKey(name, key.public_key().public_bytes_raw())
 
 
+class NoteSigner:
+    """Signs notes with one key under one name.
+
+    Args:
+        name: What the signature lines say.
+        key: The signing key.
+
+    Raises:
+        UsageError: The name cannot be a key name.
+    """
+
+    __slots__ = ("_key", "_key_id", "_line")
+
+    def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
+        """Compute once what every signature line repeats."""
+        self._key = key
+        self._key_id = vkey_of(name, key).key_id
+        self._line = f"\n{_DASH}{name} ".encode()
+
+    def sign(self, text: str) -> bytes:
+        """Return the note of a text that ends in a newline.
+
+        Raises:
+            UsageError: The text breaks the rules for notes.
+        """
+        if not text.endswith("\n") or _has_controls(text):
+            message = "a note is text without control characters that ends in a newline"
+            raise UsageError(message)
+        body = text.encode()
+        return body + self._line + binascii.b2a_base64(self._key_id + self._key.sign(body))
+
+
 def sign_note(text: str, name: str, key: Ed25519PrivateKey) -> bytes:
     """Return the note of a text that ends in a newline, signed by one key.
 
     Raises:
         UsageError: The text or the name breaks the rules for notes.
     """
-    if not text.endswith("\n") or _has_controls(text):
-        message = "a note is text without control characters that ends in a newline"
-        raise UsageError(message)
-    body = text.encode()
-    signed = vkey_of(name, key).key_id + key.sign(body)
-    return body + f"\n{_DASH}{name} {encode_base64(signed)}\n".encode()
+    return NoteSigner(name, key).sign(text)
 
 
 def parse_note(raw: bytes) -> Note:
@@ -186,7 +212,7 @@ def verify_signature(public_key: bytes, signature: bytes, message: bytes) -> Non
 
 def encode_base64(raw: bytes) -> str:
     """Return standard base64 with padding, RFC 4648 section 4."""
-    return base64.b64encode(raw).decode()
+    return binascii.b2a_base64(raw, newline=False).decode()
 
 
 def decode_base64(text: str) -> bytes:
@@ -196,7 +222,7 @@ def decode_base64(text: str) -> bytes:
         ValueError: The text is anything else.
     """
     try:
-        raw = base64.b64decode(text.encode("ascii"), validate=True)
+        raw = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
     except (binascii.Error, UnicodeEncodeError):
         raw = b""
     if encode_base64(raw) != text:

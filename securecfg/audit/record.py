@@ -13,6 +13,7 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
@@ -100,10 +101,8 @@ class Record:
         """
         if not 0 <= self.time_ns < MAX_TIME_NS:
             raise _invalid(field="t")
-        _check_subject(self.subject)
-        _check_number("src.pid", self.source.pid)
-        _check_text("src.prog", self.source.program)
-        _check_text("src.host", self.source.host)
+        _encode_subject(self.subject)
+        _encode_source(*self.source)
         _check_object(self.event, self.obj)
         _check_texts("why", self.why)
         _check_text("pol", self.policy)
@@ -136,7 +135,7 @@ class Record:
             InvalidMetadata: It is longer than a leaf can hold, or has text that is not Unicode.
         """
         try:
-            raw = json.dumps(_to_json(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+            raw = _encode_record(self).encode()
         except UnicodeEncodeError:
             message = "a record has text that is not Unicode"
             raise InvalidMetadata(message) from None
@@ -175,29 +174,58 @@ def parse_record(raw: bytes, index: int) -> Record:
 def format_time(time_ns: int) -> str:
     """Return a time in RFC 3339, UTC, with nanoseconds."""
     seconds, rest = divmod(time_ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:09d}Z"
+    return f"{_format_second(seconds)}.{rest:09d}Z"
 
 
-def _to_json(record: Record) -> dict[str, Any]:
-    subject, source = record.subject, record.source
-    members = {
-        "ctx": dict(record.context),
-        "n": record.count,
-        "note": record.note,
-        "obj": dict(record.obj),
-        "pol": record.policy,
-        "req": record.request_id,
-        "why": record.why,
-    }
-    return {name: value for name, value in members.items() if value} | {
-        "dec": record.decision.value,
-        "ev": record.event.value,
-        "src": _without_empty({"host": source.host, "prog": source.program}) | {"pid": source.pid},
-        "sub": _without_empty({"roles": subject.roles, "slot": subject.slot, "via": subject.via})
-        | {"auth": "proved" if subject.is_proved else "asserted", "id": subject.id},
-        "t": format_time(record.time_ns),
-        "v": RECORD_VERSION,
-    }
+@lru_cache(maxsize=16)
+def _format_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+# One encoder for all records: to make one costs as much as to encode with it.
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
+
+
+def _encode_record(record: Record) -> str:
+    """Return the JSON of a record, its members in the order of their names."""
+    shape = SHAPES[record.event]
+    members = [
+        f'"ctx":{_encode(dict(record.context))}' if record.context else "",
+        f'"dec":"{shape.decision.value}"',
+        f'"ev":"{record.event.value}"',
+        f'"n":{record.count}' if record.count else "",
+        f'"note":{_encode(record.note)}' if record.note else "",
+        f'"obj":{_encode(dict(record.obj))}' if record.obj else "",
+        f'"pol":{_encode(record.policy)}' if record.policy else "",
+        f'"req":"{record.request_id}"' if record.request_id else "",
+        f'"src":{_encode_source(*record.source)}',
+        f'"sub":{_encode_subject(record.subject)}',
+        f'"t":"{format_time(record.time_ns)}"',
+        f'"v":{RECORD_VERSION}',
+        f'"why":{_encode(record.why)}' if record.why else "",
+    ]
+    return "{" + ",".join(filter(None, members)) + "}"
+
+
+# A session says the same of itself in each of its records.
+@lru_cache(maxsize=256)
+def _encode_subject(subject: Subject) -> str:
+    _check_text("sub.id", subject.id)
+    if not subject.id:
+        raise _invalid(field="sub.id")
+    _check_texts("sub.roles", subject.roles)
+    _check_text("sub.slot", subject.slot)
+    _check_text("sub.via", subject.via)
+    auth = {"auth": "proved" if subject.is_proved else "asserted", "id": subject.id}
+    return _encode(auth | _without_empty({"roles": subject.roles, "slot": subject.slot, "via": subject.via}))
+
+
+@lru_cache(maxsize=256, typed=True)
+def _encode_source(pid: int, program: str, host: str) -> str:
+    _check_number("src.pid", pid)
+    _check_text("src.prog", program)
+    _check_text("src.host", host)
+    return _encode({"pid": pid} | _without_empty({"host": host, "prog": program}))
 
 
 def _without_empty(members: dict[str, Any]) -> dict[str, Any]:
@@ -230,15 +258,6 @@ def _from_json(data: dict[str, Any]) -> Record:
         count=data.get("n"),
         note=data.get("note", ""),
     )
-
-
-def _check_subject(subject: Subject) -> None:
-    _check_text("sub.id", subject.id)
-    if not subject.id:
-        raise _invalid(field="sub.id")
-    _check_texts("sub.roles", subject.roles)
-    _check_text("sub.slot", subject.slot)
-    _check_text("sub.via", subject.via)
 
 
 def _check_object(event: Event, obj: Mapping[str, Any]) -> None:

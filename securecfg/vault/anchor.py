@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-from contextlib import contextmanager, suppress
+import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.files import PRIVATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 SLOT_SIZE = 1_024
 NOTE_MAX = 800
@@ -77,8 +78,10 @@ class AnchorFile:
     def __init__(self, vault_id: bytes, vault_path: str | os.PathLike[str]) -> None:
         """Know the place; touch nothing."""
         self.path = state_directory() / "anchors" / f"{vault_id.hex()}-{lineage(vault_path)}"
+        self._name = str(self.path)
         self._last: Anchor | None = None
         self._raw = b""
+        self._file: _OpenFile | None = None
 
     def read(self) -> Anchor | None:
         """Return the newest anchor, or None where none was ever recorded.
@@ -106,7 +109,8 @@ class AnchorFile:
             RollbackSuspected: By `verify_prefix`.
             OSError: The file system refuses.
         """
-        with self._locked() as descriptor:
+        descriptor = self._lock()
+        try:
             raw = os.pread(descriptor, 2 * SLOT_SIZE, 0)
             newest = self._last if raw == self._raw else _newest(raw)
             if newest is not None and newest != self._last:
@@ -115,6 +119,8 @@ class AnchorFile:
                 self._last = newest
                 return
             self._write(descriptor, raw, newest, mark)
+        finally:
+            _unlock(descriptor)
 
     def replace(self, mark: Mark) -> None:
         """Record a mark whatever was recorded before. Only `adopt` may do this.
@@ -122,10 +128,19 @@ class AnchorFile:
         Raises:
             OSError: The file system refuses.
         """
-        with self._locked() as descriptor:
+        descriptor = self._lock()
+        try:
             raw = os.pread(descriptor, 2 * SLOT_SIZE, 0)
             self._write(descriptor, raw, _newest(raw), mark)
             os.fsync(descriptor)
+        finally:
+            _unlock(descriptor)
+
+    def close(self) -> None:
+        """Let go of the file; it is opened again where it is needed."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def _write(self, descriptor: int, raw: bytes, newest: Anchor | None, mark: Mark) -> None:
         counter = 1 if newest is None else newest.counter + 1
@@ -135,22 +150,52 @@ class AnchorFile:
         self._last = anchor
         self._raw = raw[:start].ljust(start, b"\x00") + slot + raw[start + SLOT_SIZE :]
 
-    @contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _lock(self) -> int:
+        """Return a locked descriptor of the file that is at the path now, opened by this process."""
         import fcntl
 
+        file = self._file
+        if file is None or not file.is_ours_at(self._name):
+            self.close()
+            file = self._file = _OpenFile(self._open())
+        fcntl.flock(file.descriptor, fcntl.LOCK_EX)
+        return file.descriptor
+
+    def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            descriptor = os.open(self.path, flags, PRIVATE)
+            return os.open(self._name, flags, PRIVATE)
         except FileNotFoundError:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(self.path, flags, PRIVATE)
+            return os.open(self._name, flags, PRIVATE)
+
+
+class _OpenFile:
+    """A descriptor that is kept, and closed with its owner."""
+
+    __slots__ = ("__weakref__", "_inode", "_pid", "close", "descriptor")
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._pid = os.getpid()
+        status = os.fstat(descriptor)
+        self._inode = (status.st_dev, status.st_ino)
+        self.close = weakref.finalize(self, os.close, descriptor)
+
+    def is_ours_at(self, name: str) -> bool:
+        """Return whether the path still leads here, in the process that opened it: a forked child shares its locks."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield descriptor
-        finally:
-            with suppress(OSError):
-                os.close(descriptor)
+            status = os.lstat(name)
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) == self._inode and self._pid == os.getpid()
+
+
+def _unlock(descriptor: int) -> None:
+    import fcntl
+
+    with suppress(OSError):
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _newest(raw: bytes) -> Anchor | None:

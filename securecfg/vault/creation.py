@@ -91,7 +91,7 @@ def create_rows(store: Store, providers: Sequence[KeyProvider], now_ns: int) -> 
         Put(Space.META, MANIFEST_ID, manifest_row),
         *(Put(Space.META, number, row) for number, row in slot_rows.items()),
     ]
-    store.commit(operations, expect=None, head=build_head(note, state))
+    store.commit(operations, expect=None, head=build_head(note, state.to_bytes()))
 
 
 def create_vault(

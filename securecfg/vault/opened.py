@@ -459,6 +459,8 @@ class OpenVault:
             self.is_closed = True
             FORKS.discard(self)
             self.publisher.wipe()
+            if self._anchor is not None:
+                self._anchor.close()
             self.store.close()
         if failures:
             raise failures[0]

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from securecfg.audit import Checkpoint, leaf_hash, origin_of, sign_checkpoint
+from securecfg.audit import Checkpoint, NoteSigner, leaf_hash, origin_of
 from securecfg.errors import Conflict
 from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, split_changes
 from securecfg.vault.replica import Finished, Member, tile_id
 from securecfg.vault.rows import digest_id
-from securecfg.vault.state import build_head
+from securecfg.vault.state import build_head, hash_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,7 +94,7 @@ class Publication:
         self._pending: dict[bytes, Entry | None] = {}
         self._next_id = replica.state.next_id
         self._changed_state: dict[str, object] = {}
-        self._signer = replica.signer
+        self._signer = replica.note_signer
         self.stagings = list(replica.state.stagings)
         self.tree = replica.tree.copy()
         self.members: list[Member] = []
@@ -163,7 +163,8 @@ class Publication:
         self._operations += plan.puts
         self._operations += plan.deletes
         self._changed_state |= plan.state
-        self._signer = plan.signer or self._signer
+        if plan.signer is not None:
+            self._signer = NoteSigner(origin_of(self._replica.vault_id), plan.signer)
         digests = self._seal_deltas(plan)
         changes = tuple(plan.changes)
         for record in plan.records:
@@ -187,10 +188,10 @@ class Publication:
             stagings=tuple(self.stagings),
             **self._changed_state,  # type: ignore[arg-type]  # plans name fields of State
         )
-        origin = origin_of(replica.vault_id)
-        checkpoint = Checkpoint(origin, self.tree.size, self.tree.root(), state.digest())
-        note = sign_checkpoint(checkpoint, self._signer)
-        head = build_head(note, state)
+        raw = state.to_bytes()
+        checkpoint = Checkpoint(replica.checkpoint.origin, self.tree.size, self.tree.root(), hash_state(raw))
+        note = self._signer.sign(checkpoint.text)
+        head = build_head(note, raw)
         return Finished(self._operations, head, note, state, checkpoint, self.tree, self.members)
 
     def _seal_deltas(self, plan: Plan) -> list[bytes]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from securecfg.audit import Tree, VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
+from securecfg.audit import NoteSigner, Tree, VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
 from securecfg.errors import IntegrityError, LogTampered, NotAVault, RollbackSuspected, Tampered
 from securecfg.keys import Header, Keyring, Purpose
 from securecfg.octets import Malformed
@@ -171,7 +171,7 @@ class Replica:
     def forget_keys(self) -> None:
         """Drop every key. Only a child of the process that opened the vault does: nothing can be read afterwards."""
         self.root = b""
-        del self.keyring, self.signer, self.rows
+        del self.keyring, self.signer, self.note_signer, self.rows
 
     def _advance(self, head: bytes | None) -> None:
         for _ in range(_ATTEMPTS):
@@ -279,6 +279,7 @@ class Replica:
         self.slots = slots
         self.keyring = keyring
         self.signer = signer
+        self.note_signer = NoteSigner(origin_of(header.vault_id), signer)
         self.rows = IndexRows(header.vault_id, keyring)
 
     def _open_note(self, note: bytes, state: State, digest: bytes) -> Checkpoint:

@@ -64,9 +64,9 @@ def hash_header(header: bytes, slots: tuple[bytes, ...]) -> bytes:
     return hashlib.sha256(b"securecfg/1/header\x00" + header + b"".join(map(var32, slots))).digest()
 
 
-def build_head(note: bytes, state: State) -> bytes:
-    """Return the head row."""
-    return _PREFIX + var32(note) + state.to_bytes()
+def build_head(note: bytes, state: bytes) -> bytes:
+    """Return the head row of a signed note and the bytes of the state that it vouches for."""
+    return _PREFIX + var32(note) + state
 
 
 def parse_head(row: bytes) -> tuple[bytes, State, bytes]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +16,6 @@ from securecfg.vault.anchor import SLOT_SIZE, AnchorFile, state_directory
 from tests.vault.world import READER, World, grant, text_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from securecfg.vault.vault import Vault
 
 DENIED_AT_NIGHT = """
@@ -120,6 +120,49 @@ def test_the_anchor_follows_every_commit_and_never_leads(world: World, vault: Va
         assert anchor is not None
         assert anchor.mark.size == vault.opened.replica.checkpoint.size
         assert anchor.mark.root == vault.opened.replica.checkpoint.root
+
+
+def test_an_anchor_that_was_replaced_while_the_vault_is_open_is_written_anew_at_its_place(
+    world: World, vault: Vault
+) -> None:
+    vault.write("app/a", "1")
+    (anchor,) = anchors()
+    old = anchor.read_bytes()
+    anchor.unlink()
+    vault.write("app/a", "2")
+    assert anchors() == [anchor]
+    anchor.rename(anchor.with_suffix(".aside"))
+    anchor.write_bytes(old)
+    vault.write("app/a", "3")
+    known = AnchorFile(vault.opened.replica.vault_id, world.path).read()
+    assert known is not None
+    assert known.mark.size == vault.opened.replica.checkpoint.size
+
+
+def test_a_closed_vault_keeps_no_descriptor_of_its_anchor(world: World, vault: Vault) -> None:
+    vault.write("app/a", "1")
+    (anchor,) = anchors()
+    held = [link for link in Path("/proc/self/fd").iterdir() if link.exists() and link.samefile(anchor)]
+    assert len(held) == 1
+    vault.close()
+    assert not [link for link in Path("/proc/self/fd").iterdir() if link.exists() and link.samefile(anchor)]
+
+
+def test_a_forked_child_opens_the_anchor_by_itself(world: World, vault: Vault) -> None:
+    """A lock of an inherited descriptor would be the parent's too."""
+    vault.write("app/a", "1")
+    vault.opened.refresh()
+    anchor = AnchorFile(vault.opened.replica.vault_id, world.path)
+    anchor.advance(vault.opened.mark(), vault.opened.verify_mark)
+    child = os.fork()
+    if child == 0:
+        newer = vault.opened.mark()._replace(size=1_000)
+        anchor.advance(newer, lambda _: None)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    seen = anchor.read()
+    assert seen is not None
+    assert seen.mark.size == 1_000
 
 
 def test_an_anchor_that_cannot_be_written_fails_nothing_but_is_said(

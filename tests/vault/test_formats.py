@@ -57,7 +57,7 @@ SEGMENT = build_segment([(b"a", ENTRY), (b"b", ENTRY)])
 MANIFEST = Manifest(9, (b"p" * 32,), 2, (SegmentLine(3, b"s" * 32, 2),), (b"a",))
 DELTA = Delta(((b"a", ENTRY), (b"b", None)), (FreedRun(3, 4, 5),))
 OLDER = older_page_to_bytes(7, 0, (version(1),))
-HEAD = build_head(b"note", STATE)
+HEAD = build_head(b"note", STATE.to_bytes())
 
 PARSERS: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
     "segment": (SEGMENT, Segment),
