@@ -18,7 +18,7 @@ NEWEST_PAGE = 0xFFFF_FFFF
 _PREFIX = struct.Struct(">12sBB16s16sI")
 _SLOT = struct.Struct(">16sBH")
 _HISTORY = struct.Struct(">QI")
-_DEK = struct.Struct(">12sBB16s16sIQI32s")
+_DEK = struct.Struct(">12sBB16s16sIQ")
 _VALUE = struct.Struct(">12sBB16s16sIQIQB")
 _MAGIC = b"securecfg/1\x00"
 _ID_BYTES = 16
@@ -109,25 +109,20 @@ def delta_context(vault_id: bytes, scope_id: bytes, epoch: int) -> bytes:
     return context(ContextType.DELTA, vault_id, scope_id, epoch, b"")
 
 
-def dek_context(vault_id: bytes, scope_id: bytes, epoch: int, record: tuple[int, int], path_hash: bytes) -> bytes:
+def dek_context(vault_id: bytes, scope_id: bytes, epoch: int, dek_id: int) -> bytes:
     """Return the context of a wrapped data key.
 
     Args:
         vault_id: 16 bytes.
         scope_id: 16 bytes.
         epoch: The epoch of the value key that wraps.
-        record: The record's id and the version.
-        path_hash: The SHA-256 of the path.
+        dek_id: The id of the row.
 
     Raises:
-        ValueError: An id does not have 16 bytes, or the hash not 32.
+        ValueError: An id does not have 16 bytes.
     """
     _check_ids(vault_id, scope_id)
-    if len(path_hash) != 32:  # noqa: PLR2004 - the size of a SHA-256
-        message = "the hash of a path has 32 bytes"
-        raise ValueError(message)
-    rec_id, version = record
-    return _DEK.pack(_MAGIC, ContextType.DEK, SUITE, vault_id, scope_id, epoch, rec_id, version, path_hash)
+    return _DEK.pack(_MAGIC, ContextType.DEK, SUITE, vault_id, scope_id, epoch, dek_id)
 
 
 def value_context(vault_id: bytes, scope_id: bytes, record: tuple[int, int], created_ns: int, form: int) -> bytes:

@@ -229,7 +229,7 @@ class Drafts:
         return self._put_history(Plan(result=number), path, entry, history._replace(labels=labels))
 
     def move(self, path: bytes, target: bytes, *, is_lookalike_allowed: bool) -> Plan:
-        """Return the draft that gives a secret another path: its data keys are wrapped anew, its values stay.
+        """Return the draft that gives a secret another path: its data keys and values stay.
 
         Raises:
             SecretNotFound: There is no live secret at the path.
@@ -243,17 +243,7 @@ class Drafts:
             message = f"`{target.decode()}` exists already"
             raise AlreadyExists(message, hint="choose another path; even a deleted secret keeps its history")
         self._check_lookalike(target, is_allowed=is_lookalike_allowed)
-        plan = Plan(result=history.newest)
-        history = history._replace(path=target)
-        older = []
-        for page, place in enumerate(history.older):
-            versions = tuple(
-                self._rewrapped(plan, path, target, history.rec_id, version) for version in self._page(history, page)
-            )
-            older.append(self._put_older(plan, history.rec_id, page, versions))
-            plan.deletes.append(Delete(Space.HISTORY, place.history_id))
-        versions = tuple(self._rewrapped(plan, path, target, history.rec_id, version) for version in history.versions)
-        plan = self._put_history(plan, target, entry, history._replace(older=tuple(older), versions=versions))
+        plan = self._put_history(Plan(result=history.newest), target, entry, history._replace(path=target))
         plan.changes.insert(0, (path, None))
         return plan
 
@@ -271,7 +261,7 @@ class Drafts:
         if version.state == DELETED:
             message = f"version {number} of `{path.decode()}` is deleted"
             raise VersionNotFound(message, hint=f"`securecfg secret undelete {path.decode()} {number}` brings it back")
-        content = self._content(path, entry.rec_id, version)
+        content = self._content(entry.rec_id, version)
         return self.write(path, content, new._replace(metadata=version.metadata, content_type=version.content_type))
 
     def number(self, path: bytes, version: int | str) -> int:
@@ -356,8 +346,8 @@ class Drafts:
         record = (history.rec_id, number)
         dek = os.urandom(32)
         scope = replica.keyring.scope(ROOT_SCOPE)
-        ctx = dek_context(replica.vault_id, ROOT_SCOPE, scope.epoch, record, sha256(history.path).digest())
         dek_id = self._workspace.allocate()
+        ctx = dek_context(replica.vault_id, ROOT_SCOPE, scope.epoch, dek_id)
         plan.puts.append(Put(Space.DEK, dek_id, wrap_dek(scope.wrap, scope.epoch, dek, ctx)))
         if content.is_inline:
             rows = 0
@@ -397,9 +387,9 @@ class Drafts:
             metadata=metadata,
         )
 
-    def _content(self, path: bytes, rec_id: int, version: Version) -> Content:
+    def _content(self, rec_id: int, version: Version) -> Content:
         """Return an old version's content, to be sealed anew; it does not leave this process."""
-        dek = self._data_key(path, rec_id, version)
+        dek = self._opened.unwrap_data_key(version.dek_id, self._workspace.row(Space.DEK, version.dek_id))
         ctx = self._opened.value_context(rec_id, version)
         row = self._workspace.row(Space.VALUE, version.value_id) or b""
         if not version.value_rows:
@@ -412,23 +402,6 @@ class Drafts:
             return ChunkedValueKey(dek, ctx).open(row, version.commitment, rows)
 
         return Content(version.kind, version.length, pieces)
-
-    def _data_key(self, path: bytes, rec_id: int, version: Version) -> bytes:
-        row = self._workspace.row(Space.DEK, version.dek_id)
-        return self._opened.unwrap_data_key(path, rec_id, version, row)
-
-    def _rewrapped(self, plan: Plan, path: bytes, target: bytes, rec_id: int, version: Version) -> Version:
-        if version.state == DESTROYED:
-            return version
-        replica = self._replica
-        dek = self._data_key(path, rec_id, version)
-        scope = replica.keyring.scope(ROOT_SCOPE)
-        record = (rec_id, version.number)
-        ctx = dek_context(replica.vault_id, ROOT_SCOPE, scope.epoch, record, sha256(target).digest())
-        dek_id = self._workspace.allocate()
-        plan.puts.append(Put(Space.DEK, dek_id, wrap_dek(scope.wrap, scope.epoch, dek, ctx)))
-        plan.deletes.append(Delete(Space.DEK, version.dek_id))
-        return version._replace(dek_id=dek_id)
 
     def _put_older(self, plan: Plan, rec_id: int, page: int, versions: tuple[Version, ...]) -> OlderPage:
         row = self._replica.rows.seal_older_page(rec_id, page, versions)

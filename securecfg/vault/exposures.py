@@ -145,7 +145,7 @@ class Exposures:
         located = opened.locate(path, entry, number)
         if not located.version.dek_id or located.version.value_rows:
             return None
-        value = decode_value(*opened.open_inline(path, located), mark.path)
+        value = decode_value(*opened.open_inline(located), mark.path)
         if isinstance(value, Secret):
             return None if mark.field else value
         return value.get(mark.field)

@@ -445,7 +445,7 @@ class Imports:
 
     def _read_state(self, path: bytes) -> tuple[Any, Version]:
         located = self._locate(path)
-        return json.loads(self._opened.open_inline(path, located)[1]), located.version
+        return json.loads(self._opened.open_inline(located)[1]), located.version
 
     def _locate(self, path: bytes) -> Located:
         entry = self._opened.replica.index.get(path)

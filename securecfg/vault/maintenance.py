@@ -57,11 +57,7 @@ def finish_destruction(opened: OpenVault) -> None:
 
 
 def _delete_freed_keys(opened: OpenVault) -> None:
-    """Delete data keys that nothing references any more.
-
-    A move in a staging wraps the keys of a secret anew, and one that crashed has not deleted the old ones yet: with
-    them a version that is destroyed now could still be opened.
-    """
+    """Delete data keys that nothing references any more: a large batch that crashed has not deleted its own yet."""
     first, size = opened.replica.state.base_size, opened.replica.checkpoint.size
     deletes = [delete for _, delta in _deltas(opened, first, size) for delete in _freed(delta.freed)]
     keys = [delete for delete in deletes if delete.space is Space.DEK]

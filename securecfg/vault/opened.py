@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from weakref import WeakSet
 
@@ -236,9 +235,9 @@ class OpenVault:
                 return default
             located = self.locate(path, entry, number)
             if located.version.value_rows:
-                content = b"".join(self.open_chunked(path, located))
+                content = b"".join(self.open_chunked(located))
             else:
-                _, content = self.open_inline(path, located)
+                _, content = self.open_inline(located)
             return json.loads(content)  # type: ignore[no-any-return]  # written by this program, authenticated
 
         return self.consistently(read)
@@ -284,36 +283,36 @@ class OpenVault:
         row = self.store.get(Space.HISTORY, place.history_id)
         return self.replica.rows.open_older_page(row, history.rec_id, page, place.digest)
 
-    def data_key(self, path: bytes, rec_id: int, version: Version) -> bytes:
+    def data_key(self, dek_id: int) -> bytes:
         """Return a version's data key.
 
         Raises:
-            Tampered: It is missing or not this version's.
+            Tampered: It is missing or another one.
         """
-        return self.unwrap_data_key(path, rec_id, version, self.store.get(Space.DEK, version.dek_id))
+        return self.unwrap_data_key(dek_id, self.store.get(Space.DEK, dek_id))
 
-    def unwrap_data_key(self, path: bytes, rec_id: int, version: Version, row: bytes | None) -> bytes:
-        """Return a version's data key from its row, which may not be in the store yet.
+    def unwrap_data_key(self, dek_id: int, row: bytes | None) -> bytes:
+        """Return a data key from its row, which may not be in the store yet.
 
         Raises:
-            Tampered: It is missing or not this version's.
+            Tampered: It is missing or another one.
         """
         if row is None:
-            message = f"the data key of a version of record {rec_id} is missing"
+            message = f"the data key {dek_id} is missing"
             raise Tampered(message)
         replica = self.replica
         epoch = parse_dek_epoch(row)
-        ctx = dek_context(replica.vault_id, ROOT_SCOPE, epoch, (rec_id, version.number), sha256(path).digest())
+        ctx = dek_context(replica.vault_id, ROOT_SCOPE, epoch, dek_id)
         return unwrap_dek(replica.keyring.scope(ROOT_SCOPE, epoch).wrap, row, ctx)
 
-    def value_key(self, path: bytes, located: Located) -> ValueKey:
+    def value_key(self, located: Located) -> ValueKey:
         """Return what opens an inline value.
 
         Raises:
-            Tampered: The data key is missing or not this version's.
+            Tampered: The data key is missing or another one.
         """
         entry, _, version = located
-        dek = self.data_key(path, entry.rec_id, version)
+        dek = self.data_key(version.dek_id)
         return ValueKey(dek, self.value_context(entry.rec_id, version))
 
     def value_context(self, rec_id: int, version: Version) -> bytes:
@@ -321,7 +320,7 @@ class OpenVault:
         form = FORM_CHUNKED if version.value_rows else FORM_INLINE
         return value_context(self.replica.vault_id, ROOT_SCOPE, (rec_id, version.number), version.created, form)
 
-    def open_inline(self, path: bytes, located: Located) -> tuple[int, bytes]:
+    def open_inline(self, located: Located) -> tuple[int, bytes]:
         """Return the kind and the content of an inline value.
 
         Raises:
@@ -332,16 +331,16 @@ class OpenVault:
         if row is None:
             message = f"a value of record {located.entry.rec_id} is missing"
             raise Tampered(message)
-        return self.value_key(path, located).open(row, version.commitment)
+        return self.value_key(located).open(row, version.commitment)
 
-    def open_chunked(self, path: bytes, located: Located) -> ChunkedContent:
+    def open_chunked(self, located: Located) -> ChunkedContent:
         """Return the content of a large value, whose rows are read as it is consumed.
 
         Raises:
             Tampered: A row is missing or does not belong to this version.
         """
         entry, _, version = located
-        dek = self.data_key(path, entry.rec_id, version)
+        dek = self.data_key(version.dek_id)
         record = self.store.get(Space.VALUE, version.value_id)
         if record is None:
             message = f"a value of record {entry.rec_id} is missing"

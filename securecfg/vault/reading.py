@@ -332,14 +332,14 @@ class Reads:
 
     def _open_inline(self, finding: Finding) -> tuple[int, bytes]:
         try:
-            return self._opened.open_inline(finding.encoded, finding.located)
+            return self._opened.open_inline(finding.located)
         except IntegrityError:
             self._verify_unmoved(finding)
             raise
 
     def _open_chunked(self, finding: Finding) -> ChunkedContent:
         try:
-            return self._opened.open_chunked(finding.encoded, finding.located)
+            return self._opened.open_chunked(finding.located)
         except IntegrityError:
             self._verify_unmoved(finding)
             raise
@@ -364,7 +364,7 @@ class Reads:
         if self._keeps_values:
             self._hits[finding.path] = _Hit(revision, finding, version, None)
         else:
-            key = self._opened.value_key(finding.encoded, finding.located)
+            key = self._opened.value_key(finding.located)
             self._hits[finding.path] = _Hit(revision, finding, None, key)
 
     def _is_still_valid(self, path: str, hit: _Hit) -> bool:

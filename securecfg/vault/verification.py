@@ -106,7 +106,7 @@ def _check(opened: OpenVault, path: bytes, entry: Entry, used: dict[Space, set[i
         used[Space.DEK].add(version.dek_id)
         used[Space.VALUE].update(range(version.value_id, version.value_id + version.value_rows + 1))
         try:
-            _open(opened, path, entry, history, version)
+            _open(opened, entry, history, version)
         except IntegrityError as error:
             problems.append((name, version.number, error.message))
     return _Checked(entry, len(versions), problems)
@@ -119,11 +119,11 @@ def _all_versions(opened: OpenVault, history: History, pages: set[int]) -> Itera
         yield from opened.older_versions(history, page)
 
 
-def _open(opened: OpenVault, path: bytes, entry: Entry, history: History, version: Version) -> None:
+def _open(opened: OpenVault, entry: Entry, history: History, version: Version) -> None:
     if not version.value_rows:
-        opened.open_inline(path, Located(entry, history, version))
+        opened.open_inline(Located(entry, history, version))
         return
-    for _ in opened.open_chunked(path, Located(entry, history, version)):
+    for _ in opened.open_chunked(Located(entry, history, version)):
         pass
 
 

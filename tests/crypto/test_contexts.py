@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from securecfg.crypto import (
-    ROOT_SCOPE,
     ContextType,
     Label,
     context,
@@ -34,7 +33,6 @@ ids = st.binary(min_size=16, max_size=16)
 u8 = st.integers(0, 2**8 - 1)
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
-hashes = st.binary(min_size=32, max_size=32)
 contexts = st.one_of(
     st.tuples(st.just(slot_context), ids, ids, u8, st.binary(max_size=40)),
     st.tuples(st.just(keyring_context), ids, u64),
@@ -42,7 +40,7 @@ contexts = st.one_of(
     st.tuples(st.just(segment_context), ids, ids, u32, u64),
     st.tuples(st.just(history_context), ids, ids, u32, u64, u32),
     st.tuples(st.just(delta_context), ids, ids, u32),
-    st.tuples(st.just(dek_context), ids, ids, u32, st.tuples(u64, u32), hashes),
+    st.tuples(st.just(dek_context), ids, ids, u32, u64),
     st.tuples(st.just(value_context), ids, ids, st.tuples(u64, u32), u64, u8),
 )
 
@@ -69,7 +67,7 @@ def test_no_context_is_the_beginning_of_another() -> None:
         segment_context(*zero, 0),
         history_context(*zero, 0, 0),
         delta_context(*zero),
-        dek_context(*zero, (0, 0), bytes(32)),
+        dek_context(*zero, 0),
         value_context(VAULT, SCOPE, (0, 0), 0, 0),
     ]
     for one, other in itertools.permutations(built, 2):
@@ -81,9 +79,7 @@ def test_a_context_is_laid_out_as_the_format_says() -> None:
     assert context(ContextType.DELTA, VAULT, SCOPE, 7, b"xy") == (
         front + b"\x15\x01" + VAULT + SCOPE + b"\x00\x00\x00\x07" + b"xy"
     )
-    assert dek_context(VAULT, SCOPE, 7, (8, 9), bytes(32)) == context(
-        ContextType.DEK, VAULT, SCOPE, 7, (8).to_bytes(8) + (9).to_bytes(4) + bytes(32)
-    )
+    assert dek_context(VAULT, SCOPE, 7, 8) == context(ContextType.DEK, VAULT, SCOPE, 7, (8).to_bytes(8))
     assert value_context(VAULT, SCOPE, (8, 9), 10, 2) == context(
         ContextType.VALUE, VAULT, SCOPE, 0, (8).to_bytes(8) + (9).to_bytes(4) + (10).to_bytes(8) + b"\x02"
     )
@@ -104,19 +100,13 @@ def test_refuses_an_id_of_another_size(wrong: bytes) -> None:
         with pytest.raises(ValueError, match="16 bytes"):
             context(ContextType.DELTA, vault_id, scope_id, 0, b"")
         with pytest.raises(ValueError, match="16 bytes"):
-            dek_context(vault_id, scope_id, 0, (1, 1), bytes(32))
+            dek_context(vault_id, scope_id, 0, 1)
         with pytest.raises(ValueError, match="16 bytes"):
             value_context(vault_id, scope_id, (1, 1), 0, 1)
         with pytest.raises(ValueError, match="16 bytes"):
             slot_context(vault_id, scope_id, 1, b"")
     with pytest.raises(ValueError, match="16 bytes"):
         keyring_context(wrong, 1)
-
-
-@pytest.mark.parametrize("size", [0, 31, 33])
-def test_refuses_a_path_hash_of_another_size(size: int) -> None:
-    with pytest.raises(ValueError, match="32 bytes"):
-        dek_context(VAULT, ROOT_SCOPE, 0, (1, 1), bytes(size))
 
 
 def test_with_its_zero_byte_no_label_is_the_beginning_of_another() -> None:

@@ -365,7 +365,7 @@ class Reading:
 
     def _secret(self, path: bytes, entry: Entry) -> Secret:
         history = self._history(path, entry)
-        versions = {line.number: self._version(path, entry.rec_id, line) for line in reversed(history.versions)}
+        versions = {line.number: self._version(entry.rec_id, line) for line in reversed(history.versions)}
         with refusing(HistoryRefused, f"record {entry.rec_id}"):
             demand(bool(history.current) == bool(entry.flags & 1), "flags of the entry that do not fit the history")
             demand(list(versions) == list(range(1, history.newest + 1)), "versions with a gap")
@@ -396,12 +396,12 @@ class Reading:
                 history.versions.extend(open_older_page(keyring, entry.rec_id, page, line, row))
         return history
 
-    def _version(self, path: bytes, rec_id: int, line: VersionLine) -> Version:
+    def _version(self, rec_id: int, line: VersionLine) -> Version:
         name = f"version {line.number} of record {rec_id}"
         content: Content | None = None
         if line.state != DESTROYED:
             with refusing(DataKeyRefused, name):
-                dek = self._data_key(path, rec_id, line)
+                dek = self._data_key(line.dek_id)
             with refusing(ValueRefused, name):
                 content = self._content(rec_id, line, dek)
         return Version(
@@ -412,16 +412,15 @@ class Reading:
             *(line.length, line.created, line.expires, line.deleted, line.author, line.content_type, line.metadata),
         )
 
-    def _data_key(self, path: bytes, rec_id: int, line: VersionLine) -> bytes:
+    def _data_key(self, dek_id: int) -> bytes:
         """Unwrap a data key: section 5.1."""
         keyring = self.opened.keyring
-        octets = Octets(self._row(DEK, line.dek_id))
+        octets = Octets(self._row(DEK, dek_id))
         demand(octets.u8() == 1, "another form of data key")
         demand(octets.u8() == 1, "another suite")
         epoch, sealed = octets.u32(), octets.take(48)
         octets.end()
-        fields = u64(rec_id) + u32(line.number) + sha256(path).digest()
-        aad = context(0x16, keyring.vault_id, ROOT_SCOPE, epoch, fields)
+        aad = context(0x16, keyring.vault_id, ROOT_SCOPE, epoch, u64(dek_id))
         return siv_open(keyring.scope_key("securecfg/1/val", epoch, 64), sealed, aad)
 
     def _content(self, rec_id: int, line: VersionLine, dek: bytes) -> Content:

@@ -100,7 +100,7 @@ def tampered_value() -> None:
 
 
 def tampered_data_key() -> None:
-    ctx = dek_context(VAULT, ROOT_SCOPE, 0, (1, 1), bytes(32))
+    ctx = dek_context(VAULT, ROOT_SCOPE, 0, 1)
     unwrap_dek(KeyWrap(bytes(64)), flip(wrap_dek(KeyWrap(bytes(64)), 0, DEK, ctx), 20), ctx)
 
 

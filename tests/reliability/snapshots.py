@@ -63,9 +63,9 @@ def _content(opened: OpenVault, path: bytes, located: Located) -> Iterator[bytes
     version = located.version
     rec_id = located.entry.rec_id
     if not version.value_rows:
-        yield opened.open_inline(path, located)[1]
+        yield opened.open_inline(located)[1]
         return
-    key = ChunkedValueKey(opened.data_key(path, rec_id, version), opened.value_context(rec_id, version))
+    key = ChunkedValueKey(opened.data_key(version.dek_id), opened.value_context(rec_id, version))
     rows = (
         opened.store.get(Space.VALUE, number) or b""
         for number in range(version.value_id + 1, version.value_id + 1 + version.value_rows)

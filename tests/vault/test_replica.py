@@ -66,7 +66,7 @@ def test_a_write_goes_on_over_another_write_in_its_middle(world: World, vault: V
     assert other.write("app/a", "3") == 3
 
 
-def test_a_stream_goes_on_over_a_move_in_its_middle(world: World, vault: Vault) -> None:
+def test_a_move_in_the_middle_of_a_stream_leaves_what_was_found(world: World, vault: Vault) -> None:
     vault.write("app/a", b"1" * 100_000)
     other, store = interrupted(world)
     other.list()
@@ -74,6 +74,20 @@ def test_a_stream_goes_on_over_a_move_in_its_middle(world: World, vault: Vault) 
     def replace() -> None:
         vault.move("app/a", "app/b")
         vault.write("app/a", b"2" * 100_000)
+
+    store.interrupt("get", Space.DEK, replace)
+    _, pieces = other.stream("app/a")
+    assert b"".join(pieces) == b"1" * 100_000
+
+
+def test_a_stream_goes_on_over_a_replacement_in_its_middle(world: World, vault: Vault) -> None:
+    vault.write("app/a", b"1" * 100_000)
+    other, store = interrupted(world)
+    other.list()
+
+    def replace() -> None:
+        vault.write("app/a", b"2" * 100_000)
+        vault.destroy("app/a", 1)
 
     store.interrupt("get", Space.DEK, replace)
     _, pieces = other.stream("app/a")

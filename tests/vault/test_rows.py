@@ -144,6 +144,6 @@ def test_no_two_versions_share_a_data_key(vault: Vault) -> None:
         entry = opened.entry(path)
         assert entry is not None
         for version in opened.history(path, entry).versions:
-            keys.add(opened.data_key(path, entry.rec_id, version))
+            keys.add(opened.data_key(version.dek_id))
             rows.add(opened.store.get(Space.VALUE, version.value_id))
     assert len(keys) == len(rows) == 6

@@ -345,7 +345,6 @@ def keyring_vectors() -> list[Vector]:
 
 DEK = fixed("data key", 32)
 SCOPE_KEY = fixed("scope key", 32)
-PATH = "payments/stripe/api_key"
 
 
 def dek_row(**changes: Any) -> bytes:  # noqa: ANN401 - parts of a row
@@ -355,14 +354,12 @@ def dek_row(**changes: Any) -> bytes:  # noqa: ANN401 - parts of a row
         "bound": None,
         "vault_id": VAULT,
         "scope_id": SCOPE,
-        "place": (9, 4),
-        "path": PATH,
+        "dek_id": 21,
         "scope_key": SCOPE_KEY,
     } | changes
     epoch = parts["epoch"] if parts["bound"] is None else parts["bound"]
     siv = AESSIV(expand(parts["scope_key"], "securecfg/1/val", parts["scope_id"] + struct.pack(">I", epoch), 64))
-    fields = struct.pack(">QI", *parts["place"]) + hashlib.sha256(parts["path"].encode()).digest()
-    ctx = context(0x16, parts["scope_id"], epoch, fields, parts["vault_id"])
+    ctx = context(0x16, parts["scope_id"], epoch, struct.pack(">Q", parts["dek_id"]), parts["vault_id"])
     wrapped = siv.encrypt(DEK, changes.get("aad", [ctx]))
     return bytes(parts["front"]) + struct.pack(">I", parts["epoch"]) + wrapped
 
@@ -370,7 +367,7 @@ def dek_row(**changes: Any) -> bytes:  # noqa: ANN401 - parts of a row
 def dek_vectors() -> list[Vector]:
     def vector(name: str, result: str, row: bytes) -> Vector:
         opened = {"dek": DEK.hex()} if result == "valid" else {}
-        place = {"vault_id": VAULT.hex(), "scope_id": SCOPE.hex(), "rec_id": 9, "version": 4, "path": PATH}
+        place = {"vault_id": VAULT.hex(), "scope_id": SCOPE.hex(), "dek_id": 21}
         return {"name": name, "result": result, "row": row.hex(), "scope_key": SCOPE_KEY.hex(), **place, **opened}
 
     good = dek_row()
@@ -384,9 +381,7 @@ def dek_vectors() -> list[Vector]:
         vector("another scope key", "tampered", dek_row(scope_key=fixed("another scope key", 32))),
         vector("another vault", "tampered", dek_row(vault_id=OTHER_VAULT)),
         vector("another scope", "tampered", dek_row(scope_id=OTHER_SCOPE)),
-        vector("another record", "tampered", dek_row(place=(8, 4))),
-        vector("another version", "tampered", dek_row(place=(9, 3))),
-        vector("another path", "tampered", dek_row(path="payments/stripe/api_kez")),
+        vector("the row of another data key", "tampered", dek_row(dek_id=22)),
         vector("no associated data", "tampered", dek_row(aad=[])),
         vector("a bit of the synthetic IV", "tampered", flip(good, 6)),
         vector("a bit of the key", "tampered", flip(good, -1)),

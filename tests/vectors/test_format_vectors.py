@@ -114,8 +114,7 @@ def open_data_key(vector: Vector, _folder: Path) -> None:
     row, scope_key, vault_id, scope_id = octets(vector, "row", "scope_key", "vault_id", "scope_id")
     epoch = parse_dek_epoch(row)
     value_key = KeyWrap(expand(scope_key, Label.VALUE_WRAP, scope_id + epoch.to_bytes(4), 64))
-    path_hash = hashlib.sha256(vector["path"].encode()).digest()
-    ctx = dek_context(vault_id, scope_id, epoch, (vector["rec_id"], vector["version"]), path_hash)
+    ctx = dek_context(vault_id, scope_id, epoch, vector["dek_id"])
     assert unwrap_dek(value_key, row, ctx).hex() == vector["dek"]
 
 
