@@ -4,9 +4,6 @@ Each session that writes makes one sealer: a random key, itself sealed (HPKE, RF
 vault's audit key and stored as the sealer row. The session derives the key of each of its leaves from it.
 
     type 0x53 | suite 0x01 | audit_key_id [8] | HPKE message (encapsulated key, ciphertext)
-
-Audit keys are raw bytes here. Public: ML-KEM-768 encapsulation key [1184] | X25519 public key [32]. Private: ML-KEM-768
-seed [64] | X25519 private key [32].
 """
 
 from __future__ import annotations
@@ -18,24 +15,17 @@ from typing import TYPE_CHECKING
 from securecfg.audit.checkpoint import VAULT_ID_BYTES
 from securecfg.audit.leaf import KEY_BYTES, SEALER_ID_BYTES, SUITE, derive_leaf_key, seal_leaf
 from securecfg.crypto.derive import Label
+from securecfg.crypto.hybrid import HYBRID_OVERHEAD_BYTES, HYBRID_PRIVATE_BYTES, hybrid_public_key, open_sealed, seal_to
 from securecfg.errors import Tampered, VaultClosed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey, MLKEM768X25519PublicKey, Suite
-
 SEALER_TYPE = 0x53
 AUDIT_KEY_ID_BYTES = 8
-PUBLIC_KEY_BYTES = 1_184 + 32
-PRIVATE_KEY_BYTES = 64 + 32
 
-_MLKEM_PUBLIC_BYTES = 1_184
-_MLKEM_SEED_BYTES = 64
-_ENCAPSULATED_BYTES = 1_088 + 32
-_TAG_BYTES = 16
 _PREFIX_BYTES = 2 + AUDIT_KEY_ID_BYTES
-ROW_BYTES = _PREFIX_BYTES + _ENCAPSULATED_BYTES + KEY_BYTES + _TAG_BYTES
+ROW_BYTES = _PREFIX_BYTES + HYBRID_OVERHEAD_BYTES + KEY_BYTES
 
 
 class Sealer:
@@ -103,15 +93,10 @@ def audit_public_key(private_key: bytes) -> bytes:
     Raises:
         Tampered: The private key is not 96 bytes long.
     """
-    if len(private_key) != PRIVATE_KEY_BYTES:
-        message = f"an audit key is {PRIVATE_KEY_BYTES} bytes long"
+    if len(private_key) != HYBRID_PRIVATE_BYTES:
+        message = f"an audit key is {HYBRID_PRIVATE_BYTES} bytes long"
         raise Tampered(message)
-    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-    mlkem = MLKEM768PrivateKey.from_seed_bytes(private_key[:_MLKEM_SEED_BYTES])
-    x25519 = X25519PrivateKey.from_private_bytes(private_key[_MLKEM_SEED_BYTES:])
-    return mlkem.public_key().public_bytes_raw() + x25519.public_key().public_bytes_raw()
+    return hybrid_public_key(private_key)
 
 
 def create_sealer(vault_id: bytes, audit_key: bytes) -> Sealer:
@@ -129,7 +114,11 @@ def create_sealer(vault_id: bytes, audit_key: bytes) -> Sealer:
 
 def _seal_to(vault_id: bytes, audit_key: bytes, key: bytes) -> Sealer:
     prefix = bytes((SEALER_TYPE, SUITE)) + audit_key_id(audit_key)
-    message = _suite().encrypt(key, _public_key(audit_key), _info(vault_id, audit_key))
+    try:
+        message = seal_to(audit_key, key, _info(vault_id, audit_key))
+    except Tampered:
+        text = "not the public half of an audit key"
+        raise Tampered(text) from None
     return Sealer(vault_id, key, prefix + message)
 
 
@@ -144,15 +133,13 @@ def open_sealer(row: bytes, private_key: bytes, vault_id: bytes) -> bytes:
     Raises:
         Tampered: The row is malformed, was altered, or is sealed to another key or vault.
     """
-    from cryptography.exceptions import InvalidTag
-
     public_key = audit_public_key(private_key)
     if len(row) != ROW_BYTES or row[:_PREFIX_BYTES] != bytes((SEALER_TYPE, SUITE)) + audit_key_id(public_key):
         message = "a sealer row does not belong to this audit key"
         raise Tampered(message)
     try:
-        return _suite().decrypt(row[_PREFIX_BYTES:], _private_key(private_key), _info(vault_id, public_key))
-    except (InvalidTag, ValueError):
+        return open_sealed(private_key, row[_PREFIX_BYTES:], _info(vault_id, public_key))
+    except Tampered:
         message = "a sealer row cannot be opened"
         raise Tampered(message) from None
 
@@ -162,35 +149,3 @@ def _info(vault_id: bytes, public_key: bytes) -> bytes:
         message = f"a vault id is {VAULT_ID_BYTES} bytes long"
         raise Tampered(message)
     return Label.SEALER.encode() + b"\x00" + vault_id + audit_key_id(public_key)
-
-
-def _suite() -> Suite:
-    from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-
-    return Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-
-
-def _public_key(raw: bytes) -> MLKEM768X25519PublicKey:
-    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
-    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
-
-    try:
-        return MLKEM768X25519PublicKey(
-            MLKEM768PublicKey.from_public_bytes(raw[:_MLKEM_PUBLIC_BYTES]),
-            X25519PublicKey.from_public_bytes(raw[_MLKEM_PUBLIC_BYTES:]),
-        )
-    except ValueError:
-        message = "not the public half of an audit key"
-        raise Tampered(message) from None
-
-
-def _private_key(raw: bytes) -> MLKEM768X25519PrivateKey:
-    from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-    from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
-
-    return MLKEM768X25519PrivateKey(
-        MLKEM768PrivateKey.from_seed_bytes(raw[:_MLKEM_SEED_BYTES]),
-        X25519PrivateKey.from_private_bytes(raw[_MLKEM_SEED_BYTES:]),
-    )

@@ -22,6 +22,14 @@ from securecfg.crypto.context import (
 )
 from securecfg.crypto.derive import KEY_BYTES, Label, expand
 from securecfg.crypto.fields import decode_fields, encode_fields
+from securecfg.crypto.hybrid import (
+    HYBRID_OVERHEAD_BYTES,
+    HYBRID_PRIVATE_BYTES,
+    HYBRID_PUBLIC_BYTES,
+    hybrid_public_key,
+    open_sealed,
+    seal_to,
+)
 from securecfg.crypto.key_bytes import KeyBytes, generate_key
 from securecfg.crypto.padding import padded_length, padme
 from securecfg.crypto.value import (
@@ -52,6 +60,9 @@ __all__ = [
     "FORMAT_LIMIT",
     "FORM_CHUNKED",
     "FORM_INLINE",
+    "HYBRID_OVERHEAD_BYTES",
+    "HYBRID_PRIVATE_BYTES",
+    "HYBRID_PUBLIC_BYTES",
     "INLINE_LIMIT_BYTES",
     "KEY_BYTES",
     "KIND_BYTES",
@@ -81,12 +92,15 @@ __all__ = [
     "expand",
     "generate_key",
     "history_context",
+    "hybrid_public_key",
     "keyring_context",
     "manifest_context",
+    "open_sealed",
     "open_value",
     "padded_length",
     "padme",
     "parse_dek_epoch",
+    "seal_to",
     "seal_value",
     "segment_context",
     "slot_context",
