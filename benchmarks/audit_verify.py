@@ -29,8 +29,8 @@ from securecfg.audit import (
     vkey_of,
 )
 from securecfg.audit.opening import RecordOpener
-from securecfg.audit.sealer import PRIVATE_KEY_BYTES
 from securecfg.audit.verify import History, verify_tree
+from securecfg.crypto import HYBRID_PRIVATE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +48,7 @@ class SealedLog:
 
     def __init__(self, count: int) -> None:
         signing_key = Ed25519PrivateKey.generate()
-        audit_key = token_bytes(PRIVATE_KEY_BYTES)
+        audit_key = token_bytes(HYBRID_PRIVATE_BYTES)
         sealer = create_sealer(VAULT_ID, audit_public_key(audit_key))
         self.vkey = vkey_of(origin_of(VAULT_ID), signing_key)
         self.opener = RecordOpener(audit_key, VAULT_ID, lambda _: sealer.row)

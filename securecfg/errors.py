@@ -18,7 +18,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed
-    ├── Sealed                                          7   WrongKey  KeyProviderRefused
+    ├── Sealed                                          7   WrongKey  KeyProviderRefused  SlotRemoved
     ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated
     │                                                       LogStale  AnchorMissing  SignatureInvalid  NotAVault
     ├── Unavailable                                     9   CommitUnknown  AuditUnavailable  StoreBusy  StoreFailed
@@ -361,6 +361,12 @@ class WrongKey(Sealed):
     """No unlock slot opens with this key; a damaged slot looks the same."""
 
     code = "wrong-key"
+
+
+class SlotRemoved(Sealed):
+    """The unlock slot that this process opened the vault with was removed, and the keys were changed since."""
+
+    code = "slot-removed"
 
 
 class KeyProviderRefused(Sealed):

@@ -10,6 +10,7 @@ from securecfg.cli.output import shown_size, shown_time, timestamp
 from securecfg.clock import to_datetime
 from securecfg.crypto import SUITE
 from securecfg.keys.header import FORMAT, Header
+from securecfg.keys.roots import FIRST_ROOT_ROW
 from securecfg.keys.slots import KIND_FILE, KIND_KEYRING, KIND_PASSPHRASE, KIND_RECOVERY, Slot
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class Front:
             header, rows = read_header(store)
         finally:
             store.close()
-        kinds = Counter(_name_of(Slot.parse(row).kind) for row in rows.values())
+        kinds = Counter(_name_of(Slot.parse(row).kind) for row_id, row in rows.items() if row_id < FIRST_ROOT_ROW)
         return cls(path, header, dict(sorted(kinds.items())), path.stat().st_size)
 
     def to_json(self) -> dict[str, Any]:

@@ -19,6 +19,8 @@ class Label(StrEnum):
     HEADER_MAC = "securecfg/1/hdr"
     KEYRING = "securecfg/1/kr"
     SLOT = "securecfg/1/slot"
+    SLOT_KEY = "securecfg/1/slot-key"
+    ROOT = "securecfg/1/root"
     RECOVERY = "securecfg/1/recovery"
     INDEX = "securecfg/1/idx"
     VALUE_WRAP = "securecfg/1/val"

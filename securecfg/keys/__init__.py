@@ -9,7 +9,8 @@ from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.keys.keyring import KeyEntry, Keyring, KeyState, Purpose, ScopeKeys, SlotInfo
 from securecfg.keys.provider import Ask, KeyProvider, KeyUri, ProviderFactory, WrapContext
-from securecfg.keys.slots import FIRST_SLOT_ROW, MOST_SLOTS, Slot, Unlocked, seal_slot, unlock
+from securecfg.keys.roots import FIRST_ROOT_ROW, SlotKey, seal_root
+from securecfg.keys.slots import FIRST_SLOT_ROW, MOST_SLOTS, NewSlot, Slot, Unlocked, root_row_of, seal_slot, unlock
 from securecfg.keys.uri import open_provider
 from securecfg.lazy import load_names
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from securecfg.keys.recovery import generate_recovery_code
 
 __all__ = [
+    "FIRST_ROOT_ROW",
     "FIRST_SLOT_ROW",
     "MOST_SLOTS",
     "Ask",
@@ -32,6 +34,7 @@ __all__ = [
     "KeyUri",
     "Keyring",
     "KeyringProvider",
+    "NewSlot",
     "PassphraseProvider",
     "ProviderFactory",
     "Purpose",
@@ -39,6 +42,7 @@ __all__ = [
     "ScopeKeys",
     "Slot",
     "SlotInfo",
+    "SlotKey",
     "Unlocked",
     "WrapContext",
     "build_header",
@@ -47,6 +51,8 @@ __all__ = [
     "open_provider",
     "open_under_kek",
     "parse_params",
+    "root_row_of",
+    "seal_root",
     "seal_slot",
     "seal_under_kek",
     "unlock",

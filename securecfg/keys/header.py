@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from securecfg.crypto import KEY_BYTES, SUITE, Label, expand
 from securecfg.errors import NotAVault, Tampered, UnsupportedFormat
+from securecfg.keys.roots import FIRST_ROOT_ROW, ROWS_APART
 from securecfg.octets import var32
 
 if TYPE_CHECKING:
@@ -80,7 +81,11 @@ class Header(NamedTuple):
         """
         expected = _mac(root, self.vault_id, self.row[: _FIELDS.size], slot_rows)
         del root  # a traceback that shows locals must not show it
-        if self.slot_count != len(slot_rows) or not hmac.compare_digest(self.row[_FIELDS.size :], expected):
+        if (
+            self.slot_count != _count_slots(slot_rows)
+            or not _are_paired(slot_rows)
+            or not hmac.compare_digest(self.row[_FIELDS.size :], expected)
+        ):
             message = "the header or an unlock slot was altered"
             raise Tampered(message, hint="restore the vault from a backup")
 
@@ -98,7 +103,7 @@ def build_header(
 
     Args:
         root: The root key.
-        slot_rows: All slots by their row id, 256 to 511.
+        slot_rows: All slots and sealed roots by their row id, 256 to 767.
         vault_id: 16 bytes.
         generation: 1 at creation, plus one at every change of header, slots or keyring.
         first_log_key: The Ed25519 public key of log epoch 0, 32 bytes.
@@ -112,13 +117,23 @@ def build_header(
         SUITE,
         0,
         vault_id,
-        len(slot_rows),
+        _count_slots(slot_rows),
         0,
         generation,
         first_log_key,
         created_ns,
     )
     return fields + _mac(root, vault_id, fields, slot_rows)
+
+
+def _count_slots(slot_rows: Mapping[int, bytes]) -> int:
+    """Return how many slots there are; each has a sealed root besides, at its own place."""
+    return sum(row_id < FIRST_ROOT_ROW for row_id in slot_rows)
+
+
+def _are_paired(slot_rows: Mapping[int, bytes]) -> bool:
+    slots = {row_id for row_id in slot_rows if row_id < FIRST_ROOT_ROW}
+    return {row_id - ROWS_APART for row_id in slot_rows if row_id >= FIRST_ROOT_ROW} == slots
 
 
 def _mac(root: bytes, vault_id: bytes, fields: bytes, slot_rows: Mapping[int, bytes]) -> bytes:

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import NamedTuple, NoReturn, Self
 
 from securecfg.crypto import (
+    HYBRID_PUBLIC_BYTES,
     KEY_BYTES,
     ROOT_SCOPE,
     SUITE,
@@ -83,16 +84,18 @@ class SlotInfo:
 
     Attributes:
         slot_id: 16 bytes.
+        public_key: What a root is sealed to for it, 1,216 bytes.
         added_ns: When it was added.
         kind: The URI scheme of its key.
         label: What people call it.
         principals: Whom its key may speak for; empty means anyone.
 
     Raises:
-        InvalidMetadata: A text has more than 255 bytes, or there are more than 255 principals.
+        InvalidMetadata: A text has more than 255 bytes, there are more than 255 principals, or the public key is none.
     """
 
     slot_id: bytes
+    public_key: bytes
     added_ns: int
     kind: str
     label: str = ""
@@ -100,6 +103,9 @@ class SlotInfo:
 
     def __post_init__(self) -> None:
         """Check that it can be written."""
+        if len(self.public_key) != HYBRID_PUBLIC_BYTES:
+            message = f"the public key of a slot has {HYBRID_PUBLIC_BYTES} bytes"
+            raise InvalidMetadata(message)
         sizes = (len(text.encode()) for text in (self.kind, self.label, *self.principals))
         if max(len(self.principals), *sizes) > _TEXT_LIMIT:
             message = f"a label or principal of a slot has more than {_TEXT_LIMIT} bytes, or there are too many"
@@ -301,7 +307,8 @@ def _encode(keys: tuple[KeyEntry, ...], slots: tuple[SlotInfo, ...]) -> bytes:
     encoded.append(U16.pack(len(slots)))
     for info in slots:
         principals = b"".join(var8(principal.encode()) for principal in info.principals)
-        encoded.append(info.slot_id + U64.pack(info.added_ns) + var8(info.kind.encode()) + var8(info.label.encode()))
+        encoded.append(info.slot_id + info.public_key + U64.pack(info.added_ns))
+        encoded.append(var8(info.kind.encode()) + var8(info.label.encode()))
         encoded.append(bytes((len(info.principals),)) + principals)
     return pad(b"".join(encoded), _PADDING_BYTES)
 
@@ -317,6 +324,7 @@ def _parse(plaintext: bytes) -> tuple[tuple[KeyEntry, ...], tuple[SlotInfo, ...]
     slots = tuple(
         SlotInfo(
             cursor.take(16),
+            cursor.take(HYBRID_PUBLIC_BYTES),
             cursor.u64(),
             cursor.str8(),
             cursor.str8(),

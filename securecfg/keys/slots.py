@@ -1,14 +1,15 @@
-"""Unlock slots: the root key under each of several keys (format, section 4.2)."""
+"""Unlock slots: a slot key under each of several keys, and the root sealed to it (format, sections 4.2 and 4.5)."""
 
 from __future__ import annotations
 
 import secrets
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from securecfg.crypto import SUITE, KeyBytes
+from securecfg.crypto import SUITE, KeyBytes, generate_key
 from securecfg.errors import KeyProviderRefused, NotAVault, UnsupportedFormat, WrongKey
 from securecfg.keys.kek import SEALED_BYTES
 from securecfg.keys.provider import WrapContext
+from securecfg.keys.roots import FIRST_ROOT_ROW, ROWS_APART, SlotKey, seal_root
 from securecfg.octets import Cursor, Malformed, pad
 
 if TYPE_CHECKING:
@@ -100,14 +101,41 @@ class Unlocked(NamedTuple):
 
     Attributes:
         root: The root key, 32 bytes.
-        slot_id: The slot that opened.
+        key: The key pair of the slot that opened, which opens the next root too.
     """
 
     root: KeyBytes
-    slot_id: bytes
+    key: SlotKey
+
+    @property
+    def slot_id(self) -> bytes:
+        """The slot that opened, 16 bytes."""
+        return self.key.slot_id
 
 
-def seal_slot(vault_id: bytes, provider: KeyProvider, root: bytes) -> Slot:
+class NewSlot(NamedTuple):
+    """A slot that was made.
+
+    Attributes:
+        slot: The slot itself.
+        public_key: For the keyring, 1,216 bytes.
+    """
+
+    slot: Slot
+    public_key: bytes
+
+    def rows(self, row_id: int, vault_id: bytes, root: bytes) -> dict[int, bytes]:
+        """Return the row of the slot and the one of its root by their ids, given the slot's."""
+        sealed = seal_root(self.public_key, vault_id, self.slot.slot_id, KeyBytes(root))
+        return {row_id: self.slot.to_bytes(), root_row_of(row_id): sealed}
+
+
+def root_row_of(row_id: int) -> int:
+    """Return the id of the row with the root for the slot of a row id."""
+    return row_id + ROWS_APART
+
+
+def seal_slot(vault_id: bytes, provider: KeyProvider) -> NewSlot:
     """Return a new slot that this provider opens.
 
     Raises:
@@ -116,9 +144,9 @@ def seal_slot(vault_id: bytes, provider: KeyProvider, root: bytes) -> Slot:
         SettingMissing: It has nobody to ask.
     """
     slot_id = secrets.token_bytes(SLOT_ID_BYTES)
-    root = KeyBytes(root)  # masked in the frames of whatever the provider raises
-    wrapped = provider.wrap(root, WrapContext(vault_id, slot_id))
-    return Slot(provider.kind, slot_id, wrapped)
+    key = generate_key()  # masked in the frames of whatever the provider raises
+    wrapped = provider.wrap(key, WrapContext(vault_id, slot_id))
+    return NewSlot(Slot(provider.kind, slot_id, wrapped), SlotKey(key, vault_id, slot_id).public_key)
 
 
 def unlock(header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider) -> Unlocked:
@@ -128,7 +156,7 @@ def unlock(header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider
 
     Args:
         header: The parsed header.
-        slot_rows: All slots by their row id, 256 to 511.
+        slot_rows: All slots and sealed roots by their row id, 256 to 767.
         provider: Who holds the key.
 
     Raises:
@@ -140,23 +168,24 @@ def unlock(header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider
         KeyProviderRefused: It refuses.
         SettingMissing: It has nobody to ask.
     """
-    slots = [Slot.parse(slot_rows[row_id]) for row_id in sorted(slot_rows)]
-    candidates = [slot for slot in slots if slot.kind == provider.kind]
+    slots = {row_id: Slot.parse(slot_rows[row_id]) for row_id in sorted(slot_rows) if row_id < FIRST_ROOT_ROW}
+    candidates = {row_id: slot for row_id, slot in slots.items() if slot.kind == provider.kind}
     if not candidates:
         message = f"no unlock slot takes a key of the kind `{provider.scheme}:`"
         raise WrongKey(message, hint="`securecfg vault status` shows which kinds open this vault")
-    unlocked = _try(header.vault_id, candidates, provider)
-    header.verify(unlocked.root, slot_rows)
-    return unlocked
+    row_id, key = _try(header.vault_id, candidates, provider)
+    root = key.open_root(slot_rows.get(root_row_of(row_id)))
+    header.verify(root, slot_rows)
+    return Unlocked(root, key)
 
 
-def _try(vault_id: bytes, candidates: list[Slot], provider: KeyProvider) -> Unlocked:
+def _try(vault_id: bytes, candidates: dict[int, Slot], provider: KeyProvider) -> tuple[int, SlotKey]:
     # One slot's refusal must not keep another from opening, so it is raised only when none does.
     failures: list[WrongKey | KeyProviderRefused] = []
-    for slot in candidates:
+    for row_id, slot in candidates.items():
         try:
-            root = provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id))
-            return Unlocked(KeyBytes(root), slot.slot_id)
+            key = provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id))
+            return row_id, SlotKey(key, vault_id, slot.slot_id)
         except (WrongKey, KeyProviderRefused) as error:
             failures.append(error)
     refusals = [failure for failure in failures if isinstance(failure, KeyProviderRefused)]

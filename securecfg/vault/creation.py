@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from securecfg.clock import Clock
-    from securecfg.keys import KeyProvider
+    from securecfg.keys import KeyProvider, Unlocked
     from securecfg.store import Store
 
 _ATTEMPTS = 8
@@ -53,14 +53,17 @@ def create_rows(store: Store, providers: Sequence[KeyProvider], now_ns: int) -> 
         StoreFailed: The store cannot write.
     """
     vault_id, root = secrets.token_bytes(16), secrets.token_bytes(32)
-    slots = [seal_slot(vault_id, provider, root) for provider in providers]
+    slots = [seal_slot(vault_id, provider) for provider in providers]
     infos = tuple(
-        SlotInfo(slot.slot_id, now_ns, provider.scheme) for slot, provider in zip(slots, providers, strict=True)
+        SlotInfo(new.slot.slot_id, new.public_key, now_ns, provider.scheme)
+        for new, provider in zip(slots, providers, strict=True)
     )
     keyring = Keyring.generate(now_ns, infos)
     signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
     public_key = signer.public_key().public_bytes_raw()
-    slot_rows = {FIRST_SLOT_ROW + place: slot.to_bytes() for place, slot in enumerate(slots)}
+    slot_rows: dict[int, bytes] = {}
+    for row_id, new in enumerate(slots, start=FIRST_SLOT_ROW):
+        slot_rows |= new.rows(row_id, vault_id, root)
     header = build_header(
         root,
         slot_rows,
@@ -177,7 +180,7 @@ def open_rows(
     """Open a vault in a store. See `open_vault`; without a path there is no anchor."""
     header, slot_rows = read_header(store)
     unlocked = unlock(header, slot_rows, provider)
-    replica = _open_replica(store, unlocked.root)
+    replica = _open_replica(store, unlocked)
     anchor = AnchorFile(replica.vault_id, path) if path is not None else None
     if not replica.header.is_writable and not options.read_only:
         options = Options(read_only=True, strict=options.strict, cache_values=options.cache_values)
@@ -192,16 +195,16 @@ def open_rows(
     return opened, replica.keyring.slot(unlocked.slot_id)
 
 
-def _open_replica(store: Store, root: bytes) -> Replica:
+def _open_replica(store: Store, unlocked: Unlocked) -> Replica:
     for _ in range(_ATTEMPTS):
         head = store.head()
         try:
-            return Replica(store, root)
+            return Replica(store, unlocked)
         except IntegrityError:
             # Rows that belong to two states look tampered with; a head that stands still proves that they are.
             if store.head() == head:
                 raise
-    return Replica(store, root)
+    return Replica(store, unlocked)
 
 
 def _verify_anchor(opened: OpenVault, anchor: AnchorFile, *, is_required: bool, is_adopting: bool) -> None:

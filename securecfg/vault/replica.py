@@ -7,13 +7,14 @@ signed checkpoint (format 7 and 8). It only ever moves forward.
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import NoteSigner, Tree, VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
-from securecfg.errors import IntegrityError, LogTampered, NotAVault, RollbackSuspected, Tampered
-from securecfg.keys import Header, Keyring, Purpose
+from securecfg.errors import IntegrityError, LogTampered, NotAVault, RollbackSuspected, SlotRemoved, Tampered
+from securecfg.keys import FIRST_ROOT_ROW, FIRST_SLOT_ROW, Header, Keyring, Purpose, Slot, root_row_of
 from securecfg.octets import Malformed
 from securecfg.store import Space
 from securecfg.vault.index import Index
@@ -24,13 +25,15 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from securecfg.audit import Checkpoint
+    from securecfg.keys import Unlocked
     from securecfg.store import Operation, Store
     from securecfg.vault.deltas import Change
     from securecfg.vault.segments import Manifest, Segment, SegmentLine
     from securecfg.vault.state import State
 
 HEADER_ID, KEYRING_ID, MANIFEST_ID = 1, 2, 3
-SLOT_IDS = range(256, 512)
+SLOT_IDS = range(FIRST_SLOT_ROW, FIRST_ROOT_ROW)
+_SLOT_AND_ROOT_IDS = range(FIRST_SLOT_ROW, 2 * FIRST_ROOT_ROW - FIRST_SLOT_ROW)
 
 _LEAVES_AT_ONCE = 512
 _ATTEMPTS = 8
@@ -89,7 +92,7 @@ class Replica:
 
     Args:
         store: Where the rows are.
-        root: The root key.
+        unlocked: The root key, and the key of the slot that gave it, which gives the next one too.
 
     Attributes:
         heard_ns: The time of the newest publication of other openers, as their clocks had it.
@@ -99,11 +102,12 @@ class Replica:
         Tampered: A row does not match the signed state.
     """
 
-    def __init__(self, store: Store, root: bytes) -> None:
+    def __init__(self, store: Store, unlocked: Unlocked) -> None:
         """Replay the state from the head."""
         self.store = store
         self.lock = threading.RLock()
-        self.root = root
+        self.root: bytes = unlocked.root
+        self._slot_key = unlocked.key
         self._revision: Hashable = store.revision()
         self.head, meta = _read_front(store)
         self.note, self.state, digest = _parse_head(self.head)
@@ -171,7 +175,7 @@ class Replica:
     def forget_keys(self) -> None:
         """Drop every key. Only a child of the process that opened the vault does: nothing can be read afterwards."""
         self.root = b""
-        del self.keyring, self.signer, self.note_signer, self.rows
+        del self._slot_key, self.keyring, self.signer, self.note_signer, self.rows
 
     def _advance(self, head: bytes | None) -> None:
         for _ in range(_ATTEMPTS):
@@ -262,25 +266,45 @@ class Replica:
         if header_row is None:
             message = "the header of the vault is missing"
             raise NotAVault(message)
-        slots = dict(self.store.scan(Space.META, SLOT_IDS.start, SLOT_IDS.stop - 1, len(SLOT_IDS)))
+        slots = read_slots(self.store)
         ordered = tuple(slots[number] for number in sorted(slots))
         if hash_header(header_row, ordered) != state.header_digest:
             message = "the header or an unlock slot does not match the state of the vault"
             raise Tampered(message)
         header = Header.parse(header_row)
-        header.verify(self.root, slots)
+        root = self._root_for(header, slots)
         row = verify_digest(keyring_row, state.keyring_digest, "the keyring")
-        keyring = Keyring.open(row, self.root, header.vault_id, header.generation)
+        keyring = Keyring.open(row, root, header.vault_id, header.generation)
         signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
         if signer.public_key().public_bytes_raw() != state.epoch_key:
             message = "the log's key is not the one in the keyring"
             raise Tampered(message)
         self.header = header
+        self.root = root
         self.slots = slots
         self.keyring = keyring
         self.signer = signer
         self.note_signer = NoteSigner(origin_of(header.vault_id), signer)
         self.rows = IndexRows(header.vault_id, keyring)
+
+    def _root_for(self, header: Header, slots: dict[int, bytes]) -> bytes:
+        """Return the root that vouches for a header and its slots: the one known, or its successor.
+
+        Raises:
+            Tampered: Header and slots are not as a holder of the root left them.
+            SlotRemoved: There is a new root, and the slot that this process opened the vault with is gone.
+        """
+        with suppress(Tampered):
+            header.verify(self.root, slots)
+            return self.root
+        slot_id = self._slot_key.slot_id
+        for row_id, row in slots.items():
+            if row_id < FIRST_ROOT_ROW and Slot.parse(row).slot_id == slot_id:
+                root = self._slot_key.open_root(slots.get(root_row_of(row_id)))
+                header.verify(root, slots)
+                return root
+        message = "the key that opened this vault was removed from it"
+        raise SlotRemoved(message, hint="open it again with another key")
 
     def _open_note(self, note: bytes, state: State, digest: bytes) -> Checkpoint:
         key = VerifierKey(origin_of(self.vault_id), state.epoch_key)
@@ -298,7 +322,7 @@ _ROLLBACK_HINT = "someone may have put back an older copy; if you did so yoursel
 
 
 def read_header(store: Store) -> tuple[Header, dict[int, bytes]]:
-    """Return the header and the unlock slots, checked for their shape only: no key is at hand yet.
+    """Return the header, and the unlock slots with their sealed roots, checked for their shape only: no key is at hand.
 
     Raises:
         NotAVault: There is none, or it is malformed.
@@ -308,8 +332,13 @@ def read_header(store: Store) -> tuple[Header, dict[int, bytes]]:
     if row is None:
         message = "the file holds no vault"
         raise NotAVault(message)
-    slots = store.scan(Space.META, SLOT_IDS.start, SLOT_IDS.stop - 1, len(SLOT_IDS))
-    return Header.parse(row), dict(slots)
+    return Header.parse(row), read_slots(store)
+
+
+def read_slots(store: Store) -> dict[int, bytes]:
+    """Return the rows of all unlock slots and sealed roots by their ids, from one snapshot."""
+    ids = _SLOT_AND_ROOT_IDS
+    return dict(store.scan(Space.META, ids.start, ids.stop - 1, len(ids)))
 
 
 def _read_front(store: Store) -> tuple[bytes, list[bytes | None]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
 from securecfg.errors import Conflict, InvalidMetadata, LastSlot, SecretNotFound
-from securecfg.keys import MOST_SLOTS, Slot, SlotInfo, seal_slot, unlock
+from securecfg.keys import FIRST_ROOT_ROW, MOST_SLOTS, Slot, SlotInfo, root_row_of, seal_slot, unlock
 from securecfg.policy import Decision
 from securecfg.store import Delete, Space
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch
@@ -70,6 +70,8 @@ class Slots:
         replica = self._opened.replica
         slots = []
         for row_id, row in sorted(replica.slots.items()):
+            if row_id >= FIRST_ROOT_ROW:
+                break
             info = replica.keyring.slot(Slot.parse(row).slot_id)
             slots.append(
                 UnlockSlot(
@@ -121,18 +123,19 @@ class Slots:
             error.hint = "name principals of the new key, none of them an administrator"
             raise error
         replica = self._opened.replica
-        slot = seal_slot(replica.vault_id, provider, replica.root)
-        info = SlotInfo(slot.slot_id, self._opened.clock.now_ns(), provider.scheme, label, names)
+        new = seal_slot(replica.vault_id, provider)
+        slot_id = new.slot.slot_id
+        info = SlotInfo(slot_id, new.public_key, self._opened.clock.now_ns(), provider.scheme, label, names)
 
         def plan(publication: Publication) -> Plan:
             taken = replica.slots.keys()
-            if len(taken) >= MOST_SLOTS:
+            if len(replica.keyring.slots) >= MOST_SLOTS:
                 message = f"a vault has at most {MOST_SLOTS} unlock slots"
                 raise Conflict(message, hint="remove one that nobody uses")
             row_id = next(number for number in SLOT_IDS if number not in taken)
-            obj = {"slot": slot.slot_id.hex(), "kind": provider.scheme, "principals": list(names)}
+            obj = {"slot": slot_id.hex(), "kind": provider.scheme, "principals": list(names)}
             record = session.record(Event.KEY_SLOT_ADDED, obj | ({"label": label} if label else {}), decision=decision)
-            slots = {**replica.slots, row_id: slot.to_bytes()}
+            slots = replica.slots | new.rows(row_id, replica.vault_id, replica.root)
             plan = plan_key_change(self._opened, publication, slots, replica.keyring.with_slot(info))
             plan.records.append(record)
             plan.result = row_id - SLOT_IDS.start + 1
@@ -169,11 +172,12 @@ class Slots:
                 raise LastSlot(message, hint="add another key first: `securecfg key add URI`")
             obj = {"slot": slot_id.hex(), "kind": info.kind} | ({"label": info.label} if info.label else {})
             record = session.record(Event.KEY_SLOT_REMOVED, obj, decision=decision)
-            rest = {other: content for other, content in replica.slots.items() if other != row_id}
+            gone = (row_id, root_row_of(row_id))
+            rest = {other: content for other, content in replica.slots.items() if other not in gone}
             keyring = replica.keyring.without_slot(slot_id)
             plan = plan_new_epoch(self._authority, publication, rest, keyring)
             plan.records.insert(0, record)
-            plan.deletes.append(Delete(Space.META, row_id))
+            plan.deletes += [Delete(Space.META, other) for other in gone]
             plan.result = number
             return plan
 

@@ -243,8 +243,8 @@ def verify_log_file(
     store = open_sqlite(path, read_only=True)
     try:
         header, slots = read_header(store)
-        root = unlock(header, slots, provider).root
-        log = _open_log(store, root)  # 1
+        unlocked = unlock(header, slots, provider)
+        log = _open_log(store, unlocked.root)  # 1
         history = None
         if level >= TREE:
             log.verify_tree(progress)  # 2
@@ -256,7 +256,7 @@ def verify_log_file(
             for kept in (_anchored(header.vault_id, path), expected.checkpoint):  # 4
                 if kept is not None:
                     log.verify_continues(kept)
-            Replica(store, root)
+            Replica(store, unlocked)
     finally:
         store.close()
     return log.verified(history)

@@ -33,12 +33,14 @@ from tests.decoder.index import (
     open_segment,
 )
 from tests.decoder.keys import (
+    FIRST_ROOT,
     ROOT_SCOPE,
     Header,
     Key,
     Keyring,
     SlotEntry,
     open_keyring,
+    open_root,
     parse_header,
     parse_slot,
     unlock,
@@ -87,7 +89,7 @@ ALLOCATED = (HISTORY, DEK, VALUE, SEGMENT)
 BY_DIGEST = (DELTA, SEALER, PART)
 ROW_LIMIT = 512 * 1024
 INLINE_LIMIT = 65_536
-SLOT_IDS = range(256, 512)
+SLOT_AND_ROOT_IDS = range(256, 768)
 
 Content = bytes | str | dict[str, bytes | str]
 
@@ -241,15 +243,16 @@ def _open(rows: Rows, key: Key, anchor: bytes) -> Opened:
     with refusing(SnapshotRefused):
         demand(set(rows[HEAD]) == {1}, "not one head")
         demand(1 in meta, "the header is missing")
-        demand(set(meta) - {1, 2, 3} <= set(SLOT_IDS), "a META row that no page knows")
-        slots = {number: row for number, row in meta.items() if number in SLOT_IDS}
+        demand(set(meta) - {1, 2, 3} <= set(SLOT_AND_ROOT_IDS), "a META row that no page knows")
+        slots = {number: row for number, row in meta.items() if number in SLOT_AND_ROOT_IDS}
     header = parse_header(meta[1])
-    parsed = [parse_slot(row) for _, row in sorted(slots.items())]
+    parsed = [parse_slot(row) for number, row in sorted(slots.items()) if number < FIRST_ROOT]
 
-    # 2. The slot and the root key.
-    slot_id, root = unlock(header, parsed, key)
+    # 2. The slot and its key.
+    slot_id, slot_key = unlock(header, parsed, key)
 
-    # 3. The header's MAC and the keyring.
+    # 3. The root, the header's MAC and the keyring.
+    root = open_root(header, slot_id, slot_key, [row for number, row in slots.items() if number >= FIRST_ROOT])
     verify_header(header, slots, root)
     keyring = open_keyring(header, meta.get(2, b""), root, slots)
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.decoder.ciphers import box_open, context, derive, same, siv_open
+from tests.decoder.ciphers import box_open, context, derive, hpke_open, same, siv_open
 from tests.decoder.octets import Octets, u8, u16, u64
 from tests.decoder.refusals import (
     FormatRefused,
@@ -28,11 +28,12 @@ from tests.decoder.refusals import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 NO_SCOPE = bytes(16)
 ROOT_SCOPE = bytes(16)
+FIRST_ROOT = 512
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 SCOPE_KEY, SIGNING_KEY, AUDIT_KEY, MASKING_KEY = 1, 2, 3, 4
 KEY_SIZES = {SCOPE_KEY: 32, SIGNING_KEY: 32, AUDIT_KEY: 96, MASKING_KEY: 32}
@@ -167,7 +168,7 @@ def parse_slot(row: bytes) -> Slot:
 
 
 def unlock(header: Header, slots: Sequence[Slot], key: Key) -> tuple[bytes, bytes]:
-    """Find the slot that a key opens; return its id and the root key: section 4.2."""
+    """Find the slot that a key opens; return its id and the slot key: section 4.2."""
     for slot in slots:
         if slot.kind != key.kind:
             continue
@@ -181,13 +182,31 @@ def unlock(header: Header, slots: Sequence[Slot], key: Key) -> tuple[bytes, byte
     raise SlotRefused(reason)
 
 
+def open_root(header: Header, slot_id: bytes, slot_key: bytes, roots: Iterable[bytes]) -> bytes:
+    """Open the root that is sealed to a slot: section 4.5."""
+    with refusing(HeaderRefused):
+        for row in roots:
+            if row[2:18] == slot_id:
+                octets = Octets(row)
+                octets.start(0x52)
+                place = header.vault_id + octets.take(16)
+                sealed = octets.take(1168)
+                octets.end()
+                private = derive(slot_key, "securecfg/1/slot-key", place, 96)
+                return hpke_open(private, sealed, b"securecfg/1/root\0" + place)
+    reason = "no root for the slot"
+    raise HeaderRefused(reason)
+
+
 def verify_header(header: Header, slots: Mapping[int, bytes], root: bytes) -> None:
     """Compare the MAC over header and slots: section 4.1."""
     covered = header.row[:80] + b"".join(var32(row) for _, row in sorted(slots.items()))
     mac = hmac.digest(derive(root, "securecfg/1/hdr", header.vault_id, 32), covered, "sha256")
     with refusing(HeaderRefused):
         demand(same(mac, header.mac), "another MAC")
-        demand(header.slots == len(slots), f"{header.slots} slots announced, {len(slots)} there")
+        numbers = {number for number in slots if number < FIRST_ROOT}
+        demand(header.slots == len(numbers), f"{header.slots} slots announced, {len(numbers)} there")
+        demand({number + 256 for number in numbers} == slots.keys() - numbers, "slots and roots that are no pairs")
 
 
 def var32(row: bytes) -> bytes:
@@ -199,6 +218,7 @@ class SlotEntry:
     """What the keyring says of a slot."""
 
     slot_id: bytes
+    public_key: bytes
     added: int
     kind: str
     label: str
@@ -264,14 +284,20 @@ def open_keyring(header: Header, row: bytes, root: bytes, slots: Mapping[int, by
         demand(set(active) == set(families), "keys none of which is active")
         entries = [
             SlotEntry(
-                plain.take(16), plain.u64(), plain.str8(), plain.str8(), tuple(plain.str8() for _ in range(plain.u8()))
+                plain.take(16),
+                plain.take(1216),
+                plain.u64(),
+                plain.str8(),
+                plain.str8(),
+                tuple(plain.str8() for _ in range(plain.u8())),
             )
             for _ in range(plain.u16())
         ]
         plain.padding(512)
         demand(generation == header.generation, f"generation {generation}, the header's is {header.generation}")
+        listed = sorted(entry.slot_id for entry in entries)
         demand(
-            sorted(entry.slot_id for entry in entries) == sorted(slot[2:18] for slot in slots.values()),
+            listed == sorted(row[2:18] for number, row in slots.items() if number < FIRST_ROOT),
             "other slots than those of the vault",
         )
         demand((SCOPE_KEY, ROOT_SCOPE) in active, "no key of the scope `/`")

@@ -14,7 +14,7 @@ from securecfg.keys import Header, build_header
 ROOT = bytes(range(32))
 VAULT = bytes(range(16))
 LOG_KEY = bytes(range(64, 96))
-ROWS = {256: b"a" * 256, 300: b"b" * 256}
+ROWS = {256: b"a" * 256, 300: b"b" * 256, 512: b"c" * 1_186, 556: b"d" * 1_186}
 ROW = build_header(ROOT, ROWS, vault_id=VAULT, generation=7, first_log_key=LOG_KEY, created_ns=1_000)
 
 
@@ -52,17 +52,35 @@ def test_no_byte_can_be_changed_unnoticed() -> None:
     "rows",
     [
         {},
-        {256: ROWS[256]},
-        {256: ROWS[256], 300: b"c" * 256},
-        {256: ROWS[300], 300: ROWS[256]},
-        {**ROWS, 301: b"c" * 256},
+        {256: ROWS[256], 512: ROWS[512]},
+        ROWS | {300: b"c" * 256},
+        ROWS | {556: b"c" * 1_186},
+        ROWS | {256: ROWS[300], 300: ROWS[256]},
+        ROWS | {512: ROWS[556], 556: ROWS[512]},
+        ROWS | {301: b"c" * 256, 557: b"c" * 1_186},
     ],
-    ids=["none", "one missing", "one altered", "swapped", "one more"],
+    ids=["none", "one missing", "slot altered", "root altered", "slots swapped", "roots swapped", "one more"],
 )
 def test_a_header_vouches_for_exactly_its_slots(rows: dict[int, bytes]) -> None:
     with pytest.raises(Tampered) as refused:
         Header.parse(ROW).verify(ROOT, rows)
     assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {256: b"a", 300: b"b", 512: b"c"},
+        {256: b"a", 300: b"b"},
+        {256: b"a", 300: b"b", 512: b"c", 556: b"d", 557: b"e"},
+        {256: b"a", 300: b"b", 512: b"c", 557: b"d"},
+    ],
+    ids=["a root missing", "no root", "a root more", "a root elsewhere"],
+)
+def test_each_slot_has_a_root_and_each_root_a_slot(rows: dict[int, bytes]) -> None:
+    row = build_header(ROOT, rows, vault_id=VAULT, generation=7, first_log_key=LOG_KEY, created_ns=1_000)
+    with pytest.raises(Tampered):
+        Header.parse(row).verify(ROOT, rows)
 
 
 def test_slots_count_in_the_order_of_their_ids_whatever_the_order_they_come_in() -> None:

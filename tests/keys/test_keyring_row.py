@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 ROOT = bytes(range(32))
 VAULT = bytes(range(16))
 OTHER_SCOPE = b"s" * 16
-SLOT = SlotInfo(b"i" * 16, 2_000, "passphrase", "Olga's", ("user:olga", "svc:web"))
+PUBLIC_KEY = bytes(range(256)) * 4 + bytes(192)
+SLOT = SlotInfo(b"i" * 16, PUBLIC_KEY, 2_000, "passphrase", "Olga's", ("user:olga", "svc:web"))
 
 
 def keyring() -> Keyring:
@@ -59,6 +60,7 @@ texts = st.text(st.characters(codec="utf-8"), max_size=60)
 infos = st.builds(
     SlotInfo,
     st.binary(min_size=16, max_size=16),
+    st.binary(min_size=16, max_size=16).map(lambda raw: raw * 76),
     st.integers(0, 2**64 - 1),
     texts,
     texts,
@@ -195,7 +197,7 @@ def test_scope_keys_are_derived_as_the_format_says() -> None:
 
 
 def test_slots_are_listed_and_unlisted() -> None:
-    another = SlotInfo(b"j" * 16, 3_000, "file")
+    another = SlotInfo(b"j" * 16, PUBLIC_KEY, 3_000, "file")
     both = keyring().with_slot(another)
     assert both.slots == (SLOT, another)
     assert both.slot(another.slot_id) == another
@@ -212,7 +214,13 @@ def test_slots_are_listed_and_unlisted() -> None:
 def test_refuses_a_label_or_principals_that_do_not_fit(info: tuple[str, tuple[str, ...]]) -> None:
     label, principals = info
     with pytest.raises(InvalidMetadata):
-        SlotInfo(b"i" * 16, 1, "file", label, principals)
+        SlotInfo(b"i" * 16, PUBLIC_KEY, 1, "file", label, principals)
+
+
+@pytest.mark.parametrize("size", [0, 32, 1_215, 1_217])
+def test_refuses_a_public_key_of_another_size(size: int) -> None:
+    with pytest.raises(InvalidMetadata):
+        SlotInfo(b"i" * 16, bytes(size), 1, "file")
 
 
 def test_shows_nothing_of_its_keys() -> None:

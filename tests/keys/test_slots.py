@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from securecfg.crypto import FORMAT_LIMIT, Argon2Costs
+from securecfg.crypto import FORMAT_LIMIT, Argon2Costs, KeyBytes
 from securecfg.errors import (
     KeyProviderRefused,
     NotAVault,
@@ -31,6 +31,7 @@ from securecfg.keys import (
     build_header,
     generate_key_file,
     generate_recovery_code,
+    seal_root,
     seal_slot,
     seal_under_kek,
     unlock,
@@ -57,16 +58,16 @@ def header_for(rows: Mapping[int, bytes], root: bytes = ROOT) -> Header:
 
 def slot_with(params: bytes) -> bytes:
     context = WrapContext(VAULT, b"s" * 16)
-    return Slot(1, b"s" * 16, seal_under_kek(bytes(32), 1, params, ROOT, context)).to_bytes()
+    return Slot(1, b"s" * 16, seal_under_kek(bytes(32), 1, params, bytes(32), context)).to_bytes()
 
 
 @pytest.fixture
 def rows(remembered: Remembered) -> dict[int, bytes]:
-    return {256: seal_slot(VAULT, remembered(CANARY), ROOT).to_bytes()}
+    return seal_slot(VAULT, remembered(CANARY)).rows(256, VAULT, ROOT)
 
 
 def test_a_slot_is_laid_out_as_the_format_says(remembered: Remembered) -> None:
-    slot = seal_slot(VAULT, remembered(CANARY), ROOT)
+    slot = seal_slot(VAULT, remembered(CANARY)).slot
     row = slot.to_bytes()
     assert len(row) == 256
     assert row[:2] == b"\x01\x01"
@@ -85,19 +86,21 @@ def test_any_slot_opens_the_vault(remembered: Remembered, tmp_path: Path) -> Non
         FileProvider(tmp_path / "key"),
         RecoveryProvider(generate_recovery_code()),
     ]
-    slots = [seal_slot(VAULT, provider, ROOT) for provider in providers]
-    rows = {256 + 3 * number: slot.to_bytes() for number, slot in enumerate(slots)}
+    slots = [seal_slot(VAULT, provider) for provider in providers]
+    rows: dict[int, bytes] = {}
+    for number, new in enumerate(slots):
+        rows |= new.rows(256 + 3 * number, VAULT, ROOT)
     header = header_for(rows)
-    for provider, slot in zip(providers, slots, strict=True):
+    for provider, new in zip(providers, slots, strict=True):
         unlocked = unlock(header, rows, provider)
-        assert (unlocked.root, unlocked.slot_id) == (ROOT, slot.slot_id)
+        assert (unlocked.root, unlocked.slot_id) == (ROOT, new.slot.slot_id)
 
 
 def test_a_wrong_key_another_vault_and_an_altered_slot_look_the_same(
     rows: dict[int, bytes], remembered: Remembered
 ) -> None:
-    other_vault = {256: seal_slot(b"x" * 16, remembered(CANARY), ROOT).to_bytes()}
-    altered = {256: rows[256][:60] + bytes((rows[256][60] ^ 1,)) + rows[256][61:]}
+    other_vault = seal_slot(b"x" * 16, remembered(CANARY)).rows(256, b"x" * 16, ROOT)
+    altered = rows | {256: rows[256][:60] + bytes((rows[256][60] ^ 1,)) + rows[256][61:]}
     seen = set()
     malformed = {256: slot_with(bytes(16) + Argon2Costs(64, 0, 1).to_bytes())}
     for tried, provider in [
@@ -118,12 +121,12 @@ def test_no_byte_of_a_slot_can_be_changed_unnoticed(rows: dict[int, bytes], reme
     for position in range(256):
         altered = rows[256][:position] + bytes((rows[256][position] ^ 1,)) + rows[256][position + 1 :]
         with pytest.raises((WrongKey, KeyProviderRefused, NotAVault, UnsupportedFormat)):
-            unlock(header, {256: altered}, provider)
+            unlock(header, rows | {256: altered}, provider)
 
 
 def test_a_slot_that_was_added_or_removed_is_noticed(rows: dict[int, bytes], remembered: Remembered) -> None:
     header = header_for(rows)
-    intruder = {**rows, 257: seal_slot(VAULT, remembered("intruder"), ROOT).to_bytes()}
+    intruder = rows | seal_slot(VAULT, remembered("intruder")).rows(257, VAULT, ROOT)
     for provider in [remembered(CANARY), remembered("intruder")]:
         with pytest.raises(Tampered):
             unlock(header, intruder, provider)
@@ -131,8 +134,31 @@ def test_a_slot_that_was_added_or_removed_is_noticed(rows: dict[int, bytes], rem
         unlock(header_for(intruder), rows, remembered(CANARY))
 
 
+@pytest.mark.parametrize("row", [None, b"", bytes(1_186), b"\x52\x01" + bytes(1_184)])
+def test_a_slot_without_a_root_that_it_opens_is_noticed(
+    rows: dict[int, bytes], remembered: Remembered, row: bytes | None
+) -> None:
+    altered = {256: rows[256]} | ({} if row is None else {512: row})
+    with pytest.raises(Tampered):
+        unlock(header_for(altered), altered, remembered(CANARY))
+
+
+def test_a_new_root_opens_without_the_key_of_the_slot(rows: dict[int, bytes], remembered: Remembered) -> None:
+    """Whoever holds the public key can put another root in the place of the first."""
+    new = seal_slot(VAULT, remembered(CANARY))
+    slot_id = new.slot.slot_id
+    renewed = {256: new.slot.to_bytes(), 512: seal_root(new.public_key, VAULT, slot_id, KeyBytes(b"r" * 32))}
+    unlocked = unlock(header_for(renewed, b"r" * 32), renewed, remembered(CANARY))
+    assert unlocked.root == b"r" * 32
+    again = seal_root(new.public_key, VAULT, slot_id, KeyBytes(b"s" * 32))
+    assert unlocked.key.open_root(again) == b"s" * 32
+    for wrong in (rows[512], again[:-1], again + b"\x00", None):
+        with pytest.raises(Tampered):
+            unlocked.key.open_root(wrong)
+
+
 def test_a_slot_that_holds_another_root_key_is_noticed(remembered: Remembered) -> None:
-    rows = {256: seal_slot(VAULT, remembered(CANARY), bytes(32)).to_bytes()}
+    rows = seal_slot(VAULT, remembered(CANARY)).rows(256, VAULT, bytes(32))
     with pytest.raises(Tampered):
         unlock(header_for(rows), rows, remembered(CANARY))
 
@@ -183,7 +209,10 @@ def test_a_slot_that_is_refused_does_not_keep_another_from_opening(
     rows: dict[int, bytes], remembered: Remembered
 ) -> None:
     hostile = slot_with(bytes(16) + Argon2Costs(2**32 - 1, 1, 1).to_bytes())
-    for tried in [{256: hostile, 257: rows[256]}, {256: rows[256], 257: hostile}]:
+    for tried in [
+        {256: hostile, 512: b"", 257: rows[256], 513: rows[512]},
+        {256: rows[256], 512: rows[512], 257: hostile, 513: b""},
+    ]:
         assert unlock(header_for(tried), tried, remembered(CANARY)).root == ROOT
         with pytest.raises(KeyProviderRefused):
             unlock(header_for(tried), tried, remembered("wrong"))
@@ -263,7 +292,8 @@ def test_a_slot_of_an_unknown_kind_is_kept_and_not_tried(
     kind: int, size: int, rows: dict[int, bytes], remembered: Remembered
 ) -> None:
     params = os.urandom(size - 100)
-    rows |= {257: bytes((kind, 1)) + os.urandom(16) + len(params).to_bytes(2) + params + os.urandom(80)}
+    row = bytes((kind, 1)) + os.urandom(16) + len(params).to_bytes(2) + params + os.urandom(80)
+    rows |= {257: row, 513: os.urandom(1_186)}
     assert unlock(header_for(rows), rows, remembered(CANARY)).root == ROOT
 
 
@@ -282,9 +312,8 @@ def test_parameters_that_do_not_fit_into_a_slot_are_the_providers_mistake() -> N
         slot_with(bytes(3_997))
 
 
-def test_what_is_unlocked_shows_the_slot_and_not_the_key(rows: dict[int, bytes], remembered: Remembered) -> None:
+def test_what_is_unlocked_does_not_show_the_root(rows: dict[int, bytes], remembered: Remembered) -> None:
     unlocked = unlock(header_for(rows), rows, remembered(CANARY))
-    assert repr(unlocked.slot_id) in repr(unlocked)
     assert repr(ROOT)[2:-1] not in repr(unlocked)
     assert ROOT.hex() not in repr(unlocked)
 

@@ -32,6 +32,7 @@ from securecfg.keys import (
     KeyringProvider,
     PassphraseProvider,
     RecoveryProvider,
+    SlotKey,
     WrapContext,
     build_header,
     open_provider,
@@ -84,9 +85,13 @@ def flip(row: bytes, position: int) -> bytes:
 
 def tampered_header() -> None:
     provider = PassphraseProvider(Secret(PASSPHRASE), costs=CHEAP)
-    rows = {256: seal_slot(VAULT, provider, ROOT).to_bytes()}
+    rows = seal_slot(VAULT, provider).rows(256, VAULT, ROOT)
     row = build_header(ROOT, rows, vault_id=VAULT, generation=1, first_log_key=bytes(32), created_ns=1)
     unlock(Header.parse(flip(row, 45)), rows, provider)
+
+
+def tampered_root() -> None:
+    SlotKey(KEK, VAULT, bytes(16)).open_root(b"\x52\x01" + bytes(1_184))
 
 
 def tampered_keyring() -> None:
@@ -137,6 +142,7 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
     binary = private(folder / "binary", PASSPHRASE.encode() + b"\xff")
     return {
         "header": tampered_header,
+        "root": tampered_root,
         "keyring": tampered_keyring,
         "value": tampered_value,
         "data key": tampered_data_key,
@@ -148,7 +154,7 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
         "wrong key file": lambda: wrapped(FileProvider(key)),
         "damaged key file": lambda: read_key_file(damaged),
         "key file that is too long": lambda: read_key_file(long),
-        "missing key file": lambda: seal_slot(VAULT, FileProvider(folder / "absent"), ROOT),
+        "missing key file": lambda: seal_slot(VAULT, FileProvider(folder / "absent")),
         "wrong code": lambda: wrapped(RecoveryProvider(Secret(CODE))),
         "mistyped code": lambda: parse_recovery_code(CODE[:-1]),
         "code in a file that is too long": lambda: open_provider(f"recovery:?file={long}").unwrap(bytes(82), CONTEXT),

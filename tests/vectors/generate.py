@@ -21,7 +21,9 @@ from securecfg.crypto import (
     Argon2Costs,
     ChunkSealer,
     encode_fields,
+    hybrid_public_key,
     padded_length,
+    seal_to,
     stretch,
 )
 from securecfg.crypto.derive import hkdf_expand
@@ -61,7 +63,12 @@ OTHER_SCOPE = fixed("other scope", 16)
 # --- 4.1 header -------------------------------------------------------------------------------------------------------
 
 HEADER = struct.Struct(">4sHHHBB16sHHQ32sQ")
-SLOTS = {256: fixed("slot 256", 256), 257: fixed("slot 257", 256)}
+SLOTS = {
+    256: fixed("slot 256", 256),
+    257: fixed("slot 257", 256),
+    512: fixed("root of slot 256", 1_186),
+    513: fixed("root of slot 257", 1_186),
+}
 
 
 def header(**changes: Any) -> bytes:  # noqa: ANN401 - fields of several types
@@ -99,6 +106,9 @@ def header_vectors() -> list[Vector]:
         fields = header(**changes)
         return vector(name, result, fields + mac(fields, in_order))
 
+    def unpaired(name: str, rows: dict[int, bytes]) -> Vector:
+        return vector(name, "tampered", good + mac(good, list(rows.values())), rows)
+
     read: dict[str, Any] = {"vault_id": VAULT.hex(), "generation": 7, "created": 1_700_000_000_000_000_000}
     no_slots = header(slots=0)
     newer = header(format=2, writer=2)
@@ -123,7 +133,11 @@ def header_vectors() -> list[Vector]:
         vector("MAC over the slots without their lengths", "tampered", good + plain),
         vector("MAC over no slots", "tampered", good + mac(good, [])),
         vector("an altered slot", "tampered", good + mac(good, in_order), {**SLOTS, 257: flip(SLOTS[257], 99)}),
-        vector("a slot removed", "tampered", good + mac(good, in_order), {256: SLOTS[256]}),
+        vector("an altered root", "tampered", good + mac(good, in_order), {**SLOTS, 513: flip(SLOTS[513], 99)}),
+        vector("a slot removed", "tampered", good + mac(good, in_order), {256: SLOTS[256], 512: SLOTS[512]}),
+        unpaired("a slot without its root", {number: row for number, row in SLOTS.items() if number != 513}),
+        unpaired("a root without its slot", {**SLOTS, 514: SLOTS[513]}),
+        unpaired("a root in the place of another slot's", {256: SLOTS[256], 257: SLOTS[257], 512: b"", 514: b""}),
     ]
 
 
@@ -263,6 +277,58 @@ def slot_vectors() -> list[Vector]:
     ]
 
 
+# --- 4.5 sealed root --------------------------------------------------------------------------------------------------
+
+SLOT_KEY = fixed("slot key", 32)
+
+
+def slot_private_key(key: bytes, vault_id: bytes = VAULT, slot_id: bytes = SLOT_ID) -> bytes:
+    return expand(key, "securecfg/1/slot-key", vault_id + slot_id, 96)
+
+
+def sealed_root(name: str, known: dict[str, bytes], key: bytes = SLOT_KEY, **place: bytes) -> bytes:
+    """The HPKE message of a vector. It draws randomness, so one that was made before is kept."""
+    vault_id, slot_id = place.get("vault_id", VAULT), place.get("slot_id", SLOT_ID)
+    label = place.get("label", b"securecfg/1/root")
+    public_key = hybrid_public_key(slot_private_key(key, vault_id, slot_id))
+    message = known.get(name) or seal_to(public_key, ROOT, label + b"\x00" + vault_id + slot_id)
+    return b"\x52\x01" + SLOT_ID + message
+
+
+def root_vectors() -> list[Vector]:
+    path = FOLDER / "roots.json"
+    made: list[Vector] = json.loads(path.read_text())["vectors"] if path.exists() else []
+    known = {vector["name"]: bytes.fromhex(vector["message"]) for vector in made if "message" in vector}
+
+    def vector(name: str, result: str, row: bytes, *, is_made: bool = False) -> Vector:
+        opened = {"root": ROOT.hex()} if result == "valid" else {}
+        message = {"message": row[18:].hex()} if is_made else {}
+        place = {"slot_key": SLOT_KEY.hex(), "vault_id": VAULT.hex(), "slot_id": SLOT_ID.hex()}
+        return {"name": name, "result": result, "row": row.hex(), **place, **opened, **message}
+
+    def sealed(name: str, result: str, key: bytes = SLOT_KEY, **place: bytes) -> Vector:
+        return vector(name, result, sealed_root(name, known, key, **place), is_made=True)
+
+    good = sealed_root("sealed to the slot", known)
+    return [
+        vector("sealed to the slot", "valid", good, is_made=True),
+        sealed("sealed to another slot key", "tampered", fixed("another slot key", 32)),
+        sealed("sealed for another vault", "tampered", vault_id=OTHER_VAULT),
+        sealed("sealed for another slot", "tampered", slot_id=fixed("another slot", 16)),
+        sealed("sealed for another use", "tampered", label=b"securecfg/1/sealer"),
+        vector("another type", "tampered", b"\x53" + good[1:]),
+        vector("another suite", "tampered", flip(good, 1, 3)),
+        vector("names another slot", "tampered", flip(good, 2)),
+        vector("a bit of the ML-KEM ciphertext", "tampered", flip(good, 18)),
+        vector("a bit of the X25519 key", "tampered", flip(good, 18 + 1_088)),
+        vector("a bit of the root", "tampered", flip(good, 18 + 1_120)),
+        vector("a bit of the tag", "tampered", flip(good, -1)),
+        vector("a byte short", "tampered", good[:-1]),
+        vector("a byte long", "tampered", good + b"\x00"),
+        vector("empty", "tampered", b""),
+    ]
+
+
 # --- 4.3 keyring ------------------------------------------------------------------------------------------------------
 
 
@@ -275,7 +341,7 @@ def key_entry(purpose: int, epoch: int, state: int = 1, size: int = 32, scope_id
 def slot_entry(label: bytes = b"Olga's", principals: tuple[bytes, ...] = (b"user:olga",)) -> bytes:
     texts = [b"passphrase", label]
     listed = b"".join(bytes((len(text),)) + text for text in principals)
-    front = SLOT_ID + struct.pack(">Q", 1_700_000_000_000_000_000)
+    front = SLOT_ID + fixed("public key", 1_216) + struct.pack(">Q", 1_700_000_000_000_000_000)
     return front + b"".join(bytes((len(text),)) + text for text in texts) + bytes((len(principals),)) + listed
 
 
@@ -608,6 +674,7 @@ def build() -> dict[str, str]:
         "headers": ("4.1", header_vectors()),
         "slots": ("4.2", slot_vectors()),
         "keyrings": ("4.3", keyring_vectors()),
+        "roots": ("4.5", root_vectors()),
         "data-keys": ("5.1", dek_vectors()),
         "values": ("5.2, form 1", value_vectors()),
         "chunked-values": ("5.2, form 2", chunked_vectors()),

@@ -30,6 +30,7 @@ from securecfg.keys import (
     PassphraseProvider,
     RecoveryProvider,
     Slot,
+    SlotKey,
     WrapContext,
     open_under_kek,
     seal_under_kek,
@@ -130,6 +131,11 @@ def open_keyring(vector: Vector, _folder: Path) -> None:
     assert [slot.label for slot in keyring.slots] == vector["labels"]
 
 
+def open_sealed_root(vector: Vector, _folder: Path) -> None:
+    row, key, vault_id, slot_id = octets(vector, "row", "slot_key", "vault_id", "slot_id")
+    assert SlotKey(key, vault_id, slot_id).open_root(row).hex() == vector["root"]
+
+
 def open_data_key(vector: Vector, _folder: Path) -> None:
     row, scope_key, vault_id, scope_id = octets(vector, "row", "scope_key", "vault_id", "scope_id")
     epoch = parse_dek_epoch(row)
@@ -171,6 +177,7 @@ OPENERS: dict[str, Callable[[Vector, Path], None]] = {
     "headers": open_header,
     "slots": open_slot,
     "keyrings": open_keyring,
+    "roots": open_sealed_root,
     "data-keys": open_data_key,
     "values": open_inline,
     "chunked-values": open_chunked,
