@@ -51,7 +51,7 @@ class SealedLog:
         audit_key = token_bytes(HYBRID_PRIVATE_BYTES)
         sealer = create_sealer(VAULT_ID, audit_public_key(audit_key))
         self.vkey = vkey_of(origin_of(VAULT_ID), signing_key)
-        self.opener = RecordOpener(audit_key, VAULT_ID, lambda _: sealer.row)
+        self.opener = RecordOpener([audit_key], VAULT_ID, lambda _: sealer.row)
         self.leaves: list[bytes] = []
         self.tiles: dict[tuple[int, int], bytes] = {}
         tree = Tree()

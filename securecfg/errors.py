@@ -17,7 +17,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── NotAuthenticated                                4
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
-    │                                                       ConfusablePath  HeadMoved  CheckFailed
+    │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
     ├── Sealed                                          7   WrongKey  KeyProviderRefused  SlotRemoved
     ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated
     │                                                       LogStale  AnchorMissing  SignatureInvalid  NotAVault
@@ -333,6 +333,12 @@ class LastSlot(Conflict):
     """The last usable unlock slot cannot be removed."""
 
     code = "last-slot"
+
+
+class EpochInUse(Conflict):
+    """A key cannot be forgotten: it is in use, or something is sealed under it."""
+
+    code = "epoch-in-use"
 
 
 class UndoUnavailable(Conflict):

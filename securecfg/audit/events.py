@@ -41,6 +41,7 @@ class Event(StrEnum):
     KEY_SLOT_ADDED = "key.slot.added"
     KEY_SLOT_REMOVED = "key.slot.removed"
     KEY_ROTATED = "key.rotated"
+    KEY_RETIRED = "key.retired"
     AUDIT_READ = "audit.read"
     AUDIT_EXPORTED = "audit.exported"
     AUDIT_EPOCH = "audit.epoch"
@@ -184,7 +185,8 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.ROLE_CHANGED: _administration("role", "members added removed"),
         Event.KEY_SLOT_ADDED: _administration("slot kind", "label principals"),
         Event.KEY_SLOT_REMOVED: _administration("slot", "kind label"),
-        Event.KEY_ROTATED: _administration("kind epoch"),
+        Event.KEY_ROTATED: _administration("kind epoch", "count"),
+        Event.KEY_RETIRED: _administration("kind epoch"),
         Event.AUDIT_READ: _administration("", "first last"),
         Event.AUDIT_EXPORTED: _administration("size format", "first last"),
         Event.AUDIT_EPOCH: _administration("epoch vkey old_sig new_sig"),

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from securecfg.audit.leaf import derive_leaf_key, open_leaf, parse_leaf
 from securecfg.audit.record import parse_record
-from securecfg.audit.sealer import open_sealer, sealer_id_of
+from securecfg.audit.sealer import audit_key_id, audit_public_key, key_id_of, open_sealer, sealer_id_of
 from securecfg.errors import LogTampered, Tampered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from securecfg.audit.leaf import Leaf
     from securecfg.audit.record import Record
@@ -20,16 +20,18 @@ class RecordOpener:
     """Opens leaves for a holder of the audit key, whichever session sealed them.
 
     Args:
-        private_key: The vault's audit key, 96 bytes.
+        private_keys: The vault's audit keys of all epochs, 96 bytes each.
         vault_id: 16 bytes.
         sealer_row: Returns the stored sealer row for an id of 16 bytes, or None. What it returns is checked.
     """
 
-    __slots__ = ("_keys", "_private_key", "_sealer_row", "_vault_id")
+    __slots__ = ("_keys", "_private_keys", "_sealer_row", "_vault_id")
 
-    def __init__(self, private_key: bytes, vault_id: bytes, sealer_row: Callable[[bytes], bytes | None]) -> None:
+    def __init__(
+        self, private_keys: Iterable[bytes], vault_id: bytes, sealer_row: Callable[[bytes], bytes | None]
+    ) -> None:
         """Open nothing yet; sealers are opened when a leaf needs them, and then remembered."""
-        self._private_key = private_key
+        self._private_keys = {audit_key_id(audit_public_key(key)): key for key in private_keys}
         self._vault_id = vault_id
         self._sealer_row = sealer_row
         self._keys: dict[bytes, bytes] = {}
@@ -69,7 +71,7 @@ class RecordOpener:
             message = f"the sealer of record {index} is missing or was altered"
             raise LogTampered(message, index=index)
         try:
-            return open_sealer(row, self._private_key, self._vault_id)
+            return open_sealer(row, self._private_keys.get(key_id_of(row), b""), self._vault_id)
         except Tampered as error:
             message = f"the sealer of record {index} does not open: {error.message}"
             raise LogTampered(message, index=index) from None

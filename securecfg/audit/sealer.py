@@ -82,6 +82,11 @@ def sealer_id_of(row: bytes) -> bytes:
     return sha256(row).digest()[:SEALER_ID_BYTES]
 
 
+def key_id_of(row: bytes) -> bytes:
+    """Return which audit key a sealer row says that it is sealed to, 8 bytes, or fewer of a row that is cut off."""
+    return row[2:_PREFIX_BYTES]
+
+
 def audit_key_id(public_key: bytes) -> bytes:
     """Return the id by which sealer rows name the audit key they are sealed to, 8 bytes."""
     return sha256(public_key).digest()[:AUDIT_KEY_ID_BYTES]

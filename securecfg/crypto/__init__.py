@@ -47,7 +47,7 @@ from securecfg.crypto.value import (
     open_value,
     seal_value,
 )
-from securecfg.crypto.wrap import KeyWrap, parse_dek_epoch, unwrap_dek, wrap_dek
+from securecfg.crypto.wrap import DekRewrap, KeyWrap, parse_dek_epoch, unwrap_dek, wrap_dek
 from securecfg.crypto.xaes import XAES256GCM
 from securecfg.lazy import load_names
 
@@ -78,6 +78,7 @@ __all__ = [
     "ChunkedContent",
     "ChunkedValueKey",
     "ContextType",
+    "DekRewrap",
     "KeyBytes",
     "KeyWrap",
     "Label",

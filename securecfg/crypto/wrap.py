@@ -6,6 +6,7 @@ Without a nonce nothing needs counting, and determinism discloses nothing, becau
 from __future__ import annotations
 
 import struct
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
@@ -14,6 +15,9 @@ from securecfg.crypto.context import SUITE
 from securecfg.crypto.derive import KEY_BYTES
 from securecfg.crypto.key_bytes import KeyBytes
 from securecfg.errors import Tampered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SIV_KEY_BYTES = 64
 WRAPPED_BYTES = 48
@@ -41,6 +45,16 @@ class KeyWrap:
             message = "the key of AES-256-SIV has 64 bytes"
             raise ValueError(message)
         self._siv = AESSIV(siv_key)
+
+    @property
+    def open_siv(self) -> Callable[[bytes, list[bytes]], bytes]:
+        """The decryption itself, for loops over many keys; raises what the cipher raises."""
+        return self._siv.decrypt
+
+    @property
+    def seal_siv(self) -> Callable[[bytes, list[bytes]], bytes]:
+        """The encryption itself, for loops over many keys; checks no size."""
+        return self._siv.encrypt
 
     def wrap(self, key: bytes, ctx: bytes) -> bytes:
         """Return the 48 bytes that hold `key` in this context.
@@ -81,6 +95,40 @@ def wrap_dek(value_key: KeyWrap, epoch: int, dek: bytes, ctx: bytes) -> bytes:
         ValueError: The data key does not have 32 bytes.
     """
     return _DEK_HEAD.pack(DEK_FORM_WRAPPED, SUITE, epoch) + value_key.wrap(dek, ctx)
+
+
+class DekRewrap:
+    """Wraps data keys of one epoch anew for another, many of them with little work for each.
+
+    Args:
+        old: The value key of the epoch that wrapped them.
+        new: The value key to wrap them under.
+        old_ctx: The context 0x16 of the old epoch without its last field, the id of the row.
+        new_ctx: The same of the new epoch.
+        epoch: The new epoch.
+    """
+
+    __slots__ = ("_decrypt", "_encrypt", "_front", "_new_ctx", "_old_ctx")
+
+    def __init__(self, old: KeyWrap, new: KeyWrap, old_ctx: bytes, new_ctx: bytes, epoch: int) -> None:
+        """Hold both ciphers."""
+        self._decrypt, self._encrypt = old.open_siv, new.seal_siv
+        self._old_ctx, self._new_ctx = old_ctx, new_ctx
+        self._front = _DEK_HEAD.pack(DEK_FORM_WRAPPED, SUITE, epoch)
+
+    def rewrap(self, row: bytes, dek_id: int) -> bytes:
+        """Return the row of the new epoch for one of the old epoch, which `parse_dek_epoch` has told.
+
+        Raises:
+            Tampered: The row was altered, or belongs to another key or place.
+        """
+        place = dek_id.to_bytes(8)
+        try:
+            dek = self._decrypt(row[6:], [self._old_ctx + place])
+        except InvalidTag:
+            message = f"the data key {dek_id} does not match its key and place"
+            raise Tampered(message) from None
+        return self._front + self._encrypt(dek, [self._new_ctx + place])
 
 
 def parse_dek_epoch(row: bytes) -> int:

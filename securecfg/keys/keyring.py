@@ -227,6 +227,10 @@ class Keyring:
                 return entry
         raise _missing()
 
+    def all(self, purpose: Purpose) -> list[KeyBytes]:
+        """Return the keys of all epochs of a purpose, in use or not."""
+        return [entry.key for entry in self.keys if entry.purpose == purpose]
+
     def scope(self, scope_id: bytes = ROOT_SCOPE, epoch: int | None = None) -> ScopeKeys:
         """Return the keys of a scope in an epoch, or in the one in use.
 
@@ -278,6 +282,16 @@ class Keyring:
         kept = () if purpose == Purpose.LOG_SIGNING else (old._replace(state=KeyState.DECRYPT_ONLY),)
         new = KeyEntry.generate(purpose, scope_id, old.epoch + 1, created_ns)
         return Keyring((*(entry for entry in self.keys if entry is not old), *kept, new), self.slots)
+
+    def without_epoch(self, purpose: Purpose, epoch: int, scope_id: bytes = ROOT_SCOPE) -> Keyring:
+        """Return a keyring that has forgotten a key that is not in use.
+
+        Raises:
+            Tampered: There is no such key.
+            ValueError: It is the one in use.
+        """
+        gone = self.find(purpose, epoch, scope_id)
+        return Keyring(tuple(entry for entry in self.keys if entry is not gone), self.slots)
 
     def __repr__(self) -> str:
         """Show how much there is, nothing of it."""

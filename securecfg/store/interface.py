@@ -49,7 +49,17 @@ class Delete(NamedTuple):
     id: int
 
 
+class Replace(NamedTuple):
+    """Write a row where exactly `old` is; where something else or nothing is, do nothing. For stagings only."""
+
+    space: Space
+    id: int
+    old: bytes
+    row: bytes
+
+
 Operation = Put | Delete
+Staged = Put | Delete | Replace
 
 
 def check_batch(operations: Sequence[Operation], head: bytes = b"") -> None:
@@ -62,7 +72,7 @@ def check_batch(operations: Sequence[Operation], head: bytes = b"") -> None:
     _check_sizes(operations, len(head), BATCH_LIMIT_OPERATIONS, BATCH_LIMIT_BYTES)
 
 
-def check_staging(operations: Sequence[Operation]) -> None:
+def check_staging(operations: Sequence[Staged]) -> None:
     """Hold rows that are staged to the limits that every store keeps.
 
     Raises:
@@ -72,14 +82,14 @@ def check_staging(operations: Sequence[Operation]) -> None:
     _check_sizes(operations, 0, STAGE_LIMIT_OPERATIONS, STAGE_LIMIT_BYTES)
 
 
-def _check_sizes(operations: Sequence[Operation], head_bytes: int, most_operations: int, most_bytes: int) -> None:
+def _check_sizes(operations: Sequence[Staged], head_bytes: int, most_operations: int, most_bytes: int) -> None:
     if len(operations) > most_operations:
         message = f"{len(operations)} operations in one batch, of which there may be {most_operations}"
         raise ValueTooLarge(message, hint="split it: rows may be staged in steps and published by a small batch")
     largest = total = head_bytes
     for operation in operations:
         check_id(operation.id)
-        if isinstance(operation, Put):
+        if not isinstance(operation, Delete):
             size = len(operation.row)
             total += size
             largest = max(largest, size)
@@ -149,11 +159,11 @@ class Store(Protocol):
         """
         ...
 
-    def stage(self, operations: Sequence[Operation]) -> None:
+    def stage(self, operations: Sequence[Staged]) -> None:
         """Apply operations without touching the head; durable before any later commit is.
 
-        For rows that no published state references yet, or no longer does. So it need not be atomic: a store may apply
-        them in several steps.
+        For rows that no published state references yet, or no longer does, and for rows that may be replaced by others
+        of the same meaning. So it need not be atomic: a store may apply them in several steps, each `Replace` in one.
 
         Raises:
             StoreBusy: Another writer held the store too long; nothing was written.

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 from securecfg.errors import HeadMoved, VaultClosed, VaultForked
 from securecfg.store.forks import FORKS
-from securecfg.store.interface import Operation, Put, Space, check_batch, check_id, check_staging
+from securecfg.store.interface import Put, Replace, Space, check_batch, check_id, check_staging
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
+
+    from securecfg.store.interface import Operation, Staged
 
 
 class MemoryBacking:
@@ -23,12 +25,15 @@ class MemoryBacking:
         self.head: bytes | None = None
         self.revision = 0
 
-    def publish(self, operations: Sequence[Operation]) -> None:
+    def publish(self, operations: Sequence[Staged]) -> None:
         """Apply operations and wake the waiting; the caller holds `changed`."""
         for operation in operations:
             key = (int(operation.space), operation.id)
             if isinstance(operation, Put):
                 self.rows[key] = bytes(operation.row)
+            elif isinstance(operation, Replace):
+                if self.rows.get(key) == operation.old:
+                    self.rows[key] = bytes(operation.row)
             else:
                 self.rows.pop(key, None)
         self.revision += 1
@@ -87,7 +92,7 @@ class MemoryStore:
             backing.head = bytes(head)
             backing.publish(operations)
 
-    def stage(self, operations: Sequence[Operation]) -> None:
+    def stage(self, operations: Sequence[Staged]) -> None:
         """Apply operations atomically without touching the head; see `Store.stage`."""
         check_staging(operations)
         backing = self._open()

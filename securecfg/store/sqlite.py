@@ -20,12 +20,14 @@ from securecfg.store.database import DatabaseFile
 from securecfg.store.failures import FOREIGN, name_of, translated
 from securecfg.store.filesystems import refuse_network
 from securecfg.store.forks import FORKS
-from securecfg.store.interface import ID_LIMIT, Operation, Put, Space, check_batch, check_id, check_staging
+from securecfg.store.interface import ID_LIMIT, Put, Replace, Space, check_batch, check_id, check_staging
 from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Hashable, Sequence
+
+    from securecfg.store.interface import Operation, Staged
 
 BUSY_TIMEOUT_S = 5.0
 
@@ -34,6 +36,7 @@ _PUT_HEAD = "INSERT OR REPLACE INTO h VALUES (1, ?)"
 _GET = tuple(f"SELECT b FROM s{space.value} WHERE i = ?" for space in Space)  # noqa: S608 - the number of a space
 _SCAN = tuple(f"SELECT i, b FROM s{space.value} WHERE i BETWEEN ? AND ? ORDER BY i LIMIT ?" for space in Space)  # noqa: S608 - the number of a space
 _PUT = tuple(f"INSERT OR REPLACE INTO s{space.value} VALUES (?, ?)" for space in Space)  # noqa: S608 - the number of a space
+_REPLACE = tuple(f"UPDATE s{space.value} SET b = ? WHERE i = ? AND b = ?" for space in Space)  # noqa: S608 - the number of a space
 _DELETE = tuple(f"DELETE FROM s{space.value} WHERE i = ?" for space in Space)  # noqa: S608 - the number of a space
 
 _PURGE_LIMIT_S = 2.0
@@ -116,7 +119,7 @@ class SqliteStore:
                 # A commit that does not show: this mapping is not the live one.
                 self._header = None
 
-    def stage(self, operations: Sequence[Operation]) -> None:
+    def stage(self, operations: Sequence[Staged]) -> None:
         """Apply operations atomically without touching the head; see `Store.stage`."""
         check_staging(operations)
         with self._pool.writing(self._busy_timeout_s) as cursor:
@@ -378,10 +381,12 @@ def open_sqlite(
         raise
 
 
-def _apply(cursor: apsw.Cursor, operations: Sequence[Operation]) -> None:
+def _apply(cursor: apsw.Cursor, operations: Sequence[Staged]) -> None:
     for operation in operations:
         if isinstance(operation, Put):
             cursor.execute(_PUT[operation.space], (operation.id, operation.row))
+        elif isinstance(operation, Replace):
+            cursor.execute(_REPLACE[operation.space], (operation.row, operation.id, operation.old))
         else:
             cursor.execute(_DELETE[operation.space], (operation.id,))
 

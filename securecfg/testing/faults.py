@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from securecfg.errors import SecurecfgError
-    from securecfg.store import Operation, Space, Store
+    from securecfg.store import Operation, Space, Staged, Store
 
 Call = Literal["open", "read", "write", "truncate", "sync", "lock", "delete"]
 
@@ -188,7 +188,7 @@ class FaultyStore:
         """Publish."""
         self._call("commit", lambda: self._store.commit(operations, expect=expect, head=head))
 
-    def stage(self, operations: Sequence[Operation]) -> None:
+    def stage(self, operations: Sequence[Staged]) -> None:
         """Write rows that nothing refers to."""
         self._call("stage", lambda: self._store.stage(operations))
 

@@ -21,6 +21,7 @@ from securecfg.store import (
     Delete,
     Operation,
     Put,
+    Replace,
     Space,
     Store,
 )
@@ -183,6 +184,18 @@ class StoreConformance:
         store.stage([])
         store.stage([Delete(Space.VALUE, 2)])
         assert store.snapshot([(Space.VALUE, 1)]) == (b"1", [b"row"])
+
+    def test_replaces_a_row_only_where_the_old_one_still_is(self) -> None:
+        store = self.created()
+        store.commit([Put(Space.DEK, i, b"old") for i in range(4)], expect=None, head=b"1")
+        revision = store.revision()
+        store.stage([Put(Space.DEK, 1, b"other"), Delete(Space.DEK, 2)])
+        store.stage([Replace(Space.DEK, i, b"old", b"new") for i in range(5)])
+        keys = [(Space.DEK, i) for i in range(5)]
+        assert store.snapshot(keys) == (b"1", [b"new", b"other", None, b"new", None])
+        assert store.revision() != revision
+        store.stage([Replace(Space.DEK, 0, b"new", b""), Replace(Space.DEK, 0, b"", b"newer")])
+        assert store.get(Space.DEK, 0) == b"newer"
 
     def test_keeps_what_was_published_over_a_close(self) -> None:
         store = self.created()

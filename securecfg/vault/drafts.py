@@ -93,6 +93,15 @@ class Content(NamedTuple):
         return self.length <= INLINE_LIMIT_BYTES
 
 
+class _Place(NamedTuple):
+    """Where a sealed value lies."""
+
+    dek_id: int
+    value_id: int
+    value_rows: int
+    commitment: bytes
+
+
 class NewVersion(NamedTuple):
     """What a write asks for besides its content.
 
@@ -341,29 +350,8 @@ class Drafts:
         return history._replace(older=tuple(older))
 
     def _seal_value(self, plan: Plan, history: History, content: Content, new: NewVersion) -> Version:
-        replica = self._replica
         number = history.newest + 1
-        record = (history.rec_id, number)
-        dek = os.urandom(32)
-        scope = replica.keyring.scope(ROOT_SCOPE)
-        dek_id = self._workspace.allocate()
-        ctx = dek_context(replica.vault_id, ROOT_SCOPE, scope.epoch, dek_id)
-        plan.puts.append(Put(Space.DEK, dek_id, wrap_dek(scope.wrap, scope.epoch, dek, ctx)))
-        if content.is_inline:
-            rows = 0
-            value_id = self._workspace.allocate()
-            key = ValueKey(dek, value_context(replica.vault_id, ROOT_SCOPE, record, new.created, FORM_INLINE))
-            commitment = key.commitment
-            plan.puts.append(Put(Space.VALUE, value_id, key.seal(content.kind, b"".join(content.pieces()))))
-        else:
-            rows = count_value_rows(content.length)
-            value_id = self._workspace.allocate(rows + 1)
-            ctx = value_context(replica.vault_id, ROOT_SCOPE, record, new.created, FORM_CHUNKED)
-            chunked = ChunkedValueKey(dek, ctx)
-            commitment = chunked.commitment
-            plan.puts.append(Put(Space.VALUE, value_id, chunked.record))
-            sealed = chunked.seal(content.kind, content.length, content.pieces())
-            plan.streams.append((Space.VALUE, value_id + 1, sealed))
+        place = self._seal_content(plan, (history.rec_id, number), new.created, content)
         metadata = new.metadata
         if metadata is None:
             metadata = history.versions[0].metadata if history.versions else b""
@@ -374,11 +362,11 @@ class Drafts:
             number=number,
             state=LIVE,
             kind=content.kind,
-            dek_id=dek_id,
-            value_id=value_id,
-            value_rows=rows,
+            dek_id=place.dek_id,
+            value_id=place.value_id,
+            value_rows=place.value_rows,
             length=content.length,
-            commitment=commitment,
+            commitment=place.commitment,
             created=new.created,
             expires=new.expires,
             deleted=0,
@@ -386,6 +374,28 @@ class Drafts:
             content_type=new.content_type,
             metadata=metadata,
         )
+
+    def _seal_content(self, plan: Plan, record: tuple[int, int], created: int, content: Content) -> _Place:
+        """Seal a value under a new data key, and return where both will lie."""
+        replica = self._replica
+        dek = os.urandom(32)
+        scope = replica.keyring.scope(ROOT_SCOPE)
+        dek_id = self._workspace.allocate()
+        ctx = dek_context(replica.vault_id, ROOT_SCOPE, scope.epoch, dek_id)
+        plan.puts.append(Put(Space.DEK, dek_id, wrap_dek(scope.wrap, scope.epoch, dek, ctx)))
+        if content.is_inline:
+            value_id = self._workspace.allocate()
+            key = ValueKey(dek, value_context(replica.vault_id, ROOT_SCOPE, record, created, FORM_INLINE))
+            plan.puts.append(Put(Space.VALUE, value_id, key.seal(content.kind, b"".join(content.pieces()))))
+            return _Place(dek_id, value_id, 0, key.commitment)
+        rows = count_value_rows(content.length)
+        value_id = self._workspace.allocate(rows + 1)
+        ctx = value_context(replica.vault_id, ROOT_SCOPE, record, created, FORM_CHUNKED)
+        chunked = ChunkedValueKey(dek, ctx)
+        plan.puts.append(Put(Space.VALUE, value_id, chunked.record))
+        sealed = chunked.seal(content.kind, content.length, content.pieces())
+        plan.streams.append((Space.VALUE, value_id + 1, sealed))
+        return _Place(dek_id, value_id, rows, chunked.commitment)
 
     def _content(self, rec_id: int, version: Version) -> Content:
         """Return an old version's content, to be sealed anew; it does not leave this process."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import Event, origin_of
+from securecfg.crypto import KeyBytes
 from securecfg.errors import SecurecfgError
-from securecfg.keys import Purpose, build_header
+from securecfg.keys import FIRST_ROOT_ROW, Purpose, Slot, build_header, root_row_of, seal_root
 from securecfg.store import Put, Space
 from securecfg.vault.logger import logger
 from securecfg.vault.maintenance import finish_destruction
@@ -26,8 +27,31 @@ if TYPE_CHECKING:
 RECORDS_PER_EPOCH = 1 << 20
 
 
-def plan_key_change(opened: OpenVault, publication: Publication, slots: dict[int, bytes], keyring: Keyring) -> Plan:
+def seal_root_to_all(vault_id: bytes, root: KeyBytes, slots: dict[int, bytes], keyring: Keyring) -> dict[int, bytes]:
+    """Return some slots with the rows of another root in the place of those they have."""
+    sealed = dict(slots)
+    for row_id, row in slots.items():
+        if row_id < FIRST_ROOT_ROW:
+            info = keyring.slot(Slot.parse(row).slot_id)
+            sealed[root_row_of(row_id)] = seal_root(info.public_key, vault_id, info.slot_id, root)
+    return sealed
+
+
+def plan_key_change(
+    opened: OpenVault,
+    publication: Publication,
+    slots: dict[int, bytes],
+    keyring: Keyring,
+    root: KeyBytes | None = None,
+) -> Plan:
     """Return the plan that replaces header, slots and keyring together, in the next generation.
+
+    Args:
+        opened: The vault.
+        publication: What the plan is for.
+        slots: All slots and sealed roots by their row id.
+        keyring: Lists these slots.
+        root: A new root, to which the slots belong; without it the root stays.
 
     Raises:
         Conflict: An earlier plan of the same publication does so.
@@ -35,23 +59,30 @@ def plan_key_change(opened: OpenVault, publication: Publication, slots: dict[int
     replica = opened.replica
     publication.claim("header_digest")
     generation = replica.header.generation + 1
+    root = root or KeyBytes(replica.root)
     header = build_header(
-        replica.root,
+        root,
         slots,
         vault_id=replica.vault_id,
         generation=generation,
         first_log_key=replica.header.first_log_key,
         created_ns=replica.header.created_ns,
     )
-    keyring_row = keyring.seal(replica.root, replica.vault_id, generation)
+    keyring_row = keyring.seal(root, replica.vault_id, generation)
     puts = [Put(Space.META, HEADER_ID, header), Put(Space.META, KEYRING_ID, keyring_row)]
     puts += [Put(Space.META, row_id, row) for row_id, row in slots.items() if replica.slots.get(row_id) != row]
     ordered = tuple(slots[row_id] for row_id in sorted(slots))
     state = {"header_digest": hash_header(header, ordered), "keyring_digest": digest_of(keyring_row)}
-    return Plan(puts=puts, state=dict(state))
+    return Plan(puts=puts, state=dict(state), root=root)
 
 
-def plan_new_epoch(authority: Authority, publication: Publication, slots: dict[int, bytes], keyring: Keyring) -> Plan:
+def plan_new_epoch(
+    authority: Authority,
+    publication: Publication,
+    slots: dict[int, bytes],
+    keyring: Keyring,
+    root: KeyBytes | None = None,
+) -> Plan:
     """Return the plan that replaces the keyring by one with a new signing key, with the hand-over in the log.
 
     The checkpoint that ends with the hand-over is signed by the new key; the old one is in no keyring after it. Its
@@ -68,7 +99,7 @@ def plan_new_epoch(authority: Authority, publication: Publication, slots: dict[i
     entry = keyring.active(Purpose.LOG_SIGNING)
     signer = Ed25519PrivateKey.from_private_bytes(entry.key)
     hand_over = create_hand_over(entry.epoch, origin_of(replica.vault_id), replica.signer, signer)
-    plan = plan_key_change(opened, publication, slots, keyring)
+    plan = plan_key_change(opened, publication, slots, keyring, root)
     plan.records.append(authority.session().record(Event.AUDIT_EPOCH, hand_over.to_object()))
     plan.state |= {
         "epoch": entry.epoch,

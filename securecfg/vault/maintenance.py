@@ -6,12 +6,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from securecfg.audit import parse_leaf
+from securecfg.crypto import ROOT_SCOPE
 from securecfg.errors import DestroyPending, IntegrityError, SecurecfgError, Unavailable
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.logger import logger
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import MANIFEST_ID
-from securecfg.vault.rows import digest_id, digest_of
+from securecfg.vault.rows import digest_id, digest_of, epoch_of
 from securecfg.vault.segments import ENTRIES_MAX, Manifest, SegmentLine, build_segment
 from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
@@ -80,33 +81,38 @@ def needs_compaction(opened: OpenVault) -> bool:
     return leaves > LEAVES_MAX or changed > max(OVERLAY_MAX, OVERLAY_SHARE * replica.index.manifest.entries)
 
 
-def compact(opened: OpenVault) -> bool:
+def compact(opened: OpenVault, *, seals_anew: bool = False) -> bool:
     """Fold the changes since the manifest into its segments, and return whether there was anything to do.
 
     Only the last step, which is small, holds up other writers. Where another process compacted meanwhile, this
     compaction is thrown away.
+
+    Args:
+        opened: The vault.
+        seals_anew: Seal what is under an older key anew as well.
 
     Raises:
         Tampered: A segment does not match the signed state.
         Unavailable: The store cannot write.
     """
     with opened.compaction_lock:
-        return _compact(opened)
+        return _compact(opened, seals_anew=seals_anew)
 
 
-def _compact(opened: OpenVault) -> bool:
+def _compact(opened: OpenVault, *, seals_anew: bool) -> bool:
     replica = opened.replica
     with replica.lock:
         replica.refresh()
         index, size = replica.index, replica.checkpoint.size
         base, peaks = replica.state.manifest_digest, replica.tree.peaks
     first = index.manifest.base_size
-    if size == first:
+    old = _find_sealed_before(opened, index) if seals_anew else frozenset()
+    if size == first and not old:
         return False
     changes = sorted(index.changes_before(size).items())
     area = StagingArea(opened)
     try:
-        lines, fences, gone = _merge_segments(opened, area, index, changes)
+        lines, fences, gone = _merge_segments(opened, area, index, changes, old)
         manifest = Manifest(size, peaks, sum(line.entries for line in lines), tuple(lines), tuple(fences))
         row = replica.rows.seal_manifest(manifest)
         area.publish_manifest(Put(Space.META, MANIFEST_ID, row), digest_of(row), size, base)
@@ -183,8 +189,13 @@ def _merge_segments(
     area: StagingArea,
     index: Index,
     changes: list[tuple[bytes, Entry | None]],
+    old: frozenset[int],
 ) -> tuple[list[SegmentLine], list[bytes], list[int]]:
-    """Stage new segments where something changed; return the lines and fences of all, and the ids that are replaced."""
+    """Stage new segments where something changed, and for old ones.
+
+    Returns:
+        The lines and fences of all segments, and the ids of those that are replaced.
+    """
     manifest = index.manifest
     lines: list[SegmentLine] = []
     fences: list[bytes] = []
@@ -196,7 +207,7 @@ def _merge_segments(
         start = place
         while place < len(changes) and (end is None or changes[place][0] < end):
             place += 1
-        if start == place and not carried:
+        if start == place and not carried and line.segment_id not in old:
             lines.append(line)
             fences.append(manifest.fences[position])
             continue
@@ -212,6 +223,14 @@ def _merge_segments(
     if carried:
         _stage_segments(opened, area, carried, lines, fences)
     return lines, fences, gone
+
+
+def _find_sealed_before(opened: OpenVault, index: Index) -> frozenset[int]:
+    """Return the ids of the manifest and the segments that are not sealed under the key in use."""
+    active = opened.replica.keyring.scope(ROOT_SCOPE).epoch
+    rows = {MANIFEST_ID: opened.store.get(Space.META, MANIFEST_ID)}
+    rows |= {line.segment_id: opened.store.get(Space.SEGMENT, line.segment_id) for line in index.manifest.lines}
+    return frozenset(number for number, row in rows.items() if row is not None and epoch_of(row) != active)
 
 
 def _merge(

@@ -49,8 +49,9 @@ def find_outcome(authority: Authority, request_id: str) -> Outcome | None:
     opened = authority.opened
     opened.refresh()
     replica = opened.replica
-    key = replica.keyring.active(Purpose.AUDIT).key
-    opener = RecordOpener(key, replica.vault_id, lambda id_: opened.store.get(Space.SEALER, digest_id(id_)))
+    opener = RecordOpener(
+        replica.keyring.all(Purpose.AUDIT), replica.vault_id, lambda id_: opened.store.get(Space.SEALER, digest_id(id_))
+    )
     oldest_ns = opened.clock.now_ns() - WINDOW_NS
     size = replica.checkpoint.size
     end = size

@@ -75,6 +75,7 @@ class Publisher:
         self._make_sealer = make_sealer
         self._after_commit = after_commit
         self._sealer: Sealer | None = None
+        self._sealed_for = 0
         self._sealer_stored = False
         self._mutex = threading.Lock()
         self._queue: list[_Waiter] = []
@@ -177,8 +178,11 @@ class Publisher:
         self,
         group: list[_Waiter],
     ) -> tuple[Publication | None, list[_Waiter], list[_Waiter]]:
-        if self._sealer is None:
-            self._sealer = self._make_sealer()
+        if self._sealer is None or self._sealed_for != self._replica.audit_epoch:
+            # A new audit key means that somebody who knew the old one must not read what follows.
+            self.wipe()
+            self._sealer, self._sealer_stored = self._make_sealer(), False
+            self._sealed_for = self._replica.audit_epoch
         publication = Publication(self._replica, self._sealer, sealer_stored=self._sealer_stored)
         planned: list[_Waiter] = []
         for position, waiter in enumerate(group):

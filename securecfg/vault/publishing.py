@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.audit import Record, Sealer
+    from securecfg.crypto import KeyBytes
     from securecfg.store import Operation
     from securecfg.vault.deltas import Change, FreedRun
     from securecfg.vault.replica import Replica
@@ -52,6 +53,7 @@ class Plan:
         delta_digests: The digests of the deltas of the changes where they are in the store already.
         state: What changes in the state besides ids and generation.
         signer: Signs this publication's checkpoint in place of the key in the keyring, which it replaces.
+        root: The root that vouches for a header in this publication, where it has one.
         result: What the call returns once the publication is durable.
     """
 
@@ -64,6 +66,7 @@ class Plan:
     delta_digests: list[bytes] = field(default_factory=list)
     state: dict[str, object] = field(default_factory=dict)
     signer: Ed25519PrivateKey | None = None
+    root: KeyBytes | None = None
     result: object = None
 
     def cost(self) -> tuple[int, int]:
@@ -95,6 +98,7 @@ class Publication:
         self._next_id = replica.state.next_id
         self._changed_state: dict[str, object] = {}
         self._signer = replica.note_signer
+        self._root: KeyBytes | None = None
         self.stagings = list(replica.state.stagings)
         self.tree = replica.tree.copy()
         self.members: list[Member] = []
@@ -160,6 +164,7 @@ class Publication:
         operations, size = plan.cost()
         self.operations_left -= operations
         self.bytes_left -= size
+        self._root = plan.root or self._root
         self._operations += plan.puts
         self._operations += plan.deletes
         self._changed_state |= plan.state
@@ -192,7 +197,7 @@ class Publication:
         checkpoint = Checkpoint(replica.checkpoint.origin, self.tree.size, self.tree.root(), hash_state(raw))
         note = self._signer.sign(checkpoint.text)
         head = build_head(note, raw)
-        return Finished(self._operations, head, note, state, checkpoint, self.tree, self.members)
+        return Finished(self._operations, head, note, state, checkpoint, self.tree, self.members, self._root)
 
     def _seal_deltas(self, plan: Plan) -> list[bytes]:
         self._pending.update(plan.changes)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from securecfg.audit import Checkpoint
+    from securecfg.crypto import KeyBytes
     from securecfg.keys import Unlocked
     from securecfg.store import Operation, Store
     from securecfg.vault.deltas import Change
@@ -56,6 +57,7 @@ class Finished(NamedTuple):
     checkpoint: Checkpoint
     tree: Tree
     members: list[Member]
+    root: KeyBytes | None
 
 
 class StoredTree:
@@ -124,6 +126,11 @@ class Replica:
         """The vault's 16 bytes."""
         return self.header.vault_id
 
+    @property
+    def audit_epoch(self) -> int:
+        """The epoch of the audit key in use, which records are sealed to."""
+        return self.keyring.active(Purpose.AUDIT).epoch
+
     def is_current(self) -> bool:
         """Return whether nobody has committed anything since the state was read."""
         return self.store.revision() == self._revision
@@ -159,6 +166,7 @@ class Replica:
             self.state.keyring_digest,
         ):
             # Whoever publishes next, perhaps a thread that waits already, must sign and seal with the new keys.
+            self.root = finished.root or self.root
             self._advance(self.store.head())
             return
         first = self.tree.size

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _FRONT = struct.Struct(">BBI")
 _MANIFEST_FRONT = struct.Struct(">BBIQ")
-_A_MANIFEST, _A_PAGE = "the manifest", "a history page"
+_A_MANIFEST, _A_PAGE, _A_ROW = "the manifest", "a history page", "a row"
 _MANIFEST, _SEGMENT, _HISTORY, _DELTA = 0x4D, 0x47, 0x59, 0x44
 
 
@@ -200,6 +200,17 @@ def digest_of(row: bytes) -> bytes:
 def digest_id(digest: bytes) -> int:
     """Return the id of a row that is found by its content, from its SHA-256."""
     return int.from_bytes(digest[:8]) >> 1
+
+
+def epoch_of(row: bytes) -> int:
+    """Return the epoch that a row of the index, or of a data key, says it is sealed under; nothing else is looked at.
+
+    Raises:
+        Tampered: The row is too short to say.
+    """
+    if len(row) < _FRONT.size:
+        raise _refusal(_A_ROW)
+    return int.from_bytes(row[2:6])
 
 
 def _epoch(row: bytes, kind: int, what: str) -> int:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, cast
 
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
+from securecfg.crypto import generate_key
 from securecfg.errors import Conflict, InvalidMetadata, LastSlot, SecretNotFound
-from securecfg.keys import FIRST_ROOT_ROW, MOST_SLOTS, Slot, SlotInfo, root_row_of, seal_slot, unlock
+from securecfg.keys import FIRST_ROOT_ROW, MOST_SLOTS, Purpose, Slot, SlotInfo, root_row_of, seal_slot, unlock
 from securecfg.policy import Decision
 from securecfg.store import Delete, Space
-from securecfg.vault.epochs import plan_key_change, plan_new_epoch
+from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
+from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import check_principal
 from securecfg.vault.replica import SLOT_IDS
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from securecfg.keys import KeyProvider
     from securecfg.vault.authority import Authority
+    from securecfg.vault.key_changes import Progress
     from securecfg.vault.publishing import Plan, Publication
 
 _LABEL_MAX = 255
@@ -143,10 +146,15 @@ class Slots:
 
         return cast("int", self._opened.publisher.publish(plan))
 
-    def remove(self, number: int) -> None:
-        """Remove a slot, and change the key that signs the log.
+    def remove(self, number: int, progress: Progress | None = None) -> None:
+        """Remove a slot, and change every key that its holder knew: the root, and those of scope, audit and log.
 
-        Whoever held the slot's key and a copy of the file can still open that copy.
+        Whoever held the slot's key and a copy of the file can still open that copy, and knows the data keys in it: what
+        it could read stays exposed until each secret has another value.
+
+        Args:
+            number: The slot's number.
+            progress: Called with how much of what is there has been brought to the new keys, and of how much.
 
         Raises:
             AccessDenied: The caller may not `key.manage`.
@@ -175,11 +183,16 @@ class Slots:
             gone = (row_id, root_row_of(row_id))
             rest = {other: content for other, content in replica.slots.items() if other not in gone}
             keyring = replica.keyring.without_slot(slot_id)
-            plan = plan_new_epoch(self._authority, publication, rest, keyring)
+            for purpose in (Purpose.SCOPE, Purpose.AUDIT):
+                keyring = keyring.with_new_epoch(purpose, self._opened.clock.now_ns())
+            root = generate_key()
+            rest = seal_root_to_all(replica.vault_id, root, rest, keyring)
+            plan = plan_new_epoch(self._authority, publication, rest, keyring, root)
             plan.records.insert(0, record)
             plan.deletes += [Delete(Space.META, other) for other in gone]
             plan.result = number
             return plan
 
         self._opened.publisher.publish(plan)
+        KeyChanges(self._authority).carry_over(progress)
         finish_destruction(self._opened)

@@ -128,13 +128,21 @@ class StagingArea:
 
     # --- publication -------------------------------------------------------------------------------------------------
 
-    def publish(self, make_records: Callable[[], list[Record]], verify: Callable[[], None], request_id: str) -> None:
+    def publish(
+        self,
+        make_records: Callable[[], list[Record]],
+        verify: Callable[[], None],
+        request_id: str,
+        *,
+        flags: int = 0,
+    ) -> None:
         """Publish everything that was staged with its records.
 
         Args:
             make_records: Makes the records, under the lock of the publication.
             verify: Raises where the decision to allow this no longer holds.
             request_id: For an ambiguous commit.
+            flags: Bits to set in the flags of the state.
 
         Raises:
             StagingMoved: A secret that was read for the staging has changed.
@@ -155,7 +163,10 @@ class StagingArea:
                     message = f"`{path.decode()}` changed meanwhile"
                     raise StagingMoved(message)
             publication.stagings = [staging for staging in publication.stagings if staging not in mine]
-            return Plan(records=make_records(), changes=list(self._pending.items()), delta_digests=digests)
+            plan = Plan(records=make_records(), changes=list(self._pending.items()), delta_digests=digests)
+            if flags:
+                plan.state["flags"] = publication.state.flags | flags
+            return plan
 
         self._opened.publisher.publish(plan, request_id)
         self._ranges = []

@@ -97,7 +97,7 @@ class StoredLog:
         self.note = note
         self.checkpoint: Checkpoint = open_checkpoint(note, [self.vkey])
         self.tree = StoredTree(store)
-        self.opener = RecordOpener(keyring.active(Purpose.AUDIT).key, header.vault_id, self._sealer_row)
+        self.opener = RecordOpener(keyring.all(Purpose.AUDIT), header.vault_id, self._sealer_row)
 
     def rows(self, first: int, last: int) -> Iterator[tuple[int, bytes]]:
         """Yield the leaves from one index to another, both included.

@@ -92,7 +92,7 @@ class SampleLog:
 
     @property
     def opener(self) -> RecordOpener:
-        return RecordOpener(AUDIT_KEY, VAULT_ID, self.sealers.get)
+        return RecordOpener([AUDIT_KEY], VAULT_ID, self.sealers.get)
 
     def tile(self, level: int, index: int) -> bytes | None:
         return self.tiles.get((level, index))

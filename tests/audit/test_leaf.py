@@ -178,14 +178,14 @@ class TestOpening:
         log = SampleLog()
         log.append(record())
         stored = log.sealer.row
-        opener = RecordOpener(AUDIT_KEY, VAULT_ID, lambda _: None)
+        opener = RecordOpener([AUDIT_KEY], VAULT_ID, lambda _: None)
         with pytest.raises(LogTampered, match="missing") as caught:
             opener.open_row(log.leaves[0], 0)
         assert caught.value.index == 0
         with pytest.raises(LogTampered, match="altered"):
-            RecordOpener(AUDIT_KEY, VAULT_ID, lambda _: stored + b"x").open_row(log.leaves[0], 0)
+            RecordOpener([AUDIT_KEY], VAULT_ID, lambda _: stored + b"x").open_row(log.leaves[0], 0)
         with pytest.raises(LogTampered, match="does not open"):
-            RecordOpener(OTHER_AUDIT_KEY, VAULT_ID, log.sealers.get).open_row(log.leaves[0], 0)
+            RecordOpener([OTHER_AUDIT_KEY], VAULT_ID, log.sealers.get).open_row(log.leaves[0], 0)
 
     def test_gives_the_record_of_any_session(self) -> None:
         log = SampleLog()

@@ -282,7 +282,7 @@ class Check:
         rows = [row for _, row in opened.store.scan(Space.SEALER, 0, 2**63 - 1, 1_000)]
         sealers = {sealer_id_of(row): row for row in rows}
         private_key = opened.replica.keyring.active(Purpose.AUDIT).key
-        opener = RecordOpener(private_key, opened.replica.vault_id, sealers.get)
+        opener = RecordOpener([private_key], opened.replica.vault_id, sealers.get)
         history = History(VerifierKey(origin_of(opened.replica.vault_id), opened.replica.header.first_log_key))
         recorded = reads = 0
         for index, leaf in enumerate(leaves):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from securecfg.keys import open_provider
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.policy import Document
-from securecfg.store import open_sqlite
+from securecfg.store import Put, open_sqlite
 from securecfg.vault.creation import open_rows
 from securecfg.vault.opened import Options
 from securecfg.vault.session import Identity
 from securecfg.vault.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import timedelta
     from pathlib import Path
 
@@ -79,9 +80,15 @@ class World:
 
     def open(self, principal: str | None = ADMIN, **options: Any) -> Vault:  # noqa: ANN401 - those of `Vault.open`
         options.setdefault("clock", self.clock)
-        vault = Vault.open(options.pop("path", self.path), key=self.key, principal=principal, **options)
+        options.setdefault("key", self.key)
+        vault = Vault.open(options.pop("path", self.path), principal=principal, **options)
         self.vaults.append(vault)
         return vault
+
+    def put_rows(self, rows: Mapping[tuple[Space, int], bytes]) -> None:
+        """Put rows into the file as somebody would who holds no key."""
+        with closing(open_sqlite(self.path)) as store:
+            store.stage([Put(space, number, row) for (space, number), row in rows.items()])
 
     def close(self) -> None:
         for vault in self.vaults:

@@ -1,0 +1,406 @@
+"""Changing the keys of a vault while it is in use: the root, and the epochs of the scope key.
+
+A new scope key is used at once by whoever writes. What older ones sealed stays readable and is brought to the new one
+in steps that may stop anywhere and be repeated: data keys are wrapped anew in place, history pages and segments are
+sealed anew. Only then may an old key go (format, section 4.6).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from securecfg.audit import Event
+from securecfg.clock import to_datetime
+from securecfg.crypto import ROOT_SCOPE, DekRewrap, dek_context, generate_key, parse_dek_epoch
+from securecfg.errors import EpochInUse, IntegrityError, SecretNotFound, StoreBusy, VersionNotFound
+from securecfg.keys import KeyState, Purpose
+from securecfg.store import ID_LIMIT, STAGE_LIMIT_OPERATIONS, Replace, Space
+from securecfg.vault.epochs import plan_key_change, seal_root_to_all
+from securecfg.vault.index import prefix_end
+from securecfg.vault.key_drafts import KeyDrafts
+from securecfg.vault.maintenance import compact, finish_destruction
+from securecfg.vault.paths import path_to_bytes
+from securecfg.vault.publishing import Plan
+from securecfg.vault.replica import MANIFEST_ID
+from securecfg.vault.rows import epoch_of
+from securecfg.vault.staging import StagingArea, StagingMoved
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from securecfg.audit import Record
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.segments import Entry
+
+    Progress = Callable[[int, int], None]
+
+_SECRETS_AT_ONCE = 4_096
+_VALUES_AT_ONCE = 256
+_ROWS_AT_ONCE = 512
+_FIRST_USER_PATH = b"\x02"
+_RETRIES = 16
+_DEK_ID_BYTES = 8
+# The spaces whose rows name the epoch of the scope key that sealed them.
+_SEALED = (Space.DEK, Space.HISTORY, Space.SEGMENT, Space.DELTA)
+_NAMES = {Space.DEK: "data keys", Space.HISTORY: "history pages", Space.SEGMENT: "segments", Space.DELTA: "deltas"}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyUsage:
+    """One key of the vault, and how much it is used.
+
+    Attributes:
+        purpose: `scope`, `log-signing`, `audit` or `masking`.
+        epoch: Which key of this purpose it is, from 0.
+        is_active: Whether it is the one in use; others only open what they sealed.
+        created: When it was made.
+        rows: How many rows it sealed that are still there, or how many records it signed; None where that is not
+            counted.
+    """
+
+    purpose: str
+    epoch: int
+    is_active: bool
+    created: datetime
+    rows: int | None
+
+
+class KeyChanges:
+    """The keys of a vault, as one identity may change them.
+
+    Args:
+        authority: Decides and records for it.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        """Change nothing yet."""
+        self._authority = authority
+        self._opened = authority.opened
+
+    def rotate_root(self) -> int:
+        """Replace the root key, seal the new one to every slot, and return the header's new generation.
+
+        Every key that opened the vault still does. Other processes that have it open go on.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            DestroyPending: The new root is in use, but what the old one sealed may lie in the store's log until another
+                reader lets go; the next opener finishes.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        session, decision = self._authority.require("key.manage", "")
+        opened = self._opened
+
+        def plan(publication: Publication) -> Plan:
+            replica = opened.replica
+            root = generate_key()
+            slots = seal_root_to_all(replica.vault_id, root, replica.slots, replica.keyring)
+            plan = plan_key_change(opened, publication, slots, replica.keyring, root)
+            generation = replica.header.generation + 1
+            obj = {"kind": "root", "epoch": generation}
+            plan.records.append(session.record(Event.KEY_ROTATED, obj, decision=decision))
+            plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+            plan.result = generation
+            return plan
+
+        opened.publisher.publish(plan)
+        finish_destruction(opened)
+        return opened.replica.header.generation
+
+    def begin_scope_epoch(self) -> int:
+        """Put a new scope key in use and return its epoch. `carry_over` brings what is there to it.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        session, decision = self._authority.require("key.manage", "")
+        opened = self._opened
+
+        def plan(publication: Publication) -> Plan:
+            replica = opened.replica
+            keyring = replica.keyring.with_new_epoch(Purpose.SCOPE, opened.clock.now_ns())
+            plan = plan_key_change(opened, publication, replica.slots, keyring)
+            epoch = keyring.active(Purpose.SCOPE).epoch
+            obj = {"kind": "scope", "epoch": epoch}
+            plan.records.append(session.record(Event.KEY_ROTATED, obj, decision=decision))
+            plan.result = epoch
+            return plan
+
+        opened.publisher.publish(plan)
+        return opened.replica.keyring.active(Purpose.SCOPE).epoch
+
+    def carry_over(self, progress: Progress | None = None) -> None:
+        """Wrap every data key and seal every page and segment under the scope key in use, as far as they are not yet.
+
+        It may be interrupted anywhere and called again, and several processes may do it at once.
+
+        Args:
+            progress: Called with the number of data keys and secrets done, and of all of them.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            Tampered: A row does not match the signed state.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        self._authority.require("key.manage", "")
+        for _ in range(_RETRIES):
+            epoch = self._active()
+            self.rewrap(progress)
+            self._seal_pages_anew(progress)
+            compact(self._opened, seals_anew=True)
+            self._opened.refresh()
+            if self._active() == epoch:
+                return
+        message = "the keys change faster than they can be brought to use"
+        raise StoreBusy(message, hint="try again when nobody else rotates them")
+
+    def rotate_data(self, prefix: str, progress: Progress | None = None) -> int:
+        """Encrypt every version of some secrets under new data keys; return how many secrets that were.
+
+        The old data keys are destroyed. Versions, labels and times stay as they are.
+
+        Args:
+            prefix: A path, or a folder ending in `/`; empty for all.
+            progress: Called with the number of secrets done and of all of them.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is nothing below the prefix.
+            DestroyPending: It is done, but the old data keys may lie in the store's log until another reader lets go;
+                the next opener finishes.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        self._authority.require("key.manage", "")
+        opened = self._opened
+        encoded = prefix.encode()
+        if prefix.endswith("/") or not prefix:
+            paths = [path for path, _ in opened.entries(encoded or _FIRST_USER_PATH, prefix_end(encoded))]
+        else:
+            paths = [encoded] if opened.entry(path_to_bytes(prefix)) is not None else []
+        if not paths:
+            message = f"there is no secret `{prefix}`"
+            raise SecretNotFound(message, hint="`securecfg secret list` shows what there is")
+        for start in range(0, len(paths), _VALUES_AT_ONCE):
+            part = paths[start : start + _VALUES_AT_ONCE]
+            self._publish_anew("data", part, KeyDrafts.encrypt_anew, flags=FLAG_DESTRUCTION_PENDING)
+            if progress is not None:
+                progress(min(len(paths), start + _VALUES_AT_ONCE), len(paths))
+        finish_destruction(opened)
+        return len(paths)
+
+    def rewrap(self, progress: Progress | None = None) -> int:
+        """Wrap every data key under the scope key in use, and return how many were not before.
+
+        Args:
+            progress: Called with the number of data keys done and the highest id that one may have.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            Tampered: A data key does not match its key and place.
+            StoreBusy, StoreFailed: As for a write.
+        """
+        self._authority.require("key.manage", "")
+        opened = self._opened
+        opened.refresh()
+        store, end = opened.store, opened.replica.state.next_id
+        active = self._active()
+        rewraps: dict[int, DekRewrap] = {}
+        done = first = 0
+        while rows := store.scan(Space.DEK, first, end, STAGE_LIMIT_OPERATIONS):
+            replacing = []
+            for dek_id, row in rows:
+                epoch = parse_dek_epoch(row)
+                if epoch != active:
+                    rewrap = rewraps.get(epoch) or rewraps.setdefault(epoch, self._rewrap_from(epoch))
+                    replacing.append(Replace(Space.DEK, dek_id, row, rewrap.rewrap(row, dek_id)))
+            if replacing:
+                # A row that somebody deleted or replaced meanwhile is left as it is.
+                store.stage(replacing)
+                done += len(replacing)
+            first = rows[-1][0] + 1
+            if progress is not None:
+                progress(first, end)
+        return done
+
+    def retire(self, epoch: int) -> None:
+        """Forget an old scope key, and all older ones, once nothing is sealed under them; erase them.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            VersionNotFound: There is no such key.
+            EpochInUse: Something still needs one of them, or it is the key in use.
+            StoreBusy: Another writer prepares a large change, which may need it.
+            DestroyPending: The keys are forgotten, but their bytes may lie in the store's log until another reader lets
+                go; the next opener finishes.
+        """
+        session, decision = self._authority.require("key.manage", "")
+        opened = self._opened
+        for _ in range(_RETRIES):
+            opened.refresh()
+            generation = opened.replica.state.generation
+            leaving = self._leaving(epoch)
+            self._verify_unused(epoch)
+
+            def plan(publication: Publication, seen: int = generation, leaving: list[int] = leaving) -> Plan:
+                # Rows that a staging holds are not seen by the count, and may be published later.
+                if publication.stagings:
+                    message = "another writer prepares a large change"
+                    raise StoreBusy(message, hint="try again when it is done")
+                if publication.state.generation != seen or publication.members:
+                    return Plan(result=False)
+                keyring = opened.replica.keyring
+                for old in leaving:
+                    keyring = keyring.without_epoch(Purpose.SCOPE, old)
+                plan = plan_key_change(opened, publication, opened.replica.slots, keyring)
+                obj = {"kind": "scope", "epoch": epoch}
+                plan.records.append(session.record(Event.KEY_RETIRED, obj, decision=decision))
+                plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+                plan.result = True
+                return plan
+
+            if opened.publisher.publish(plan):
+                finish_destruction(opened)
+                return
+        message = "other writers were faster every time"
+        raise StoreBusy(message, hint="try again in a moment")
+
+    def usage(self) -> list[KeyUsage]:
+        """Return every key of the vault with how much it is used.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+        """
+        self._authority.require("key.manage", "")
+        counts = self._count_rows()
+        replica = self._opened.replica
+        names = {Purpose.SCOPE: "scope", Purpose.LOG_SIGNING: "log-signing", Purpose.AUDIT: "audit"}
+        usages = []
+        for entry in replica.keyring.keys:
+            rows = counts.get(entry.epoch, 0) if entry.purpose == Purpose.SCOPE else None
+            name = names.get(Purpose(entry.purpose), "masking")
+            is_active = entry.state == KeyState.ACTIVE
+            usages.append(KeyUsage(name, entry.epoch, is_active, to_datetime(entry.created_ns), rows))
+        return usages
+
+    # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def _active(self) -> int:
+        return self._opened.replica.keyring.active(Purpose.SCOPE).epoch
+
+    def _rewrap_from(self, epoch: int) -> DekRewrap:
+        replica = self._opened.replica
+        old, new = replica.keyring.scope(ROOT_SCOPE, epoch), replica.keyring.scope(ROOT_SCOPE)
+        old_ctx, new_ctx = (
+            dek_context(replica.vault_id, ROOT_SCOPE, keys.epoch, 0)[:-_DEK_ID_BYTES] for keys in (old, new)
+        )
+        return DekRewrap(old.wrap, new.wrap, old_ctx, new_ctx, new.epoch)
+
+    def _seal_pages_anew(self, progress: Progress | None) -> None:
+        """Seal anew the history pages that are not under the key in use."""
+        opened = self._opened
+        old = {number for number, row in self._rows(Space.HISTORY) if epoch_of(row) != self._active()}
+        if not old:
+            return
+        entries = opened.entries(b"", None)
+        stale = [path for path, entry in entries if entry.history_id in old]
+        if len(stale) < len(old):
+            stale += [
+                path for path, entry in entries if entry.history_id not in old and self._has_page(path, entry, old)
+            ]
+        for start in range(0, len(stale), _SECRETS_AT_ONCE):
+            self._publish_anew("pages", stale[start : start + _SECRETS_AT_ONCE], KeyDrafts.seal_anew)
+            if progress is not None:
+                progress(min(len(stale), start + _SECRETS_AT_ONCE), len(stale))
+
+    def _has_page(self, path: bytes, entry: Entry, old: set[int]) -> bool:
+        """Return whether one of the older pages of a secret is among some rows."""
+
+        def look() -> bool:
+            current = self._opened.replica.index.get(path)
+            if current is None or current.history_id != entry.history_id:
+                return False  # it was sealed anew by whoever changed it; the next round sees the rest
+            return any(place.history_id in old for place in self._opened.history(path, current).older)
+
+        return self._opened.consistently(look)
+
+    def _publish_anew(
+        self, kind: str, paths: list[bytes], draft: Callable[[KeyDrafts, bytes], Plan], *, flags: int = 0
+    ) -> None:
+        """Publish the drafts of some secrets together, those that are still there."""
+        session = self._authority.session()
+        for _ in range(_RETRIES):
+            area = StagingArea(self._opened)
+            drafts = KeyDrafts(self._opened, area)
+            epoch = self._active()
+            try:
+                there = [path for path in paths if area.entry(path) is not None]
+                for path in there:
+                    area.take(draft(drafts, path))
+                obj = {"kind": kind, "epoch": epoch, "count": len(there)}
+
+                def make_records(obj: dict[str, object] = obj) -> list[Record]:
+                    return [session.record(Event.KEY_ROTATED, obj)]
+
+                if there:
+                    area.publish(make_records, self._opened.check_open, "", flags=flags)
+                return
+            except StagingMoved:
+                area.abandon()
+            except IntegrityError:
+                area.abandon()
+                # Rows that another process replaced while they were read are no tampering.
+                with suppress(StagingMoved):
+                    area.verify_unmoved()
+                    raise
+            except BaseException:
+                area.abandon()
+                raise
+        message = "other writers were faster every time"
+        raise StoreBusy(message, hint="try again in a moment")
+
+    def _leaving(self, epoch: int) -> list[int]:
+        """Return the epochs up to one, which must not be in use."""
+        entries = [entry for entry in self._opened.replica.keyring.keys if entry.purpose == Purpose.SCOPE]
+        found = [entry for entry in entries if entry.epoch <= epoch]
+        if not any(entry.epoch == epoch for entry in found):
+            message = f"there is no scope key of epoch {epoch}"
+            raise VersionNotFound(message, hint="`securecfg key usage` lists the keys")
+        if any(entry.state == KeyState.ACTIVE for entry in found):
+            message = f"the scope key of epoch {epoch} is in use"
+            raise EpochInUse(message, hint="put a new one in use first: `securecfg key rotate scope /`")
+        return [entry.epoch for entry in found]
+
+    def _verify_unused(self, epoch: int) -> None:
+        needed = [
+            f"{count} {_NAMES[space]}"
+            for space in _SEALED
+            if (count := sum(epoch_of(row) <= epoch for _, row in self._rows(space)))
+        ]
+        if self._manifest_epoch() <= epoch:
+            needed.append("the manifest")
+        if needed:
+            message = f"the scope key of epoch {epoch} or an older one still opens {', '.join(needed)}"
+            raise EpochInUse(message, hint="`securecfg key rotate scope / --resume` brings them to the key in use")
+
+    def _count_rows(self) -> Counter[int]:
+        counts = Counter(epoch_of(row) for space in _SEALED for _, row in self._rows(space))
+        counts[self._manifest_epoch()] += 1
+        return counts
+
+    def _manifest_epoch(self) -> int:
+        return epoch_of(self._opened.store.get(Space.META, MANIFEST_ID) or b"")
+
+    def _rows(self, space: Space) -> Iterator[tuple[int, bytes]]:
+        first = 0
+        while rows := self._opened.store.scan(space, first, ID_LIMIT - 1, _ROWS_AT_ONCE):
+            yield from rows
+            first = rows[-1][0] + 1
+            if first == ID_LIMIT:
+                return

@@ -1,0 +1,68 @@
+"""Drafts that change keys and nothing that a person sees."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from securecfg.crypto import ROOT_SCOPE
+from securecfg.store import Delete, Space
+from securecfg.vault.deltas import FreedRun
+from securecfg.vault.drafts import Drafts
+from securecfg.vault.history import DESTROYED
+from securecfg.vault.publishing import Plan
+from securecfg.vault.rows import epoch_of
+
+if TYPE_CHECKING:
+    from securecfg.vault.history import Version
+
+
+class KeyDrafts(Drafts):
+    """Makes drafts that seal what is there under other keys."""
+
+    def seal_anew(self, path: bytes) -> Plan:
+        """Return the draft that seals the history of a secret under the scope key in use.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+        """
+        entry, history = self._existing(path)
+        active = self._replica.keyring.scope(ROOT_SCOPE).epoch
+        plan = Plan()
+        older = list(history.older)
+        for page, place in enumerate(history.older):
+            row = self._workspace.row(Space.HISTORY, place.history_id)
+            if row is None or epoch_of(row) != active:
+                plan.deletes.append(Delete(Space.HISTORY, place.history_id))
+                older[page] = self._put_older(plan, history.rec_id, page, self._page(history, page))
+        return self._put_history(plan, path, entry, history._replace(older=tuple(older)))
+
+    def encrypt_anew(self, path: bytes) -> Plan:
+        """Return the draft that encrypts every version of a secret under a new data key; its result is how many.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+            Tampered: A version does not open.
+        """
+        entry, history = self._existing(path)
+        plan = Plan()
+        older = list(history.older)
+        count = 0
+        for page, place in enumerate(history.older):
+            plan.deletes.append(Delete(Space.HISTORY, place.history_id))
+            versions = tuple(self._encrypted(plan, history.rec_id, each) for each in self._page(history, page))
+            count += len(versions)
+            older[page] = self._put_older(plan, history.rec_id, page, versions)
+        versions = tuple(self._encrypted(plan, history.rec_id, each) for each in history.versions)
+        plan = self._put_history(plan, path, entry, history._replace(older=tuple(older), versions=versions))
+        plan.result = count + len(versions)
+        return plan
+
+    def _encrypted(self, plan: Plan, rec_id: int, version: Version) -> Version:
+        if version.state == DESTROYED:
+            return version
+        content = self._content(rec_id, version)
+        place = self._seal_content(plan, (rec_id, version.number), version.created, content)
+        plan.deletes += [Delete(Space.DEK, version.dek_id), Delete(Space.VALUE, version.value_id)]
+        if version.value_rows:
+            plan.freed.append(FreedRun(Space.VALUE, version.value_id + 1, version.value_rows))
+        return version._replace(**place._asdict())
