@@ -96,6 +96,10 @@ class SqliteStore:
             self._fail(cursor, error)
         self._idle.append(cursor)
         for _, row in found:
+            if row is None:
+                # A damaged file can hold what its schema rules out.
+                message = f"`{self.path}` holds a row without content"
+                raise Tampered(message)
             self._check_row(row)
         return found
 

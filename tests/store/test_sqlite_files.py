@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -252,6 +252,19 @@ def test_a_schema_that_does_not_parse_is_tampering(vault: Path) -> None:
         connection.execute("UPDATE sqlite_schema SET sql = 'CREATE TABLE ((((' WHERE name = 's3'")
     connection.close()
     assert refusal(vault).code == "tampered"
+
+
+def test_a_row_without_content_is_tampering_where_rows_are_listed(vault: Path) -> None:
+    """The schema rules it out; a damaged page does not ask."""
+    for old, new in (("b BLOB NOT NULL", "b BLOB"), ("b BLOB", "b BLOB NOT NULL")):
+        with closing(sqlite3.connect(vault, isolation_level=None)) as connection:
+            if new.endswith("NULL"):
+                connection.execute("UPDATE s3 SET b = NULL WHERE i = 3")
+            connection.execute("PRAGMA writable_schema = ON")
+            connection.execute("UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE name = 's3'", (old, new))
+    with closing(open_sqlite(vault)) as store, pytest.raises(Tampered) as caught:
+        store.scan(Space.VALUE, 3, 3, 1)
+    assert caught.value.code == "tampered"
 
 
 def test_a_row_that_is_not_bytes_or_too_large_is_tampering(vault: Path) -> None:
