@@ -10,6 +10,7 @@ import click
 from securecfg.cli.arguments import Number
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.key_rotation import retire, rotate, usage
 from securecfg.cli.output import shown_time, timestamp
 
 if TYPE_CHECKING:
@@ -97,16 +98,18 @@ def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, 
 @click.argument("slot", type=Number())
 @common_flags
 def remove(invocation: Invocation, *, slot: int) -> None:
-    """Remove an unlock slot, never the last one with which an administrator can open the vault.
+    """Remove an unlock slot, and replace all keys that its holder knew.
 
-    Whoever holds its key and a copy of the file made before can still open that copy.
+    The last slot with which an administrator can open the vault cannot be removed. Whoever holds the removed key and a
+    copy of the file made before can still open that copy: change the secrets in it.
     """
     from securecfg.vault.slots import Slots
 
     with invocation.open() as vault:
         vault.authority.require("key.manage", "")
         invocation.confirm(f"Remove slot {slot}? Its key will not open this vault any more.")
-        Slots(vault.authority).remove(slot)
+        with invocation.progress("replacing keys") as progress:
+            Slots(vault.authority).remove(slot, progress)
     invocation.emit({"slot": slot}, f"removed  slot {slot}")
 
 
@@ -123,26 +126,6 @@ def test(invocation: Invocation, *, uri: str) -> None:
     invocation.emit({"slot": number}, f"opens  slot {number}")
 
 
-@key.group(cls=Noun)
-def rotate() -> None:
-    """Replace a key by a new one."""
-
-
-@rotate.command(examples=("securecfg key rotate audit",))
-@common_flags
-def audit(invocation: Invocation) -> None:
-    """Replace the key that signs the log; the old one signs the hand-over and is erased.
-
-    It changes by itself after 2^20 records and when a slot is removed.
-    """
-    from securecfg.vault.epochs import rotate_signing_key
-
-    with invocation.open() as vault:
-        epoch = rotate_signing_key(vault.authority)
-        vkey = str(vault.log.current_vkey)
-    invocation.emit({"epoch": epoch, "vkey": vkey}, f"rotated  signing key of epoch {epoch}", f"vkey     {vkey}")
-
-
 def _new_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret[str] | None]:
     """Return the provider of a new key; a recovery code is made, a passphrase asked for twice."""
     from securecfg.cli.prompts import ask_new
@@ -152,3 +135,7 @@ def _new_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret
         code = generate_recovery_code()
         return RecoveryProvider(code), code
     return open_provider(uri, ask=ask_new if invocation.ask is not None else None), None
+
+
+for command in (rotate, retire, usage):
+    key.add_command(command)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from securecfg.audit import Record
+    from securecfg.keys import KeyEntry
     from securecfg.vault.authority import Authority
     from securecfg.vault.publishing import Publication
     from securecfg.vault.segments import Entry
@@ -271,6 +272,18 @@ class KeyChanges:
         message = "other writers were faster every time"
         raise StoreBusy(message, hint="try again in a moment")
 
+    def retire_older(self) -> bool:
+        """Forget every scope key but the one in use; return whether there were others.
+
+        Raises:
+            As for `retire`.
+        """
+        self._authority.require("key.manage", "")
+        older = [entry.epoch for entry in self._scope_keys() if entry.state != KeyState.ACTIVE]
+        if older:
+            self.retire(max(older))
+        return bool(older)
+
     def usage(self) -> list[KeyUsage]:
         """Return every key of the vault with how much it is used.
 
@@ -293,6 +306,9 @@ class KeyChanges:
 
     def _active(self) -> int:
         return self._opened.replica.keyring.active(Purpose.SCOPE).epoch
+
+    def _scope_keys(self) -> list[KeyEntry]:
+        return [entry for entry in self._opened.replica.keyring.keys if entry.purpose == Purpose.SCOPE]
 
     def _rewrap_from(self, epoch: int) -> DekRewrap:
         replica = self._opened.replica
@@ -367,8 +383,7 @@ class KeyChanges:
 
     def _leaving(self, epoch: int) -> list[int]:
         """Return the epochs up to one, which must not be in use."""
-        entries = [entry for entry in self._opened.replica.keyring.keys if entry.purpose == Purpose.SCOPE]
-        found = [entry for entry in entries if entry.epoch <= epoch]
+        found = [entry for entry in self._scope_keys() if entry.epoch <= epoch]
         if not any(entry.epoch == epoch for entry in found):
             message = f"there is no scope key of epoch {epoch}"
             raise VersionNotFound(message, hint="`securecfg key usage` lists the keys")

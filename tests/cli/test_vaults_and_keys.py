@@ -167,9 +167,57 @@ def test_a_new_recovery_code_is_shown_once_and_opens(project: Path, cli: Cli, mo
 
 
 def test_managing_keys_is_decided_before_anything_else(project: Path, cli: Cli) -> None:
-    for arguments in (["list"], ["add", "nonsense"], ["remove", "77"], ["test", "file:none"]):
+    for arguments in (
+        ["list"],
+        ["add", "nonsense"],
+        ["remove", "77"],
+        ["test", "file:none"],
+        ["rotate", "root"],
+        ["rotate", "root", "--dry-run"],
+        ["rotate", "scope"],
+        ["rotate", "data", "nothing"],
+        ["retire", "77"],
+        ["usage"],
+    ):
         outcome = cli("key", *arguments, "--as", "user:eve", "--no-input", "--json")
         assert (outcome.code, outcome.error) == (5, "denied")
+
+
+def test_a_new_root_is_sealed_to_every_slot(stored: Path, cli: Cli) -> None:
+    assert cli("key", "rotate", "root", "--dry-run", "--json").json == {"slots": 2, "is_done": False}
+    cli("key", "generate", "two.key")
+    cli("key", "add", "file:two.key")
+    assert cli("key", "rotate", "root").text == "rotated  root, sealed to 3 slots\n"
+    for key in ((), ("--key", "file:two.key")):
+        assert cli("vault", "verify", *key).code == 0
+
+
+def test_a_new_scope_key_takes_everything_over(stored: Path, cli: Cli) -> None:
+    planned = cli("key", "rotate", "scope", "/", "--dry-run", "--json").json
+    assert planned["rows"] > 0
+    assert planned["epoch"] == 1
+    assert cli("key", "rotate", "scope", "/", "--keep", "--json").json == {"epoch": 1, "retired": False}
+    usage = {key["epoch"]: key for key in cli("key", "usage", "--json").json["keys"] if key["purpose"] == "scope"}
+    assert (usage[0]["rows"], usage[0]["is_active"], usage[1]["is_active"]) == (0, False, True)
+    assert usage[1]["rows"] > 0
+    assert cli("key", "retire", "0").text == "retired  scope key of epoch 0\n"
+    assert cli("key", "rotate", "scope").text == "rotated  scope key of epoch 2, older ones are forgotten\n"
+    assert cli("key", "rotate", "scope", "--resume", "--json").json == {"epoch": 2, "retired": False}
+    assert [key["epoch"] for key in cli("key", "usage", "--json").json["keys"] if key["purpose"] == "scope"] == [2]
+    assert cli("vault", "verify").code == 0
+    assert cli("key", "retire", "2", "--json").error == "epoch-in-use"
+    assert cli("key", "retire", "1", "--json").error == "version-not-found"
+    assert cli("key", "rotate", "scope", "app/", "--json").error == "invalid-path"
+    assert cli("key", "usage").text.splitlines()[0].split() == ["KEY", "EPOCH", "STATE", "SINCE", "ROWS"]
+
+
+def test_data_keys_are_replaced_below_a_path(stored: Path, cli: Cli) -> None:
+    cli("secret", "put", "app/a", stdin="one")
+    cli("secret", "put", "app/b", stdin="two")
+    assert cli("key", "rotate", "data", "app/", "--json").json == {"path": "app/", "secret_count": 2}
+    assert cli("key", "rotate", "data", "app/a").text == "rotated  the data keys of 1 secret\n"
+    assert cli("secret", "get", "app/a", "--reveal").text == "one"
+    assert cli("key", "rotate", "data", "nothing", "--json").error == "secret-not-found"
 
 
 # --- doctor -----------------------------------------------------------------------------------------------------------
