@@ -7,30 +7,29 @@ sealed anew. Only then may an old key go (format, section 4.6).
 
 from __future__ import annotations
 
-from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
 from securecfg.crypto import ROOT_SCOPE, DekRewrap, dek_context, generate_key, parse_dek_epoch
 from securecfg.errors import EpochInUse, IntegrityError, SecretNotFound, StoreBusy, VersionNotFound
 from securecfg.keys import KeyState, Purpose
-from securecfg.store import ID_LIMIT, STAGE_LIMIT_OPERATIONS, Replace, Space
+from securecfg.store import STAGE_LIMIT_OPERATIONS, Replace, Space
 from securecfg.vault.epochs import plan_key_change, seal_root_to_all
 from securecfg.vault.index import prefix_end
 from securecfg.vault.key_drafts import KeyDrafts
 from securecfg.vault.maintenance import compact, finish_destruction
 from securecfg.vault.paths import path_to_bytes
 from securecfg.vault.publishing import Plan
-from securecfg.vault.replica import MANIFEST_ID
 from securecfg.vault.rows import epoch_of
+from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.writing import fits_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from datetime import datetime
 
     from securecfg.audit import Record
@@ -43,13 +42,10 @@ if TYPE_CHECKING:
 
 _SECRETS_AT_ONCE = 4_096
 _VALUES_AT_ONCE = 256
-_ROWS_AT_ONCE = 512
 _FIRST_USER_PATH = b"\x02"
 _RETRIES = 16
+_TRIES_TOGETHER = 2
 _DEK_ID_BYTES = 8
-# The spaces whose rows name the epoch of the scope key that sealed them.
-_SEALED = (Space.DEK, Space.HISTORY, Space.SEGMENT, Space.DELTA)
-_NAMES = {Space.DEK: "data keys", Space.HISTORY: "history pages", Space.SEGMENT: "segments", Space.DELTA: "deltas"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +68,24 @@ class KeyUsage:
     rows: int | None
 
 
+class _Change(NamedTuple):
+    """How secrets are brought to other keys.
+
+    Attributes:
+        kind: What the record says is rotated.
+        draft: Makes the draft of one secret.
+        flags: Bits to set in the flags of the state with it.
+    """
+
+    kind: str
+    draft: Callable[[KeyDrafts, bytes], Plan]
+    flags: int = 0
+
+
+_PAGES = _Change("pages", KeyDrafts.seal_anew)
+_DATA_KEYS = _Change("data", KeyDrafts.encrypt_anew, FLAG_DESTRUCTION_PENDING)
+
+
 class KeyChanges:
     """The keys of a vault, as one identity may change them.
 
@@ -83,6 +97,7 @@ class KeyChanges:
         """Change nothing yet."""
         self._authority = authority
         self._opened = authority.opened
+        self._sealed = SealedRows(authority.opened)
 
     def rotate_root(self) -> int:
         """Replace the root key, seal the new one to every slot, and return the header's new generation.
@@ -189,8 +204,7 @@ class KeyChanges:
             message = f"there is no secret `{prefix}`"
             raise SecretNotFound(message, hint="`securecfg secret list` shows what there is")
         for start in range(0, len(paths), _VALUES_AT_ONCE):
-            part = paths[start : start + _VALUES_AT_ONCE]
-            self._publish_anew("data", part, KeyDrafts.encrypt_anew, flags=FLAG_DESTRUCTION_PENDING)
+            self._publish_anew(_DATA_KEYS, paths[start : start + _VALUES_AT_ONCE])
             if progress is not None:
                 progress(min(len(paths), start + _VALUES_AT_ONCE), len(paths))
         finish_destruction(opened)
@@ -247,7 +261,7 @@ class KeyChanges:
             opened.refresh()
             generation = opened.replica.state.generation
             leaving = self._leaving(epoch)
-            self._verify_unused(epoch)
+            self._sealed.verify_unused(epoch)
 
             def plan(publication: Publication, seen: int = generation, leaving: list[int] = leaving) -> Plan:
                 # Rows that a staging holds are not seen by the count, and may be published later.
@@ -291,7 +305,7 @@ class KeyChanges:
             AccessDenied: The caller may not `key.manage`.
         """
         self._authority.require("key.manage", "")
-        counts = self._count_rows()
+        counts = self._sealed.count()
         replica = self._opened.replica
         names = {Purpose.SCOPE: "scope", Purpose.LOG_SIGNING: "log-signing", Purpose.AUDIT: "audit"}
         usages = []
@@ -321,7 +335,7 @@ class KeyChanges:
     def _seal_pages_anew(self, progress: Progress | None) -> None:
         """Seal anew the history pages that are not under the key in use."""
         opened = self._opened
-        old = {number for number, row in self._rows(Space.HISTORY) if epoch_of(row) != self._active()}
+        old = {number for number, row in self._sealed.rows(Space.HISTORY) if epoch_of(row) != self._active()}
         if not old:
             return
         entries = opened.entries(b"", None)
@@ -331,7 +345,7 @@ class KeyChanges:
                 path for path, entry in entries if entry.history_id not in old and self._has_page(path, entry, old)
             ]
         for start in range(0, len(stale), _SECRETS_AT_ONCE):
-            self._publish_anew("pages", stale[start : start + _SECRETS_AT_ONCE], KeyDrafts.seal_anew)
+            self._publish_anew(_PAGES, stale[start : start + _SECRETS_AT_ONCE])
             if progress is not None:
                 progress(min(len(stale), start + _SECRETS_AT_ONCE), len(stale))
 
@@ -346,40 +360,67 @@ class KeyChanges:
 
         return self._opened.consistently(look)
 
-    def _publish_anew(
-        self, kind: str, paths: list[bytes], draft: Callable[[KeyDrafts, bytes], Plan], *, flags: int = 0
-    ) -> None:
-        """Publish the drafts of some secrets together, those that are still there."""
-        session = self._authority.session()
-        for _ in range(_RETRIES):
-            area = StagingArea(self._opened)
-            drafts = KeyDrafts(self._opened, area)
-            epoch = self._active()
+    def _publish_anew(self, change: _Change, paths: list[bytes]) -> None:
+        """Publish the drafts of some secrets that are still there: together, or in parts where others are faster."""
+        for _ in range(_RETRIES if len(paths) == 1 else _TRIES_TOGETHER):
             try:
-                there = [path for path in paths if area.entry(path) is not None]
-                for path in there:
-                    area.take(draft(drafts, path))
-                obj = {"kind": kind, "epoch": epoch, "count": len(there)}
-
-                def make_records(obj: dict[str, object] = obj) -> list[Record]:
-                    return [session.record(Event.KEY_ROTATED, obj)]
-
-                if there:
-                    area.publish(make_records, self._opened.check_open, "", flags=flags)
+                self._publish_staged(change, paths)
                 return
             except StagingMoved:
-                area.abandon()
-            except IntegrityError:
-                area.abandon()
-                # Rows that another process replaced while they were read are no tampering.
-                with suppress(StagingMoved):
-                    area.verify_unmoved()
-                    raise
-            except BaseException:
-                area.abandon()
-                raise
-        message = "other writers were faster every time"
-        raise StoreBusy(message, hint="try again in a moment")
+                if len(paths) == 1 and self._publish_at_once(change, paths[0]):
+                    return
+        if len(paths) == 1:
+            message = "other writers were faster every time"
+            raise StoreBusy(message, hint="try again in a moment")
+        middle = len(paths) // 2
+        self._publish_anew(change, paths[:middle])
+        self._publish_anew(change, paths[middle:])
+
+    def _publish_staged(self, change: _Change, paths: list[bytes]) -> None:
+        """Stage the drafts of some secrets and publish them with one record.
+
+        Raises:
+            StagingMoved: One of them changed meanwhile.
+        """
+        area = StagingArea(self._opened)
+        drafts = KeyDrafts(self._opened, area)
+        epoch = self._active()
+        try:
+            there = [path for path in paths if area.entry(path) is not None]
+            for path in there:
+                area.take(change.draft(drafts, path))
+            if there:
+                record = self._record(change, epoch, len(there))
+                area.publish(lambda: [record], self._opened.check_open, "", flags=change.flags)
+        except IntegrityError:
+            area.abandon()
+            # Rows that another process replaced while they were read are no tampering.
+            area.verify_unmoved()
+            raise
+        except BaseException:
+            area.abandon()
+            raise
+
+    def _publish_at_once(self, change: _Change, path: bytes) -> bool:
+        """Publish the draft of one secret from the newest state; return whether it was small enough for that."""
+
+        def plan(publication: Publication) -> Plan:
+            if publication.entry(path) is None:
+                return Plan(result=True)
+            plan = change.draft(KeyDrafts(self._opened, publication), path)
+            if not fits_at_once(plan):
+                return Plan(result=False)
+            plan.records = [self._record(change, self._active(), 1)]
+            if change.flags:
+                plan.state["flags"] = publication.state.flags | change.flags
+            plan.result = True
+            return plan
+
+        return bool(self._opened.publisher.publish(plan))
+
+    def _record(self, change: _Change, epoch: int, count: int) -> Record:
+        obj = {"kind": change.kind, "epoch": epoch, "count": count}
+        return self._authority.session().record(Event.KEY_ROTATED, obj)
 
     def _leaving(self, epoch: int) -> list[int]:
         """Return the epochs up to one, which must not be in use."""
@@ -391,31 +432,3 @@ class KeyChanges:
             message = f"the scope key of epoch {epoch} is in use"
             raise EpochInUse(message, hint="put a new one in use first: `securecfg key rotate scope /`")
         return [entry.epoch for entry in found]
-
-    def _verify_unused(self, epoch: int) -> None:
-        needed = [
-            f"{count} {_NAMES[space]}"
-            for space in _SEALED
-            if (count := sum(epoch_of(row) <= epoch for _, row in self._rows(space)))
-        ]
-        if self._manifest_epoch() <= epoch:
-            needed.append("the manifest")
-        if needed:
-            message = f"the scope key of epoch {epoch} or an older one still opens {', '.join(needed)}"
-            raise EpochInUse(message, hint="`securecfg key rotate scope / --resume` brings them to the key in use")
-
-    def _count_rows(self) -> Counter[int]:
-        counts = Counter(epoch_of(row) for space in _SEALED for _, row in self._rows(space))
-        counts[self._manifest_epoch()] += 1
-        return counts
-
-    def _manifest_epoch(self) -> int:
-        return epoch_of(self._opened.store.get(Space.META, MANIFEST_ID) or b"")
-
-    def _rows(self, space: Space) -> Iterator[tuple[int, bytes]]:
-        first = 0
-        while rows := self._opened.store.scan(space, first, ID_LIMIT - 1, _ROWS_AT_ONCE):
-            yield from rows
-            first = rows[-1][0] + 1
-            if first == ID_LIMIT:
-                return

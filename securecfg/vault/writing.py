@@ -316,9 +316,14 @@ class _Overlay:
         self.plan.freed += plan.freed
 
 
-def _verify_size(plan: Plan) -> None:
+def fits_at_once(plan: Plan) -> bool:
+    """Return whether a plan can be published without a staging."""
     operations, size = plan.cost()
-    if plan.streams or operations >= OPERATIONS_FOR_PLANS or size >= BYTES_FOR_PLANS:
+    return not plan.streams and operations < OPERATIONS_FOR_PLANS and size < BYTES_FOR_PLANS
+
+
+def _verify_size(plan: Plan) -> None:
+    if not fits_at_once(plan):
         message = "the change needs to be staged"
         raise _TooLarge(message)
 

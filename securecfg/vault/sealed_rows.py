@@ -1,0 +1,68 @@
+"""Which epoch of the scope key the rows of a vault are sealed under."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from securecfg.errors import EpochInUse
+from securecfg.store import ID_LIMIT, Space
+from securecfg.vault.replica import MANIFEST_ID
+from securecfg.vault.rows import epoch_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from securecfg.vault.opened import OpenVault
+
+_ROWS_AT_ONCE = 512
+# The spaces whose rows name the epoch of the scope key that sealed them.
+_SEALED = (Space.DEK, Space.HISTORY, Space.SEGMENT, Space.DELTA)
+_NAMES = {Space.DEK: "data keys", Space.HISTORY: "history pages", Space.SEGMENT: "segments", Space.DELTA: "deltas"}
+
+
+class SealedRows:
+    """The rows that name the epoch of the scope key that sealed them. Nothing here opens one.
+
+    Args:
+        opened: The vault.
+    """
+
+    def __init__(self, opened: OpenVault) -> None:
+        """Read nothing yet."""
+        self._opened = opened
+
+    def verify_unused(self, epoch: int) -> None:
+        """Check that nothing is sealed under the key of an epoch, or an older one.
+
+        Raises:
+            EpochInUse: Something is; the message says what.
+        """
+        needed = [
+            f"{count} {_NAMES[space]}"
+            for space in _SEALED
+            if (count := sum(epoch_of(row) <= epoch for _, row in self.rows(space)))
+        ]
+        if self._manifest_epoch() <= epoch:
+            needed.append("the manifest")
+        if needed:
+            message = f"the scope key of epoch {epoch} or an older one still opens {', '.join(needed)}"
+            raise EpochInUse(message, hint="`securecfg key rotate scope / --resume` brings them to the key in use")
+
+    def count(self) -> Counter[int]:
+        """Return the number of rows of each epoch."""
+        counts = Counter(epoch_of(row) for space in _SEALED for _, row in self.rows(space))
+        counts[self._manifest_epoch()] += 1
+        return counts
+
+    def _manifest_epoch(self) -> int:
+        return epoch_of(self._opened.store.get(Space.META, MANIFEST_ID) or b"")
+
+    def rows(self, space: Space) -> Iterator[tuple[int, bytes]]:
+        """Yield the rows of a space by their ids."""
+        first = 0
+        while rows := self._opened.store.scan(space, first, ID_LIMIT - 1, _ROWS_AT_ONCE):
+            yield from rows
+            first = rows[-1][0] + 1
+            if first == ID_LIMIT:
+                return
