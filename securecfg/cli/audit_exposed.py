@@ -13,16 +13,18 @@ from securecfg.cli.output import timestamp
 @click.command(cls=Verb, examples=("securecfg audit exposed", "securecfg audit exposed --json"))
 @common_flags
 def exposed(invocation: Invocation) -> None:
-    """List the secrets that stand in git history, until they are rotated.
+    """List the secrets that somebody may know who should not, until they are rotated.
 
-    `securecfg import --history` finds them. A secret leaves the list when it has a newer version with another value,
-    which is recorded.
+    They stand in git history, where `securecfg import --history` found them, or could be read with a key that was
+    removed since. A secret leaves the list when it has another value.
     """
+    from securecfg.vault.departures import find_exposed
     from securecfg.vault.exposures import Exposures
 
     with open_for_audit(invocation) as vault:
         exposures = Exposures(vault.authority)
         marks, now = exposures.unrotated(), exposures.now()
+        known = find_exposed(vault.authority)
     result = {
         "secrets": [
             {
@@ -31,16 +33,32 @@ def exposed(invocation: Invocation) -> None:
                 "version": mark.version,
                 "since": timestamp(mark.since),
                 "days": mark.days(now),
+                "reason": "git-history",
                 "commit": mark.commit,
                 "file": mark.file,
             }
             for mark in marks
         ]
+        + [
+            {
+                "path": each.path,
+                "field": None,
+                "version": each.version,
+                "since": timestamp(each.since),
+                "days": each.days(now),
+                "reason": "removed-key",
+                "slot": each.slot,
+                "kind": each.kind,
+                "label": each.label,
+            }
+            for each in known
+        ]
     }
     rows = [
-        (mark.target, f"{mark.since:%Y-%m-%d}", mark.short_commit, str(mark.days(now)), mark.file) for mark in marks
-    ]
+        (mark.target, f"{mark.since:%Y-%m-%d}", str(mark.days(now)), f"commit {mark.short_commit}, {mark.file}")
+        for mark in marks
+    ] + [(each.path, f"{each.since:%Y-%m-%d}", str(each.days(now)), f"removed {each.key}") for each in known]
     if rows or invocation.is_json:
-        invocation.emit_table(result, ("PATH", "SINCE", "COMMIT", "DAYS", "FILE"), rows)
+        invocation.emit_table(result, ("PATH", "SINCE", "DAYS", "KNOWN FROM"), rows)
     else:
         invocation.emit(result, "no secret is known to be exposed")

@@ -69,6 +69,14 @@ class Plan:
     root: KeyBytes | None = None
     result: object = None
 
+    def join(self, other: Plan) -> None:
+        """Take in the rows and changes of another plan."""
+        self.puts += other.puts
+        self.deletes += other.deletes
+        self.changes += other.changes
+        self.streams += other.streams
+        self.freed += other.freed
+
     def cost(self) -> tuple[int, int]:
         """Return about how many operations and bytes the plan adds to a publication."""
         operations = len(self.puts) + len(self.deletes) + len(self.records) + bool(self.changes)

@@ -12,6 +12,7 @@ from securecfg.errors import Conflict, InvalidMetadata, LastSlot, SecretNotFound
 from securecfg.keys import FIRST_ROOT_ROW, MOST_SLOTS, Purpose, Slot, SlotInfo, root_row_of, seal_slot, unlock
 from securecfg.policy import Decision
 from securecfg.store import Delete, Space
+from securecfg.vault.departures import note_departure
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import finish_destruction
@@ -188,7 +189,10 @@ class Slots:
             root = generate_key()
             rest = seal_root_to_all(replica.vault_id, root, rest, keyring)
             plan = plan_new_epoch(self._authority, publication, rest, keyring, root)
+            # Of the records the first carries the changes of the index.
             plan.records.insert(0, record)
+            author = self._authority.identity.principal
+            plan.join(note_departure(self._opened, publication, number, info, author))
             plan.deletes += [Delete(Space.META, other) for other in gone]
             plan.result = number
             return plan

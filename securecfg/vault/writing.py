@@ -309,11 +309,7 @@ class _Overlay:
     def take(self, plan: Plan) -> None:
         self._entries.update(plan.changes)
         self._rows.update({(put.space, put.id): put.row for put in plan.puts})
-        self.plan.puts += plan.puts
-        self.plan.streams += plan.streams
-        self.plan.deletes += plan.deletes
-        self.plan.changes += plan.changes
-        self.plan.freed += plan.freed
+        self.plan.join(plan)
 
 
 def fits_at_once(plan: Plan) -> bool:

@@ -1,0 +1,159 @@
+"""What the holders of removed keys may know: every secret that has not had another value since.
+
+A key that opened the vault could read all of it, whatever the policy said, from the file or a copy. So each removal is
+noted, and what it leaves exposed is worked out when it is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.clock import to_datetime
+from securecfg.crypto import KIND_TEXT
+from securecfg.vault.drafts import Content, Drafts, NewVersion
+from securecfg.vault.history import LIVE
+from securecfg.vault.index import prefix_end
+from securecfg.vault.opened import Located
+from securecfg.vault.paths import SYSTEM
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from securecfg.keys import SlotInfo
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.history import History, Version
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.segments import Entry
+
+_NOTES = SYSTEM + b"departed/"
+_FIRST_USER_PATH = b"\x02"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """A secret that the holder of a removed key may know.
+
+    Attributes:
+        path: The secret's path.
+        version: The newest version with a value that may be known.
+        slot: The number that the removed slot had.
+        kind: The scheme of its key URIs.
+        label: What people called it.
+        since: When it was removed.
+    """
+
+    path: str
+    version: int
+    slot: int
+    kind: str
+    label: str
+    since: datetime
+
+    @property
+    def key(self) -> str:
+        """The removed key as people read it."""
+        return f"slot {self.slot} ({self.kind}{f', {self.label}' if self.label else ''})"
+
+    def days(self, now: datetime) -> int:
+        """Return for how many whole days the value has been exposed, whatever the clocks said."""
+        return max(now - self.since, timedelta(0)).days
+
+
+class _Departure(NamedTuple):
+    """A note: which slot went, when, and the first id that was not given yet."""
+
+    slot: int
+    kind: str
+    label: str
+    removed_ns: int
+    next_id: int
+
+    def could_read(self, version: Version) -> bool:
+        """Return whether a version was there when the slot went. Clocks may differ, so either sign is enough."""
+        return version.created <= self.removed_ns or 0 < version.dek_id < self.next_id
+
+
+def note_departure(opened: OpenVault, publication: Publication, number: int, info: SlotInfo, author: str) -> Plan:
+    """Return the draft of a note that a slot goes, for the publication that removes it."""
+    now = opened.clock.now_ns()
+    departure = _Departure(number, info.kind, info.label, now, publication.next_id)
+    encoded = json.dumps({"v": _VERSION} | departure._asdict(), separators=(",", ":"), ensure_ascii=False).encode()
+    content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+    path = _NOTES + info.slot_id.hex().encode()
+    return Drafts(opened, publication).write(path, content, NewVersion(author, now))
+
+
+def find_exposed(authority: Authority) -> list[Exposed]:
+    """Return what the holders of removed keys may know, by path, as far as the caller may list it.
+
+    A secret leaves the list when its current value is another than all that it had when the key was removed.
+
+    Raises:
+        NotAuthenticated: Nobody says who asks.
+        Tampered: A row does not match the signed state.
+    """
+    opened = authority.opened
+    opened.refresh()
+    departures = _departures(opened)
+    if not departures:
+        return []
+    live = [path for path, entry in opened.entries(_FIRST_USER_PATH, None) if entry.live]
+    listed = set(authority.filter_listed([path.decode() for path in live]))
+    found = []
+    for path in live:
+        if path.decode() in listed:
+            found += opened.consistently(partial(_exposed, opened, path, departures))
+    return found
+
+
+def _departures(opened: OpenVault) -> list[_Departure]:
+    notes = []
+    for path, entry in opened.entries(_NOTES, prefix_end(_NOTES)):
+        if entry.live:
+            document: dict[str, object] = opened.system_document(path, {})
+            numbers = [int(str(document[name])) for name in ("slot", "removed_ns", "next_id")]
+            notes.append(_Departure(numbers[0], str(document["kind"]), str(document["label"]), *numbers[1:]))
+    return sorted(notes, key=lambda note: note.removed_ns)
+
+
+def _exposed(opened: OpenVault, path: bytes, departures: list[_Departure]) -> list[Exposed]:
+    entry = opened.replica.index.get(path)
+    if entry is None or not entry.live:
+        return []
+    history = opened.history(path, entry)
+    current = history.find(history.current)
+    if current is None:
+        current = opened.locate(path, entry, history.current).version
+    return [
+        Exposed(path.decode(), current.number, note.slot, note.kind, note.label, to_datetime(note.removed_ns))
+        for note in departures
+        if note.could_read(current) or _has_known_value(opened, entry, history, current, note)
+    ]
+
+
+def _has_known_value(opened: OpenVault, entry: Entry, history: History, current: Version, note: _Departure) -> bool:
+    """Return whether a value that is newer than a removal is one that was there before, as after a rollback."""
+    known = [version for version in history.versions if note.could_read(version) and version.state == LIVE]
+    if not any(version.length == current.length for version in known):
+        return False
+    digest = _digest(opened, entry, history, current)
+    same_length = (version for version in known if version.length == current.length)
+    return any(_digest(opened, entry, history, version) == digest for version in same_length)
+
+
+def _digest(opened: OpenVault, entry: Entry, history: History, version: Version) -> bytes:
+    """Return a hash of a value, which is compared and does not leave this process."""
+    located = Located(entry, history, version)
+    if version.value_rows:
+        hashed = sha256()
+        for piece in opened.open_chunked(located):
+            hashed.update(piece)
+        return hashed.digest()
+    return sha256(opened.open_inline(located)[1]).digest()
