@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 
 POLICY_PATH = SYSTEM + b"policy"
 ROLES_PATH = SYSTEM + b"roles"
-CLOCK_TOLERANCE_NS = 300 * 1_000_000_000
 FORM_INLINE, FORM_CHUNKED = 1, 2
 
 _RETRIES = 16
@@ -146,10 +145,8 @@ class OpenVault:
             self.lookalikes.clear()
 
     def is_clock_trusted(self) -> bool:
-        """Return whether the clock is not far behind the newest publication, and the newest one of others."""
-        replica = self.replica
-        # A clock that is wrong must not vouch for itself by what was published with it, a denial for instance.
-        return self.clock.now_ns() >= max(replica.heard_ns, replica.state.published) - CLOCK_TOLERANCE_NS
+        """Return whether the clock is not far behind the newest publication."""
+        return not self.replica.state.clock_behind_ns(self.clock.now_ns())
 
     def consistently(self, read: Callable[[], T]) -> T:
         """Return what a read returns, again where another process changed the vault in the middle of it.

@@ -98,6 +98,7 @@ class Publication:
         self.stagings = list(replica.state.stagings)
         self.tree = replica.tree.copy()
         self.members: list[Member] = []
+        self.first_record: Record | None = None
         self.operations_left = OPERATIONS_FOR_PLANS
         self.bytes_left = BYTES_FOR_PLANS
 
@@ -180,13 +181,14 @@ class Publication:
         if self.members and not self._sealer_stored:
             row = self._sealer.row
             self._operations.append(Put(Space.SEALER, digest_id(sha256(row).digest()), row))
-        state = replica.state._replace(
-            generation=replica.state.generation + 1,
-            published=now_ns,
-            next_id=self._next_id,
-            stagings=tuple(self.stagings),
-            **self._changed_state,  # type: ignore[arg-type]  # plans name fields of State
-        )
+        changes: dict[str, object] = {
+            "generation": replica.state.generation + 1,
+            # A clock that is behind must not vouch for itself by what was published with it.
+            "published": max(now_ns, replica.state.published),
+            "next_id": self._next_id,
+            "stagings": tuple(self.stagings),
+        }
+        state = replica.state._replace(**changes | self._changed_state)  # type: ignore[arg-type]  # fields of State
         origin = origin_of(replica.vault_id)
         checkpoint = Checkpoint(origin, self.tree.size, self.tree.root(), state.digest())
         note = sign_checkpoint(checkpoint, self._signer)
@@ -209,6 +211,8 @@ class Publication:
 
     def _log(self, record: Record, digests: list[bytes], changes: tuple[Change, ...]) -> None:
         index = self.tree.size
+        if self.first_record is None:
+            self.first_record = record
         leaf = self._sealer.seal(record.to_bytes(), index, digests)
         self._operations.append(Put(Space.LOG, index, leaf))
         for tile in self.tree.append(leaf_hash(leaf)):

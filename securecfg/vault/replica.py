@@ -91,9 +91,6 @@ class Replica:
         store: Where the rows are.
         root: The root key.
 
-    Attributes:
-        heard_ns: The time of the newest publication of other openers, as their clocks had it.
-
     Raises:
         NotAVault: The store holds no vault.
         Tampered: A row does not match the signed state.
@@ -113,7 +110,6 @@ class Replica:
         self.tree = Tree()
         self.index: Index
         self._rebuild(meta[2])
-        self.heard_ns = self.state.published
 
     @property
     def vault_id(self) -> bytes:
@@ -139,7 +135,6 @@ class Replica:
             changed = head != self.head
             if changed:
                 self._advance(head)
-                self.heard_ns = self.state.published
             # The token was taken before the head was read, so a commit in between is seen the next time.
             self._revision = revision
             return changed
