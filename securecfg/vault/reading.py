@@ -128,28 +128,23 @@ class Reads:
 
     def read_many(self, wanted: Sequence[tuple[str, At]]) -> list[SecretVersion | SecurecfgError]:
         """Return several versions, or the error of each, with one flush of the log for all of them."""
-        findings: list[Finding | SecurecfgError] = []
-        for path, at in wanted:
-            try:
-                findings.append(self._find(path, at, allow_expired=False))
-            except SecurecfgError as error:
-                findings.append(error)
-        try:
-            self._record([finding for finding in findings if isinstance(finding, Finding)])
-        except _Moved:
-            return self.read_many(wanted)
-        results: list[SecretVersion | SecurecfgError] = []
-        for (path, at), finding in zip(wanted, findings, strict=True):
-            if isinstance(finding, Finding):
+        for _ in range(_RETRIES):
+            findings: list[Finding | SecurecfgError] = []
+            for path, at in wanted:
                 try:
-                    results.append(self._hand_out(finding))
-                except _Moved:
-                    results += self.read_many([(path, at)])
+                    findings.append(self._find(path, at, allow_expired=False))
                 except SecurecfgError as error:
-                    results.append(error)
-            else:
-                results.append(finding)
-        return results
+                    findings.append(error)
+            try:
+                self._record([finding for finding in findings if isinstance(finding, Finding)])
+            except _Moved:
+                continue
+            return [
+                self._hand_out_or_error(finding, at) if isinstance(finding, Finding) else finding
+                for (_, at), finding in zip(wanted, findings, strict=True)
+            ]
+        message = "the policy changes faster than the secrets can be read"
+        raise StoreBusy(message, hint="try again")
 
     def stream(self, path: str, at: At) -> tuple[SecretVersion, Iterator[bytes]]:
         """Return a version with its content in pieces; of a large one the pieces are read as they are consumed."""
@@ -329,6 +324,16 @@ class Reads:
             return _describer(finding)(content.kind, b"".join(content))
         kind, whole = self._open_inline(finding)
         return _describer(finding)(kind, whole)
+
+    def _hand_out_or_error(self, finding: Finding, at: At) -> SecretVersion | SecurecfgError:
+        """Return the version that was found and recorded, read anew where it changed meanwhile, or why not."""
+        try:
+            try:
+                return self._hand_out(finding)
+            except _Moved:
+                return self._first_read(finding.path, at, allow_expired=False)
+        except SecurecfgError as error:
+            return error
 
     def _open_inline(self, finding: Finding) -> tuple[int, bytes]:
         try:

@@ -227,6 +227,7 @@ class Vault(Changes):
 
         Raises:
             AuditUnavailable: The reads cannot be recorded, so none happened.
+            StoreBusy: The policy changes faster than the secrets can be read.
         """
         return self._reads.read_many(wanted)
 
