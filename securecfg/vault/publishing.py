@@ -15,6 +15,7 @@ from securecfg.audit import Checkpoint, leaf_hash, origin_of, sign_checkpoint
 from securecfg.errors import Conflict
 from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, split_changes
+from securecfg.vault.lookalikes import NewNames
 from securecfg.vault.replica import Finished, Member, tile_id
 from securecfg.vault.rows import digest_id
 from securecfg.vault.state import build_head
@@ -92,6 +93,8 @@ class Publication:
         self._sealer_stored = sealer_stored
         self._operations: list[Operation] = []
         self._pending: dict[bytes, Entry | None] = {}
+        self._names = NewNames(self._pending)
+        self.new_names = (self._names,)
         self._next_id = replica.state.next_id
         self._changed_state: dict[str, object] = {}
         self._signer = replica.signer
@@ -197,6 +200,7 @@ class Publication:
 
     def _seal_deltas(self, plan: Plan) -> list[bytes]:
         self._pending.update(plan.changes)
+        self._names.add(plan.changes)
         if plan.delta_digests or not (plan.changes or plan.freed):
             return plan.delta_digests
         digests = []
