@@ -402,6 +402,9 @@ class Reads:
         else:
             key = self._opened.value_key(finding.encoded, finding.located)
             self._hits[finding.path] = _Hit(revision, finding, None, key)
+        if self._opened.is_closed:
+            # Another thread closed the vault, and has perhaps dropped already what is kept.
+            self.forget()
 
     def _is_still_valid(self, path: str, hit: _Hit) -> bool:
         """Return whether a commit since the hit left the policy and this secret alone."""

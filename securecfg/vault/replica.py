@@ -7,7 +7,7 @@ signed checkpoint (format 7 and 8). It only ever moves forward.
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -21,7 +21,7 @@ from securecfg.vault.rows import IndexRows, digest_id, verify_digest
 from securecfg.vault.state import hash_header, parse_head
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from securecfg.audit import Checkpoint
     from securecfg.store import Operation, Store
@@ -84,6 +84,15 @@ def tile_id(level: int, index: int) -> int:
     return (level << 56) + index
 
 
+class Keys(NamedTuple):
+    """The keys of one generation of header and keyring, and what seals and opens rows with them."""
+
+    root: bytes
+    keyring: Keyring
+    signer: Ed25519PrivateKey
+    rows: IndexRows
+
+
 class Replica:
     """The state, kept in step with the store. Public methods may be called by any thread.
 
@@ -100,12 +109,13 @@ class Replica:
         """Replay the state from the head."""
         self.store = store
         self.lock = threading.RLock()
-        self.root = root
+        self._keys: Keys | None = None
+        self._refuse: Callable[[], NoReturn]
         self._revision: Hashable = store.revision()
         self.head, meta = _read_front(store)
         self.note, self.state, digest = _parse_head(self.head)
         self.slots: dict[int, bytes] = {}
-        self._load_keys(meta[0], meta[1], self.state)
+        self._load_keys(root, meta[0], meta[1], self.state)
         self.checkpoint = self._open_note(self.note, self.state, digest)
         self.tree = Tree()
         self.index: Index
@@ -115,6 +125,26 @@ class Replica:
     def vault_id(self) -> bytes:
         """The vault's 16 bytes."""
         return self.header.vault_id
+
+    @property
+    def root(self) -> bytes:
+        """The root key."""
+        return (self._keys or self._refuse()).root
+
+    @property
+    def keyring(self) -> Keyring:
+        """All other long-lived keys."""
+        return (self._keys or self._refuse()).keyring
+
+    @property
+    def signer(self) -> Ed25519PrivateKey:
+        """The key that signs the log."""
+        return (self._keys or self._refuse()).signer
+
+    @property
+    def rows(self) -> IndexRows:
+        """What seals and opens the rows of the index."""
+        return (self._keys or self._refuse()).rows
 
     def is_current(self) -> bool:
         """Return whether nobody has committed anything since the state was read."""
@@ -163,10 +193,16 @@ class Replica:
         """Take up a manifest of this process that has been committed. The caller holds the lock."""
         self.index = self.index.rebased(manifest)
 
-    def forget_keys(self) -> None:
-        """Drop every key. Only a child of the process that opened the vault does: nothing can be read afterwards."""
-        self.root = b""
-        del self.keyring, self.signer, self.rows
+    def forget_keys(self, refuse: Callable[[], NoReturn]) -> None:
+        """Drop every key. Nothing can be read afterwards.
+
+        The caller holds the lock, unless there is no other thread: who holds it may be taking up new keys.
+
+        Args:
+            refuse: Raises what whoever asks for a key from now on is told.
+        """
+        self._refuse = refuse
+        self._keys = None
 
     def _advance(self, head: bytes | None) -> None:
         for _ in range(_ATTEMPTS):
@@ -193,7 +229,7 @@ class Replica:
         known = self.state
         if state.keyring_digest != known.keyring_digest or state.header_digest != known.header_digest:
             header, keyring = self.store.get_many([(Space.META, HEADER_ID), (Space.META, KEYRING_ID)])
-            self._load_keys(header, keyring, state)
+            self._load_keys(self.root, header, keyring, state)
         checkpoint = self._open_note(note, state, digest)
         if checkpoint.size < self.tree.size or state.generation < known.generation:
             message = f"the log went back from {self.tree.size} to {checkpoint.size} records while the vault is open"
@@ -253,7 +289,7 @@ class Replica:
                 deltas.append((index, self.rows.open_delta(delta, digest).changes))
         return deltas
 
-    def _load_keys(self, header_row: bytes | None, keyring_row: bytes | None, state: State) -> None:
+    def _load_keys(self, root: bytes, header_row: bytes | None, keyring_row: bytes | None, state: State) -> None:
         if header_row is None:
             message = "the header of the vault is missing"
             raise NotAVault(message)
@@ -263,18 +299,16 @@ class Replica:
             message = "the header or an unlock slot does not match the state of the vault"
             raise Tampered(message)
         header = Header.parse(header_row)
-        header.verify(self.root, slots)
+        header.verify(root, slots)
         row = verify_digest(keyring_row, state.keyring_digest, "the keyring")
-        keyring = Keyring.open(row, self.root, header.vault_id, header.generation)
+        keyring = Keyring.open(row, root, header.vault_id, header.generation)
         signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
         if signer.public_key().public_bytes_raw() != state.epoch_key:
             message = "the log's key is not the one in the keyring"
             raise Tampered(message)
         self.header = header
         self.slots = slots
-        self.keyring = keyring
-        self.signer = signer
-        self.rows = IndexRows(header.vault_id, keyring)
+        self._keys = Keys(root, keyring, signer, IndexRows(header.vault_id, keyring))
 
     def _open_note(self, note: bytes, state: State, digest: bytes) -> Checkpoint:
         key = VerifierKey(origin_of(self.vault_id), state.epoch_key)

@@ -417,6 +417,7 @@ class Vault(Changes):
             InvalidMetadata: It is not a principal.
             AccessDenied: The session's own principal may not `impersonate` it.
         """
+        self._opened.check_open()
         identity = self._authority.identity
         name = check_principal(principal)
         if name != identity.principal:

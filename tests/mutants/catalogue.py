@@ -376,6 +376,13 @@ MUTANTS = (
         "                    pass",
         "vault/test_lookalikes.py::test_refuses_a_lookalike_of_what_this_handle_wrote_after_it_looked",
     ),
+    Mutant(
+        "a closed vault keeps its keys",
+        "vault/opened.py",
+        "                    with self.replica.lock:\n                        self._forget()\n",
+        "                    pass\n",
+        "vault/test_closing.py::test_no_key_and_no_value_is_left_in_a_closed_vault[10]",
+    ),
     # --- cryptography ---
     Mutant(
         "a nonce is used again",
