@@ -109,7 +109,7 @@ def look_at_slots(kinds: dict[str, int]) -> Finding:
 
 def look_inside(vault: Vault, path: Path) -> Iterator[Finding]:
     """Look at an open vault."""
-    from securecfg.cli.inspection import Inside
+    from securecfg.cli.inspection import CLOCK_HINT, Inside
 
     inside = Inside.look(vault, path)
     yield Finding("opens", Grade.OK, f"as {inside.principal or 'nobody'}, {inside.records} records in the log")
@@ -120,8 +120,8 @@ def look_inside(vault: Vault, path: Path) -> Iterator[Finding]:
     else:
         yield Finding("anchor", Grade.OK, f"{inside.anchor_records} records are known on this machine")
     if inside.is_clock_behind:
-        message = "this machine's clock is more than five minutes behind the newest record"
-        hint = "set the clock; until then permits with a time condition deny"
+        message = "the newest publication lies more than five minutes in the future of this machine's clock"
+        hint = f"{CLOCK_HINT}; until then permits with a time condition deny"
         yield Finding("clock", Grade.PROBLEM, message, hint, Unavailable.exit_code)
     else:
         yield Finding("clock", Grade.OK, "agrees with the log")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from securecfg.vault import Vault
 
 _KINDS = {KIND_PASSPHRASE: "passphrase", KIND_FILE: "file", KIND_KEYRING: "keyring", KIND_RECOVERY: "recovery"}
+CLOCK_HINT = "set this clock if it is wrong; if another one was ahead, an administrator runs `securecfg vault adopt`"
 _SUITES = {1: "AES-256-GCM, AES-256-SIV, XAES-256-GCM, Ed25519"}
 
 
@@ -98,7 +99,7 @@ class Inside:
         pending: What waits to be finished.
         uncompacted: Records since the index was last compacted.
         segments: How many segments the index has.
-        is_clock_behind: Whether this machine's clock is behind the newest record.
+        is_clock_behind: Whether that lies more than five minutes in the future of this machine's clock.
     """
 
     principal: str
@@ -168,7 +169,7 @@ class Inside:
     def to_lines(self) -> list[str]:
         """Return it as people read it."""
         anchor = "none on this machine" if self.anchor_records is None else f"{self.anchor_records} records"
-        clock = "  (this machine's clock is behind that)" if self.is_clock_behind else ""
+        clock = f"  (in the future of this machine's clock: {CLOCK_HINT})" if self.is_clock_behind else ""
         return [
             f"state        open, as {self.principal or 'nobody'}",
             f"secrets      {self.secrets}, and {self.deleted} deleted",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -131,10 +132,11 @@ def verify(invocation: Invocation) -> None:
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the log.")
 @common_flags
 def adopt(invocation: Invocation, *, reason: str) -> None:
-    """Accept a copy, a restored vault, or one whose anchor was lost.
+    """Accept a copy, a restored vault, one whose anchor was lost, or one that another clock dated into the future.
 
-    What this machine recorded of the vault is replaced by the vault as it is now. Do this only if you know why the two
-    differ: an attacker who puts back an older vault looks the same.
+    What this machine recorded of the vault is replaced by the vault as it is now, and the time of its newest
+    publication by this machine's. Do this only if you know why the two differ: an attacker who puts back an older vault
+    looks the same.
     """
     from securecfg.vault.adoption import adopt as adopt_vault
     from securecfg.vault.adoption import compare_with_anchor
@@ -148,6 +150,9 @@ def adopt(invocation: Invocation, *, reason: str) -> None:
     recorded = "nothing" if known.recorded_size is None else f"{known.recorded_size} records"
     if _may_adopt(settings.vault, provider, settings.principal):
         invocation.note(f"the vault holds {known.size} records; this machine recorded {recorded}")
+        if known.ahead:
+            ahead = timedelta(seconds=round(known.ahead.total_seconds()))
+            invocation.note(f"its newest publication lies {ahead} in the future of this clock, and is set back")
         invocation.confirm("Accept the vault as it is?")
     done = adopt_vault(settings.vault, provider, settings.principal, reason=reason)
     invocation.emit(

@@ -1,8 +1,12 @@
-"""Accepting a vault that this machine's anchor does not know: a copy, a restored backup, or a lost anchor."""
+"""Accepting a vault that this machine's anchor does not know: a copy, a restored backup, or a lost anchor.
+
+It is also the one way to accept this machine's clock where another one dated the newest publication into the future.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
@@ -13,6 +17,7 @@ from securecfg.vault.authority import Authority
 from securecfg.vault.creation import open_vault, verify_principal
 from securecfg.vault.opened import Options
 from securecfg.vault.paths import check_principal
+from securecfg.vault.publishing import Plan
 from securecfg.vault.session import Identity
 
 if TYPE_CHECKING:
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 
     from securecfg.clock import Clock
     from securecfg.keys import KeyProvider
+    from securecfg.vault.opened import OpenVault
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +35,13 @@ class Adoption:
     Attributes:
         size: The number of records in the vault.
         recorded_size: The number that the anchor knew of, or None where there was no anchor.
+        ahead: By how much its newest publication is dated after the clock of who accepts it, where that is more than
+            five minutes; acceptance sets that back.
     """
 
     size: int
     recorded_size: int | None
+    ahead: timedelta
 
 
 def compare_with_anchor(
@@ -47,8 +56,7 @@ def compare_with_anchor(
     """
     opened, _ = open_vault(path, provider, clock or SystemClock(), Options(read_only=True), is_adopting=True)
     try:
-        known = AnchorFile(opened.replica.vault_id, path).read()
-        return Adoption(opened.replica.checkpoint.size, known.mark.size if known else None)
+        return _compare(opened, AnchorFile(opened.replica.vault_id, path))
     finally:
         opened.close()
 
@@ -62,6 +70,8 @@ def adopt(
     clock: Clock | None = None,
 ) -> Adoption:
     """Accept a vault as it is, record that, and start a new anchor for it.
+
+    Where a clock that was ahead has dated a publication into the future, that is set back to the present.
 
     Args:
         path: The vault.
@@ -82,21 +92,23 @@ def adopt(
         authority = Authority(opened, Identity(name, slot=slot.slot_id.hex()))
         session, decision = authority.require("vault.restore", "")
         anchor = AnchorFile(opened.replica.vault_id, path)
-        known = anchor.read()
-        old_size = known.mark.size if known else 0
-        obj: dict[str, object] = {
-            "size": opened.replica.checkpoint.size,
-            "old_size": old_size,
-            "lineage": lineage(path),
-        }
+        found = _compare(opened, anchor)
+        obj: dict[str, object] = {"size": found.size, "old_size": found.recorded_size or 0, "lineage": lineage(path)}
         if reason:
             obj["reason"] = reason
-        authority.publish_records([session.record(Event.VAULT_ADOPTED, obj, decision=decision)])
+        record = session.record(Event.VAULT_ADOPTED, obj, decision=decision)
+        authority.publish(lambda _: Plan(records=[record], state={"published": record.time_ns}))
         try:
             anchor.replace(opened.mark())
         except OSError as error:
             message = f"the anchor cannot be written: {error.strerror}"
             raise StoreFailed(message) from None
-        return Adoption(opened.replica.checkpoint.size, known.mark.size if known else None)
+        return replace(found, size=opened.replica.checkpoint.size)
     finally:
         opened.close()
+
+
+def _compare(opened: OpenVault, anchor: AnchorFile) -> Adoption:
+    replica, known = opened.replica, anchor.read()
+    ahead = timedelta(microseconds=replica.state.clock_behind_ns(opened.clock.now_ns()) // 1_000)
+    return Adoption(replica.checkpoint.size, known.mark.size if known else None, ahead)

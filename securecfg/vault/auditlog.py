@@ -69,6 +69,7 @@ class AuditLog:
     @property
     def note(self) -> bytes:
         """The newest checkpoint, as a signed note."""
+        self._opened.check_open()
         return self._opened.mark().note
 
     def records(self, first: int = 0, last: int | None = None) -> Iterator[Entry]:

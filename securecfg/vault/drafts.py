@@ -48,8 +48,9 @@ from securecfg.vault.publishing import Plan
 from securecfg.vault.segments import FLAG_LIVE, Entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
+    from securecfg.vault.lookalikes import NewNames
     from securecfg.vault.opened import OpenVault
 
 VERSIONS_MAX = 100_000
@@ -60,6 +61,11 @@ LOOKALIKE_HINT = "use the existing name, or confirm with `--yes`"
 
 class Workspace(Protocol):
     """What a draft is made against."""
+
+    @property
+    def new_names(self) -> Sequence[NewNames]:
+        """The names that earlier drafts add."""
+        ...
 
     def entry(self, path: bytes) -> Entry | None:
         """Return the entry of a path, earlier drafts included."""
@@ -303,7 +309,7 @@ class Drafts:
     def _check_lookalike(self, path: bytes, *, is_allowed: bool) -> None:
         if is_allowed or path.startswith(b"\x01"):
             return
-        alike = self._opened.lookalikes.find(self._replica.index, path)
+        alike = self._opened.lookalikes.find(self._replica.index, path, self._workspace.new_names)
         if alike is not None:
             message = f"`{path.decode()}` looks like `{alike}`, which exists"
             error = ConfusablePath(message, hint=LOOKALIKE_HINT)

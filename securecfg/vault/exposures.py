@@ -17,7 +17,7 @@ from securecfg.crypto import KIND_TEXT
 from securecfg.secret import Secret
 from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.index import prefix_end
-from securecfg.vault.paths import SYSTEM, path_to_bytes
+from securecfg.vault.paths import FIRST_USER_PATH, SYSTEM, path_to_bytes
 from securecfg.vault.values import decode_value
 from securecfg.vault.writing import Wanted, Writes
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from securecfg.vault.publishing import Plan
 
 _MARKS = SYSTEM + b"exposed/"
-_FIRST_USER_PATH = b"\x02"
 _VERSION = 1
 _COMMIT_SHOWN = 10
 
@@ -174,7 +173,7 @@ class Exposures:
             entry = index.get(each.mark.path.encode())
             if entry is None or entry.rec_id != each.record:
                 if paths is None:
-                    paths = {entry.rec_id: path.decode() for path, entry in index.scan(_FIRST_USER_PATH, None)}
+                    paths = {entry.rec_id: path.decode() for path, entry in index.scan(FIRST_USER_PATH, None)}
                 if each.record in paths:
                     placed.append(each._replace(mark=replace(each.mark, path=paths[each.record])))
             else:

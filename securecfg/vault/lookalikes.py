@@ -8,9 +8,11 @@ from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import SYSTEM, skeleton
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from securecfg.vault.deltas import Change
     from securecfg.vault.index import Index
+    from securecfg.vault.segments import Entry
 
 
 class Lookalikes:
@@ -25,22 +27,30 @@ class Lookalikes:
         # The folders that are known to exist, and in which state of which index.
         self._present: tuple[Index | None, int, set[bytes]] = (None, 0, set())
 
-    def find(self, index: Index, path: bytes) -> str | None:
-        """Return an existing name beside the first new segment of a path that looks the same, or None."""
+    def find(self, index: Index, path: bytes, new: Sequence[NewNames] = ()) -> str | None:
+        """Return an existing name beside the first new segment of a path that looks the same, or None.
+
+        Args:
+            index: What exists.
+            path: The path, which may exist.
+            new: What exists besides once the changes in the making are published.
+        """
         present = self._present_in(index)
         start = 0
         while True:
             end = path.find(b"/", start)
             folder, name = path[:start], path[start:] if end < 0 else path[start:end]
-            if folder + name in present:
+            if folder + name in present or any(folder + name in names for names in new):
                 pass
             elif _exists(index, folder + name):
                 present.add(folder + name)
             else:
-                alike = self._names(index, folder).get(skeleton(name.decode()))
-                if alike is None or alike == name or not _exists(index, folder + alike):
-                    return None
-                return (folder + alike).decode()
+                look = skeleton(name.decode())
+                alike = self._names(index, folder).get(look)
+                if alike is not None and alike != name and _exists(index, folder + alike):
+                    return (folder + alike).decode()
+                found = next((place for names in new for place in names.alike(folder, look)), None)
+                return None if found is None else found.decode()
             if end < 0:
                 return None
             start = end + 1
@@ -74,6 +84,57 @@ class Lookalikes:
             names = {skeleton(name.decode()): name for name in _children(index, folder)}
             self._folders[folder] = names
         return names
+
+
+class NewNames:
+    """The names that changes in the making add, by what they look like: they are compared with each other too.
+
+    Args:
+        pending: The newest change of each path that was added.
+    """
+
+    __slots__ = ("_alike", "_pending", "_places", "_waiting")
+
+    def __init__(self, pending: Mapping[bytes, Entry | None]) -> None:
+        """Know no change yet."""
+        self._pending = pending
+        self._waiting: list[Change] = []
+        self._places: set[bytes] = set()
+        self._alike: dict[tuple[bytes, str], list[bytes]] = {}
+
+    def add(self, changes: Sequence[Change]) -> None:
+        """Remember the paths of some changes. They are looked at when a new path is."""
+        self._waiting += changes
+
+    def __contains__(self, place: bytes) -> bool:
+        """Return whether a change is at a path, or below it."""
+        self._take_up()
+        return place in self._places
+
+    def alike(self, folder: bytes, look: str) -> Iterator[bytes]:
+        """Yield the paths in a folder that look like this and will hold something, themselves or below them."""
+        self._take_up()
+        for place in self._alike.get((folder, look), ()):
+            beneath = place + b"/"
+            # A path may have been moved away again.
+            if any(
+                entry is not None and (path == place or path.startswith(beneath))
+                for path, entry in self._pending.items()
+            ):
+                yield place
+
+    def _take_up(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for path, _ in waiting:
+            start = -1 if path.startswith(SYSTEM) else 0
+            while start >= 0:
+                end = path.find(b"/", start)
+                place = path if end < 0 else path[:end]
+                if place not in self._places:
+                    self._places.add(place)
+                    look = skeleton(place[start:].decode())
+                    self._alike.setdefault((path[:start], look), []).append(place)
+                start = end + 1 or -1
 
 
 def _exists(index: Index, path: bytes) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 from weakref import WeakSet
 
 from securecfg.audit import Masker, audit_public_key, consistency_proof, create_sealer, verify_consistency
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 
 POLICY_PATH = SYSTEM + b"policy"
 ROLES_PATH = SYSTEM + b"roles"
-CLOCK_TOLERANCE_NS = 300 * 1_000_000_000
 FORM_INLINE, FORM_CHUNKED = 1, 2
 
 _RETRIES = 16
@@ -101,8 +100,6 @@ class OpenVault:
         self.clock = clock
         self.options = options
         self.lookalikes = Lookalikes()
-        masking = replica.keyring.active(Purpose.MASKING)
-        self.masker = Masker(masking.epoch, masking.key)
         self.publisher = Publisher(replica, clock, self._make_sealer, self._after_commit)
         self.is_closed = False
         self._is_inherited = False
@@ -125,12 +122,8 @@ class OpenVault:
             VaultClosed: It was closed.
             VaultForked: The keys are the parent's.
         """
-        if self._is_inherited:
-            message = "the vault was opened before this process was forked"
-            raise VaultForked(message, hint="open it again in the child")
-        if self.is_closed:
-            message = "the vault is closed"
-            raise VaultClosed(message, hint="open it again")
+        if self._is_inherited or self.is_closed:
+            self._refuse()
 
     def refresh(self) -> None:
         """See what others have committed.
@@ -145,10 +138,8 @@ class OpenVault:
             self.lookalikes.clear()
 
     def is_clock_trusted(self) -> bool:
-        """Return whether the clock is not far behind the newest publication, and the newest one of others."""
-        replica = self.replica
-        # A clock that is wrong must not vouch for itself by what was published with it, a denial for instance.
-        return self.clock.now_ns() >= max(replica.heard_ns, replica.state.published) - CLOCK_TOLERANCE_NS
+        """Return whether the clock is not far behind the newest publication."""
+        return not self.replica.state.clock_behind_ns(self.clock.now_ns())
 
     def consistently(self, read: Callable[[], T]) -> T:
         """Return what a read returns, again where another process changed the vault in the middle of it.
@@ -184,6 +175,12 @@ class OpenVault:
             Tampered: A segment does not match the signed state.
         """
         return self.consistently(lambda: list(self.replica.index.scan(first, end)))
+
+    @property
+    def masker(self) -> Masker:
+        """What masks fields of records."""
+        masking = self.replica.keyring.active(Purpose.MASKING)
+        return Masker(masking.epoch, masking.key)
 
     # --- policy ------------------------------------------------------------------------------------------------------
 
@@ -442,11 +439,7 @@ class OpenVault:
         self._is_inherited = True
         self._cleanups.clear()
         self._after_commits.clear()
-        self.publisher.wipe()
-        self.replica.forget_keys()
-        self._policy = None
-        for cache in list(self._caches):
-            cache.forget()
+        self._forget()
 
     def close(self) -> None:
         """Flush, close the store and forget the keys. May be called again."""
@@ -457,12 +450,32 @@ class OpenVault:
         finally:
             self.is_closed = True
             FORKS.discard(self)
-            self.publisher.wipe()
             if self._anchor is not None:
                 self._anchor.close()
-            self.store.close()
+            try:
+                self.store.close()
+            finally:
+                # Who holds the lock may be taking up new keys, or making a sealer. In a forked child, where all is
+                # forgotten already, nobody may be there to let go of it.
+                if not self._is_inherited:
+                    with self.replica.lock:
+                        self._forget()
         if failures:
             raise failures[0]
+
+    def _forget(self) -> None:
+        self.publisher.wipe()
+        self.replica.forget_keys(self._refuse)
+        self._policy = None
+        for cache in list(self._caches):
+            cache.forget()
+
+    def _refuse(self) -> NoReturn:
+        if self._is_inherited:
+            message = "the vault was opened before this process was forked"
+            raise VaultForked(message, hint="open it again in the child")
+        message = "the vault is closed"
+        raise VaultClosed(message, hint="open it again")
 
     def _make_sealer(self) -> Sealer:
         replica = self.replica

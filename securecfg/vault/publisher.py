@@ -11,15 +11,15 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from securecfg.audit import Event, Record
 from securecfg.errors import CommitUnknown, HeadMoved, IntegrityError, SecurecfgError, StoreBusy
-from securecfg.vault.publishing import Publication
+from securecfg.vault.publishing import Plan, Publication
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from securecfg.audit import Sealer
     from securecfg.clock import Clock
-    from securecfg.vault.publishing import Plan
     from securecfg.vault.replica import Member, Replica
 
     Planner = Callable[[Publication], Plan]
@@ -77,6 +77,7 @@ class Publisher:
         self._sealer: Sealer | None = None
         self._sealed_for = 0
         self._sealer_stored = False
+        self._is_clock_noted = False
         self._mutex = threading.Lock()
         self._queue: list[_Waiter] = []
         self._has_leader = False
@@ -224,7 +225,9 @@ class Publisher:
     def _commit(self, publication: Publication, planned: list[_Waiter]) -> bool:
         """Commit and tell everyone; return False where the head had moved."""
         replica = self._replica
-        finished = publication.finish(self._clock.now_ns())
+        now_ns = self._clock.now_ns()
+        notes_clock = self._note_clock(publication, now_ns)
+        finished = publication.finish(now_ns)
         try:
             replica.store.commit(finished.operations, expect=replica.head, head=finished.head)
         except HeadMoved:
@@ -238,10 +241,26 @@ class Publisher:
                 waiter.fail(error)
             return True
         self._sealer_stored = self._sealer_stored or bool(publication.members)
+        self._is_clock_noted = self._is_clock_noted or notes_clock
         replica.accept(finished)
         for waiter in planned:
             waiter.is_done = True
         self._after_commit(publication.members)
+        return True
+
+    def _note_clock(self, publication: Publication, now_ns: int) -> bool:
+        """Record that the clock is behind where a record is published with it and no earlier one said so."""
+        record, behind_ns = publication.first_record, publication.state.clock_behind_ns(now_ns)
+        if record is None or not behind_ns or self._is_clock_noted:
+            return False
+        notice = Record(
+            time_ns=record.time_ns,
+            event=Event.CLOCK_BEHIND,
+            subject=record.subject,
+            source=record.source,
+            obj={"behind_s": behind_ns // 1_000_000_000},
+        )
+        publication.add(Plan(records=[notice]))
         return True
 
 

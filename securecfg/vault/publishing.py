@@ -15,6 +15,7 @@ from securecfg.audit import Checkpoint, NoteSigner, leaf_hash, origin_of
 from securecfg.errors import Conflict
 from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, split_changes
+from securecfg.vault.lookalikes import NewNames
 from securecfg.vault.replica import Finished, Member, tile_id
 from securecfg.vault.rows import digest_id
 from securecfg.vault.state import build_head, hash_state
@@ -103,6 +104,8 @@ class Publication:
         self._sealer_stored = sealer_stored
         self._operations: list[Operation] = []
         self._pending: dict[bytes, Entry | None] = {}
+        self._names = NewNames(self._pending)
+        self.new_names = (self._names,)
         self._next_id = replica.state.next_id
         self._changed_state: dict[str, object] = {}
         self._signer = replica.note_signer
@@ -110,6 +113,7 @@ class Publication:
         self.stagings = list(replica.state.stagings)
         self.tree = replica.tree.copy()
         self.members: list[Member] = []
+        self.first_record: Record | None = None
         self.operations_left = OPERATIONS_FOR_PLANS
         self.bytes_left = BYTES_FOR_PLANS
 
@@ -194,13 +198,14 @@ class Publication:
         if self.members and not self._sealer_stored:
             row = self._sealer.row
             self._operations.append(Put(Space.SEALER, digest_id(sha256(row).digest()), row))
-        state = replica.state._replace(
-            generation=replica.state.generation + 1,
-            published=now_ns,
-            next_id=self._next_id,
-            stagings=tuple(self.stagings),
-            **self._changed_state,  # type: ignore[arg-type]  # plans name fields of State
-        )
+        changes: dict[str, object] = {
+            "generation": replica.state.generation + 1,
+            # A clock that is behind must not vouch for itself by what was published with it.
+            "published": max(now_ns, replica.state.published),
+            "next_id": self._next_id,
+            "stagings": tuple(self.stagings),
+        }
+        state = replica.state._replace(**changes | self._changed_state)  # type: ignore[arg-type]  # fields of State
         raw = state.to_bytes()
         checkpoint = Checkpoint(replica.checkpoint.origin, self.tree.size, self.tree.root(), hash_state(raw))
         note = self._signer.sign(checkpoint.text)
@@ -209,6 +214,7 @@ class Publication:
 
     def _seal_deltas(self, plan: Plan) -> list[bytes]:
         self._pending.update(plan.changes)
+        self._names.add(plan.changes)
         if plan.delta_digests or not (plan.changes or plan.freed):
             return plan.delta_digests
         digests = []
@@ -223,6 +229,8 @@ class Publication:
 
     def _log(self, record: Record, digests: list[bytes], changes: tuple[Change, ...]) -> None:
         index = self.tree.size
+        if self.first_record is None:
+            self.first_record = record
         leaf = self._sealer.seal(record.to_bytes(), index, digests)
         self._operations.append(Put(Space.LOG, index, leaf))
         for tile in self.tree.append(leaf_hash(leaf)):

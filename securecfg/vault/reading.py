@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,7 +36,7 @@ from securecfg.vault.authority import RECORDS_AT_ONCE
 from securecfg.vault.history import DELETED, DESTROYED, check_number, labels_of, number_of_label
 from securecfg.vault.index import prefix_end
 from securecfg.vault.opened import Located
-from securecfg.vault.paths import path_to_bytes
+from securecfg.vault.paths import FIRST_USER_PATH, path_to_bytes
 from securecfg.vault.publishing import Plan
 from securecfg.vault.values import SecretVersion, decode_value
 
@@ -128,28 +128,23 @@ class Reads:
 
     def read_many(self, wanted: Sequence[tuple[str, At]]) -> list[SecretVersion | SecurecfgError]:
         """Return several versions, or the error of each, with one flush of the log for all of them."""
-        findings: list[Finding | SecurecfgError] = []
-        for path, at in wanted:
-            try:
-                findings.append(self._find(path, at, allow_expired=False))
-            except SecurecfgError as error:
-                findings.append(error)
-        try:
-            self._record([finding for finding in findings if isinstance(finding, Finding)])
-        except _Moved:
-            return self.read_many(wanted)
-        results: list[SecretVersion | SecurecfgError] = []
-        for (path, at), finding in zip(wanted, findings, strict=True):
-            if isinstance(finding, Finding):
+        for _ in range(_RETRIES):
+            findings: list[Finding | SecurecfgError] = []
+            for path, at in wanted:
                 try:
-                    results.append(self._hand_out(finding))
-                except _Moved:
-                    results += self.read_many([(path, at)])
+                    findings.append(self._find(path, at, allow_expired=False))
                 except SecurecfgError as error:
-                    results.append(error)
-            else:
-                results.append(finding)
-        return results
+                    findings.append(error)
+            try:
+                self._record([finding for finding in findings if isinstance(finding, Finding)])
+            except _Moved:
+                continue
+            return [
+                self._hand_out_or_error(finding, at) if isinstance(finding, Finding) else finding
+                for (_, at), finding in zip(wanted, findings, strict=True)
+            ]
+        message = "the policy changes faster than the secrets can be read"
+        raise StoreBusy(message, hint="try again")
 
     def stream(self, path: str, at: At) -> tuple[SecretVersion, Iterator[bytes]]:
         """Return a version with its content in pieces; of a large one the pieces are read as they are consumed."""
@@ -160,9 +155,9 @@ class Reads:
                 if finding.located.version.value_rows:
                     content = self._open_chunked(finding)
                     if content.kind != KIND_FIELDS:
-                        return _describer(finding)(content.kind, b""), iter(content)
+                        return _describer(finding)(content.kind, b""), self._pieces(finding, content)
                     # Fields are of use only as a whole, so they are the value and not pieces.
-                    return _describer(finding)(content.kind, b"".join(content)), iter(())
+                    return _describer(finding)(content.kind, self._join(finding, content)), iter(())
                 kind, whole = self._open_inline(finding)
                 return _describer(finding)(kind, whole), iter((whole,))
             except _Moved:
@@ -268,8 +263,7 @@ class Reads:
     def _verify_state(self, path: str, version: Version, at: At, *, allow_expired: bool) -> None:
         number = version.number
         if version.state == DESTROYED:
-            message = f"version {number} of `{path}` was destroyed"
-            raise SecretDestroyed(message, hint=f"`securecfg secret history {path}` shows what is left")
+            raise _destroyed(path, number)
         if version.state == DELETED and not isinstance(at, datetime):
             message = f"version {number} of `{path}` is deleted"
             raise VersionNotFound(message, hint=f"`securecfg secret undelete {path} {number}` brings it back")
@@ -326,9 +320,19 @@ class Reads:
         """Take steps 5 and 6."""
         if finding.located.version.value_rows:
             content = self._open_chunked(finding)
-            return _describer(finding)(content.kind, b"".join(content))
+            return _describer(finding)(content.kind, self._join(finding, content))
         kind, whole = self._open_inline(finding)
         return _describer(finding)(kind, whole)
+
+    def _hand_out_or_error(self, finding: Finding, at: At) -> SecretVersion | SecurecfgError:
+        """Return the version that was found and recorded, read anew where it changed meanwhile, or why not."""
+        try:
+            try:
+                return self._hand_out(finding)
+            except _Moved:
+                return self._first_read(finding.path, at, allow_expired=False)
+        except SecurecfgError as error:
+            return error
 
     def _open_inline(self, finding: Finding) -> tuple[int, bytes]:
         try:
@@ -343,6 +347,38 @@ class Reads:
         except IntegrityError:
             self._verify_unmoved(finding)
             raise
+
+    def _join(self, finding: Finding, content: ChunkedContent) -> bytes:
+        try:
+            return b"".join(content)
+        except IntegrityError:
+            self._verify_unmoved(finding)
+            raise
+
+    def _pieces(self, finding: Finding, content: ChunkedContent) -> Iterator[bytes]:
+        """Yield the pieces of a large value. A stream cannot start over: it says what became of the version.
+
+        Raises:
+            SecretDestroyed: The version was destroyed meanwhile.
+        """
+        try:
+            yield from content
+        except IntegrityError:
+            if self._opened.consistently(lambda: self._is_destroyed(finding)):
+                raise _destroyed(finding.path, finding.located.version.number) from None
+            raise
+
+    def _is_destroyed(self, finding: Finding) -> bool:
+        """Return whether a version was destroyed since it was found, wherever its secret was moved to."""
+        opened = self._opened
+        opened.refresh()
+        index = opened.replica.index
+        record, number = _recorded_as(finding)
+        places = chain(((finding.encoded, index.get(finding.encoded)),), index.scan(FIRST_USER_PATH, None))
+        for path, entry in places:
+            if entry is not None and entry.rec_id == record:
+                return opened.locate(path, entry, number).version.state == DESTROYED
+        return False
 
     def _verify_unmoved(self, finding: Finding) -> None:
         """Let the read start over where the secret changed after it was found, so that old rows are rightly gone."""
@@ -366,6 +402,9 @@ class Reads:
         else:
             key = self._opened.value_key(finding.located)
             self._hits[finding.path] = _Hit(revision, finding, None, key)
+        if self._opened.is_closed:
+            # Another thread closed the vault, and has perhaps dropped already what is kept.
+            self.forget()
 
     def _is_still_valid(self, path: str, hit: _Hit) -> bool:
         """Return whether a commit since the hit left the policy and this secret alone."""
@@ -412,7 +451,7 @@ class Reads:
         folder = path[: path.rfind("/") + 1].encode()
 
         def neighbours() -> list[str]:
-            scan = self._opened.replica.index.scan(folder or b"\x02", prefix_end(folder))
+            scan = self._opened.replica.index.scan(folder or FIRST_USER_PATH, prefix_end(folder))
             live = (encoded.decode() for encoded, entry in scan if entry.live)
             return list(islice(live, _SUGGESTIONS_SCANNED))
 
@@ -444,6 +483,11 @@ def _describer(finding: Finding) -> Callable[[int, bytes], SecretVersion]:
 
 def _too_fast(path: str) -> StoreBusy:
     return StoreBusy(f"`{path}` changes faster than it can be read", hint="try again")
+
+
+def _destroyed(path: str, number: int) -> SecretDestroyed:
+    message = f"version {number} of `{path}` was destroyed"
+    return SecretDestroyed(message, hint=f"`securecfg secret history {path}` shows what is left")
 
 
 def _recorded_as(finding: Finding) -> tuple[int, int]:

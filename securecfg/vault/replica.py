@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import NoteSigner, Tree, VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
 from securecfg.errors import IntegrityError, LogTampered, NotAVault, RollbackSuspected, SlotRemoved, Tampered
-from securecfg.keys import FIRST_ROOT_ROW, FIRST_SLOT_ROW, Header, Keyring, Purpose, Slot, root_row_of
+from securecfg.keys import FIRST_ROOT_ROW, FIRST_SLOT_ROW, Header, Keyring, Purpose, Slot, Unlocked, root_row_of
 from securecfg.octets import Malformed
 from securecfg.store import Space
 from securecfg.vault.index import Index
@@ -22,11 +22,10 @@ from securecfg.vault.rows import IndexRows, digest_id, verify_digest
 from securecfg.vault.state import hash_header, parse_head
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from securecfg.audit import Checkpoint
     from securecfg.crypto import KeyBytes
-    from securecfg.keys import Unlocked
     from securecfg.store import Operation, Store
     from securecfg.vault.deltas import Change
     from securecfg.vault.segments import Manifest, Segment, SegmentLine
@@ -89,15 +88,22 @@ def tile_id(level: int, index: int) -> int:
     return (level << 56) + index
 
 
+class Keys(NamedTuple):
+    """The keys of one generation of header and keyring, and what seals and opens rows with them."""
+
+    unlocked: Unlocked
+    keyring: Keyring
+    signer: Ed25519PrivateKey
+    note_signer: NoteSigner
+    rows: IndexRows
+
+
 class Replica:
     """The state, kept in step with the store. Public methods may be called by any thread.
 
     Args:
         store: Where the rows are.
         unlocked: The root key, and the key of the slot that gave it, which gives the next one too.
-
-    Attributes:
-        heard_ns: The time of the newest publication of other openers, as their clocks had it.
 
     Raises:
         NotAVault: The store holds no vault.
@@ -108,23 +114,47 @@ class Replica:
         """Replay the state from the head."""
         self.store = store
         self.lock = threading.RLock()
-        self.root: bytes = unlocked.root
-        self._slot_key = unlocked.key
+        self._keys: Keys | None = None
+        self._refuse: Callable[[], NoReturn]
         self._revision: Hashable = store.revision()
         self.head, meta = _read_front(store)
         self.note, self.state, digest = _parse_head(self.head)
         self.slots: dict[int, bytes] = {}
-        self._load_keys(meta[0], meta[1], self.state)
+        self._load_keys(unlocked, meta[0], meta[1], self.state)
         self.checkpoint = self._open_note(self.note, self.state, digest)
         self.tree = Tree()
         self.index: Index
         self._rebuild(meta[2])
-        self.heard_ns = self.state.published
 
     @property
     def vault_id(self) -> bytes:
         """The vault's 16 bytes."""
         return self.header.vault_id
+
+    @property
+    def root(self) -> bytes:
+        """The root key."""
+        return (self._keys or self._refuse()).unlocked.root
+
+    @property
+    def keyring(self) -> Keyring:
+        """All other long-lived keys."""
+        return (self._keys or self._refuse()).keyring
+
+    @property
+    def signer(self) -> Ed25519PrivateKey:
+        """The key that signs the log."""
+        return (self._keys or self._refuse()).signer
+
+    @property
+    def note_signer(self) -> NoteSigner:
+        """What signs checkpoints with it."""
+        return (self._keys or self._refuse()).note_signer
+
+    @property
+    def rows(self) -> IndexRows:
+        """What seals and opens the rows of the index."""
+        return (self._keys or self._refuse()).rows
 
     @property
     def audit_epoch(self) -> int:
@@ -150,7 +180,6 @@ class Replica:
             changed = head != self.head
             if changed:
                 self._advance(head)
-                self.heard_ns = self.state.published
             # The token was taken before the head was read, so a commit in between is seen the next time.
             self._revision = revision
             return changed
@@ -166,7 +195,8 @@ class Replica:
             self.state.keyring_digest,
         ):
             # Whoever publishes next, perhaps a thread that waits already, must sign and seal with the new keys.
-            self.root = finished.root or self.root
+            if finished.root is not None and self._keys is not None:
+                self._keys = self._keys._replace(unlocked=self._keys.unlocked._replace(root=finished.root))
             self._advance(self.store.head())
             return
         first = self.tree.size
@@ -180,10 +210,16 @@ class Replica:
         """Take up a manifest of this process that has been committed. The caller holds the lock."""
         self.index = self.index.rebased(manifest)
 
-    def forget_keys(self) -> None:
-        """Drop every key. Only a child of the process that opened the vault does: nothing can be read afterwards."""
-        self.root = b""
-        del self._slot_key, self.keyring, self.signer, self.note_signer, self.rows
+    def forget_keys(self, refuse: Callable[[], NoReturn]) -> None:
+        """Drop every key. Nothing can be read afterwards.
+
+        The caller holds the lock, unless there is no other thread: who holds it may be taking up new keys.
+
+        Args:
+            refuse: Raises what whoever asks for a key from now on is told.
+        """
+        self._refuse = refuse
+        self._keys = None
 
     def _advance(self, head: bytes | None) -> None:
         for _ in range(_ATTEMPTS):
@@ -210,7 +246,7 @@ class Replica:
         known = self.state
         if state.keyring_digest != known.keyring_digest or state.header_digest != known.header_digest:
             header, keyring = self.store.get_many([(Space.META, HEADER_ID), (Space.META, KEYRING_ID)])
-            self._load_keys(header, keyring, state)
+            self._load_keys((self._keys or self._refuse()).unlocked, header, keyring, state)
         checkpoint = self._open_note(note, state, digest)
         if checkpoint.size < self.tree.size or state.generation < known.generation:
             message = f"the log went back from {self.tree.size} to {checkpoint.size} records while the vault is open"
@@ -270,7 +306,7 @@ class Replica:
                 deltas.append((index, self.rows.open_delta(delta, digest).changes))
         return deltas
 
-    def _load_keys(self, header_row: bytes | None, keyring_row: bytes | None, state: State) -> None:
+    def _load_keys(self, unlocked: Unlocked, header_row: bytes | None, keyring_row: bytes | None, state: State) -> None:
         if header_row is None:
             message = "the header of the vault is missing"
             raise NotAVault(message)
@@ -280,7 +316,7 @@ class Replica:
             message = "the header or an unlock slot does not match the state of the vault"
             raise Tampered(message)
         header = Header.parse(header_row)
-        root = self._root_for(header, slots)
+        root = _root_for(unlocked, header, slots)
         row = verify_digest(keyring_row, state.keyring_digest, "the keyring")
         keyring = Keyring.open(row, root, header.vault_id, header.generation)
         signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
@@ -288,31 +324,10 @@ class Replica:
             message = "the log's key is not the one in the keyring"
             raise Tampered(message)
         self.header = header
-        self.root = root
         self.slots = slots
-        self.keyring = keyring
-        self.signer = signer
-        self.note_signer = NoteSigner(origin_of(header.vault_id), signer)
-        self.rows = IndexRows(header.vault_id, keyring)
-
-    def _root_for(self, header: Header, slots: dict[int, bytes]) -> bytes:
-        """Return the root that vouches for a header and its slots: the one known, or its successor.
-
-        Raises:
-            Tampered: Header and slots are not as a holder of the root left them.
-            SlotRemoved: There is a new root, and the slot that this process opened the vault with is gone.
-        """
-        with suppress(Tampered):
-            header.verify(self.root, slots)
-            return self.root
-        slot_id = self._slot_key.slot_id
-        for row_id, row in slots.items():
-            if row_id < FIRST_ROOT_ROW and Slot.parse(row).slot_id == slot_id:
-                root = self._slot_key.open_root(slots.get(root_row_of(row_id)))
-                header.verify(root, slots)
-                return root
-        message = "the key that opened this vault was removed from it"
-        raise SlotRemoved(message, hint="open it again with another key")
+        note_signer = NoteSigner(origin_of(header.vault_id), signer)
+        rows = IndexRows(header.vault_id, keyring)
+        self._keys = Keys(Unlocked(root, unlocked.key), keyring, signer, note_signer, rows)
 
     def _open_note(self, note: bytes, state: State, digest: bytes) -> Checkpoint:
         key = VerifierKey(origin_of(self.vault_id), state.epoch_key)
@@ -327,6 +342,25 @@ class Replica:
 
 
 _ROLLBACK_HINT = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
+
+
+def _root_for(unlocked: Unlocked, header: Header, slots: dict[int, bytes]) -> KeyBytes:
+    """Return the root that vouches for a header and its slots: the one known, or its successor.
+
+    Raises:
+        Tampered: Header and slots are not as a holder of the root left them.
+        SlotRemoved: There is a new root, and the slot that this process opened the vault with is gone.
+    """
+    with suppress(Tampered):
+        header.verify(unlocked.root, slots)
+        return unlocked.root
+    for row_id, row in slots.items():
+        if row_id < FIRST_ROOT_ROW and Slot.parse(row).slot_id == unlocked.slot_id:
+            root = unlocked.key.open_root(slots.get(root_row_of(row_id)))
+            header.verify(root, slots)
+            return root
+    message = "the key that opened this vault was removed from it"
+    raise SlotRemoved(message, hint="open it again with another key")
 
 
 def read_header(store: Store) -> tuple[Header, dict[int, bytes]]:

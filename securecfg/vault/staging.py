@@ -18,6 +18,7 @@ from securecfg.octets import pad, var32
 from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, FreedRun, split_changes
 from securecfg.vault.logger import logger
+from securecfg.vault.lookalikes import NewNames
 from securecfg.vault.publishing import DELTA_LIMIT_BYTES, Plan
 from securecfg.vault.rows import digest_id
 from securecfg.vault.state import STAGINGS_MAX, Staging
@@ -65,6 +66,8 @@ class StagingArea:
         self._buffered_bytes = 0
         self._seen: dict[bytes, Entry | None] = {}
         self._pending: dict[bytes, Entry | None] = {}
+        self._names = NewNames(self._pending)
+        self.new_names = (self._names,)
         self._freed: list[FreedRun] = []
 
     # --- workspace ---------------------------------------------------------------------------------------------------
@@ -110,6 +113,7 @@ class StagingArea:
         self._freed += [FreedRun(delete.space, delete.id, 1) for delete in plan.deletes]
         self._freed += plan.freed
         self._pending.update(plan.changes)
+        self._names.add(plan.changes)
         if len(self._pending) > CHANGES_MAX:
             message = f"a batch holds at most {CHANGES_MAX} changes"
             raise ValueTooLarge(message, hint="split it")

@@ -10,6 +10,7 @@ from securecfg.octets import Cursor, Malformed, var32
 
 FLAG_DESTRUCTION_PENDING = 1
 STAGINGS_MAX = 32
+CLOCK_TOLERANCE_NS = 300 * 1_000_000_000
 
 _FIXED = struct.Struct(">QQQQ32s32s32sI32sB")
 _STAGING = struct.Struct(">QQQ")
@@ -48,6 +49,11 @@ class State(NamedTuple):
                 *(_STAGING.pack(*staging) for staging in self.stagings),
             ),
         )
+
+    def clock_behind_ns(self, now_ns: int) -> int:
+        """Return how far a clock is behind the newest publication; up to five minutes count as none."""
+        behind_ns = self.published - now_ns
+        return behind_ns if behind_ns > CLOCK_TOLERANCE_NS else 0
 
     def digest(self) -> bytes:
         """Return the hash that the checkpoint carries."""

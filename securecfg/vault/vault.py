@@ -15,7 +15,7 @@ from securecfg.vault.creation import create_vault, open_vault, verify_principal
 from securecfg.vault.index import prefix_end
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.opened import Options
-from securecfg.vault.paths import check_prefix, check_principal, path_to_bytes
+from securecfg.vault.paths import FIRST_USER_PATH, check_prefix, check_principal, path_to_bytes
 from securecfg.vault.reading import Reads
 from securecfg.vault.session import Identity
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
@@ -227,6 +227,7 @@ class Vault(Changes):
 
         Raises:
             AuditUnavailable: The reads cannot be recorded, so none happened.
+            StoreBusy: The policy changes faster than the secrets can be read.
         """
         return self._reads.read_many(wanted)
 
@@ -234,10 +235,10 @@ class Vault(Changes):
         """Return a version, its value left empty, and its content in pieces of at most some hundred KiB.
 
         A small value, and one with fields, is in the version too. Each piece is authentic; that the value is complete
-        is known when the iteration ends without an error.
+        is known when the iteration ends without an error. It ends with one where the version is destroyed meanwhile.
 
         Raises:
-            As for `read`.
+            As for `read`; the iteration too.
         """
         return self._reads.stream(path, at)
 
@@ -256,7 +257,7 @@ class Vault(Changes):
 
         first = check_prefix(prefix)
         self._opened.refresh()
-        found = self._opened.entries(first or _FIRST_USER_PATH, prefix_end(first))
+        found = self._opened.entries(first or FIRST_USER_PATH, prefix_end(first))
         paths = self._authority.filter_listed([path.decode() for path, entry in found if entry.live])
         return paths if depth is None else cut_to_depth(paths, prefix, depth)
 
@@ -268,7 +269,7 @@ class Vault(Changes):
         """
         wanted = text.casefold()
         self._opened.refresh()
-        found = self._opened.entries(_FIRST_USER_PATH, None)
+        found = self._opened.entries(FIRST_USER_PATH, None)
         paths = [name for name in (path.decode() for path, entry in found if entry.live) if wanted in name.casefold()]
         return self._authority.filter_listed(paths)
 
@@ -416,6 +417,7 @@ class Vault(Changes):
             InvalidMetadata: It is not a principal.
             AccessDenied: The session's own principal may not `impersonate` it.
         """
+        self._opened.check_open()
         identity = self._authority.identity
         name = check_principal(principal)
         if name != identity.principal:
@@ -496,6 +498,3 @@ class Batch(Changes):
             raise VaultClosed(message)
         self._wanted.append(wanted)
         return 0
-
-
-_FIRST_USER_PATH = b"\x02"

@@ -21,6 +21,7 @@ from securecfg.errors import (
     Unsupported,
 )
 from securecfg.vault.drafts import LOOKALIKE_HINT, Drafts
+from securecfg.vault.lookalikes import NewNames
 from securecfg.vault.publishing import BYTES_FOR_PLANS, OPERATIONS_FOR_PLANS, Plan, new_request_id
 from securecfg.vault.staging import StagingArea, StagingMoved
 
@@ -293,6 +294,8 @@ class _Overlay:
     def __init__(self, publication: Publication) -> None:
         self._publication = publication
         self._entries: dict[bytes, Entry | None] = {}
+        self._names = NewNames(self._entries)
+        self.new_names = (self._names, *publication.new_names)
         self._rows: dict[tuple[Space, int], bytes] = {}
         self.plan = Plan()
 
@@ -308,6 +311,7 @@ class _Overlay:
 
     def take(self, plan: Plan) -> None:
         self._entries.update(plan.changes)
+        self._names.add(plan.changes)
         self._rows.update({(put.space, put.id): put.row for put in plan.puts})
         self.plan.join(plan)
 

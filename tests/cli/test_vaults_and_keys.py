@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import time
 from typing import TYPE_CHECKING
 
+from securecfg.vault import Vault
 from tests.cli.running import CANARY, Cli
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
+
+class Tomorrow:
+    """A clock that is a day ahead."""
+
+    def now_ns(self) -> int:
+        return time.time_ns() + 86_400 * 10**9
 
 
 def vault_file(project: Path) -> Path:
@@ -109,6 +118,21 @@ def test_a_copy_put_back_is_refused_until_it_is_adopted(stored: Path, cli: Cli) 
     assert "this machine recorded" in unconfirmed.err
     assert cli("vault", "adopt", "--yes", "--reason", "restored on purpose").code == 0
     assert cli("vault", "open").code == 0
+
+
+def test_a_vault_that_another_clock_dated_into_the_future_is_told_and_adopted(stored: Path, cli: Cli) -> None:
+    with Vault.open(clock=Tomorrow()) as vault:
+        vault.write("db/other", "x")
+    assert cli("vault", "status", "--json").json["clock_behind"]
+    assert "in the future of this machine's clock: set this clock" in cli("vault", "status").text
+    outcome = cli("doctor", "--json")
+    (check,) = (check for check in outcome.json["checks"] if check["name"] == "clock")
+    assert (outcome.code, check["grade"]) == (9, "problem")
+    assert "securecfg vault adopt" in check["hint"]
+    assert "in the future of this clock" in cli("vault", "adopt", "--no-input").err
+    assert cli("vault", "adopt", "--yes").code == 0
+    assert cli("doctor").code == 0
+    assert not cli("vault", "status", "--json").json["clock_behind"]
 
 
 def test_adopt_decides_before_it_asks(stored: Path, cli: Cli) -> None:
@@ -243,8 +267,6 @@ def test_doctor_works_without_a_vault(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_doctor_names_what_expired_and_what_others_can_reach(stored: Path, cli: Cli) -> None:
-    import time
-
     cli("secret", "put", "short", "--ttl", "1s", stdin=CANARY)
     vault_file(stored).chmod(0o644)
     cli("key", "remove", "2", "--yes")

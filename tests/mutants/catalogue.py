@@ -333,6 +333,20 @@ MUTANTS = (
         "        return [path for path, _ in zip(paths, allowed, strict=True)]",
         "vault/test_vault.py::test_absent_is_not_found_for_who_may_list_and_only_the_listed_are_suggested",
     ),
+    Mutant(
+        "a clock becomes right by what is published with it",
+        "vault/publishing.py",
+        '            "published": max(now_ns, replica.state.published),',
+        '            "published": now_ns,',
+        "vault/test_clock.py::test_a_second_process_with_the_same_wrong_clock_is_not_trusted_either",
+    ),
+    Mutant(
+        "a clock that is behind is not recorded",
+        "vault/publisher.py",
+        "        publication.add(Plan(records=[notice]))\n",
+        "        del notice\n",
+        "vault/test_clock.py::test_a_clock_that_is_behind_is_recorded_once_for_each_opening",
+    ),
     # --- reading and freshness ---
     Mutant(
         "a kept value is given out after it changed",
@@ -361,6 +375,13 @@ MUTANTS = (
         "                    self.lookalikes.add(path)",
         "                    pass",
         "vault/test_lookalikes.py::test_refuses_a_lookalike_of_what_this_handle_wrote_after_it_looked",
+    ),
+    Mutant(
+        "a closed vault keeps its keys",
+        "vault/opened.py",
+        "                    with self.replica.lock:\n                        self._forget()\n",
+        "                    pass\n",
+        "vault/test_closing.py::test_no_key_and_no_value_is_left_in_a_closed_vault[10]",
     ),
     # --- cryptography ---
     Mutant(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from typing import TYPE_CHECKING
 
 from securecfg.errors import VaultForked
@@ -32,8 +34,8 @@ def test_keys_and_values_are_gone_in_a_child(vault: Vault) -> None:
     opened = vault.opened
 
     def check() -> bool:
-        gone = not any(hasattr(opened.replica, name) for name in ("keyring", "signer", "rows"))
-        return gone and opened.replica.root == b"" and not vault._reads._hits and opened.publisher._sealer is not None
+        sealer = opened.publisher._sealer
+        return opened.replica._keys is None and not vault._reads._hits and sealer is not None and not sealer._key
 
     assert in_child(check)
     assert text_of(vault, "app/a") == "1"
@@ -65,6 +67,29 @@ def test_every_first_call_in_a_child_raises(vault: Vault) -> None:
         return False
 
     assert in_child(lambda: all(map(refuses, calls)))
+
+
+def test_a_child_closes_though_a_thread_of_its_parent_was_publishing(vault: Vault) -> None:
+    holding, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with vault.opened.replica.lock:
+            holding.set()
+            go_on.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    holding.wait(10)
+
+    def check() -> bool:
+        signal.alarm(5)  # ends a child that waits for a thread it does not have
+        vault.close()
+        return vault.opened.is_closed
+
+    is_closed = in_child(check)
+    go_on.set()
+    thread.join()
+    assert is_closed
 
 
 def test_a_child_closes_without_recording_what_its_parent_will(vault: Vault) -> None:

@@ -34,6 +34,50 @@ def test_refuses_a_lookalike(vault: Vault, first: str, second: str) -> None:
     assert vault.write(second, "2", allow_lookalike=True) == 1
 
 
+@pytest.mark.parametrize("count", [2, 30])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("payments/key", "payrnents/key"), ("a/b/CLOCK", "a/b/CL0CK/d/e"), ("a/b/CLOCK/d/e", "a/b/CL0CK")],
+)
+def test_refuses_a_lookalike_of_another_new_path_of_the_same_batch(
+    vault: Vault, count: int, first: str, second: str
+) -> None:
+    def write_both(*, allow_lookalike: bool) -> None:
+        with vault.batch() as batch:
+            batch.write(first, "1")
+            for number in range(count - 2):
+                batch.write(f"other/{chr(0x4E00 + number)}", "1")
+            batch.write(second, "2", allow_lookalike=allow_lookalike)
+
+    with pytest.raises(ConfusablePath) as refused:
+        write_both(allow_lookalike=False)
+    assert refused.value.code == "confusable-path"
+    assert vault.list() == []
+    write_both(allow_lookalike=True)
+    assert {first, second} <= set(vault.list())
+
+
+@pytest.mark.parametrize("count", [2, 30])
+def test_a_batch_may_write_beside_and_below_what_it_wrote_itself(vault: Vault, count: int) -> None:
+    with vault.batch() as batch:
+        for number in range(count):
+            batch.write("payments/key", str(number))
+            batch.write(f"payments/{chr(0x4E00 + number)}/x", "1")
+            batch.write("payments", "1")
+    assert len(vault.list()) == count + 2
+
+
+@pytest.mark.parametrize("count", [0, 30])
+def test_what_a_batch_moves_away_again_confuses_nobody(vault: Vault, count: int) -> None:
+    with vault.batch() as batch:
+        batch.write("payments", "1")
+        batch.move("payments", "elsewhere")
+        batch.write("payrnents", "2")
+        for number in range(count):
+            batch.write("elsewhere", str(number))
+    assert vault.list() == ["elsewhere", "payrnents"]
+
+
 def test_refuses_a_lookalike_of_what_this_handle_wrote_after_it_looked(vault: Vault) -> None:
     vault.write("other", "1")
     vault.write("payments", "1")

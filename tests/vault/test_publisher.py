@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.errors import CommitUnknown, InvalidMetadata
+from securecfg.errors import CommitUnknown, ConfusablePath, InvalidMetadata
 from securecfg.keys import open_provider
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.vault.epochs import rotate_signing_key
@@ -108,6 +108,15 @@ def test_foreign_exceptions_in_a_plan_harm_no_other_plan(world: World, vault: Va
     busy.go_on()
     assert {name: type(error) for name, error in busy.errors.items()} == {"bad": ZeroDivisionError}
     assert text_of(world.open(), "b") == "two"
+
+
+def test_two_paths_that_look_alike_are_not_published_together(vault: Vault) -> None:
+    busy = Busy(vault)
+    busy.start("first", lambda: vault.write("payments", "1"))
+    busy.start("second", lambda: vault.write("payrnents", "2"))
+    busy.go_on()
+    assert {name: type(error) for name, error in busy.errors.items()} == {"second": ConfusablePath}
+    assert vault.list() == ["payments"]
 
 
 def test_who_waits_for_a_leader_that_is_interrupted_is_told_that_the_outcome_is_unknown(vault: Vault) -> None:

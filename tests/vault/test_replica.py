@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securecfg.store import Space
+import pytest
+
+from securecfg.errors import SecretDestroyed, Tampered
+from securecfg.store import Delete, Space
 from securecfg.vault.maintenance import compact
 from tests.vault.world import World, interrupted, text_of
 
 if TYPE_CHECKING:
     from securecfg.vault.vault import Vault
+
+LARGE = bytes(range(256)) * 5_000
 
 
 def test_sees_what_another_handle_wrote(world: World, vault: Vault) -> None:
@@ -92,6 +97,61 @@ def test_a_stream_goes_on_over_a_replacement_in_its_middle(world: World, vault: 
     store.interrupt("get", Space.DEK, replace)
     _, pieces = other.stream("app/a")
     assert b"".join(pieces) == b"2" * 100_000
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_stream_whose_version_is_destroyed_meanwhile_says_so(world: World, vault: Vault, *, is_moved: bool) -> None:
+    vault.write("app/a", LARGE)
+    vault.write("app/a", "small")
+    other = world.open()
+    _, pieces = other.stream("app/a", at=1)
+    assert LARGE.startswith(next(pieces))
+    path = "app/a"
+    if is_moved:
+        path = "app/b"
+        vault.move("app/a", path)
+    vault.destroy(path, 1)
+    compact(vault.opened)
+    with pytest.raises(SecretDestroyed) as ended:
+        list(pieces)
+    assert ended.value.code == "secret-destroyed"
+    assert text_of(other, path) == "small"
+
+
+def test_a_stream_over_a_row_that_was_taken_away_is_tampering(world: World, vault: Vault) -> None:
+    vault.write("app/a", LARGE)
+    other = world.open()
+    _, pieces = other.stream("app/a")
+    next(pieces)
+    entry = vault.opened.entry(b"app/a")
+    assert entry is not None
+    version = vault.opened.locate(b"app/a", entry, 1).version
+    vault.opened.store.stage([Delete(Space.VALUE, version.value_id + version.value_rows)])
+    vault.delete("app/a")
+    with pytest.raises(Tampered) as ended:
+        list(pieces)
+    assert ended.value.code == "tampered"
+
+
+def test_a_read_of_a_large_version_that_is_destroyed_in_its_middle_says_so(world: World, vault: Vault) -> None:
+    vault.write("app/a", LARGE)
+    vault.write("app/a", "small")
+    other, store = interrupted(world)
+    other.list()
+
+    rows = iter(("the record", "the first row", "a later one"))
+
+    def destroy_before_the_last() -> None:
+        if next(rows) == "a later one":
+            vault.destroy("app/a", 1)
+            compact(vault.opened)
+        else:
+            store.interrupt("get", Space.VALUE, destroy_before_the_last)
+
+    store.interrupt("get", Space.VALUE, destroy_before_the_last)
+    with pytest.raises(SecretDestroyed):
+        other.read("app/a", at=1)
+    assert text_of(other, "app/a") == "small"
 
 
 def test_an_opener_that_another_process_overtakes_suspects_nothing(world: World, vault: Vault) -> None:
