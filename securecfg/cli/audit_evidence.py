@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import printable, write_bytes, write_json
 from securecfg.errors import UsageError
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from securecfg.audit import VerifierKey
@@ -125,7 +126,7 @@ def report() -> None:
     "start",
     type=Moment(),
     metavar="TIME",
-    help="From then on: 2026-10-01, or 7d ago; else from the beginning.",
+    help="From then on: 2026-10-01, or 7d ago; else from the first record on.",
 )
 @click.option("--to", "end", type=Moment(), metavar="TIME", help="Before then; else up to now.")
 @click.option(
@@ -149,9 +150,9 @@ def create_report(
     """
     from securecfg.clock import to_ns
 
-    first = to_ns(start) if start is not None else 0
-    last = to_ns(end) if end is not None else to_ns(datetime.now(UTC)) + 10**9
-    if last <= first:
+    first = to_ns(start) if start is not None else None
+    last = to_ns(end) if end is not None else None
+    if first is not None and last is not None and last <= first:
         message = "the report ends before it begins"
         raise UsageError(message, hint="`--from` is before `--to`")
     if invocation.is_json and output is None:
@@ -166,7 +167,7 @@ def create_report(
     _write(output, content)
     invocation.emit(
         {"file": output, "format": file_format, "record_count": len(made.rows)},
-        f"reported  {len(made.rows)} records in {output}",
+        f"reported  {counted(len(made.rows), 'record')} in {output}",
     )
 
 
@@ -196,7 +197,7 @@ def verify_report(invocation: Invocation, *, file: str, vkey: str | None) -> Non
             "older_record_count": older.size,
             "newer_record_count": newer.size,
         },
-        f"sound  {attestation.rows} rows; the log grew from {older.size} to {newer.size} records",
+        f"sound  {counted(attestation.rows, 'row')}; the log grew from {older.size} to {counted(newer.size, 'record')}",
         f"log    {printable(newer.origin)}",
     )
 

@@ -50,7 +50,7 @@ def doctor(invocation: Invocation) -> int:
 
 
 def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
-    from securecfg.cli.findings import Finding, Grade, look_at_file, look_at_slots, look_inside, problem
+    from securecfg.cli.findings import Finding, Grade, look_at_file, look_at_slots, look_inside, problem, recorded_size
     from securecfg.cli.inspection import Front
 
     try:
@@ -61,18 +61,29 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
     except SecurecfgError as error:
         yield problem("settings", error)
         return
-    yield Finding("settings", Grade.OK, f"the vault is `{path}`")
+    yield Finding("settings", Grade.OK, f"the vault is `{path}`{_named_in()}")
     try:
         front = Front.read(path)
         yield from look_at_file(path)
         yield look_at_slots(front.kinds)
+        recorded = recorded_size(front.header.vault_id, path)
         with invocation.open() as vault:
-            yield from look_inside(vault, path)
+            yield from look_inside(vault, path, recorded)
     except FileMissing as error:
         hint = "restore the key file, or use the recovery code: `--key recovery:`"
         yield Finding("opens", Grade.PROBLEM, error.message, hint, Sealed.exit_code)
     except SecurecfgError as error:
         yield problem("opens", error)
+
+
+def _named_in() -> str:
+    from pathlib import Path
+
+    from securecfg.vault.settings import read_project
+
+    project = read_project(Path.cwd())
+    files = [f"`{file}`" for file in (project.file, project.local) if file is not None]
+    return f"; settings are in {' and '.join(files)}" if files else ""
 
 
 def _lines(findings: list[tuple[str, Finding]]) -> Iterator[str]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import time
 from typing import TYPE_CHECKING
+
+import pytest
 
 from securecfg.vault import Vault
 from tests.cli.running import CANARY, Cli
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 class Tomorrow:
@@ -49,6 +50,94 @@ def test_create_refuses_what_is_there_and_asks_for_a_key(project: Path, cli: Cli
     assert (outcome.code, outcome.error) == (6, "already-exists")
     assert cli("vault", "create", "new.vault", "--json").error == "setting-missing"
     assert not (project / "new.vault").exists()
+
+
+@pytest.mark.parametrize(
+    ("passphrase", "words"),
+    [
+        ("weak", "has fewer than 12 characters"),
+        ("canarycanary", "repeats"),
+        ("Password-2026", "among the first"),
+        (CANARY, ""),
+    ],
+)
+def test_a_new_slot_says_whether_its_passphrase_is_weak(
+    project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, passphrase: str, words: str
+) -> None:
+    monkeypatch.setenv("PW", passphrase)
+    descriptor, end = os.pipe()
+    os.write(end, passphrase.encode())
+    os.close(end)
+    outcomes = [
+        cli("key", "add", "passphrase:?env=PW", "--no-input"),
+        cli("key", "add", f"passphrase:?fd={descriptor}", "--json"),
+        cli("vault", "create", "other.vault", "--key", "passphrase:?env=PW", "--no-input"),
+    ]
+    os.close(descriptor)
+    (project / "securecfg.toml").unlink()
+    outcomes.append(cli("init", "--vault", "third.vault", "--key", "passphrase:?env=PW", "--json"))
+    for outcome in outcomes:
+        assert outcome.code == 0, outcome.err
+        assert passphrase not in outcome.err
+        if words:
+            warning, hint = outcome.err.splitlines()
+            assert warning.startswith("warning: the passphrase")
+            assert words in warning
+            assert hint.startswith("hint: ")
+        else:
+            assert outcome.err == ""
+
+
+def test_opening_with_a_weak_passphrase_warns_of_nothing(
+    project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PW", "weak")
+    cli("key", "add", "passphrase:?env=PW")
+    assert cli("secret", "list", "--key", "passphrase:?env=PW").err == ""
+
+
+def test_one_thing_is_not_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, project: Path) -> None:
+    """In a vault with one record, one rule and one secret in one version."""
+    cli("key", "generate", "one.key")
+    cli("vault", "create", "one.vault", "--key", "file:one.key", "--admin", "ana")
+    monkeypatch.setenv("SECURECFG_VAULT", "one.vault")
+    monkeypatch.setenv("SECURECFG_KEY", "file:one.key")
+    (project / "one.toml").write_text(
+        "[roles.a]\nmembers = ['svc:a']\n[[roles.a.grants]]\nactions = ['read']\npaths = ['a']\n"
+    )
+    (project / "cases.toml").write_text(
+        "[[cases]]\nname = 'a'\nwho = 'svc:a'\nwhat = 'read'\nwhere = 'a'\nexpected = 'allowed'\n"
+    )
+    (project / "c.yaml").write_text("a: ${secret:a}\n")
+    commands = [
+        ("audit", "verify"),
+        ("vault", "verify"),
+        ("vault", "status"),
+        ("vault", "adopt", "--yes"),
+        ("doctor",),
+        ("policy", "check", "one.toml"),
+        ("policy", "test", "cases.toml", "--policy", "one.toml"),
+        ("config", "check", "c.yaml"),
+        ("audit", "export", "--tiles", "tiles"),
+        ("audit", "report", "-o", "report"),
+        ("audit", "report", "verify", "report"),
+        ("policy", "fmt", "one.toml", "--check"),
+    ]
+    said = ""
+    for command in commands:
+        outcome = cli(*command)
+        assert outcome.code in {0, 6}, outcome.err
+        said += outcome.text + outcome.err
+    assert re.findall(r"\b1 (?:\w+ )?\w+s\b", said) == []
+    for words in (
+        "1 record",
+        "1 signing key",
+        "1 document, 1 rule",
+        "1 case",
+        "1 value, 1 secret among them",
+        "1 file ",
+    ):
+        assert words in said, said
 
 
 def test_open_tells_who_and_how_much(stored: Path, cli: Cli) -> None:
@@ -257,6 +346,53 @@ def test_doctor_finds_nothing_wrong_with_a_new_project(project: Path, cli: Cli) 
     assert "problem" not in outcome.text
     found = grades(cli)
     assert {found[name] for name in ("opens", "anchor", "policy", "clock", "SQLite", "package name")} == {"ok"}
+
+
+def anchor_of(cli: Cli) -> dict[str, str]:
+    checks = cli("doctor", "--json").json["checks"]
+    return next(check for check in checks if check["name"] == "anchor")
+
+
+def anchor_file(home: Path) -> Path:
+    (path,) = (home / ".local" / "state" / "securecfg" / "anchors").iterdir()
+    return path
+
+
+def test_doctor_says_that_nothing_was_recorded_and_that_it_is_now(stored: Path, cli: Cli, home: Path) -> None:
+    anchor_file(home).unlink()
+    first = anchor_of(cli)
+    assert first["grade"] == "warning"
+    assert "had recorded nothing of the vault" in first["message"]
+    assert "audit verify --against" in first["hint"]
+    assert anchor_of(cli)["grade"] == "ok"
+
+
+def test_doctor_says_how_far_an_anchor_was_behind(
+    stored: Path, cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("securecfg.cli.findings._UNSEEN_MANY", 3)
+    known = cli("vault", "open", "--json").json["record_count"]
+    stale = anchor_file(home).read_bytes()
+    for number in range(3):
+        cli("secret", "put", f"a/{number}", stdin="x")
+    anchor_file(home).write_bytes(stale)
+    assert anchor_of(cli)["grade"] == "ok"
+    cli("secret", "put", "a/4", stdin="x")
+    anchor_file(home).write_bytes(stale)
+    late = anchor_of(cli)
+    assert late["grade"] == "warning"
+    assert f"knew only {known} of {known + 4} records" in late["message"]
+    assert anchor_of(cli)["grade"] == "ok"
+
+
+def test_doctor_says_that_an_anchor_cannot_be_written(stored: Path, cli: Cli, home: Path) -> None:
+    path = anchor_file(home)
+    path.unlink()
+    path.mkdir()
+    found = anchor_of(cli)
+    assert found["grade"] == "warning"
+    assert "cannot record more; an older copy may pass unnoticed" in found["message"]
+    assert str(path) in found["hint"]
 
 
 def test_doctor_works_without_a_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
