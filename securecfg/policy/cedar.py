@@ -2,7 +2,7 @@
 
 `cedarpy` is an extension module in Rust under a layer of Python whose typed syntax tree takes longer to import than all
 else that a small command does, and a decision needs none of it. So the extension is loaded by itself where the release
-is one whose inside is known; any other release is imported as a whole. See docs/decisions/0011.
+is one whose inside is known; any other release is imported as a whole. See docs/decisions/0012.
 """
 
 from __future__ import annotations
