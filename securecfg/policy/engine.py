@@ -28,7 +28,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MAX_CACHED: Final = 4096
-_POLICY = re.compile(r"`policy(\d+)`")
+_POLICY: Final = r"`policy(\d+)`"
 _DEFAULT: Final = Decision(allowed=False)
 
 
@@ -197,7 +197,7 @@ def _bound(cache: dict[K, V]) -> dict[K, V]:
 
 def _to_decision(verdict: Verdict, rules: Slice) -> Decision:
     if verdict.errors or verdict.decision not in {"Allow", "Deny"}:
-        named = sorted({rules.ids[int(number)] for text in verdict.errors for number in _POLICY.findall(text)})
+        named = sorted({rules.ids[int(number)] for text in verdict.errors for number in re.findall(_POLICY, text)})
         if named:
             return failed("could not be evaluated: rule " + ", ".join(f"`{name}`" for name in named))
         return failed("the policy engine made no decision")
