@@ -9,7 +9,6 @@ Everything here is pure; a `HashReader` says where stored tiles and leaves come 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from hashlib import sha256
 from hmac import compare_digest
 from itertools import islice
@@ -30,13 +29,16 @@ MAX_SIZE = 1 << 63
 EMPTY_ROOT = sha256().digest()
 
 
-@dataclass(frozen=True, slots=True)
 class Tile:
     """A tile to be stored; it replaces a shorter one of the same place."""
 
-    level: int
-    index: int
-    hashes: bytes
+    __slots__ = ("hashes", "index", "level")
+
+    def __init__(self, level: int, index: int, hashes: bytes) -> None:
+        """Take its place and its hashes."""
+        self.level = level
+        self.index = index
+        self.hashes = hashes
 
 
 class HashReader(Protocol):

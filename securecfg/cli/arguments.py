@@ -13,7 +13,7 @@ from securecfg.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_DURATION = re.compile(r"(?:(\d{1,5})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?", re.ASCII)
+_DURATION = r"(?:(\d{1,5})w)?(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?"
 
 
 class Duration(click.ParamType[timedelta]):
@@ -29,7 +29,7 @@ class Duration(click.ParamType[timedelta]):
         """
         if isinstance(value, timedelta):
             return value
-        match = _DURATION.fullmatch(str(value))
+        match = re.fullmatch(_DURATION, str(value), re.ASCII)
         if not value or match is None:
             message = "a duration is not written as one"
             raise UsageError(message, hint="for instance `90d`, `12h`, `15m` or `1h30m`")

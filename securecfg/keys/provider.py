@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from securecfg.crypto import slot_context
@@ -79,8 +78,7 @@ class KeyProvider(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class KeyUri:
+class KeyUri(NamedTuple):
     """A key URI, cut at its first colon. May contain what nobody should see, so it is never shown.
 
     Attributes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MAX_ALTERNATIVES: Final = 16
-_HOURS = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-(?:([01][0-9]|2[0-3]):([0-5][0-9])|(24):(00))")
+_HOURS: Final = r"([01][0-9]|2[0-3]):([0-5][0-9])-(?:([01][0-9]|2[0-3]):([0-5][0-9])|(24):(00))"
 
 
 class ConditionError(ValueError):
@@ -54,7 +53,7 @@ def _mfa(value: object) -> Condition:
 
 
 def _hours(value: object) -> Condition:
-    match = _HOURS.fullmatch(value) if isinstance(value, str) else None
+    match = re.fullmatch(_HOURS, value) if isinstance(value, str) else None
     if match is None:
         _refuse("`hours` is not `HH:MM-HH:MM`", 'for instance "08:00-18:00", in UTC, the end not included')
     numbers = [int(group) for group in match.groups() if group is not None]
@@ -86,6 +85,8 @@ def _weekdays(value: object) -> Condition:
 
 
 def _source(value: object) -> Condition:
+    import ipaddress
+
     networks = _texts("source", [value] if isinstance(value, str) else value)
     for text in networks:
         try:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from securecfg.policy.schema import TIME_ATTRIBUTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
+    from ipaddress import IPv4Address, IPv6Address
 
 LONG_MIN: Final = -(2**63)
 LONG_MAX: Final = 2**63 - 1
 
 
-def to_address(value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def to_address(value: object) -> IPv4Address | IPv6Address:
     """Return an address; an IPv4 address that came through an IPv6 socket is the IPv4 address.
 
     Raises:
         ValueError: It is none, or an IPv6 address of one link (`fe80::1%eth0`).
     """
+    import ipaddress  # like `decimal` below, for attributes that few policies have
+
     address = ipaddress.ip_address(str(value))
     if isinstance(address, ipaddress.IPv6Address):
         if address.scope_id is not None:
@@ -33,6 +34,8 @@ def to_address(value: object) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _is_address(value: object) -> bool:
+    import ipaddress
+
     if not isinstance(value, str | ipaddress.IPv4Address | ipaddress.IPv6Address):
         return False
     try:
@@ -43,6 +46,8 @@ def _is_address(value: object) -> bool:
 
 
 def _is_decimal(value: object) -> bool:
+    from decimal import Decimal
+
     return (
         isinstance(value, Decimal)
         and value.is_finite()

@@ -8,8 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-import cedarpy
-
+from securecfg.policy.cedar import load_engine
 from securecfg.policy.context import context_key, context_problem, to_json
 from securecfg.policy.index import ScopeIndex, candidates
 from securecfg.policy.requests import Decision, Entity, Request, failed, resource_entity, time_values
@@ -18,6 +17,9 @@ from securecfg.policy.usage import Usage, usage_of
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
 
+    import cedarpy
+
+    from securecfg.policy.cedar import Verdict
     from securecfg.policy.explanation import Explainer
     from securecfg.policy.listing import Treatment
     from securecfg.policy.rules import RuleSet
@@ -26,7 +28,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 MAX_CACHED: Final = 4096
-_POLICY = re.compile(r"`policy(\d+)`")
+_POLICY: Final = r"`policy(\d+)`"
 _DEFAULT: Final = Decision(allowed=False)
 
 
@@ -47,7 +49,7 @@ class Slice(NamedTuple):
 class RuleEngine:
     """Decides by rules alone. It does not change, and many threads may use it at once."""
 
-    __slots__ = ("_contexts", "_handles", "_index", "_set", "_slices", "_treatments", "_usages")
+    __slots__ = ("_cedar", "_contexts", "_handles", "_index", "_set", "_slices", "_treatments", "_usages")
 
     def __init__(self, rules: RuleSet) -> None:
         """Take rules.
@@ -56,8 +58,9 @@ class RuleEngine:
             Problems: The engine does not accept them.
         """
         self._set = rules
-        self._index = ScopeIndex(rules.templates)
-        self._usages = tuple(usage_of(template.clauses) for template in rules.templates)
+        self._cedar = load_engine()
+        self._index = ScopeIndex(rules.trees)
+        self._usages = tuple(usage_of(tree["conditions"]) for tree in rules.trees)
         # Caches of what is a pure function of the rules; losing a race costs time, not truth.
         self._handles: dict[str, cedarpy.Entities] = {}
         self._contexts: dict[Hashable, Mapping[str, str] | str] = {}
@@ -112,7 +115,7 @@ class RuleEngine:
         """Return the engine's form of a principal."""
         known = self._handles.get(principal.json)
         if known is None:
-            known = _bound(self._handles)[principal.json] = cedarpy.Entities.from_json_str(f"[{principal.json}]")
+            known = _bound(self._handles)[principal.json] = self._cedar.parse_entities(f"[{principal.json}]")
         return known
 
     def _slice(self, positions: tuple[int, ...]) -> Slice:
@@ -122,7 +125,7 @@ class RuleEngine:
             usage = Usage()
             for position in positions:
                 usage |= self._usages[position]
-            handle = cedarpy.PolicySet.from_str("\n".join(rule.cedar for rule in rules))
+            handle = self._cedar.parse_rules("\n".join(rule.cedar for rule in rules))
             known = Slice(tuple(rule.id for rule in rules), handle, usage)
             _bound(self._slices)[positions] = known
         return known
@@ -131,7 +134,7 @@ class RuleEngine:
         """Let the engine decide by the rules at some positions."""
         if not request.clock_trusted:
             timed = [position for position in positions if self._usages[position].time]
-            if any(self._set.templates[position].effect == "forbid" for position in timed):
+            if any(self._set.trees[position]["effect"] == "forbid" for position in timed):
                 return failed("the clock is behind the log, and a rule that forbids depends on the time")
             if timed:
                 untimed = tuple(position for position in positions if position not in timed)
@@ -145,7 +148,7 @@ class RuleEngine:
             entities = entities.with_added_json_str(
                 f"[{resource.json_with_tags if rules.usage.tags else resource.json}]"
             )
-        result = cedarpy.is_authorized(
+        verdict = self._cedar.decide(
             {
                 "principal": {"type": principal.type, "id": principal.id},
                 "action": {"type": "Action", "id": request.action},
@@ -155,7 +158,7 @@ class RuleEngine:
             rules.handle,
             entities,
         )
-        return _to_decision(result, rules)
+        return _to_decision(verdict, rules)
 
     def decide_many(self, template: Request, principal: Entity, paths: Sequence[str]) -> list[bool | None]:
         """Decide the same question about many secrets; None stands for a path that has to be decided by itself."""
@@ -181,7 +184,7 @@ class RuleEngine:
         if known is None:
             from securecfg.policy.listing import treatment
 
-            known = self._treatments[position] = treatment(self._set.templates[position])
+            known = self._treatments[position] = treatment(self._set.trees[position])
         return known
 
 
@@ -192,12 +195,11 @@ def _bound(cache: dict[K, V]) -> dict[K, V]:
     return cache
 
 
-def _to_decision(result: cedarpy.AuthzResult, rules: Slice) -> Decision:
-    errors = result.diagnostics.errors
-    if errors or result.decision is cedarpy.Decision.NoDecision:
-        named = sorted({rules.ids[int(number)] for text in errors for number in _POLICY.findall(text)})
+def _to_decision(verdict: Verdict, rules: Slice) -> Decision:
+    if verdict.errors or verdict.decision not in {"Allow", "Deny"}:
+        named = sorted({rules.ids[int(number)] for text in verdict.errors for number in re.findall(_POLICY, text)})
         if named:
             return failed("could not be evaluated: rule " + ", ".join(f"`{name}`" for name in named))
         return failed("the policy engine made no decision")
-    reasons = sorted(rules.ids[int(reason.removeprefix("policy"))] for reason in result.diagnostics.reasons)
-    return Decision(allowed=result.allowed, rules=tuple(reasons), cacheable=not rules.usage.time)
+    reasons = sorted(rules.ids[int(reason.removeprefix("policy"))] for reason in verdict.reasons)
+    return Decision(allowed=verdict.decision == "Allow", rules=tuple(reasons), cacheable=not rules.usage.time)

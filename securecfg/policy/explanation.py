@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Final, Literal
 from cedarpy import pst
 
 from securecfg.policy.evaluation import EvaluationFailed, Evaluator
-from securecfg.policy.index import scope_actions
 from securecfg.policy.rendering import cedar_text
 from securecfg.policy.requests import ADMIN_ROLE, ADMIN_RULE, Decision, context_values
-from securecfg.policy.schema import ROOT
+from securecfg.policy.schema import ACTIONS, ROOT
 from securecfg.words import counted
 
 if TYPE_CHECKING:
@@ -248,7 +247,7 @@ class Explainer:
 
     def _scope(self, template: pst.Template) -> list[Clause]:
         evaluator = self._evaluator()
-        actions = scope_actions(template.action)
+        actions = _actions_of(template.action)
         roles = ", ".join(f"role:{name}" for _, name in self.principal.ancestors) or "no role"
         who, what = self.request.principal, self.request.path or "the root folder"
         return [
@@ -368,6 +367,17 @@ def _inside(uid: pst.EntityUid) -> str:
     if uid.type.basename == "Folder":
         return "`**`" if uid.id == ROOT else f"`{uid.id}/**`"
     return _named(uid)
+
+
+def _actions_of(constraint: pst.ActionConstraint) -> tuple[str, ...]:
+    """Return the actions that a scope covers. The schema has no groups of actions."""
+    match constraint:
+        case pst.ActionEq(uid):
+            return (uid.id,)
+        case pst.ActionIn(uids):
+            return tuple(dict.fromkeys(uid.id for uid in uids))
+        case _:
+            return ACTIONS
 
 
 def _actions_text(actions: Sequence[str]) -> str:

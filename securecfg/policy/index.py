@@ -9,81 +9,95 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from cedarpy import pst
-
 from securecfg.policy.requests import ANYTHING, key_of
 from securecfg.policy.schema import ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from securecfg.policy.cedar import Tree
+
 ANY_ENTITY: Final = (ANYTHING,)
 
 
-def entity_key(uid: pst.EntityUid) -> str:
-    """Return the index key of an entity that a rule names."""
-    return key_of(uid.type.basename, uid.id)
-
-
-def scope_key(constraint: pst.PrincipalOrResourceConstraint) -> str:
+def scope_key(constraint: Tree) -> str:
     """Return the key that an entity must have for a scope to match."""
     match constraint:
-        case pst.ScopeEq(pst.EntityUid() as uid) | pst.ScopeIn(pst.EntityUid() as uid):
-            return entity_key(uid)
-        case pst.ScopeIsIn(_, pst.EntityUid() as uid):
-            return entity_key(uid)
-        case pst.ScopeIs(entity_type):
-            return entity_type.basename
+        case {"entity": {"type": kind, "id": name}} | {"in": {"entity": {"type": kind, "id": name}}}:
+            return key_of(kind, name)
+        case {"op": "is", "entity_type": kind}:
+            return str(kind)
         case _:
             return ANYTHING
 
 
-def scope_actions(constraint: pst.ActionConstraint) -> tuple[str, ...]:
+def scope_actions(constraint: Tree) -> tuple[str, ...]:
     """Return the actions that a scope covers. The schema has no groups of actions."""
     match constraint:
-        case pst.ActionEq(uid):
-            return (uid.id,)
-        case pst.ActionIn(uids):
-            return tuple(dict.fromkeys(uid.id for uid in uids))
+        case {"entity": {"id": action}}:
+            return (action,)
+        case {"entities": entities}:
+            return tuple(dict.fromkeys(entity["id"] for entity in entities))
         case _:
             return ACTIONS
 
 
-def resource_keys(template: pst.Template) -> tuple[str, ...]:
+def resource_keys(tree: Tree) -> tuple[str, ...]:
     """Return keys of which a resource must have one for a rule to apply.
 
     A scope names one resource; a rule of many says `when { resource in [...] }`, or an `||` of such terms, in its
     first clause. Only the first counts: a later one is not reached where an earlier one is an error.
     """
-    key = scope_key(template.resource)
-    if key != ANYTHING or not template.clauses:
+    key = scope_key(tree["resource"])
+    if key != ANYTHING:
         return (key,)
-    first = template.clauses[0]
-    if not isinstance(first, pst.When):
-        return ANY_ENTITY
-    return tuple(dict.fromkeys(_keys_of(first.expr))) or ANY_ENTITY
-
-
-def _keys_of(expr: pst.Expr) -> tuple[str, ...]:
-    """Return keys of which a resource must have one for an expression to be other than false, or `ANY_ENTITY`."""
-    match expr:
-        case pst.BinaryOp("or", left, right):
-            found = (_keys_of(left), _keys_of(right))
-            return ANY_ENTITY if ANY_ENTITY in found else found[0] + found[1]
-        case pst.BinaryOp("and", left, right):
-            keys = _keys_of(left)
-            # `resource is Secret` cannot be an error, so what follows it may narrow as well.
-            if keys == ANY_ENTITY and isinstance(left, pst.Is) and left.base == pst.Var("resource"):
-                return _keys_of(right) if left.in_expr is None else ANY_ENTITY
-            return keys
-        case pst.BinaryOp("eq" | "in", pst.Var("resource"), pst.EntityLit(uid)):
-            return (entity_key(uid),)
-        case pst.BinaryOp("in", pst.Var("resource"), pst.Set(elements)) if elements and all(
-            isinstance(element, pst.EntityLit) for element in elements
-        ):
-            return tuple(entity_key(element.value) for element in elements if isinstance(element, pst.EntityLit))
+    match tree["conditions"]:
+        case [{"kind": "when", "body": expr}, *_]:
+            return tuple(dict.fromkeys(_keys_of(expr)))
         case _:
             return ANY_ENTITY
+
+
+def _keys_of(expr: Tree) -> tuple[str, ...]:
+    """Return keys of which a resource must have one for an expression to be other than false, or `ANY_ENTITY`."""
+    match expr:
+        case {"||": {"left": left, "right": right}}:
+            found = (_keys_of(left), _keys_of(right))
+            return ANY_ENTITY if ANY_ENTITY in found else found[0] + found[1]
+        case {"&&": {"left": left, "right": right}}:
+            keys = _keys_of(left)
+            # `resource is Secret` cannot be an error, so what follows it may narrow as well.
+            return _keys_of(right) if keys == ANY_ENTITY and _is_of_type(left) else keys
+        case {"==": {"left": {"Var": "resource"}, "right": {"Value": {"__entity": entity}}}} | {
+            "in": {"left": {"Var": "resource"}, "right": {"Value": {"__entity": entity}}}
+        }:
+            return (key_of(entity["type"], entity["id"]),)
+        case {"in": {"left": {"Var": "resource"}, "right": {"Set": elements}}}:
+            entities = named_entities(elements)
+            return tuple(key_of(*entity) for entity in entities) or ANY_ENTITY
+        case _:
+            return ANY_ENTITY
+
+
+def _is_of_type(expr: Tree) -> bool:
+    """Whether an expression asks for the type of the resource and no more."""
+    match expr:
+        case {"is": {"left": {"Var": "resource"}, **rest}}:
+            return "in" not in rest
+        case _:
+            return False
+
+
+def named_entities(elements: Sequence[Tree]) -> list[tuple[str, str]]:
+    """Return type and id of the entities of a set, or nothing where it has other elements."""
+    found: list[tuple[str, str]] = []
+    for element in elements:
+        match element:
+            case {"Value": {"__entity": {"type": kind, "id": name}}}:
+                found.append((kind, name))
+            case _:
+                return []
+    return found
 
 
 class ScopeIndex:
@@ -91,13 +105,13 @@ class ScopeIndex:
 
     __slots__ = ("_by_action",)
 
-    def __init__(self, templates: Sequence[pst.Template]) -> None:
+    def __init__(self, trees: Sequence[Tree]) -> None:
         """Index rules by their position."""
         self._by_action: dict[str, dict[str, dict[str, list[int]]]] = {action: {} for action in ACTIONS}
-        for position, template in enumerate(templates):
-            principal = scope_key(template.principal)
-            keys = resource_keys(template)
-            for action in scope_actions(template.action):
+        for position, tree in enumerate(trees):
+            principal = scope_key(tree["principal"])
+            keys = resource_keys(tree)
+            for action in scope_actions(tree["action"]):
                 resources = self._by_action[action].setdefault(principal, {})
                 for key in keys:
                     resources.setdefault(key, []).append(position)

@@ -8,13 +8,11 @@ that remain treat the path like any other they remain for.
 from __future__ import annotations
 
 import operator
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from cedarpy import pst
-
-from securecfg.policy.evaluation import like_pattern
-from securecfg.policy.index import candidates
+from securecfg.policy.index import candidates, named_entities
 from securecfg.policy.requests import is_text, resource_entity
 from securecfg.policy.schema import ROOT
 from securecfg.policy.usage import usage_of
@@ -22,16 +20,18 @@ from securecfg.policy.usage import usage_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from securecfg.policy.cedar import Tree
+
 # Takes the path of a secret and its segments.
 Test: TypeAlias = "Callable[[str, list[str]], bool]"
 
 _COMPARE: Final[Mapping[str, Callable[[Any, Any], bool]]] = {
-    "eq": operator.eq,
-    "not_eq": operator.ne,
-    "less": operator.lt,
-    "less_eq": operator.le,
-    "greater": operator.gt,
-    "greater_eq": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
 }
 
 
@@ -53,93 +53,106 @@ ALIKE: Final = Treatment("alike")
 EACH: Final = Treatment("each")
 
 
-def treatment(template: pst.Template) -> Treatment:
+def treatment(tree: Tree) -> Treatment:
     """Return how a rule treats secrets."""
-    if not usage_of(template.clauses).resource:
+    conditions = tree["conditions"]
+    if not usage_of(conditions).resource:
         return ALIKE
-    first, *rest = template.clauses
-    if not isinstance(first, pst.When) or usage_of(rest).resource:
+    first, *rest = conditions
+    if first["kind"] != "when" or usage_of(rest).resource:
         return EACH
     # Only where the scope names no resource does the index go by the first clause.
-    if isinstance(template.resource, pst.ScopeAny) and _is_only_keys(first.expr):
+    if tree["resource"]["op"] == "All" and _is_only_keys(first["body"]):
         return ALIKE
-    test = _test(first.expr)
+    test = _test(first["body"])
     return EACH if test is None else Treatment("tested", test)
 
 
-def _is_only_keys(expr: pst.Expr) -> bool:
+def _is_only_keys(expr: Tree) -> bool:
     """Whether an expression is true for exactly what the index finds by its keys."""
     match expr:
-        case pst.BinaryOp("or", left, right):
+        case {"||": {"left": left, "right": right}}:
             return _is_only_keys(left) and _is_only_keys(right)
-        case pst.BinaryOp("in", pst.Var("resource"), pst.EntityLit()):
+        case {"in": {"left": {"Var": "resource"}, "right": {"Value": {"__entity": _}}}}:
             return True
-        case pst.BinaryOp("eq", pst.Var("resource"), pst.EntityLit(uid)):
-            return uid.type.basename == "Secret"
-        case pst.BinaryOp("in", pst.Var("resource"), pst.Set(elements)):
-            return all(isinstance(element, pst.EntityLit) for element in elements)
+        case {"==": {"left": {"Var": "resource"}, "right": {"Value": {"__entity": {"type": kind}}}}}:
+            return bool(kind == "Secret")
+        case {"in": {"left": {"Var": "resource"}, "right": {"Set": elements}}}:
+            return bool(named_entities(elements))
         case _:
             return False
 
 
-def _test(expr: pst.Expr) -> Test | None:  # noqa: PLR0911 - one case for each form
+def _test(expr: Tree) -> Test | None:  # noqa: PLR0911 - one case for each form
     """Return an expression over the resource as a function of a secret's path, or None where it has another form."""
     match expr:
-        case pst.BinaryOp("or" | "and" as joint, left, right):
-            return _joined(joint, _test(left), _test(right))
-        case pst.BinaryOp("in", pst.Var("resource"), pst.EntityLit(uid)):
-            return _inside(uid)
-        case pst.BinaryOp("eq", pst.Var("resource"), pst.EntityLit(uid)):
-            return _is(uid)
-        case pst.BinaryOp("in", pst.Var("resource"), pst.Set(elements)):
-            tests = [_inside(element.value) for element in elements if isinstance(element, pst.EntityLit)]
-            if len(tests) < len(elements):
-                return None
-            return lambda path, names: any(test(path, names) for test in tests)
-        case pst.Is(pst.Var("resource"), entity_type, None):
-            is_secret = entity_type.basename == "Secret"
+        case {"||": {"left": left, "right": right}}:
+            return _either(_test(left), _test(right))
+        case {"&&": {"left": left, "right": right}}:
+            return _both(_test(left), _test(right))
+        case {"in": {"left": {"Var": "resource"}, "right": {"Value": {"__entity": {"type": kind, "id": name}}}}}:
+            return _inside(kind, name)
+        case {"==": {"left": {"Var": "resource"}, "right": {"Value": {"__entity": {"type": kind, "id": name}}}}}:
+            return _is(kind, name)
+        case {"in": {"left": {"Var": "resource"}, "right": {"Set": elements}}}:
+            tests = [_inside(*entity) for entity in named_entities(elements)]
+            return (lambda path, names: any(test(path, names) for test in tests)) if tests else None
+        case {"is": {"left": {"Var": "resource"}, "entity_type": kind, **rest}} if not rest:
+            is_secret = kind == "Secret"
             return lambda _path, _names: is_secret
-        case pst.BinaryOp("has_tag", pst.Var("resource"), pst.StringLit(tag)):
+        case {"hasTag": {"left": {"Var": "resource"}, "right": {"Value": str(tag)}}}:
             return lambda _path, names: tag in map(str, range(1, len(names)))
-        case pst.Like(base, pattern):
+        case {"like": {"left": base, "pattern": pattern}}:
             text = _text(base)
             return None if text is None else _fits(text, pattern)
-        case pst.BinaryOp(name, pst.GetAttr(pst.Var("resource"), "depth"), pst.LongLit(depth)) if name in _COMPARE:
-            compare = _COMPARE[name]
-            return lambda _path, names: compare(len(names), depth)
-        case pst.BinaryOp("eq", base, pst.StringLit(wanted)):
+        case {"==": {"left": base, "right": {"Value": str(wanted)}}}:
             text = _text(base)
             return None if text is None else _equals(text, wanted)
+        case _:
+            return _depth_test(expr)
+
+
+def _depth_test(expr: Tree) -> Test | None:
+    ((operation, operands),) = expr.items()
+    compare = _COMPARE.get(operation)
+    match operands:
+        case {"left": {".": {"left": {"Var": "resource"}, "attr": "depth"}}, "right": {"Value": int(depth)}} if compare:
+            return lambda _path, names: compare(len(names), depth)
         case _:
             return None
 
 
-def _joined(joint: str, left: Test | None, right: Test | None) -> Test | None:
+def _either(left: Test | None, right: Test | None) -> Test | None:
     if left is None or right is None:
         return None
-    if joint == "or":
-        return lambda path, names: left(path, names) or right(path, names)
+    return lambda path, names: left(path, names) or right(path, names)
+
+
+def _both(left: Test | None, right: Test | None) -> Test | None:
+    if left is None or right is None:
+        return None
     return lambda path, names: left(path, names) and right(path, names)
 
 
-def _inside(uid: pst.EntityUid) -> Test:
+def _inside(kind: str, name: str) -> Test:
     """Return the test whether a secret is an entity or lies in it."""
-    if uid.type.basename == "Folder":
-        if uid.id == ROOT:
+    if kind == "Folder":
+        if name == ROOT:
             return lambda _path, _names: True
-        prefix = f"{uid.id}/"
+        prefix = f"{name}/"
         return lambda path, _names: path.startswith(prefix)
-    return _is(uid)
+    return _is(kind, name)
 
 
-def _is(uid: pst.EntityUid) -> Test:
+def _is(kind: str, name: str) -> Test:
     """Return the test whether a secret is an entity."""
-    own = uid.id if uid.type.basename == "Secret" else None
+    own = name if kind == "Secret" else None
     return lambda path, _names: path == own
 
 
-def _fits(text: Callable[[str, list[str]], str], pattern: tuple[pst.PatternElem, ...]) -> Test:
-    matches = like_pattern(pattern).fullmatch
+def _fits(text: Callable[[str, list[str]], str], pattern: Sequence[Tree | str]) -> Test:
+    parts = (".*" if isinstance(part, str) else re.escape(part["Literal"]) for part in pattern)
+    matches = re.compile("".join(parts), re.DOTALL).fullmatch
     return lambda path, names: matches(text(path, names)) is not None
 
 
@@ -147,12 +160,12 @@ def _equals(text: Callable[[str, list[str]], str], wanted: str) -> Test:
     return lambda path, names: text(path, names) == wanted
 
 
-def _text(expr: pst.Expr) -> Callable[[str, list[str]], str] | None:
+def _text(expr: Tree) -> Callable[[str, list[str]], str] | None:
     """Return the path, or the name of a folder on it, as a function of a path."""
     match expr:
-        case pst.GetAttr(pst.Var("resource"), "path"):
+        case {".": {"left": {"Var": "resource"}, "attr": "path"}}:
             return lambda path, _names: path
-        case pst.BinaryOp("get_tag", pst.Var("resource"), pst.StringLit(tag)):
+        case {"getTag": {"left": {"Var": "resource"}, "right": {"Value": str(tag)}}}:
             # Validation sees to it that `hasTag` was asked first.
             return lambda _path, names: names[int(tag) - 1]
         case _:

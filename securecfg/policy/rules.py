@@ -17,11 +17,11 @@ from securecfg.policy.schema import ACTIONS, BUILT_IN_CONTEXT, ROOT, extended_sc
 from securecfg.policy.texts import Places, check_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    import cedarpy
     from cedarpy import pst
 
+    from securecfg.policy.cedar import Refusal, Tree
     from securecfg.policy.documents import Document
     from securecfg.policy.statements import Statement
 
@@ -63,7 +63,7 @@ class RuleSet:
         kinds: The kind of each document, by name.
     """
 
-    __slots__ = ("_attributes", "_templates", "context_types", "kinds", "memberships", "rules")
+    __slots__ = ("_attributes", "_templates", "_trees", "context_types", "kinds", "memberships", "rules")
 
     def __init__(
         self,
@@ -78,22 +78,33 @@ class RuleSet:
         self.context_types: Mapping[str, str] = {**BUILT_IN_CONTEXT, **attributes}
         self.kinds = kinds
         self._attributes = attributes
+        self._trees: tuple[Tree, ...] | None = None
         self._templates: tuple[pst.Template, ...] | None = None
 
     @property
-    def templates(self) -> tuple[pst.Template, ...]:
-        """The rules as typed trees, position by position.
+    def trees(self) -> tuple[Tree, ...]:
+        """The rules in Cedar's JSON, position by position.
 
         Raises:
             Problems: The engine does not accept them. It is asked once, when this is first read.
         """
+        if self._trees is None:
+            self._trees = _validated(self.rules, self._attributes)
+        return self._trees
+
+    @property
+    def templates(self) -> tuple[pst.Template, ...]:
+        """The rules as typed trees, position by position, for the explanation of decisions on rules that are valid."""
         if self._templates is None:
-            self._templates = _validated(self.rules, self._attributes)
+            from cedarpy import policies_to_pst
+
+            templates = policies_to_pst(_text(self.rules)).static_policies
+            self._templates = tuple(templates[name] for name in _names(self.rules))
         return self._templates
 
 
 def read_documents(documents: Sequence[Document]) -> RuleSet:
-    """Read and check documents. What only the engine finds is found when the rules' `templates` are first read.
+    """Read and check documents. What only the engine finds is found when the rules' `trees` are first read.
 
     Raises:
         Problems: Everything else that is wrong with them.
@@ -228,27 +239,34 @@ def _entity_problems(statement: Statement, places: Places) -> list[Problem]:
     return found
 
 
-def _validated(rules: Sequence[Rule], attributes: Mapping[str, str]) -> tuple[pst.Template, ...]:
-    import cedarpy
+def _text(rules: Sequence[Rule]) -> str:
+    return "\n".join(rule.cedar for rule in rules)
 
-    text = "\n".join(rule.cedar for rule in rules)
-    schema = parsed_schema(extended_schema(attributes))
-    result = cedarpy.validate_policies(text, schema)
-    if not result.validation_passed:
-        raise Problems(_validation_problems(rules, result.errors, attributes))
-    templates = cedarpy.policies_to_pst(text).static_policies
-    # The parser numbers policies in the order of the text: `policy0`, `policy1`, ...
-    return tuple(templates[f"policy{position}"] for position in range(len(rules)))
+
+def _names(rules: Sequence[Rule]) -> Iterator[str]:
+    """Yield what the parser calls rules: it numbers them in the order of the text."""
+    return (f"policy{position}" for position in range(len(rules)))
+
+
+def _validated(rules: Sequence[Rule], attributes: Mapping[str, str]) -> tuple[Tree, ...]:
+    from securecfg.policy.cedar import load_engine
+
+    text, engine = _text(rules), load_engine()
+    refusals = engine.refusals(text, parsed_schema(extended_schema(attributes)))
+    if refusals is not None:
+        raise Problems(_validation_problems(rules, refusals, attributes))
+    trees = engine.trees(text)
+    return tuple(trees[name] for name in _names(rules))
 
 
 def _validation_problems(
-    rules: Sequence[Rule], errors: Iterable[cedarpy.ValidationError], attributes: Mapping[str, str]
+    rules: Sequence[Rule], refusals: Iterable[Refusal], attributes: Mapping[str, str]
 ) -> list[Problem]:
     found: dict[tuple[int, str], Problem] = {}
-    for error in errors:
-        position = int(error.policy_id.removeprefix("policy"))
+    for refusal in refusals:
+        position = int(refusal.rule.removeprefix("policy"))
         rule = rules[position]
-        said = error.error.removeprefix(f"for policy `{error.policy_id}`, ").partition("\n")[0]
+        said = refusal.text.removeprefix(f"for policy `{refusal.rule}`, ").partition("\n")[0]
         # The engine repeats itself for every action that a rule covers.
         said = re.sub(r" for Action::\"[^\"]*\"", "", said)
         problem = rule.problem(f"rule `{rule.id}`: {said}", _validation_hint(said, attributes))

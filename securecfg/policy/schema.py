@@ -95,6 +95,6 @@ def extended_schema(attributes: Mapping[str, str]) -> str:
 @cache
 def parsed_schema(text: str) -> cedarpy.Schema:
     """Return a schema that is known to be right, parsed."""
-    import cedarpy
+    from securecfg.policy.cedar import load_engine
 
-    return cedarpy.Schema.from_str(text)
+    return load_engine().parse_schema(text)

@@ -19,7 +19,7 @@ _LONG_KEY = re.compile(
     rf"""(?:^|[\[{{,])[ \t]*+(?:(?>[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_KEY_PARTS}}}""",
     re.MULTILINE,
 )
-_AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_AT: Final = r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
 
 
 def load_toml(document: str, text: str, limit: int) -> tuple[dict[str, Any], TomlPlaces]:
@@ -36,11 +36,11 @@ def load_toml(document: str, text: str, limit: int) -> tuple[dict[str, Any], Tom
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         message = str(error)
-        match = _AT.search(message)
+        match = re.search(_AT, message)
         line, column = Places(document, text).at(len(text))
         if match and match[1]:
             line, column = int(match[1]), int(match[2])
-        said = _AT.sub("", message)
+        said = re.sub(_AT, "", message)
         raise Problems([Problem(document, line, column, said[:1].lower() + said[1:])]) from None
     except RecursionError:
         raise Problems([Problem(document, 1, 1, "nested too deeply")]) from None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
-
-from cedarpy import pst
 
 from securecfg.policy.schema import TIME_ATTRIBUTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from securecfg.policy.cedar import Tree
 
 
 class Usage(NamedTuple):
@@ -46,43 +45,39 @@ class Usage(NamedTuple):
 NOTHING: Final = Usage()
 
 
-def usage_of(clauses: Iterable[pst.Clause]) -> Usage:
-    """Return what clauses mention."""
+def usage_of(conditions: Iterable[Tree]) -> Usage:
+    """Return what the clauses of a rule mention."""
     total = NOTHING
-    for clause in clauses:
-        for usage in _mentions(clause.expr):
+    for condition in conditions:
+        for usage in _mentions(condition["body"]):
             total |= usage
     return total
 
 
-def _mentions(expr: object) -> Iterator[Usage]:
+def _mentions(expr: Tree) -> Iterator[Usage]:
     match expr:
-        case pst.GetAttr(pst.Var("context"), name) | pst.HasAttr(pst.Var("context"), (name, *_)):
+        case {".": {"left": {"Var": "context"}, "attr": name}} | {"has": {"left": {"Var": "context"}, "attr": name}}:
             yield Usage(context=frozenset({name}))
             return
-        case pst.Var("context"):
+        case {"Var": "context"}:
             yield Usage(whole_context=True)
-        case pst.Var("resource"):
+        case {"Var": "resource"}:
             yield Usage(resource=True)
-        case pst.EntityLit(uid) if uid.type.basename in {"Secret", "Folder"}:
+        case {"Value": {"__entity": {"type": "Secret" | "Folder"}}}:
             # What is known of an entity that is named depends on whether it happens to be the resource.
             yield Usage(resource=True)
-        case pst.BinaryOp("get_tag" | "has_tag"):
+        case {"getTag": _} | {"hasTag": _}:
             yield Usage(tags=True)
         case _:
             pass
-    yield from (usage for child in children(expr) for usage in _mentions(child))
+    for child in _children(expr):
+        yield from _mentions(child)
 
 
-def children(node: object) -> Iterator[object]:
+def _children(expr: Tree) -> Iterator[Tree]:
     """Yield the expressions directly in an expression."""
-    if not is_dataclass(node) or isinstance(node, type):
+    ((kind, body),) = expr.items()
+    if kind in {"Value", "Var"}:
         return
-    for field in fields(node):
-        value = getattr(node, field.name)
-        if isinstance(value, tuple):
-            yield from value
-        elif isinstance(value, dict):
-            yield from value.values()
-        else:
-            yield value
+    # The elements of a set and the arguments of a function are a list; all else has names, and names of other things.
+    yield from (part for part in (body if isinstance(body, list) else body.values()) if isinstance(part, dict))

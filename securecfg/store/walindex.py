@@ -14,7 +14,6 @@ import os
 import struct
 import sys
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 
 HEADER_BYTES = 96
@@ -24,18 +23,24 @@ _WRITE_LOCK_OFFSET = 120
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of Linux with 64-bit offsets
 
 
-@dataclass(slots=True, eq=False)
 class WalIndex:
     """One mapped header.
 
     Attributes:
+        key: The inode of the file, on which device.
+        descriptor: Of the file.
         header: The first 96 bytes, live.
+        users: How many stores look at it.
     """
 
-    key: tuple[int, int]
-    descriptor: int
-    header: mmap.mmap
-    users: int = 0
+    __slots__ = ("descriptor", "header", "key", "users")
+
+    def __init__(self, key: tuple[int, int], descriptor: int, header: mmap.mmap) -> None:
+        """Nobody looks at it yet."""
+        self.key = key
+        self.descriptor = descriptor
+        self.header = header
+        self.users = 0
 
     def is_plausible(self, pages: int) -> bool:
         """Return whether this looks like the index of a database that has this number of pages."""

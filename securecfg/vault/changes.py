@@ -11,19 +11,17 @@ from securecfg.audit import Event
 from securecfg.audit.record import format_time
 from securecfg.crypto import INLINE_LIMIT_BYTES, KIND_BYTES
 from securecfg.errors import InvalidMetadata, SecurecfgError
-from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.paths import check_label, check_metadata, path_to_bytes
 from securecfg.vault.values import encode_value, stream_length
-from securecfg.vault.writing import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from securecfg.vault.authority import Authority
-    from securecfg.vault.drafts import Drafts
+    from securecfg.vault.drafts import Content, Drafts, NewVersion
     from securecfg.vault.publishing import Plan
     from securecfg.vault.values import Plain
-    from securecfg.vault.writing import Draft
+    from securecfg.vault.writing import Draft, Wanted
 
 TTL_MAX = timedelta(days=36_500)
 _PIECE_BYTES = 1 << 18
@@ -78,7 +76,7 @@ class Changes(ABC):
         new = self._new_version(ttl, metadata, content_type)
         if expect is not None or allow_lookalike:
             new = new._replace(expect=expect, is_lookalike_allowed=allow_lookalike)
-        wanted = Wanted(
+        wanted = _wanted(
             (("write", path),),
             lambda drafts: drafts.write(encoded, content, new),
             Event.SECRET_WRITTEN,
@@ -130,7 +128,7 @@ class Changes(ABC):
             source = drafts.number(encoded, to)
             return drafts.roll_back(encoded, source, new)
 
-        wanted = Wanted(
+        wanted = _wanted(
             (("write", path),),
             draft,
             Event.SECRET_ROLLED_BACK,
@@ -149,7 +147,7 @@ class Changes(ABC):
             CommitUnknown, StoreBusy, StoreFailed: As for `write`.
         """
         encoded, name = path_to_bytes(path), check_label(label)
-        wanted = Wanted(
+        wanted = _wanted(
             (("write", path),),
             lambda drafts: drafts.label(encoded, name, version),
             Event.SECRET_LABELLED,
@@ -170,7 +168,7 @@ class Changes(ABC):
             CommitUnknown, StoreBusy, StoreFailed: As for `write`.
         """
         encoded, encoded_target = path_to_bytes(path), path_to_bytes(target)
-        wanted = Wanted(
+        wanted = _wanted(
             (("delete", path), ("read", path), ("write", target)),
             lambda drafts: drafts.move(encoded, encoded_target, is_lookalike_allowed=allow_lookalike),
             Event.SECRET_MOVED,
@@ -179,7 +177,7 @@ class Changes(ABC):
         self._apply(wanted)
 
     def _change(self, action: str, path: str, draft: Draft, event: Event) -> None:
-        self._apply(Wanted(((action, path),), draft, event, lambda number: {"path": path, "ver": number}))
+        self._apply(_wanted(((action, path),), draft, event, lambda number: {"path": path, "ver": number}))
 
     @abstractmethod
     def _apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
@@ -189,6 +187,8 @@ class Changes(ABC):
         return self._authority.opened.clock.now_ns()
 
     def _new_version(self, ttl: timedelta | None, metadata: Mapping[str, str] | None, content_type: str) -> NewVersion:
+        from securecfg.vault.drafts import NewVersion
+
         now = self._now_ns()
         expires = 0
         if ttl is not None:
@@ -203,7 +203,20 @@ class Changes(ABC):
         return NewVersion(self._authority.identity.principal, now, expires, encoded, content_type)
 
 
+def _wanted(
+    rights: tuple[tuple[str, str], ...],
+    draft: Draft,
+    event: Event,
+    describe: Callable[[object], Mapping[str, object]],
+) -> Wanted:
+    from securecfg.vault.writing import Wanted  # every open vault imports this module, and most only read
+
+    return Wanted(rights, draft, event, describe)
+
+
 def _content(value: Plain | BinaryIO) -> Content:
+    from securecfg.vault.drafts import Content
+
     if hasattr(value, "read"):
         source = cast("BinaryIO", value)
         start = source.tell() if source.seekable() else 0

@@ -26,7 +26,6 @@ from securecfg.vault.opened import OpenVault, Options
 from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, Replica, read_header
 from securecfg.vault.rows import IndexRows, digest_of
 from securecfg.vault.segments import Manifest
-from securecfg.vault.staging import sweep_expired
 from securecfg.vault.state import State, build_head, hash_header
 
 if TYPE_CHECKING:
@@ -232,7 +231,10 @@ def _verify_anchor(opened: OpenVault, anchor: AnchorFile, *, is_required: bool, 
 def _finish_what_was_left(opened: OpenVault) -> None:
     """Do what a writer that crashed could not: sweep its stagings, finish its destructions."""
     try:
-        sweep_expired(opened)
+        if opened.replica.state.stagings:
+            from securecfg.vault.staging import sweep_expired
+
+            sweep_expired(opened)
         if opened.is_destruction_pending:
             finish_destruction(opened)
     except RollbackSuspected:

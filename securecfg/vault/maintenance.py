@@ -14,7 +14,6 @@ from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import MANIFEST_ID
 from securecfg.vault.rows import digest_id, digest_of, epoch_of
 from securecfg.vault.segments import ENTRIES_MAX, Manifest, SegmentLine, build_segment
-from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.segments import Entry
+    from securecfg.vault.staging import StagingArea
 
 OVERLAY_MAX = 2_000
 OVERLAY_SHARE = 0.05
@@ -100,6 +100,8 @@ def compact(opened: OpenVault, *, seals_anew: bool = False) -> bool:
 
 
 def _compact(opened: OpenVault, *, seals_anew: bool) -> bool:
+    from securecfg.vault.staging import StagingArea, StagingMoved  # every open vault imports this module
+
     replica = opened.replica
     with replica.lock:
         replica.refresh()

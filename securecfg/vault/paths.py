@@ -28,8 +28,8 @@ _UNSEEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"))
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(map(chr, range(0xFE00, 0xFE10)))
 _UNSEEN_PLANE_14 = range(0xE0000, 0xE1000)
 _PRINCIPAL = re.compile(r"(?:user|svc):[A-Za-z0-9](?:[A-Za-z0-9._@+-]{0,126}[A-Za-z0-9])?")
-_ROLE = re.compile(r"(?:role:)?([A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?)")
-_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+_ROLE = r"(?:role:)?([A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?)"
+_LABEL = r"[A-Za-z][A-Za-z0-9._-]{0,63}"
 _ASCII_LOOKALIKES = str.maketrans({"1": "l", "I": "l", "|": "l", "0": "O", "m": "rn"})
 
 RESERVED_LABELS = frozenset(("current", "previous", "pending"))
@@ -81,7 +81,7 @@ def check_role(role: str) -> str:
     Raises:
         InvalidMetadata: It is not a role's name.
     """
-    match = _ROLE.fullmatch(role) if isinstance(role, str) else None
+    match = re.fullmatch(_ROLE, role) if isinstance(role, str) else None
     if match is None:
         message = f"`{_shown(role)}` is not a role"
         raise InvalidMetadata(message, hint="a role is `role:NAME`; a name is letters, digits and . _ -")
@@ -94,7 +94,7 @@ def check_label(label: str) -> str:
     Raises:
         InvalidMetadata: It is not a label, or one of those that belong to the vault.
     """
-    if not isinstance(label, str) or not _LABEL.fullmatch(label):
+    if not isinstance(label, str) or not re.fullmatch(_LABEL, label):
         message = f"`{_shown(label)}` is not a label"
         raise InvalidMetadata(message, hint="a label is a letter, then letters, digits and . _ -, 64 at most")
     if label in RESERVED_LABELS:

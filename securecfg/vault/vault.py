@@ -19,7 +19,6 @@ from securecfg.vault.paths import FIRST_USER_PATH, check_prefix, check_principal
 from securecfg.vault.reading import Reads
 from securecfg.vault.session import Identity
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
-from securecfg.vault.writing import Writes
 
 if TYPE_CHECKING:
     import os
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef, VaultResolver
     from securecfg.vault.values import SecretVersion
-    from securecfg.vault.writing import Wanted
+    from securecfg.vault.writing import Wanted, Writes
 
     # `Vault.list` hides the built-in name inside the class.
     Paths = list[str]
@@ -63,7 +62,7 @@ class Vault(Changes):
         self._reads = Reads(self._authority)
         opened.add_cache(self._reads)
         self._authority.count_with(self._reads.take_counts)
-        self._writes = Writes(self._authority)
+        self._writer: Writes | None = None
         self._owns = True
 
     @classmethod
@@ -434,6 +433,14 @@ class Vault(Changes):
     def _apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
         self._opened.check_open()
         return self._writes.apply(wanted, is_large=is_large)
+
+    @property
+    def _writes(self) -> Writes:
+        if self._writer is None:
+            from securecfg.vault.writing import Writes  # programs that only read do without it, and what it needs
+
+            self._writer = Writes(self._authority)
+        return self._writer
 
     # --- life --------------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from tests.cli.running import CANARY, ROOT, Cli, call
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 HEAVY = ("apsw", "cedarpy", "cryptography", "pydantic", "rich", "yaml", "securecfg.vault", "securecfg.config")
 
@@ -77,15 +78,52 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == b"[]"
 
 
-@pytest.mark.usefixtures("stored")
-def test_a_read_by_an_administrator_imports_nothing_that_it_does_without() -> None:
-    spared = ("cedarpy", "difflib", "getpass", "logging", "tempfile", "securecfg.crypto.password")
+GRANTS = """
+[roles.web]
+members = ["svc:web"]
+[[roles.web.grants]]
+actions = ["read"]
+paths = ["db/*"]
+"""
+SPARED = (
+    "cedarpy",
+    "decimal",
+    "difflib",
+    "getpass",
+    "logging",
+    "tempfile",
+    "securecfg.crypto.password",
+    "securecfg.vault.staging",
+    "securecfg.vault.writing",
+)
+SPARED_BY_AN_ADMINISTRATOR = ("securecfg.policy.cedar", "securecfg.policy.engine")
+
+
+def imported_by_a_read(spared: tuple[str, ...]) -> list[bytes]:
+    """Return what a read prints, and what it imports of what it should do without."""
     code = (
         "import sys; from securecfg.cli import main; main(['secret', 'get', 'db/main', '--reveal'])\n"
         f"print('', [name for name in {spared!r} if name in sys.modules], sep='\\n')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
-    assert done.stdout.splitlines() == [CANARY.encode(), b"[]"]
+    return done.stdout.splitlines()
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_read_by_an_administrator_imports_nothing_that_it_does_without() -> None:
+    assert imported_by_a_read(SPARED + SPARED_BY_AN_ADMINISTRATOR) == [CANARY.encode(), b"[]"]
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_read_under_a_grant_table_imports_nothing_that_it_does_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "grants.toml"
+    table.write_text(GRANTS)
+    assert call("policy", "apply", str(table)).code == 0
+    monkeypatch.setenv("SECURECFG_AS", "svc:web")
+    assert imported_by_a_read(SPARED) == [CANARY.encode(), b"[]"]
+    assert imported_by_a_read(SPARED_BY_AN_ADMINISTRATOR)[-1] == repr(list(SPARED_BY_AN_ADMINISTRATOR)).encode()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

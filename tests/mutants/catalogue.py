@@ -278,18 +278,32 @@ MUTANTS = (
     Mutant(
         "an error of a rule that forbids is overlooked",
         "policy/engine.py",
-        "    if errors or result.decision is cedarpy.Decision.NoDecision:",
-        "    if result.decision is cedarpy.Decision.NoDecision:",
+        '    if verdict.errors or verdict.decision not in {"Allow", "Deny"}:',
+        '    if verdict.decision not in {"Allow", "Deny"}:',
         "policy/test_decisions.py::test_a_forbid_that_cannot_be_evaluated_denies",
     ),
     Mutant(
         "an engine that makes no decision allows",
         "policy/engine.py",
-        "    if errors or result.decision is cedarpy.Decision.NoDecision:",
-        "    if result.decision is cedarpy.Decision.NoDecision and not errors:\n"
+        '    if verdict.errors or verdict.decision not in {"Allow", "Deny"}:',
+        '    if verdict.decision not in {"Allow", "Deny"} and not verdict.errors:\n'
         "        return Decision(allowed=True)\n"
-        "    if errors:",
+        "    if verdict.errors:",
         "policy/test_decisions.py::test_an_engine_that_makes_no_decision_denies",
+    ),
+    Mutant(
+        "rules are taken for valid whatever the engine says",
+        "policy/cedar.py",
+        '        if result["validation_passed"] is True:',
+        '        if "validation_passed" in result:',
+        "policy/test_cedar.py::test_a_refusal_names_the_rule_and_the_reason",
+    ),
+    Mutant(
+        "the inside of a release that is not known is used",
+        "policy/cedar.py",
+        '    if not any((folder.parent / f"cedarpy-{release}.dist-info").is_dir() for release in releases):',
+        "    if releases is None:",
+        "policy/test_cedar.py::test_a_release_that_is_not_known_is_not_looked_into",
     ),
     Mutant(
         "anybody may act for anybody",
