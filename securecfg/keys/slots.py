@@ -9,7 +9,7 @@ from securecfg.crypto import SUITE, KeyBytes
 from securecfg.errors import KeyProviderRefused, NotAVault, UnsupportedFormat, WrongKey
 from securecfg.keys.kek import SEALED_BYTES
 from securecfg.keys.provider import WrapContext
-from securecfg.octets import Cursor, Malformed
+from securecfg.octets import Cursor, Malformed, pad
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from securecfg.keys.header import Header
     from securecfg.keys.provider import KeyProvider
 
-SLOT_BYTES = 256
+SLOT_UNIT_BYTES = 256
+MOST_SLOT_BYTES = 4096
 SLOT_ID_BYTES = 16
 FIRST_SLOT_ROW = 256
 MOST_SLOTS = 255
@@ -26,6 +27,16 @@ KIND_PASSPHRASE = 1
 KIND_FILE = 2
 KIND_KEYRING = 3
 KIND_RECOVERY = 4
+KIND_PKCS11 = 5
+KIND_AWSKMS = 6
+KIND_GCPKMS = 7
+KIND_AZUREKEYVAULT = 8
+KIND_VAULTTRANSIT = 9
+KIND_SHAMIR = 10
+KIND_IDENTITY = 11
+KIND_COMMAND = 12
+KIND_PASSPHRASE_AND_FILE = 13
+KIND_COMPOSITE = 14
 
 
 class Slot(NamedTuple):
@@ -49,8 +60,8 @@ class Slot(NamedTuple):
             NotAVault: The row is not laid out as a slot.
             UnsupportedFormat: It belongs to another suite.
         """
-        if len(row) != SLOT_BYTES:
-            message = f"an unlock slot does not have {SLOT_BYTES} bytes"
+        if not row or len(row) % SLOT_UNIT_BYTES or len(row) > MOST_SLOT_BYTES:
+            message = f"an unlock slot has {len(row)} bytes"
             raise NotAVault(message)
         if row[1] != SUITE:
             message = f"an unlock slot is of the unknown suite {row[1]}"
@@ -66,6 +77,9 @@ class Slot(NamedTuple):
         except Malformed as error:
             message = f"an unlock slot {error}"
             raise NotAVault(message) from None
+        if len(row) - cursor.position >= SLOT_UNIT_BYTES:
+            message = "an unlock slot has more padding than it needs"
+            raise NotAVault(message)
         return cls(row[0], slot_id, wrapped)
 
     def to_bytes(self) -> bytes:
@@ -75,10 +89,10 @@ class Slot(NamedTuple):
             ValueError: The provider's parameters do not fit.
         """
         row = bytes((self.kind, SUITE)) + self.slot_id + self.wrapped
-        if len(row) > SLOT_BYTES:
+        if len(row) > MOST_SLOT_BYTES:
             message = "the parameters of a provider do not fit into a slot"
             raise ValueError(message)
-        return row + bytes(SLOT_BYTES - len(row))
+        return pad(row, SLOT_UNIT_BYTES)
 
 
 class Unlocked(NamedTuple):

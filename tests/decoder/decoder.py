@@ -243,7 +243,6 @@ def _open(rows: Rows, key: Key, anchor: bytes) -> Opened:
         demand(1 in meta, "the header is missing")
         demand(set(meta) - {1, 2, 3} <= set(SLOT_IDS), "a META row that no page knows")
         slots = {number: row for number, row in meta.items() if number in SLOT_IDS}
-        demand(all(len(row) == 256 for row in slots.values()), "a slot that does not have 256 bytes")
     header = parse_header(meta[1])
     parsed = [parse_slot(row) for _, row in sorted(slots.items())]
 

@@ -93,7 +93,18 @@ class RecoveryCode:
         return derive(code + bytes(12), "securecfg/1/recovery", vault_id, 32)
 
 
-Key = Passphrase | KeyFile | RecoveryCode
+@dataclass(frozen=True, slots=True)
+class Kek:
+    """The key-encryption key of a slot, come by outside this decoder."""
+
+    key: bytes
+    kind: int
+
+    def kek(self, _params: bytes, _vault_id: bytes) -> bytes:
+        return self.key
+
+
+Key = Passphrase | KeyFile | RecoveryCode | Kek
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +155,7 @@ class Slot:
 def parse_slot(row: bytes) -> Slot:
     """Read a slot: section 4.2."""
     with refusing(SnapshotRefused, "slot"):
+        demand(0 < len(row) <= 4096 and len(row) % 256 == 0, f"a slot of {len(row)} bytes")
         octets = Octets(row)
         kind, suite = octets.u8(), octets.u8()
         if suite != 1:

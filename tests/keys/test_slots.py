@@ -207,10 +207,25 @@ def test_parameters_that_no_passphrase_has_look_like_a_wrong_key(params: bytes, 
         unlock(header_for(rows), rows, remembered(CANARY))
 
 
-@pytest.mark.parametrize("size", [0, 1, 18, 255, 257, 100_000])
+@pytest.mark.parametrize("size", [0, 1, 18, 255, 257, 511, 4_095, 4_352, 100_000, 102_400])
 def test_a_slot_of_another_size_is_no_slot(size: int) -> None:
     with pytest.raises(NotAVault):
         Slot.parse((b"\x01\x01" + bytes(size))[:size])
+
+
+@pytest.mark.parametrize(
+    ("params", "size"), [(0, 256), (156, 256), (157, 512), (412, 512), (413, 768), (3_741, 4_096), (3_996, 4_096)]
+)
+def test_a_slot_is_as_long_as_its_parameters_need(params: int, size: int) -> None:
+    row = slot_with(bytes(params))
+    assert len(row) == size
+    assert Slot.parse(row).to_bytes() == row
+
+
+@pytest.mark.parametrize("params", [0, 156, 157, 3_740])
+def test_a_slot_with_more_padding_than_it_needs_is_no_slot(params: int) -> None:
+    with pytest.raises(NotAVault):
+        Slot.parse(slot_with(bytes(params)) + bytes(256))
 
 
 @pytest.mark.parametrize(
@@ -220,12 +235,14 @@ def test_a_slot_of_another_size_is_no_slot(size: int) -> None:
         b"\x01\x01" + bytes(16) + b"\x00\x9f" + bytes(236),
         b"\x01\x01" + bytes(253) + b"\x01",
         b"\x01\x01" + bytes(98) + b"\x01" + bytes(155),
+        b"\x01\x01" + bytes(16) + b"\x0f\x9d" + bytes(4_076),
     ],
     ids=[
         "parameters past the end",
         "sealed part past the end",
         "last byte of the padding",
         "first byte of the padding",
+        "sealed part past the end of the largest slot",
     ],
 )
 def test_a_slot_whose_parts_do_not_fit_is_no_slot(row: bytes) -> None:
@@ -240,17 +257,19 @@ def test_a_slot_of_another_suite_is_unsupported(suite: int) -> None:
     assert refused.value.hint
 
 
-@pytest.mark.parametrize("kind", [0, 5, 200, 255])
+@pytest.mark.parametrize("kind", [0, 5, 14, 200, 255])
+@pytest.mark.parametrize("size", [256, 512, 4_096])
 def test_a_slot_of_an_unknown_kind_is_kept_and_not_tried(
-    kind: int, rows: dict[int, bytes], remembered: Remembered
+    kind: int, size: int, rows: dict[int, bytes], remembered: Remembered
 ) -> None:
-    rows |= {257: bytes((kind, 1)) + os.urandom(16) + b"\x00\x00" + os.urandom(80) + bytes(156)}
+    params = os.urandom(size - 100)
+    rows |= {257: bytes((kind, 1)) + os.urandom(16) + len(params).to_bytes(2) + params + os.urandom(80)}
     assert unlock(header_for(rows), rows, remembered(CANARY)).root == ROOT
 
 
-@given(st.binary(min_size=254, max_size=254))
-def test_random_bytes_give_a_slot_or_a_named_error(content: bytes) -> None:
-    row = b"\x01\x01" + content
+@given(st.integers(0, 600), st.binary(max_size=600), st.integers(1, 3))
+def test_random_bytes_give_a_slot_or_a_named_error(announced: int, content: bytes, units: int) -> None:
+    row = (b"\x01\x01" + bytes(16) + announced.to_bytes(2) + content).ljust(256 * units, b"\x00")[: 256 * units]
     try:
         slot = Slot.parse(row)
     except NotAVault:
@@ -260,8 +279,7 @@ def test_random_bytes_give_a_slot_or_a_named_error(content: bytes) -> None:
 
 def test_parameters_that_do_not_fit_into_a_slot_are_the_providers_mistake() -> None:
     with pytest.raises(ValueError, match="do not fit"):
-        slot_with(bytes(157))
-    assert len(slot_with(bytes(156))) == 256
+        slot_with(bytes(3_997))
 
 
 def test_what_is_unlocked_shows_the_slot_and_not_the_key(rows: dict[int, bytes], remembered: Remembered) -> None:

@@ -149,7 +149,7 @@ def sealed(kek: bytes, ctx: bytes, *, aad: list[bytes] | None = None) -> tuple[b
 
 def slot_row(kind: int, params: bytes, commitment: bytes, siv: bytes, suite: int = 1) -> bytes:
     row = bytes((kind, suite)) + SLOT_ID + struct.pack(">H", len(params)) + params + commitment + siv
-    return row + bytes(256 - len(row))
+    return row + bytes(-len(row) % 256)
 
 
 def slot_vectors() -> list[Vector]:
@@ -179,6 +179,12 @@ def slot_vectors() -> list[Vector]:
 
     def key_row(kind: int, kek: bytes) -> bytes:
         return slot_row(kind, b"", *sealed(kek, slot_context(kind, b"")))
+
+    foreign = {"kek": KEY_FILE.hex()}
+
+    def foreign_row(size: int) -> bytes:
+        params = (fixed("parameters", 32) * 128)[:size]
+        return slot_row(200, params, *sealed(KEY_FILE, slot_context(200, params)))
 
     return [
         vector("passphrase", "valid", good, nfc),
@@ -239,6 +245,16 @@ def slot_vectors() -> list[Vector]:
             "17 lanes", "key-provider-refused", passphrase_row(PARAMS[:16] + Argon2Costs(256, 1, 17).to_bytes()), nfc
         ),
         vector("another suite", "unsupported-format", slot_row(1, PARAMS, commitment, siv, suite=2), nfc),
+        vector("of another's provider", "valid", foreign_row(0), foreign),
+        vector("parameters that fill a slot of 256 bytes", "valid", foreign_row(156), foreign),
+        vector("parameters that need 512 bytes", "valid", foreign_row(157), foreign),
+        vector("parameters that fill the largest slot", "valid", foreign_row(3_996), foreign),
+        vector("parameters that fill no slot", "not-a-vault", foreign_row(3_997), foreign),
+        vector("wrong key for a large slot", "wrong-key", foreign_row(1_200), {"kek": ROOT.hex()}),
+        vector("a large slot with other parameters", "wrong-key", flip(foreign_row(1_200), 800), foreign),
+        vector("a large slot that is cut off", "not-a-vault", foreign_row(1_200)[:1_280], foreign),
+        vector("padding for a unit more", "not-a-vault", good + bytes(256), nfc),
+        vector("padding that reaches into the next unit", "not-a-vault", good[:-1] + b"\x01" + bytes(256), nfc),
         vector("a byte short", "not-a-vault", good[:-1], nfc),
         vector("a byte long", "not-a-vault", good + b"\x00", nfc),
         vector("parameters beyond the end", "not-a-vault", good[:18] + b"\x00\x9d" + good[20:], nfc),

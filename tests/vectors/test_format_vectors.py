@@ -31,6 +31,8 @@ from securecfg.keys import (
     RecoveryProvider,
     Slot,
     WrapContext,
+    open_under_kek,
+    seal_under_kek,
 )
 from securecfg.secret import Secret
 from tests.vectors.generate import FOLDER, build
@@ -68,6 +70,22 @@ class OneKey:
         raise AssertionError
 
 
+class KnownKek:
+    """Another's provider, which simply knows its key-encryption key."""
+
+    scheme = "kek"
+    kind = 200
+
+    def __init__(self, kek: bytes) -> None:
+        self._kek = kek
+
+    def wrap(self, key: bytes, context: WrapContext) -> bytes:
+        return seal_under_kek(self._kek, self.kind, b"", key, context)
+
+    def unwrap(self, wrapped: bytes, context: WrapContext) -> bytes:
+        return open_under_kek(self._kek, self.kind, wrapped, context)
+
+
 def octets(vector: Vector, *names: str) -> list[bytes]:
     return [bytes.fromhex(vector[name]) for name in names]
 
@@ -80,6 +98,8 @@ def provider_for(key: dict[str, str], folder: Path) -> KeyProvider:
         return RecoveryProvider(Secret(text))
     if kind == "keyring":
         return KeyringProvider(OneKey(text))
+    if kind == "kek":
+        return KnownKek(bytes.fromhex(text))
     path = folder / "key"
     path.touch(mode=0o600)
     path.write_text(text)
