@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from securecfg.crypto import slot_context
 
@@ -40,9 +40,13 @@ class KeyProvider(Protocol):
 
     - `unwrap` gives back what `wrap` took, in the same context only;
     - a wrong key, another context and altered bytes are one and the same `WrongKey`;
-    - a service that cannot be reached is `KeyProviderUnavailable`, one that refuses is `KeyProviderRefused`;
-    - no error, repr or log line holds key material;
-    - one object may be used by many threads.
+    - a service that cannot be reached is `KeyProviderUnavailable`, one that refuses is `KeyProviderRefused`, or one of
+      its kinds where the reason is known;
+    - no error, repr or log line holds key material, nor the text of another library's exception;
+    - one object may be used by many threads, and by a forked child.
+
+    Further attempts, time limits and exceptions that nobody expected are not its business: `securecfg.keys.calls` sees
+    to them for every provider.
 
     Attributes:
         scheme: The URI scheme that names the provider.
@@ -76,6 +80,24 @@ class KeyProvider(Protocol):
             KeyProviderUnavailable: The service cannot be reached.
             KeyProviderRefused: It refuses.
         """
+        ...
+
+
+@runtime_checkable
+class RemoteKeyProvider(KeyProvider, Protocol):
+    """A provider that asks a service, which may be slow, busy or away: a second, optional interface.
+
+    It asks once for each `wrap` and `unwrap`, does not repeat what failed, and bounds each wait for the network. It may
+    be called in a thread of its own, so it asks no person. Providers that compare equal are taken to give the same
+    answers: threads that open a vault at the same moment share one.
+
+    Attributes:
+        key_name: What the key is called in errors; holds no secret.
+    """
+
+    @property
+    def key_name(self) -> str:
+        """What the key is called in errors; holds no secret."""
         ...
 
 

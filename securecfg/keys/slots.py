@@ -6,14 +6,17 @@ import secrets
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from securecfg.crypto import SUITE, KeyBytes
-from securecfg.errors import KeyProviderRefused, NotAVault, UnsupportedFormat, WrongKey
-from securecfg.keys.kek import SEALED_BYTES
-from securecfg.keys.provider import WrapContext
+from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, NotAVault, UnsupportedFormat, WrongKey
+from securecfg.keys.calls import PATIENCE, call_unwrap, call_wrap
+from securecfg.keys.kek import SEALED_BYTES, parse_params
+from securecfg.keys.provider import RemoteKeyProvider, WrapContext
+from securecfg.keys.remote import is_hinted
 from securecfg.octets import Cursor, Malformed, pad
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from securecfg.keys.calls import Patience
     from securecfg.keys.header import Header
     from securecfg.keys.provider import KeyProvider
 
@@ -37,6 +40,23 @@ KIND_IDENTITY = 11
 KIND_COMMAND = 12
 KIND_PASSPHRASE_AND_FILE = 13
 KIND_COMPOSITE = 14
+
+
+_SCHEMES = {
+    KIND_PASSPHRASE: "passphrase",
+    KIND_FILE: "file",
+    KIND_KEYRING: "keyring",
+    KIND_RECOVERY: "recovery",
+    KIND_PKCS11: "pkcs11",
+    KIND_AWSKMS: "awskms",
+    KIND_GCPKMS: "gcpkms",
+    KIND_AZUREKEYVAULT: "azurekeyvault",
+    KIND_VAULTTRANSIT: "vaulttransit",
+    KIND_SHAMIR: "shamir",
+    KIND_IDENTITY: "identity",
+    KIND_COMMAND: "command",
+    KIND_PASSPHRASE_AND_FILE: "passphrase+file",
+}
 
 
 class Slot(NamedTuple):
@@ -107,8 +127,14 @@ class Unlocked(NamedTuple):
     slot_id: bytes
 
 
-def seal_slot(vault_id: bytes, provider: KeyProvider, root: bytes) -> Slot:
+def seal_slot(vault_id: bytes, provider: KeyProvider, root: bytes, patience: Patience = PATIENCE) -> Slot:
     """Return a new slot that this provider opens.
+
+    Args:
+        vault_id: 16 bytes.
+        provider: Who holds the key.
+        root: The root key.
+        patience: How long a service may take.
 
     Raises:
         KeyProviderUnavailable: The provider cannot be reached.
@@ -117,11 +143,13 @@ def seal_slot(vault_id: bytes, provider: KeyProvider, root: bytes) -> Slot:
     """
     slot_id = secrets.token_bytes(SLOT_ID_BYTES)
     root = KeyBytes(root)  # masked in the frames of whatever the provider raises
-    wrapped = provider.wrap(root, WrapContext(vault_id, slot_id))
+    wrapped = call_wrap(provider, root, WrapContext(vault_id, slot_id), patience)
     return Slot(provider.kind, slot_id, wrapped)
 
 
-def unlock(header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider) -> Unlocked:
+def unlock(
+    header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider, patience: Patience = PATIENCE
+) -> Unlocked:
     """Find the slot that a key opens, and check that header and slots are those that the root key vouches for.
 
     These are steps 2 and 3 (its first half) of section 8 of the format. Slots of other kinds are not touched.
@@ -130,6 +158,7 @@ def unlock(header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider
         header: The parsed header.
         slot_rows: All slots by their row id, 256 to 511.
         provider: Who holds the key.
+        patience: How long a service may take.
 
     Raises:
         WrongKey: No slot opens; a wrong key, another vault's slot and an altered one look the same.
@@ -145,19 +174,36 @@ def unlock(header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider
     if not candidates:
         message = f"no unlock slot takes a key of the kind `{provider.scheme}:`"
         raise WrongKey(message, hint="`securecfg vault status` shows which kinds open this vault")
-    unlocked = _try(header.vault_id, candidates, provider)
+    try:
+        unlocked = _try(header.vault_id, candidates, provider, patience)
+    except (KeyProviderUnavailable, KeyProviderRefused) as error:
+        others = {slot.kind for slot in slots} - {provider.kind}
+        error.hint = "; ".join(filter(None, (error.hint, _other_ways(others))))
+        raise
     header.verify(unlocked.root, slot_rows)
     return unlocked
 
 
-def _try(vault_id: bytes, candidates: list[Slot], provider: KeyProvider) -> Unlocked:
+def _try(vault_id: bytes, candidates: list[Slot], provider: KeyProvider, patience: Patience) -> Unlocked:
+    if isinstance(provider, RemoteKeyProvider):
+        # Of many slots of one kind the right one comes first, so that the service is asked once.
+        name = provider.key_name
+        candidates.sort(key=lambda slot: not is_hinted(parse_params(slot.wrapped), name, slot.slot_id))
     # One slot's refusal must not keep another from opening, so it is raised only when none does.
     failures: list[WrongKey | KeyProviderRefused] = []
     for slot in candidates:
         try:
-            root = provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id))
+            root = call_unwrap(provider, slot.wrapped, WrapContext(vault_id, slot.slot_id), patience)
             return Unlocked(KeyBytes(root), slot.slot_id)
         except (WrongKey, KeyProviderRefused) as error:
             failures.append(error)
     refusals = [failure for failure in failures if isinstance(failure, KeyProviderRefused)]
     raise (refusals or failures)[0]
+
+
+def _other_ways(kinds: set[int]) -> str:
+    """Say which other keys open a vault. Nothing vouches for the kinds yet; a key that fits will."""
+    if not kinds:
+        return ""
+    names = [f"`{_SCHEMES[kind]}:`" if kind in _SCHEMES else f"kind {kind}" for kind in sorted(kinds)]
+    return "the vault has slots for other keys, too: " + ", ".join(names)
