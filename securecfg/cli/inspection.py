@@ -10,7 +10,7 @@ from securecfg.cli.output import shown_size, shown_time, timestamp
 from securecfg.clock import to_datetime
 from securecfg.crypto import SUITE
 from securecfg.keys.header import FORMAT, Header
-from securecfg.keys.slots import KIND_FILE, KIND_KEYRING, KIND_PASSPHRASE, KIND_RECOVERY, Slot
+from securecfg.keys.slots import Slot, name_of_kind
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from securecfg.vault import Vault
 
-_KINDS = {KIND_PASSPHRASE: "passphrase", KIND_FILE: "file", KIND_KEYRING: "keyring", KIND_RECOVERY: "recovery"}
 _SUITES = {1: "AES-256-GCM, AES-256-SIV, XAES-256-GCM, Ed25519"}
 
 
@@ -55,7 +54,7 @@ class Front:
             header, rows = read_header(store)
         finally:
             store.close()
-        kinds = Counter(_name_of(Slot.parse(row).kind) for row in rows.values())
+        kinds = Counter(name_of_kind(Slot.parse(row).kind) for row in rows.values())
         return cls(path, header, dict(sorted(kinds.items())), path.stat().st_size)
 
     def to_json(self) -> dict[str, Any]:
@@ -177,7 +176,3 @@ class Inside:
             f"pending      {', '.join(self.pending) or 'nothing'}",
             f"index        {self.segments} segments, {self.uncompacted} records on top",
         ]
-
-
-def _name_of(kind: int) -> str:
-    return _KINDS.get(kind, f"kind {kind}")

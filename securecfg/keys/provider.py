@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -98,6 +98,18 @@ class RemoteKeyProvider(KeyProvider, Protocol):
     @property
     def key_name(self) -> str:
         """What the key is called in errors; holds no secret."""
+        ...
+
+
+@runtime_checkable
+class DescribedProvider(KeyProvider, Protocol):
+    """A provider that can say more of its key: an optional interface of its own."""
+
+    def describe(self) -> Mapping[str, str]:
+        """Return what people may want to know of the key: what, then the answer, both in words and not secret.
+
+        It is called after a `wrap` or an `unwrap` and asks no service.
+        """
         ...
 
 

@@ -6,7 +6,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from securecfg.crypto import KEY_BYTES, generate_key
-from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek, wrong_key
+from securecfg.errors import KeyProviderUnavailable
+from securecfg.keys.kek import MOST_PARAMS_BYTES, open_under_kek, parse_params, seal_under_kek, wrong_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,13 +32,20 @@ def seal_with_service(
 
     Raises:
         ValueError: The key does not have 32 bytes.
-        KeyProviderUnavailable, KeyProviderRefused: By `encrypt`.
+        KeyProviderUnavailable: By `encrypt`, or what it returned is no ciphertext.
+        KeyProviderRefused: By `encrypt`.
     """
     if len(key) != KEY_BYTES:
         message = "a wrapped key has 32 bytes"
         raise ValueError(message)
     kek = generate_key()
-    params = bytes((_hint(provider.key_name, context.slot_id),)) + encrypt(kek)
+    ciphertext = encrypt(kek)
+    if not 0 < len(ciphertext) < MOST_PARAMS_BYTES:
+        message = (
+            f"`{provider.scheme}:` key `{provider.key_name}` gave {len(ciphertext)} bytes, which are no ciphertext"
+        )
+        raise KeyProviderUnavailable(message, hint="is it really the service that answers?")
+    params = bytes((_hint(provider.key_name, context.slot_id),)) + ciphertext
     return seal_under_kek(kek, provider.kind, params, key, context)
 
 

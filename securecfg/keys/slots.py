@@ -59,6 +59,11 @@ _SCHEMES = {
 }
 
 
+def name_of_kind(kind: int) -> str:
+    """Return the URI scheme of a kind of slots, or its number where it belongs to somebody else's provider."""
+    return _SCHEMES.get(kind, f"kind {kind}")
+
+
 class Slot(NamedTuple):
     """One unlock slot as it lies in the vault.
 
@@ -205,5 +210,5 @@ def _other_ways(kinds: set[int]) -> str:
     """Say which other keys open a vault. Nothing vouches for the kinds yet; a key that fits will."""
     if not kinds:
         return ""
-    names = [f"`{_SCHEMES[kind]}:`" if kind in _SCHEMES else f"kind {kind}" for kind in sorted(kinds)]
+    names = [f"`{_SCHEMES[kind]}:`" if kind in _SCHEMES else name_of_kind(kind) for kind in sorted(kinds)]
     return "the vault has slots for other keys, too: " + ", ".join(names)
