@@ -11,7 +11,7 @@ from securecfg.clock import to_datetime
 from securecfg.crypto import SUITE
 from securecfg.keys.header import FORMAT, Header
 from securecfg.keys.roots import FIRST_ROOT_ROW
-from securecfg.keys.slots import KIND_FILE, KIND_KEYRING, KIND_PASSPHRASE, KIND_RECOVERY, Slot
+from securecfg.keys.slots import Slot, name_of_kind
 from securecfg.words import counted
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from securecfg.vault import Vault
 
-_KINDS = {KIND_PASSPHRASE: "passphrase", KIND_FILE: "file", KIND_KEYRING: "keyring", KIND_RECOVERY: "recovery"}
 CLOCK_HINT = "set this clock if it is wrong; if another one was ahead, an administrator runs `securecfg vault adopt`"
 _SUITES = {1: "AES-256-GCM, AES-256-SIV, XAES-256-GCM, Ed25519"}
 
@@ -58,7 +57,7 @@ class Front:
             header, rows = read_header(store)
         finally:
             store.close()
-        kinds = Counter(_name_of(Slot.parse(row).kind) for row_id, row in rows.items() if row_id < FIRST_ROOT_ROW)
+        kinds = Counter(name_of_kind(Slot.parse(row).kind) for row_id, row in rows.items() if row_id < FIRST_ROOT_ROW)
         return cls(path, header, dict(sorted(kinds.items())), path.stat().st_size)
 
     def to_json(self) -> dict[str, Any]:
@@ -180,7 +179,3 @@ class Inside:
             f"pending      {', '.join(self.pending) or 'nothing'}",
             f"index        {counted(self.segments, 'segment')}, {counted(self.uncompacted, 'record')} on top",
         ]
-
-
-def _name_of(kind: int) -> str:
-    return _KINDS.get(kind, f"kind {kind}")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from securecfg.keys.calls import PATIENCE, Patience, call_unwrap, call_wrap
 from securecfg.keys.header import Header, build_header
 from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.keys.keyring import KeyEntry, Keyring, KeyState, Purpose, ScopeKeys, SlotInfo
-from securecfg.keys.provider import Ask, KeyProvider, KeyUri, ProviderFactory, WrapContext
+from securecfg.keys.provider import Ask, KeyProvider, KeyUri, ProviderFactory, RemoteKeyProvider, WrapContext
+from securecfg.keys.remote import open_with_service, seal_with_service
 from securecfg.keys.roots import FIRST_ROOT_ROW, SlotKey, seal_root
 from securecfg.keys.slots import FIRST_SLOT_ROW, MOST_SLOTS, NewSlot, Slot, Unlocked, root_row_of, seal_slot, unlock
 from securecfg.keys.uri import open_provider
@@ -25,6 +27,7 @@ __all__ = [
     "FIRST_ROOT_ROW",
     "FIRST_SLOT_ROW",
     "MOST_SLOTS",
+    "PATIENCE",
     "Ask",
     "FileProvider",
     "Header",
@@ -36,9 +39,11 @@ __all__ = [
     "KeyringProvider",
     "NewSlot",
     "PassphraseProvider",
+    "Patience",
     "ProviderFactory",
     "Purpose",
     "RecoveryProvider",
+    "RemoteKeyProvider",
     "ScopeKeys",
     "Slot",
     "SlotInfo",
@@ -46,15 +51,19 @@ __all__ = [
     "Unlocked",
     "WrapContext",
     "build_header",
+    "call_unwrap",
+    "call_wrap",
     "generate_key_file",
     "generate_recovery_code",
     "open_provider",
     "open_under_kek",
+    "open_with_service",
     "parse_params",
     "root_row_of",
     "seal_root",
     "seal_slot",
     "seal_under_kek",
+    "seal_with_service",
     "unlock",
 ]
 

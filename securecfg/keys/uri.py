@@ -18,8 +18,16 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "securecfg.key_providers"
 
-_BUILT_IN = ("file", "keyring", "passphrase", "recovery")
-_EXTRAS = ("awskms", "azurekeyvault", "gcpkms", "pkcs11", "vaulttransit")
+BUILT_IN = ("awskms", "file", "keyring", "passphrase", "recovery")
+EXTRAS = {
+    "awskms": "boto3",
+    "azurekeyvault": "azure.keyvault.keys",
+    "gcpkms": "google.cloud.kms",
+    "pkcs11": "pkcs11",
+    "vaulttransit": "hvac",
+}
+"""The schemes whose providers need more than this package, and a module of what they need."""
+
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
 
 
@@ -59,8 +67,13 @@ def parse_key_uri(text: str) -> KeyUri:
     return KeyUri(scheme, rest)
 
 
+def distribution_for(scheme: str) -> str:
+    """Return what to install for a scheme, as a shell takes it."""
+    return f"'securecfg-vault[{scheme}]'"
+
+
 def _find_factory(scheme: str) -> ProviderFactory:
-    if scheme in _BUILT_IN:
+    if scheme in BUILT_IN:
         return cast("ProviderFactory", import_module(f"securecfg.keys.providers.{scheme}").from_uri)
     from importlib.metadata import entry_points
 
@@ -68,12 +81,12 @@ def _find_factory(scheme: str) -> ProviderFactory:
     for entry in found:
         if entry.name == scheme:
             return cast("ProviderFactory", entry.load())
-    if scheme in _EXTRAS:
+    if scheme in EXTRAS:
         message = f"no provider for `{scheme}:` keys is installed"
-        raise ExtraMissing(message, hint=f"pip install --upgrade 'securecfg-vault[{scheme}]'")
+        raise ExtraMissing(message, hint=f"pip install --upgrade {distribution_for(scheme)}")
     from difflib import get_close_matches
 
-    known = sorted({*_BUILT_IN, *_EXTRAS, *(entry.name for entry in found)})
+    known = sorted({*BUILT_IN, *EXTRAS, *(entry.name for entry in found)})
     close = get_close_matches(scheme, known, n=1)
     message = "no key provider has the scheme that the key URI begins with"
     hint = f"did you mean `{close[0]}:`?" if close else "known are " + ", ".join(f"`{name}:`" for name in known)

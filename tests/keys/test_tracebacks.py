@@ -31,6 +31,7 @@ from securecfg.keys import (
     Keyring,
     KeyringProvider,
     PassphraseProvider,
+    Patience,
     RecoveryProvider,
     SlotKey,
     WrapContext,
@@ -42,6 +43,7 @@ from securecfg.keys import (
 from securecfg.keys.keyfile import format_key, read_key_file
 from securecfg.keys.recovery import format_recovery_code, parse_recovery_code
 from securecfg.secret import Secret
+from securecfg.testing.key_services import MemoryKms, MemoryKmsProvider, ServiceFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -56,6 +58,7 @@ CONTENT = b"canary-value"
 VAULT = bytes(16)
 CONTEXT = WrapContext(VAULT, bytes(16))
 CHEAP = Argon2Costs(64, 1, 1)
+HASTY = Patience(deadline_s=0.1, pauses_s=())
 INLINE = value_context(VAULT, ROOT_SCOPE, (1, 1), 1, FORM_INLINE)
 CHUNKED = value_context(VAULT, ROOT_SCOPE, (1, 1), 1, FORM_CHUNKED)
 
@@ -135,6 +138,13 @@ def wrapped(provider: Any) -> None:  # noqa: ANN401 - any provider
     provider.unwrap(flip(provider.wrap(ROOT, CONTEXT), -1), CONTEXT)
 
 
+def memory(fault: ServiceFault | None = None) -> MemoryKmsProvider:
+    service = MemoryKms()
+    service.create_key("app")
+    service.fail(fault)
+    return MemoryKmsProvider(service, "app")
+
+
 def failures(folder: Path) -> dict[str, Callable[[], object]]:
     key = private(folder / "key", f"{format_key(KEK)}\n".encode())
     damaged = private(folder / "damaged", f"{format_key(KEK)[:-1]}\n".encode())
@@ -162,6 +172,10 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
         "variable that is not text": lambda: open_provider("passphrase:?env=CANARY").wrap(ROOT, CONTEXT),
         "damaged entry of a keyring": lambda: wrapped(KeyringProvider(DamagedKeyring(format_key(KEK)[:-1]))),
         "keyring that takes nothing": lambda: wrapped(KeyringProvider(DamagedKeyring(None))),
+        "wrong key of a service": lambda: wrapped(memory()),
+        "service that refuses": lambda: seal_slot(VAULT, memory(ServiceFault.DENIED)),
+        "service that is away": lambda: seal_slot(VAULT, memory(ServiceFault.RESET), HASTY),
+        "service that says nothing": lambda: seal_slot(VAULT, memory(ServiceFault.SILENT), HASTY),
         "passphrase in a URI": lambda: open_provider(Secret(f"passphrase:{PASSPHRASE}").reveal()),
     }
 
