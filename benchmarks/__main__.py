@@ -22,6 +22,7 @@ TOPICS = {
     "peers": "Reads beside other clients",
     "writes": "Writes and durable records",
     "sizes": "Opening and memory",
+    "key_changes": "Changing keys",
     "policy_decisions": "Policy",
     "audit_verify": "The log",
     "processes": "Import and command line",

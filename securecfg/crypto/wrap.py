@@ -17,7 +17,7 @@ from securecfg.crypto.key_bytes import KeyBytes
 from securecfg.errors import Tampered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 SIV_KEY_BYTES = 64
 WRAPPED_BYTES = 48
@@ -116,19 +116,22 @@ class DekRewrap:
         self._old_ctx, self._new_ctx = old_ctx, new_ctx
         self._front = _DEK_HEAD.pack(DEK_FORM_WRAPPED, SUITE, epoch)
 
-    def rewrap(self, row: bytes, dek_id: int) -> bytes:
-        """Return the row of the new epoch for one of the old epoch, which `parse_dek_epoch` has told.
+    def rewrap(self, rows: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yield id, old row and new row for rows of the old epoch, which `parse_dek_epoch` has told.
 
         Raises:
-            Tampered: The row was altered, or belongs to another key or place.
+            Tampered: A row was altered, or belongs to another key or place.
         """
-        place = dek_id.to_bytes(8)
-        try:
-            dek = self._decrypt(row[6:], [self._old_ctx + place])
-        except InvalidTag:
-            message = f"the data key {dek_id} does not match its key and place"
-            raise Tampered(message) from None
-        return self._front + self._encrypt(dek, [self._new_ctx + place])
+        decrypt, encrypt = self._decrypt, self._encrypt
+        old_ctx, new_ctx, front = self._old_ctx, self._new_ctx, self._front
+        for dek_id, row in rows:
+            place = dek_id.to_bytes(8)
+            try:
+                new = front + encrypt(decrypt(row[6:], [old_ctx + place]), [new_ctx + place])
+            except InvalidTag:
+                message = f"the data key {dek_id} does not match its key and place"
+                raise Tampered(message) from None
+            yield dek_id, row, new
 
 
 def parse_dek_epoch(row: bytes) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -129,7 +130,7 @@ class SqliteStore:
         with self._pool.writing(self._busy_timeout_s) as cursor:
             self._begin(cursor)
             try:
-                _apply(cursor, operations)
+                _apply_staged(cursor, operations)
             except FOREIGN as error:
                 self._roll_back(error)
             self._end(cursor)
@@ -386,14 +387,27 @@ def open_sqlite(
         raise
 
 
-def _apply(cursor: apsw.Cursor, operations: Sequence[Staged]) -> None:
+def _apply(cursor: apsw.Cursor, operations: Sequence[Operation]) -> None:
     for operation in operations:
         if isinstance(operation, Put):
             cursor.execute(_PUT[operation.space], (operation.id, operation.row))
-        elif isinstance(operation, Replace):
-            cursor.execute(_REPLACE[operation.space], (operation.row, operation.id, operation.old))
         else:
             cursor.execute(_DELETE[operation.space], (operation.id,))
+
+
+def _apply_staged(cursor: apsw.Cursor, operations: Sequence[Staged]) -> None:
+    """Apply operations of which there may be thousands, those of a kind in one call of SQLite."""
+    for (kind, space), run in groupby(operations, _kind_of):
+        if kind is Put:
+            cursor.executemany(_PUT[space], [operation[1:] for operation in run])
+        elif kind is Replace:
+            cursor.executemany(_REPLACE[space], [(row, id_, old) for _, id_, old, row in run])  # type: ignore[misc]  # of its kind
+        else:
+            cursor.executemany(_DELETE[space], [operation[1:] for operation in run])
+
+
+def _kind_of(operation: Staged) -> tuple[type[Staged], Space]:
+    return operation.__class__, operation.space
 
 
 def _map_index(file: DatabaseFile, pin: apsw.Connection) -> WalIndex | None:

@@ -8,6 +8,7 @@ sealed anew. Only then may an old key go (format, section 4.6).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
@@ -229,12 +230,11 @@ class KeyChanges:
         rewraps: dict[int, DekRewrap] = {}
         done = first = 0
         while rows := store.scan(Space.DEK, first, end, STAGE_LIMIT_OPERATIONS):
-            replacing = []
-            for dek_id, row in rows:
-                epoch = parse_dek_epoch(row)
+            replacing: list[Replace] = []
+            for epoch, run in groupby(rows, _epoch_of_data_key):
                 if epoch != active:
                     rewrap = rewraps.get(epoch) or rewraps.setdefault(epoch, self._rewrap_from(epoch))
-                    replacing.append(Replace(Space.DEK, dek_id, row, rewrap.rewrap(row, dek_id)))
+                    replacing += [Replace(Space.DEK, *changed) for changed in rewrap.rewrap(run)]
             if replacing:
                 # A row that somebody deleted or replaced meanwhile is left as it is.
                 store.stage(replacing)
@@ -432,3 +432,7 @@ class KeyChanges:
             message = f"the scope key of epoch {epoch} is in use"
             raise EpochInUse(message, hint="put a new one in use first: `securecfg key rotate scope /`")
         return [entry.epoch for entry in found]
+
+
+def _epoch_of_data_key(found: tuple[int, bytes]) -> int:
+    return parse_dek_epoch(found[1])
