@@ -22,7 +22,7 @@ from securecfg.vault.lookalikes import NewNames
 from securecfg.vault.maintenance import delete_rows
 from securecfg.vault.publishing import DELTA_LIMIT_BYTES, Plan
 from securecfg.vault.rows import digest_id
-from securecfg.vault.state import STAGINGS_MAX, Staging
+from securecfg.vault.state import CLOCK_TOLERANCE_NS, STAGINGS_MAX, Staging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -382,8 +382,11 @@ def sweep_expired(opened: OpenVault) -> None:
     Raises:
         Unavailable: The store cannot write.
     """
-    now = opened.clock.now_ns()
-    sweep(opened, [staging for staging in opened.replica.state.stagings if staging.expires < now])
+    now, state = opened.clock.now_ns(), opened.replica.state
+    # What a right clock reserves expires by then; one that was ahead is found out once the vault was adopted.
+    latest = now + _LIFETIME_NS + CLOCK_TOLERANCE_NS
+    is_trusted = opened.is_clock_trusted()
+    sweep(opened, [one for one in state.stagings if one.expires < now or (is_trusted and one.expires > latest)])
 
 
 def seal_part(items: Sequence[tuple[str, int]], key: bytes) -> bytes:

@@ -11,6 +11,7 @@ from securecfg.audit import Event
 from securecfg.errors import AccessDenied, RequestTooOld
 from securecfg.keys import open_provider
 from securecfg.vault.adoption import adopt, compare_with_anchor
+from securecfg.vault.staging import StagingArea
 from tests.vault.world import ADMIN, GRANTS, READER, ManualClock, World, grant, interrupted, text_of
 
 if TYPE_CHECKING:
@@ -144,3 +145,19 @@ def test_a_request_before_a_long_run_of_old_records_is_too_old(world: World, tim
     with pytest.raises(RequestTooOld) as refused:
         timed.resolve("0" * 32)
     assert refused.value.code == "request-too-old"
+
+
+def test_what_a_clock_that_was_ahead_reserved_is_swept_once_the_vault_is_adopted(world: World, timed: Vault) -> None:
+    StagingArea(world.open(clock=clock_of(world, 1_000)).opened).allocate()
+    (reserved,) = world.open().opened.replica.state.stagings
+    adopt(world.path, open_provider(world.key), ADMIN, clock=world.clock)
+    assert world.open().opened.replica.state.stagings == ()
+    timed.opened.refresh()
+    assert reserved not in timed.opened.replica.state.stagings
+
+
+def test_a_clock_that_is_behind_sweeps_nobodys_work(world: World, timed: Vault) -> None:
+    area = StagingArea(timed.opened)
+    area.allocate()
+    assert world.open(clock=clock_of(world, -1_000)).opened.replica.state.stagings != ()
+    area.publish(list, lambda: None, "")
