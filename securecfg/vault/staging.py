@@ -6,13 +6,13 @@ The range of ids in use is noted in the state first, so that what a crash leaves
 from __future__ import annotations
 
 import json
-import os
 from base64 import b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from securecfg.crypto import generate_key
 from securecfg.errors import CommitUnknown, Conflict, SecurecfgError, StoreBusy, StoreFailed, ValueTooLarge
 from securecfg.octets import pad, var32
 from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Delete, Put, Space
@@ -245,7 +245,7 @@ class StagingArea:
         self._stage_deltas()  # they tell of the parts, should this process not come to the end
         parts = []
         for run in _split_items(items):
-            key = os.urandom(32)
+            key = generate_key()
             digest = self._put_loose(Space.PART, seal_part(run, key))
             parts.append([b64encode(digest).decode(), b64encode(key).decode()])
         return parts

@@ -450,7 +450,7 @@ MUTANTS = (
     Mutant(
         "a data key is used for every value",
         "vault/drafts.py",
-        "        dek = os.urandom(32)",
+        "        dek = generate_key()",
         "        dek = bytes(32)",
         "vault/test_rows.py::test_no_two_versions_share_a_data_key",
     ),
