@@ -187,3 +187,14 @@ def test_every_call_after_the_end_raises_the_same_error(vault: Vault) -> None:
             (result,) = result
         assert isinstance(result, VaultClosed), f"call {number}: {result!r}"
         assert result.code == "vault-closed"
+
+
+def test_what_is_iterated_over_ends_with_the_vault(vault: Vault) -> None:
+    vault.write("app/a", b"1" * 1_000_000)
+    records, (_, pieces) = vault.log.records(), vault.stream("app/a")
+    next(records)
+    next(pieces)
+    vault.close()
+    for iterator in (records, pieces):
+        with pytest.raises(VaultClosed):
+            list(iterator)
