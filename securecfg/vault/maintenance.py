@@ -58,9 +58,15 @@ def finish_destruction(opened: OpenVault) -> None:
 
 
 def _delete_freed_keys(opened: OpenVault) -> None:
-    """Delete data keys that nothing references any more: a large batch that crashed has not deleted its own yet."""
+    """Delete data keys that nothing references any more: a large batch that crashed has not deleted its own yet.
+
+    Neither has, perhaps, a compaction that folded the batch in and crashed or is still at it.
+    """
+    from securecfg.vault.orphans import find_freed  # every open vault imports this module
+
     first, size = opened.replica.state.base_size, opened.replica.checkpoint.size
     deletes = [delete for _, delta in stored_deltas(opened, first, size) for delete in freed_rows(delta.freed)]
+    deletes += find_freed(opened)
     delete_rows(opened, [delete for delete in deletes if delete.space is Space.DEK])
 
 

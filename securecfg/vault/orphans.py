@@ -85,10 +85,17 @@ def find_deltas(opened: OpenVault) -> set[int]:
     """
     there = ids_of(opened.store, Space.DELTA)
     _settle(opened)
-    replica = opened.replica
-    with replica.lock:
-        first, end = replica.state.base_size, replica.checkpoint.size
-    return there.difference(*(map(digest_id, leaf.delta_hashes) for _, leaf in _leaves(opened.store, first, end)))
+    return _not_in_force(opened, there)
+
+
+def find_freed(opened: OpenVault) -> list[Delete]:
+    """Return the deletions of rows that deltas have freed which were folded in and are still there.
+
+    Raises:
+        LogTampered: A record is missing.
+    """
+    left = _not_in_force(opened, ids_of(opened.store, Space.DELTA))
+    return [delete for deletes in _freed_by(opened, left).values() for delete in deletes]
 
 
 def find_parts(opened: OpenVault) -> set[int]:
@@ -121,6 +128,13 @@ def ids_of(store: Store, space: Space, end: int = ID_LIMIT) -> set[int]:
         found.update(number for number, _ in rows)
         first = rows[-1][0] + 1
     return found
+
+
+def _not_in_force(opened: OpenVault, deltas: set[int]) -> set[int]:
+    replica = opened.replica
+    with replica.lock:
+        first, end = replica.state.base_size, replica.checkpoint.size
+    return deltas.difference(*(map(digest_id, leaf.delta_hashes) for _, leaf in _leaves(opened.store, first, end)))
 
 
 def _find_segments(opened: OpenVault) -> list[Delete]:

@@ -280,6 +280,13 @@ MUTANTS = (
         "    if False:",
         "vault/test_maintenance.py::test_a_destruction_by_another_handle_meanwhile_stays_pending",
     ),
+    Mutant(
+        "a destruction is over though a compaction left the key",
+        "vault/maintenance.py",
+        "    deletes += find_freed(opened)\n",
+        "    find_freed(opened)\n",
+        "vault/test_erasure.py::test_a_key_that_a_batch_and_a_compaction_left_goes_before_its_destruction_is_over",
+    ),
     # --- audit ---
     Mutant(
         "a value is given out without a record",

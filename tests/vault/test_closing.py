@@ -43,6 +43,7 @@ def secrets_of(vault: Vault) -> dict[str, int]:
     assert isinstance(sealer, Sealer)
     found = {
         "root": bytes(replica.root),
+        "slot": bytes(replica._keys.unlocked.key._private_key) if replica._keys else b"",
         **{f"{Purpose(entry.purpose).name} of epoch {entry.epoch}": bytes(entry.key) for entry in replica.keyring.keys},
         "sealer": bytes(sealer._key),
         "value": VALUE.encode(),
