@@ -101,8 +101,9 @@ class History:
         epochs: The keys of the log.
         size: How many records were taken.
         last_time_ns: The time of the last one.
-        behind: The records whose time is more than five minutes behind an earlier one: the clock of their writer was
-            wrong, or the one before. Order is the log's, so this is a finding and not a failure.
+        behind: The records whose time is more than five minutes behind an earlier one since the vault was last adopted:
+            the clock of their writer was wrong, or the one before. Order is the log's, so this is a finding and not a
+            failure.
     """
 
     __slots__ = ("_counters", "_latest_ns", "behind", "epochs", "last_time_ns", "size")
@@ -144,6 +145,9 @@ class History:
             self.epochs.add(parse_hand_over(record.obj, index), index)
         if record.time_ns < self._latest_ns - CLOCK_TOLERANCE_NS:
             self.behind.append(index)
+        if record.event is Event.VAULT_ADOPTED:
+            # Whoever adopts the vault says what time it is.
+            self._latest_ns = 0
         self._latest_ns = max(self._latest_ns, record.time_ns)
         self.last_time_ns = record.time_ns
         self.size += 1
@@ -190,9 +194,14 @@ def verify_fresh(last_time_ns: int, now_ns: int, max_age: timedelta) -> None:
     """Check that the newest record is not older than allowed.
 
     Raises:
-        LogStale: It is.
+        LogStale: It is, or it is dated more than five minutes into the future, so that nobody knows.
     """
     age_s = (now_ns - last_time_ns) // 10**9
+    if last_time_ns - now_ns > CLOCK_TOLERANCE_NS:
+        message = (
+            f"the newest record lies {-age_s} seconds in the future of this machine's clock, so its age is not known"
+        )
+        raise LogStale(message, hint="compare the clocks of this machine and of who wrote the record")
     if age_s > max_age.total_seconds():
         message = f"the newest record is {counted(age_s, 'second')} old, {int(max_age.total_seconds())} are allowed"
         raise LogStale(message)

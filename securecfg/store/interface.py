@@ -163,7 +163,8 @@ class Store(Protocol):
         """Apply operations without touching the head; durable before any later commit is.
 
         For rows that no published state references yet, or no longer does, and for rows that may be replaced by others
-        of the same meaning. So it need not be atomic: a store may apply them in several steps, each `Replace` in one.
+        of the same meaning. So it need not be atomic: a store may apply them in several steps, in their order, each
+        `Replace` in one.
 
         Raises:
             StoreBusy: Another writer held the store too long; nothing was written.

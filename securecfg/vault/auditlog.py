@@ -231,6 +231,7 @@ class AuditLog:
         log = self._log()
         newest = log.checkpoint.size - 1
         for index, row in log.rows(first, newest if last is None else min(last, newest)):
+            self._opened.check_open()  # many rows are read ahead
             yield Entry(index, log.opener.open_row(row, index))
 
     def _parts(self, record: Record) -> tuple[tuple[str, int], ...]:

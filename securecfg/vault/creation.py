@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import Checkpoint, Tree, origin_of, sign_checkpoint
+from securecfg.crypto import generate_key
 from securecfg.errors import (
     AnchorMissing,
     IntegrityError,
@@ -51,7 +52,7 @@ def create_rows(store: Store, providers: Sequence[KeyProvider], now_ns: int) -> 
         HeadMoved: Somebody else was faster.
         StoreFailed: The store cannot write.
     """
-    vault_id, root = secrets.token_bytes(16), secrets.token_bytes(32)
+    vault_id, root = secrets.token_bytes(16), generate_key()
     slots = [seal_slot(vault_id, provider) for provider in providers]
     infos = tuple(
         SlotInfo(new.slot.slot_id, new.public_key, now_ns, provider.scheme)

@@ -6,7 +6,6 @@ hold. It writes nothing itself.
 
 from __future__ import annotations
 
-import os
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -19,6 +18,7 @@ from securecfg.crypto import (
     ValueKey,
     count_value_rows,
     dek_context,
+    generate_key,
     value_context,
     wrap_dek,
 )
@@ -384,7 +384,7 @@ class Drafts:
     def _seal_content(self, plan: Plan, record: tuple[int, int], created: int, content: Content) -> _Place:
         """Seal a value under a new data key, and return where both will lie."""
         replica = self._replica
-        dek = os.urandom(32)
+        dek = generate_key()
         scope = replica.keyring.scope(ROOT_SCOPE)
         dek_id = self._workspace.allocate()
         ctx = dek_context(replica.vault_id, ROOT_SCOPE, scope.epoch, dek_id)

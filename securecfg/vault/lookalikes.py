@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from securecfg.vault.index import prefix_end
@@ -23,7 +24,7 @@ class Lookalikes:
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._folders: dict[bytes, dict[str, bytes]] = {}
+        self._folders: dict[bytes, dict[str, list[bytes]]] = {}
         # The folders that are known to exist, and in which state of which index.
         self._present: tuple[Index | None, int, set[bytes]] = (None, 0, set())
 
@@ -46,10 +47,9 @@ class Lookalikes:
                 present.add(folder + name)
             else:
                 look = skeleton(name.decode())
-                alike = self._names(index, folder).get(look)
-                if alike is not None and alike != name and _exists(index, folder + alike):
-                    return (folder + alike).decode()
-                found = next((place for names in new for place in names.alike(folder, look)), None)
+                known = (folder + alike for alike in self._names(index, folder).get(look, ()) if alike != name)
+                there = (place for place in known if _exists(index, place))
+                found = next(chain(there, *(names.alike(folder, look) for names in new)), None)
                 return None if found is None else found.decode()
             if end < 0:
                 return None
@@ -63,7 +63,7 @@ class Lookalikes:
         for segment in path.split(b"/"):
             names = self._folders.get(folder)
             if names is not None:
-                names.setdefault(skeleton(segment.decode()), segment)
+                _add(names, segment)
             folder += segment + b"/"
 
     def clear(self) -> None:
@@ -78,10 +78,12 @@ class Lookalikes:
             self._present = (index, index.applied, present)
         return present
 
-    def _names(self, index: Index, folder: bytes) -> dict[str, bytes]:
+    def _names(self, index: Index, folder: bytes) -> dict[str, list[bytes]]:
         names = self._folders.get(folder)
         if names is None:
-            names = {skeleton(name.decode()): name for name in _children(index, folder)}
+            names = {}
+            for name in _children(index, folder):
+                _add(names, name)
             self._folders[folder] = names
         return names
 
@@ -135,6 +137,12 @@ class NewNames:
                     look = skeleton(place[start:].decode())
                     self._alike.setdefault((path[:start], look), []).append(place)
                 start = end + 1 or -1
+
+
+def _add(names: dict[str, list[bytes]], name: bytes) -> None:
+    alike = names.setdefault(skeleton(name.decode()), [])
+    if name not in alike:
+        alike.append(name)
 
 
 def _exists(index: Index, path: bytes) -> bool:

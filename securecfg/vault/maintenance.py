@@ -17,7 +17,7 @@ from securecfg.vault.segments import ENTRIES_MAX, Manifest, SegmentLine, build_s
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from securecfg.vault.deltas import Delta, FreedRun
     from securecfg.vault.index import Index
@@ -58,12 +58,16 @@ def finish_destruction(opened: OpenVault) -> None:
 
 
 def _delete_freed_keys(opened: OpenVault) -> None:
-    """Delete data keys that nothing references any more: a large batch that crashed has not deleted its own yet."""
+    """Delete data keys that nothing references any more: a large batch that crashed has not deleted its own yet.
+
+    Neither has, perhaps, a compaction that folded the batch in and crashed or is still at it.
+    """
+    from securecfg.vault.orphans import find_freed  # every open vault imports this module
+
     first, size = opened.replica.state.base_size, opened.replica.checkpoint.size
-    deletes = [delete for _, delta in _deltas(opened, first, size) for delete in _freed(delta.freed)]
-    keys = [delete for delete in deletes if delete.space is Space.DEK]
-    for start in range(0, len(keys), STAGE_LIMIT_OPERATIONS):
-        opened.store.stage(keys[start : start + STAGE_LIMIT_OPERATIONS])
+    deletes = [delete for _, delta in stored_deltas(opened, first, size) for delete in freed_rows(delta.freed)]
+    deletes += find_freed(opened)
+    delete_rows(opened, [delete for delete in deletes if delete.space is Space.DEK])
 
 
 def _plan_end(publication: Publication, seen: int) -> Plan:
@@ -85,18 +89,24 @@ def compact(opened: OpenVault, *, seals_anew: bool = False) -> bool:
     """Fold the changes since the manifest into its segments, and return whether there was anything to do.
 
     Only the last step, which is small, holds up other writers. Where another process compacted meanwhile, this
-    compaction is thrown away.
+    compaction is thrown away. What crashes have left of earlier ones, and of large changes, is deleted too.
 
     Args:
         opened: The vault.
         seals_anew: Seal what is under an older key anew as well.
 
     Raises:
-        Tampered: A segment does not match the signed state.
+        Tampered: A segment, or a record that tells what is referenced, does not match the signed state.
         Unavailable: The store cannot write.
     """
+    from securecfg.vault.orphans import sweep_orphans, sweep_segments  # every open vault imports this module
+
     with opened.compaction_lock:
-        return _compact(opened, seals_anew=seals_anew)
+        is_done = _compact(opened, seals_anew=seals_anew)
+        sweep_orphans(opened)
+        if seals_anew:
+            sweep_segments(opened)
+    return is_done
 
 
 def _compact(opened: OpenVault, *, seals_anew: bool) -> bool:
@@ -279,14 +289,13 @@ def _stage_segments(
 def _delete_folded(opened: OpenVault, first: int, size: int, segments: list[int]) -> None:
     """Delete the segments that were replaced, the deltas that are folded in, and what those freed."""
     deletes = [Delete(Space.SEGMENT, number) for number in segments]
-    for digest, delta in _deltas(opened, first, size):
-        deletes += _freed(delta.freed)
+    for digest, delta in stored_deltas(opened, first, size):
+        deletes += freed_rows(delta.freed)
         deletes.append(Delete(Space.DELTA, digest_id(digest)))
-    for start in range(0, len(deletes), STAGE_LIMIT_OPERATIONS):
-        opened.store.stage(deletes[start : start + STAGE_LIMIT_OPERATIONS])
+    delete_rows(opened, deletes)
 
 
-def _deltas(opened: OpenVault, first: int, size: int) -> Iterator[tuple[bytes, Delta]]:
+def stored_deltas(opened: OpenVault, first: int, size: int) -> Iterator[tuple[bytes, Delta]]:
     """Yield the deltas of some records, those that are still there, with their digests."""
     store, rows = opened.store, opened.replica.rows
     for start in range(first, size, _LEAVES_AT_ONCE):
@@ -297,5 +306,16 @@ def _deltas(opened: OpenVault, first: int, size: int) -> Iterator[tuple[bytes, D
                     yield digest, rows.open_delta(row, digest)
 
 
-def _freed(runs: tuple[FreedRun, ...]) -> list[Delete]:
+def delete_rows(opened: OpenVault, deletes: Sequence[Delete]) -> None:
+    """Delete rows that nothing references, in their order.
+
+    Raises:
+        Unavailable: The store cannot write.
+    """
+    for start in range(0, len(deletes), STAGE_LIMIT_OPERATIONS):
+        opened.store.stage(deletes[start : start + STAGE_LIMIT_OPERATIONS])
+
+
+def freed_rows(runs: tuple[FreedRun, ...]) -> list[Delete]:
+    """Return the deletions of the rows that a delta has freed."""
     return [Delete(Space(run.space), run.first + offset) for run in runs for offset in range(run.length)]

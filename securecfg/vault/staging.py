@@ -6,22 +6,23 @@ The range of ids in use is noted in the state first, so that what a crash leaves
 from __future__ import annotations
 
 import json
-import os
 from base64 import b64encode
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from securecfg.crypto import generate_key
 from securecfg.errors import CommitUnknown, Conflict, SecurecfgError, StoreBusy, StoreFailed, ValueTooLarge
 from securecfg.octets import pad, var32
 from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, FreedRun, split_changes
 from securecfg.vault.logger import logger
 from securecfg.vault.lookalikes import NewNames
+from securecfg.vault.maintenance import delete_rows
 from securecfg.vault.publishing import DELTA_LIMIT_BYTES, Plan
 from securecfg.vault.rows import digest_id
-from securecfg.vault.state import STAGINGS_MAX, Staging
+from securecfg.vault.state import CLOCK_TOLERANCE_NS, STAGINGS_MAX, Staging
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -36,7 +37,7 @@ CHANGES_MAX = 200_000
 
 _BLOCK = 16_384
 _LIFETIME_NS = 3_600 * 1_000_000_000
-_CONDEMNED = 1  # an expiry that no writer chooses and that is long past
+CONDEMNED = 1  # an expiry that no writer chooses and that is long past
 _PART_BYTES = 384 * 1024
 PART_FRONT = b"\x50\x01"
 _PART_PADDING = 4_096
@@ -69,6 +70,9 @@ class StagingArea:
         self._names = NewNames(self._pending)
         self.new_names = (self._names,)
         self._freed: list[FreedRun] = []
+        self._digests: list[bytes] | None = None
+        self._loose: list[Delete] = []
+        self._is_in_doubt = False
 
     # --- workspace ---------------------------------------------------------------------------------------------------
 
@@ -158,15 +162,16 @@ class StagingArea:
         mine = set(self._ranges)
 
         def plan(publication: Publication) -> Plan:
+            self._is_in_doubt = False
             verify()
             if not mine <= set(publication.stagings):
-                message = "preparing the change took too long"
-                raise StoreBusy(message, hint="split it into smaller batches")
+                raise _took_too_long()
             for path, entry in self._seen.items():
                 if publication.entry(path) != entry:
                     message = f"`{path.decode()}` changed meanwhile"
                     raise StagingMoved(message)
             publication.stagings = [staging for staging in publication.stagings if staging not in mine]
+            self._is_in_doubt = True
             plan = Plan(records=make_records(), changes=list(self._pending.items()), delta_digests=digests)
             if flags:
                 plan.state["flags"] = publication.state.flags | flags
@@ -196,10 +201,12 @@ class StagingArea:
         mine = set(self._ranges)
 
         def plan(publication: Publication) -> Plan:
+            self._is_in_doubt = False
             if publication.state.manifest_digest != base_digest or not mine <= set(publication.stagings):
                 message = "another process compacted the index meanwhile"
                 raise StagingMoved(message)
             publication.stagings = [staging for staging in publication.stagings if staging not in mine]
+            self._is_in_doubt = True
             return Plan(puts=[put], state={"manifest_digest": digest, "base_size": base_size})
 
         self._opened.publisher.publish(plan)
@@ -211,47 +218,55 @@ class StagingArea:
         Raises:
             Unavailable: The store cannot write.
         """
-        ids = ((Space(run.space), run.first + offset) for run in self._freed for offset in range(run.length))
-        batch = []
-        for space, id_ in ids:
-            batch.append(Delete(space, id_))
-            if len(batch) == STAGE_LIMIT_OPERATIONS:
-                self._opened.store.stage(batch)
-                batch = []
-        if batch:
-            self._opened.store.stage(batch)
+        freed = [Delete(Space(run.space), run.first + offset) for run in self._freed for offset in range(run.length)]
+        delete_rows(self._opened, freed)
         self._freed = []
 
     def abandon(self) -> None:
-        """Delete what was staged. What cannot be deleted now is found by its range later."""
+        """Delete what was staged. What cannot be deleted now is found later: by its range, and by its deltas."""
         ranges, self._ranges = self._ranges, []
         self._buffer = {}
         try:
-            sweep(self._opened, ranges)
+            condemned = _condemn(self._opened, ranges)
+            # What was perhaps published is not there to be condemned; neither is what another writer has swept.
+            unpublished = condemned if self._is_in_doubt else ranges
+            if unpublished:
+                _delete_ranges(self._opened, unpublished)
+                delete_rows(self._opened, self._loose)
+            _drop(self._opened, condemned)
         except SecurecfgError:
             return
 
     def stage_parts(self, items: Sequence[tuple[str, int]]) -> list[list[str]]:
-        """Stage the parts of a record that lists more than fits into it; return what the record names them by."""
+        """Stage the parts of a record that lists more than fits into it; return what the record names them by.
+
+        All changes have been taken.
+        """
+        self._stage_deltas()  # they tell of the parts, should this process not come to the end
         parts = []
         for run in _split_items(items):
-            key = os.urandom(32)
-            row = seal_part(run, key)
-            digest = sha256(row).digest()
-            self.put(Space.PART, digest_id(digest), row)
+            key = generate_key()
+            digest = self._put_loose(Space.PART, seal_part(run, key))
             parts.append([b64encode(digest).decode(), b64encode(key).decode()])
         return parts
 
     def _stage_deltas(self) -> list[bytes]:
-        digests = []
-        freed = tuple(self._freed)
-        for run in split_changes(list(self._pending.items()), DELTA_LIMIT_BYTES):
-            part, freed = freed[:_FREED_PER_DELTA], freed[_FREED_PER_DELTA:]
-            row = self._opened.replica.rows.seal_delta(Delta(run, part))
-            digest = sha256(row).digest()
-            digests.append(digest)
-            self.put(Space.DELTA, digest_id(digest), row)
-        return digests
+        if self._digests is None:
+            self._digests = []
+            freed = tuple(self._freed)
+            for run in split_changes(list(self._pending.items()), DELTA_LIMIT_BYTES):
+                part, freed = freed[:_FREED_PER_DELTA], freed[_FREED_PER_DELTA:]
+                row = self._opened.replica.rows.seal_delta(Delta(run, part))
+                self._digests.append(self._put_loose(Space.DELTA, row))
+        return self._digests
+
+    def _put_loose(self, space: Space, row: bytes) -> bytes:
+        """Stage a row whose id is not of the range, and return its digest."""
+        digest = sha256(row).digest()
+        self.put(space, digest_id(digest), row)
+        # In the order in which they are to be deleted: deltas last.
+        self._loose.insert(0, Delete(space, digest_id(digest)))
+        return digest
 
     def put(self, space: Space, id_: int, row: bytes) -> None:
         """Stage a row.
@@ -266,6 +281,10 @@ class StagingArea:
 
     def _flush(self) -> None:
         if self._buffer:
+            self._opened.refresh()
+            if not set(self._ranges) <= set(self._opened.replica.state.stagings):
+                # Another writer has swept it. What is written now would be found by nobody.
+                raise _took_too_long()
             puts = [Put(space, id_, row) for (space, id_), row in self._buffer.items()]
             try:
                 self._opened.store.stage(puts)
@@ -300,6 +319,10 @@ def _not_prepared() -> StoreFailed:
     return StoreFailed("the store failed while a large change was prepared", hint="nothing was changed; try again")
 
 
+def _took_too_long() -> StoreBusy:
+    return StoreBusy("preparing the change took too long", hint="split it into smaller batches")
+
+
 def sweep(opened: OpenVault, stagings: Sequence[Staging]) -> None:
     """Delete all rows in the ranges of stagings that were not published, then drop the stagings from the state.
 
@@ -310,13 +333,22 @@ def sweep(opened: OpenVault, stagings: Sequence[Staging]) -> None:
         Unavailable: The store cannot write.
     """
     condemned = _condemn(opened, stagings)
+    _delete_ranges(opened, condemned)
+    _drop(opened, condemned)
+
+
+def _delete_ranges(opened: OpenVault, stagings: Sequence[Staging]) -> None:
     store = opened.store
-    for staging in condemned:
+    for staging in stagings:
         for space in ALLOCATED_SPACES:
             first = staging.first
             while rows := store.scan(space, first, staging.last, STAGE_LIMIT_OPERATIONS):
                 store.stage([Delete(space, id_) for id_, _ in rows])
                 first = rows[-1][0] + 1
+
+
+def _drop(opened: OpenVault, condemned: Sequence[Staging]) -> None:
+    """Take stagings out of the state whose rows are deleted."""
     if not condemned:
         return
     gone = set(condemned)
@@ -335,7 +367,7 @@ def _condemn(opened: OpenVault, stagings: Sequence[Staging]) -> list[Staging]:
     wanted = set(stagings)
 
     def plan(publication: Publication) -> Plan:
-        condemned = [staging._replace(expires=_CONDEMNED) for staging in publication.stagings if staging in wanted]
+        condemned = [staging._replace(expires=CONDEMNED) for staging in publication.stagings if staging in wanted]
         others = [staging for staging in publication.stagings if staging not in wanted]
         publication.stagings = sorted(others + condemned)
         return Plan(result=condemned)
@@ -350,8 +382,11 @@ def sweep_expired(opened: OpenVault) -> None:
     Raises:
         Unavailable: The store cannot write.
     """
-    now = opened.clock.now_ns()
-    sweep(opened, [staging for staging in opened.replica.state.stagings if staging.expires < now])
+    now, state = opened.clock.now_ns(), opened.replica.state
+    # What a right clock reserves expires by then; one that was ahead is found out once the vault was adopted.
+    latest = now + _LIFETIME_NS + CLOCK_TOLERANCE_NS
+    is_trusted = opened.is_clock_trusted()
+    sweep(opened, [one for one in state.stagings if one.expires < now or (is_trusted and one.expires > latest)])
 
 
 def seal_part(items: Sequence[tuple[str, int]], key: bytes) -> bytes:

@@ -190,6 +190,12 @@ class TestHistory:
         log.append(record(at_s=1_000), record(at_s=701), record(at_s=699), record(at_s=1_001))
         assert history(log).behind == [4]
 
+    def test_finds_them_by_the_clock_of_who_adopted_the_vault_last(self) -> None:
+        log = sample_log(2)
+        adopted = record(Event.VAULT_ADOPTED, {"size": 3, "old_size": 0}, at_s=1_000)
+        log.append(record(at_s=90_000), adopted, record(at_s=1_001), record(at_s=600))
+        assert history(log).behind == [3, 5]
+
 
 class TestContinuing:
     def test_holds_for_every_earlier_checkpoint(self) -> None:
@@ -227,3 +233,10 @@ def test_a_log_is_stale_after_the_age_that_was_asked_for() -> None:
     verify_fresh(START_NS + 10**9, START_NS, timedelta())
     with pytest.raises(LogStale, match="61 seconds old, 60 are allowed"):
         verify_fresh(START_NS, START_NS + 61 * 10**9, timedelta(minutes=1))
+
+
+def test_a_log_whose_newest_record_lies_in_the_future_may_be_stale() -> None:
+    verify_fresh(START_NS + 300 * 10**9, START_NS, timedelta(minutes=1))
+    with pytest.raises(LogStale, match="301 seconds in the future") as refused:
+        verify_fresh(START_NS + 301 * 10**9, START_NS, timedelta(minutes=1))
+    assert refused.value.code == "log-stale"

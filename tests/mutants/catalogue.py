@@ -140,10 +140,10 @@ MUTANTS = (
         "reliability/test_faults.py::test_a_call_that_meets_a_fault_tells_the_truth[write-sync once]",
     ),
     Mutant(
-        "rows are swept although they may have been published",
+        "rows are abandoned although they may have been published",
         "vault/staging.py",
-        "    condemned = _condemn(opened, stagings)",
-        "    condemned = list(stagings)",
+        "            unpublished = condemned if self._is_in_doubt else ranges",
+        "            unpublished = ranges",
         "vault/test_staging.py::test_an_ambiguous_commit_that_took_place_keeps_its_rows",
     ),
     Mutant(
@@ -209,6 +209,48 @@ MUTANTS = (
         "    if len(versions) <= PAGE_FULL:",
         "vault/test_vault.py::test_a_secret_with_much_metadata_can_be_written_again_and_again",
     ),
+    Mutant(
+        "rows are swept although another writer has published them",
+        "vault/staging.py",
+        "    condemned = _condemn(opened, stagings)",
+        "    condemned = list(stagings)",
+        "vault/test_orphans.py::test_a_staging_that_was_published_meanwhile_is_not_swept",
+    ),
+    Mutant(
+        "a writer goes on whose staging was swept",
+        "vault/staging.py",
+        "            if not set(self._ranges) <= set(self._opened.replica.state.stagings):",
+        "            if False:",
+        "vault/test_orphans.py::test_a_writer_whose_staging_was_swept_writes_no_more_rows",
+    ),
+    Mutant(
+        "a sweep deletes what a writer may yet publish",
+        "vault/orphans.py",
+        "    if any(staging.expires != CONDEMNED for staging in opened.replica.state.stagings):",
+        "    if False:",
+        "vault/test_orphans.py::test_what_is_prepared_or_published_during_a_sweep_survives_it",
+    ),
+    Mutant(
+        "a sweep judges what it lists by an older state",
+        "vault/orphans.py",
+        "    there = ids_of(opened.store, Space.DELTA)\n    _settle(opened)\n",
+        "    _settle(opened)\n    there = ids_of(opened.store, Space.DELTA)\n",
+        "vault/test_orphans.py::test_what_is_prepared_or_published_during_a_sweep_survives_it",
+    ),
+    Mutant(
+        "parts are written before the deltas that tell of them",
+        "vault/staging.py",
+        "        self._stage_deltas()  # they tell of the parts, should this process not come to the end\n",
+        "",
+        "vault/test_orphans.py::test_wherever_a_large_change_dies_nothing_is_left",
+    ),
+    Mutant(
+        "a delta is deleted before what it tells of",
+        "vault/orphans.py",
+        "    gone += [Delete(Space.DELTA, number) for number in deltas]",
+        "    gone[:0] = [Delete(Space.DELTA, number) for number in deltas]",
+        "vault/test_orphans.py::test_wherever_a_sweep_dies_the_next_one_goes_on",
+    ),
     # --- destruction ---
     Mutant(
         "a destroyed version keeps its data key",
@@ -237,6 +279,13 @@ MUTANTS = (
         "    if publication.state.generation != seen or publication.members:",
         "    if False:",
         "vault/test_maintenance.py::test_a_destruction_by_another_handle_meanwhile_stays_pending",
+    ),
+    Mutant(
+        "a destruction is over though a compaction left the key",
+        "vault/maintenance.py",
+        "    deletes += find_freed(opened)\n",
+        "    find_freed(opened)\n",
+        "vault/test_erasure.py::test_a_key_that_a_batch_and_a_compaction_left_goes_before_its_destruction_is_over",
     ),
     # --- audit ---
     Mutant(
@@ -408,7 +457,7 @@ MUTANTS = (
     Mutant(
         "a data key is used for every value",
         "vault/drafts.py",
-        "        dek = os.urandom(32)",
+        "        dek = generate_key()",
         "        dek = bytes(32)",
         "vault/test_rows.py::test_no_two_versions_share_a_data_key",
     ),

@@ -37,6 +37,7 @@ from securecfg.vault.replica import StoredTree
 from securecfg.vault.session import Identity
 from securecfg.vault.slots import Slots
 from securecfg.vault.vault import Vault
+from securecfg.vault.verification import verify_vault
 from tests.reliability.snapshots import Snapshot, rows_of_version, snapshot
 from tests.vault.world import ADMIN, GRANTS, ManualClock
 
@@ -337,6 +338,7 @@ class Check:
         assert vault.write("after/the/crash", "canary-value") >= 1
         compact(opened)
         assert len(snapshot(opened)) == len(state) + 1
+        assert verify_vault(opened).orphans == {}, "rows are left that nothing references"
         vault.close()
 
 

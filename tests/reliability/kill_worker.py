@@ -38,8 +38,9 @@ def _change(vault: Vault, name: str, count: int, draw: random.Random) -> None:
     if kind < 0.6:
         _say(path, vault.write(path, value), value)
     elif kind < 0.75:
+        # The record of a larger one lists its items in a part.
         with vault.batch() as batch:
-            for number in range(20):
+            for number in range(20 if kind < 0.7 else 120):
                 batch.write(f"{name}/{number % 4}", value)
         for number, version in enumerate(batch.results):
             _say(f"{name}/{number % 4}", version, value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.errors import SecretDestroyed
 from securecfg.testing.kill import kill_repeatedly
+from securecfg.vault.maintenance import compact
 from securecfg.vault.verification import verify_vault
 from tests.conftest import ROOT
 from tests.vault.world import World
@@ -43,6 +44,8 @@ def test_killed_writers_lose_nothing_they_were_told_of(tmp_path: Path, monkeypat
         vault.log.verify()
         result = verify_vault(vault.opened)
         assert result.problems == []
+        compact(vault.opened)
+        assert verify_vault(vault.opened).orphans == {}
         assert vault.opened.replica.state.stagings == ()
         assert not vault.opened.is_destruction_pending
         vault.close()

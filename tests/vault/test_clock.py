@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.errors import AccessDenied
+from securecfg.audit import Event
+from securecfg.errors import AccessDenied, RequestTooOld
 from securecfg.keys import open_provider
 from securecfg.vault.adoption import adopt, compare_with_anchor
+from securecfg.vault.staging import StagingArea
 from tests.vault.world import ADMIN, GRANTS, READER, ManualClock, World, grant, interrupted, text_of
 
 if TYPE_CHECKING:
@@ -123,3 +125,39 @@ def test_only_who_may_restore_sets_the_time_back(world: World, timed: Vault) -> 
     with pytest.raises(AccessDenied):
         adopt(world.path, open_provider(world.key), READER, clock=world.clock)
     assert published(timed) == ahead
+
+
+def test_a_request_is_found_behind_the_record_of_a_clock_that_was_behind(world: World, timed: Vault) -> None:
+    timed.write("app/y", "1")
+    request_id = next(entry.record.request_id for entry in timed.log.records() if entry.record.request_id)
+    world.open(clock=clock_of(world, -24 * 30)).write("app/z", "1")
+    outcome = timed.resolve(request_id)
+    assert outcome is not None
+    assert timed.resolve("0" * 32) is None
+
+
+def test_a_request_before_a_long_run_of_old_records_is_too_old(world: World, timed: Vault) -> None:
+    session = timed.authority.session()
+    timed.authority.publish_records([session.record(Event.AUDIT_READ, {}) for _ in range(600)])
+    assert timed.resolve("0" * 32) is None
+    world.clock.advance(timedelta(days=8))
+    timed.write("app/y", "1")
+    with pytest.raises(RequestTooOld) as refused:
+        timed.resolve("0" * 32)
+    assert refused.value.code == "request-too-old"
+
+
+def test_what_a_clock_that_was_ahead_reserved_is_swept_once_the_vault_is_adopted(world: World, timed: Vault) -> None:
+    StagingArea(world.open(clock=clock_of(world, 1_000)).opened).allocate()
+    (reserved,) = world.open().opened.replica.state.stagings
+    adopt(world.path, open_provider(world.key), ADMIN, clock=world.clock)
+    assert world.open().opened.replica.state.stagings == ()
+    timed.opened.refresh()
+    assert reserved not in timed.opened.replica.state.stagings
+
+
+def test_a_clock_that_is_behind_sweeps_nobodys_work(world: World, timed: Vault) -> None:
+    area = StagingArea(timed.opened)
+    area.allocate()
+    assert world.open(clock=clock_of(world, -1_000)).opened.replica.state.stagings != ()
+    area.publish(list, lambda: None, "")

@@ -43,6 +43,7 @@ def secrets_of(vault: Vault) -> dict[str, int]:
     assert isinstance(sealer, Sealer)
     found = {
         "root": bytes(replica.root),
+        "slot": bytes(replica._keys.unlocked.key._private_key) if replica._keys else b"",
         **{f"{Purpose(entry.purpose).name} of epoch {entry.epoch}": bytes(entry.key) for entry in replica.keyring.keys},
         "sealer": bytes(sealer._key),
         "value": VALUE.encode(),
@@ -187,3 +188,14 @@ def test_every_call_after_the_end_raises_the_same_error(vault: Vault) -> None:
             (result,) = result
         assert isinstance(result, VaultClosed), f"call {number}: {result!r}"
         assert result.code == "vault-closed"
+
+
+def test_what_is_iterated_over_ends_with_the_vault(vault: Vault) -> None:
+    vault.write("app/a", b"1" * 1_000_000)
+    records, (_, pieces) = vault.log.records(), vault.stream("app/a")
+    next(records)
+    next(pieces)
+    vault.close()
+    for iterator in (records, pieces):
+        with pytest.raises(VaultClosed):
+            list(iterator)

@@ -14,13 +14,15 @@ from securecfg.keys import open_provider
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.store import Space
 from securecfg.vault.epochs import rotate_signing_key
+from securecfg.vault.key_changes import KeyChanges
+from securecfg.vault.maintenance import compact
 from securecfg.vault.replica import KEYRING_ID, SLOT_IDS
 from securecfg.vault.slots import Slots
 from tests.vault.world import interrupted
 
 if TYPE_CHECKING:
     from securecfg.vault.vault import Vault
-    from tests.vault.world import World
+    from tests.vault.world import InterruptedStore, World
 
 
 def all_bytes(world: World) -> bytes:
@@ -92,3 +94,36 @@ def test_a_key_that_an_interrupted_move_left_goes_with_its_version(world: World,
     vault.destroy("b", 1)
     assert old[8:] not in all_bytes(world)
     assert vault.read("b").version == 40
+
+
+def test_a_key_that_a_batch_and_a_compaction_left_goes_before_its_destruction_is_over(
+    world: World, vault: Vault
+) -> None:
+    vault.write("a", "v")
+    entry = vault.opened.entry(b"a")
+    assert entry is not None
+    old_id = vault.opened.locate(b"a", entry, 1).version.dek_id
+    old = row_of(vault, Space.DEK, old_id)
+
+    def fail_from_the_second(store: InterruptedStore) -> None:
+        def fail() -> None:
+            store.interrupt("stage", None, fail)
+            message = "the disk is full"
+            raise StoreFailed(message)
+
+        store.interrupt("stage", None, lambda: store.interrupt("stage", None, fail))
+
+    compactor, compactors_store = interrupted(world)
+    writer, writers_store = interrupted(world)
+    # What is staged is written, and what is freed stays.
+    fail_from_the_second(writers_store)
+    with pytest.raises(DestroyPending):
+        KeyChanges(writer.authority).rotate_data("a")
+    fail_from_the_second(compactors_store)
+    with pytest.raises(StoreFailed):
+        compact(compactor.opened)
+    assert row_of(vault, Space.DEK, old_id) == old
+    opened = world.open().opened
+    assert not opened.is_destruction_pending
+    assert opened.store.get(Space.DEK, old_id) is None
+    assert old[8:] not in all_bytes(world)

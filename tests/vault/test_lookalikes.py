@@ -117,3 +117,12 @@ def test_a_path_that_was_moved_away_confuses_nobody(vault: Vault) -> None:
     vault.write("payments", "1")
     vault.move("payments", "elsewhere")
     vault.write("payrnents", "2")
+
+
+def test_refuses_a_lookalike_of_the_second_of_two_once_the_first_is_gone(vault: Vault) -> None:
+    vault.write("payments", "1")
+    vault.write("payrnents", "2", allow_lookalike=True)
+    vault.move("payments", "elsewhere")
+    with pytest.raises(ConfusablePath) as refused:
+        vault.write("\u0440ayments", "3")
+    assert "payrnents" in refused.value.message

@@ -115,10 +115,13 @@ def test_a_change_that_is_durable_succeeds_even_if_the_sweep_after_it_fails(worl
     assert content_of(vault, "app/a") == CONTENT
 
 
-def test_a_staging_that_was_condemned_cannot_be_published(vault: Vault) -> None:
-    area = StagingArea(vault.opened)
+def test_a_staging_that_was_condemned_cannot_be_published(world: World, vault: Vault) -> None:
+    other, store = interrupted(world)
+    area = StagingArea(other.opened)
     area.allocate()
-    sweep(vault.opened, vault.opened.replica.state.stagings)
+    vault.opened.refresh()
+    # All rows are staged by then.
+    store.interrupt("commit", None, lambda: sweep(vault.opened, vault.opened.replica.state.stagings))
     with pytest.raises(StoreBusy):
         area.publish(list, lambda: None, "")
 

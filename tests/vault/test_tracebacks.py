@@ -1,0 +1,86 @@
+"""A traceback that shows locals, as crash reporters make it, shows no key that was just made."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+import securecfg
+from securecfg.errors import SecurecfgError, StoreFailed
+from securecfg.keys import open_provider
+from securecfg.store.memory import MemoryStore
+from securecfg.vault import staging
+from securecfg.vault.creation import create_rows
+from securecfg.vault.staging import StagingArea
+from tests.vault.world import InterruptedStore, World, interrupted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securecfg.store import Store
+    from securecfg.vault.vault import Vault
+
+PACKAGE = str(Path(securecfg.__file__).parent)
+KEY = b"canary-key-0123456789abcdefghijk"
+
+
+@pytest.fixture
+def known_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever draws as many random bytes as a key has gets the canary."""
+    for module, name in ((os, "urandom"), (secrets, "token_bytes")):
+        draw = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda size, draw=draw: KEY if size == len(KEY) else draw(size))
+
+
+class Huge(io.BytesIO):
+    """A file that says it is longer than a value may be."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return super().seek(offset, whence) + (2 << 30 if whence else 0)
+
+
+def fail() -> None:
+    message = "the disk is full"
+    raise StoreFailed(message)
+
+
+def shown_by(call: Callable[[], object]) -> list[str]:
+    """Return the functions of the package whose locals show the canary in the traceback of a call that fails."""
+    with pytest.raises(SecurecfgError) as failed:
+        call()
+    frames = traceback.TracebackException.from_exception(failed.value, capture_locals=True).stack
+    ours = [frame for frame in frames if frame.filename.startswith(PACKAGE)]
+    assert ours
+    return [frame.name for frame in ours if "canary" in str(frame.locals)]
+
+
+@pytest.mark.usefixtures("known_keys")
+def test_a_creation_that_fails_does_not_show_the_root_key(world: World) -> None:
+    world.make_key()
+    store = InterruptedStore(MemoryStore())
+    store.interrupt("commit", None, fail)
+    assert shown_by(lambda: create_rows(cast("Store", store), [open_provider(world.key)], 1)) == []
+
+
+@pytest.mark.usefixtures("known_keys")
+def test_a_write_that_fails_does_not_show_the_data_key(vault: Vault) -> None:
+    assert shown_by(lambda: vault.write("app/a", Huge())) == []
+
+
+@pytest.mark.usefixtures("known_keys")
+def test_a_large_change_that_fails_does_not_show_the_key_of_a_part(
+    world: World, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "STAGE_LIMIT_OPERATIONS", 1)
+    other, store = interrupted(world)
+    area = StagingArea(other.opened)
+    area.allocate()
+    store.interrupt("stage", None, fail)
+    assert shown_by(lambda: area.stage_parts([("app/a", 1)])) == []
+    assert vault.list() == []
