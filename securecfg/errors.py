@@ -26,7 +26,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     └── Unsupported                                    10   UnsupportedFormat  UnsupportedFileSystem  ExtraMissing
 
 A message says what failed: lower case, one line, no period, input in backticks, never a secret. A hint says what to do
-next, separately.
+next, separately; a traceback shows it below the message, as a note (PEP 678).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class SecurecfgError(Exception):
     Attributes:
         code: A literal, unique, kebab-case name, documented in the reference of errors.
         exit_code: What the command line exits with.
-        message: What failed.
-        hint: What to do next, or an empty string.
+        message: What failed; `str()` of the error is the same.
+        hint: What to do next, or an empty string. It is a note of the error too, so that tracebacks show it.
     """
 
     code: ClassVar[str] = "error"
@@ -51,7 +51,19 @@ class SecurecfgError(Exception):
         """Keep the message and the hint apart."""
         super().__init__(message)
         self.message = message
+        self._hint = ""
         self.hint = hint
+
+    @property
+    def hint(self) -> str:
+        """What to do next, or an empty string."""
+        return self._hint
+
+    @hint.setter
+    def hint(self, hint: str) -> None:
+        notes = [note for note in getattr(self, "__notes__", ()) if note != f"hint: {self._hint}"]
+        self.__notes__ = [f"hint: {hint}", *notes] if hint else notes
+        self._hint = hint
 
 
 # --- 2: usage ---------------------------------------------------------------------------------------------------------

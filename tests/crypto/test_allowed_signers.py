@@ -89,7 +89,7 @@ def test_refuses_a_file_beyond_the_limit() -> None:
 
 @pytest.mark.parametrize("option", ["cert-authority", 'CERT-AUTHORITY,namespaces="file"'])
 def test_refuses_certificate_authorities_as_unsupported(option: str) -> None:
-    with pytest.raises(Unsupported, match=r"^trust:2: certificate authorities are not supported$"):
+    with pytest.raises(Unsupported, match=r"(?m)^trust:2: certificate authorities are not supported$"):
         parse_allowed_signers(f"# ours\n*@example.com {option} {PUBLIC}".encode(), source="trust")
 
 

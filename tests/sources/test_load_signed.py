@@ -70,7 +70,7 @@ def test_refuses_an_edit_before_it_is_parsed(app: Path, trust: Path) -> None:
 
 def test_refuses_a_file_without_a_signature_and_says_how_to_make_one(app: Path, trust: Path) -> None:
     app.with_name("app.yaml.sig").unlink()
-    with pytest.raises(SignatureInvalid, match=r"app.yaml` has no signature$") as caught:
+    with pytest.raises(SignatureInvalid, match=r"(?m)app.yaml` has no signature$") as caught:
         load(app, require_signature=trust)
     assert "ssh-keygen -Y sign" in caught.value.hint
     assert NAMESPACE in caught.value.hint
