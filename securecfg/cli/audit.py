@@ -97,14 +97,13 @@ def verify(invocation: Invocation, *, level: int, max_age: timedelta | None, aga
     `tampered` means that something else than the log was altered.
     """
     from securecfg.files import read_bounded
-    from securecfg.keys import open_provider
     from securecfg.vault.storedlog import RECORDS, STATE, Expectation, verify_log_file
 
     if (max_age is not None and level < RECORDS) or (against is not None and level < STATE):
         message = "the level is too low for what it is to be checked against"
         raise UsageError(message, hint="`--max-age` needs level 3, `--against` level 4")
     kept = read_bounded(against, _CHECKPOINT_BYTES_MAX) if against is not None else None
-    provider = open_provider(invocation.provider(), ask=invocation.ask)
+    provider = invocation.provider()
     try:
         with invocation.progress("verifying") as progress:
             found = verify_log_file(

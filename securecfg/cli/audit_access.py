@@ -54,7 +54,5 @@ def open_for_audit(invocation: Invocation) -> Iterator[Vault]:
         return
     invocation.note("note: the vault cannot be written here, so what you do is not recorded in it")
     key = invocation.provider()
-    with Vault.open(
-        invocation.vault, key=key, principal=invocation.principal, ask=invocation.ask, read_only=True
-    ) as vault:
+    with Vault.open(invocation.vault, key=key, principal=invocation.principal, read_only=True) as vault:
         yield vault

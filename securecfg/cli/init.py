@@ -123,12 +123,13 @@ def _make_folder(folder: Path, made: list[Path]) -> None:
 
 
 def _create_vault(invocation: Invocation, plan: _Plan, key: str, made: list[Path]) -> Vault:
-    from securecfg.cli.prompts import ask_new
+    from securecfg.cli.new_keys import open_new_provider, warn_if_weak
     from securecfg.vault import Vault
 
-    ask = ask_new if invocation.ask is not None else None
-    vault = Vault.create(plan.vault, key=key, admin=plan.principal, ask=ask)
+    provider = open_new_provider(invocation, key)
+    vault = Vault.create(plan.vault, key=provider, admin=plan.principal)
     made.append(plan.vault)
+    warn_if_weak(invocation, provider)
     return vault
 
 

@@ -65,11 +65,7 @@ class Invocation(NamedTuple):
 
         settings = self.settings(principal=principal)
         vault = Vault.open(
-            settings.vault,
-            key=self._recalling(settings.key),
-            principal=settings.principal,
-            ask=self.ask,
-            cache_values=0,
+            settings.vault, key=self._provider(settings.key), principal=settings.principal, cache_values=0
         )
         with vault:
             yield vault
@@ -95,17 +91,18 @@ class Invocation(NamedTuple):
             SettingMissing: No vault or no key is named.
             InvalidKeyUri, ExtraMissing: The key URI is wrong.
         """
+        return self._provider(self.settings().key)
+
+    def _provider(self, key: str | KeyProvider) -> KeyProvider:
         from securecfg.keys import open_provider
 
-        return open_provider(self._recalling(self.settings().key), ask=self.ask)
-
-    def _recalling(self, key: str | KeyProvider) -> str | KeyProvider:
+        # Always a provider: `Vault.open` would ask on the terminal for what nobody here may be asked.
+        provider = open_provider(key, ask=self.ask)
         if key not in _ASKING:
-            return key
+            return provider
         from securecfg.cli.remembered import Recalling, memories
-        from securecfg.keys import open_provider
 
-        return Recalling(open_provider(key, ask=self.ask), memories())
+        return Recalling(provider, memories())
 
     def vault_path(self) -> Path:
         """Return the vault that flags, variables and settings name, whether or not a key is named too.

@@ -79,7 +79,8 @@ def list_(invocation: Invocation) -> None:
 )
 @common_flags
 def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, ...]) -> None:
-    """Add a key with which the vault opens."""
+    """Add a key with which the vault opens. A passphrase that is easy to guess is accepted with a warning."""
+    from securecfg.cli.new_keys import warn_if_weak
     from securecfg.vault.slots import Slots
 
     with invocation.open() as vault:
@@ -92,6 +93,7 @@ def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, 
         result["recovery_code"] = code.reveal()
         lines.append(f"recovery code {code.reveal()} (shown once)")
     invocation.emit(result, *lines)
+    warn_if_weak(invocation, provider)
 
 
 @key.command(examples=("securecfg key remove 2",))
@@ -128,13 +130,13 @@ def test(invocation: Invocation, *, uri: str) -> None:
 
 def _new_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret[str] | None]:
     """Return the provider of a new key; a recovery code is made, a passphrase asked for twice."""
-    from securecfg.cli.prompts import ask_new
-    from securecfg.keys import RecoveryProvider, generate_recovery_code, open_provider
+    from securecfg.cli.new_keys import open_new_provider
+    from securecfg.keys import RecoveryProvider, generate_recovery_code
 
     if uri == "recovery:":
         code = generate_recovery_code()
         return RecoveryProvider(code), code
-    return open_provider(uri, ask=ask_new if invocation.ask is not None else None), None
+    return open_new_provider(invocation, uri), None
 
 
 for command in (rotate, retire, usage):

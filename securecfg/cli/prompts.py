@@ -35,14 +35,21 @@ def ask_hidden(what: str) -> str:
             raise SettingMissing(message) from None
 
 
-def ask_new(what: str) -> str:
+def ask_new(what: str, *, if_empty: str = "type one, or stop with Ctrl-C") -> str:
     """Ask twice for a text that is not shown, and return it.
+
+    Args:
+        what: What the text is called.
+        if_empty: The hint for somebody who types nothing.
 
     Raises:
         SettingMissing: There is no terminal to ask on.
-        UsageError: The two differ.
+        UsageError: Nothing was typed, or the two differ.
     """
     first = ask_hidden(what)
+    if not first:
+        message = f"the {what} is empty"
+        raise UsageError(message, hint=if_empty)
     if ask_hidden(f"{what} again") != first:
         message = f"the two entries of the {what} differ"
         raise UsageError(message, hint="try again")

@@ -143,7 +143,8 @@ def put(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # noq
     """Write a new version of a secret.
 
     The value comes from standard input, byte for byte, or is asked for twice on a terminal. It replaces the whole
-    value, all fields included. Metadata is kept unless some is given.
+    value, all fields included. Metadata is kept unless some is given. An empty answer or pipe is refused; an empty
+    value is written with --file from an empty file, an empty field with --fields.
     """
     from securecfg.cli.values import is_typed, open_value
 

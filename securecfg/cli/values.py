@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 WHOLE_BYTES_MAX = 1 << 20
 PIPE_BYTES_MAX = 64 << 20
 _BASE64 = "base64"
+# What is empty is most often a mistake: a key pressed too early, or a pipe whose program failed.
+_EMPTY_VALUE = "an empty value can be written from an empty file with `--file`"
+_EMPTY_FIELD = "a field that is empty on purpose can be written with `--fields` as JSON"
 
 
 def is_typed() -> bool:
@@ -56,14 +59,15 @@ def open_value(
         if is_mapping:
             yield parse_fields(_read_whole(source))
         elif fields:
-            yield {_only(fields): _as_text(_read_whole(source))}
+            name, content = _only(fields), _read_whole(source)
+            if not content and file is None:
+                raise _nothing_came(_EMPTY_FIELD)
+            yield {name: _as_text(content)}
         else:
             start = source.tell() if source.seekable() else 0
             head = source.read(WHOLE_BYTES_MAX + 1)
             if not head and file is None:
-                # Most often a pipe whose program failed, or a job without a standard input.
-                message = "standard input is empty"
-                raise UsageError(message, hint="an empty value can be written from an empty file with `--file`")
+                raise _nothing_came(_EMPTY_VALUE)
             if len(head) <= WHOLE_BYTES_MAX:
                 yield _as_text(head)
             elif source.seekable():
@@ -109,8 +113,8 @@ def _ask(fields: Sequence[str], *, is_mapping: bool, is_silent: bool) -> Plain:
         message = "fields as JSON come through a pipe"
         raise UsageError(message, hint="name each with `--field NAME` to be asked for it")
     if fields:
-        return {name: ask_new(name) for name in fields}
-    return ask_new("value")
+        return {name: ask_new(name, if_empty=_EMPTY_FIELD) for name in fields}
+    return ask_new("value", if_empty=_EMPTY_VALUE)
 
 
 def _open_file(path: str) -> BinaryIO:
@@ -141,6 +145,10 @@ def _as_text(content: bytes) -> str | bytes:
         return content.decode()
     except UnicodeDecodeError:
         return content
+
+
+def _nothing_came(hint: str) -> UsageError:
+    return UsageError("standard input is empty", hint=hint)
 
 
 def _only(fields: Sequence[str]) -> str:

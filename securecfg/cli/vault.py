@@ -43,8 +43,8 @@ def create(invocation: Invocation, *, path: str, admin: str | None) -> None:
 
     It begins without a policy: only the administrator may do anything. `securecfg init` does more for a project.
     """
+    from securecfg.cli.new_keys import open_new_provider, warn_if_weak
     from securecfg.cli.principals import login
-    from securecfg.cli.prompts import ask_new
     from securecfg.vault import Vault
 
     key = invocation.key or os.environ.get("SECURECFG_KEY")
@@ -52,10 +52,11 @@ def create(invocation: Invocation, *, path: str, admin: str | None) -> None:
         message = "no key is named"
         raise SettingMissing(message, hint="give `--key URI`; `securecfg key generate PATH` makes a key file")
     principal = admin or invocation.principal or login()
-    ask = ask_new if invocation.ask is not None else None
-    with Vault.create(path, key=key, admin=principal, ask=ask) as created:
+    provider = open_new_provider(invocation, key)
+    with Vault.create(path, key=provider, admin=principal) as created:
         vault_id, name = created.opened.replica.vault_id.hex(), created.principal
     invocation.emit({"vault": path, "id": vault_id, "admin": name}, f"created  {path}   admin  {name}")
+    warn_if_weak(invocation, provider)
 
 
 @vault.command("open", examples=("securecfg vault open && echo it opens",))

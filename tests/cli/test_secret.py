@@ -147,14 +147,23 @@ def test_does_not_repeat_what_may_be_a_secret(project: Path, cli: Cli, given: st
     assert cli("secret", "put", "db/main", given, "--json", stdin="x").error == "usage"
 
 
-def test_refuses_an_empty_standard_input(project: Path, cli: Cli) -> None:
-    assert cli("secret", "put", "db/main", "--json").error == "usage"
+@pytest.mark.parametrize("arguments", [(), ("--field", "password"), ("--fields",)])
+def test_refuses_an_empty_standard_input(project: Path, cli: Cli, arguments: tuple[str, ...]) -> None:
+    assert cli("secret", "put", "db/main", *arguments, "--json").error == "usage"
+    assert cli("secret", "list").text == ""
 
 
 def test_an_empty_file_is_an_empty_value(project: Path, cli: Cli) -> None:
     (project / "empty").touch()
     assert cli("secret", "put", "a", "--file", "empty").code == 0
     assert cli("secret", "get", "a", "--reveal").out == b""
+    assert cli("secret", "put", "b", "--file", "empty", "--field", "user").code == 0
+    assert cli("secret", "get", "b", "--field", "user", "--reveal").out == b""
+
+
+def test_a_field_is_empty_where_json_says_so(project: Path, cli: Cli) -> None:
+    assert cli("secret", "put", "a", "--fields", stdin='{"user": ""}').code == 0
+    assert cli("secret", "get", "a", "--field", "user", "--reveal").out == b""
 
 
 def test_refuses_a_file_that_is_not_there(project: Path, cli: Cli) -> None:

@@ -66,6 +66,22 @@ def test_two_different_entries_write_nothing(project: Path, cli: Cli) -> None:
     assert cli("secret", "list").text == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "prompt", "hint"),
+    [((), "value: ", "with `--file`"), (("--field", "user"), "user: ", "with `--fields`")],
+)
+def test_an_empty_answer_writes_nothing(
+    project: Path, cli: Cli, arguments: tuple[str, ...], prompt: str, hint: str
+) -> None:
+    terminal = Terminal("secret", "put", "db/main", *arguments)
+    terminal.expect(prompt)
+    terminal.type("")
+    assert terminal.end() == 2
+    assert f"error: the {prompt.removesuffix(': ')} is empty" in terminal.shown
+    assert hint in terminal.shown
+    assert cli("secret", "list").text == ""
+
+
 def test_fields_are_asked_for_by_name(project: Path, cli: Cli) -> None:
     terminal = Terminal("secret", "put", "db/main", "--field", "user", "--field", "password")
     for prompt, text in (
@@ -145,6 +161,35 @@ def test_a_new_passphrase_is_asked_for_twice(tmp_path: Path, monkeypatch: pytest
     assert terminal.end() == 0
     assert CANARY not in terminal.shown
     assert "recovery code" in terminal.shown
+
+
+@pytest.mark.parametrize("key", ["passphrase:", "recovery:"])
+def test_nobody_is_asked_for_a_key_with_no_input(guarded: Path, key: str) -> None:
+    terminal = Terminal("secret", "list", "--key", key, "--no-input")
+    assert terminal.end() == 2
+    assert "there is nobody to ask" in terminal.shown
+
+
+def test_an_empty_new_passphrase_makes_no_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal = Terminal("init", "--key", "passphrase:")
+    terminal.expect("passphrase: ")
+    terminal.type("")
+    assert terminal.end() == 2
+    assert "error: the passphrase is empty" in terminal.shown
+    assert list(tmp_path.glob(".securecfg/*.vault")) == []
+
+
+def test_a_weak_passphrase_is_accepted_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    terminal = Terminal("init", "--key", "passphrase:")
+    for prompt in ("passphrase: ", "passphrase again: "):
+        terminal.expect(prompt)
+        terminal.type("canary-weak")
+    assert terminal.end() == 0
+    assert "warning: the passphrase has fewer than 12 characters" in terminal.shown
+    assert "hint: add a longer one" in terminal.shown
+    assert "canary-weak" not in terminal.shown
 
 
 def test_unlock_spares_the_passphrase_until_it_is_forgotten(unlocking: Path, cli: Cli) -> None:

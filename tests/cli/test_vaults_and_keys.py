@@ -8,13 +8,13 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from securecfg.vault import Vault
 from tests.cli.running import CANARY, Cli
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 class Tomorrow:
@@ -49,6 +49,50 @@ def test_create_refuses_what_is_there_and_asks_for_a_key(project: Path, cli: Cli
     assert (outcome.code, outcome.error) == (6, "already-exists")
     assert cli("vault", "create", "new.vault", "--json").error == "setting-missing"
     assert not (project / "new.vault").exists()
+
+
+@pytest.mark.parametrize(
+    ("passphrase", "words"),
+    [
+        ("weak", "has fewer than 12 characters"),
+        ("canarycanary", "repeats"),
+        ("Password-2026", "among the first"),
+        (CANARY, ""),
+    ],
+)
+def test_a_new_slot_says_whether_its_passphrase_is_weak(
+    project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, passphrase: str, words: str
+) -> None:
+    monkeypatch.setenv("PW", passphrase)
+    descriptor, end = os.pipe()
+    os.write(end, passphrase.encode())
+    os.close(end)
+    outcomes = [
+        cli("key", "add", "passphrase:?env=PW", "--no-input"),
+        cli("key", "add", f"passphrase:?fd={descriptor}", "--json"),
+        cli("vault", "create", "other.vault", "--key", "passphrase:?env=PW", "--no-input"),
+    ]
+    os.close(descriptor)
+    (project / "securecfg.toml").unlink()
+    outcomes.append(cli("init", "--vault", "third.vault", "--key", "passphrase:?env=PW", "--json"))
+    for outcome in outcomes:
+        assert outcome.code == 0, outcome.err
+        assert passphrase not in outcome.err
+        if words:
+            warning, hint = outcome.err.splitlines()
+            assert warning.startswith("warning: the passphrase")
+            assert words in warning
+            assert hint.startswith("hint: ")
+        else:
+            assert outcome.err == ""
+
+
+def test_opening_with_a_weak_passphrase_warns_of_nothing(
+    project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PW", "weak")
+    cli("key", "add", "passphrase:?env=PW")
+    assert cli("secret", "list", "--key", "passphrase:?env=PW").err == ""
 
 
 def test_open_tells_who_and_how_much(stored: Path, cli: Cli) -> None:

@@ -76,6 +76,19 @@ class PassphraseProvider:
             raise wrong_key()
         return open_under_kek(self._derive(params, costs), self.kind, wrapped, context)
 
+    def weakness(self) -> str:
+        """Return what makes the passphrase easy to guess, as the end of a sentence about it, or an empty string.
+
+        For whoever makes a slot; to open one with a weak passphrase is no mistake.
+
+        Raises:
+            KeyProviderRefused: The passphrase is empty or not text.
+            SettingMissing: There is nobody to ask for it.
+        """
+        from securecfg.keys.weakness import weakness_of  # nothing that opens a vault needs it
+
+        return weakness_of(self._passphrase.reveal())
+
     def _derive(self, params: bytes, costs: Argon2Costs) -> bytes:
         try:
             # Not kept in a variable, which a traceback might show.
