@@ -17,7 +17,7 @@ from securecfg.errors import CommitUnknown, DestroyPending, HeadMoved, StoreBusy
 from securecfg.files import create_private, sync_directory
 from securecfg.store.connections import INHERITED, Pool
 from securecfg.store.database import DatabaseFile
-from securecfg.store.failures import FOREIGN, name_of, translated
+from securecfg.store.failures import FOREIGN, translated, words_of
 from securecfg.store.filesystems import refuse_network
 from securecfg.store.forks import FORKS
 from securecfg.store.interface import ID_LIMIT, Put, Replace, Space, check_batch, check_id, check_staging
@@ -267,7 +267,8 @@ class SqliteStore:
             self._roll_back(error)
         except FOREIGN as error:
             self._pool.poison()
-            message = f"`{self.path}` failed while committing ({name_of(error)}): the change may or may not be durable"
+            what = words_of(error)[0]
+            message = f"`{self.path}` failed while committing ({what}): the change may or may not be durable"
             raise CommitUnknown(message, hint="open the vault again and resolve the request") from None
 
     def _holder(self) -> str:

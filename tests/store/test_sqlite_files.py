@@ -492,6 +492,21 @@ def test_reads_where_nothing_may_be_written(open_folder: Path, state: str) -> No
         writer.close()
 
 
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(open_folder: Path) -> None:
+    path = open_folder / "a.vault"
+    create_sqlite(path).close()
+    with unprivileged(open_folder):
+        if os.geteuid() == NOBODY:
+            os.seteuid(0)
+            os.chown(path, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        path.chmod(0o600)
+        error = refusal(path)
+    assert type(error) is StoreFailed
+    assert error.message == f"cannot use `{path}`: its folder cannot be written"
+    assert error.hint.startswith("let this user write the folder")
+
+
 # --- file systems -----------------------------------------------------------------------------------------------------
 
 MOUNTS = """\
