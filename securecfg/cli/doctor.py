@@ -50,7 +50,7 @@ def doctor(invocation: Invocation) -> int:
 
 
 def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
-    from securecfg.cli.findings import Finding, Grade, look_at_file, look_at_slots, look_inside, problem
+    from securecfg.cli.findings import Finding, Grade, look_at_file, look_at_slots, look_inside, problem, recorded_size
     from securecfg.cli.inspection import Front
 
     try:
@@ -66,8 +66,9 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
         front = Front.read(path)
         yield from look_at_file(path)
         yield look_at_slots(front.kinds)
+        recorded = recorded_size(front.header.vault_id, path)
         with invocation.open() as vault:
-            yield from look_inside(vault, path)
+            yield from look_inside(vault, path, recorded)
     except FileMissing as error:
         hint = "restore the key file, or use the recovery code: `--key recovery:`"
         yield Finding("opens", Grade.PROBLEM, error.message, hint, Sealed.exit_code)

@@ -22,6 +22,7 @@ _OTHER_NAME = "securecfg"
 _SQLITE_LEAST = (3, 51, 3)
 _CRYPTOGRAPHY_LEAST = 48
 _RECORDS_MANY = 1_000_000
+_UNSEEN_MANY = 1_000
 _LOOKED_AT_MOST = 20_000
 _NAMED_MOST = 5
 _EXTRAS = {
@@ -107,18 +108,30 @@ def look_at_slots(kinds: dict[str, int]) -> Finding:
     return Finding("keys", Grade.OK, ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
 
 
-def look_inside(vault: Vault, path: Path) -> Iterator[Finding]:
-    """Look at an open vault."""
+def recorded_size(vault_id: bytes, path: Path) -> int | None:
+    """Return how many records of a vault this machine has recorded, or None. Opening the vault records all it holds."""
+    from securecfg.vault.anchor import AnchorFile
+
+    try:
+        anchor = AnchorFile(vault_id, path).read()
+    except OSError:
+        return None
+    return None if anchor is None else anchor.mark.size
+
+
+def look_inside(vault: Vault, path: Path, recorded: int | None) -> Iterator[Finding]:
+    """Look at an open vault.
+
+    Args:
+        vault: The vault.
+        path: Where it lies.
+        recorded: What `recorded_size` returned before it was opened.
+    """
     from securecfg.cli.inspection import CLOCK_HINT, Inside
 
     inside = Inside.look(vault, path)
     yield Finding("opens", Grade.OK, f"as {inside.principal or 'nobody'}, {inside.records} records in the log")
-    if inside.anchor_records is None:
-        message = "this machine has no record of the vault, so an older copy would not be noticed"
-        hint = "make $XDG_STATE_HOME/securecfg writable; opening the vault then records it"
-        yield Finding("anchor", Grade.WARNING, message, hint)
-    else:
-        yield Finding("anchor", Grade.OK, f"{inside.anchor_records} records are known on this machine")
+    yield _anchor(vault, path, recorded)
     if inside.is_clock_behind:
         message = "the newest publication lies more than five minutes in the future of this machine's clock"
         hint = f"{CLOCK_HINT}; until then permits with a time condition deny"
@@ -234,6 +247,31 @@ def _permissions(path: Path, status: os.stat_result) -> Finding:
         message = f"others can read or write `{path}`; its content is sealed, yet they could replace or delete it"
         return Finding("permissions", Grade.WARNING, message, f"run `chmod 600 {path}`")
     return Finding("permissions", Grade.OK, "only its owner can reach the file")
+
+
+def _anchor(vault: Vault, path: Path, recorded: int | None) -> Finding:
+    """Judge what this machine knew of the vault before it was opened, and whether it can record what it sees."""
+    from securecfg.vault.anchor import AnchorFile
+
+    opened = vault.opened
+    opened.advance_anchor()
+    size, vault_id = opened.replica.checkpoint.size, opened.replica.vault_id
+    known = recorded_size(vault_id, path) or 0
+    if known < size:
+        message = (
+            f"this machine knows {known} of {size} records and cannot record more; an older copy may pass unnoticed"
+        )
+        return Finding("anchor", Grade.WARNING, message, f"make `{AnchorFile(vault_id, path).path}` writable for you")
+    elsewhere = "`securecfg audit verify --against FILE` compares the vault with a checkpoint that was kept elsewhere"
+    if recorded is None:
+        message = "this machine had recorded nothing of the vault, so it cannot tell whether this is an older copy"
+        return Finding("anchor", Grade.WARNING, f"{message}; from now on it knows {size} records", elsewhere)
+    if size - recorded > _UNSEEN_MANY:
+        message = (
+            f"this machine knew only {recorded} of {size} records, so an older copy with a few more would have passed"
+        )
+        return Finding("anchor", Grade.WARNING, f"{message}; from now on it knows all", elsewhere)
+    return Finding("anchor", Grade.OK, f"{size} records are known on this machine")
 
 
 def _policy(vault: Vault) -> Finding:

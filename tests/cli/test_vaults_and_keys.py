@@ -303,6 +303,53 @@ def test_doctor_finds_nothing_wrong_with_a_new_project(project: Path, cli: Cli) 
     assert {found[name] for name in ("opens", "anchor", "policy", "clock", "SQLite", "package name")} == {"ok"}
 
 
+def anchor_of(cli: Cli) -> dict[str, str]:
+    checks = cli("doctor", "--json").json["checks"]
+    return next(check for check in checks if check["name"] == "anchor")
+
+
+def anchor_file(home: Path) -> Path:
+    (path,) = (home / ".local" / "state" / "securecfg" / "anchors").iterdir()
+    return path
+
+
+def test_doctor_says_that_nothing_was_recorded_and_that_it_is_now(stored: Path, cli: Cli, home: Path) -> None:
+    anchor_file(home).unlink()
+    first = anchor_of(cli)
+    assert first["grade"] == "warning"
+    assert "had recorded nothing of the vault" in first["message"]
+    assert "audit verify --against" in first["hint"]
+    assert anchor_of(cli)["grade"] == "ok"
+
+
+def test_doctor_says_how_far_an_anchor_was_behind(
+    stored: Path, cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("securecfg.cli.findings._UNSEEN_MANY", 3)
+    known = cli("vault", "open", "--json").json["record_count"]
+    stale = anchor_file(home).read_bytes()
+    for number in range(3):
+        cli("secret", "put", f"a/{number}", stdin="x")
+    anchor_file(home).write_bytes(stale)
+    assert anchor_of(cli)["grade"] == "ok"
+    cli("secret", "put", "a/4", stdin="x")
+    anchor_file(home).write_bytes(stale)
+    late = anchor_of(cli)
+    assert late["grade"] == "warning"
+    assert f"knew only {known} of {known + 4} records" in late["message"]
+    assert anchor_of(cli)["grade"] == "ok"
+
+
+def test_doctor_says_that_an_anchor_cannot_be_written(stored: Path, cli: Cli, home: Path) -> None:
+    path = anchor_file(home)
+    path.unlink()
+    path.mkdir()
+    found = anchor_of(cli)
+    assert found["grade"] == "warning"
+    assert "cannot record more; an older copy may pass unnoticed" in found["message"]
+    assert str(path) in found["hint"]
+
+
 def test_doctor_works_without_a_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli("doctor").code == 0
