@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,7 @@ def report() -> None:
     "start",
     type=Moment(),
     metavar="TIME",
-    help="From then on: 2026-10-01, or 7d ago; else from the beginning.",
+    help="From then on: 2026-10-01, or 7d ago; else from the first record on.",
 )
 @click.option("--to", "end", type=Moment(), metavar="TIME", help="Before then; else up to now.")
 @click.option(
@@ -149,9 +149,9 @@ def create_report(
     """
     from securecfg.clock import to_ns
 
-    first = to_ns(start) if start is not None else 0
-    last = to_ns(end) if end is not None else to_ns(datetime.now(UTC)) + 10**9
-    if last <= first:
+    first = to_ns(start) if start is not None else None
+    last = to_ns(end) if end is not None else None
+    if first is not None and last is not None and last <= first:
         message = "the report ends before it begins"
         raise UsageError(message, hint="`--from` is before `--to`")
     if invocation.is_json and output is None:

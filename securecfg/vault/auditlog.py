@@ -14,10 +14,11 @@ from securecfg.audit import Event, parse_leaf
 from securecfg.audit.attestation import collect_evidence, prefix_checkpoint
 from securecfg.audit.epoch import parse_hand_over
 from securecfg.audit.proof import create_proof
+from securecfg.audit.record import format_time
 from securecfg.audit.report import Report, Row
 from securecfg.audit.tiles import export_tiles
 from securecfg.audit.verify import verify_fresh
-from securecfg.errors import NotFound, Tampered
+from securecfg.errors import NotFound, Tampered, UsageError
 from securecfg.octets import Cursor, Malformed
 from securecfg.store import Space
 from securecfg.vault.rows import digest_id, verify_digest
@@ -176,11 +177,17 @@ class AuditLog:
         key = log.opener.leaf_key(parse_leaf(log.tree.leaf(index), index), index) if opens_record else b""
         return create_proof(log.tree, index, log.note, key)
 
-    def report(self, start_ns: int, end_ns: int, file_format: str) -> Report:
+    def report(self, start_ns: int | None, end_ns: int | None, file_format: str) -> Report:
         """Return a report of all records from one moment up to another, with its evidence.
+
+        Args:
+            start_ns: The first moment, nanoseconds since 1970; None begins with the first record of the log.
+            end_ns: The first moment after the period; None ends it now, or with a record that claims to be of later.
+            file_format: What the report will be written as, for the record of the export.
 
         Raises:
             AccessDenied: The caller may not both `audit.export` and `audit.read`.
+            UsageError: The period ends before it begins.
             LogTampered: A record does not open, or the log does not lead to the signed root.
             Tampered: A part of a batch's record is missing or was altered.
         """
@@ -188,6 +195,14 @@ class AuditLog:
         self._authorize("audit.export", Event.AUDIT_EXPORTED, {"size": 0, "format": file_format})
         log = self._log()
         entries = [Entry(index, log.opener.open_row(row, index)) for index, row in enumerate(log.leaves())]
+        now_ns = self._opened.clock.now_ns()
+        # A clock that was set back wrote records that are older than the ones before, or newer than now.
+        times_ns = [entry.record.time_ns for entry in entries]
+        start_ns = min(times_ns) if start_ns is None else start_ns
+        end_ns = max(now_ns, *times_ns) + 1 if end_ns is None else end_ns
+        if end_ns <= start_ns:
+            message = "the period ends before it begins"
+            raise UsageError(message, hint=f"the first record is of {format_time(min(times_ns))}")
         rows = tuple(
             Row(entry.index, entry.record, parts=self._parts(entry.record))
             for entry in entries
@@ -196,7 +211,6 @@ class AuditLog:
         first = rows[0].index if rows else log.checkpoint.size
         older = prefix_checkpoint(log.tree, log.vkey.name, first, self._opened.replica.signer)
         evidence = collect_evidence(log.tree, older, log.note, _hand_overs(entries))
-        now_ns = self._opened.clock.now_ns()
         return Report(start_ns=start_ns, end_ns=end_ns, made_ns=now_ns, rows=rows, evidence=evidence)
 
     def _authorize(self, action: str, event: Event, obj: dict[str, object]) -> None:

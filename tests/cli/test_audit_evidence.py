@@ -325,6 +325,17 @@ def test_a_report_goes_to_standard_output_as_it_is(stored: Path, cli: Cli) -> No
     assert cli("audit", "report", "create", "--format", "csv").text.startswith("index,time,event")
 
 
+def test_a_report_without_a_period_begins_with_the_first_record(stored: Path, cli: Cli) -> None:
+    first = cli("audit", "show", "--json").json["records"][0]["time"]
+    page = cli("audit", "report").text
+    assert f"<dt>Period</dt><dd>{first[:19].replace('T', ' ')} to 20" in page
+    assert "1970" not in page
+    assert first[:10] in page.partition("</title>")[0]
+    before = cli("audit", "report", "--to", "2020-01-01", "--json", "-o", "r")
+    assert (before.code, before.error) == (2, "usage")
+    assert first[:19] in before.json["error"]["hint"]
+
+
 def test_a_report_shows_the_parts_of_a_batch(stored: Path, cli: Cli) -> None:
     with Vault.open() as vault, vault.batch() as batch:
         for number in range(2_000):

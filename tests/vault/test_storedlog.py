@@ -15,6 +15,7 @@ from securecfg.errors import (
     SecurecfgError,
     StoreFailed,
     Tampered,
+    UsageError,
     WrongKey,
 )
 from securecfg.keys import Purpose, generate_key_file, open_provider
@@ -200,6 +201,26 @@ def test_a_report_has_the_parts_of_a_batch(world: World) -> None:
     (row,) = [row for row in report.rows if row.parts]
     assert len(row.versions) == 2_000
     assert b'["bulk/1999",1]' in render_jsonl(report, vault.opened.replica.signer)
+
+
+def test_a_report_without_a_period_is_of_the_whole_log(world: World) -> None:
+    vault = world.create()
+    vault.write("app/first", "a value")
+    world.clock.advance(timedelta(hours=-1))  # a clock that was set back
+    vault.write("app/second", "a value")
+    report = vault.log.report(None, None, "jsonl")
+    times_ns = [row.record.time_ns for row in report.rows]
+    assert len(report.rows) == report.newer.size
+    assert (report.start_ns, report.end_ns) == (min(times_ns), max(times_ns) + 1)
+    assert report.start_ns < times_ns[0]
+
+
+def test_a_report_ends_after_it_begins(world: World) -> None:
+    vault = world.create()
+    first_ns = next(iter(vault.log.records())).record.time_ns
+    for start_ns, end_ns in ((None, first_ns), (first_ns, first_ns), (1 << 62, None)):
+        with pytest.raises(UsageError, match="the period ends before it begins"):
+            vault.log.report(start_ns, end_ns, "jsonl")
 
 
 def test_there_is_no_proof_of_a_record_that_is_not_there(world: World) -> None:
