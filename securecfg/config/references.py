@@ -34,6 +34,11 @@ _MARK = re.compile(r"\$\$\{|\$\{secret:|\$\{\s*secrets?\s*[:}]", re.IGNORECASE)
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 
 _OPENING = "${secret:"
+# RFC 3986, section 2.2: the sub-delimiters, all of which section 3.2.1 allows in user information. In a query `&`, `+`,
+# `;` and `=` have a meaning of their own.
+_SAFE_IN_USER_INFORMATION = "!$&'()*+,;="
+_SAFE_ANYWHERE = "!$'()*,"
+_AUTHORITY_ENDS = re.compile(r"[/?#@\s]")
 _HINT = "write `${secret:PATH}`, with `#field`, `@3` or `@previous`, and `|url` after it where needed"
 
 
@@ -118,8 +123,17 @@ class Template:
         """
         if len(self.parts) == 1 and isinstance(self.parts[0], Reference) and self.parts[0].quote is None:
             return secrets[self.parts[0]]
-        text = "".join(part if isinstance(part, str) else _quoted(part, secrets) for part in self.parts)
+        text = "".join(
+            part if isinstance(part, str) else _quoted(part, secrets, self._safe_at(number))
+            for number, part in enumerate(self.parts)
+        )
         return Secret(text, label=", ".join(reference.path for reference in self.references))
+
+    def _safe_at(self, number: int) -> str:
+        """Return what a URL may hold as it is at the place of a part, beside letters, digits and `-._~`."""
+        before = "".join(part for part in self.parts[:number] if isinstance(part, str))
+        _, scheme_ends, authority = before.rpartition("://")
+        return _SAFE_ANYWHERE if not scheme_ends or _AUTHORITY_ENDS.search(authority) else _SAFE_IN_USER_INFORMATION
 
 
 class ReferringSecret(Secret[str]):
@@ -266,7 +280,7 @@ def located(error: _E, origin: Origin) -> _E:
     return copied
 
 
-def _quoted(reference: Reference, secrets: Mapping[Reference, Secret[str] | Secret[bytes]]) -> str:
+def _quoted(reference: Reference, secrets: Mapping[Reference, Secret[str] | Secret[bytes]], safe: str) -> str:
     value = _as_text(secrets[replace(reference, quote=None)].reveal())
     if value is None:
         message = f"the secret `{reference.path}` is bytes and cannot be part of a text"
@@ -275,7 +289,7 @@ def _quoted(reference: Reference, secrets: Mapping[Reference, Secret[str] | Secr
         return value
     from urllib.parse import quote
 
-    return quote(value, safe="")
+    return quote(value, safe=safe)
 
 
 def _as_text(value: str | bytes) -> str | None:

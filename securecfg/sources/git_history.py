@@ -109,7 +109,9 @@ def _needles(value: str) -> tuple[bytes, ...]:
     line = max(value.splitlines(), key=len, default="").strip()
     if len(line.encode()) < MIN_SEARCHED_BYTES:
         return ()
-    forms = (line, quote(line, safe=""), json.dumps(line, ensure_ascii=False)[1:-1], json.dumps(line)[1:-1])
+    # As a URL may spell it: with all that may be encoded, or with only what must be.
+    encoded = (quote(line, safe=""), quote(line, safe="!$&'()*+,;="))
+    forms = (line, *encoded, json.dumps(line, ensure_ascii=False)[1:-1], json.dumps(line)[1:-1])
     return tuple(form.encode() for form in dict.fromkeys(forms))
 
 

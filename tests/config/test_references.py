@@ -4,7 +4,8 @@ import copy
 import json
 import pickle
 import traceback
-from typing import TYPE_CHECKING, cast
+from typing import cast
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -22,10 +23,8 @@ from securecfg.errors import (
     SettingMissing,
     VaultClosed,
 )
+from securecfg.secret import Secret
 from tests.config.memory_vault import CANARY, MemoryVault
-
-if TYPE_CHECKING:
-    from securecfg.secret import Secret
 
 
 def config_of(text: str, vault: MemoryVault | None = None) -> Config:
@@ -175,6 +174,40 @@ def test_resolves_a_text_with_several_references_in_one_call() -> None:
     secret = config_of("a: x://${secret:db#user}:${secret:db#password|url}@h/?p=${secret:db#password}", vault).a
     assert secret.reveal() == f"x://me:canary-7f3a%2Fp%40ss%20word@h/?p={CANARY}"
     assert vault.calls == [(Reference("db", "user"), Reference("db", "password"))]
+
+
+SPECIAL = "-._~!$&'()*+,;=:@/?#%[] \"é"
+REST = "%3A%40%2F%3F%23%25%5B%5D%20%22%C3%A9"
+STRICT = f"-._~!$%26'()*%2B,%3B%3D{REST}"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x://me:${secret:k|url}@h/d", f"x://me:-._~!$&'()*+,;={REST}@h/d"),
+        ("${secret:k|url}", STRICT),
+        ("x://h/d?p=${secret:k|url}&q=1", f"x://h/d?p={STRICT}&q=1"),
+        ("x://h, p=${secret:k|url}", f"x://h, p={STRICT}"),
+        ("x://h#${secret:k|url}", f"x://h#{STRICT}"),
+        ("x://u:1@h,y://u:${secret:k|url}@h", f"x://u:1@h,y://u:-._~!$&'()*+,;={REST}@h"),
+    ],
+)
+def test_quotes_for_a_url_what_must_be_quoted_in_its_place(text: str, expected: str) -> None:
+    template = parse_text(text)
+    assert isinstance(template, Template)
+    assert template.render({Reference("k"): Secret(SPECIAL)}).reveal() == expected
+
+
+@given(st.text(), st.text())
+def test_a_quoted_secret_cannot_leave_its_place_in_a_url(user: str, password: str) -> None:
+    template = parse_text("x://${secret:u|url}:${secret:p|url}@host:1/d?p=${secret:p|url}&q=1#f")
+    assert isinstance(template, Template)
+    url = template.render({Reference("u"): Secret(user), Reference("p"): Secret(password)}).reveal()
+    assert isinstance(url, str)
+    parts = urlsplit(url)
+    assert (parts.hostname, parts.port, parts.path, parts.fragment) == ("host", 1, "/d", "f")
+    assert (unquote(parts.username or ""), unquote(parts.password or "")) == (user, password)
+    assert parse_qs(parts.query, keep_blank_values=True) == {"p": [password], "q": ["1"]}
 
 
 def test_a_secret_of_bytes_that_stands_alone_stays_bytes() -> None:

@@ -127,10 +127,15 @@ def test_finds_what_the_root_commit_holds_under_an_odd_name(repository: Reposito
 
 def test_finds_percent_encoded_and_escaped_values_and_those_of_several_lines(repository: Repository) -> None:
     repository.commit(
-        {"a": "redis://:p%40ss%2Fw@h", "b": json.dumps({"x": 'qu"o\\te-canary'}), "c": "  first\n  second-line\n"}
+        {
+            "a": "redis://:p%40ss%2Fw@h",
+            "d": "redis://:b%40r!+x@h",
+            "b": json.dumps({"x": 'qu"o\\te-canary'}),
+            "c": "  first\n  second-line\n",
+        }
     )
-    found = look(repository, url="p@ss/w", escaped='qu"o\\te-canary', lines="first\nsecond-line\n")
-    assert [each.path for each in found] == ["b", "c", "a"]
+    found = look(repository, url="p@ss/w", url2="b@r!+x", escaped='qu"o\\te-canary', lines="first\nsecond-line\n")
+    assert [each.path for each in found] == ["b", "c", "a", "d"]
 
 
 def test_finds_a_value_that_lies_across_two_reads(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import string
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from securecfg.config.formats import parse_document
 from securecfg.config.tree import Layer, as_dict
@@ -52,6 +55,35 @@ def revealed(value: Tree) -> Tree:
     if isinstance(value, list | tuple):
         return [revealed(child) for child in value]
     return value.reveal() if isinstance(value, Secret) else value
+
+
+# What RFC 3986 lets stand in a password as it is, and what must be encoded, as most programs write it.
+PASSWORDS = st.lists(
+    st.sampled_from([*string.ascii_letters, *string.digits, *"-._~!$&'()*+,;=", "%40", "%3A", "%2F", "%25"])
+)
+WRITTEN = {
+    "a.yaml": "url: {}\nother: 1\n",
+    "a.json": '{{"url": "{}"}}\n',
+    "a.toml": 'url = "{}"\n',
+    ".env": 'URL="{}"\n',
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@given(parts=PASSWORDS)
+def test_a_url_loads_byte_for_byte_as_it_was_written(name: str, parts: list[str]) -> None:
+    url = f"postgres://app:hunter2{''.join(parts)}@db.internal:5432/shop?sslmode=require"
+    assume(not (name == ".env" and "$" in url))  # between double quotes a dollar is escaped
+    source = SourceFile(name, WRITTEN[name].format(url).encode())
+    plan = find_secrets([source])
+    content = rewrite(source, plan.findings).content
+    assert b"hunter2" not in content
+    assert b"|url}@db.internal" in content
+    layer = Layer(name, name, PlannedSecrets(plan))
+    fmt = Format.of(name)
+    assert fmt is not None
+    (loaded, *_) = as_dict(parse_document(content, CONTENT_TYPES[fmt], layer)).values()
+    assert loaded.reveal() == url
 
 
 @pytest.mark.parametrize("source", read_corpus(), ids=lambda source: source.name)
