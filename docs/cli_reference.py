@@ -24,15 +24,10 @@ INTRODUCTION = """\
 ## Settings
 
 Which vault, which key and on whose behalf is taken from the flags `--vault`, `--key` and `--as`; then from the
-variables `SECURECFG_VAULT`, `SECURECFG_KEY` and `SECURECFG_AS`; then from `securecfg.toml`, or `[tool.securecfg]` of
-`pyproject.toml`, in the working directory or the nearest folder above it. `securecfg init` writes that file:
-
-| setting | meaning |
-|---|---|
-| `vault` | the vault's file; relative to the settings file |
-| `key` | the key URI; a relative `file:` is relative to the settings file |
-| `as` | the principal of every command but `run` |
-| `service` | the principal of `securecfg run` |
+variables `SECURECFG_VAULT`, `SECURECFG_KEY` and `SECURECFG_AS`; then from `.securecfg/local.toml`, which is one's own;
+then from `securecfg.toml`, or `[tool.securecfg]` of `pyproject.toml`, in the working directory or the nearest folder
+above it. `securecfg init` writes both files. What each setting means:
+[Configuration](configuration.md#which-vault-key-and-principal).
 
 ## Output
 

@@ -12,7 +12,7 @@ from settings import load_settings
 def main() -> int:
     """Load the settings and show them, secrets masked."""
     try:
-        with Vault.open() as vault:  # vault and key from securecfg.toml, principal from SECURECFG_AS
+        with Vault.open() as vault:  # vault and key from the project's settings, principal from SECURECFG_AS
             settings = load_settings(vault)
     except SecurecfgError as error:
         problems = error.problems if isinstance(error, ConfigErrors) else (error,)

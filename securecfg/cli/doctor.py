@@ -61,7 +61,7 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
     except SecurecfgError as error:
         yield problem("settings", error)
         return
-    yield Finding("settings", Grade.OK, f"the vault is `{path}`")
+    yield Finding("settings", Grade.OK, f"the vault is `{path}`{_named_in()}")
     try:
         front = Front.read(path)
         yield from look_at_file(path)
@@ -74,6 +74,16 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
         yield Finding("opens", Grade.PROBLEM, error.message, hint, Sealed.exit_code)
     except SecurecfgError as error:
         yield problem("opens", error)
+
+
+def _named_in() -> str:
+    from pathlib import Path
+
+    from securecfg.vault.settings import read_project
+
+    project = read_project(Path.cwd())
+    files = [f"`{file}`" for file in (project.file, project.local) if file is not None]
+    return f"; settings are in {' and '.join(files)}" if files else ""
 
 
 def _lines(findings: list[tuple[str, Finding]]) -> Iterator[str]:

@@ -1,12 +1,14 @@
-"""Which vault, key and principal: from arguments, the environment, or the settings file of the project.
+"""Which vault, key and principal: from arguments, the environment, or the settings files of the project.
 
-The settings file is `securecfg.toml`, or the table `[tool.securecfg]` of `pyproject.toml`, in the working directory or
-the nearest folder above it. A relative path in it is relative to the file.
+The settings that a project shares are `securecfg.toml`, or the table `[tool.securecfg]` of `pyproject.toml`, in the
+working directory or the nearest folder above it. Beside it, in the folder `.securecfg` that git ignores, may lie
+`local.toml` with the settings of one person, which win. Relative paths in both are relative to the project's folder.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 import tomllib
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
     from securecfg.keys import Ask, KeyProvider
 
 SETTINGS_FILE = "securecfg.toml"
+LOCAL_FOLDER = ".securecfg"
+LOCAL_FILE = "local.toml"
 SETTINGS_BYTES_MAX = 1 << 20
 _NAMES = frozenset({"vault", "key", "as", "service"})
+_AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
 class Settings(NamedTuple):
@@ -39,15 +44,17 @@ class Settings(NamedTuple):
 
 
 class Project(NamedTuple):
-    """The settings file of a project.
+    """The settings of a project.
 
     Attributes:
-        file: The file, or None where there is none.
-        values: Its settings: `vault`, `key`, `as`, and `service`, on whose behalf `securecfg run` acts.
+        file: The file that all who work on the project share, or None where there is none.
+        values: What counts: `vault`, `key`, `as`, and `service`, on whose behalf `securecfg run` acts.
+        local: The file of one person, whose settings win; None where there is none.
     """
 
     file: Path | None
     values: dict[str, str]
+    local: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -85,26 +92,39 @@ def find_settings(
 
 
 def read_project(directory: Path) -> Project:
-    """Return the settings of the nearest file from a folder upwards, relative paths in it made absolute.
+    """Return the settings of the nearest project from a folder upwards, relative paths in them made absolute.
 
     Raises:
-        ConfigSyntaxError: The file is not TOML.
-        ConfigTypeError: A setting is not text, or is not known; or the file is somebody else's, laid where everybody
-            may write.
+        ConfigSyntaxError: A file is not TOML.
+        ConfigTypeError: A setting is not text, or is not known; or a file is somebody else's, laid where everybody may
+            write.
     """
     for folder in (directory, *directory.parents):
-        own = folder / SETTINGS_FILE
-        if own.is_file():
-            _refuse_planted(own)
-            return Project(own, _checked(_parse(own), own))
-        project = folder / "pyproject.toml"
-        if project.is_file():
-            tools = _parse(project).get("tool")
-            table = tools.get("securecfg") if isinstance(tools, dict) else None
-            if table is not None:
-                _refuse_planted(project)
-                return Project(project, _checked(table, project))
+        shared = _read_shared(folder)
+        if shared is None:
+            continue
+        file, values = shared
+        local = folder / LOCAL_FOLDER / LOCAL_FILE
+        if not local.is_file():
+            return Project(file, values)
+        _refuse_planted(local, folder)
+        return Project(file, values | _checked(_parse(local), local, folder), local)
     return Project(None, {})
+
+
+def _read_shared(folder: Path) -> tuple[Path, dict[str, str]] | None:
+    own = folder / SETTINGS_FILE
+    if own.is_file():
+        _refuse_planted(own, folder)
+        return own, _checked(_parse(own), own, folder)
+    project = folder / "pyproject.toml"
+    if project.is_file():
+        tools = _parse(project).get("tool")
+        table = tools.get("securecfg") if isinstance(tools, dict) else None
+        if table is not None:
+            _refuse_planted(project, folder)
+            return project, _checked(table, project, folder)
+    return None
 
 
 def terminal_asker() -> Ask | None:
@@ -116,13 +136,14 @@ def terminal_asker() -> Ask | None:
     return getpass
 
 
-def _refuse_planted(path: Path) -> None:
+def _refuse_planted(path: Path, folder: Path) -> None:
     """Refuse settings that somebody else laid where everybody may: they choose into whose vault secrets are written.
 
     Raises:
-        ConfigTypeError: The folder can be written by everybody, and the file is not this user's.
+        ConfigTypeError: The file's folder, or the project's, can be written by everybody, and the file is not this
+            user's.
     """
-    if sys.platform == "win32" or not path.parent.stat().st_mode & stat.S_IWOTH:
+    if sys.platform == "win32" or not any(where.stat().st_mode & stat.S_IWOTH for where in {path.parent, folder}):
         return
     if {path.stat().st_uid, path.lstat().st_uid} - {os.geteuid(), 0}:
         message = "the settings belong to another user, in a folder that everybody can write"
@@ -132,15 +153,27 @@ def _refuse_planted(path: Path) -> None:
 def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(read_bounded(path, SETTINGS_BYTES_MAX).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        message = "the settings are not TOML"
-        raise ConfigSyntaxError(message, place=str(path), hint=str(error).splitlines()[0]) from None
+    except tomllib.TOMLDecodeError as error:
+        said = str(error)
+        found = _AT.search(said)
+        place = f"{path}:{found[1]}:{found[2]}" if found and found[1] else str(path)
+        message = _AT.sub("", said[:1].lower() + said[1:])
+        raise ConfigSyntaxError(message, place=place, hint=_TOML_HINT) from None
+    except UnicodeDecodeError:
+        message = "the settings are not UTF-8"
+        raise ConfigSyntaxError(message, place=str(path), hint=_TOML_HINT) from None
+    except RecursionError:
+        message = "the settings are nested too deeply"
+        raise ConfigSyntaxError(message, place=str(path), hint=_TOML_HINT) from None
 
 
-def _checked(table: Any, path: Path) -> dict[str, str]:  # noqa: ANN401 - whatever the file holds
+_TOML_HINT = 'settings are TOML, such as `vault = ".securecfg/shop.vault"`'
+
+
+def _checked(table: Any, path: Path, folder: Path) -> dict[str, str]:  # noqa: ANN401 - whatever the file holds
     if not isinstance(table, dict):
         message = "the settings are not a table"
-        raise ConfigTypeError(message, place=str(path))
+        raise ConfigTypeError(message, place=str(path), hint="write `[tool.securecfg]` and the settings below it")
     settings = {}
     for name, value in table.items():
         if name not in _NAMES:
@@ -148,10 +181,15 @@ def _checked(table: Any, path: Path) -> dict[str, str]:  # noqa: ANN401 - whatev
             raise ConfigTypeError(message, place=str(path), hint="settings are `vault`, `key`, `as` and `service`")
         if not isinstance(value, str):
             message = f"the setting `{name}` is not text"
-            raise ConfigTypeError(message, place=str(path))
+            raise ConfigTypeError(message, place=str(path), hint=f'put it into quotes, as in `{name} = "..."`')
         settings[name] = value
     if "vault" in settings:
-        settings["vault"] = str(path.parent / settings["vault"])
-    if settings.get("key", "").startswith("file:") and not settings["key"].startswith("file:/"):
-        settings["key"] = "file:" + str(path.parent / Path(settings["key"][5:]).expanduser())
+        settings["vault"] = _located(settings["vault"], folder)
+    scheme, _, rest = settings.get("key", "").partition(":")
+    if scheme.lower() == "file" and rest:
+        settings["key"] = f"file:{_located(rest, folder)}"
     return settings
+
+
+def _located(path: str, folder: Path) -> str:
+    return str(folder / os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` fails for an unknown user

@@ -90,7 +90,7 @@ def test_4_is_not_authenticated(stored: Path, cli: Cli) -> None:
     assert cli("key", "add", "file:web.key", "--principal", "svc:web").code == 0
     outcome = cli("secret", "list", "--key", "file:web.key", "--json")
     assert (outcome.code, outcome.error) == (4, "not-authenticated")
-    settings = stored / "securecfg.toml"
+    settings = stored / ".securecfg" / "local.toml"
     lines = settings.read_text().splitlines(keepends=True)
     settings.write_text("".join(line for line in lines if not line.startswith("as ")))
     assert cli("secret", "get", "db/main", "--reveal").code == 4

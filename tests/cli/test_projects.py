@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.running import CANARY, Cli, call, command
+from tests.cli.running import CANARY, Cli, Terminal, call, command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,12 +68,23 @@ def test_init_keeps_the_key_outside_the_project_for_its_owner_alone(empty: Path,
 
 
 def test_init_writes_settings_that_make_flags_unnecessary(empty: Path, cli: Cli) -> None:
-    cli("init")
-    settings = tomllib.loads((empty / "securecfg.toml").read_text())
-    assert settings["vault"] == ".securecfg/my-shop.vault"
-    assert (settings["as"], settings["service"]) == ("user:ana", "svc:my-shop")
+    key = cli("init", "--json").json["key"]
+    shared = tomllib.loads((empty / "securecfg.toml").read_text())
+    assert shared == {"vault": ".securecfg/my-shop.vault", "service": "svc:my-shop"}
+    assert tomllib.loads((empty / ".securecfg" / "local.toml").read_text()) == {"key": key, "as": "user:ana"}
     assert cli("secret", "put", "a", stdin="x").code == 0
     assert cli("secret", "get", "a", "--reveal").text == "x"
+
+
+def test_what_is_to_be_committed_names_no_person_and_no_home(empty: Path, cli: Cli, home: Path) -> None:
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    cli("init", "--vault", str(home / "vaults.vault"))
+    listed = ["git", "ls-files", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
+    assert names == ["securecfg.toml"]
+    text = (empty / "securecfg.toml").read_text()
+    assert not any(word in text for word in ("ana", "key", str(home), "~"))
+    assert cli("vault", "open").code == 0
 
 
 def test_the_recovery_code_opens_the_vault(empty: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +114,93 @@ def test_init_takes_a_passphrase(empty: Path, cli: Cli, monkeypatch: pytest.Monk
     assert cli("secret", "list").code == 0
     monkeypatch.setenv("PW", "another")
     assert cli("secret", "list").code == 7
+
+
+# --- a project that others began --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clone(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What somebody else has after a clone of the project: what git takes, and none of the rest."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    (folder / "securecfg.toml").write_bytes((project / "securecfg.toml").read_bytes())
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("LOGNAME", "bo")
+    return folder
+
+
+def shared_with(clone: Path, vault: Path) -> None:
+    """Let the project's settings name a vault that all can reach."""
+    (clone / "securecfg.toml").write_text(f'vault = "{vault}"\nservice = "svc:shop"\n')
+
+
+def test_a_clone_says_what_to_do_and_makes_nothing(clone: Path, cli: Cli) -> None:
+    outcome = cli("secret", "list", "--json")
+    assert (outcome.code, outcome.error) == (2, "setting-missing")
+    assert "securecfg init" in outcome.json["error"]["hint"]
+    outcome = cli("init", "--no-input", "--json")
+    assert (outcome.code, outcome.error) == (3, "vault-not-found")
+    assert "`.securecfg/shop.vault`, which is not here" in outcome.json["error"]["message"]
+    assert "securecfg init --yes" in outcome.json["error"]["hint"]
+    assert [path.name for path in clone.iterdir()] == ["securecfg.toml"]
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 3), ("", 3)])
+def test_a_clone_gets_a_vault_of_its_own_where_its_owner_says_yes(clone: Path, answer: str, code: int) -> None:
+    terminal = Terminal("init")
+    terminal.expect("Make one of your own there? [y/N] ")
+    terminal.type(answer)
+    assert terminal.end() == code
+    assert (clone / ".securecfg" / "shop.vault").exists() is (code == 0)
+
+
+def test_a_vault_of_ones_own_leaves_the_shared_settings_as_they_are(clone: Path, project: Path, cli: Cli) -> None:
+    before = (clone / "securecfg.toml").read_bytes()
+    made = cli("init", "--yes", "--json").json
+    assert (made["service"], made["principal"], made["is_new"]) == ("svc:shop", "user:bo", True)
+    assert (clone / "securecfg.toml").read_bytes() == before
+    assert cli("secret", "put", "a", stdin="x").code == 0
+    assert cli("secret", "get", "a", "--reveal", "--as", "svc:shop").text == "x"
+    assert made["vault"] == str(clone / ".securecfg" / "shop.vault") != str(project / ".securecfg" / "shop.vault")
+
+
+def test_somebody_joins_a_vault_that_is_there(
+    clone: Path, project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    cli("key", "generate", str(clone / "bo.key"))
+    assert cli("key", "add", f"file:{clone / 'bo.key'}", "--principal", "user:bo").code == 0
+    monkeypatch.chdir(clone)
+    shared_with(clone, project / ".securecfg" / "shop.vault")
+    unnamed = cli("init", "--json")
+    assert (unnamed.code, unnamed.error) == (2, "setting-missing")
+    assert "securecfg key add" in unnamed.json["error"]["hint"]
+    other = cli("init", "--key", "file:bo.key", "--as", "user:ana", "--json")
+    assert (other.code, other.error) == (4, "not-authenticated")
+    assert not (clone / ".securecfg").exists()
+    joined = cli("init", "--key", "file:bo.key", "--json").json
+    assert (joined["principal"], joined["is_new"]) == ("user:bo", False)
+    assert "recovery_code" not in joined
+    assert tomllib.loads((clone / ".securecfg" / "local.toml").read_text()) == {"key": "file:bo.key", "as": "user:bo"}
+    assert cli("vault", "open", "--json").json["principal"] == "user:bo"
+    assert cli("init", "--json").error == "already-exists"
+
+
+def test_a_wrong_key_joins_nothing(clone: Path, project: Path, cli: Cli) -> None:
+    shared_with(clone, project / ".securecfg" / "shop.vault")
+    cli("key", "generate", "other.key")
+    outcome = cli("init", "--key", "file:other.key", "--json")
+    assert (outcome.code, outcome.error) == (7, "wrong-key")
+    assert not (clone / ".securecfg").exists()
+
+
+def test_settings_in_pyproject_are_joined_too(clone: Path, cli: Cli) -> None:
+    (clone / "securecfg.toml").unlink()
+    (clone / "pyproject.toml").write_text('[tool.securecfg]\nvault = ".securecfg/x.vault"\nservice = "svc:x"\n')
+    assert cli("init", "--yes", "--json").json["settings"] == str(clone / "pyproject.toml")
+    assert not (clone / "securecfg.toml").exists()
+    assert cli("vault", "open").code == 0
 
 
 # --- run --------------------------------------------------------------------------------------------------------------

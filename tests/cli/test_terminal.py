@@ -31,7 +31,7 @@ def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> Path:
     monkeypatch.setenv("PW", CANARY)
     assert cli("init", "--key", "passphrase:?env=PW").code == 0
     monkeypatch.delenv("PW")
-    settings = folder / "securecfg.toml"
+    settings = folder / ".securecfg" / "local.toml"
     settings.write_text(settings.read_text().replace("?env=PW", ""))
     return folder
 

@@ -92,6 +92,18 @@ def a_careless_shop_with_a_vault(project: Path) -> Iterator[dict[str, Any]]:
         yield {}
 
 
+@contextmanager
+def a_careless_shop_in_git(project: Path) -> Iterator[dict[str, Any]]:
+    """A project with two secrets in its files, in a repository, and somebody who may commit."""
+    if shutil.which("git") is None:
+        pytest.skip("needs the program `git`")
+    for who in ("AUTHOR", "COMMITTER"):
+        os.environ |= {f"GIT_{who}_NAME": "Ana", f"GIT_{who}_EMAIL": "ana@example.com"}
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    with a_careless_shop(project):
+        yield {}
+
+
 CONNECT = """\
 import os
 
@@ -134,11 +146,11 @@ class Scene:
 
 
 def new_vault(project: Path) -> Vault:
-    """Create a vault with a key file beside it and settings that name both."""
+    """Create a vault with a key file beside it and settings that name both, as `securecfg init` would."""
     generate_key_file(project / "demo.key")
-    (project / "securecfg.toml").write_text(
-        'vault = "demo.vault"\nkey = "file:demo.key"\nas = "user:me"\nservice = "svc:shop"\n'
-    )
+    (project / "securecfg.toml").write_text('vault = "demo.vault"\nservice = "svc:shop"\n')
+    (project / ".securecfg").mkdir()
+    (project / ".securecfg" / "local.toml").write_text('key = "file:demo.key"\nas = "user:me"\n')
     return Vault.create(project / "demo.vault", key=f"file:{project / 'demo.key'}", admin="me")
 
 
@@ -153,6 +165,9 @@ SCENES = {
     "docs/how-to/back-out.md": Scene("shop", a_careless_shop, MADE_BY_INIT),
     "docs/how-to/import-secrets.md": Scene("shop", a_careless_shop_with_a_vault, MADE_BY_INIT),
     "docs/tutorial/from-plaintext-to-roles.md": Scene("weather", stand_ins=MADE_BY_INIT),
+    "docs/how-to/share-with-a-team.md": Scene(
+        "shop", a_careless_shop_in_git, MADE_BY_INIT | {'"keyring:"': r'"file:~/\.config/securecfg/keys/[\w.-]+\.key"'}
+    ),
     "docs/how-to/change-and-take-back.md": Scene(prepare=a_shop),
     "docs/how-to/give-a-service-a-role.md": Scene(prepare=a_shop),
     "docs/how-to/keys.md": Scene(prepare=a_shop_with_a_code),

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from securecfg.errors import ConfigTypeError
-from securecfg.vault.settings import read_project
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from securecfg.errors import ConfigError, ConfigTypeError
+from securecfg.vault.settings import find_settings, read_project
 
 SETTINGS = {
     "securecfg.toml": 'vault = "a.vault"\n',
@@ -45,6 +42,86 @@ def test_settings_of_another_user_where_everybody_may_write_are_refused(
     assert refused.value.place == str(tmp_path / name)
     tmp_path.chmod(0o755)
     assert read_project(tmp_path / "project").values["vault"] == str(tmp_path / "a.vault")
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_is_ones_own_wins_and_is_relative_to_the_project(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(SETTINGS[name] + 'service = "svc:a"\nkey = "keyring:"\n')
+    (tmp_path / ".securecfg").mkdir()
+    (tmp_path / ".securecfg" / "local.toml").write_text('key = "file:b.key"\nas = "user:bo"\n')
+    (tmp_path / "below").mkdir()
+    project = read_project(tmp_path / "below")
+    assert project.file == tmp_path / name
+    assert project.local == tmp_path / ".securecfg" / "local.toml"
+    assert project.values == {
+        "vault": str(tmp_path / "a.vault"),
+        "service": "svc:a",
+        "key": f"file:{tmp_path / 'b.key'}",
+        "as": "user:bo",
+    }
+
+
+def test_flags_win_over_variables_over_ones_own_over_what_is_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "securecfg.toml").write_text('vault = "shared"\nkey = "keyring:"\nas = "user:shared"\n')
+    (tmp_path / ".securecfg").mkdir()
+    (tmp_path / ".securecfg" / "local.toml").write_text('vault = "own"\nas = "user:own"\n')
+    assert find_settings(None, None, None) == (tmp_path / "own", "keyring:", "user:own")
+    monkeypatch.setenv("SECURECFG_VAULT", "variable")
+    monkeypatch.setenv("SECURECFG_AS", "user:variable")
+    assert find_settings(None, None, None) == (Path("variable"), "keyring:", "user:variable")
+    assert find_settings("flag", "file:k", "user:flag") == (Path("flag"), "file:k", "user:flag")
+
+
+def test_ones_own_settings_alone_are_no_project(tmp_path: Path) -> None:
+    (tmp_path / ".securecfg").mkdir()
+    (tmp_path / ".securecfg" / "local.toml").write_text('vault = "own"\n')
+    assert read_project(tmp_path).values == {}
+
+
+def test_ones_own_settings_are_not_somebody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "securecfg.toml").write_text('vault = "shared"\n')
+    local = tmp_path / ".securecfg" / "local.toml"
+    local.parent.mkdir()
+    local.write_text('vault = "own"\n')
+    tmp_path.chmod(0o1777)  # who may write here may lay a folder `.securecfg` of their own
+    give_away(local, monkeypatch)
+    with pytest.raises(ConfigTypeError):
+        read_project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message", "hint"),
+    [
+        (b'vault = "x\n', ":1:11: illegal character", "settings are TOML"),
+        (b"vault\n", ":1:6: expected '='", "settings are TOML"),
+        (b"[a", ": expected ']'", "settings are TOML"),
+        (b"\xff", ": the settings are not UTF-8", "settings are TOML"),
+        (b"a = " + b"[" * 5_000, ": ", "settings are TOML"),
+        (b"vault = 1\n", ": the setting `vault` is not text", 'vault = "..."'),
+        (b'valut = "x"\n', ": unknown setting `valut`", "`service`"),
+    ],
+)
+def test_what_is_wrong_with_settings_is_said_with_place_and_hint(
+    tmp_path: Path, content: bytes, message: str, hint: str
+) -> None:
+    path = tmp_path / "securecfg.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as refused:
+        read_project(tmp_path)
+    assert refused.value.message.startswith(f"{path}{message}")
+    assert hint in refused.value.hint
+    assert "codec" not in refused.value.message
+
+
+def test_paths_may_begin_at_home(tmp_path: Path, home: Path) -> None:
+    (tmp_path / "securecfg.toml").write_text('vault = "~/a.vault"\nkey = "file:~/a.key"\n')
+    values = read_project(tmp_path).values
+    assert values == {"vault": str(home / "a.vault"), "key": f"file:{home / 'a.key'}"}
+    (tmp_path / "securecfg.toml").write_text('vault = "~nobody-of-this-name/a.vault"\n')
+    assert read_project(tmp_path).values["vault"].endswith("/~nobody-of-this-name/a.vault")
 
 
 def test_a_table_for_other_tools_is_nobodys_business(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
