@@ -16,6 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol, Self
 
 from securecfg.errors import LogTampered, LogTruncated, ValueTooLarge
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -109,7 +110,7 @@ class Tree:
             LogTampered: The peaks do not fit the size.
         """
         if not 0 <= size < MAX_SIZE or len(peaks) != size.bit_count() or any(len(peak) != HASH_BYTES for peak in peaks):
-            message = f"the subtree roots do not fit a log of {size} records"
+            message = f"the subtree roots do not fit a log of {counted(size, 'record')}"
             raise LogTampered(message)
         self._size = size
         self._peaks = list(peaks)
@@ -269,7 +270,7 @@ def build_tiles(size: int, leaves: Iterable[bytes], visit: Callable[[int, int, b
         hashes = b"".join([sha256(b"\x00" + row).digest() for row in islice(rows, width)])
         done += len(hashes) // HASH_BYTES
         if len(hashes) < width * HASH_BYTES:
-            message = f"the log has {done} records of the {size} that were signed"
+            message = f"the log has {counted(done, 'record')} of the {size} that were signed"
             raise LogTruncated(message)
         pending[0] = hashes
         level = 0
@@ -300,7 +301,7 @@ def inclusion_proof(reader: HashReader, index: int, size: int) -> tuple[bytes, .
         LogTampered: A needed tile is missing, or there is no such leaf in a tree of this size.
     """
     if not 0 <= index < size:
-        message = f"a log of {size} records has no record {index}"
+        message = f"a log of {counted(size, 'record')} has no record {index}"
         raise LogTampered(message, index=index)
     start, end = 0, size
     path = []
@@ -324,7 +325,7 @@ def consistency_proof(reader: HashReader, old_size: int, new_size: int) -> tuple
         LogTampered: A needed tile is missing, or the old size is 0 or larger than the new one.
     """
     if not 0 < old_size <= new_size:
-        message = f"a log of {new_size} records cannot be shown to continue one of {old_size}"
+        message = f"a log of {counted(new_size, 'record')} cannot be shown to continue one of {old_size}"
         raise LogTampered(message)
     if old_size == new_size:
         return ()
@@ -399,7 +400,7 @@ def verify_inclusion(index: int, size: int, hashed_leaf: bytes, proof: Sequence[
         LogTampered: It is not, or the proof is malformed.
     """
     if not 0 <= index < size < MAX_SIZE:
-        message = f"a log of {size} records has no record {index}"
+        message = f"a log of {counted(size, 'record')} has no record {index}"
         raise LogTampered(message, index=index)
     _check_hashes((hashed_leaf, *proof, root))
     position, last = index, size - 1
@@ -431,12 +432,12 @@ def verify_consistency(old_size: int, new_size: int, old_root: bytes, new_root: 
         LogTampered: It is not, or the proof is malformed.
     """
     if not 0 < old_size <= new_size < MAX_SIZE:
-        message = f"a log of {new_size} records cannot be shown to continue one of {old_size}"
+        message = f"a log of {counted(new_size, 'record')} cannot be shown to continue one of {old_size}"
         raise LogTampered(message)
     _check_hashes((old_root, new_root, *proof))
     if old_size == new_size:
         if proof or old_root != new_root:
-            message = f"two logs of {new_size} records differ"
+            message = f"two logs of {counted(new_size, 'record')} differ"
             raise LogTampered(message)
         return
     if not proof:
@@ -464,7 +465,7 @@ def verify_consistency(old_size: int, new_size: int, old_root: bytes, new_root: 
         position >>= 1
         last >>= 1
     if last != 0 or not compare_digest(old_computed, old_root) or not compare_digest(new_computed, new_root):
-        message = f"the log of {new_size} records does not continue the one of {old_size}"
+        message = f"the log of {counted(new_size, 'record')} does not continue the one of {old_size}"
         raise LogTampered(message)
 
 

@@ -227,8 +227,8 @@ def _integrity(report: Report) -> str:
         f"<pre>securecfg audit report verify FILE --vkey '{_text(newer.origin)}+...'</pre>\n"
         "<dl>"
         f"<dt>Records between the checkpoints</dt><dd>{between}</dd>"
-        f"<dt>Older checkpoint</dt><dd>{older.size:,} records, root <code>{encode_base64(older.root)}</code></dd>"
-        f"<dt>Newer checkpoint</dt><dd>{newer.size:,} records, root <code>{encode_base64(newer.root)}</code></dd>"
+        f"<dt>Older checkpoint</dt><dd>{_records(older.size)}, root <code>{encode_base64(older.root)}</code></dd>"
+        f"<dt>Newer checkpoint</dt><dd>{_records(newer.size)}, root <code>{encode_base64(newer.root)}</code></dd>"
         "</dl>\n"
         "<h3>What the check proves</h3>\n<ul>"
         "<li>Nothing on this page was altered since the holder of the log's key made it.</li>"
@@ -366,6 +366,10 @@ def _event(event: Event) -> str:
 
 def _number(number: int) -> str:
     return f"{number:,}"
+
+
+def _records(size: int) -> str:
+    return f"{size:,} record{'' if size == 1 else 's'}"
 
 
 def _moment(time_ns: int) -> str:

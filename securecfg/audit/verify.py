@@ -28,6 +28,7 @@ from securecfg.audit.merkle import (
     verify_consistency,
 )
 from securecfg.errors import LogStale, LogTampered, LogTruncated
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +60,7 @@ def verify_tree(checkpoint: Checkpoint, leaves: Iterable[bytes], tile: TileReade
     rows = iter(leaves)
     root = build_tiles(checkpoint.size, rows, lambda level, index, hashes: _compare(level, index, hashes, tile))
     if next(rows, None) is not None:
-        message = f"the log goes on after its {checkpoint.size} signed records"
+        message = f"the log goes on after its {counted(checkpoint.size, 'signed record')}"
         raise LogTampered(message, index=checkpoint.size)
     if root != checkpoint.root:
         message = "the records do not hash to the signed root"
@@ -156,10 +157,10 @@ class History:
         """
         checkpoint, key = open_signed_checkpoint(raw, self.epochs.keys)
         if checkpoint.size > self.size:
-            message = f"the log has {self.size} records of the {checkpoint.size} that were signed"
+            message = f"the log has {counted(self.size, 'record')} of the {checkpoint.size} that were signed"
             raise LogTruncated(message)
         if key not in self.epochs.signers_of(checkpoint.size):
-            message = f"the checkpoint of {checkpoint.size} records is signed by the key of another epoch"
+            message = f"the checkpoint of {counted(checkpoint.size, 'record')} is signed by the key of another epoch"
             raise LogTampered(message)
         return checkpoint
 
@@ -175,7 +176,7 @@ def verify_continues(older: Checkpoint, newer: Checkpoint, proof: Sequence[bytes
         message = f"`{newer.origin}` is another log than `{older.origin}`"
         raise LogTampered(message)
     if newer.size < older.size:
-        message = f"the log has {newer.size} records and had {older.size}"
+        message = f"the log has {counted(newer.size, 'record')} and had {older.size}"
         hint = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
         raise LogTruncated(message, hint=hint)
     if older.size:
@@ -193,5 +194,5 @@ def verify_fresh(last_time_ns: int, now_ns: int, max_age: timedelta) -> None:
     """
     age_s = (now_ns - last_time_ns) // 10**9
     if age_s > max_age.total_seconds():
-        message = f"the newest record is {age_s} seconds old, {int(max_age.total_seconds())} are allowed"
+        message = f"the newest record is {counted(age_s, 'second')} old, {int(max_age.total_seconds())} are allowed"
         raise LogStale(message)

@@ -18,6 +18,7 @@ from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import shown_time, timestamp, write_bytes, write_json, write_lines
 from securecfg.errors import LogTampered, UsageError
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -138,7 +139,7 @@ def export(invocation: Invocation, *, folder: str) -> None:
         vkey = str(log.current_vkey)
     invocation.emit(
         {"directory": folder, "record_count": size, "vkey": vkey},
-        f"exported  {size} records to {folder}",
+        f"exported  {counted(size, 'record')} to {folder}",
         f"vkey  {vkey}",
     )
 
@@ -208,13 +209,13 @@ def _emit_verified(invocation: Invocation, level: int, found: Verified) -> None:
 
     newest = to_datetime(found.last_time_ns) if found.last_time_ns else None
     lines = [
-        f"sound   {found.size} records, {found.epochs} signing keys"
+        f"sound   {counted(found.size, 'record')}, {counted(found.epochs, 'signing key')}"
         + (f", newest {shown_time(newest)}" if newest else ""),
         f"level   {level} of 4",
         f"vkey    {found.vkey}",
     ]
     if found.behind:
-        lines.append(f"clock   {len(found.behind)} records were written by a clock far behind")
+        lines.append(f"clock   {counted(len(found.behind), 'record')} written by a clock far behind")
     invocation.emit(
         {
             "result": "sound",

@@ -14,6 +14,7 @@ from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import printable, write_bytes, write_json
 from securecfg.errors import UsageError
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from securecfg.audit import VerifierKey
@@ -166,7 +167,7 @@ def create_report(
     _write(output, content)
     invocation.emit(
         {"file": output, "format": file_format, "record_count": len(made.rows)},
-        f"reported  {len(made.rows)} records in {output}",
+        f"reported  {counted(len(made.rows), 'record')} in {output}",
     )
 
 
@@ -196,7 +197,7 @@ def verify_report(invocation: Invocation, *, file: str, vkey: str | None) -> Non
             "older_record_count": older.size,
             "newer_record_count": newer.size,
         },
-        f"sound  {attestation.rows} rows; the log grew from {older.size} to {newer.size} records",
+        f"sound  {counted(attestation.rows, 'row')}; the log grew from {older.size} to {counted(newer.size, 'record')}",
         f"log    {printable(newer.origin)}",
     )
 

@@ -10,6 +10,7 @@ from securecfg.audit import Decision, Event
 from securecfg.audit.record import format_time
 from securecfg.cli.output import printable
 from securecfg.clock import to_datetime, to_ns
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,7 +163,7 @@ def _about(record: Record) -> str:
 def _why(record: Record) -> str:
     words = [f"by {', '.join(record.why)}"] if record.why else []
     words += [str(record.obj["reason"])] if "reason" in record.obj else []
-    words += [f"{record.count} times"] if record.count is not None else []
+    words += [counted(record.count, "time")] if record.count is not None else []
     return "  ".join(words)
 
 

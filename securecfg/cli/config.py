@@ -11,6 +11,7 @@ from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import align, printable, write_bytes, write_lines
 from securecfg.errors import UsageError
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from securecfg.cli.config_values import Keys
@@ -144,7 +145,7 @@ def check(invocation: Invocation, *, sources: tuple[str, ...], profile: str | No
         with vault_if_any(invocation) as vault:
             load_sources(sources, profile, vault, model=bound)
     result = {"value_count": len(values), "reference_count": references, "exposed_count": exposed, "model": model}
-    lines = [f"sound  {len(values)} values, {references} of them secrets"]
+    lines = [f"sound  {counted(len(values), 'value')}, {counted(references, 'secret')} among them"]
     if model is not None:
         lines.append(f"fits   {model}")
     if exposed:

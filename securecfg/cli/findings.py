@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from securecfg.errors import IntegrityError, KeyProviderRefused, SecurecfgError, Unavailable, Unsupported
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +131,8 @@ def look_inside(vault: Vault, path: Path, recorded: int | None) -> Iterator[Find
     from securecfg.cli.inspection import CLOCK_HINT, Inside
 
     inside = Inside.look(vault, path)
-    yield Finding("opens", Grade.OK, f"as {inside.principal or 'nobody'}, {inside.records} records in the log")
+    records = counted(inside.records, "record")
+    yield Finding("opens", Grade.OK, f"as {inside.principal or 'nobody'}, {records} in the log")
     yield _anchor(vault, path, recorded)
     if inside.is_clock_behind:
         message = "the newest publication lies more than five minutes in the future of this machine's clock"
@@ -140,14 +142,12 @@ def look_inside(vault: Vault, path: Path, recorded: int | None) -> Iterator[Find
         yield Finding("clock", Grade.OK, "agrees with the log")
     yield _policy(vault)
     if inside.pending:
-        message = " and ".join(inside.pending) + " wait to be finished"
+        message = f"still to be finished: {' and '.join(inside.pending)}"
         yield Finding(
             "pending", Grade.NOTE, message, "close other programs that hold the vault; the next to open it finishes"
         )
     if inside.records > _RECORDS_MANY:
-        yield Finding(
-            "log", Grade.NOTE, f"the log holds {inside.records} records", "it makes the file grow, nothing else"
-        )
+        yield Finding("log", Grade.NOTE, f"the log holds {records}", "it makes the file grow, nothing else")
     if vault.principal:
         yield _expired(vault)
 
@@ -256,22 +256,20 @@ def _anchor(vault: Vault, path: Path, recorded: int | None) -> Finding:
     opened = vault.opened
     opened.advance_anchor()
     size, vault_id = opened.replica.checkpoint.size, opened.replica.vault_id
-    known = recorded_size(vault_id, path) or 0
+    known, all_records = recorded_size(vault_id, path) or 0, counted(size, "record")
     if known < size:
         message = (
-            f"this machine knows {known} of {size} records and cannot record more; an older copy may pass unnoticed"
+            f"this machine knows {known} of {all_records} and cannot record more; an older copy may pass unnoticed"
         )
         return Finding("anchor", Grade.WARNING, message, f"make `{AnchorFile(vault_id, path).path}` writable for you")
     elsewhere = "`securecfg audit verify --against FILE` compares the vault with a checkpoint that was kept elsewhere"
     if recorded is None:
         message = "this machine had recorded nothing of the vault, so it cannot tell whether this is an older copy"
-        return Finding("anchor", Grade.WARNING, f"{message}; from now on it knows {size} records", elsewhere)
+        return Finding("anchor", Grade.WARNING, f"{message}; from now on it knows {all_records}", elsewhere)
     if size - recorded > _UNSEEN_MANY:
-        message = (
-            f"this machine knew only {recorded} of {size} records, so an older copy with a few more would have passed"
-        )
+        message = f"this machine knew only {recorded} of {all_records}; an older copy with a few more would have passed"
         return Finding("anchor", Grade.WARNING, f"{message}; from now on it knows all", elsewhere)
-    return Finding("anchor", Grade.OK, f"{size} records are known on this machine")
+    return Finding("anchor", Grade.OK, f"this machine knows all {all_records}")
 
 
 def _policy(vault: Vault) -> Finding:
@@ -301,7 +299,7 @@ def _expired(vault: Vault) -> Finding:
         if entry is not None and entry.live and 0 < opened.locate(encoded, entry, 0).version.expires <= now:
             expired.append(path)
     if not expired:
-        return Finding("expiry", Grade.OK, f"none of {len(paths)} secrets that you may list has expired")
+        return Finding("expiry", Grade.OK, f"no secret that you may list has expired, of {len(paths)}")
     named = ", ".join(f"`{path}`" for path in expired[:_NAMED_MOST])
     more = f" and {len(expired) - _NAMED_MOST} more" if len(expired) > _NAMED_MOST else ""
     return Finding("expiry", Grade.WARNING, f"expired: {named}{more}", "write new versions with `securecfg secret put`")

@@ -10,6 +10,7 @@ from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import align, printable, shown_time, timestamp, write_lines
 from securecfg.errors import ConfirmationRequired, Conflict, SettingMissing, UsageError
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -171,7 +172,8 @@ def _row(finding: Finding, plan: ImportPlan) -> tuple[str, ...]:
     exposure = plan.exposures.get(finding.target)
     last = "conflict" if finding in plan.conflicts else ""
     if exposure is not None:
-        last = f"exposed since {exposure.commit[:_COMMIT_SHOWN]} ({exposure.age(datetime.now(UTC)).days} days)"
+        days = counted(exposure.age(datetime.now(UTC)).days, "day")
+        last = f"exposed since {exposure.commit[:_COMMIT_SHOWN]} ({days})"
     cells = (f"{finding.file}:{finding.line}", finding.key, f"{finding.why} ", f"-> {finding.target}", last)
     return tuple(printable(cell) for cell in cells)
 
@@ -323,16 +325,12 @@ def _emit_outcomes(invocation: Invocation, outcomes: Sequence[ImportOutcome]) ->
 def _described(outcome: ImportOutcome) -> str:
     from securecfg.sources.importing import ImportState
 
-    what = f"{_count(outcome.secrets, 'secret')}, {_count(len(outcome.files), 'file')}"
+    what = f"{counted(outcome.secrets, 'secret')}, {counted(len(outcome.files), 'file')}"
     if outcome.state is ImportState.CONFIRMED:
         return f"confirmed  {outcome.import_id}: it can no longer be undone"
     if outcome.is_undo:
         return f"restored  {what}"
     return f"moved  {what}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _problem(problem: SecurecfgError) -> dict[str, str]:

@@ -12,6 +12,7 @@ from securecfg.crypto import SUITE
 from securecfg.keys.header import FORMAT, Header
 from securecfg.keys.roots import FIRST_ROOT_ROW
 from securecfg.keys.slots import KIND_FILE, KIND_KEYRING, KIND_PASSPHRASE, KIND_RECOVERY, Slot
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -132,7 +133,7 @@ class Inside:
             anchor = AnchorFile(replica.vault_id, path).read()
         except OSError:
             anchor = None
-        pending = [f"{len(state.stagings)} unfinished writes"] if state.stagings else []
+        pending = [counted(len(state.stagings), "unfinished write")] if state.stagings else []
         if opened.is_destruction_pending:
             pending.append("bytes of something destroyed")
         return cls(
@@ -168,16 +169,16 @@ class Inside:
 
     def to_lines(self) -> list[str]:
         """Return it as people read it."""
-        anchor = "none on this machine" if self.anchor_records is None else f"{self.anchor_records} records"
+        anchor = "none on this machine" if self.anchor_records is None else counted(self.anchor_records, "record")
         clock = f"  (in the future of this machine's clock: {CLOCK_HINT})" if self.is_clock_behind else ""
         return [
             f"state        open, as {self.principal or 'nobody'}",
             f"secrets      {self.secrets}, and {self.deleted} deleted",
-            f"log          {self.records} records, signing key of epoch {self.epoch}",
+            f"log          {counted(self.records, 'record')}, signing key of epoch {self.epoch}",
             f"last write   {shown_time(self.published)}{clock}",
             f"anchor       {anchor}",
             f"pending      {', '.join(self.pending) or 'nothing'}",
-            f"index        {self.segments} segments, {self.uncompacted} records on top",
+            f"index        {counted(self.segments, 'segment')}, {counted(self.uncompacted, 'record')} on top",
         ]
 
 

@@ -11,6 +11,7 @@ from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import printable, shown_time, timestamp, write_json, write_table
 from securecfg.errors import CheckFailed, SecurecfgError, UsageError
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,7 +62,7 @@ def check(invocation: Invocation, *, paths: tuple[str, ...]) -> None:
     compiled = _compile(invocation, documents)
     invocation.emit(
         {"documents": _listed(documents), "rule_count": len(compiled.rules), "digest": compiled.digest},
-        f"sound  {len(documents)} documents, {len(compiled.rules)} rules",
+        f"sound  {counted(len(documents), 'document')}, {counted(len(compiled.rules), 'rule')}",
     )
 
 
@@ -203,7 +204,7 @@ def format_(invocation: Invocation, *, paths: tuple[str, ...], is_check: bool) -
     changed = format_files(paths, is_check=is_check)
     result: dict[str, Any] = {"changed": changed}
     if is_check and changed:
-        error = CheckFailed(f"{len(changed)} files are not in canonical form", hint="run it without `--check`")
+        error = CheckFailed(f"{counted(len(changed), 'file')} not in canonical form", hint="run it without `--check`")
         return _emit_failure(invocation, result, error, *(f"would change  {name}" for name in changed))
     invocation.emit(result, *(f"changed  {name}" for name in changed))
     return 0
@@ -280,7 +281,7 @@ def _report_cases(invocation: Invocation, results: Sequence[CaseResult]) -> int:
         ]
     }
     if not failed:
-        invocation.emit(listed, f"passed  {len(results)} cases")
+        invocation.emit(listed, f"passed  {counted(len(results), 'case')}")
         return 0
     hint = "`securecfg policy explain` tells why a policy answers as it does"
     error = CheckFailed(f"{failed} of {len(results)} cases failed", hint=hint)

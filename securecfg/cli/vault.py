@@ -20,6 +20,7 @@ from securecfg.errors import (
     SettingMissing,
     Tampered,
 )
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,10 +123,10 @@ def verify(invocation: Invocation) -> None:
     left = sum(orphans.values())
     invocation.emit(
         result,
-        f"log      {log.size} records, {log.epochs} signing keys: sound",
-        f"secrets  {report.secrets} with {report.versions} versions, the vault's own documents included: sound",
-        *([f"left     {left} rows of writers that crashed; they do no harm"] if left else []),
-        *([f"clock    {len(log.behind)} records were written by a clock far behind"] if log.behind else []),
+        f"log      {counted(log.size, 'record')}, {counted(log.epochs, 'signing key')}: sound",
+        f"secrets  {report.secrets} with {counted(report.versions, 'version')}, the vault's documents included: sound",
+        *([f"left     {counted(left, 'row')} of writers that crashed, which does no harm"] if left else []),
+        *([f"clock    {counted(len(log.behind), 'record')} written by a clock far behind"] if log.behind else []),
     )
 
 
@@ -148,9 +149,9 @@ def adopt(invocation: Invocation, *, reason: str) -> None:
         raise NotAuthenticated(message, hint="name a principal: `--as user:NAME` or SECURECFG_AS")
     provider = invocation.provider()
     known = compare_with_anchor(settings.vault, provider)
-    recorded = "nothing" if known.recorded_size is None else f"{known.recorded_size} records"
+    recorded = "nothing" if known.recorded_size is None else counted(known.recorded_size, "record")
     if _may_adopt(settings.vault, provider, settings.principal):
-        invocation.note(f"the vault holds {known.size} records; this machine recorded {recorded}")
+        invocation.note(f"the vault holds {counted(known.size, 'record')}; this machine recorded {recorded}")
         if known.ahead:
             ahead = timedelta(seconds=round(known.ahead.total_seconds()))
             invocation.note(f"its newest publication lies {ahead} in the future of this clock, and is set back")
@@ -189,5 +190,5 @@ def _refuse_damage(opened: Vault, report: Verification) -> None:
         f"\n  {f'{path}@{version}' if path in listed else 'a secret that you may not list'}: {message}"
         for path, version, message in report.problems
     ]
-    message = f"{len(lines)} values are damaged{''.join(lines)}"
+    message = f"{counted(len(lines), 'damaged value')}{''.join(lines)}"
     raise Tampered(message, hint="restore the vault from a backup; undamaged secrets can still be read")

@@ -17,6 +17,7 @@ from securecfg.config.origins import locate
 from securecfg.config.tree import Config
 from securecfg.errors import ConfigTypeError, SecretInPlainField, SecurecfgError
 from securecfg.secret import Secret
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,7 +227,7 @@ class Converter:
             return self.fail(path, "must be a list")
         if kind is tuple and arguments and arguments[-1] is not ...:
             if len(value) != len(arguments):
-                return self.fail(path, f"must have {len(arguments)} items")
+                return self.fail(path, f"must have {counted(len(arguments), 'item')}")
             kinds = arguments
         else:
             kinds = (arguments[0] if arguments else Any,) * len(value)

@@ -13,6 +13,7 @@ from securecfg.policy.index import scope_actions
 from securecfg.policy.rendering import cedar_text
 from securecfg.policy.requests import ADMIN_ROLE, ADMIN_RULE, Decision, context_values
 from securecfg.policy.schema import ROOT
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -143,7 +144,7 @@ class Explanation:
         for rule in near[:MAX_IN_WORDS]:
             yield from _in_words(rule)
         if len(near) > MAX_IN_WORDS:
-            yield f"  and {len(near) - MAX_IN_WORDS} more rules come near"
+            yield f"  and {counted(len(near) - MAX_IN_WORDS, 'more rule comes', 'more rules come')} near"
 
     def _reasons(self) -> Iterator[str]:
         if self.decision.error is not None:

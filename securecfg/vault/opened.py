@@ -37,6 +37,7 @@ from securecfg.vault.paths import SYSTEM
 from securecfg.vault.publisher import Publisher
 from securecfg.vault.replica import StoredTree
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -375,13 +376,14 @@ class OpenVault:
         checkpoint = self.replica.checkpoint
         hint = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
         if mark.size > checkpoint.size:
-            message = f"the vault holds {checkpoint.size} records, but {mark.size} were recorded on this machine"
+            recorded = counted(mark.size, "record")
+            message = f"the log of the vault has only {checkpoint.size} of the {recorded} that this machine knows of"
             raise RollbackSuspected(message, hint=hint)
         try:
             proof = consistency_proof(StoredTree(self.store), mark.size, checkpoint.size)
             verify_consistency(mark.size, checkpoint.size, mark.root, checkpoint.root, proof)
         except LogTampered:
-            message = f"the log does not continue the {mark.size} records that were recorded on this machine"
+            message = f"the log does not continue what this machine recorded of it, {counted(mark.size, 'record')}"
             raise RollbackSuspected(message, hint=hint) from None
 
     def mark(self) -> Mark:

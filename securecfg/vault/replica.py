@@ -20,6 +20,7 @@ from securecfg.store import Space
 from securecfg.vault.index import Index
 from securecfg.vault.rows import IndexRows, digest_id, verify_digest
 from securecfg.vault.state import hash_header, parse_head
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -249,7 +250,7 @@ class Replica:
             self._load_keys((self._keys or self._refuse()).unlocked, header, keyring, state)
         checkpoint = self._open_note(note, state, digest)
         if checkpoint.size < self.tree.size or state.generation < known.generation:
-            message = f"the log went back from {self.tree.size} to {checkpoint.size} records while the vault is open"
+            message = f"the log went back from {self.tree.size} to {checkpoint.size} while the vault is open"
             raise RollbackSuspected(message, hint=_ROLLBACK_HINT)
         tree = self.tree.copy()
         changes = self._replay(tree, checkpoint, state.base_size)
@@ -296,7 +297,7 @@ class Replica:
                 if index >= base_size:
                     wanted.extend((index, digest) for digest in parse_leaf(row, index).delta_hashes)
         if tree.root() != checkpoint.root:
-            message = f"the {checkpoint.size} records of the log do not lead to the signed root"
+            message = f"the log of {counted(checkpoint.size, 'record')} does not lead to the signed root"
             raise Tampered(message, hint="run `securecfg audit verify`; it names the record")
         deltas = []
         for start in range(0, len(wanted), _LEAVES_AT_ONCE):

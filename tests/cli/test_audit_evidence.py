@@ -67,7 +67,7 @@ def test_verification_says_what_it_found(stored: Path, cli: Cli) -> None:
     outcome = cli("audit", "verify", "--max-age", "1h")
     assert outcome.code == 0
     assert outcome.text.startswith("sound   ")
-    assert "1 signing keys, newest 20" in outcome.text
+    assert "1 signing key, newest 20" in outcome.text
     assert "vkey    securecfg/" in outcome.text
 
 

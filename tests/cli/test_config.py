@@ -200,7 +200,7 @@ def test_says_where_a_value_is_written_and_what_it_replaces(configured: Path, cl
 
 def test_a_sound_configuration_is_counted(configured: Path, cli: Cli) -> None:
     outcome = cli("config", "check")
-    assert outcome.text == "sound  11 values, 2 of them secrets\n"
+    assert outcome.text == "sound  11 values, 2 secrets among them\n"
     assert "secrets in plain text: 1" in outcome.err
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import time
@@ -93,6 +94,50 @@ def test_opening_with_a_weak_passphrase_warns_of_nothing(
     monkeypatch.setenv("PW", "weak")
     cli("key", "add", "passphrase:?env=PW")
     assert cli("secret", "list", "--key", "passphrase:?env=PW").err == ""
+
+
+def test_one_thing_is_not_several(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli, project: Path) -> None:
+    """In a vault with one record, one rule and one secret in one version."""
+    cli("key", "generate", "one.key")
+    cli("vault", "create", "one.vault", "--key", "file:one.key", "--admin", "ana")
+    monkeypatch.setenv("SECURECFG_VAULT", "one.vault")
+    monkeypatch.setenv("SECURECFG_KEY", "file:one.key")
+    (project / "one.toml").write_text(
+        "[roles.a]\nmembers = ['svc:a']\n[[roles.a.grants]]\nactions = ['read']\npaths = ['a']\n"
+    )
+    (project / "cases.toml").write_text(
+        "[[cases]]\nname = 'a'\nwho = 'svc:a'\nwhat = 'read'\nwhere = 'a'\nexpected = 'allowed'\n"
+    )
+    (project / "c.yaml").write_text("a: ${secret:a}\n")
+    commands = [
+        ("audit", "verify"),
+        ("vault", "verify"),
+        ("vault", "status"),
+        ("vault", "adopt", "--yes"),
+        ("doctor",),
+        ("policy", "check", "one.toml"),
+        ("policy", "test", "cases.toml", "--policy", "one.toml"),
+        ("config", "check", "c.yaml"),
+        ("audit", "export", "--tiles", "tiles"),
+        ("audit", "report", "-o", "report"),
+        ("audit", "report", "verify", "report"),
+        ("policy", "fmt", "one.toml", "--check"),
+    ]
+    said = ""
+    for command in commands:
+        outcome = cli(*command)
+        assert outcome.code in {0, 6}, outcome.err
+        said += outcome.text + outcome.err
+    assert re.findall(r"\b1 (?:\w+ )?\w+s\b", said) == []
+    for words in (
+        "1 record",
+        "1 signing key",
+        "1 document, 1 rule",
+        "1 case",
+        "1 value, 1 secret among them",
+        "1 file ",
+    ):
+        assert words in said, said
 
 
 def test_open_tells_who_and_how_much(stored: Path, cli: Cli) -> None:
