@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import deque
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -58,7 +59,8 @@ def audit() -> None:
 def show(invocation: Invocation, /, **options: Any) -> None:  # noqa: ANN401 - what the options above declare
     """List what was recorded, oldest first. That you read the log is recorded too.
 
-    Times are local. A batch is followed by what it changed. With --follow, --json prints one object for each record.
+    Times are local. A batch is followed by what it changed. On a terminal what is too wide is shortened; a pipe and
+    --json get all of it. With --follow, --json prints one object for each record.
     """
     from securecfg.cli.audit_records import Filter, path_pattern
 
@@ -172,8 +174,10 @@ audit.add_command(report)
 
 def _show(invocation: Invocation, log: AuditLog, chosen: Filter, *, last: int | None, follows: bool) -> None:
     from securecfg.cli.audit_records import Listing, to_json
+    from securecfg.cli.tables import terminal_width
 
-    listing = Listing(datetime.now(UTC).astimezone().date(), log.items)
+    limit = terminal_width() if sys.stdout.isatty() else None
+    listing = Listing(datetime.now(UTC).astimezone().date(), log.items, limit)
     following = 0
 
     def select(entries: Iterable[Entry]) -> Iterator[Entry]:

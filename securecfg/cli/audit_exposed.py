@@ -59,6 +59,7 @@ def exposed(invocation: Invocation) -> None:
         for mark in marks
     ] + [(each.path, f"{each.since:%Y-%m-%d}", str(each.days(now)), f"removed {each.key}") for each in known]
     if rows or invocation.is_json:
-        invocation.emit_table(result, ("PATH", "SINCE", "DAYS", "KNOWN FROM"), rows)
+        columns = ("PATH", "SINCE", "DAYS", "KNOWN FROM")
+        invocation.emit_table(result, columns, rows, shorten=("KNOWN FROM", "PATH"))
     else:
         invocation.emit(result, "no secret is known to be exposed")

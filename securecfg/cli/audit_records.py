@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from securecfg.audit import Decision, Event
 from securecfg.audit.record import format_time
 from securecfg.cli.output import printable
+from securecfg.cli.tables import SHORTEST, join, shortened, shrink, width
 from securecfg.clock import to_datetime, to_ns
 from securecfg.words import counted
 
@@ -40,7 +41,10 @@ _ACTIONS = {
 _APART = frozenset(
     {"action", "path", "ver", "to", "label", "items", "parts", "reason", "digest", "vkey", "old_sig", "new_sig"}
 )
+# Where a line is too wide, what becomes shorter and how much stays: about what, why, who; then more of about what.
+_STEPS = ((3, 28), (5, SHORTEST), (5, 0), (1, SHORTEST), (3, SHORTEST), (2, SHORTEST))
 _ID_CHARS = 8
+_SECOND_CHARS = len("2026-01-31T12:00:00")
 _WIDEST = 40
 _TITLES = {"rev": "revision", "source_rev": "from revision", "source_ver": "from version"}
 
@@ -101,12 +105,14 @@ class Listing:
     Args:
         today: The day whose date goes without saying.
         items: Returns the paths and versions of a batch.
+        limit: How wide a line may be, on a terminal; None leaves everything as it is.
     """
 
-    def __init__(self, today: date, items: Callable[[Record], Items]) -> None:
+    def __init__(self, today: date, items: Callable[[Record], Items], limit: int | None = None) -> None:
         """Nothing is listed yet."""
         self._day = today
         self._items = items
+        self._limit = limit
         self._widths = [0] * 6
 
     def lines(self, entries: list[Entry]) -> list[str]:
@@ -114,7 +120,7 @@ class Listing:
         rows = [(entry.record, _cells(entry.record)) for entry in entries]
         for _, cells in rows:
             self._widths = [
-                max(min(len(cell), _WIDEST), width) for cell, width in zip(cells, self._widths, strict=True)
+                max(min(width(cell), _WIDEST), known) for cell, known in zip(cells, self._widths, strict=True)
             ]
         lines: list[str] = []
         for record, cells in rows:
@@ -122,11 +128,18 @@ class Listing:
             if day != self._day:
                 self._day = day
                 lines.append(f"{day:%Y-%m-%d}")
-            padded = (cell.ljust(width) for cell, width in zip(cells, self._widths, strict=True))
-            lines.append("  ".join(padded).rstrip())
+            lines.append(self._line(cells))
             if record.event is Event.BATCH_WRITTEN:
                 lines += (f"          {printable(path)}@{version}" for path, version in self._items(record))
         return lines
+
+    def _line(self, cells: tuple[str, ...]) -> str:
+        """Return a line. Where it has room a cell may be wider than its column, which moves only what follows it."""
+        widths = self._widths if self._limit is None else shrink(self._widths, _STEPS, self._limit)
+        whole = join(cells, [max(width(cell), known) for cell, known in zip(cells, widths, strict=True)])
+        if self._limit is None or width(whole) <= self._limit:
+            return whole
+        return shortened(join(cells, widths), self._limit)
 
 
 def _cells(record: Record) -> tuple[str, ...]:
@@ -156,7 +169,8 @@ def _about(record: Record) -> str:
     for name, value in obj.items():
         if name not in _APART and value:
             listed = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            words.append(f"{_TITLES.get(name, name)} {listed[:_ID_CHARS] if name == 'slot' else listed}")
+            brief = {"slot": listed[:_ID_CHARS], "expires": f"{listed[:_SECOND_CHARS]}Z"}.get(name, listed)
+            words.append(f"{_TITLES.get(name, name)} {brief}")
     return " ".join(word for word in words if word)
 
 

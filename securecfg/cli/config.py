@@ -9,7 +9,7 @@ import click
 
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.cli.output import align, printable, write_bytes, write_lines
+from securecfg.cli.output import printable, write_bytes, write_lines
 from securecfg.errors import UsageError
 from securecfg.words import counted
 
@@ -52,6 +52,7 @@ def show(invocation: Invocation, *, sources: tuple[str, ...], profile: str | Non
     """
     from securecfg.cli.config_sources import loaded
     from securecfg.cli.config_values import leaves, mask_tree, show_value
+    from securecfg.cli.tables import SHORTEST, lay_out
     from securecfg.config.keys import key_path
     from securecfg.config.origins import locate
 
@@ -67,7 +68,7 @@ def show(invocation: Invocation, *, sources: tuple[str, ...], profile: str | Non
     if invocation.is_json:
         invocation.emit(result)
     elif rows:
-        write_lines(align(rows) if origins else [row for row, _ in rows])
+        write_lines(lay_out(rows, [(0, SHORTEST)]) if origins else [row for row, _ in rows])
 
 
 @config.command(

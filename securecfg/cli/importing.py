@@ -8,7 +8,7 @@ import click
 
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.cli.output import align, printable, shown_time, timestamp, write_lines
+from securecfg.cli.output import printable, shown_time, timestamp, write_lines
 from securecfg.errors import ConfirmationRequired, Conflict, SettingMissing, UsageError
 from securecfg.words import counted
 
@@ -148,8 +148,10 @@ def _apply(invocation: Invocation, vault: Vault, plan: ImportPlan) -> ImportOutc
 
 def _show(invocation: Invocation, plan: ImportPlan, summary: str) -> None:
     """Print the plan; with `--json` it is a part of the result, and a person who is asked sees it on standard error."""
+    from securecfg.cli.tables import SHORTEST, lay_out
+
     found = [_row(finding, plan) for finding in (*plan.findings, *plan.conflicts)]
-    lines = align(found) if found else []
+    lines = lay_out(found, [(2, SHORTEST), (1, SHORTEST), (4, SHORTEST)]) if found else []
     if summary:
         lines.append(summary)
     if not invocation.is_json:
@@ -298,7 +300,8 @@ def _list(invocation: Invocation, vault: Vault) -> int:
         for each in imports
     ]
     if rows or invocation.is_json:
-        invocation.emit_table(result, ("IMPORT", "STATE", "CREATED", "BY", "SECRETS", "FILES"), rows)
+        columns = ("IMPORT", "STATE", "CREATED", "BY", "SECRETS", "FILES")
+        invocation.emit_table(result, columns, rows, shorten=("FILES", "CREATED", "BY"))
     else:
         invocation.emit(result, "no imports")
     return 0

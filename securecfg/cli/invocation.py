@@ -148,18 +148,32 @@ class Invocation(NamedTuple):
         else:
             write_lines(lines)
 
-    def emit_table(self, result: dict[str, Any], columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    def emit_table(
+        self,
+        result: dict[str, Any],
+        columns: Sequence[str],
+        rows: Sequence[tuple[str, ...]],
+        *,
+        shorten: Sequence[str] = (),
+    ) -> None:
         """Print the result: the object with `--json`, else the rows of a table.
+
+        Args:
+            result: The object.
+            columns: The heading of the table.
+            rows: Its cells.
+            shorten: The names of columns that may be shortened on a terminal, what matters least first.
 
         Raises:
             StoreFailed: Standard output cannot be written.
         """
-        from securecfg.cli.output import write_json, write_table
+        from securecfg.cli.output import write_json
+        from securecfg.cli.tables import write_table
 
         if self.is_json:
             write_json(result)
         else:
-            write_table(columns, rows)
+            write_table(columns, rows, shorten=shorten)
 
     def note(self, text: str) -> None:
         """Tell a person something that is not the result, on standard error."""

@@ -62,6 +62,7 @@ def list_(invocation: Invocation) -> None:
             (str(slot.number), slot.kind, slot.label, shown_time(slot.added), " ".join(slot.principals) or "anyone")
             for slot in slots
         ],
+        shorten=("ADDED", "LABEL", "MAY SPEAK FOR"),
     )
 
 

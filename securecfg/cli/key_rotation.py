@@ -9,6 +9,7 @@ from securecfg.cli.groups import Noun, Verb
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import shown_time, timestamp
 from securecfg.errors import InvalidPath
+from securecfg.words import counted
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
@@ -29,10 +30,10 @@ def root(invocation: Invocation, *, dry_run: bool) -> None:
         vault.authority.require("key.manage", "")
         slots = len(vault.opened.replica.keyring.slots)
         if dry_run:
-            invocation.emit({"slots": slots, "is_done": False}, f"would seal  a new root to {slots} slots")
+            invocation.emit({"slots": slots, "is_done": False}, f"would seal  a new root to {counted(slots, 'slot')}")
             return
         generation = KeyChanges(vault.authority).rotate_root()
-    invocation.emit({"generation": generation, "slots": slots}, f"rotated  root, sealed to {slots} slots")
+    invocation.emit({"generation": generation, "slots": slots}, f"rotated  root, sealed to {counted(slots, 'slot')}")
 
 
 @rotate.command(
@@ -65,7 +66,7 @@ def scope(invocation: Invocation, *, path: str, resume: bool, keep: bool, dry_ru
             rows = sum(key.rows or 0 for key in usage if not (resume and key.is_active))
             epoch = active if resume else active + 1
             result = {"epoch": epoch, "rows": rows, "is_done": False}
-            invocation.emit(result, f"would bring  {rows} rows to the scope key of epoch {epoch}")
+            invocation.emit(result, f"would bring  {counted(rows, 'row')} to the scope key of epoch {epoch}")
             return
         epoch = active if resume else changes.begin_scope_epoch()
         with invocation.progress("rotating") as progress:
@@ -93,8 +94,8 @@ def data(invocation: Invocation, *, path: str) -> None:
 
     with invocation.open() as vault, invocation.progress("encrypting") as progress:
         count = KeyChanges(vault.authority).rotate_data(path, progress)
-    secrets = "secret" if count == 1 else "secrets"
-    invocation.emit({"path": path, "secret_count": count}, f"rotated  the data keys of {count} {secrets}")
+    secrets = counted(count, "secret")
+    invocation.emit({"path": path, "secret_count": count}, f"rotated  the data keys of {secrets}")
 
 
 @rotate.command(examples=("securecfg key rotate audit",))

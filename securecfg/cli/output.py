@@ -1,4 +1,4 @@
-"""What is printed: JSON, lines, tables and progress. `rich` draws on a terminal only."""
+"""What is printed: JSON, lines and progress. `rich` draws on a terminal only."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from securecfg.errors import StoreFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from rich.console import Console
@@ -52,25 +52,6 @@ def write_bytes(content: bytes) -> None:
     except OSError as error:
         message = f"cannot write to standard output: {error.strerror}"
         raise StoreFailed(message) from None
-
-
-def write_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table: drawn on a terminal, aligned text elsewhere.
-
-    Raises:
-        StoreFailed: Standard output cannot be written.
-    """
-    shown = [tuple(printable(cell) for cell in row) for row in rows]
-    if sys.stdout.isatty():
-        _draw_table(columns, shown)
-    else:
-        write_lines(align([columns, *shown]))
-
-
-def align(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return rows as lines whose cells begin in the same columns."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def printable(text: str) -> str:
@@ -119,7 +100,7 @@ def draw_progress(what: str) -> Iterator[Callable[[int, int], None]]:
                 return
             from rich.progress import Progress
 
-            bar = Progress(console=_console(is_error=True), transient=True)
+            bar = Progress(console=_console(), transient=True)
             task = bar.add_task(what, total=total)
             bar.start()
         bar.update(task, completed=done, total=total)
@@ -131,19 +112,7 @@ def draw_progress(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.stop()
 
 
-def _draw_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    _console(is_error=False).print(table)
-
-
-def _console(*, is_error: bool) -> Console:
+def _console() -> Console:
     from rich.console import Console
 
-    return Console(stderr=is_error, highlight=False, markup=False)
+    return Console(stderr=True, highlight=False, markup=False)

@@ -9,7 +9,7 @@ import click
 from securecfg.cli.arguments import Number, parse_moment
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.cli.output import printable, shown_time, timestamp, write_json, write_table
+from securecfg.cli.output import printable, shown_time, timestamp, write_json, write_lines
 from securecfg.errors import CheckFailed, SecurecfgError, UsageError
 from securecfg.words import counted
 
@@ -286,8 +286,9 @@ def _report_cases(invocation: Invocation, results: Sequence[CaseResult]) -> int:
     hint = "`securecfg policy explain` tells why a policy answers as it does"
     error = CheckFailed(f"{failed} of {len(results)} cases failed", hint=hint)
     if not invocation.is_json:
-        rows = [(each.case.place, each.case.name, each.failure) for each in results if not each.passed]
-        write_table(("PLACE", "CASE", "FAILURE"), rows)
+        for each in results:
+            if not each.passed:
+                write_lines([printable(f"{each.case.place}: {each.case.name}"), printable(f"  {each.failure}")])
     return _emit_failure(invocation, listed, error)
 
 

@@ -37,6 +37,7 @@ def list_(invocation: Invocation) -> None:
         {"roles": [{"role": name, "members": those} for name, those in roles.items()]},
         ("ROLE", "MEMBER", "FROM"),
         sorted(members),
+        shorten=("FROM", "MEMBER", "ROLE"),
     )
 
 

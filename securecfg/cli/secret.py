@@ -219,6 +219,7 @@ def history(invocation: Invocation, *, path: str) -> None:
             )
             for info in versions
         ],
+        shorten=("METADATA", "EXPIRES", "CREATED", "BY", "LABELS"),
     )
 
 
@@ -250,7 +251,7 @@ def diff(
     result, rows = compare(versions[0], versions[1], reveal=reveal)
     columns = ("WHAT", "CHANGE", f"@{versions[0].version}", f"@{versions[1].version}")
     if rows or invocation.is_json:
-        invocation.emit_table(result, columns, rows)
+        invocation.emit_table(result, columns, rows, shorten=columns[2:])
     else:
         invocation.emit(result, "no difference")
 

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,14 +65,18 @@ def call(*arguments: str, stdin: bytes = b"") -> Outcome:
 class Terminal:
     """The program on a terminal, and a person who types."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, columns: int = 80) -> None:
         self._own, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (24, columns))
         self.shown = ""
+        self.raw = b""
         self._process = subprocess.Popen(
             [sys.executable, "-c", _TAKE_TERMINAL, *command(*arguments)],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
+            # The terminal says how wide it is, not that of whoever runs the tests.
+            env={name: text for name, text in os.environ.items() if name not in {"COLUMNS", "LINES"}},
             start_new_session=True,
         )
         os.close(theirs)
@@ -104,5 +109,6 @@ class Terminal:
             piece = os.read(self._own, 65536) if ready else b""
         except OSError:
             piece = b""
+        self.raw += piece
         self.shown += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", piece.decode(errors="replace"))
         return bool(piece)

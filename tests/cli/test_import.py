@@ -56,7 +56,7 @@ def interrupt(shop: Path, cli: Cli) -> None:
 
 
 def test_shows_the_plan_asks_and_moves(shop: Path, cli: Cli) -> None:
-    terminal = Terminal("import", ".env", "config/")
+    terminal = Terminal("import", ".env", "config/", columns=120)
     terminal.expect("3 found, 2 untouched. Move them? [Y/n] ")
     assert PLAN.replace("\n", "\r\n") in terminal.shown
     assert is_untouched(shop)

@@ -9,7 +9,8 @@ import sys
 import termios
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +21,8 @@ _TIME = re.compile(r"(?<!\d)\d\d:\d\d:\d\d(?!\d)")
 _DATE = re.compile(r"(?<!\d)20\d\d-\d\d-\d\d(?!\d)")
 _TIMEOUT_S = 60
 
+NO_KEYRING: Final = MappingProxyType({"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"})
+
 
 class Shell:
     """Runs commands one after the other; the folder and exported variables last.
@@ -27,9 +30,10 @@ class Shell:
     Args:
         project: Where the first one runs.
         state: An empty folder for what lasts.
+        variables: What its commands find in their environment besides; without a bus there is no keyring either.
     """
 
-    def __init__(self, project: Path, state: Path) -> None:
+    def __init__(self, project: Path, state: Path, variables: Mapping[str, str] = NO_KEYRING) -> None:
         self._folder = project
         self._state = state
         programs = str(Path(sys.executable).parent)
@@ -37,9 +41,9 @@ class Shell:
             **os.environ,
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "LOGNAME": "me",
-            "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
             "LC_ALL": "C.UTF-8",
             "TERM": "dumb",
+            **variables,
         }
 
     def run(self, command: str, answers: list[str]) -> tuple[int, str]:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -17,13 +18,15 @@ import pytest
 from securecfg.cli.program import program
 from securecfg.config.formats import parse_document
 from securecfg.config.tree import Layer
+from securecfg.errors import KeyProviderUnavailable
 from securecfg.policy import Document, compile_policy, parse_cases
 from tests.docs.blocks import Block, blocks_of, commands_of
-from tests.docs.scenes import SCENES, Scene
-from tests.docs.shell import Shell, answers_in, matches
+from tests.docs.keyring_session import unlocked_keyring
+from tests.docs.scenes import MADE_BY_INIT, SCENES, Scene
+from tests.docs.shell import NO_KEYRING, Shell, answers_in, matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -51,10 +54,34 @@ def undisturbed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_page_is_true(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    play(page, SCENES.get(page, Scene()), tmp_path, monkeypatch, NO_KEYRING)
+
+
+def test_the_five_minutes_are_true_where_there_is_a_keyring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: Callable[[str], str], home: Path
+) -> None:
+    """The README to the letter, but for the recovery code; elsewhere the pages run on a machine without a keyring."""
+    from keyring.backends.SecretService import Keyring
+
+    scene = replace(SCENES["README.md"], stand_ins={"7K4M-...": MADE_BY_INIT["7K4M-..."]})
+    with unlocked_keyring(program, home) as variables:
+        monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", variables["DBUS_SESSION_BUS_ADDRESS"])
+        # The page's Python runs in this process, which may have looked for a keyring before and keeps what it found.
+        monkeypatch.setattr("keyring.core._keyring_backend", Keyring())  # type: ignore[no-untyped-call]  # it publishes no types
+        play("README.md", scene, tmp_path, monkeypatch, variables)
+        assert 'key = "keyring:"' in (tmp_path / "shop" / ".securecfg" / "local.toml").read_text()
+        assert not list(home.glob(".config/securecfg/**/*.key"))
+    outcome = Shell(tmp_path / "shop", tmp_path / "state").run("securecfg secret list", [])
+    assert outcome[0] == KeyProviderUnavailable.exit_code
+
+
+def play(
+    page: str, scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: Mapping[str, str]
+) -> None:
+    """Run all blocks of a page, one after the other."""
     blocks = list(blocks_of(ROOT / page))
     if not blocks:
         return
-    scene = SCENES.get(page, Scene())
     project, state = tmp_path / scene.project, tmp_path / "state"
     project.mkdir()
     state.mkdir()
@@ -62,7 +89,7 @@ def test_the_page_is_true(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     module = ModuleType("page")
     sys.modules["page"] = module
     with scene.prepare(project) as names:
-        shell = Shell(project, state)
+        shell = Shell(project, state, variables)
         vars(module).update(names)
         for block in blocks:
             if block.not_run:
