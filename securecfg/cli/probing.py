@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from securecfg.cli.output import align
+from securecfg.cli.tables import lay_out
 from securecfg.crypto import generate_key
 from securecfg.errors import KeyProviderRefused, SecurecfgError, Tampered
 from securecfg.keys import RemoteKeyProvider, WrapContext, call_unwrap, call_wrap
@@ -67,7 +67,7 @@ class Probe:
             trip = f"wraps in {self.wrap_ms} ms, unwraps in {self.unwrap_ms} ms"
         else:
             trip = f"opens slots, wraps no new key: {self.refusal.message}"
-        return align(
+        return lay_out(
             [
                 ("opens", f"slot {self.slot}, in {self.open_ms} ms"),
                 ("round trip", trip),
