@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.crypto import parse_dek_epoch
 from securecfg.errors import CommitUnknown, ConfusablePath, InvalidMetadata
 from securecfg.keys import open_provider
 from securecfg.keys.keyfile import generate_key_file
+from securecfg.store import ID_LIMIT, Space
 from securecfg.vault.epochs import rotate_signing_key
+from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.publishing import Plan
 from securecfg.vault.slots import Slots
 from tests.vault.world import ADMIN, text_of
@@ -187,3 +190,15 @@ def test_the_new_keys_are_in_force_before_anybody_else_can_publish(world: World,
     publisher.publish = overtaken  # type: ignore[method-assign]  # between the commit and its caller
     rotate_signing_key(vault.authority)
     assert text_of(world.open(principal=ADMIN), "b") == "two"
+
+
+def test_what_waits_behind_a_change_of_keys_is_sealed_under_the_new_ones(world: World, vault: Vault) -> None:
+    changes = KeyChanges(vault.authority)
+    busy = Busy(vault)
+    busy.start("keys", changes.begin_scope_epoch)
+    busy.start("write", lambda: vault.write("a", "one"))
+    busy.go_on()
+    assert not busy.errors
+    rows = vault.opened.store.scan(Space.DEK, 0, ID_LIMIT - 1, 1_000)
+    assert parse_dek_epoch(rows[-1][1]) == 1
+    assert text_of(vault, "a") == "one"
