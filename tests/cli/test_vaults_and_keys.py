@@ -13,7 +13,7 @@ import pytest
 
 from securecfg.cli.probing import probe_key
 from securecfg.errors import KeyAccessDenied
-from securecfg.keys import open_provider
+from securecfg.keys import generate_key_file, open_provider
 from securecfg.vault import Vault
 from securecfg.vault.slots import Slots
 from tests.cli.running import CANARY, Cli
@@ -29,6 +29,13 @@ class Tomorrow:
 
     def now_ns(self) -> int:
         return time.time_ns() + 86_400 * 10**9
+
+
+class LongAgo:
+    """A clock of 400 days ago."""
+
+    def now_ns(self) -> int:
+        return time.time_ns() - 400 * 86_400 * 10**9
 
 
 def vault_file(project: Path) -> Path:
@@ -399,6 +406,22 @@ def test_doctor_says_that_an_anchor_cannot_be_written(stored: Path, cli: Cli, ho
     assert found["grade"] == "warning"
     assert "cannot record more; an older copy may pass unnoticed" in found["message"]
     assert str(path) in found["hint"]
+
+
+def test_doctor_warns_of_keys_that_are_old_or_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    generate_key_file("old.key")
+    Vault.create("old.vault", key="file:old.key", admin="ana", clock=LongAgo()).close()
+    flags = ("--vault", "old.vault", "--key", "file:old.key", "--as", "user:ana")
+    assert grades(cli, *flags)["key age"] == "warning"
+    assert "has been in use for 400 days" in cli("doctor", *flags).text
+    assert cli("key", "rotate", "scope", "--keep", *flags).code == 0
+    assert grades(cli, *flags)["key age"] == "note"
+    assert "1 older key of the scope `/` is still kept" in cli("doctor", *flags).text
+    assert cli("key", "rotate", "scope", "--resume", *flags).code == 0
+    assert grades(cli, *flags)["key age"] == "ok"
 
 
 def test_doctor_works_without_a_vault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
