@@ -18,7 +18,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
-    ├── Sealed                                          7   WrongKey  KeyProviderRefused  SlotRemoved
+    ├── Sealed                                          7   WrongKey  KeyProviderRefused (ShareRefused)  SlotRemoved
     ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated
     │                                                       LogStale  AnchorMissing  SignatureInvalid  NotAVault
     ├── Unavailable                                     9   CommitUnknown  AuditUnavailable  StoreBusy  StoreFailed
@@ -391,6 +391,12 @@ class KeyProviderRefused(Sealed):
     """A key provider refuses, for instance a key file that others can read."""
 
     code = "key-provider-refused"
+
+
+class ShareRefused(KeyProviderRefused):
+    """A share of a key was altered, or those given are too few, the same or of different sets."""
+
+    code = "share-refused"
 
 
 # --- 8: integrity -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from securecfg.cli.arguments import Number
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.key_rotation import retire, rotate, usage
+from securecfg.cli.key_shares import combine, split
 from securecfg.cli.output import shown_time, timestamp
 
 if TYPE_CHECKING:
@@ -139,5 +140,5 @@ def _new_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret
     return open_new_provider(invocation, uri), None
 
 
-for command in (rotate, retire, usage):
+for command in (split, combine, rotate, retire, usage):
     key.add_command(command)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from securecfg.keys.providers.keyring import KeyringProvider
     from securecfg.keys.providers.passphrase import PassphraseProvider
     from securecfg.keys.providers.recovery import RecoveryProvider
+    from securecfg.keys.providers.shamir import ShamirProvider
     from securecfg.keys.recovery import generate_recovery_code
+    from securecfg.keys.shares import Share, format_share, generate_shares
 
 __all__ = [
     "FIRST_ROOT_ROW",
@@ -40,14 +42,18 @@ __all__ = [
     "Purpose",
     "RecoveryProvider",
     "ScopeKeys",
+    "ShamirProvider",
+    "Share",
     "Slot",
     "SlotInfo",
     "SlotKey",
     "Unlocked",
     "WrapContext",
     "build_header",
+    "format_share",
     "generate_key_file",
     "generate_recovery_code",
+    "generate_shares",
     "open_provider",
     "open_under_kek",
     "parse_params",
@@ -66,6 +72,10 @@ __getattr__ = load_names(
         "KeyringProvider": "securecfg.keys.providers.keyring",
         "PassphraseProvider": "securecfg.keys.providers.passphrase",
         "RecoveryProvider": "securecfg.keys.providers.recovery",
+        "ShamirProvider": "securecfg.keys.providers.shamir",
+        "Share": "securecfg.keys.shares",
+        "format_share": "securecfg.keys.shares",
         "generate_recovery_code": "securecfg.keys.recovery",
+        "generate_shares": "securecfg.keys.shares",
     },
 )

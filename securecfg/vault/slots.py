@@ -11,17 +11,18 @@ from securecfg.crypto import generate_key
 from securecfg.errors import Conflict, InvalidMetadata, LastSlot, SecretNotFound
 from securecfg.keys import FIRST_ROOT_ROW, MOST_SLOTS, Purpose, Slot, SlotInfo, root_row_of, seal_slot, unlock
 from securecfg.policy import Decision
-from securecfg.store import Delete, Space
+from securecfg.store import Delete, Space, open_sqlite
 from securecfg.vault.departures import note_departure
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import check_principal
-from securecfg.vault.replica import SLOT_IDS
+from securecfg.vault.replica import SLOT_IDS, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from securecfg.keys import KeyProvider
     from securecfg.vault.authority import Authority
@@ -52,6 +53,27 @@ class UnlockSlot:
     added: datetime
 
 
+def find_slot(path: Path, provider: KeyProvider) -> int:
+    """Return the number of the slot of a vault that a key opens. The key is all that is needed; nothing is revealed.
+
+    Raises:
+        VaultNotFound: There is no such file.
+        NotAVault: It is not a vault.
+        UnsupportedFormat: It needs a newer version of this library.
+        WrongKey: No slot opens.
+        Tampered: A slot opens, and header and slots are not as a holder of the root key left them.
+        KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
+    """
+    store = open_sqlite(path, read_only=True)
+    try:
+        header, rows = read_header(store)
+    finally:
+        store.close()
+    opened = unlock(header, rows, provider).slot_id
+    numbers = {Slot.parse(row).slot_id: _number(row_id) for row_id, row in rows.items() if row_id in SLOT_IDS}
+    return numbers[opened]
+
+
 class Slots:
     """The unlock slots, as one identity may change them.
 
@@ -79,7 +101,7 @@ class Slots:
             info = replica.keyring.slot(Slot.parse(row).slot_id)
             slots.append(
                 UnlockSlot(
-                    row_id - SLOT_IDS.start + 1,
+                    _number(row_id),
                     info.slot_id.hex(),
                     info.kind,
                     info.label,
@@ -142,7 +164,7 @@ class Slots:
             slots = replica.slots | new.rows(row_id, replica.vault_id, replica.root)
             plan = plan_key_change(self._opened, publication, slots, replica.keyring.with_slot(info))
             plan.records.append(record)
-            plan.result = row_id - SLOT_IDS.start + 1
+            plan.result = _number(row_id)
             return plan
 
         return cast("int", self._opened.publisher.publish(plan))
@@ -200,3 +222,7 @@ class Slots:
         self._opened.publisher.publish(plan)
         KeyChanges(self._authority).carry_over(progress)
         finish_destruction(self._opened)
+
+
+def _number(row_id: int) -> int:
+    return row_id - SLOT_IDS.start + 1

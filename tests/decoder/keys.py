@@ -26,6 +26,7 @@ from tests.decoder.refusals import (
     demand,
     refusing,
 )
+from tests.decoder.shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -105,7 +106,7 @@ class Kek:
         return self.key
 
 
-Key = Passphrase | KeyFile | RecoveryCode | Kek
+Key = Passphrase | KeyFile | RecoveryCode | Shares | Kek
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from securecfg.keys import (
     KeyUri,
     PassphraseProvider,
     RecoveryProvider,
+    ShamirProvider,
     WrapContext,
     generate_key_file,
     generate_recovery_code,
@@ -71,6 +72,8 @@ def descriptor(content: bytes) -> int:
         ("file:C:?#%41", FileProvider),
         ("keyring:", KeyringProvider),
         ("recovery:", RecoveryProvider),
+        ("shamir:", ShamirProvider),
+        ("shamir:a,b", ShamirProvider),
         ("recovery:?file=code.txt", RecoveryProvider),
     ],
 )

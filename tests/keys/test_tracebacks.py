@@ -20,6 +20,7 @@ from securecfg.crypto import (
     dek_context,
     open_value,
     seal_value,
+    split_secret,
     unwrap_dek,
     value_context,
     wrap_dek,
@@ -32,15 +33,19 @@ from securecfg.keys import (
     KeyringProvider,
     PassphraseProvider,
     RecoveryProvider,
+    ShamirProvider,
+    Share,
     SlotKey,
     WrapContext,
     build_header,
+    format_share,
     open_provider,
     seal_slot,
     unlock,
 )
 from securecfg.keys.keyfile import format_key, read_key_file
 from securecfg.keys.recovery import format_recovery_code, parse_recovery_code
+from securecfg.keys.shares import combine_shares, parse_share, read_share
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
@@ -52,6 +57,7 @@ DEK = KeyBytes(b"canary-dek--0123456789abcdefghij")
 KEK = KeyBytes(b"canary-kek--0123456789abcdefghij")
 PASSPHRASE = "canary-passphrase"
 CODE = format_recovery_code(b"canary-code-01234567")
+SHARES = tuple(Share(bytes(8), 2, 3, raw) for raw in split_secret(KEK, 2, 3))
 CONTENT = b"canary-value"
 VAULT = bytes(16)
 CONTEXT = WrapContext(VAULT, bytes(16))
@@ -140,6 +146,7 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
     damaged = private(folder / "damaged", f"{format_key(KEK)[:-1]}\n".encode())
     long = private(folder / "long", PASSPHRASE.encode() * 1_000)
     binary = private(folder / "binary", PASSPHRASE.encode() + b"\xff")
+    share = private(folder / "share", format_share(SHARES[0])[:-1].encode())
     return {
         "header": tampered_header,
         "root": tampered_root,
@@ -162,13 +169,20 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
         "variable that is not text": lambda: open_provider("passphrase:?env=CANARY").wrap(ROOT, CONTEXT),
         "damaged entry of a keyring": lambda: wrapped(KeyringProvider(DamagedKeyring(format_key(KEK)[:-1]))),
         "keyring that takes nothing": lambda: wrapped(KeyringProvider(DamagedKeyring(None))),
+        "shares of another slot": lambda: wrapped(ShamirProvider(lambda: SHARES)),
+        "too few shares": lambda: wrapped(ShamirProvider(lambda: SHARES[:1])),
+        "forged share": lambda: combine_shares((*SHARES[:2], SHARES[2]._replace(raw=KeyBytes(KEK + b"\x03")))),
+        "mistyped share": lambda: parse_share(format_share(SHARES[0])[:-1]),
+        "damaged share in a file": lambda: read_share(share),
+        "shares that are asked for": lambda: wrapped(open_provider("shamir:", ask=lambda _: format_share(SHARES[0]))),
         "passphrase in a URI": lambda: open_provider(Secret(f"passphrase:{PASSPHRASE}").reveal()),
     }
 
 
 def test_no_failure_shows_anything_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANARY", f"{PASSPHRASE}\udcff")
-    canaries = ["canary", KEK.hex(), format_key(KEK)[16:40], CODE[:9]]
+    shares = [text for share in SHARES for text in (share.raw.hex()[:40], format_share(share)[45:80])]
+    canaries = ["canary", KEK.hex(), format_key(KEK)[16:40], CODE[:9], *shares]
     shown_by = {}
     for name, fail in failures(tmp_path).items():
         with pytest.raises(SecurecfgError) as refused:

@@ -427,6 +427,20 @@ MUTANTS = (
         "keys/test_slots.py::test_no_byte_of_a_slot_can_be_changed_unnoticed",
     ),
     Mutant(
+        "a share's check is not compared",
+        "keys/shares.py",
+        "    return share if hmac.compare_digest(format_share(share), text) else None",
+        "    return share",
+        "keys/test_shares.py::test_any_altered_missing_added_or_swapped_character_is_refused",
+    ),
+    Mutant(
+        "a share beyond the threshold is not compared",
+        "keys/shares.py",
+        "        if not hmac.compare_digest(interpolate(enough, share.number), share.raw[:-1]):",
+        "        if False:",
+        "keys/test_shares.py::test_says_what_is_wrong_with_shares",
+    ),
+    Mutant(
         "the header's code is not compared",
         "keys/header.py",
         "        if self.slot_count != len(slot_rows) or not hmac.compare_digest(self.row[_FIELDS.size :], expected):",

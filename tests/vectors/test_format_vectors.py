@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,18 +30,20 @@ from securecfg.keys import (
     KeyringProvider,
     PassphraseProvider,
     RecoveryProvider,
+    ShamirProvider,
     Slot,
     SlotKey,
     WrapContext,
+    open_provider,
     open_under_kek,
     seal_under_kek,
 )
 from securecfg.secret import Secret
 from tests.vectors.generate import FOLDER, build
+from tests.vectors.generate_keys import build as build_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from securecfg.keys import KeyProvider
 
@@ -51,6 +54,7 @@ ERRORS = {
     for error in (
         errors.KeyProviderRefused,
         errors.NotAVault,
+        errors.ShareRefused,
         errors.Tampered,
         errors.UnsupportedFormat,
         errors.WrongKey,
@@ -124,6 +128,18 @@ def open_slot(vector: Vector, folder: Path) -> None:
     assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
 
 
+def open_shares(vector: Vector, folder: Path) -> None:
+    row, vault_id = octets(vector, "row", "vault_id")
+    slot = Slot.parse(row)
+    names = [str(folder / f"share-{place}") for place in range(len(vector["shares"]))]
+    for name, text in zip(names, vector["shares"], strict=True):
+        Path(name).touch(mode=0o600)
+        Path(name).write_text(text)
+    provider = open_provider("shamir:" + ",".join(names)) if names else ShamirProvider(list)
+    assert provider.kind == slot.kind
+    assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
+
+
 def open_keyring(vector: Vector, _folder: Path) -> None:
     row, root, vault_id = octets(vector, "row", "root", "vault_id")
     keyring = Keyring.open(row, root, vault_id, vector["generation"])
@@ -176,6 +192,7 @@ def open_fields(vector: Vector, _folder: Path) -> None:
 OPENERS: dict[str, Callable[[Vector, Path], None]] = {
     "headers": open_header,
     "slots": open_slot,
+    "shares": open_shares,
     "keyrings": open_keyring,
     "roots": open_sealed_root,
     "data-keys": open_data_key,
@@ -214,7 +231,7 @@ def test_most_vectors_must_fail_and_all_have_names_of_their_own() -> None:
 
 
 def test_the_generator_still_writes_these_very_files() -> None:
-    for name, text in build().items():
+    for name, text in (build() | build_keys()).items():
         assert (FOLDER / name).read_text() == text, (
             f"{name} differs: a format that changes needs another version number"
         )
