@@ -95,7 +95,8 @@ def _plan(invocation: Invocation, folder: Path, project: Project) -> _Plan:
     vault = Path(named or values.get("vault") or folder / LOCAL_FOLDER / f"{name}.vault").absolute()
     # A place in somebody's home means nothing to others, unless the whole project lies there.
     is_own = vault.is_relative_to(Path.home()) and not vault.is_relative_to(folder)
-    principal = invocation.principal or os.environ.get("SECURECFG_AS") or values.get("as") or login()
+    said = invocation.principal or os.environ.get("SECURECFG_AS")
+    principal = said or _proved(invocation) or values.get("as") or login()
     return _Plan(
         folder=folder,
         name=name,
@@ -104,6 +105,15 @@ def _plan(invocation: Invocation, folder: Path, project: Project) -> _Plan:
         shared=project.file,
         is_own_place=is_own or (project.file is not None and bool(named)),
     )
+
+
+def _proved(invocation: Invocation) -> str:
+    """Return whose identity the key is, if it is one."""
+    from securecfg.keys import open_provider
+    from securecfg.vault.creation import proved_principals
+
+    named = invocation.key or os.environ.get("SECURECFG_KEY")
+    return next(iter(proved_principals(open_provider(named))), "") if named else ""
 
 
 # --- a new vault ------------------------------------------------------------------------------------------------------

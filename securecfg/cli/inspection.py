@@ -11,7 +11,15 @@ from securecfg.clock import to_datetime
 from securecfg.crypto import SUITE
 from securecfg.keys.header import FORMAT, Header
 from securecfg.keys.roots import FIRST_ROOT_ROW
-from securecfg.keys.slots import KIND_FILE, KIND_KEYRING, KIND_PASSPHRASE, KIND_RECOVERY, KIND_SHAMIR, Slot
+from securecfg.keys.slots import (
+    KIND_FILE,
+    KIND_IDENTITY,
+    KIND_KEYRING,
+    KIND_PASSPHRASE,
+    KIND_RECOVERY,
+    KIND_SHAMIR,
+    Slot,
+)
 from securecfg.words import counted
 
 if TYPE_CHECKING:
@@ -26,6 +34,7 @@ _KINDS = {
     KIND_KEYRING: "keyring",
     KIND_RECOVERY: "recovery",
     KIND_SHAMIR: "shamir",
+    KIND_IDENTITY: "identity",
 }
 CLOCK_HINT = "set this clock if it is wrong; if another one was ahead, an administrator runs `securecfg vault adopt`"
 _SUITES = {1: "AES-256-GCM, AES-256-SIV, XAES-256-GCM, Ed25519"}

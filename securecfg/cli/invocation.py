@@ -57,6 +57,7 @@ class Invocation(NamedTuple):
 
         Args:
             principal: On whose behalf where neither `--as` nor SECURECFG_AS says so; None takes the settings' choice.
+                A key that proves whose it is decides itself.
 
         Raises:
             As for `Vault.open`.
@@ -80,9 +81,12 @@ class Invocation(NamedTuple):
             SettingMissing: No vault or no key is named.
             ConfigSyntaxError, ConfigTypeError: The settings file is wrong.
         """
-        from securecfg.vault.settings import find_settings
+        from securecfg.vault.settings import find_settings, proves_principal
 
-        return find_settings(self.vault, self.key, self.principal or principal)
+        settings = find_settings(self.vault, self.key, self.principal)
+        if self.principal or principal is None or proves_principal(settings.key):
+            return settings
+        return settings._replace(principal=principal)
 
     def provider(self) -> KeyProvider:
         """Return what opens the vault: the key that is named, or what `unlock` keeps of its passphrase.

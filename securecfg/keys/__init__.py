@@ -8,14 +8,26 @@ from securecfg.keys.header import Header, build_header
 from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.keys.keyring import KeyEntry, Keyring, KeyState, Purpose, ScopeKeys, SlotInfo
-from securecfg.keys.provider import Ask, KeyProvider, KeyUri, ProviderFactory, WrapContext
+from securecfg.keys.provider import Ask, KeyProvider, KeyUri, ProvesPrincipal, ProviderFactory, WrapContext
 from securecfg.keys.roots import FIRST_ROOT_ROW, SlotKey, seal_root
-from securecfg.keys.slots import FIRST_SLOT_ROW, MOST_SLOTS, NewSlot, Slot, Unlocked, root_row_of, seal_slot, unlock
+from securecfg.keys.slots import (
+    FIRST_SLOT_ROW,
+    KIND_IDENTITY,
+    MOST_SLOTS,
+    NewSlot,
+    Slot,
+    Unlocked,
+    root_row_of,
+    seal_slot,
+    unlock,
+)
 from securecfg.keys.uri import open_provider
 from securecfg.lazy import load_names
 
 if TYPE_CHECKING:
+    from securecfg.keys.identity import Identity
     from securecfg.keys.providers.file import FileProvider
+    from securecfg.keys.providers.identity import IdentityProvider
     from securecfg.keys.providers.keyring import KeyringProvider
     from securecfg.keys.providers.passphrase import PassphraseProvider
     from securecfg.keys.providers.recovery import RecoveryProvider
@@ -26,10 +38,13 @@ if TYPE_CHECKING:
 __all__ = [
     "FIRST_ROOT_ROW",
     "FIRST_SLOT_ROW",
+    "KIND_IDENTITY",
     "MOST_SLOTS",
     "Ask",
     "FileProvider",
     "Header",
+    "Identity",
+    "IdentityProvider",
     "KeyEntry",
     "KeyProvider",
     "KeyState",
@@ -38,6 +53,7 @@ __all__ = [
     "KeyringProvider",
     "NewSlot",
     "PassphraseProvider",
+    "ProvesPrincipal",
     "ProviderFactory",
     "Purpose",
     "RecoveryProvider",
@@ -69,6 +85,8 @@ __getattr__ = load_names(
     __name__,
     {
         "FileProvider": "securecfg.keys.providers.file",
+        "Identity": "securecfg.keys.identity",
+        "IdentityProvider": "securecfg.keys.providers.identity",
         "KeyringProvider": "securecfg.keys.providers.keyring",
         "PassphraseProvider": "securecfg.keys.providers.passphrase",
         "RecoveryProvider": "securecfg.keys.providers.recovery",

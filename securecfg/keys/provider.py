@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from securecfg.crypto import slot_context
 
@@ -74,6 +74,22 @@ class KeyProvider(Protocol):
             WrongKey: The provider holds another key, or the bytes or the context are not those of `wrap`.
             KeyProviderUnavailable: The service cannot be reached.
             KeyProviderRefused: It refuses.
+        """
+        ...
+
+
+@runtime_checkable
+class ProvesPrincipal(Protocol):
+    """What a provider can do besides, whose key is one principal's own.
+
+    A slot of such a key speaks for that principal and for nobody else.
+    """
+
+    def read_principal(self) -> str:
+        """Return the principal whose key it is, as its owner wrote it: the caller checks that it is one.
+
+        Raises:
+            FileMissing, KeyProviderRefused: The key cannot be read.
         """
         ...
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from typing import TYPE_CHECKING
 
 from securecfg.errors import InvalidKeyUri, KeyProviderRefused, KeyProviderUnavailable, SettingMissing
 from securecfg.keys.keyfile import read_private_file
+from securecfg.keys.once import once
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
@@ -58,16 +58,7 @@ def open_secret_input(uri: KeyUri, ask: Ask | None, *, what: str, sources: Colle
 
 def _once(load: Callable[[], str], what: str) -> Secret[str]:
     """Return a secret that is fetched once, however often it is revealed: a descriptor can be read once."""
-    fetched: list[str] = []
-    lock = threading.Lock()
-
-    def fetch() -> str:
-        with lock:
-            if not fetched:
-                fetched.append(load())
-            return fetched[0]
-
-    return Secret.deferred(fetch, label=what)
+    return Secret.deferred(once(load), label=what)
 
 
 def _ask(ask: Ask | None, what: str, scheme: str) -> str:

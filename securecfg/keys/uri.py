@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "securecfg.key_providers"
 
-_BUILT_IN = ("file", "keyring", "passphrase", "recovery", "shamir")
+_BUILT_IN = ("file", "identity", "keyring", "passphrase", "recovery", "shamir")
 _EXTRAS = ("awskms", "azurekeyvault", "gcpkms", "pkcs11", "vaulttransit")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
 

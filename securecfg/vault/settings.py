@@ -25,6 +25,7 @@ SETTINGS_FILE = "securecfg.toml"
 LOCAL_FOLDER = ".securecfg"
 LOCAL_FILE = "local.toml"
 SETTINGS_BYTES_MAX = 1 << 20
+_KEYS_IN_FILES = frozenset({"file", "identity"})
 _NAMES = frozenset({"vault", "key", "as", "service"})
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -69,6 +70,8 @@ def find_settings(
 ) -> Settings:
     """Complete what a caller gives from the environment and the settings file.
 
+    A key that proves whose it is needs no principal, so the one in the settings file is for other keys.
+
     Raises:
         SettingMissing: No vault or no key is given or found.
         ConfigSyntaxError: The settings file is not TOML.
@@ -83,12 +86,23 @@ def find_settings(
     chosen: dict[str, Any] = {}
     for name, value in given.items():
         chosen[name] = value if value is not None else os.environ.get(names[name]) or found.get(name)
+        if name == "key" and chosen[name] and proves_principal(chosen[name]):
+            found.pop("as", None)
     for name, flag in (("vault", "--vault"), ("key", "--key")):
         if not chosen[name]:
             message = f"no {name} is named"
             hint = f"give {flag}, set {names[name]}, or run `securecfg init` in the project"
             raise SettingMissing(message, hint=hint)
     return Settings(Path(chosen["vault"]), chosen["key"], chosen["as"] or "")
+
+
+def proves_principal(key: str | KeyProvider) -> bool:
+    """Return whether a key, or the key that a URI names, proves whose it is."""
+    if isinstance(key, str):
+        return key.partition(":")[0].lower() == "identity"
+    from securecfg.keys import ProvesPrincipal
+
+    return isinstance(key, ProvesPrincipal)
 
 
 def read_project(directory: Path) -> Project:
@@ -186,8 +200,8 @@ def _checked(table: Any, path: Path, folder: Path) -> dict[str, str]:  # noqa: A
     if "vault" in settings:
         settings["vault"] = _located(settings["vault"], folder)
     scheme, _, rest = settings.get("key", "").partition(":")
-    if scheme.lower() == "file" and rest:
-        settings["key"] = f"file:{_located(rest, folder)}"
+    if scheme.lower() in _KEYS_IN_FILES and rest:
+        settings["key"] = f"{scheme.lower()}:{_located(rest, folder)}"
     return settings
 
 

@@ -12,6 +12,7 @@ from securecfg.errors import Conflict, InvalidMetadata, LastSlot, SecretNotFound
 from securecfg.keys import FIRST_ROOT_ROW, MOST_SLOTS, Purpose, Slot, SlotInfo, root_row_of, seal_slot, unlock
 from securecfg.policy import Decision
 from securecfg.store import Delete, Space, open_sqlite
+from securecfg.vault.creation import proved_principals
 from securecfg.vault.departures import note_departure
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
@@ -130,19 +131,19 @@ class Slots:
         Args:
             provider: Holds the key.
             label: What to call it.
-            principals: Whom the key may speak for; empty means anyone.
+            principals: Whom the key may speak for; empty means anyone, but where the key proves whose it is, that one.
 
         Raises:
             AccessDenied: The caller may not `key.manage`, or is no administrator and the key could speak for one.
-            InvalidMetadata: The label is too long, or a principal is not one.
+            InvalidMetadata: The label is too long, or a principal is not one, or another than the key proves.
             Conflict: The vault has as many slots as the format allows.
             KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
         """
         if len(label.encode()) > _LABEL_MAX or not label.isprintable():
             message = f"a label has at most {_LABEL_MAX} printable bytes"
             raise InvalidMetadata(message)
-        names = tuple(check_principal(principal) for principal in principals)
         session, decision = self._authority.require("key.manage", "")
+        names = _names(provider, principals)
         administrators = session.policy.administrators()
         if session.identity.principal not in administrators and (not names or administrators.intersection(names)):
             error = self._authority.deny(session, "key.manage", "", Decision(allowed=False, rules=("admin",)))
@@ -184,7 +185,7 @@ class Slots:
             DestroyPending: The slot is removed, but its bytes may lie in the write-ahead log until another reader lets
                 go; the next opener finishes.
             SecretNotFound: There is no such slot.
-            LastSlot: It is the last one, or the only one whose key may speak for anyone.
+            LastSlot: It is the last one whose key may speak for an administrator.
         """
         session, decision = self._authority.require("key.manage", "")
         replica = self._opened.replica
@@ -198,7 +199,8 @@ class Slots:
             slot_id = Slot.parse(row).slot_id
             info = replica.keyring.slot(slot_id)
             left = [other for other in replica.keyring.slots if other.slot_id != slot_id]
-            if not any(not other.principals for other in left):
+            administrators = self._authority.session().policy.administrators()
+            if not any(other.may_speak_for_any(administrators) for other in left):
                 message = f"slot {number} is the last one with which an administrator can open the vault"
                 raise LastSlot(message, hint="add another key first: `securecfg key add URI`")
             obj = {"slot": slot_id.hex(), "kind": info.kind} | ({"label": info.label} if info.label else {})
@@ -226,3 +228,13 @@ class Slots:
 
 def _number(row_id: int) -> int:
     return row_id - SLOT_IDS.start + 1
+
+
+def _names(provider: KeyProvider, principals: Sequence[str]) -> tuple[str, ...]:
+    """Return whom a new key may speak for."""
+    names = tuple(check_principal(principal) for principal in principals)
+    proved = proved_principals(provider)
+    if proved and names not in {(), proved}:
+        message = f"the key is the identity of `{proved[0]}`, and speaks for nobody else"
+        raise InvalidMetadata(message, hint="leave out the principal, or add a key of another kind")
+    return proved or names

@@ -43,7 +43,7 @@ class Shares:
     texts: tuple[str, ...]
     kind = 10
 
-    def kek(self, params: bytes, _vault_id: bytes) -> bytes:
+    def kek(self, params: bytes, _place: bytes) -> bytes:
         shares = [self._parse(text) for text in self.texts]
         demand(bool(shares), "no shares")
         sets = {share[:3] for share in shares}

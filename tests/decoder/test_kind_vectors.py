@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.decoder.keys import Header, parse_slot, unlock
-from tests.decoder.refusals import SlotRefused
+from tests.decoder.identity import Identity
+from tests.decoder.keys import Header, Kek, parse_slot, unlock
+from tests.decoder.refusals import Malformed, Refused, SlotRefused
 from tests.decoder.shares import Shares
+from tests.vectors.generate_keys import PROTECTING
 
 if TYPE_CHECKING:
     from tests.decoder.keys import Key
@@ -18,24 +20,39 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parents[1] / "vectors"
 
 
-def key_of(vector: dict[str, Any]) -> Key:
-    return Shares(tuple(vector["shares"]))
+def vectors(name: str) -> list[Any]:
+    read = json.loads((FOLDER / f"{name}.json").read_text())["vectors"]
+    return [pytest.param(vector, id=vector["name"]) for vector in read]
 
 
-def vectors() -> list[Any]:
-    return [
-        pytest.param(vector, id=f"{name}: {vector['name']}")
-        for name in ("shares",)
-        for vector in json.loads((FOLDER / f"{name}.json").read_text())["vectors"]
-    ]
-
-
-@pytest.mark.parametrize("vector", vectors())
-def test_a_vector_opens_or_is_refused(vector: dict[str, Any]) -> None:
+def assert_opens_as_named(vector: dict[str, Any], key: Key) -> None:
     slot = parse_slot(bytes.fromhex(vector["row"]))
     header = Header(b"", bytes.fromhex(vector["vault_id"]), 1, 1, b"", 1, b"")
     if vector["result"] == "valid":
-        assert unlock(header, [slot], key_of(vector)) == (slot.slot_id, bytes.fromhex(vector["opens_to"]))
+        assert unlock(header, [slot], key) == (slot.slot_id, bytes.fromhex(vector["opens_to"]))
     else:
         with pytest.raises(SlotRefused):
-            unlock(header, [slot], key_of(vector))
+            unlock(header, [slot], key)
+
+
+@pytest.mark.parametrize("vector", vectors("shares"))
+def test_shares_open_or_are_refused(vector: dict[str, Any]) -> None:
+    assert_opens_as_named(vector, Shares(tuple(vector["shares"])))
+
+
+def seed_of(text: str) -> bytes:
+    """Open what a key file protects; where it does not open there is no seed."""
+    key = Identity(text)
+    try:
+        protection, content = key.protection()
+        if protection == "none":
+            return b""
+        header = Header(b"", key.fingerprint(), 1, 1, b"", 1, b"")
+        return unlock(header, [parse_slot(content)], Kek(PROTECTING, 2))[1]
+    except (Malformed, Refused):
+        return b""
+
+
+@pytest.mark.parametrize("vector", vectors("identity-slots"))
+def test_identities_open_or_are_refused(vector: dict[str, Any]) -> None:
+    assert_opens_as_named(vector, Identity(vector["file"], seed_of(vector["file"])))

@@ -17,6 +17,7 @@ from securecfg.errors import (
 )
 from securecfg.keys import (
     FileProvider,
+    IdentityProvider,
     KeyringProvider,
     KeyUri,
     PassphraseProvider,
@@ -72,6 +73,8 @@ def descriptor(content: bytes) -> int:
         ("file:C:?#%41", FileProvider),
         ("keyring:", KeyringProvider),
         ("recovery:", RecoveryProvider),
+        ("identity:web.identity", IdentityProvider),
+        ("identity:web.identity?env=NAME", IdentityProvider),
         ("shamir:", ShamirProvider),
         ("shamir:a,b", ShamirProvider),
         ("recovery:?file=code.txt", RecoveryProvider),

@@ -29,6 +29,7 @@ from securecfg.errors import SecurecfgError
 from securecfg.keys import (
     FileProvider,
     Header,
+    IdentityProvider,
     Keyring,
     KeyringProvider,
     PassphraseProvider,
@@ -42,6 +43,16 @@ from securecfg.keys import (
     open_provider,
     seal_slot,
     unlock,
+)
+from securecfg.keys.identity import (
+    UNPROTECTED,
+    IdentityFile,
+    PrivateHalf,
+    format_identity_file,
+    identity_of,
+    open_seed,
+    protect_seed,
+    read_identity_file,
 )
 from securecfg.keys.keyfile import format_key, read_key_file
 from securecfg.keys.recovery import format_recovery_code, parse_recovery_code
@@ -58,6 +69,7 @@ KEK = KeyBytes(b"canary-kek--0123456789abcdefghij")
 PASSPHRASE = "canary-passphrase"
 CODE = format_recovery_code(b"canary-code-01234567")
 SHARES = tuple(Share(bytes(8), 2, 3, raw) for raw in split_secret(KEK, 2, 3))
+WEB = identity_of("svc:web", KEK)
 CONTENT = b"canary-value"
 VAULT = bytes(16)
 CONTEXT = WrapContext(VAULT, bytes(16))
@@ -146,6 +158,11 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
     damaged = private(folder / "damaged", f"{format_key(KEK)[:-1]}\n".encode())
     long = private(folder / "long", PASSPHRASE.encode() * 1_000)
     binary = private(folder / "binary", PASSPHRASE.encode() + b"\xff")
+    text = format_identity_file(IdentityFile(WEB, PrivateHalf(UNPROTECTED, KEK))).encode()
+    own, cut, public = (private(folder / f"web{place}", text[:end]) for place, end in enumerate((None, -3, 1_727)))
+    readable = private(folder / "readable", text)
+    readable.chmod(0o644)
+    protected = protect_seed(WEB, ROOT, FileProvider(key), "file:key")
     share = private(folder / "share", format_share(SHARES[0])[:-1].encode())
     return {
         "header": tampered_header,
@@ -175,6 +192,12 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
         "mistyped share": lambda: parse_share(format_share(SHARES[0])[:-1]),
         "damaged share in a file": lambda: read_share(share),
         "shares that are asked for": lambda: wrapped(open_provider("shamir:", ask=lambda _: format_share(SHARES[0]))),
+        "wrong identity": lambda: wrapped(IdentityProvider(own)),
+        "damaged identity": lambda: read_identity_file(cut),
+        "identity that others can read": lambda: read_identity_file(readable),
+        "identity under another key": lambda: open_seed(WEB, PrivateHalf("file:x", KEK), FileProvider(key)),
+        "identity that is not the one": lambda: open_seed(WEB, protected, FileProvider(key)),
+        "public half only": lambda: IdentityProvider(public).unwrap(IdentityProvider(own).wrap(ROOT, CONTEXT), CONTEXT),
         "passphrase in a URI": lambda: open_provider(Secret(f"passphrase:{PASSPHRASE}").reveal()),
     }
 

@@ -7,7 +7,23 @@ import json
 from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
 
-from tests.vectors.generate import FOLDER, OTHER_VAULT, ROOT, VAULT, Vector, fixed, flip, sealed, slot_context, slot_row
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from tests.vectors.generate import (
+    FOLDER,
+    OTHER_VAULT,
+    ROOT,
+    VAULT,
+    Vector,
+    expand,
+    fixed,
+    flip,
+    sealed,
+    slot_context,
+    slot_row,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,9 +151,178 @@ def share_vectors() -> list[Vector]:
     ]
 
 
+# --- 4.11 identities --------------------------------------------------------------------------------------------------
+
+SEED = fixed("identity seed", 32)
+OTHER_SEED = fixed("other identity seed", 32)
+SEALED_KEK = fixed("identity kek", 32)
+PROTECTING = fixed("key that protects", 32)
+MESSAGES = dict(
+    line.split(": ") for line in (FOLDER / "hpke-messages.txt").read_text().splitlines() if not line.startswith("#")
+)
+
+
+def public_key(seed: bytes) -> bytes:
+    keys = expand(seed, "securecfg/1/identity", b"", 128)
+    halves = (
+        MLKEM768PrivateKey.from_seed_bytes(keys[:64]).public_key(),
+        X25519PrivateKey.from_private_bytes(keys[64:96]).public_key(),
+        Ed25519PrivateKey.from_private_bytes(keys[96:]).public_key(),
+    )
+    return b"".join(half.public_bytes_raw() for half in halves)
+
+
+def fingerprint_of(name: str, public: bytes) -> bytes:
+    told = b"securecfg/1/identity-id\x00" + bytes((len(name),)) + name.encode() + public
+    return hashlib.sha256(told).digest()[:16]
+
+
+def base64url(octets: bytes) -> str:
+    return urlsafe_b64encode(octets).decode().rstrip("=")
+
+
+def public_line(**changes: Any) -> str:  # noqa: ANN401 - parts of a line
+    parts: dict[str, Any] = {"version": 1, "name": "svc:web", "public": public_key(SEED)} | changes
+    checked = parts.get("fingerprint", fingerprint_of(parts["name"], parts["public"]).hex())
+    return f"SECURECFG-IDENTITY-{parts['version']} {parts['name']} {base64url(parts['public'])} {checked}\n"
+
+
+def private_line(front: str, **changes: Any) -> str:  # noqa: ANN401 - parts of a line
+    parts: dict[str, Any] = {"version": 1, "protection": "none", "content": SEED} | changes
+    text = f"{front}SECURECFG-IDENTITY-KEY-{parts['version']} {parts['protection']} {base64url(parts['content'])}"
+    return f"{text} {hashlib.sha256(text.encode()).hexdigest()[:8]}\n"
+
+
+def protected(seed: bytes = SEED, kind: int = 2, vault_id: bytes | None = None) -> bytes:
+    """The slot row of a key file's key, which holds a seed."""
+    vault_id = vault_id or fingerprint_of("svc:web", public_key(SEED))
+    return slot_row(kind, b"", *sealed(PROTECTING, slot_context(kind, b"", vault_id=vault_id), content=seed))
+
+
+PROTECTED = "file:/keys/web%20identity.key"
+
+
+def identity_vectors() -> list[Vector]:
+    public = public_line()
+    good = private_line(public)
+    shown = {"principal": "svc:web", "fingerprint": fingerprint_of("svc:web", public_key(SEED)).hex()}
+
+    def vector(name: str, result: str, content: str, **expected: object) -> Vector:
+        opened = shown | expected if result == "valid" else {}
+        return {"name": name, "result": result, "content": content, **opened}
+
+    def refused(name: str, content: str, result: str = "key-provider-refused") -> Vector:
+        return vector(name, result, content)
+
+    words = good.split(" ")
+    return [
+        vector("the public half", "valid", public, protection=None),
+        vector("both halves", "valid", good, protection="none"),
+        vector(
+            "a private half under a key file",
+            "valid",
+            private_line(public, protection=PROTECTED, content=protected()),
+            protection="file:/keys/web identity.key",
+        ),
+        refused("nothing", ""),
+        refused("no end of line", public[:-1]),
+        refused("no end of the second line", good[:-1]),
+        refused("two ends of line", public + "\n"),
+        refused("a third line", good + public),
+        refused("the second line alone", good[len(public) :]),
+        refused("a carriage return", public[:-1] + "\r\n"),
+        refused("another version", public_line(version=2)),
+        refused("another version of the second line", private_line(public, version=2)),
+        refused("two spaces", public.replace(" svc", "  svc")),
+        refused("a name with a space", public_line(name="svc: web")),
+        refused("a name that is not ASCII", public_line(name="svc:wéb")),
+        refused("no name", public_line(name="")),
+        refused("a fingerprint of another name", public.replace("svc:web", "svc:wed")),
+        refused("a fingerprint of another key", public_line(fingerprint=fingerprint_of("svc:web", b"").hex())),
+        refused("a fingerprint in upper case", public_line(fingerprint=shown["fingerprint"].upper())),
+        refused("a public key that is a byte short", public_line(public=public_key(SEED)[:-1])),
+        refused("a public key that is a byte long", public_line(public=public_key(SEED) + b"\x00")),
+        refused("a check of another text", good.replace(words[-1], "00000000\n")),
+        refused("a seed of another identity", private_line(public, content=OTHER_SEED)),
+        refused("a seed that is a byte short", private_line(public, content=SEED[:-1])),
+        refused("a seed that is a byte long", private_line(public, content=SEED + b"\x00")),
+        refused("no content", private_line(public, content=b"")),
+        refused("a protection that is escaped for nothing", private_line(public, protection="%6Eone")),
+        refused("a protection escaped in lower case", private_line(public, protection=PROTECTED.replace("%20", "%2f"))),
+        refused("a protection that is not UTF-8", private_line(public, protection="file:%FF")),
+        refused(
+            "a protection that starts a program",
+            private_line(public, protection="command:/bin/true", content=protected()),
+            "invalid-key-uri",
+        ),
+        refused(
+            "a protection that is an identity",
+            private_line(public, protection="identity:/keys/other", content=protected()),
+            "invalid-key-uri",
+        ),
+    ]
+
+
+def identity_slot_vectors() -> list[Vector]:
+    public = public_line()
+    own = private_line(public)
+    good = bytes.fromhex(MESSAGES["good"])
+
+    def row(params: bytes = good, kek: bytes = SEALED_KEK, kind: int = 11) -> bytes:
+        return slot_row(11, params, *sealed(kek, slot_context(kind, params)))
+
+    def vector(name: str, result: str, slot: bytes, file: str = own, vault_id: bytes = VAULT) -> Vector:
+        opened = {"opens_to": ROOT.hex()} if result == "valid" else {}
+        return {"name": name, "result": result, "row": slot.hex(), "vault_id": vault_id.hex(), "file": file, **opened}
+
+    def under(seed: bytes = SEED, **changes: Any) -> str:  # noqa: ANN401 - parts of a slot
+        return private_line(public, protection="file:KEY", content=protected(seed, **changes))
+
+    messages = [
+        vector(f"a message for {name}", "wrong-key", row(bytes.fromhex(message)))
+        for name, message in MESSAGES.items()
+        if name.startswith("another")
+    ]
+    return [
+        vector("a private half that lies open", "valid", row()),
+        vector("a private half under a key file", "valid", row(), under()),
+        *messages,
+        vector("a message without its label", "wrong-key", row(bytes.fromhex(MESSAGES["no label"]))),
+        vector("a message of 31 bytes", "wrong-key", row(bytes.fromhex(MESSAGES["a key of 31 bytes"]))),
+        vector("a message of 33 bytes", "wrong-key", row(bytes.fromhex(MESSAGES["a key of 33 bytes"]))),
+        vector("an altered ML-KEM ciphertext", "wrong-key", row(flip(good, 5))),
+        vector("an altered X25519 key", "wrong-key", row(flip(good, 1_100))),
+        vector("an altered tag", "wrong-key", row(flip(good, -1))),
+        vector("no message", "wrong-key", row(b"")),
+        vector("sealed under another key", "wrong-key", row(kek=ROOT)),
+        vector("sealed for another kind", "wrong-key", row(kind=10)),
+        vector("another vault", "wrong-key", row(), own, OTHER_VAULT),
+        vector(
+            "another identity",
+            "wrong-key",
+            row(),
+            private_line(public_line(public=public_key(OTHER_SEED)), content=OTHER_SEED),
+        ),
+        vector("the public half only", "key-provider-refused", row(), public),
+        vector("another seed under the key file", "key-provider-refused", row(), under(OTHER_SEED)),
+        vector("protected for another identity", "wrong-key", row(), under(vault_id=bytes(16))),
+        vector("protected by another kind of key", "key-provider-refused", row(), under(kind=3)),
+        vector(
+            "protected by what is no slot",
+            "key-provider-refused",
+            row(),
+            private_line(public, protection="file:KEY", content=protected()[:-1]),
+        ),
+    ]
+
+
 def build() -> dict[str, str]:
     """The files by their names."""
-    made = {"shares": ("4.10", share_vectors())}
+    made = {
+        "shares": ("4.10", share_vectors()),
+        "identities": ("4.11, files", identity_vectors()),
+        "identity-slots": ("4.11, slots", identity_slot_vectors()),
+    }
     return {
         f"{name}.json": json.dumps({"section": section, "vectors": vectors}, indent=1, ensure_ascii=True) + "\n"
         for name, (section, vectors) in made.items()

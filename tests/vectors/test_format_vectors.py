@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zlib
@@ -38,8 +39,11 @@ from securecfg.keys import (
     open_under_kek,
     seal_under_kek,
 )
+from securecfg.keys.identity import format_identity_file, parse_identity_file
+from securecfg.keys.keyfile import format_key
 from securecfg.secret import Secret
 from tests.vectors.generate import FOLDER, build
+from tests.vectors.generate_keys import PROTECTING
 from tests.vectors.generate_keys import build as build_keys
 
 if TYPE_CHECKING:
@@ -52,6 +56,7 @@ Vector = dict[str, Any]
 ERRORS = {
     error.code: error
     for error in (
+        errors.InvalidKeyUri,
         errors.KeyProviderRefused,
         errors.NotAVault,
         errors.ShareRefused,
@@ -140,6 +145,25 @@ def open_shares(vector: Vector, folder: Path) -> None:
     assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
 
 
+def parse_identity(vector: Vector, _folder: Path) -> None:
+    file = parse_identity_file(vector["content"].encode())
+    assert (file.identity.name, file.identity.fingerprint.hex()) == (vector["principal"], vector["fingerprint"])
+    assert (file.private.protection if file.private else None) == vector["protection"]
+    assert format_identity_file(file) == vector["content"]
+
+
+def open_identity_slot(vector: Vector, folder: Path) -> None:
+    row, vault_id = octets(vector, "row", "vault_id")
+    slot = Slot.parse(row)
+    for name, text in (("KEY", f"{format_key(PROTECTING)}\n"), ("identity", vector["file"])):
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_text(text)
+    with contextlib.chdir(folder):
+        provider = open_provider("identity:identity")
+        assert provider.kind == slot.kind
+        assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
+
+
 def open_keyring(vector: Vector, _folder: Path) -> None:
     row, root, vault_id = octets(vector, "row", "root", "vault_id")
     keyring = Keyring.open(row, root, vault_id, vector["generation"])
@@ -193,6 +217,8 @@ OPENERS: dict[str, Callable[[Vector, Path], None]] = {
     "headers": open_header,
     "slots": open_slot,
     "shares": open_shares,
+    "identities": parse_identity,
+    "identity-slots": open_identity_slot,
     "keyrings": open_keyring,
     "roots": open_sealed_root,
     "data-keys": open_data_key,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING, Final
 
 from securecfg.errors import InvalidKeyUri, SettingMissing, ShareRefused
 from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek, wrong_key
+from securecfg.keys.once import once
 from securecfg.keys.shares import Share, combine_shares, parse_share, read_share, verify_distinct
 from securecfg.keys.slots import KIND_SHAMIR
 
@@ -71,27 +71,13 @@ def from_uri(uri: KeyUri, ask: Ask | None) -> ShamirProvider:
         InvalidKeyUri: A name between two commas is empty.
     """
     if not uri.rest:
-        return ShamirProvider(_once(lambda: ask_for_shares(ask)))
+        return ShamirProvider(once(lambda: ask_for_shares(ask)))
     names = uri.rest.split(",")
     if "" in names or "\x00" in uri.rest:
         message = "a `shamir:` key names files with one share each"
         raise InvalidKeyUri(message, hint="for instance `shamir:share-1.txt,share-4.txt`, or `shamir:` to be asked")
     paths = [os.path.expanduser(name) for name in names]  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
     return ShamirProvider(lambda: [read_share(path) for path in paths])
-
-
-def _once(load: Callable[[], Sequence[Share]]) -> Callable[[], Sequence[Share]]:
-    """Return what asks people once, however many slots are tried and from however many threads."""
-    loaded: list[Sequence[Share]] = []
-    lock = threading.Lock()
-
-    def call() -> Sequence[Share]:
-        with lock:
-            if not loaded:
-                loaded.append(load())
-            return loaded[0]
-
-    return call
 
 
 def ask_for_shares(ask: Ask | None) -> Sequence[Share]:
