@@ -115,13 +115,16 @@ def grouped(fingerprint: bytes) -> str:
 
 
 def _protected(invocation: Invocation, made: Identity, seed: KeyBytes, protect: str | None) -> PrivateHalf:
-    from securecfg.cli.prompts import ask_new
-    from securecfg.keys import open_provider
+    from securecfg.cli.new_keys import open_new_provider
+    from securecfg.keys import PassphraseProvider
     from securecfg.keys.identity import UNPROTECTED, PrivateHalf, protect_seed
 
     if protect is None:
         return PrivateHalf(UNPROTECTED, seed)
-    provider = open_provider(protect, ask=ask_new if invocation.ask is not None else None)
+    provider = open_new_provider(invocation, protect)
+    weakness = provider.weakness() if isinstance(provider, PassphraseProvider) else ""
+    if weakness:
+        invocation.note(f"warning: the passphrase {weakness}; whoever copies the file can guess as long as they like")
     return protect_seed(made, seed, provider, _kept(provider.scheme, protect))
 
 

@@ -12,6 +12,7 @@ from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.key_rotation import retire, rotate, usage
 from securecfg.cli.key_shares import combine, split
+from securecfg.cli.key_slot import slot
 from securecfg.cli.output import shown_time, timestamp
 
 if TYPE_CHECKING:
@@ -147,5 +148,6 @@ def _new_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret
     return open_new_provider(invocation, uri), None
 
 
+rotate.add_command(slot)
 for command in (split, combine, rotate, retire, usage):
     key.add_command(command)

@@ -22,6 +22,7 @@ class Label(StrEnum):
     SLOT_KEY = "securecfg/1/slot-key"
     ROOT = "securecfg/1/root"
     RECOVERY = "securecfg/1/recovery"
+    BOTH = "securecfg/1/both"
     IDENTITY = "securecfg/1/identity"
     IDENTITY_ID = "securecfg/1/identity-id"
     IDENTITY_SLOT = "securecfg/1/identity-slot"

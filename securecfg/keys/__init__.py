@@ -17,6 +17,7 @@ from securecfg.keys.slots import (
     NewSlot,
     Slot,
     Unlocked,
+    rewrap_slot,
     root_row_of,
     seal_slot,
     unlock,
@@ -26,10 +27,12 @@ from securecfg.lazy import load_names
 
 if TYPE_CHECKING:
     from securecfg.keys.identity import Identity
+    from securecfg.keys.providers.command import CommandProvider
     from securecfg.keys.providers.file import FileProvider
     from securecfg.keys.providers.identity import IdentityProvider
     from securecfg.keys.providers.keyring import KeyringProvider
     from securecfg.keys.providers.passphrase import PassphraseProvider
+    from securecfg.keys.providers.passphrase_file import PassphraseFileProvider
     from securecfg.keys.providers.recovery import RecoveryProvider
     from securecfg.keys.providers.shamir import ShamirProvider
     from securecfg.keys.recovery import generate_recovery_code
@@ -41,6 +44,7 @@ __all__ = [
     "KIND_IDENTITY",
     "MOST_SLOTS",
     "Ask",
+    "CommandProvider",
     "FileProvider",
     "Header",
     "Identity",
@@ -52,6 +56,7 @@ __all__ = [
     "Keyring",
     "KeyringProvider",
     "NewSlot",
+    "PassphraseFileProvider",
     "PassphraseProvider",
     "ProvesPrincipal",
     "ProviderFactory",
@@ -73,6 +78,7 @@ __all__ = [
     "open_provider",
     "open_under_kek",
     "parse_params",
+    "rewrap_slot",
     "root_row_of",
     "seal_root",
     "seal_slot",
@@ -88,6 +94,8 @@ __getattr__ = load_names(
         "Identity": "securecfg.keys.identity",
         "IdentityProvider": "securecfg.keys.providers.identity",
         "KeyringProvider": "securecfg.keys.providers.keyring",
+        "CommandProvider": "securecfg.keys.providers.command",
+        "PassphraseFileProvider": "securecfg.keys.providers.passphrase_file",
         "PassphraseProvider": "securecfg.keys.providers.passphrase",
         "RecoveryProvider": "securecfg.keys.providers.recovery",
         "ShamirProvider": "securecfg.keys.providers.shamir",

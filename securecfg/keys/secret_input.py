@@ -23,6 +23,7 @@ _EXAMPLES = {"env": "NAME", "fd": "3", "file": "PATH"}
 _SOURCE = re.compile(
     r"\?(?:env=(?P<env>[A-Za-z_][A-Za-z0-9_]{0,254})|fd=(?P<fd>[0-9]{1,9})|file=(?P<file>[^\x00]+))", re.ASCII
 )
+_SOURCE_AT_END = re.compile(r"\?(?:env=[A-Za-z_][A-Za-z0-9_]{0,254}|fd=[0-9]{1,9})\Z", re.ASCII)
 
 
 def open_secret_input(uri: KeyUri, ask: Ask | None, *, what: str, sources: Collection[str]) -> Secret[str]:
@@ -54,6 +55,18 @@ def open_secret_input(uri: KeyUri, ask: Ask | None, *, what: str, sources: Colle
         return _once(lambda: _from_descriptor(int(value), what), what)
     path = os.path.expanduser(value)  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
     return _once(lambda: _decode(read_private_file(path, LIMIT_BYTES), what), what)
+
+
+def split_source(uri: KeyUri) -> tuple[str, str]:
+    """Return the path of a URI such as `SCHEME:PATH?env=NAME`, and the source after it, `?env=NAME`, `?fd=N` or empty.
+
+    `~` is the home directory. The path is empty where there is none, or where it cannot be one.
+    """
+    match = _SOURCE_AT_END.search(uri.rest)
+    source = match[0] if match is not None else ""
+    path = uri.rest[: len(uri.rest) - len(source)]
+    # `Path.expanduser` fails for an unknown user.
+    return ("" if "\x00" in path else os.path.expanduser(path)), source  # noqa: PTH111 - see above
 
 
 def _once(load: Callable[[], str], what: str) -> Secret[str]:

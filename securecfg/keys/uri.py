@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "securecfg.key_providers"
 
-_BUILT_IN = ("file", "identity", "keyring", "passphrase", "recovery", "shamir")
+_BUILT_IN = {
+    "command": "command",
+    "file": "file",
+    "identity": "identity",
+    "keyring": "keyring",
+    "passphrase": "passphrase",
+    "passphrase+file": "passphrase_file",
+    "recovery": "recovery",
+    "shamir": "shamir",
+}
 _EXTRAS = ("awskms", "azurekeyvault", "gcpkms", "pkcs11", "vaulttransit")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
 
@@ -61,7 +70,7 @@ def parse_key_uri(text: str) -> KeyUri:
 
 def _find_factory(scheme: str) -> ProviderFactory:
     if scheme in _BUILT_IN:
-        return cast("ProviderFactory", import_module(f"securecfg.keys.providers.{scheme}").from_uri)
+        return cast("ProviderFactory", import_module(f"securecfg.keys.providers.{_BUILT_IN[scheme]}").from_uri)
     from importlib.metadata import entry_points
 
     found = entry_points(group=ENTRY_POINT_GROUP)

@@ -9,7 +9,17 @@ from securecfg.audit import Event
 from securecfg.clock import to_datetime
 from securecfg.crypto import generate_key
 from securecfg.errors import Conflict, InvalidMetadata, LastSlot, SecretNotFound
-from securecfg.keys import FIRST_ROOT_ROW, MOST_SLOTS, Purpose, Slot, SlotInfo, root_row_of, seal_slot, unlock
+from securecfg.keys import (
+    FIRST_ROOT_ROW,
+    MOST_SLOTS,
+    Purpose,
+    Slot,
+    SlotInfo,
+    rewrap_slot,
+    root_row_of,
+    seal_slot,
+    unlock,
+)
 from securecfg.policy import Decision
 from securecfg.store import Delete, Space, open_sqlite
 from securecfg.vault.creation import proved_principals
@@ -19,6 +29,7 @@ from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import check_principal
 from securecfg.vault.replica import SLOT_IDS, read_header
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,6 +181,55 @@ class Slots:
 
         return cast("int", self._opened.publisher.publish(plan))
 
+    def rewrap(self, number: int, provider: KeyProvider) -> bool:
+        """Wrap a slot anew under the key that opens it, and return whether that made a difference.
+
+        A passphrase is stretched at today's costs, a key service uses its newest version. Number, label and principals
+        stay. Whoever has an older copy of the file can try the key there at the old costs.
+
+        Args:
+            number: The slot's number.
+            provider: Holds its key.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is no such slot.
+            WrongKey: The key is another one.
+            KeyProviderUnavailable, KeyProviderRefused: The key cannot be used, or does not open what it wrapped anew.
+            Conflict: The slot was changed meanwhile.
+            DestroyPending: It is done, but the old bytes may lie in the write-ahead log until another reader lets go;
+                the next opener finishes.
+        """
+        session, decision = self._authority.require("key.manage", "")
+        opened, replica = self._opened, self._opened.replica
+        row_id, before = self._row(number)
+        slot = Slot.parse(before)
+        after = rewrap_slot(replica.vault_id, slot, replica.keyring.slot(slot.slot_id).public_key, provider).to_bytes()
+        if after == before:
+            return False
+
+        def plan(publication: Publication) -> Plan:
+            if replica.slots.get(row_id) != before:
+                message = f"slot {number} was changed meanwhile"
+                raise Conflict(message, hint="look at `securecfg key list`, and try again")
+            plan = plan_key_change(opened, publication, {**replica.slots, row_id: after}, replica.keyring)
+            obj = {"kind": "slot", "epoch": replica.header.generation + 1, "slot": slot.slot_id.hex()}
+            plan.records.append(session.record(Event.KEY_ROTATED, obj, decision=decision))
+            plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+            return plan
+
+        opened.publisher.publish(plan)
+        finish_destruction(opened)
+        return True
+
+    def _row(self, number: int) -> tuple[int, bytes]:
+        row_id = SLOT_IDS.start + number - 1
+        row = self._opened.replica.slots.get(row_id) if row_id in SLOT_IDS else None
+        if row is None:
+            message = f"there is no slot {number}"
+            raise SecretNotFound(message, hint="`securecfg key list` shows the slots")
+        return row_id, row
+
     def remove(self, number: int, progress: Progress | None = None) -> None:
         """Remove a slot, and change every key that its holder knew: the root, and those of scope, audit and log.
 
@@ -189,13 +249,9 @@ class Slots:
         """
         session, decision = self._authority.require("key.manage", "")
         replica = self._opened.replica
-        row_id = SLOT_IDS.start + number - 1
 
         def plan(publication: Publication) -> Plan:
-            row = replica.slots.get(row_id)
-            if row is None:
-                message = f"there is no slot {number}"
-                raise SecretNotFound(message, hint="`securecfg key list` shows the slots")
+            row_id, row = self._row(number)
             slot_id = Slot.parse(row).slot_id
             info = replica.keyring.slot(slot_id)
             left = [other for other in replica.keyring.slots if other.slot_id != slot_id]

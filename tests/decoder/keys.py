@@ -79,6 +79,20 @@ class KeyFile:
 
 
 @dataclass(frozen=True, slots=True)
+class PassphraseAndKeyFile:
+    """The key of slots of kind 13: section 4.13."""
+
+    text: str
+    path: Path
+    kind = 13
+
+    def kek(self, params: bytes, place: bytes) -> bytes:
+        demand(bool(self.text), "an empty passphrase")
+        stretched = Passphrase(self.text).kek(params, place)
+        return derive(hmac.digest(stretched, KeyFile(self.path).kek(b"", place), "sha512"), "securecfg/1/both", b"", 32)
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveryCode:
     """The key of slots of kind 4."""
 
@@ -107,7 +121,7 @@ class Kek:
         return self.key
 
 
-Key = Passphrase | KeyFile | RecoveryCode | Shares | Identity | Kek
+Key = Passphrase | KeyFile | PassphraseAndKeyFile | RecoveryCode | Shares | Identity | Kek
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.decoder.identity import Identity
-from tests.decoder.keys import Header, Kek, parse_slot, unlock
+from tests.decoder.keys import Header, Kek, PassphraseAndKeyFile, parse_slot, unlock
 from tests.decoder.refusals import Malformed, Refused, SlotRefused
 from tests.decoder.shares import Shares
 from tests.vectors.generate_keys import PROTECTING
@@ -56,3 +56,11 @@ def seed_of(text: str) -> bytes:
 @pytest.mark.parametrize("vector", vectors("identity-slots"))
 def test_identities_open_or_are_refused(vector: dict[str, Any]) -> None:
     assert_opens_as_named(vector, Identity(vector["file"], seed_of(vector["file"])))
+
+
+@pytest.mark.parametrize("vector", vectors("passphrase-and-file"))
+def test_a_passphrase_with_a_key_file_opens_or_is_refused(vector: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "key"
+    path.touch(mode=0o600)
+    path.write_text(vector["file"])
+    assert_opens_as_named(vector, PassphraseAndKeyFile(vector["passphrase"], path))

@@ -172,6 +172,7 @@ SCENES = {
     "docs/how-to/give-a-service-a-role.md": Scene(prepare=a_shop),
     "docs/how-to/identities.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys.md": Scene(prepare=a_shop_with_a_code),
+    "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/sign-configuration.md": Scene(

@@ -16,10 +16,12 @@ from securecfg.errors import (
     SettingMissing,
 )
 from securecfg.keys import (
+    CommandProvider,
     FileProvider,
     IdentityProvider,
     KeyringProvider,
     KeyUri,
+    PassphraseFileProvider,
     PassphraseProvider,
     RecoveryProvider,
     ShamirProvider,
@@ -76,6 +78,9 @@ def descriptor(content: bytes) -> int:
         ("identity:web.identity", IdentityProvider),
         ("identity:web.identity?env=NAME", IdentityProvider),
         ("shamir:", ShamirProvider),
+        ("command:cat 'a b'", CommandProvider),
+        ("passphrase+file:a.key", PassphraseFileProvider),
+        ("passphrase+file:a.key?env=NAME", PassphraseFileProvider),
         ("shamir:a,b", ShamirProvider),
         ("recovery:?file=code.txt", RecoveryProvider),
     ],

@@ -27,20 +27,24 @@ from securecfg.crypto import (
 )
 from securecfg.errors import SecurecfgError
 from securecfg.keys import (
+    CommandProvider,
     FileProvider,
     Header,
     IdentityProvider,
     Keyring,
     KeyringProvider,
+    PassphraseFileProvider,
     PassphraseProvider,
     RecoveryProvider,
     ShamirProvider,
     Share,
+    Slot,
     SlotKey,
     WrapContext,
     build_header,
     format_share,
     open_provider,
+    rewrap_slot,
     seal_slot,
     unlock,
 )
@@ -153,6 +157,10 @@ def wrapped(provider: Any) -> None:  # noqa: ANN401 - any provider
     provider.unwrap(flip(provider.wrap(ROOT, CONTEXT), -1), CONTEXT)
 
 
+def slot_of(key: Path) -> Slot:
+    return seal_slot(VAULT, FileProvider(key)).slot
+
+
 def failures(folder: Path) -> dict[str, Callable[[], object]]:
     key = private(folder / "key", f"{format_key(KEK)}\n".encode())
     damaged = private(folder / "damaged", f"{format_key(KEK)[:-1]}\n".encode())
@@ -162,6 +170,7 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
     own, cut, public = (private(folder / f"web{place}", text[:end]) for place, end in enumerate((None, -3, 1_727)))
     readable = private(folder / "readable", text)
     readable.chmod(0o644)
+    endless = CommandProvider(["sh", "-c", f"cat {key}; sleep 9"], timeout_s=0.3)
     protected = protect_seed(WEB, ROOT, FileProvider(key), "file:key")
     share = private(folder / "share", format_share(SHARES[0])[:-1].encode())
     return {
@@ -198,6 +207,14 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
         "identity under another key": lambda: open_seed(WEB, PrivateHalf("file:x", KEK), FileProvider(key)),
         "identity that is not the one": lambda: open_seed(WEB, protected, FileProvider(key)),
         "public half only": lambda: IdentityProvider(public).unwrap(IdentityProvider(own).wrap(ROOT, CONTEXT), CONTEXT),
+        "wrong passphrase or key file": lambda: wrapped(PassphraseFileProvider(key, Secret(PASSPHRASE), costs=CHEAP)),
+        "no passphrase beside a key file": lambda: wrapped(PassphraseFileProvider(key, Secret(""), costs=CHEAP)),
+        "wrong key of a program": lambda: wrapped(CommandProvider(["cat", str(key)])),
+        "key of a program that fails": lambda: CommandProvider(["sh", "-c", f"cat {key}; exit 1"]).wrap(ROOT, CONTEXT),
+        "key of a program that goes on": lambda: endless.wrap(ROOT, CONTEXT),
+        "damaged key of a program": lambda: CommandProvider(["cat", str(damaged)]).wrap(ROOT, CONTEXT),
+        "endless key of a program": lambda: CommandProvider(["cat", str(long), "/dev/zero"]).wrap(ROOT, CONTEXT),
+        "slot of another key pair": lambda: rewrap_slot(VAULT, slot_of(key), bytes(1216), FileProvider(key)),
         "passphrase in a URI": lambda: open_provider(Secret(f"passphrase:{PASSPHRASE}").reveal()),
     }
 

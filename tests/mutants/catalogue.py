@@ -469,6 +469,27 @@ MUTANTS = (
         "vault/test_identities.py::test_a_slot_that_names_nobody_or_several_proves_nothing",
     ),
     Mutant(
+        "the settings of a project start programs",
+        "vault/settings.py",
+        '    if scheme.lower() == "command":',
+        "    if False:",
+        "cli/test_key_kinds.py::test_settings_start_no_program",
+    ),
+    Mutant(
+        "a key file's key is no part of the key",
+        "keys/providers/passphrase_file.py",
+        'hmac.digest(stretch_with(self._passphrase, params), file_key, "sha512")',
+        'hmac.digest(stretch_with(self._passphrase, params), b"", "sha512")',
+        "keys/test_passphrase_file.py::test_whichever_of_the_two_is_wrong_it_is_the_same_wrong_key",
+    ),
+    Mutant(
+        "a slot that was wrapped anew is not tried",
+        "keys/slots.py",
+        "    if provider.unwrap(wrapped, context) != key:",
+        "    if False:",
+        "vault/test_slot_rotation.py::test_a_slot_is_kept_where_the_new_one_would_not_open",
+    ),
+    Mutant(
         "the header's code is not compared",
         "keys/header.py",
         "        if self.slot_count != len(slot_rows) or not hmac.compare_digest(self.row[_FIELDS.size :], expected):",

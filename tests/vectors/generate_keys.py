@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
+import unicodedata
 from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from tests.vectors.generate import (
     FOLDER,
@@ -316,12 +319,61 @@ def identity_slot_vectors() -> list[Vector]:
     ]
 
 
+# --- 4.13 passphrase and key file -------------------------------------------------------------------------------------
+
+PHRASE = "corr\u00e9ct horse"
+FILE_KEY = fixed("key file beside a passphrase", 32)
+CHEAP = fixed("salt of both", 16) + bytes((0, 0, 1, 0, 1, 1))
+
+
+def both_vectors() -> list[Vector]:
+    def argon2id(phrase: str = PHRASE) -> bytes:
+        return Argon2id(salt=CHEAP[:16], length=32, iterations=1, lanes=1, memory_cost=256).derive(phrase.encode())
+
+    def kek_of(stretched: bytes, file_key: bytes, label: str = "securecfg/1/both") -> bytes:
+        return expand(hmac.digest(stretched, file_key, "sha512"), label, b"", 32)
+
+    right = kek_of(argon2id(), FILE_KEY)
+
+    def row(kek: bytes = right, params: bytes = CHEAP, kind: int = 13) -> bytes:
+        return slot_row(13, params, *sealed(kek, slot_context(kind, params)))
+
+    def vector(
+        name: str, result: str, slot: bytes, phrase: str = PHRASE, file_key: bytes = FILE_KEY, check: str = ""
+    ) -> Vector:
+        checked = check or hashlib.sha256(file_key).hexdigest()[:8]
+        file = f"SECURECFG-KEY-1-{base64url(file_key)}-{checked}\n"
+        opened = {"opens_to": ROOT.hex()} if result == "valid" else {}
+        given = {"row": slot.hex(), "vault_id": VAULT.hex(), "passphrase": phrase, "file": file}
+        return {"name": name, "result": result, **given, **opened}
+
+    return [
+        vector("both right", "valid", row()),
+        vector("both right, the passphrase in NFD", "valid", row(), unicodedata.normalize("NFD", PHRASE)),
+        vector("another passphrase", "wrong-key", row(), "correct horse"),
+        vector("another key file", "wrong-key", row(), file_key=ROOT),
+        vector("both other ones", "wrong-key", row(), "correct horse", ROOT),
+        vector("sealed with the passphrase alone", "wrong-key", row(argon2id())),
+        vector("sealed with the key file alone", "wrong-key", row(FILE_KEY)),
+        vector("extracted the other way round", "wrong-key", row(kek_of(FILE_KEY, argon2id()))),
+        vector("expanded with another label", "wrong-key", row(kek_of(argon2id(), FILE_KEY, "securecfg/1/slot"))),
+        vector("sealed for another kind", "wrong-key", row(kind=1)),
+        vector("21 bytes of parameters", "wrong-key", row(params=CHEAP[:21])),
+        vector("23 bytes of parameters", "wrong-key", row(params=CHEAP + b"\x00")),
+        vector("no passes", "wrong-key", row(params=CHEAP[:20] + b"\x00\x01")),
+        vector("17 passes", "key-provider-refused", row(params=CHEAP[:20] + b"\x11\x01")),
+        vector("an empty passphrase", "key-provider-refused", row(), ""),
+        vector("a damaged key file", "key-provider-refused", row(), check="00000000"),
+    ]
+
+
 def build() -> dict[str, str]:
     """The files by their names."""
     made = {
         "shares": ("4.10", share_vectors()),
         "identities": ("4.11, files", identity_vectors()),
         "identity-slots": ("4.11, slots", identity_slot_vectors()),
+        "passphrase-and-file": ("4.13", both_vectors()),
     }
     return {
         f"{name}.json": json.dumps({"section": section, "vectors": vectors}, indent=1, ensure_ascii=True) + "\n"

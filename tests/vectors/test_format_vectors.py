@@ -29,6 +29,7 @@ from securecfg.keys import (
     Header,
     Keyring,
     KeyringProvider,
+    PassphraseFileProvider,
     PassphraseProvider,
     RecoveryProvider,
     ShamirProvider,
@@ -164,6 +165,16 @@ def open_identity_slot(vector: Vector, folder: Path) -> None:
         assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
 
 
+def open_both(vector: Vector, folder: Path) -> None:
+    row, vault_id = octets(vector, "row", "vault_id")
+    slot = Slot.parse(row)
+    (folder / "key").touch(mode=0o600)
+    (folder / "key").write_text(vector["file"])
+    provider = PassphraseFileProvider(folder / "key", Secret(vector["passphrase"]))
+    assert provider.kind == slot.kind
+    assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
+
+
 def open_keyring(vector: Vector, _folder: Path) -> None:
     row, root, vault_id = octets(vector, "row", "root", "vault_id")
     keyring = Keyring.open(row, root, vault_id, vector["generation"])
@@ -219,6 +230,7 @@ OPENERS: dict[str, Callable[[Vector, Path], None]] = {
     "shares": open_shares,
     "identities": parse_identity,
     "identity-slots": open_identity_slot,
+    "passphrase-and-file": open_both,
     "keyrings": open_keyring,
     "roots": open_sealed_root,
     "data-keys": open_data_key,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Final
 
 from securecfg.crypto import HYBRID_OVERHEAD_BYTES, KEY_BYTES, KeyBytes, Label, generate_key, open_sealed, seal_to
@@ -11,6 +10,7 @@ from securecfg.errors import InvalidKeyUri, KeyProviderRefused, Tampered
 from securecfg.keys.identity import UNPROTECTED, open_seed, opening_key_of, read_identity_file
 from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek, wrong_key
 from securecfg.keys.once import once
+from securecfg.keys.secret_input import split_source
 from securecfg.keys.slots import KIND_IDENTITY
 from securecfg.keys.uri import open_provider
 
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from securecfg.keys.identity import Identity
     from securecfg.keys.provider import Ask, KeyUri, WrapContext
 
-_SOURCE = re.compile(
-    r"(?P<path>.*?)(?P<source>\?(?:env=[A-Za-z_][A-Za-z0-9_]{0,254}|fd=[0-9]{1,9}))?", re.ASCII | re.DOTALL
-)
 _PASSPHRASE = "passphrase:"  # noqa: S105 - a scheme
 
 
@@ -124,12 +121,10 @@ def from_uri(uri: KeyUri, ask: Ask | None) -> IdentityProvider:
     Raises:
         InvalidKeyUri: There is no path.
     """
-    match = _SOURCE.fullmatch(uri.rest)
-    path = match["path"] if match is not None else ""
-    if match is None or not path or "\x00" in path:
+    path, source = split_source(uri)
+    if not path:
         message = "an `identity:` key names a file"
         raise InvalidKeyUri(
             message, hint="for instance `identity:~/web.identity`; `securecfg identity create` makes one"
         )
-    path = os.path.expanduser(path)  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
-    return IdentityProvider(path, ask=ask, source=match["source"] or "")
+    return IdentityProvider(path, ask=ask, source=source)
