@@ -18,7 +18,8 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
-    ├── Sealed                                          7   WrongKey  KeyProviderRefused (ShareRefused)  SlotRemoved
+    ├── Sealed                                          7   WrongKey  SlotRemoved
+    │   └── KeyProviderRefused                              KeyAccessDenied  KeyDisabled  KeyMissing  ShareRefused
     ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated
     │                                                       LogStale  AnchorMissing  SignatureInvalid  NotAVault
     ├── Unavailable                                     9   CommitUnknown  AuditUnavailable  StoreBusy  StoreFailed
@@ -391,6 +392,24 @@ class KeyProviderRefused(Sealed):
     """A key provider refuses, for instance a key file that others can read."""
 
     code = "key-provider-refused"
+
+
+class KeyAccessDenied(KeyProviderRefused):
+    """Whoever holds the key does not let the caller use it."""
+
+    code = "key-access-denied"
+
+
+class KeyDisabled(KeyProviderRefused):
+    """The key exists but is switched off, or waits for its deletion."""
+
+    code = "key-disabled"
+
+
+class KeyMissing(KeyProviderRefused):
+    """Whoever should hold the key knows no such key: it was deleted, or has another name."""
+
+    code = "key-missing"
 
 
 class ShareRefused(KeyProviderRefused):

@@ -12,18 +12,7 @@ from securecfg.crypto import SUITE
 from securecfg.errors import WrongKey
 from securecfg.keys.header import FORMAT, Header
 from securecfg.keys.roots import FIRST_ROOT_ROW
-from securecfg.keys.slots import (
-    FIRST_SLOT_ROW,
-    KIND_COMMAND,
-    KIND_FILE,
-    KIND_IDENTITY,
-    KIND_KEYRING,
-    KIND_PASSPHRASE,
-    KIND_PASSPHRASE_AND_FILE,
-    KIND_RECOVERY,
-    KIND_SHAMIR,
-    Slot,
-)
+from securecfg.keys.slots import FIRST_SLOT_ROW, KIND_PASSPHRASE, KIND_PASSPHRASE_AND_FILE, Slot, name_of_kind
 from securecfg.words import counted
 
 if TYPE_CHECKING:
@@ -32,16 +21,6 @@ if TYPE_CHECKING:
 
     from securecfg.vault import Vault
 
-_KINDS = {
-    KIND_PASSPHRASE: "passphrase",
-    KIND_FILE: "file",
-    KIND_KEYRING: "keyring",
-    KIND_RECOVERY: "recovery",
-    KIND_SHAMIR: "shamir",
-    KIND_IDENTITY: "identity",
-    KIND_COMMAND: "command",
-    KIND_PASSPHRASE_AND_FILE: "passphrase+file",
-}
 CLOCK_HINT = "set this clock if it is wrong; if another one was ahead, an administrator runs `securecfg vault adopt`"
 _SUITES = {1: "AES-256-GCM, AES-256-SIV, XAES-256-GCM, Ed25519"}
 
@@ -82,7 +61,7 @@ class Front:
         finally:
             store.close()
         slots = {row_id: Slot.parse(row) for row_id, row in sorted(rows.items()) if row_id < FIRST_ROOT_ROW}
-        kinds = Counter(_name_of(slot.kind) for slot in slots.values())
+        kinds = Counter(name_of_kind(slot.kind) for slot in slots.values())
         cheap = tuple(row_id - FIRST_SLOT_ROW + 1 for row_id, slot in slots.items() if _is_cheap(slot))
         return cls(path, header, dict(sorted(kinds.items())), cheap, path.stat().st_size)
 
@@ -217,7 +196,3 @@ def _is_cheap(slot: Slot) -> bool:
         return costs_of(slot.wrapped).is_below(DEFAULT_COSTS)
     except WrongKey:
         return False
-
-
-def _name_of(kind: int) -> str:
-    return _KINDS.get(kind, f"kind {kind}")

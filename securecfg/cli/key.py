@@ -124,17 +124,39 @@ def remove(invocation: Invocation, *, slot: int) -> None:
     invocation.emit({"slot": slot}, f"removed  slot {slot}")
 
 
-@key.command(examples=("securecfg key test file:/etc/shop/web.key",))
+@key.command(examples=("securecfg key test file:/etc/shop/web.key", "securecfg key test awskms:alias/shop"))
 @click.argument("uri")
 @common_flags
 def test(invocation: Invocation, *, uri: str) -> None:
-    """Test whether a key opens the vault, and which slot is its own."""
+    """Test whether a key opens the vault, which slot is its own, how long it takes, and what the key can do.
+
+    A new key is wrapped and unwrapped as well, for no slot. A key that may only open slots is fine without that.
+    """
+    from securecfg.cli.probing import probe_key
     from securecfg.keys import open_provider
-    from securecfg.vault.slots import Slots
 
     with invocation.open() as vault:
-        number = Slots(vault.authority).test(open_provider(uri, ask=invocation.ask))
-    invocation.emit({"slot": number}, f"opens  slot {number}")
+        found = probe_key(vault, open_provider(uri, ask=invocation.ask))
+    invocation.emit(found.to_json(), *found.lines())
+
+
+@key.command(examples=("securecfg key providers",))
+@common_flags
+def providers(invocation: Invocation) -> None:
+    """List the kinds of keys: which can be used here, and what to install for the others."""
+    from securecfg.keys.installed import list_providers
+
+    known = list_providers()
+    invocation.emit_table(
+        {
+            "providers": [
+                {"scheme": one.scheme, "usable": not one.missing, "origin": one.origin, "install": one.install}
+                for one in known
+            ]
+        },
+        ("SCHEME", "STATE", "FROM", "TO INSTALL"),
+        [(f"{one.scheme}:", "missing" if one.missing else "usable", one.origin, one.install) for one in known],
+    )
 
 
 def _new_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret[str] | None]:

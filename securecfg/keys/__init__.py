@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from securecfg.keys.calls import PATIENCE, Patience, call_unwrap, call_wrap
 from securecfg.keys.header import Header, build_header
 from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.keys.keyring import KeyEntry, Keyring, KeyState, Purpose, ScopeKeys, SlotInfo
-from securecfg.keys.provider import Ask, KeyProvider, KeyUri, ProvesPrincipal, ProviderFactory, WrapContext
+from securecfg.keys.provider import (
+    Ask,
+    KeyProvider,
+    KeyUri,
+    ProvesPrincipal,
+    ProviderFactory,
+    RemoteKeyProvider,
+    WrapContext,
+)
+from securecfg.keys.remote import open_with_service, seal_with_service
 from securecfg.keys.roots import FIRST_ROOT_ROW, SlotKey, seal_root
 from securecfg.keys.slots import (
     FIRST_SLOT_ROW,
@@ -43,6 +53,7 @@ __all__ = [
     "FIRST_SLOT_ROW",
     "KIND_IDENTITY",
     "MOST_SLOTS",
+    "PATIENCE",
     "Ask",
     "CommandProvider",
     "FileProvider",
@@ -58,10 +69,12 @@ __all__ = [
     "NewSlot",
     "PassphraseFileProvider",
     "PassphraseProvider",
+    "Patience",
     "ProvesPrincipal",
     "ProviderFactory",
     "Purpose",
     "RecoveryProvider",
+    "RemoteKeyProvider",
     "ScopeKeys",
     "ShamirProvider",
     "Share",
@@ -71,18 +84,22 @@ __all__ = [
     "Unlocked",
     "WrapContext",
     "build_header",
+    "call_unwrap",
+    "call_wrap",
     "format_share",
     "generate_key_file",
     "generate_recovery_code",
     "generate_shares",
     "open_provider",
     "open_under_kek",
+    "open_with_service",
     "parse_params",
     "rewrap_slot",
     "root_row_of",
     "seal_root",
     "seal_slot",
     "seal_under_kek",
+    "seal_with_service",
     "unlock",
 ]
 

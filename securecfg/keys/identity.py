@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 from securecfg.crypto import HYBRID_PRIVATE_BYTES, HYBRID_PUBLIC_BYTES, KeyBytes, Label, expand, hybrid_public_key
 from securecfg.crypto import generate_key as generate_seed
 from securecfg.errors import InvalidKeyUri, KeyProviderRefused, NotAVault, UnsupportedFormat
+from securecfg.keys.calls import call_unwrap, call_wrap
 from securecfg.keys.keyfile import read_small_file, verify_private
 from securecfg.keys.provider import WrapContext
 from securecfg.keys.slots import SLOT_ID_BYTES, Slot
@@ -125,7 +126,7 @@ def protect_seed(identity: Identity, seed: bytes, provider: KeyProvider, uri: st
     """
     verify_protection(uri)
     slot_id = secrets.token_bytes(SLOT_ID_BYTES)
-    wrapped = provider.wrap(KeyBytes(seed), WrapContext(identity.fingerprint, slot_id))
+    wrapped = call_wrap(provider, KeyBytes(seed), WrapContext(identity.fingerprint, slot_id))
     return PrivateHalf(uri, KeyBytes(Slot(provider.kind, slot_id, wrapped).to_bytes()))
 
 
@@ -155,7 +156,7 @@ def open_seed(identity: Identity, private: PrivateHalf, provider: KeyProvider) -
         raise _damaged() from None
     if slot.kind != provider.kind:
         raise _damaged()
-    seed = KeyBytes(provider.unwrap(slot.wrapped, WrapContext(identity.fingerprint, slot.slot_id)))
+    seed = KeyBytes(call_unwrap(provider, slot.wrapped, WrapContext(identity.fingerprint, slot.slot_id)))
     if identity_of(identity.name, seed) != identity:
         raise _damaged()
     return seed

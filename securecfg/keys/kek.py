@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from securecfg.keys.provider import WrapContext
 
 SEALED_BYTES = 80
+MOST_PARAMS_BYTES = 3996  # of the largest slot
 
 _SIV_KEY_BYTES = 64
 _COMMITMENT_BYTES = 32
@@ -82,6 +83,8 @@ def _parse(wrapped: bytes) -> tuple[bytes, bytes, bytes]:
         cursor.finish()
     except Malformed:
         raise wrong_key() from None
+    if len(params) > MOST_PARAMS_BYTES:
+        raise wrong_key()
     return params, commitment, sealed
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from securecfg.crypto import slot_context
@@ -39,9 +39,13 @@ class KeyProvider(Protocol):
 
     - `unwrap` gives back what `wrap` took, in the same context only;
     - a wrong key, another context and altered bytes are one and the same `WrongKey`;
-    - a service that cannot be reached is `KeyProviderUnavailable`, one that refuses is `KeyProviderRefused`;
-    - no error, repr or log line holds key material;
-    - one object may be used by many threads.
+    - a service that cannot be reached is `KeyProviderUnavailable`, one that refuses is `KeyProviderRefused`, or one of
+      its kinds where the reason is known;
+    - no error, repr or log line holds key material, nor the text of another library's exception;
+    - one object may be used by many threads, and by a forked child.
+
+    Further attempts, time limits and exceptions that nobody expected are not its business: `securecfg.keys.calls` sees
+    to them for every provider.
 
     Attributes:
         scheme: The URI scheme that names the provider.
@@ -90,6 +94,36 @@ class ProvesPrincipal(Protocol):
 
         Raises:
             FileMissing, KeyProviderRefused: The key cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
+class RemoteKeyProvider(KeyProvider, Protocol):
+    """A provider that asks a service, which may be slow, busy or away: a second, optional interface.
+
+    It asks once for each `wrap` and `unwrap`, does not repeat what failed, and bounds each wait for the network. It may
+    be called in a thread of its own, so it asks no person. Providers that compare equal are taken to give the same
+    answers: threads that open a vault at the same moment share one.
+
+    Attributes:
+        key_name: What the key is called in errors; holds no secret.
+    """
+
+    @property
+    def key_name(self) -> str:
+        """What the key is called in errors; holds no secret."""
+        ...
+
+
+@runtime_checkable
+class DescribedProvider(KeyProvider, Protocol):
+    """A provider that can say more of its key: an optional interface of its own."""
+
+    def describe(self) -> Mapping[str, str]:
+        """Return what people may want to know of the key: what, then the answer, both in words and not secret.
+
+        It is called after a `wrap` or an `unwrap` and asks no service.
         """
         ...
 

@@ -6,15 +6,18 @@ import secrets
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from securecfg.crypto import SUITE, KeyBytes, generate_key
-from securecfg.errors import KeyProviderRefused, NotAVault, UnsupportedFormat, WrongKey
-from securecfg.keys.kek import SEALED_BYTES
-from securecfg.keys.provider import WrapContext
+from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, NotAVault, UnsupportedFormat, WrongKey
+from securecfg.keys.calls import PATIENCE, call_unwrap, call_wrap
+from securecfg.keys.kek import SEALED_BYTES, parse_params
+from securecfg.keys.provider import RemoteKeyProvider, WrapContext
+from securecfg.keys.remote import is_hinted
 from securecfg.keys.roots import FIRST_ROOT_ROW, ROWS_APART, SlotKey, seal_root
 from securecfg.octets import Cursor, Malformed, pad
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from securecfg.keys.calls import Patience
     from securecfg.keys.header import Header
     from securecfg.keys.provider import KeyProvider
 
@@ -38,6 +41,28 @@ KIND_IDENTITY = 11
 KIND_COMMAND = 12
 KIND_PASSPHRASE_AND_FILE = 13
 KIND_COMPOSITE = 14
+
+
+_SCHEMES = {
+    KIND_PASSPHRASE: "passphrase",
+    KIND_FILE: "file",
+    KIND_KEYRING: "keyring",
+    KIND_RECOVERY: "recovery",
+    KIND_PKCS11: "pkcs11",
+    KIND_AWSKMS: "awskms",
+    KIND_GCPKMS: "gcpkms",
+    KIND_AZUREKEYVAULT: "azurekeyvault",
+    KIND_VAULTTRANSIT: "vaulttransit",
+    KIND_SHAMIR: "shamir",
+    KIND_IDENTITY: "identity",
+    KIND_COMMAND: "command",
+    KIND_PASSPHRASE_AND_FILE: "passphrase+file",
+}
+
+
+def name_of_kind(kind: int) -> str:
+    """Return the URI scheme of a kind of slots, or its number where it belongs to somebody else's provider."""
+    return _SCHEMES.get(kind, f"kind {kind}")
 
 
 class Slot(NamedTuple):
@@ -135,8 +160,13 @@ def root_row_of(row_id: int) -> int:
     return row_id + ROWS_APART
 
 
-def seal_slot(vault_id: bytes, provider: KeyProvider) -> NewSlot:
+def seal_slot(vault_id: bytes, provider: KeyProvider, patience: Patience = PATIENCE) -> NewSlot:
     """Return a new slot that this provider opens.
+
+    Args:
+        vault_id: 16 bytes.
+        provider: Who holds the key.
+        patience: How long a service may take.
 
     Raises:
         KeyProviderUnavailable: The provider cannot be reached.
@@ -145,7 +175,7 @@ def seal_slot(vault_id: bytes, provider: KeyProvider) -> NewSlot:
     """
     slot_id = secrets.token_bytes(SLOT_ID_BYTES)
     key = generate_key()  # masked in the frames of whatever the provider raises
-    wrapped = provider.wrap(key, WrapContext(vault_id, slot_id))
+    wrapped = call_wrap(provider, key, WrapContext(vault_id, slot_id), patience)
     return NewSlot(Slot(provider.kind, slot_id, wrapped), SlotKey(key, vault_id, slot_id).public_key)
 
 
@@ -170,18 +200,20 @@ def rewrap_slot(vault_id: bytes, slot: Slot, public_key: bytes, provider: KeyPro
         message = f"the slot does not take a key of the kind `{provider.scheme}:`"
         raise WrongKey(message, hint="name the key of that very slot")
     context = WrapContext(vault_id, slot.slot_id)
-    key = KeyBytes(provider.unwrap(slot.wrapped, context))
+    key = KeyBytes(call_unwrap(provider, slot.wrapped, context))
     if SlotKey(key, vault_id, slot.slot_id).public_key != public_key:
         message = "the key does not open this slot"
         raise WrongKey(message, hint="name the key of that very slot")
-    wrapped = provider.wrap(key, context)
-    if provider.unwrap(wrapped, context) != key:
+    wrapped = call_wrap(provider, key, context)
+    if call_unwrap(provider, wrapped, context) != key:
         message = f"the `{provider.scheme}:` key does not open what it has just wrapped"
         raise KeyProviderRefused(message, hint="nothing was changed; test it with `securecfg key test`")
     return Slot(slot.kind, slot.slot_id, wrapped)
 
 
-def unlock(header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider) -> Unlocked:
+def unlock(
+    header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider, patience: Patience = PATIENCE
+) -> Unlocked:
     """Find the slot that a key opens, and check that header and slots are those that the root key vouches for.
 
     These are steps 2 and 3 (its first half) of section 8 of the format. Slots of other kinds are not touched.
@@ -190,6 +222,7 @@ def unlock(header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider
         header: The parsed header.
         slot_rows: All slots and sealed roots by their row id, 256 to 767.
         provider: Who holds the key.
+        patience: How long a service may take.
 
     Raises:
         WrongKey: No slot opens; a wrong key, another vault's slot and an altered one look the same.
@@ -205,20 +238,40 @@ def unlock(header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider
     if not candidates:
         message = f"no unlock slot takes a key of the kind `{provider.scheme}:`"
         raise WrongKey(message, hint="`securecfg vault status` shows which kinds open this vault")
-    row_id, key = _try(header.vault_id, candidates, provider)
+    try:
+        row_id, key = _try(header.vault_id, candidates, provider, patience)
+    except (KeyProviderUnavailable, KeyProviderRefused) as error:
+        others = {slot.kind for slot in slots.values()} - {provider.kind}
+        error.hint = "; ".join(filter(None, (error.hint, _other_ways(others))))
+        raise
     root = key.open_root(slot_rows.get(root_row_of(row_id)))
     header.verify(root, slot_rows)
     return Unlocked(root, key)
 
 
-def _try(vault_id: bytes, candidates: dict[int, Slot], provider: KeyProvider) -> tuple[int, SlotKey]:
+def _try(
+    vault_id: bytes, candidates: dict[int, Slot], provider: KeyProvider, patience: Patience
+) -> tuple[int, SlotKey]:
+    ordered = list(candidates.items())
+    if isinstance(provider, RemoteKeyProvider):
+        # Of many slots of one kind the right one comes first, so that the service is asked once.
+        name = provider.key_name
+        ordered.sort(key=lambda each: not is_hinted(parse_params(each[1].wrapped), name, each[1].slot_id))
     # One slot's refusal must not keep another from opening, so it is raised only when none does.
     failures: list[WrongKey | KeyProviderRefused] = []
-    for row_id, slot in candidates.items():
+    for row_id, slot in ordered:
         try:
-            key = provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id))
+            key = call_unwrap(provider, slot.wrapped, WrapContext(vault_id, slot.slot_id), patience)
             return row_id, SlotKey(key, vault_id, slot.slot_id)
         except (WrongKey, KeyProviderRefused) as error:
             failures.append(error)
     refusals = [failure for failure in failures if isinstance(failure, KeyProviderRefused)]
     raise (refusals or failures)[0]
+
+
+def _other_ways(kinds: set[int]) -> str:
+    """Say which other keys open a vault. Nothing vouches for the kinds yet; a key that fits will."""
+    if not kinds:
+        return ""
+    names = [f"`{_SCHEMES[kind]}:`" if kind in _SCHEMES else name_of_kind(kind) for kind in sorted(kinds)]
+    return "the vault has slots for other keys, too: " + ", ".join(names)

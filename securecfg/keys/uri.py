@@ -18,17 +18,26 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "securecfg.key_providers"
 
-_BUILT_IN = {
-    "command": "command",
-    "file": "file",
-    "identity": "identity",
-    "keyring": "keyring",
-    "passphrase": "passphrase",
-    "passphrase+file": "passphrase_file",
-    "recovery": "recovery",
-    "shamir": "shamir",
+BUILT_IN = (
+    "awskms",
+    "command",
+    "file",
+    "identity",
+    "keyring",
+    "passphrase",
+    "passphrase+file",
+    "recovery",
+    "shamir",
+)
+EXTRAS = {
+    "awskms": "boto3",
+    "azurekeyvault": "azure.keyvault.keys",
+    "gcpkms": "google.cloud.kms",
+    "pkcs11": "pkcs11",
+    "vaulttransit": "hvac",
 }
-_EXTRAS = ("awskms", "azurekeyvault", "gcpkms", "pkcs11", "vaulttransit")
+"""The schemes whose providers need more than this package, and a module of what they need."""
+
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
 
 
@@ -68,21 +77,27 @@ def parse_key_uri(text: str) -> KeyUri:
     return KeyUri(scheme, rest)
 
 
+def distribution_for(scheme: str) -> str:
+    """Return what to install for a scheme, as a shell takes it."""
+    return f"'securecfg-vault[{scheme}]'"
+
+
 def _find_factory(scheme: str) -> ProviderFactory:
-    if scheme in _BUILT_IN:
-        return cast("ProviderFactory", import_module(f"securecfg.keys.providers.{_BUILT_IN[scheme]}").from_uri)
+    if scheme in BUILT_IN:
+        module = import_module(f"securecfg.keys.providers.{scheme.replace('+', '_')}")
+        return cast("ProviderFactory", module.from_uri)
     from importlib.metadata import entry_points
 
     found = entry_points(group=ENTRY_POINT_GROUP)
     for entry in found:
         if entry.name == scheme:
             return cast("ProviderFactory", entry.load())
-    if scheme in _EXTRAS:
+    if scheme in EXTRAS:
         message = f"no provider for `{scheme}:` keys is installed"
-        raise ExtraMissing(message, hint=f"pip install --upgrade 'securecfg-vault[{scheme}]'")
+        raise ExtraMissing(message, hint=f"pip install --upgrade {distribution_for(scheme)}")
     from difflib import get_close_matches
 
-    known = sorted({*_BUILT_IN, *_EXTRAS, *(entry.name for entry in found)})
+    known = sorted({*BUILT_IN, *EXTRAS, *(entry.name for entry in found)})
     close = get_close_matches(scheme, known, n=1)
     message = "no key provider has the scheme that the key URI begins with"
     hint = f"did you mean `{close[0]}:`?" if close else "known are " + ", ".join(f"`{name}:`" for name in known)

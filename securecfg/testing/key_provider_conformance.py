@@ -1,16 +1,30 @@
 # ruff: noqa: D102, PLR2004, S101 - a suite of tests: names are sentences, asserts are the point
-"""What every key provider must do; subclass `KeyProviderConformance`, say how to make one, and let pytest run it."""
+"""What every key provider must do; subclass `KeyProviderConformance`, say how to make one, and let pytest run it.
+
+A provider that calls no service has no service that could fail: it subclasses `LocalKeyProviderConformance`.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.errors import KeyProviderRefused, WrongKey
-from securecfg.keys import WrapContext, parse_params
+from securecfg.errors import (
+    KeyAccessDenied,
+    KeyDisabled,
+    KeyMissing,
+    KeyProviderRefused,
+    KeyProviderUnavailable,
+    SecurecfgError,
+    WrongKey,
+)
+from securecfg.keys import Patience, WrapContext, call_unwrap, parse_params
+from securecfg.testing.key_services import ServiceFault
 
 if TYPE_CHECKING:
     from securecfg.keys import KeyProvider
@@ -18,10 +32,24 @@ if TYPE_CHECKING:
 CONTEXT = WrapContext(vault_id=bytes(range(16)), slot_id=bytes(range(16, 32)))
 KEY = bytes(range(32, 64))
 THREADS = 32
+FORKS = 4
+
+_ERRORS: dict[ServiceFault, type[SecurecfgError]] = {
+    ServiceFault.UNREACHABLE: KeyProviderUnavailable,
+    ServiceFault.RESET: KeyProviderUnavailable,
+    ServiceFault.SILENT: KeyProviderUnavailable,
+    ServiceFault.BROKEN: KeyProviderUnavailable,
+    ServiceFault.THROTTLED: KeyProviderUnavailable,
+    ServiceFault.DENIED: KeyAccessDenied,
+    ServiceFault.DISABLED: KeyDisabled,
+    ServiceFault.DELETED: KeyMissing,
+}
+_ANSWERED = [fault for fault in ServiceFault if fault is not ServiceFault.SILENT]
+_CHILD_S = 30.0
 
 
 class KeyProviderConformance:
-    """The suite; `provider`, `stranger` and `canaries` are for the subclass to define."""
+    """The suite; `provider`, `stranger`, `faulty` and `canaries` are for the subclass to define."""
 
     def provider(self) -> KeyProvider:
         """Return a provider; every call returns another object that holds the same key."""
@@ -29,6 +57,13 @@ class KeyProviderConformance:
 
     def stranger(self) -> KeyProvider:
         """Return a provider of the same kind that holds another key."""
+        raise NotImplementedError
+
+    def faulty(self, fault: ServiceFault) -> KeyProvider:
+        """Return a provider that holds the same key as `provider`, and whose service shows this fault from now on.
+
+        Where there can be no such fault, call `pytest.skip` with a reason that begins with `not applicable: `.
+        """
         raise NotImplementedError
 
     def canaries(self) -> tuple[bytes, ...]:
@@ -96,33 +131,105 @@ class KeyProviderConformance:
             with pytest.raises(WrongKey):
                 provider.unwrap(wrong, CONTEXT)
 
+    # --- faults of a service ------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("fault", _ANSWERED)
+    def test_names_what_is_wrong_with_the_service(self, fault: ServiceFault) -> None:
+        wrapped = self.provider().wrap(KEY, CONTEXT)
+        provider = self.faulty(fault)
+        with pytest.raises(_ERRORS[fault]) as unwrapping:
+            provider.unwrap(wrapped, CONTEXT)
+        with pytest.raises(_ERRORS[fault]) as wrapping:
+            provider.wrap(KEY, CONTEXT)
+        for error in (unwrapping.value, wrapping.value):
+            self._assert_shows_nothing(provider, error)
+            assert error.hint
+
+    def test_a_caller_does_not_wait_for_a_silent_service(self) -> None:
+        wrapped = self.provider().wrap(KEY, CONTEXT)
+        provider = self.faulty(ServiceFault.SILENT)
+        started = time.monotonic()
+        with pytest.raises(KeyProviderUnavailable) as refused:
+            call_unwrap(provider, wrapped, CONTEXT, Patience(deadline_s=0.5, pauses_s=(0.1,)))
+        assert time.monotonic() - started < 5
+        self._assert_shows_nothing(provider, refused.value)
+
     # --- use ----------------------------------------------------------------------------------------------------------
 
     def test_one_object_serves_many_threads(self) -> None:
         provider = self.provider()
         wrapped = provider.wrap(KEY, CONTEXT)
         with ThreadPoolExecutor(THREADS) as pool:
-            futures = [pool.submit(provider.unwrap, wrapped, CONTEXT) for _ in range(THREADS)]
+            futures = [pool.submit(provider.unwrap, wrapped, CONTEXT) for _ in range(2 * THREADS)]
+            assert {future.result() for future in futures} == {KEY}
+
+    def test_many_objects_serve_many_threads(self) -> None:
+        with ThreadPoolExecutor(THREADS) as pool:
+            futures = [pool.submit(self._round_trip) for _ in range(THREADS)]
             assert {future.result() for future in futures} == {KEY}
 
     def test_serves_a_forked_child(self) -> None:
         provider = self.provider()
         wrapped = provider.wrap(KEY, CONTEXT)
+        assert self._child_unwraps(provider, wrapped)
+        assert provider.unwrap(wrapped, CONTEXT) == KEY
+
+    @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
+    def test_serves_a_child_that_is_forked_while_threads_use_it(self) -> None:
+        provider = self.provider()
+        wrapped = provider.wrap(KEY, CONTEXT)
+        stop = threading.Event()
+
+        def use() -> None:
+            while not stop.is_set():
+                provider.unwrap(wrapped, CONTEXT)
+
+        with ThreadPoolExecutor(2) as pool:
+            users = [pool.submit(use) for _ in range(2)]
+            try:
+                assert all(self._child_unwraps(provider, wrapped) for _ in range(FORKS))
+            finally:
+                stop.set()
+            assert [user.result() for user in users] == [None, None]
+
+    def test_shows_nothing_of_its_key(self, caplog: pytest.LogCaptureFixture) -> None:
+        provider = self.provider()
+        with caplog.at_level(0):
+            wrapped = provider.wrap(KEY, CONTEXT)
+            provider.unwrap(wrapped, CONTEXT)
+            with pytest.raises(WrongKey) as refused:
+                provider.unwrap(self.stranger().wrap(KEY, CONTEXT), CONTEXT)
+        self._assert_shows_nothing(provider, refused.value, caplog.text)
+
+    def _round_trip(self) -> bytes:
+        provider = self.provider()
+        return provider.unwrap(provider.wrap(KEY, CONTEXT), CONTEXT)
+
+    @staticmethod
+    def _child_unwraps(provider: KeyProvider, wrapped: bytes) -> bool:
         child = os.fork()
         if child == 0:
-            # Whatever happens, the child must not go on as a second test run.
+            # Whatever happens, the child must not go on as a second test run, nor hang for ever.
+            threading.Timer(_CHILD_S, os._exit, (3,)).start()
             try:
                 os._exit(0 if provider.unwrap(wrapped, CONTEXT) == KEY else 1)
             finally:
                 os._exit(2)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
-    def test_shows_nothing_of_its_key(self, caplog: pytest.LogCaptureFixture) -> None:
-        provider = self.provider()
-        with caplog.at_level(0), pytest.raises(WrongKey) as refused:
-            provider.unwrap(self.stranger().wrap(KEY, CONTEXT), CONTEXT)
-        error = refused.value
-        shown = "\n".join([repr(provider), str(provider), repr(error), error.message, error.hint, caplog.text])
-        for canary in self.canaries():
+    def _assert_shows_nothing(self, provider: KeyProvider, error: SecurecfgError, logged: str = "") -> None:
+        """Look for the canaries, and for what another library said."""
+        shown = "\n".join([repr(provider), str(provider), repr(error), error.message, error.hint, logged])
+        for canary in (KEY, *self.canaries()):
             assert canary not in shown.encode()
             assert canary.hex() not in shown
+            assert repr(canary)[2:-1] not in shown
+        assert error.__cause__ is None
+        assert error.__suppress_context__ or error.__context__ is None
+
+
+class LocalKeyProviderConformance(KeyProviderConformance):
+    """The suite for a provider that calls no service."""
+
+    def faulty(self, fault: ServiceFault) -> KeyProvider:
+        pytest.skip(f"not applicable: there is no service that could be {fault}")

@@ -11,11 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.cli.probing import probe_key
+from securecfg.errors import KeyAccessDenied
+from securecfg.keys import open_provider
 from securecfg.vault import Vault
+from securecfg.vault.slots import Slots
 from tests.cli.running import CANARY, Cli
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from securecfg.keys import WrapContext
 
 
 class Tomorrow:
@@ -258,7 +264,7 @@ def test_a_key_comes_is_tested_and_goes(project: Path, cli: Cli) -> None:
     assert cli("key", "test", "file:two.key", "--json").error == "wrong-key"
     added = cli("key", "add", "file:two.key", "--label", "second", "--json").json
     assert added == {"slot": 3, "kind": "file", "label": "second"}
-    assert cli("key", "test", "file:two.key").text == "opens  slot 3\n"
+    assert cli("key", "test", "file:two.key", "--json").json["slot"] == 3
     assert cli("vault", "open", "--key", "file:two.key").code == 0
     refused = cli("key", "remove", "3", "--no-input", "--json")
     assert (refused.code, refused.error) == (2, "confirmation-required")
@@ -276,7 +282,7 @@ def test_never_removes_the_last_key(project: Path, cli: Cli) -> None:
 
 def test_a_new_recovery_code_is_shown_once_and_opens(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODE", cli("key", "add", "recovery:", "--json").json["recovery_code"])
-    assert cli("key", "test", "recovery:?env=CODE").text == "opens  slot 3\n"
+    assert cli("key", "test", "recovery:?env=CODE", "--json").json["slot"] == 3
 
 
 def test_managing_keys_is_decided_before_anything_else(project: Path, cli: Cli) -> None:
@@ -442,3 +448,57 @@ def test_changes_the_key_that_signs_the_log(project: Path, cli: Cli) -> None:
     assert cli("key", "rotate", "audit", "--json").json["epoch"] == 1
     assert cli("audit", "verify").code == 0
     assert cli("key", "rotate", "audit", "--as", "user:nobody").code == 5
+
+
+def test_a_key_is_tried_out_with_a_round_trip(stored: Path, cli: Cli) -> None:
+    cli("key", "generate", "web.key")
+    assert cli("key", "add", "file:web.key").code == 0
+    shown = cli("key", "test", "file:web.key", "--json").json
+    assert (shown["slot"], shown["kind"], shown["remote"], shown["refusal"]) == (3, "file", False, None)
+    assert all(0 <= shown[name] < 60_000 for name in ("open_ms", "wrap_ms", "unwrap_ms"))
+    assert shown["facts"] == {}
+    text = cli("key", "test", "file:web.key").text
+    assert re.fullmatch(r"opens +slot 3, in [\d.]+ ms\nround trip +wraps in [\d.]+ ms, unwraps in [\d.]+ ms\n", text)
+    cli("key", "generate", "other.key")
+    assert cli("key", "test", "file:other.key", "--json").error == "wrong-key"
+
+
+def test_a_key_that_only_opens_is_said_to_wrap_nothing(stored: Path, cli: Cli) -> None:
+    cli("key", "generate", "web.key")
+    provider = OnlyOpens("file:web.key")
+    with Vault.open() as vault:
+        Slots(vault.authority).add(provider.whole)
+        found = probe_key(vault, provider)
+    assert found.to_json()["refusal"] == {"code": "key-access-denied", "message": "it may not encrypt"}
+    assert (found.slot, found.wrap_ms, found.unwrap_ms) == (3, None, None)
+    assert "opens slots, wraps no new key: it may not encrypt" in found.lines()[1]
+    assert found.lines()[2].split() == ["made", "of", "straw"]
+
+
+class OnlyOpens:
+    """A key file as somebody has it who may decrypt and not encrypt."""
+
+    scheme = "file"
+    kind = 2
+
+    def __init__(self, uri: str) -> None:
+        self.whole = open_provider(uri)
+
+    def wrap(self, _key: bytes, _context: WrapContext) -> bytes:
+        message = "it may not encrypt"
+        raise KeyAccessDenied(message)
+
+    def unwrap(self, wrapped: bytes, context: WrapContext) -> bytes:
+        return self.whole.unwrap(wrapped, context)
+
+    def describe(self) -> dict[str, str]:
+        return {"made of": "straw"}
+
+
+def test_providers_are_listed_with_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = {one["scheme"]: one for one in cli("key", "providers", "--json").json["providers"]}
+    assert {"awskms", "file", "gcpkms", "keyring", "passphrase", "pkcs11", "recovery"} <= shown.keys()
+    assert shown["file"] == {"scheme": "file", "usable": True, "origin": "securecfg-vault", "install": ""}
+    assert shown["gcpkms"]["usable"] is False
+    assert shown["gcpkms"]["install"] == "pip install --upgrade 'securecfg-vault[gcpkms]'"
+    assert re.search(r"^file: +usable +securecfg-vault$", cli("key", "providers").text, re.MULTILINE)

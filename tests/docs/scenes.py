@@ -16,6 +16,7 @@ from securecfg import Vault
 from securecfg.keys import RecoveryProvider, generate_key_file, generate_recovery_code
 from securecfg.policy import default_documents
 from securecfg.vault.slots import Slots
+from tests.keys.aws import ACCESS_KEY, SECRET_KEY, client, moto
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -104,6 +105,20 @@ def a_careless_shop_in_git(project: Path) -> Iterator[dict[str, Any]]:
         yield {}
 
 
+@contextmanager
+def a_shop_with_aws(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, and a key of AWS KMS with the alias `alias/shop`."""
+    with moto() as port, a_shop(project):
+        kms = client("kms", port)
+        kms.create_alias(AliasName="alias/shop", TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
+        os.environ |= {
+            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_ENDPOINT_URL_KMS": f"http://127.0.0.1:{port}",
+        }
+        yield {}
+
+
 CONNECT = """\
 import os
 
@@ -172,6 +187,7 @@ SCENES = {
     "docs/how-to/give-a-service-a-role.md": Scene(prepare=a_shop),
     "docs/how-to/identities.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys.md": Scene(prepare=a_shop_with_a_code),
+    "docs/how-to/keys-awskms.md": Scene(prepare=a_shop_with_aws),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),

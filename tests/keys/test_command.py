@@ -14,6 +14,7 @@ from securecfg.errors import InvalidKeyUri, KeyProviderRefused, KeyProviderUnava
 from securecfg.keys import CommandProvider, FileProvider, WrapContext, open_provider, open_under_kek
 from securecfg.keys.keyfile import format_key
 from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
+from securecfg.testing.key_services import ServiceFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +44,18 @@ class TestCommand(KeyProviderConformance):
 
     def stranger(self) -> CommandProvider:
         return CommandProvider(["printf", "%s\n", base64.b64encode(bytes(32)).decode()])
+
+    def faulty(self, fault: ServiceFault) -> CommandProvider:
+        commands = {
+            ServiceFault.UNREACHABLE: ["no-such-program-of-ours"],
+            ServiceFault.RESET: ["sh", "-c", "kill -9 $$"],
+            ServiceFault.SILENT: ["sleep", "30"],
+            ServiceFault.BROKEN: ["sh", "-c", "exit 69"],
+            ServiceFault.THROTTLED: ["sh", "-c", "exit 75"],
+        }
+        if fault not in commands:
+            pytest.skip(f"not applicable: a program does not tell that its key is {fault}")
+        return CommandProvider(commands[fault], timeout_s=0.5)
 
     def canaries(self) -> tuple[bytes, ...]:
         return PRINTED, ENCODED.encode()

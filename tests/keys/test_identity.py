@@ -41,7 +41,7 @@ from securecfg.keys.identity import (
     protect_seed,
     read_identity_file,
 )
-from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
+from securecfg.testing.key_provider_conformance import CONTEXT, KEY, LocalKeyProviderConformance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +60,7 @@ def write(path: Path, file: IdentityFile, mode: int = 0o600) -> Path:
     return path
 
 
-class TestIdentity(KeyProviderConformance):
+class TestIdentity(LocalKeyProviderConformance):
     @pytest.fixture(autouse=True)
     def _files(self, tmp_path: Path) -> None:
         self._own = write(tmp_path / "own", OPEN)
@@ -76,7 +76,7 @@ class TestIdentity(KeyProviderConformance):
         return SEED, opening_key_of(SEED)[:32], self._own.read_bytes()[-60:-10]
 
 
-class TestProtectedIdentity(KeyProviderConformance):
+class TestProtectedIdentity(LocalKeyProviderConformance):
     @pytest.fixture(autouse=True)
     def _files(self, tmp_path: Path) -> None:
         generate_key_file(tmp_path / "key")

@@ -10,7 +10,7 @@ from securecfg.errors import FileMissing, InvalidKeyUri, KeyProviderRefused, Set
 from securecfg.keys import FileProvider, PassphraseFileProvider, PassphraseProvider, generate_key_file, open_provider
 from securecfg.keys.keyfile import read_key_file
 from securecfg.secret import Secret
-from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
+from securecfg.testing.key_provider_conformance import CONTEXT, KEY, LocalKeyProviderConformance
 from tests.keys.conftest import CHEAP
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def both(folder: Path, name: str = "key", passphrase: str = PASSPHRASE) -> Passp
     return PassphraseFileProvider(folder / name, Secret(passphrase), costs=CHEAP)
 
 
-class TestPassphraseAndFile(KeyProviderConformance):
+class TestPassphraseAndFile(LocalKeyProviderConformance):
     @pytest.fixture(autouse=True)
     def _folder(self, files: Path) -> None:
         self._files = files

@@ -24,7 +24,13 @@ from securecfg.keys.keyfile import format_key, read_key_file
 from securecfg.keys.providers.keyring import _choose
 from securecfg.keys.recovery import format_recovery_code
 from securecfg.secret import Secret
-from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
+from securecfg.testing.key_provider_conformance import (
+    CONTEXT,
+    KEY,
+    KeyProviderConformance,
+    LocalKeyProviderConformance,
+)
+from securecfg.testing.key_services import MemoryKms, MemoryKmsProvider, ServiceFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +42,7 @@ CHEAP = Argon2Costs(64, 1, 1)
 PASSPHRASE = "canary-passphrase"
 
 
-class TestPassphrase(KeyProviderConformance):
+class TestPassphrase(LocalKeyProviderConformance):
     def provider(self) -> PassphraseProvider:
         return PassphraseProvider(Secret(PASSPHRASE), costs=CHEAP)
 
@@ -60,7 +66,7 @@ class TestPassphrase(KeyProviderConformance):
             provider.wrap(KEY, CONTEXT)
 
 
-class TestFile(KeyProviderConformance):
+class TestFile(LocalKeyProviderConformance):
     @pytest.fixture(autouse=True)
     def _files(self, tmp_path: Path) -> None:
         self._folder = tmp_path
@@ -77,7 +83,7 @@ class TestFile(KeyProviderConformance):
         return read_key_file(self._folder / "key"), (self._folder / "key").read_bytes()[16:40]
 
 
-class TestRecovery(KeyProviderConformance):
+class TestRecovery(LocalKeyProviderConformance):
     CODE = format_recovery_code(bytes(range(20)))
 
     def provider(self) -> RecoveryProvider:
@@ -88,6 +94,27 @@ class TestRecovery(KeyProviderConformance):
 
     def canaries(self) -> tuple[bytes, ...]:
         return bytes(range(20)), self.CODE.encode()
+
+
+class TestMemoryKms(KeyProviderConformance):
+    @pytest.fixture(autouse=True)
+    def _keys(self) -> None:
+        self._service = MemoryKms()
+        self._service.create_key("alias/canary")
+        self._service.create_key("alias/other")
+
+    def provider(self) -> MemoryKmsProvider:
+        return MemoryKmsProvider(self._service, "alias/canary")
+
+    def stranger(self) -> MemoryKmsProvider:
+        return MemoryKmsProvider(self._service, "alias/other")
+
+    def faulty(self, fault: ServiceFault) -> MemoryKmsProvider:
+        self._service.fail(fault)
+        return self.provider()
+
+    def canaries(self) -> tuple[bytes, ...]:
+        return (KEY,)
 
 
 class MemoryKeyring:
@@ -121,7 +148,14 @@ class TestKeyring(KeyProviderConformance):
     def stranger(self) -> KeyringProvider:
         return KeyringProvider(self._other)
 
+    def faulty(self, fault: ServiceFault) -> KeyringProvider:
+        if fault is not ServiceFault.UNREACHABLE:
+            pytest.skip(f"not applicable: a keyring is locked or not, and not {fault}")
+        self._backend.failing = True
+        return self.provider()
+
     def canaries(self) -> tuple[bytes, ...]:
+        self._backend.failing = False
         self.provider().wrap(KEY, CONTEXT)
         return tuple(text.encode() for text in self._backend.kept.values())
 

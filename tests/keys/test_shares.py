@@ -13,7 +13,7 @@ from securecfg.crypto import KeyBytes, split_secret
 from securecfg.errors import FileMissing, InvalidKeyUri, KeyProviderRefused, SettingMissing, ShareRefused, UsageError
 from securecfg.keys import ShamirProvider, Share, format_share, generate_shares, open_provider
 from securecfg.keys.shares import combine_shares, parse_share, read_share
-from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
+from securecfg.testing.key_provider_conformance import CONTEXT, KEY, LocalKeyProviderConformance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ def write_shares(folder: Path, shares: Sequence[Share]) -> list[str]:
     return names
 
 
-class TestShamir(KeyProviderConformance):
+class TestShamir(LocalKeyProviderConformance):
     def provider(self) -> ShamirProvider:
         return ShamirProvider(lambda: SET[:3])
 

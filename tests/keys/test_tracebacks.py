@@ -35,6 +35,7 @@ from securecfg.keys import (
     KeyringProvider,
     PassphraseFileProvider,
     PassphraseProvider,
+    Patience,
     RecoveryProvider,
     ShamirProvider,
     Share,
@@ -62,6 +63,7 @@ from securecfg.keys.keyfile import format_key, read_key_file
 from securecfg.keys.recovery import format_recovery_code, parse_recovery_code
 from securecfg.keys.shares import combine_shares, parse_share, read_share
 from securecfg.secret import Secret
+from securecfg.testing.key_services import MemoryKms, MemoryKmsProvider, ServiceFault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,6 +80,7 @@ CONTENT = b"canary-value"
 VAULT = bytes(16)
 CONTEXT = WrapContext(VAULT, bytes(16))
 CHEAP = Argon2Costs(64, 1, 1)
+HASTY = Patience(deadline_s=0.1, pauses_s=())
 INLINE = value_context(VAULT, ROOT_SCOPE, (1, 1), 1, FORM_INLINE)
 CHUNKED = value_context(VAULT, ROOT_SCOPE, (1, 1), 1, FORM_CHUNKED)
 
@@ -161,6 +164,13 @@ def slot_of(key: Path) -> Slot:
     return seal_slot(VAULT, FileProvider(key)).slot
 
 
+def memory(fault: ServiceFault | None = None) -> MemoryKmsProvider:
+    service = MemoryKms()
+    service.create_key("app")
+    service.fail(fault)
+    return MemoryKmsProvider(service, "app")
+
+
 def failures(folder: Path) -> dict[str, Callable[[], object]]:
     key = private(folder / "key", f"{format_key(KEK)}\n".encode())
     damaged = private(folder / "damaged", f"{format_key(KEK)[:-1]}\n".encode())
@@ -215,6 +225,10 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
         "damaged key of a program": lambda: CommandProvider(["cat", str(damaged)]).wrap(ROOT, CONTEXT),
         "endless key of a program": lambda: CommandProvider(["cat", str(long), "/dev/zero"]).wrap(ROOT, CONTEXT),
         "slot of another key pair": lambda: rewrap_slot(VAULT, slot_of(key), bytes(1216), FileProvider(key)),
+        "wrong key of a service": lambda: wrapped(memory()),
+        "service that refuses": lambda: seal_slot(VAULT, memory(ServiceFault.DENIED)),
+        "service that is away": lambda: seal_slot(VAULT, memory(ServiceFault.RESET), HASTY),
+        "service that says nothing": lambda: seal_slot(VAULT, memory(ServiceFault.SILENT), HASTY),
         "passphrase in a URI": lambda: open_provider(Secret(f"passphrase:{PASSPHRASE}").reveal()),
     }
 

@@ -22,18 +22,20 @@ from securecfg.audit.opening import RecordOpener
 from securecfg.audit.sealer import sealer_id_of
 from securecfg.audit.verify import History, verify_tree
 from securecfg.errors import NotAVault
-from securecfg.keys import Purpose, open_provider
+from securecfg.keys import Purpose, RecoveryProvider, generate_recovery_code, open_provider
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.policy import Document
 from securecfg.store import Space, create_sqlite, open_sqlite
 from securecfg.testing.crash import MEMORY_FOLDER, Recorder, explore
 from securecfg.vault.administration import found
 from securecfg.vault.creation import create_rows, open_rows
+from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import compact
 from securecfg.vault.opened import Options
 from securecfg.vault.reading import Reads
 from securecfg.vault.replica import StoredTree
 from securecfg.vault.session import Identity
+from securecfg.vault.slots import Slots
 from securecfg.vault.vault import Vault
 from tests.reliability.snapshots import Snapshot, rows_of_version, snapshot
 from tests.vault.world import ADMIN, GRANTS, ManualClock
@@ -50,7 +52,13 @@ HOUR_NS = 3_600 * 1_000_000_000
 STEPS = 26
 IMAGES_PER_WORKLOAD = 6_250
 _NEVER_CREATED = -1
-_MAKE_A_VERSION = {Event.VAULT_CREATED, Event.SECRET_WRITTEN, Event.SECRET_ROLLED_BACK, Event.POLICY_APPLIED}
+_MAKE_A_VERSION = {
+    Event.VAULT_CREATED,
+    Event.SECRET_WRITTEN,
+    Event.SECRET_ROLLED_BACK,
+    Event.POLICY_APPLIED,
+    Event.KEY_SLOT_REMOVED,
+}
 
 
 @dataclass(slots=True)
@@ -60,12 +68,14 @@ class Moment:
     Attributes:
         state: Everything that the vault held then.
         size: The number of records then.
+        least_size: The number of records from which on the vault may hold that.
         given_out: How many values had been given out for the first time.
         gone: Bytes that may be in no file any more.
     """
 
     state: Snapshot
     size: int
+    least_size: int
     given_out: int
     gone: tuple[bytes, ...]
 
@@ -143,18 +153,23 @@ class _Workload:
         self._given_out = 0
         self._count = 0
         self._kinds: list[Callable[[], object]] = []
+        self._has_parts = False
 
     def acknowledge(self, recorder: Recorder) -> None:
         opened = self._vault.opened
-        moment = Moment(snapshot(opened), opened.replica.checkpoint.size, self._given_out, tuple(self._gone))
-        self._story.moments.append(moment)
-        recorder.acknowledge(len(self._story.moments) - 1)
+        size, moments = opened.replica.checkpoint.size, self._story.moments
+        # A change is one with its record; where a step has several, it may be there from the first on.
+        least = moments[-1].size + 1 if self._has_parts else size
+        moments.append(Moment(snapshot(opened), size, least, self._given_out, tuple(self._gone)))
+        self._has_parts = False
+        recorder.acknowledge(len(moments) - 1)
 
     def step(self) -> None:
         if not self._kinds:
             self._kinds = [
                 *(self._write, self._write, self._large, self._small_batch, self._staged_batch, self._destroy),
                 *(self._move, self._compact, self._policy, self._read, self._delete, self._label, self._roll_back),
+                *(self._rotate_root, self._rotate_scope, self._rotate_data, self._remove_a_key),
             ]
             self._draw.shuffle(self._kinds)
         self._count += 1
@@ -220,6 +235,28 @@ class _Workload:
         path = self._existing()
         self._vault.rollback(path, self._vault.history(path)[0].version)
 
+    def _rotate_root(self) -> None:
+        KeyChanges(self._vault.authority).rotate_root()
+
+    def _rotate_scope(self) -> None:
+        changes = KeyChanges(self._vault.authority)
+        changes.begin_scope_epoch()
+        changes.carry_over()
+        changes.retire_older()
+
+    def _rotate_data(self) -> None:
+        path = self._existing()
+        number = self._vault.history(path)[0].version
+        rows = rows_of_version(self._vault.opened, path, number)
+        KeyChanges(self._vault.authority).rotate_data(path)
+        self._gone += [rows.data_key[6:38], rows.value[4:36]]
+
+    def _remove_a_key(self) -> None:
+        """Add a key and remove it, so that every key of the vault changes."""
+        slots = Slots(self._vault.authority)
+        slots.remove(slots.add(RecoveryProvider(generate_recovery_code())))
+        self._has_parts = True
+
 
 class Check:
     """Holds one image after another to a story."""
@@ -262,7 +299,7 @@ class Check:
         # The step under way may be done, in part of its commits.
         after = moments[min(newest + 1, len(moments) - 1)]
         assert state in {moments[newest].state, after.state}, "a change is lost, or there in part"
-        least = after.size if state == after.state != moments[newest].state else moments[newest].size
+        least = after.least_size if state == after.state != moments[newest].state else moments[newest].size
         assert least <= size <= after.size, "a change and its record are not one"
         assert opened.replica.state.stagings == (), "what was prepared is left behind"
         assert not opened.is_destruction_pending, "a destruction is left undone"
@@ -281,8 +318,7 @@ class Check:
         """Open every record; there are as many versions as they speak of."""
         rows = [row for _, row in opened.store.scan(Space.SEALER, 0, 2**63 - 1, 1_000)]
         sealers = {sealer_id_of(row): row for row in rows}
-        private_key = opened.replica.keyring.active(Purpose.AUDIT).key
-        opener = RecordOpener([private_key], opened.replica.vault_id, sealers.get)
+        opener = RecordOpener(opened.replica.keyring.all(Purpose.AUDIT), opened.replica.vault_id, sealers.get)
         history = History(VerifierKey(origin_of(opened.replica.vault_id), opened.replica.header.first_log_key))
         recorded = reads = 0
         for index, leaf in enumerate(leaves):

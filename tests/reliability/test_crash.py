@@ -21,16 +21,16 @@ def test_no_crash_loses_tears_or_discloses_anything(tmp_path: Path, seed: int) -
 
 
 @pytest.mark.parametrize(
-    ("syncs", "defect", "problem"),
+    ("syncs", "defect", "seed", "problem"),
     [
-        ("lying", "", "a change is lost, or there in part"),
-        ("normal", "", "a change is lost, or there in part"),
-        ("honest", "split", "records are missing from the log"),
-        ("honest", "forgetful", "a value was given out without a record"),
+        ("lying", "", 7, "a change is lost, or there in part"),
+        ("normal", "", 7, "a change is lost, or there in part"),
+        ("honest", "split", 7, "records are missing from the log"),
+        ("honest", "forgetful", 10, "a value was given out without a record"),
     ],
 )
-def test_a_planted_defect_is_caught(tmp_path: Path, syncs: str, defect: str, problem: str) -> None:
-    report = explored(tmp_path, count=400, seed=7, syncs=syncs, defect=defect)  # type: ignore[arg-type]  # literals
+def test_a_planted_defect_is_caught(tmp_path: Path, syncs: str, defect: str, seed: int, problem: str) -> None:
+    report = explored(tmp_path, count=400, seed=seed, syncs=syncs, defect=defect)  # type: ignore[arg-type]  # literals
     print(report.summary())
     assert report.violation_count > 3
     assert any(problem in violation.problem for violation in report.violations)

@@ -6,7 +6,6 @@ import os
 import selectors
 import shlex
 import subprocess
-import threading
 import time
 from base64 import b64decode, b64encode
 from typing import IO, TYPE_CHECKING, Final, cast
@@ -15,10 +14,11 @@ from securecfg.crypto import KEY_BYTES, KeyBytes
 from securecfg.errors import InvalidKeyUri, KeyProviderRefused, KeyProviderUnavailable
 from securecfg.keys.kek import open_under_kek, seal_under_kek
 from securecfg.keys.keyfile import parse_key
+from securecfg.keys.once import once
 from securecfg.keys.slots import KIND_COMMAND
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from securecfg.keys.provider import Ask, KeyUri, WrapContext
 
@@ -55,8 +55,7 @@ class CommandProvider:
             raise ValueError(message)
         self._arguments = tuple(arguments)
         self._timeout_s = timeout_s
-        self._keys: dict[bytes, KeyBytes] = {}
-        self._lock = threading.Lock()
+        self._keys: dict[bytes, Callable[[], KeyBytes]] = {}
 
     def wrap(self, key: bytes, context: WrapContext) -> bytes:
         """Return `key` under the key that the program prints.
@@ -78,10 +77,7 @@ class CommandProvider:
 
     def _key(self, vault_id: bytes) -> KeyBytes:
         # Once, however many slots are tried and threads wait: the program may ask a person.
-        with self._lock:
-            if vault_id not in self._keys:
-                self._keys[vault_id] = self._run(vault_id)
-            return self._keys[vault_id]
+        return self._keys.setdefault(vault_id, once(lambda: self._run(vault_id)))()
 
     def _run(self, vault_id: bytes) -> KeyBytes:
         name = self._arguments[0]

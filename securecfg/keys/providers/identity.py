@@ -15,6 +15,8 @@ from securecfg.keys.slots import KIND_IDENTITY
 from securecfg.keys.uri import open_provider
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from securecfg.keys.identity import Identity
     from securecfg.keys.provider import Ask, KeyUri, WrapContext
 
@@ -59,6 +61,11 @@ class IdentityProvider:
             FileMissing, KeyProviderRefused: As for `read_identity`.
         """
         return self.read_identity().name
+
+    def describe(self) -> Mapping[str, str]:
+        """Return whose key it is."""
+        identity = self.read_identity()
+        return {"identity": identity.name, "fingerprint": identity.fingerprint.hex()}
 
     def wrap(self, key: bytes, context: WrapContext) -> bytes:
         """Return `key` sealed to the identity.

@@ -1,0 +1,81 @@
+"""How a provider is called: its time limit, further attempts, and no exception but those that it promised.
+
+This is the caller's part, so that no plug-in can forget it. A local provider is called here and now: it may ask a
+person, who takes his time. A remote one is asked in a thread of its own, which is left behind when the time is up.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from securecfg.errors import KeyProviderUnavailable, SecurecfgError
+from securecfg.keys.provider import RemoteKeyProvider
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from securecfg.keys.provider import KeyProvider, WrapContext
+
+T = TypeVar("T")
+
+
+class Patience(NamedTuple):
+    """How long a caller waits for a service.
+
+    Attributes:
+        deadline_s: For everything together: attempts, and the pauses between them.
+        pauses_s: The longest pause before each further attempt; each is drawn at random between zero and this, so that
+            many clients do not come back at the same moment.
+    """
+
+    deadline_s: float
+    pauses_s: Sequence[float]
+
+
+PATIENCE = Patience(deadline_s=30.0, pauses_s=(0.2, 0.4, 0.8, 1.6))
+
+
+def call_wrap(provider: KeyProvider, key: bytes, context: WrapContext, patience: Patience = PATIENCE) -> bytes:
+    """Return what a provider makes of a key.
+
+    Raises:
+        KeyProviderUnavailable: The service cannot be reached or does not answer in time, or the provider broke down.
+        KeyProviderRefused: It refuses, and is not asked again.
+        SettingMissing: It has nobody to ask.
+    """
+    return _call(provider, object(), lambda: provider.wrap(key, context), patience)
+
+
+def call_unwrap(provider: KeyProvider, wrapped: bytes, context: WrapContext, patience: Patience = PATIENCE) -> bytes:
+    """Return the key that a provider unwraps. Threads that ask for the same at the same time share one answer.
+
+    Raises:
+        WrongKey: The provider holds another key, or the bytes or the context are not those that were wrapped.
+        KeyProviderUnavailable: The service cannot be reached or does not answer in time, or the provider broke down.
+        KeyProviderRefused: It refuses, and is not asked again.
+        SettingMissing: It has nobody to ask.
+    """
+    return _call(provider, (provider, wrapped, context), lambda: provider.unwrap(wrapped, context), patience)
+
+
+def _call(provider: KeyProvider, question: object, call: Callable[[], bytes], patience: Patience) -> bytes:
+    if not isinstance(provider, RemoteKeyProvider):
+        return guarded(provider, call)
+    from securecfg.keys.flights import fly
+
+    return fly(provider, question, call, patience)
+
+
+def guarded(provider: KeyProvider, call: Callable[[], T]) -> T:
+    """Return what a call into a provider returns, and let no exception out but ours.
+
+    Raises:
+        SecurecfgError: As the provider promised, or `KeyProviderUnavailable` where it broke its promise.
+    """
+    try:
+        return call()
+    except SecurecfgError:
+        raise
+    except Exception:  # noqa: BLE001 - a plug-in may raise anything, and its text may quote anything
+        message = f"the provider of `{provider.scheme}:` keys broke down"
+        raise KeyProviderUnavailable(message, hint="this is a mistake in the provider; please report it") from None

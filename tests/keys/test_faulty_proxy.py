@@ -1,0 +1,85 @@
+"""The proxy hands on what it is sent, and fails in exactly the way it is told to."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, FaultyProxy, Reset, Silence, SlowBody
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what it was sent."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class names it
+        """Say nothing."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(201)
+        self.send_header("X-Seen", self.headers["X-Sent"])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def proxy() -> Iterator[FaultyProxy]:
+    with HTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        with FaultyProxy("127.0.0.1", server.server_port) as proxy:
+            yield proxy
+        server.shutdown()
+
+
+def post(proxy: FaultyProxy, timeout_s: float = 20.0) -> tuple[int, str | None, bytes]:
+    connection = http.client.HTTPConnection(proxy.url.removeprefix("http://"), timeout=timeout_s)
+    try:
+        connection.request("POST", "/path?q", b"content", {"X-Sent": "yes"})
+        response = connection.getresponse()
+        return response.status, response.headers["X-Seen"], response.read()
+    finally:
+        connection.close()
+
+
+def test_hands_on_what_it_is_sent_and_remembers_it(proxy: FaultyProxy) -> None:
+    assert post(proxy) == (201, "yes", b"content")
+    [exchange] = proxy.exchanges
+    assert (exchange.method, exchange.path, exchange.headers["x-sent"]) == ("POST", "/path?q", "yes")
+    assert exchange.body == b"content"
+
+
+def test_answers_without_asking_the_server(proxy: FaultyProxy) -> None:
+    proxy.fail(Answer(503, b"no", {"X-Seen": "never"}))
+    assert post(proxy) == (503, "never", b"no")
+
+
+def test_breaks_off_the_connection_before_and_in_an_answer(proxy: FaultyProxy) -> None:
+    proxy.fail_next(Reset(), CutOff())
+    with pytest.raises(ConnectionResetError):
+        post(proxy)
+    with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
+        post(proxy)
+    assert post(proxy)[0] == 201
+
+
+def test_says_nothing_until_it_closes(proxy: FaultyProxy) -> None:
+    proxy.fail_next(Silence())
+    with pytest.raises(TimeoutError):
+        post(proxy, timeout_s=0.3)
+
+
+@pytest.mark.parametrize("fault", [Delay(0.3), SlowBody(0.3 / len(b"content"))])
+def test_takes_its_time(fault: Delay | SlowBody, proxy: FaultyProxy) -> None:
+    proxy.fail(fault)
+    started = time.monotonic()
+    assert post(proxy) == (201, "yes", b"content")
+    assert time.monotonic() - started >= 0.3
