@@ -19,7 +19,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
     ├── Sealed                                          7   WrongKey  SlotRemoved
-    │   └── KeyProviderRefused                              KeyAccessDenied  KeyDisabled  KeyMissing
+    │   └── KeyProviderRefused                              KeyAccessDenied  KeyDisabled  KeyMissing  ShareRefused
     ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated
     │                                                       LogStale  AnchorMissing  SignatureInvalid  NotAVault
     ├── Unavailable                                     9   CommitUnknown  AuditUnavailable  StoreBusy  StoreFailed
@@ -410,6 +410,12 @@ class KeyMissing(KeyProviderRefused):
     """Whoever should hold the key knows no such key: it was deleted, or has another name."""
 
     code = "key-missing"
+
+
+class ShareRefused(KeyProviderRefused):
+    """A share of a key was altered, or those given are too few, the same or of different sets."""
+
+    code = "share-refused"
 
 
 # --- 8: integrity -----------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from pathlib import Path
 from securecfg.errors import AlreadyExists, FileMissing, StoreFailed, ValueTooLarge
 
 PRIVATE = 0o600
+PUBLIC = 0o644
 
 
 def read_bounded(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
@@ -92,7 +93,19 @@ def create_private(path: str | os.PathLike[str], content: bytes) -> None:
         AlreadyExists: There is something at this path.
         StoreFailed: The file system refuses; nothing is left behind.
     """
-    target = Path(path)
+    _create(Path(path), content, PRIVATE)
+
+
+def create_public(path: str | os.PathLike[str], content: bytes) -> None:
+    """Create a file with mode 0644 and make it durable; never over an existing one.
+
+    Raises:
+        As for `create_private`.
+    """
+    _create(Path(path), content, PUBLIC)
+
+
+def _create(target: Path, content: bytes, mode: int) -> None:
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
     except FileExistsError:
@@ -104,7 +117,7 @@ def create_private(path: str | os.PathLike[str], content: bytes) -> None:
     try:
         try:
             _write_all(descriptor, content)
-            os.fchmod(descriptor, PRIVATE)
+            os.fchmod(descriptor, mode)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.errors import AlreadyExists, FileMissing, StoreFailed, ValueTooLarge
-from securecfg.files import create_private, read_bounded, write_atomically
+from securecfg.files import create_private, create_public, read_bounded, write_atomically
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,6 +68,15 @@ def test_creates_a_private_file_once(tmp_path: Path) -> None:
     with pytest.raises(AlreadyExists):
         create_private(tmp_path / "dangling", b"y")
     assert path.read_bytes() == b"x"
+
+
+def test_creates_a_public_file_once(tmp_path: Path) -> None:
+    path = tmp_path / "line"
+    create_public(path, b"first")
+    with pytest.raises(AlreadyExists):
+        create_public(path, b"second")
+    assert path.read_bytes() == b"first"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
 def test_reads_no_more_than_the_limit(tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.ROLE_CHANGED: _administration("role", "members added removed"),
         Event.KEY_SLOT_ADDED: _administration("slot kind", "label principals"),
         Event.KEY_SLOT_REMOVED: _administration("slot", "kind label"),
-        Event.KEY_ROTATED: _administration("kind epoch", "count"),
+        Event.KEY_ROTATED: _administration("kind epoch", "count slot"),
         Event.KEY_RETIRED: _administration("kind epoch"),
         Event.AUDIT_READ: _administration("", "first last"),
         Event.AUDIT_EXPORTED: _administration("size format", "first last"),

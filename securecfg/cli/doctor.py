@@ -65,7 +65,7 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
     try:
         front = Front.read(path)
         yield from look_at_file(path)
-        yield look_at_slots(front.kinds)
+        yield from look_at_slots(front)
         recorded = recorded_size(front.header.vault_id, path)
         with invocation.open() as vault:
             yield from look_inside(vault, path, recorded)

@@ -16,6 +16,7 @@ from securecfg.words import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from securecfg.cli.inspection import Front
     from securecfg.vault import Vault
 
 _NAME = "securecfg-vault"
@@ -103,12 +104,17 @@ def look_at_file(path: Path) -> Iterator[Finding]:
         yield Finding("folder", Grade.WARNING, message, f"run `chmod o-w {path.parent}`")
 
 
-def look_at_slots(kinds: dict[str, int]) -> Finding:
+def look_at_slots(front: Front) -> Iterator[Finding]:
     """Look at what opens a vault."""
-    if sum(kinds.values()) == 1:
+    if sum(front.kinds.values()) == 1:
         message = "one key alone opens the vault; if it is lost, so is everything"
-        return Finding("keys", Grade.WARNING, message, "run `securecfg key add recovery:` and write the code down")
-    return Finding("keys", Grade.OK, ", ".join(f"{count} {kind}" for kind, count in kinds.items()))
+        yield Finding("keys", Grade.WARNING, message, "run `securecfg key add recovery:` and write the code down")
+    else:
+        yield Finding("keys", Grade.OK, ", ".join(f"{count} {kind}" for kind, count in front.kinds.items()))
+    for number in front.cheap:
+        message = f"the passphrase of slot {number} costs less to guess than that of a new slot"
+        hint = f"run `securecfg key rotate slot {number} --slot-key passphrase:`"
+        yield Finding("passphrase", Grade.WARNING, message, hint)
 
 
 def recorded_size(vault_id: bytes, path: Path) -> int | None:

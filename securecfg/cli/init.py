@@ -95,7 +95,8 @@ def _plan(invocation: Invocation, folder: Path, project: Project) -> _Plan:
     vault = Path(named or values.get("vault") or folder / LOCAL_FOLDER / f"{name}.vault").absolute()
     # A place in somebody's home means nothing to others, unless the whole project lies there.
     is_own = vault.is_relative_to(Path.home()) and not vault.is_relative_to(folder)
-    principal = invocation.principal or os.environ.get("SECURECFG_AS") or values.get("as") or login()
+    said = invocation.principal or os.environ.get("SECURECFG_AS")
+    principal = said or _proved(invocation) or values.get("as") or login()
     return _Plan(
         folder=folder,
         name=name,
@@ -104,6 +105,15 @@ def _plan(invocation: Invocation, folder: Path, project: Project) -> _Plan:
         shared=project.file,
         is_own_place=is_own or (project.file is not None and bool(named)),
     )
+
+
+def _proved(invocation: Invocation) -> str:
+    """Return whose identity the key is, if it is one."""
+    from securecfg.keys import open_provider
+    from securecfg.vault.creation import proved_principals
+
+    named = invocation.key or os.environ.get("SECURECFG_KEY")
+    return next(iter(proved_principals(open_provider(named))), "") if named else ""
 
 
 # --- a new vault ------------------------------------------------------------------------------------------------------
@@ -125,6 +135,8 @@ def _begin(invocation: Invocation, plan: _Plan) -> None:
     except BaseException:
         made.remove()
         raise
+    if _is_program(key):
+        invocation.note("note: settings start no program, so name the key in SECURECFG_KEY")
     ignored = " (git-ignored)" if plan.vault.parent == plan.folder / LOCAL_FOLDER else ""
     invocation.emit(
         _described(plan, key) | {"is_new": True, "recovery_code": code.reveal()},
@@ -236,7 +248,13 @@ def _shared_settings(plan: _Plan) -> dict[str, str]:
 
 def _local_settings(plan: _Plan, key: str) -> dict[str, str]:
     vault = {"vault": _place_of(plan)} if plan.is_own_place else {}
-    return vault | {"key": key, "as": plan.principal}
+    own = {} if _is_program(key) else {"key": key}
+    return vault | own | {"as": plan.principal}
+
+
+def _is_program(key: str) -> bool:
+    """Return whether a key starts a program, which settings do not: they may travel with the project."""
+    return key.lower().startswith("command:")
 
 
 def _place_of(plan: _Plan) -> str:

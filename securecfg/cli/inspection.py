@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from securecfg.cli.output import shown_size, shown_time, timestamp
 from securecfg.clock import to_datetime
 from securecfg.crypto import SUITE
+from securecfg.errors import WrongKey
 from securecfg.keys.header import FORMAT, Header
 from securecfg.keys.roots import FIRST_ROOT_ROW
-from securecfg.keys.slots import Slot, name_of_kind
+from securecfg.keys.slots import FIRST_SLOT_ROW, KIND_PASSPHRASE, KIND_PASSPHRASE_AND_FILE, Slot, name_of_kind
 from securecfg.words import counted
 
 if TYPE_CHECKING:
@@ -32,12 +33,14 @@ class Front:
         path: The file.
         header: Its header.
         kinds: How many unlock slots there are of each kind.
+        cheap: The numbers of slots whose passphrase costs less to guess than that of a new slot.
         size_bytes: The size of the file.
     """
 
     path: Path
     header: Header
     kinds: dict[str, int]
+    cheap: tuple[int, ...]
     size_bytes: int
 
     @classmethod
@@ -57,8 +60,10 @@ class Front:
             header, rows = read_header(store)
         finally:
             store.close()
-        kinds = Counter(name_of_kind(Slot.parse(row).kind) for row_id, row in rows.items() if row_id < FIRST_ROOT_ROW)
-        return cls(path, header, dict(sorted(kinds.items())), path.stat().st_size)
+        slots = {row_id: Slot.parse(row) for row_id, row in sorted(rows.items()) if row_id < FIRST_ROOT_ROW}
+        kinds = Counter(name_of_kind(slot.kind) for slot in slots.values())
+        cheap = tuple(row_id - FIRST_SLOT_ROW + 1 for row_id, slot in slots.items() if _is_cheap(slot))
+        return cls(path, header, dict(sorted(kinds.items())), cheap, path.stat().st_size)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON shows it."""
@@ -179,3 +184,15 @@ class Inside:
             f"pending      {', '.join(self.pending) or 'nothing'}",
             f"index        {counted(self.segments, 'segment')}, {counted(self.uncompacted, 'record')} on top",
         ]
+
+
+def _is_cheap(slot: Slot) -> bool:
+    if slot.kind not in {KIND_PASSPHRASE, KIND_PASSPHRASE_AND_FILE}:
+        return False
+    from securecfg.crypto import DEFAULT_COSTS
+    from securecfg.keys.stretching import costs_of
+
+    try:
+        return costs_of(slot.wrapped).is_below(DEFAULT_COSTS)
+    except WrongKey:
+        return False

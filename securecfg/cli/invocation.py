@@ -52,11 +52,13 @@ class Invocation(NamedTuple):
         return None if self.is_silent or not is_somebody_there() else ask_hidden
 
     @contextmanager
-    def open(self, *, principal: str | None = None) -> Iterator[Vault]:
+    def open(self, *, principal: str | None = None, key: KeyProvider | None = None) -> Iterator[Vault]:
         """Open the vault that flags, variables and settings name, and close it at the end.
 
         Args:
             principal: On whose behalf where neither `--as` nor SECURECFG_AS says so; None takes the settings' choice.
+                A key that proves whose it is decides itself.
+            key: What opens it; None takes what is named, or what was remembered of it.
 
         Raises:
             As for `Vault.open`.
@@ -65,7 +67,10 @@ class Invocation(NamedTuple):
 
         settings = self.settings(principal=principal)
         vault = Vault.open(
-            settings.vault, key=self._provider(settings.key), principal=settings.principal, cache_values=0
+            settings.vault,
+            key=self._provider(settings.key) if key is None else key,
+            principal=settings.principal,
+            cache_values=0,
         )
         with vault:
             yield vault
@@ -80,9 +85,12 @@ class Invocation(NamedTuple):
             SettingMissing: No vault or no key is named.
             ConfigSyntaxError, ConfigTypeError: The settings file is wrong.
         """
-        from securecfg.vault.settings import find_settings
+        from securecfg.vault.settings import find_settings, proves_principal
 
-        return find_settings(self.vault, self.key, self.principal or principal)
+        settings = find_settings(self.vault, self.key, self.principal)
+        if self.principal or principal is None or proves_principal(settings.key):
+            return settings
+        return settings._replace(principal=principal)
 
     def provider(self) -> KeyProvider:
         """Return what opens the vault: the key that is named, or what `unlock` keeps of its passphrase.
@@ -98,7 +106,7 @@ class Invocation(NamedTuple):
 
         # Always a provider: `Vault.open` would ask on the terminal for what nobody here may be asked.
         provider = open_provider(key, ask=self.ask)
-        if key not in _ASKING:
+        if not isinstance(key, str) or not _asks(key):
             return provider
         from securecfg.cli.remembered import Recalling, memories
 
@@ -189,6 +197,11 @@ class Invocation(NamedTuple):
             return
         with draw_progress(what) as advance:
             yield advance
+
+
+def _asks(key: str) -> bool:
+    """Return whether a key asks for a passphrase, which `unlock` may have remembered."""
+    return key in _ASKING or (key.startswith("passphrase+file:") and "?" not in key)
 
 
 _FLAGS = (

@@ -11,6 +11,8 @@ from securecfg.cli.arguments import Number
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.key_rotation import retire, rotate, usage
+from securecfg.cli.key_shares import combine, split
+from securecfg.cli.key_slot import slot
 from securecfg.cli.output import shown_time, timestamp
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def list_(invocation: Invocation) -> None:
     examples=(
         "securecfg key add passphrase: --label laptop",
         "securecfg key add file:/etc/shop/web.key --label web --principal svc:web",
+        "securecfg key add identity:web.pub              # lets svc:web in, who proves that with the private half",
         "securecfg key add recovery:                     # makes a new code and shows it once",
     )
 )
@@ -81,7 +84,9 @@ def list_(invocation: Invocation) -> None:
 @common_flags
 def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, ...]) -> None:
     """Add a key with which the vault opens. A passphrase that is easy to guess is accepted with a warning."""
+    from securecfg.cli.identity import grouped
     from securecfg.cli.new_keys import warn_if_weak
+    from securecfg.keys import IdentityProvider
     from securecfg.vault.slots import Slots
 
     with invocation.open() as vault:
@@ -90,6 +95,10 @@ def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, 
         number = Slots(vault.authority).add(provider, label=label, principals=principals)
     result: dict[str, object] = {"slot": number, "kind": provider.scheme, "label": label}
     lines = [f"added  slot {number}  {provider.scheme}"]
+    if isinstance(provider, IdentityProvider):
+        identity = provider.read_identity()
+        result |= {"principal": identity.name, "fingerprint": identity.fingerprint.hex()}
+        lines.append(f"proves {identity.name}   fingerprint  {grouped(identity.fingerprint)}")
     if code is not None:
         result["recovery_code"] = code.reveal()
         lines.append(f"recovery code {code.reveal()} (shown once)")
@@ -162,5 +171,6 @@ def _new_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret
     return open_new_provider(invocation, uri), None
 
 
-for command in (rotate, retire, usage):
+rotate.add_command(slot)
+for command in (split, combine, rotate, retire, usage):
     key.add_command(command)

@@ -13,7 +13,7 @@ from securecfg.cli.output import shown_time, timestamp
 from securecfg.errors import UsageError
 
 _LONGEST = timedelta(hours=24)
-_SCHEME = "passphrase"
+_SCHEMES = frozenset({"passphrase", "passphrase+file"})
 
 
 @click.command(
@@ -53,7 +53,7 @@ def _unlock(invocation: Invocation, span: timedelta) -> None:
         raise UsageError(message, hint="for instance `--for 15m`")
     settings = invocation.settings()
     provider = open_provider(settings.key, ask=invocation.ask)
-    if provider.scheme != _SCHEME:
+    if provider.scheme not in _SCHEMES:
         message = f"a `{provider.scheme}:` key asks nobody, so there is nothing to spare"
         raise UsageError(message, hint="`--key passphrase:` names a slot with a passphrase")
     seconds = int(span.total_seconds())

@@ -37,7 +37,9 @@ def vault() -> None:
 
 @vault.command(examples=("securecfg vault create team.vault --key file:team.key --admin ana",))
 @click.argument("path", type=click.Path())
-@click.option("--admin", metavar="NAME", help="Its administrator, user:NAME; else --as, else you.")
+@click.option(
+    "--admin", metavar="NAME", help="Its administrator, user:NAME; else --as, the identity that the key is, or you."
+)
 @common_flags
 def create(invocation: Invocation, *, path: str, admin: str | None) -> None:
     """Create a vault file, opened by one key, with one administrator.
@@ -47,13 +49,14 @@ def create(invocation: Invocation, *, path: str, admin: str | None) -> None:
     from securecfg.cli.new_keys import open_new_provider, warn_if_weak
     from securecfg.cli.principals import login
     from securecfg.vault import Vault
+    from securecfg.vault.creation import proved_principals
 
     key = invocation.key or os.environ.get("SECURECFG_KEY")
     if not key:
         message = "no key is named"
         raise SettingMissing(message, hint="give `--key URI`; `securecfg key generate PATH` makes a key file")
-    principal = admin or invocation.principal or login()
     provider = open_new_provider(invocation, key)
+    principal = admin or invocation.principal or next(iter(proved_principals(provider)), "") or login()
     with Vault.create(path, key=provider, admin=principal) as created:
         vault_id, name = created.opened.replica.vault_id.hex(), created.principal
     invocation.emit({"vault": path, "id": vault_id, "admin": name}, f"created  {path}   admin  {name}")
@@ -142,21 +145,23 @@ def adopt(invocation: Invocation, *, reason: str) -> None:
     """
     from securecfg.vault.adoption import adopt as adopt_vault
     from securecfg.vault.adoption import compare_with_anchor
+    from securecfg.vault.creation import proved_principals
 
     settings = invocation.settings()
-    if not settings.principal:
+    provider = invocation.provider()
+    principal = settings.principal or next(iter(proved_principals(provider)), "")
+    if not principal:
         message = "nobody says who is asking"
         raise NotAuthenticated(message, hint="name a principal: `--as user:NAME` or SECURECFG_AS")
-    provider = invocation.provider()
     known = compare_with_anchor(settings.vault, provider)
     recorded = "nothing" if known.recorded_size is None else counted(known.recorded_size, "record")
-    if _may_adopt(settings.vault, provider, settings.principal):
+    if _may_adopt(settings.vault, provider, principal):
         invocation.note(f"the vault holds {counted(known.size, 'record')}; this machine recorded {recorded}")
         if known.ahead:
             ahead = timedelta(seconds=round(known.ahead.total_seconds()))
             invocation.note(f"its newest publication lies {ahead} in the future of this clock, and is set back")
         invocation.confirm("Accept the vault as it is?")
-    done = adopt_vault(settings.vault, provider, settings.principal, reason=reason)
+    done = adopt_vault(settings.vault, provider, principal, reason=reason)
     invocation.emit(
         {"vault": str(settings.vault), "record_count": done.size, "recorded_count": done.recorded_size},
         f"adopted  {settings.vault}   records  {done.size}   recorded before  {recorded}",

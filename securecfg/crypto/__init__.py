@@ -53,6 +53,7 @@ from securecfg.lazy import load_names
 
 if TYPE_CHECKING:
     from securecfg.crypto.password import DEFAULT_COSTS, FORMAT_LIMIT, Argon2Costs, stretch
+    from securecfg.crypto.shamir import SHARES_MAX, THRESHOLD_MIN, interpolate, split_secret
 
 __all__ = [
     "CHUNKED_LIMIT_BYTES",
@@ -70,7 +71,9 @@ __all__ = [
     "KIND_TEXT",
     "NEWEST_PAGE",
     "ROOT_SCOPE",
+    "SHARES_MAX",
     "SUITE",
+    "THRESHOLD_MIN",
     "XAES256GCM",
     "Argon2Costs",
     "ChunkOpener",
@@ -94,6 +97,7 @@ __all__ = [
     "generate_key",
     "history_context",
     "hybrid_public_key",
+    "interpolate",
     "keyring_context",
     "manifest_context",
     "open_sealed",
@@ -105,15 +109,26 @@ __all__ = [
     "seal_value",
     "segment_context",
     "slot_context",
+    "split_secret",
     "stretch",
     "unwrap_dek",
     "value_context",
     "wrap_dek",
 ]
 
-# Few keys are passphrases; the others are opened without what stretches those.
+# Few keys are passphrases or shares; the others are opened without what those need.
 _STRETCHING = "securecfg.crypto.password"
+_SHARING = "securecfg.crypto.shamir"
 __getattr__ = load_names(
     __name__,
-    {"DEFAULT_COSTS": _STRETCHING, "FORMAT_LIMIT": _STRETCHING, "Argon2Costs": _STRETCHING, "stretch": _STRETCHING},
+    {
+        "DEFAULT_COSTS": _STRETCHING,
+        "FORMAT_LIMIT": _STRETCHING,
+        "Argon2Costs": _STRETCHING,
+        "stretch": _STRETCHING,
+        "SHARES_MAX": _SHARING,
+        "THRESHOLD_MIN": _SHARING,
+        "interpolate": _SHARING,
+        "split_secret": _SHARING,
+    },
 )

@@ -56,11 +56,12 @@ def seal_to(public_key: bytes, message: bytes, info: bytes) -> bytes:
             MLKEM768PublicKey.from_public_bytes(public_key[:_MLKEM_PUBLIC_BYTES]),
             X25519PublicKey.from_public_bytes(public_key[_MLKEM_PUBLIC_BYTES:]),
         )
+        # A point of small order is found only here: no secret can be agreed on with it.
+        return _suite().encrypt(message, public, info)
     except ValueError:
         del message  # a traceback that shows locals must not show it
         text = "not the public half of a hybrid key"
         raise Tampered(text) from None
-    return _suite().encrypt(message, public, info)
 
 
 def open_sealed(private_key: bytes, sealed: bytes, info: bytes) -> bytes:

@@ -36,6 +36,11 @@ class Argon2Costs:
         """Return whether any cost is above the limit's."""
         return self.memory_kib > limit.memory_kib or self.passes > limit.passes or self.lanes > limit.lanes
 
+    def is_below(self, other: Argon2Costs) -> bool:
+        """Return whether a guess costs less memory, or less memory times passes. Lanes only spread the work."""
+        work, enough = self.memory_kib * self.passes, other.memory_kib * other.passes
+        return self.memory_kib < other.memory_kib or work < enough
+
     def is_computable(self) -> bool:
         """Return whether RFC 9106, section 3.1, allows these costs."""
         return self.passes >= 1 and self.lanes >= 1 and self.memory_kib >= 8 * self.lanes

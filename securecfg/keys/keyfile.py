@@ -82,12 +82,31 @@ def read_private_file(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
         KeyProviderRefused: Others can read it, it belongs to someone else, it is not a regular file, it is too large or
             it cannot be read.
     """
+    content, status = read_small_file(path, limit_bytes)
+    try:
+        verify_private(path, status)
+    except KeyProviderRefused:
+        content = b""  # a traceback that shows locals must not show it
+        raise
+    return content
+
+
+def read_small_file(path: str | os.PathLike[str], limit_bytes: int) -> tuple[bytes, os.stat_result]:
+    """Return the content of a small regular file, and its status at that moment.
+
+    Raises:
+        FileMissing: There is no such file.
+        KeyProviderRefused: It is not a regular file, it is too large or it cannot be read.
+    """
     name = os.fspath(path)
     try:
         # Without O_NONBLOCK opening a FIFO would wait for a writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         try:
-            _check_private(name, os.fstat(descriptor))
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                message = f"`{name}` is not a regular file"
+                raise KeyProviderRefused(message)
             with open(descriptor, "rb", closefd=False) as file:
                 content = file.read(limit_bytes + 1)
         finally:
@@ -103,13 +122,16 @@ def read_private_file(path: str | os.PathLike[str], limit_bytes: int) -> bytes:
         content = b""  # a traceback that shows locals must not show it
         message = f"`{name}` is larger than {limit_bytes} bytes"
         raise KeyProviderRefused(message, hint="this is not the file that was meant")
-    return content
+    return content, status
 
 
-def _check_private(name: str, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        message = f"`{name}` is not a regular file"
-        raise KeyProviderRefused(message)
+def verify_private(path: str | os.PathLike[str], status: os.stat_result) -> None:
+    """Check that a file is its user's own, or root's, and nobody else's to read.
+
+    Raises:
+        KeyProviderRefused: It is not.
+    """
+    name = os.fspath(path)
     if status.st_uid not in {os.geteuid(), 0}:
         message = f"`{name}` belongs to another user"
         raise KeyProviderRefused(message, hint=f"run `chown {os.geteuid()} {name}`, if it is yours")

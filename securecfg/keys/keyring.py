@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
 
 from securecfg.crypto import (
     HYBRID_PUBLIC_BYTES,
@@ -21,6 +21,9 @@ from securecfg.crypto import (
 )
 from securecfg.errors import InvalidMetadata, Tampered
 from securecfg.octets import U16, U32, U64, Cursor, pad, var8, var16
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _TYPE = 0x4B
 _FRONT_BYTES = 10
@@ -110,6 +113,10 @@ class SlotInfo:
         if max(len(self.principals), *sizes) > _TEXT_LIMIT:
             message = f"a label or principal of a slot has more than {_TEXT_LIMIT} bytes, or there are too many"
             raise InvalidMetadata(message)
+
+    def may_speak_for_any(self, principals: Collection[str]) -> bool:
+        """Return whether its key may speak for one of some principals."""
+        return not self.principals or not set(principals).isdisjoint(self.principals)
 
 
 class ScopeKeys:

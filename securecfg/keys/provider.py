@@ -83,6 +83,22 @@ class KeyProvider(Protocol):
 
 
 @runtime_checkable
+class ProvesPrincipal(Protocol):
+    """What a provider can do besides, whose key is one principal's own.
+
+    A slot of such a key speaks for that principal and for nobody else.
+    """
+
+    def read_principal(self) -> str:
+        """Return the principal whose key it is, as its owner wrote it: the caller checks that it is one.
+
+        Raises:
+            FileMissing, KeyProviderRefused: The key cannot be read.
+        """
+        ...
+
+
+@runtime_checkable
 class RemoteKeyProvider(KeyProvider, Protocol):
     """A provider that asks a service, which may be slow, busy or away: a second, optional interface.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from typing import TYPE_CHECKING
 
 from securecfg.errors import InvalidKeyUri, KeyProviderRefused, KeyProviderUnavailable, SettingMissing
 from securecfg.keys.keyfile import read_private_file
+from securecfg.keys.once import once
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _EXAMPLES = {"env": "NAME", "fd": "3", "file": "PATH"}
 _SOURCE = re.compile(
     r"\?(?:env=(?P<env>[A-Za-z_][A-Za-z0-9_]{0,254})|fd=(?P<fd>[0-9]{1,9})|file=(?P<file>[^\x00]+))", re.ASCII
 )
+_SOURCE_AT_END = re.compile(r"\?(?:env=[A-Za-z_][A-Za-z0-9_]{0,254}|fd=[0-9]{1,9})\Z", re.ASCII)
 
 
 def open_secret_input(uri: KeyUri, ask: Ask | None, *, what: str, sources: Collection[str]) -> Secret[str]:
@@ -56,18 +57,21 @@ def open_secret_input(uri: KeyUri, ask: Ask | None, *, what: str, sources: Colle
     return _once(lambda: _decode(read_private_file(path, LIMIT_BYTES), what), what)
 
 
+def split_source(uri: KeyUri) -> tuple[str, str]:
+    """Return the path of a URI such as `SCHEME:PATH?env=NAME`, and the source after it, `?env=NAME`, `?fd=N` or empty.
+
+    `~` is the home directory. The path is empty where there is none, or where it cannot be one.
+    """
+    match = _SOURCE_AT_END.search(uri.rest)
+    source = match[0] if match is not None else ""
+    path = uri.rest[: len(uri.rest) - len(source)]
+    # `Path.expanduser` fails for an unknown user.
+    return ("" if "\x00" in path else os.path.expanduser(path)), source  # noqa: PTH111 - see above
+
+
 def _once(load: Callable[[], str], what: str) -> Secret[str]:
     """Return a secret that is fetched once, however often it is revealed: a descriptor can be read once."""
-    fetched: list[str] = []
-    lock = threading.Lock()
-
-    def fetch() -> str:
-        with lock:
-            if not fetched:
-                fetched.append(load())
-            return fetched[0]
-
-    return Secret.deferred(fetch, label=what)
+    return Secret.deferred(once(load), label=what)
 
 
 def _ask(ask: Ask | None, what: str, scheme: str) -> str:

@@ -179,6 +179,38 @@ def seal_slot(vault_id: bytes, provider: KeyProvider, patience: Patience = PATIE
     return NewSlot(Slot(provider.kind, slot_id, wrapped), SlotKey(key, vault_id, slot_id).public_key)
 
 
+def rewrap_slot(vault_id: bytes, slot: Slot, public_key: bytes, provider: KeyProvider) -> Slot:
+    """Return a slot with its key wrapped anew by the provider that opens it.
+
+    What is returned is tried before, since it takes the place of the only other one.
+
+    Args:
+        vault_id: 16 bytes.
+        slot: The slot as it is.
+        public_key: The slot's, from the keyring.
+        provider: Holds the key that opens it.
+
+    Raises:
+        WrongKey: The provider does not open the slot.
+        KeyProviderUnavailable: The provider cannot be reached.
+        KeyProviderRefused: It refuses, or does not open what it wrapped.
+        SettingMissing: It has nobody to ask.
+    """
+    if slot.kind != provider.kind:
+        message = f"the slot does not take a key of the kind `{provider.scheme}:`"
+        raise WrongKey(message, hint="name the key of that very slot")
+    context = WrapContext(vault_id, slot.slot_id)
+    key = KeyBytes(call_unwrap(provider, slot.wrapped, context))
+    if SlotKey(key, vault_id, slot.slot_id).public_key != public_key:
+        message = "the key does not open this slot"
+        raise WrongKey(message, hint="name the key of that very slot")
+    wrapped = call_wrap(provider, key, context)
+    if call_unwrap(provider, wrapped, context) != key:
+        message = f"the `{provider.scheme}:` key does not open what it has just wrapped"
+        raise KeyProviderRefused(message, hint="nothing was changed; test it with `securecfg key test`")
+    return Slot(slot.kind, slot.slot_id, wrapped)
+
+
 def unlock(
     header: Header, slot_rows: Mapping[int, bytes], provider: KeyProvider, patience: Patience = PATIENCE
 ) -> Unlocked:

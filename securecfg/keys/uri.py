@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "securecfg.key_providers"
 
-BUILT_IN = ("awskms", "file", "keyring", "passphrase", "recovery")
+BUILT_IN = (
+    "awskms",
+    "command",
+    "file",
+    "identity",
+    "keyring",
+    "passphrase",
+    "passphrase+file",
+    "recovery",
+    "shamir",
+)
 EXTRAS = {
     "awskms": "boto3",
     "azurekeyvault": "azure.keyvault.keys",
@@ -74,7 +84,8 @@ def distribution_for(scheme: str) -> str:
 
 def _find_factory(scheme: str) -> ProviderFactory:
     if scheme in BUILT_IN:
-        return cast("ProviderFactory", import_module(f"securecfg.keys.providers.{scheme}").from_uri)
+        module = import_module(f"securecfg.keys.providers.{scheme.replace('+', '_')}")
+        return cast("ProviderFactory", module.from_uri)
     from importlib.metadata import entry_points
 
     found = entry_points(group=ENTRY_POINT_GROUP)

@@ -194,7 +194,7 @@ class Administration:
             AccessDenied: The caller may not `role.write`.
             InvalidMetadata: It is no role or no principal.
             SecretNotFound: The principal was not given the role in the vault.
-            Conflict: It is the last administrator.
+            Conflict: It is the last administrator, or the last one for whom a key may speak.
         """
         name, member = check_role(role), check_principal(principal)
 
@@ -232,6 +232,7 @@ class Administration:
                 if self._opened.policy_stamp() != stamp:
                     message = "the policy or the roles changed meanwhile"
                     raise StaleWrite(message)
+                self._verify_way_in(change.policy)
                 return drafts.write(path, change.content, new)
 
             try:
@@ -254,6 +255,17 @@ class Administration:
         error = self._authority.deny(session, right, "", Decision(allowed=False, rules=(ADMIN,)))
         error.hint = "this changes who is an administrator, which only an administrator may do"
         raise error
+
+    def _verify_way_in(self, after: Policy) -> None:
+        """Refuse to leave a vault that no administrator could open.
+
+        Raises:
+            Conflict: No slot's key may speak for any of those who would be administrators.
+        """
+        administrators = after.administrators()
+        if not any(slot.may_speak_for_any(administrators) for slot in self._opened.replica.keyring.slots):
+            message = "no key that opens the vault could speak for an administrator any more"
+            raise Conflict(message, hint="add a key of another administrator first: `securecfg key add URI`")
 
     def _roles(self) -> dict[str, list[str]]:
         self._opened.refresh()

@@ -14,11 +14,10 @@ from securecfg.clock import SystemClock
 from securecfg.errors import StoreFailed
 from securecfg.vault.anchor import AnchorFile, lineage
 from securecfg.vault.authority import Authority
-from securecfg.vault.creation import open_vault, verify_principal
+from securecfg.vault.creation import identify, open_vault
 from securecfg.vault.opened import Options
 from securecfg.vault.paths import check_principal
 from securecfg.vault.publishing import Plan
-from securecfg.vault.session import Identity
 
 if TYPE_CHECKING:
     import os
@@ -88,8 +87,7 @@ def adopt(
     name = check_principal(principal)
     opened, slot = open_vault(path, provider, clock or SystemClock(), Options(), is_adopting=True)
     try:
-        verify_principal(slot, name)
-        authority = Authority(opened, Identity(name, slot=slot.slot_id.hex()))
+        authority = Authority(opened, identify(slot, provider, name))
         session, decision = authority.require("vault.restore", "")
         anchor = AnchorFile(opened.replica.vault_id, path)
         found = _compare(opened, anchor)

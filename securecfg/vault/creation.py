@@ -18,15 +18,27 @@ from securecfg.errors import (
     RollbackSuspected,
     SecurecfgError,
 )
-from securecfg.keys import FIRST_SLOT_ROW, Keyring, Purpose, SlotInfo, build_header, seal_slot, unlock
+from securecfg.keys import (
+    FIRST_SLOT_ROW,
+    KIND_IDENTITY,
+    Keyring,
+    ProvesPrincipal,
+    Purpose,
+    SlotInfo,
+    build_header,
+    seal_slot,
+    unlock,
+)
 from securecfg.store import Put, Space, create_sqlite, open_sqlite
 from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.logger import logger
 from securecfg.vault.maintenance import Compactor, finish_destruction
 from securecfg.vault.opened import OpenVault, Options
+from securecfg.vault.paths import check_principal
 from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, Replica, read_header
 from securecfg.vault.rows import IndexRows, digest_of
 from securecfg.vault.segments import Manifest
+from securecfg.vault.session import Identity
 from securecfg.vault.state import State, build_head, hash_header
 
 if TYPE_CHECKING:
@@ -45,7 +57,7 @@ def create_rows(store: Store, providers: Sequence[KeyProvider], now_ns: int) -> 
 
     Args:
         store: An empty store.
-        providers: Each gets an unlock slot that may speak for anyone.
+        providers: Each gets an unlock slot that may speak for anyone, or for the principal that its key proves.
         now_ns: When.
 
     Raises:
@@ -55,7 +67,7 @@ def create_rows(store: Store, providers: Sequence[KeyProvider], now_ns: int) -> 
     vault_id, root = secrets.token_bytes(16), generate_key()
     slots = [seal_slot(vault_id, provider) for provider in providers]
     infos = tuple(
-        SlotInfo(new.slot.slot_id, new.public_key, now_ns, provider.scheme)
+        SlotInfo(new.slot.slot_id, new.public_key, now_ns, provider.scheme, "", proved_principals(provider))
         for new, provider in zip(slots, providers, strict=True)
     )
     keyring = Keyring.generate(now_ns, infos)
@@ -245,6 +257,32 @@ def _finish_what_was_left(opened: OpenVault) -> None:
 
 
 _ANCHOR_HINT = "`securecfg vault adopt` accepts the vault as it is and records it"
+
+
+def proved_principals(provider: KeyProvider) -> tuple[str, ...]:
+    """Return the principal that a key proves, or nothing.
+
+    Raises:
+        InvalidMetadata: What the key says is not a principal.
+        FileMissing, KeyProviderRefused: The key cannot be read.
+    """
+    return (check_principal(provider.read_principal()),) if isinstance(provider, ProvesPrincipal) else ()
+
+
+def identify(slot: SlotInfo, provider: KeyProvider, asserted: str) -> Identity:
+    """Return who opened the vault: proved by the slot of an identity, which lists one principal, else as asserted.
+
+    Args:
+        slot: What the vault says of the slot that opened.
+        provider: What opened it.
+        asserted: On whose behalf, as the host says; empty where it says nothing.
+
+    Raises:
+        NotAuthenticated: The slot's key may not speak for that principal.
+    """
+    verify_principal(slot, asserted)
+    is_proved = provider.kind == KIND_IDENTITY and len(slot.principals) == 1
+    return Identity(slot.principals[0] if is_proved else asserted, is_proved=is_proved, slot=slot.slot_id.hex())
 
 
 def verify_principal(slot: SlotInfo, principal: str) -> None:

@@ -25,6 +25,7 @@ SETTINGS_FILE = "securecfg.toml"
 LOCAL_FOLDER = ".securecfg"
 LOCAL_FILE = "local.toml"
 SETTINGS_BYTES_MAX = 1 << 20
+_KEYS_IN_FILES = frozenset({"file", "identity", "passphrase+file"})
 _NAMES = frozenset({"vault", "key", "as", "service"})
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
@@ -69,20 +70,23 @@ def find_settings(
 ) -> Settings:
     """Complete what a caller gives from the environment and the settings file.
 
+    A key that proves whose it is needs no principal, so the one in the settings file is for other keys.
+
     Raises:
         SettingMissing: No vault or no key is given or found.
         ConfigSyntaxError: The settings file is not TOML.
         ConfigTypeError: A setting is not text, or is not known.
     """
-    found: dict[str, str] = {}
     names = {"vault": "SECURECFG_VAULT", "key": "SECURECFG_KEY", "as": "SECURECFG_AS"}
     given = {"vault": vault, "key": key, "as": principal}
-    missing = [name for name, value in given.items() if value is None and not os.environ.get(names[name])]
-    if missing:
-        found = read_project(Path.cwd()).values
-    chosen: dict[str, Any] = {}
-    for name, value in given.items():
-        chosen[name] = value if value is not None else os.environ.get(names[name]) or found.get(name)
+    chosen: dict[str, Any] = {
+        name: value if value is not None else os.environ.get(names[name]) or None for name, value in given.items()
+    }
+    found = read_project(Path.cwd()).values if None in chosen.values() else {}
+    for name, value in chosen.items():
+        # Nobody needs to say on whose behalf where the key does.
+        if value is None and not (name == "as" and chosen["key"] and proves_principal(chosen["key"])):
+            chosen[name] = found.get(name)
     for name, flag in (("vault", "--vault"), ("key", "--key")):
         if not chosen[name]:
             message = f"no {name} is named"
@@ -91,13 +95,26 @@ def find_settings(
     return Settings(Path(chosen["vault"]), chosen["key"], chosen["as"] or "")
 
 
+def proves_principal(key: str | KeyProvider) -> bool:
+    """Return whether a key, or the key that a URI names, proves whose it is."""
+    if isinstance(key, str):
+        return _scheme_of(key) == "identity"
+    from securecfg.keys import ProvesPrincipal
+
+    return isinstance(key, ProvesPrincipal)
+
+
+def _scheme_of(key: str) -> str:
+    return key.partition(":")[0].lower()
+
+
 def read_project(directory: Path) -> Project:
     """Return the settings of the nearest project from a folder upwards, relative paths in them made absolute.
 
     Raises:
         ConfigSyntaxError: A file is not TOML.
-        ConfigTypeError: A setting is not text, or is not known; or a file is somebody else's, laid where everybody may
-            write.
+        ConfigTypeError: A setting is not text, is not known or would start a program; or a file is somebody else's,
+            laid where everybody may write.
     """
     for folder in (directory, *directory.parents):
         shared = _read_shared(folder)
@@ -186,8 +203,12 @@ def _checked(table: Any, path: Path, folder: Path) -> dict[str, str]:  # noqa: A
     if "vault" in settings:
         settings["vault"] = _located(settings["vault"], folder)
     scheme, _, rest = settings.get("key", "").partition(":")
-    if scheme.lower() == "file" and rest:
-        settings["key"] = f"file:{_located(rest, folder)}"
+    if scheme.lower() == "command":
+        # They may have come with somebody else's project.
+        message = "settings start no program, so their `key` is no `command:`"
+        raise ConfigTypeError(message, place=str(path), hint="take it out, and give it with --key or in SECURECFG_KEY")
+    if scheme.lower() in _KEYS_IN_FILES and rest:
+        settings["key"] = f"{scheme.lower()}:{_located(rest, folder)}"
     return settings
 
 

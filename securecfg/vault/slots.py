@@ -9,19 +9,32 @@ from securecfg.audit import Event
 from securecfg.clock import to_datetime
 from securecfg.crypto import generate_key
 from securecfg.errors import Conflict, InvalidMetadata, LastSlot, SecretNotFound
-from securecfg.keys import FIRST_ROOT_ROW, MOST_SLOTS, Purpose, Slot, SlotInfo, root_row_of, seal_slot, unlock
+from securecfg.keys import (
+    FIRST_ROOT_ROW,
+    MOST_SLOTS,
+    Purpose,
+    Slot,
+    SlotInfo,
+    rewrap_slot,
+    root_row_of,
+    seal_slot,
+    unlock,
+)
 from securecfg.policy import Decision
-from securecfg.store import Delete, Space
+from securecfg.store import Delete, Space, open_sqlite
+from securecfg.vault.creation import proved_principals
 from securecfg.vault.departures import note_departure
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import check_principal
-from securecfg.vault.replica import SLOT_IDS
+from securecfg.vault.replica import SLOT_IDS, read_header
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from securecfg.keys import KeyProvider
     from securecfg.vault.authority import Authority
@@ -52,6 +65,27 @@ class UnlockSlot:
     added: datetime
 
 
+def find_slot(path: Path, provider: KeyProvider) -> int:
+    """Return the number of the slot of a vault that a key opens. The key is all that is needed; nothing is revealed.
+
+    Raises:
+        VaultNotFound: There is no such file.
+        NotAVault: It is not a vault.
+        UnsupportedFormat: It needs a newer version of this library.
+        WrongKey: No slot opens.
+        Tampered: A slot opens, and header and slots are not as a holder of the root key left them.
+        KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
+    """
+    store = open_sqlite(path, read_only=True)
+    try:
+        header, rows = read_header(store)
+    finally:
+        store.close()
+    opened = unlock(header, rows, provider).slot_id
+    numbers = {Slot.parse(row).slot_id: _number(row_id) for row_id, row in rows.items() if row_id in SLOT_IDS}
+    return numbers[opened]
+
+
 class Slots:
     """The unlock slots, as one identity may change them.
 
@@ -79,7 +113,7 @@ class Slots:
             info = replica.keyring.slot(Slot.parse(row).slot_id)
             slots.append(
                 UnlockSlot(
-                    row_id - SLOT_IDS.start + 1,
+                    _number(row_id),
                     info.slot_id.hex(),
                     info.kind,
                     info.label,
@@ -108,19 +142,19 @@ class Slots:
         Args:
             provider: Holds the key.
             label: What to call it.
-            principals: Whom the key may speak for; empty means anyone.
+            principals: Whom the key may speak for; empty means anyone, but where the key proves whose it is, that one.
 
         Raises:
             AccessDenied: The caller may not `key.manage`, or is no administrator and the key could speak for one.
-            InvalidMetadata: The label is too long, or a principal is not one.
+            InvalidMetadata: The label is too long, or a principal is not one, or another than the key proves.
             Conflict: The vault has as many slots as the format allows.
             KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
         """
         if len(label.encode()) > _LABEL_MAX or not label.isprintable():
             message = f"a label has at most {_LABEL_MAX} printable bytes"
             raise InvalidMetadata(message)
-        names = tuple(check_principal(principal) for principal in principals)
         session, decision = self._authority.require("key.manage", "")
+        names = _names(provider, principals)
         administrators = session.policy.administrators()
         if session.identity.principal not in administrators and (not names or administrators.intersection(names)):
             error = self._authority.deny(session, "key.manage", "", Decision(allowed=False, rules=("admin",)))
@@ -142,10 +176,59 @@ class Slots:
             slots = replica.slots | new.rows(row_id, replica.vault_id, replica.root)
             plan = plan_key_change(self._opened, publication, slots, replica.keyring.with_slot(info))
             plan.records.append(record)
-            plan.result = row_id - SLOT_IDS.start + 1
+            plan.result = _number(row_id)
             return plan
 
         return cast("int", self._opened.publisher.publish(plan))
+
+    def rewrap(self, number: int, provider: KeyProvider) -> bool:
+        """Wrap a slot anew under the key that opens it, and return whether that made a difference.
+
+        A passphrase is stretched at today's costs, a key service uses its newest version. Number, label and principals
+        stay. Whoever has an older copy of the file can try the key there at the old costs.
+
+        Args:
+            number: The slot's number.
+            provider: Holds its key.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is no such slot.
+            WrongKey: The key is another one.
+            KeyProviderUnavailable, KeyProviderRefused: The key cannot be used, or does not open what it wrapped anew.
+            Conflict: The slot was changed meanwhile.
+            DestroyPending: It is done, but the old bytes may lie in the write-ahead log until another reader lets go;
+                the next opener finishes.
+        """
+        session, decision = self._authority.require("key.manage", "")
+        opened, replica = self._opened, self._opened.replica
+        row_id, before = self._row(number)
+        slot = Slot.parse(before)
+        after = rewrap_slot(replica.vault_id, slot, replica.keyring.slot(slot.slot_id).public_key, provider).to_bytes()
+        if after == before:
+            return False
+
+        def plan(publication: Publication) -> Plan:
+            if replica.slots.get(row_id) != before:
+                message = f"slot {number} was changed meanwhile"
+                raise Conflict(message, hint="look at `securecfg key list`, and try again")
+            plan = plan_key_change(opened, publication, {**replica.slots, row_id: after}, replica.keyring)
+            obj = {"kind": "slot", "epoch": replica.header.generation + 1, "slot": slot.slot_id.hex()}
+            plan.records.append(session.record(Event.KEY_ROTATED, obj, decision=decision))
+            plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+            return plan
+
+        opened.publisher.publish(plan)
+        finish_destruction(opened)
+        return True
+
+    def _row(self, number: int) -> tuple[int, bytes]:
+        row_id = SLOT_IDS.start + number - 1
+        row = self._opened.replica.slots.get(row_id) if row_id in SLOT_IDS else None
+        if row is None:
+            message = f"there is no slot {number}"
+            raise SecretNotFound(message, hint="`securecfg key list` shows the slots")
+        return row_id, row
 
     def remove(self, number: int, progress: Progress | None = None) -> None:
         """Remove a slot, and change every key that its holder knew: the root, and those of scope, audit and log.
@@ -162,21 +245,18 @@ class Slots:
             DestroyPending: The slot is removed, but its bytes may lie in the write-ahead log until another reader lets
                 go; the next opener finishes.
             SecretNotFound: There is no such slot.
-            LastSlot: It is the last one, or the only one whose key may speak for anyone.
+            LastSlot: It is the last one whose key may speak for an administrator.
         """
         session, decision = self._authority.require("key.manage", "")
         replica = self._opened.replica
-        row_id = SLOT_IDS.start + number - 1
 
         def plan(publication: Publication) -> Plan:
-            row = replica.slots.get(row_id)
-            if row is None:
-                message = f"there is no slot {number}"
-                raise SecretNotFound(message, hint="`securecfg key list` shows the slots")
+            row_id, row = self._row(number)
             slot_id = Slot.parse(row).slot_id
             info = replica.keyring.slot(slot_id)
             left = [other for other in replica.keyring.slots if other.slot_id != slot_id]
-            if not any(not other.principals for other in left):
+            administrators = self._authority.session().policy.administrators()
+            if not any(other.may_speak_for_any(administrators) for other in left):
                 message = f"slot {number} is the last one with which an administrator can open the vault"
                 raise LastSlot(message, hint="add another key first: `securecfg key add URI`")
             obj = {"slot": slot_id.hex(), "kind": info.kind} | ({"label": info.label} if info.label else {})
@@ -200,3 +280,17 @@ class Slots:
         self._opened.publisher.publish(plan)
         KeyChanges(self._authority).carry_over(progress)
         finish_destruction(self._opened)
+
+
+def _number(row_id: int) -> int:
+    return row_id - SLOT_IDS.start + 1
+
+
+def _names(provider: KeyProvider, principals: Sequence[str]) -> tuple[str, ...]:
+    """Return whom a new key may speak for."""
+    names = tuple(check_principal(principal) for principal in principals)
+    proved = proved_principals(provider)
+    if proved and names not in {(), proved}:
+        message = f"the key is the identity of `{proved[0]}`, and speaks for nobody else"
+        raise InvalidMetadata(message, hint="leave out the principal, or add a key of another kind")
+    return proved or names

@@ -11,7 +11,7 @@ from securecfg.errors import SecurecfgError, VaultClosed
 from securecfg.keys import open_provider
 from securecfg.vault.authority import Authority
 from securecfg.vault.changes import Changes
-from securecfg.vault.creation import create_vault, open_vault, verify_principal
+from securecfg.vault.creation import create_vault, identify, open_vault
 from securecfg.vault.index import prefix_end
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.opened import Options
@@ -88,6 +88,7 @@ class Vault(Changes):
             AlreadyExists: There is something at the path.
             InvalidKeyUri: The key URI is wrong.
             InvalidMetadata: The administrator is not a principal.
+            NotAuthenticated: The key is the identity of somebody else than the administrator.
             KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
             StoreFailed: The file cannot be written; nothing is left behind.
             UnsupportedFileSystem: The file would lie on a network file system.
@@ -97,10 +98,10 @@ class Vault(Changes):
 
         principal = check_principal(admin if ":" in admin else f"user:{admin}")
         clock = clock or SystemClock()
-        opened = create_vault(path, [open_provider(key, ask=ask or terminal_asker())], clock, Options())
+        provider = open_provider(key, ask=ask or terminal_asker())
+        opened = create_vault(path, [provider], clock, Options())
         try:
-            slot = opened.replica.keyring.slots[0].slot_id.hex()
-            vault = cls(opened, Identity(principal, slot=slot))
+            vault = cls(opened, identify(opened.replica.keyring.slots[0], provider, principal))
             found(opened, vault._authority.identity)
         except BaseException:
             with suppress(SecurecfgError):
@@ -130,7 +131,8 @@ class Vault(Changes):
         Args:
             path: The file; None takes SECURECFG_VAULT or the settings file.
             key: A key URI, or a provider; None takes SECURECFG_KEY or the settings file.
-            principal: On whose behalf, `user:NAME` or `svc:NAME`; None takes SECURECFG_AS or the settings file.
+            principal: On whose behalf, `user:NAME` or `svc:NAME`; None takes SECURECFG_AS or the settings file. An
+                `identity:` key proves whose it is, so there need be none, and there can be no other.
             context: What the host program vouches for, such as `{"mfa": True}`.
             cache_values: How many opened values may be kept in memory; 0 keeps none.
             strict: Whether every read, repeats too, is durable in the log before its value is returned.
@@ -155,19 +157,20 @@ class Vault(Changes):
         settings = find_settings(path, key, principal)
         options = Options(read_only=read_only, strict=strict, cache_values=cache_values)
         name = check_principal(settings.principal) if settings.principal else ""
+        provider = open_provider(settings.key, ask=ask or terminal_asker())
         opened, slot = open_vault(
             settings.vault,
-            open_provider(settings.key, ask=ask or terminal_asker()),
+            provider,
             clock or SystemClock(),
             options,
             is_anchor_required=anchor == "required",
         )
         try:
-            verify_principal(slot, name)
+            identity = identify(slot, provider, name)
         except BaseException:
             opened.close()
             raise
-        return cls(opened, Identity(name, slot=slot.slot_id.hex(), context=dict(context or {})))
+        return cls(opened, identity._replace(context=dict(context or {})))
 
     @property
     def principal(self) -> str:
@@ -423,7 +426,10 @@ class Vault(Changes):
             self._authority.require("impersonate", name)
         # Whoever is lent a handle and lends it on does not disappear from the records.
         via = identity.via or (identity.principal if name != identity.principal else "")
-        acting = Vault(self._opened, Identity(name, slot=identity.slot, via=via, context=dict(context or {})))
+        # Whose identity opened the vault proves nothing of those for whom it acts.
+        is_proved = identity.is_proved and name == identity.principal
+        who = Identity(name, is_proved=is_proved, slot=identity.slot, via=via, context=dict(context or {}))
+        acting = Vault(self._opened, who)
         acting._owns = False
         try:
             yield acting

@@ -296,6 +296,7 @@ def test_managing_keys_is_decided_before_anything_else(project: Path, cli: Cli) 
     for arguments in (
         ["list"],
         ["add", "nonsense"],
+        ["rotate", "slot", "77", "--slot-key", "nonsense"],
         ["remove", "77"],
         ["test", "file:none"],
         ["rotate", "root"],

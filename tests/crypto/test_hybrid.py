@@ -67,12 +67,19 @@ def test_refuses_keys_of_another_size(size: int) -> None:
         seal_to(bytes(size), b"", b"")
 
 
+def test_refuses_a_public_key_with_which_nothing_can_be_agreed_on() -> None:
+    for point in (bytes(32), b"\x01" + bytes(31)):
+        with pytest.raises(Tampered):
+            seal_to(PUBLIC[:-32] + point, CANARY, b"")
+
+
 def test_a_refusal_shows_neither_key_nor_message() -> None:
     private = CANARY.ljust(96, b"k")
     calls: tuple[Callable[[], bytes], ...] = (
         lambda: open_sealed(private, bytes(1_200), b""),
         lambda: open_sealed(private[:-1], bytes(1_200), b""),
         lambda: seal_to(bytes(HYBRID_PUBLIC_BYTES - 1), CANARY, b""),
+        lambda: seal_to(PUBLIC[:-32] + bytes(32), CANARY, b""),
     )
     for call in calls:
         with pytest.raises(Tampered) as refused:

@@ -6,13 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.decoder.decoder import Content, Contents, decode
+from tests.decoder.identity import Identity
 from tests.decoder.keys import Key, KeyFile, Passphrase, RecoveryCode
 from tests.decoder.refusals import Refused
+from tests.decoder.shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Contents", "KeyFile", "Passphrase", "RecoveryCode", "Refused", "assert_decodes", "decode"]
+__all__ = [
+    "Contents",
+    "Identity",
+    "KeyFile",
+    "Passphrase",
+    "RecoveryCode",
+    "Refused",
+    "Shares",
+    "assert_decodes",
+    "decode",
+]
 
 
 def assert_decodes(path: Path, key: Key | str, expected: Mapping[str, Mapping[int, Content | None]]) -> Contents:

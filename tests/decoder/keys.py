@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.decoder.ciphers import box_open, context, derive, hpke_open, same, siv_open
+from tests.decoder.identity import Identity
 from tests.decoder.octets import Octets, u8, u16, u64
 from tests.decoder.refusals import (
     FormatRefused,
@@ -26,6 +27,7 @@ from tests.decoder.refusals import (
     demand,
     refusing,
 )
+from tests.decoder.shares import Shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,7 +49,7 @@ class Passphrase:
     text: str
     kind = 1
 
-    def kek(self, params: bytes, _vault_id: bytes) -> bytes:
+    def kek(self, params: bytes, _place: bytes) -> bytes:
         octets = Octets(params)
         salt, memory, passes, lanes = octets.take(16), octets.u32(), octets.u8(), octets.u8()
         octets.end()
@@ -64,7 +66,7 @@ class KeyFile:
     path: Path
     kind = 2
 
-    def kek(self, params: bytes, _vault_id: bytes) -> bytes:
+    def kek(self, params: bytes, _place: bytes) -> bytes:
         demand(not params, "a file slot with parameters")
         demand(not self.path.stat().st_mode & 0o077, "a key file that others can read")
         line = re.fullmatch(r"SECURECFG-KEY-1-([\w-]{43})-([0-9a-f]{8})\n", self.path.read_bytes().decode(), re.ASCII)
@@ -77,13 +79,27 @@ class KeyFile:
 
 
 @dataclass(frozen=True, slots=True)
+class PassphraseAndKeyFile:
+    """The key of slots of kind 13: section 4.13."""
+
+    text: str
+    path: Path
+    kind = 13
+
+    def kek(self, params: bytes, place: bytes) -> bytes:
+        demand(bool(self.text), "an empty passphrase")
+        stretched = Passphrase(self.text).kek(params, place)
+        return derive(hmac.digest(stretched, KeyFile(self.path).kek(b"", place), "sha512"), "securecfg/1/both", b"", 32)
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveryCode:
     """The key of slots of kind 4."""
 
     text: str
     kind = 4
 
-    def kek(self, params: bytes, vault_id: bytes) -> bytes:
+    def kek(self, params: bytes, place: bytes) -> bytes:
         demand(not params, "a recovery slot with parameters")
         plain = re.sub(r"[\s-]", "", self.text).upper().replace("O", "0").replace("I", "1").replace("L", "1")
         demand(len(plain) == 36 and set(plain) <= set(CROCKFORD), "not a recovery code")
@@ -91,7 +107,7 @@ class RecoveryCode:
         code = int(bits[:160], 2).to_bytes(20, "big")
         check = int.from_bytes(sha256(b"securecfg recovery" + code).digest()[:3], "big") >> 4
         demand(int(bits[160:], 2) == check, "a slip in the recovery code")
-        return derive(code + bytes(12), "securecfg/1/recovery", vault_id, 32)
+        return derive(code + bytes(12), "securecfg/1/recovery", place[:16], 32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +117,11 @@ class Kek:
     key: bytes
     kind: int
 
-    def kek(self, _params: bytes, _vault_id: bytes) -> bytes:
+    def kek(self, _params: bytes, _place: bytes) -> bytes:
         return self.key
 
 
-Key = Passphrase | KeyFile | RecoveryCode | Kek
+Key = Passphrase | KeyFile | PassphraseAndKeyFile | RecoveryCode | Shares | Identity | Kek
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +191,7 @@ def unlock(header: Header, slots: Sequence[Slot], key: Key) -> tuple[bytes, byte
         with refusing(SlotRefused):
             fields = slot.slot_id + u8(slot.kind) + u16(len(slot.params)) + slot.params
             aad = context(0x10, header.vault_id, NO_SCOPE, 0, fields)
-            material = derive(key.kek(slot.params, header.vault_id), "securecfg/1/slot", aad, 96)
+            material = derive(key.kek(slot.params, header.vault_id + slot.slot_id), "securecfg/1/slot", aad, 96)
             if same(material[64:], slot.commitment):
                 return slot.slot_id, siv_open(material[:64], slot.sealed, aad)
     reason = "no slot that this key opens"

@@ -123,7 +123,7 @@ CATALOGUE = {
     "role.changed": ("role", "members[] added[] removed[]"),
     "key.slot.added": ("slot kind", "label principals[]"),
     "key.slot.removed": ("slot", "kind label"),
-    "key.rotated": ("kind epoch#", "count#"),
+    "key.rotated": ("kind epoch#", "count# slot"),
     "key.retired": ("kind epoch#", ""),
     "audit.read": ("", "first# last#"),
     "audit.exported": ("size# format", "first# last#"),

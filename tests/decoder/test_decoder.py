@@ -10,12 +10,19 @@ import pytest
 
 from securecfg import Secret, Vault
 from securecfg.errors import SecurecfgError
-from securecfg.keys import PassphraseProvider, RecoveryProvider, generate_recovery_code
+from securecfg.keys import (
+    PassphraseProvider,
+    RecoveryProvider,
+    ShamirProvider,
+    format_share,
+    generate_recovery_code,
+    generate_shares,
+)
 from securecfg.policy import default_documents
 from securecfg.vault.epochs import rotate_signing_key
 from securecfg.vault.maintenance import compact
 from securecfg.vault.slots import Slots
-from tests.decoder import Contents, Passphrase, RecoveryCode, assert_decodes, decode
+from tests.decoder import Contents, Passphrase, RecoveryCode, Shares, assert_decodes, decode
 from tests.decoder.agreement import assert_agrees
 from tests.decoder.decoder import decode_rows, read_rows
 from tests.decoder.place import Place
@@ -145,14 +152,21 @@ def test_every_kind_of_slot(place: Place, vault: Vault) -> None:
     phrase = Secret("correct horse \u00e9", label="passphrase")
     slots.add(PassphraseProvider(phrase), label="by heart", principals=["user:alice", "user:bob"])
     slots.add(RecoveryProvider(code), label="in the safe")
+    shares = generate_shares(2, 3)
+    slots.add(ShamirProvider(lambda: shares), label="the board")
     vault.write("a", "1")
-    keys = (Passphrase("correct horse e\u0301"), RecoveryCode(code.reveal().lower().replace("-", " ")))
+    keys = (
+        Passphrase("correct horse e\u0301"),
+        RecoveryCode(code.reveal().lower().replace("-", " ")),
+        Shares((format_share(shares[2]), format_share(shares[0]))),
+    )
     opened = [decode(place.path, key).opened_slot for key in (place.key, *keys)]
     contents = assert_agrees(place.path, place.key, vault)
     assert opened == [slot.slot_id for slot in contents.slots]
     assert [(slot.kind, slot.label, slot.principals) for slot in contents.slots[1:]] == [
         ("passphrase", "by heart", ("user:alice", "user:bob")),
         ("recovery", "in the safe", ()),
+        ("shamir", "the board", ()),
     ]
     slots.remove(2)
     assert len(assert_agrees(place.path, place.key, vault).epoch_keys) == 2

@@ -185,9 +185,12 @@ SCENES = {
     ),
     "docs/how-to/change-and-take-back.md": Scene(prepare=a_shop),
     "docs/how-to/give-a-service-a-role.md": Scene(prepare=a_shop),
+    "docs/how-to/identities.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys-awskms.md": Scene(prepare=a_shop_with_aws),
+    "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
+    "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/sign-configuration.md": Scene(
         prepare=a_signer, places={"/etc/shop/allowed_signers": "allowed_signers"}
     ),

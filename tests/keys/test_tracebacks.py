@@ -20,28 +20,48 @@ from securecfg.crypto import (
     dek_context,
     open_value,
     seal_value,
+    split_secret,
     unwrap_dek,
     value_context,
     wrap_dek,
 )
 from securecfg.errors import SecurecfgError
 from securecfg.keys import (
+    CommandProvider,
     FileProvider,
     Header,
+    IdentityProvider,
     Keyring,
     KeyringProvider,
+    PassphraseFileProvider,
     PassphraseProvider,
     Patience,
     RecoveryProvider,
+    ShamirProvider,
+    Share,
+    Slot,
     SlotKey,
     WrapContext,
     build_header,
+    format_share,
     open_provider,
+    rewrap_slot,
     seal_slot,
     unlock,
 )
+from securecfg.keys.identity import (
+    UNPROTECTED,
+    IdentityFile,
+    PrivateHalf,
+    format_identity_file,
+    identity_of,
+    open_seed,
+    protect_seed,
+    read_identity_file,
+)
 from securecfg.keys.keyfile import format_key, read_key_file
 from securecfg.keys.recovery import format_recovery_code, parse_recovery_code
+from securecfg.keys.shares import combine_shares, parse_share, read_share
 from securecfg.secret import Secret
 from securecfg.testing.key_services import MemoryKms, MemoryKmsProvider, ServiceFault
 
@@ -54,6 +74,8 @@ DEK = KeyBytes(b"canary-dek--0123456789abcdefghij")
 KEK = KeyBytes(b"canary-kek--0123456789abcdefghij")
 PASSPHRASE = "canary-passphrase"
 CODE = format_recovery_code(b"canary-code-01234567")
+SHARES = tuple(Share(bytes(8), 2, 3, raw) for raw in split_secret(KEK, 2, 3))
+WEB = identity_of("svc:web", KEK)
 CONTENT = b"canary-value"
 VAULT = bytes(16)
 CONTEXT = WrapContext(VAULT, bytes(16))
@@ -138,6 +160,10 @@ def wrapped(provider: Any) -> None:  # noqa: ANN401 - any provider
     provider.unwrap(flip(provider.wrap(ROOT, CONTEXT), -1), CONTEXT)
 
 
+def slot_of(key: Path) -> Slot:
+    return seal_slot(VAULT, FileProvider(key)).slot
+
+
 def memory(fault: ServiceFault | None = None) -> MemoryKmsProvider:
     service = MemoryKms()
     service.create_key("app")
@@ -150,6 +176,13 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
     damaged = private(folder / "damaged", f"{format_key(KEK)[:-1]}\n".encode())
     long = private(folder / "long", PASSPHRASE.encode() * 1_000)
     binary = private(folder / "binary", PASSPHRASE.encode() + b"\xff")
+    text = format_identity_file(IdentityFile(WEB, PrivateHalf(UNPROTECTED, KEK))).encode()
+    own, cut, public = (private(folder / f"web{place}", text[:end]) for place, end in enumerate((None, -3, 1_727)))
+    readable = private(folder / "readable", text)
+    readable.chmod(0o644)
+    endless = CommandProvider(["sh", "-c", f"cat {key}; sleep 9"], timeout_s=0.3)
+    protected = protect_seed(WEB, ROOT, FileProvider(key), "file:key")
+    share = private(folder / "share", format_share(SHARES[0])[:-1].encode())
     return {
         "header": tampered_header,
         "root": tampered_root,
@@ -172,6 +205,26 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
         "variable that is not text": lambda: open_provider("passphrase:?env=CANARY").wrap(ROOT, CONTEXT),
         "damaged entry of a keyring": lambda: wrapped(KeyringProvider(DamagedKeyring(format_key(KEK)[:-1]))),
         "keyring that takes nothing": lambda: wrapped(KeyringProvider(DamagedKeyring(None))),
+        "shares of another slot": lambda: wrapped(ShamirProvider(lambda: SHARES)),
+        "too few shares": lambda: wrapped(ShamirProvider(lambda: SHARES[:1])),
+        "forged share": lambda: combine_shares((*SHARES[:2], SHARES[2]._replace(raw=KeyBytes(KEK + b"\x03")))),
+        "mistyped share": lambda: parse_share(format_share(SHARES[0])[:-1]),
+        "damaged share in a file": lambda: read_share(share),
+        "shares that are asked for": lambda: wrapped(open_provider("shamir:", ask=lambda _: format_share(SHARES[0]))),
+        "wrong identity": lambda: wrapped(IdentityProvider(own)),
+        "damaged identity": lambda: read_identity_file(cut),
+        "identity that others can read": lambda: read_identity_file(readable),
+        "identity under another key": lambda: open_seed(WEB, PrivateHalf("file:x", KEK), FileProvider(key)),
+        "identity that is not the one": lambda: open_seed(WEB, protected, FileProvider(key)),
+        "public half only": lambda: IdentityProvider(public).unwrap(IdentityProvider(own).wrap(ROOT, CONTEXT), CONTEXT),
+        "wrong passphrase or key file": lambda: wrapped(PassphraseFileProvider(key, Secret(PASSPHRASE), costs=CHEAP)),
+        "no passphrase beside a key file": lambda: wrapped(PassphraseFileProvider(key, Secret(""), costs=CHEAP)),
+        "wrong key of a program": lambda: wrapped(CommandProvider(["cat", str(key)])),
+        "key of a program that fails": lambda: CommandProvider(["sh", "-c", f"cat {key}; exit 1"]).wrap(ROOT, CONTEXT),
+        "key of a program that goes on": lambda: endless.wrap(ROOT, CONTEXT),
+        "damaged key of a program": lambda: CommandProvider(["cat", str(damaged)]).wrap(ROOT, CONTEXT),
+        "endless key of a program": lambda: CommandProvider(["cat", str(long), "/dev/zero"]).wrap(ROOT, CONTEXT),
+        "slot of another key pair": lambda: rewrap_slot(VAULT, slot_of(key), bytes(1216), FileProvider(key)),
         "wrong key of a service": lambda: wrapped(memory()),
         "service that refuses": lambda: seal_slot(VAULT, memory(ServiceFault.DENIED)),
         "service that is away": lambda: seal_slot(VAULT, memory(ServiceFault.RESET), HASTY),
@@ -182,7 +235,8 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
 
 def test_no_failure_shows_anything_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANARY", f"{PASSPHRASE}\udcff")
-    canaries = ["canary", KEK.hex(), format_key(KEK)[16:40], CODE[:9]]
+    shares = [text for share in SHARES for text in (share.raw.hex()[:40], format_share(share)[45:80])]
+    canaries = ["canary", KEK.hex(), format_key(KEK)[16:40], CODE[:9], *shares]
     shown_by = {}
     for name, fail in failures(tmp_path).items():
         with pytest.raises(SecurecfgError) as refused:

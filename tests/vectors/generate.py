@@ -156,9 +156,9 @@ def slot_context(kind: int, params: bytes, slot_id: bytes = SLOT_ID, vault_id: b
     return context(0x10, bytes(16), 0, fields, vault_id)
 
 
-def sealed(kek: bytes, ctx: bytes, *, aad: list[bytes] | None = None) -> tuple[bytes, bytes]:
+def sealed(kek: bytes, ctx: bytes, *, aad: list[bytes] | None = None, content: bytes = ROOT) -> tuple[bytes, bytes]:
     derived = expand(kek, "securecfg/1/slot", ctx, 96)
-    return derived[64:], AESSIV(derived[:64]).encrypt(ROOT, [ctx] if aad is None else aad)
+    return derived[64:], AESSIV(derived[:64]).encrypt(content, [ctx] if aad is None else aad)
 
 
 def slot_row(kind: int, params: bytes, commitment: bytes, siv: bytes, suite: int = 1) -> bytes:

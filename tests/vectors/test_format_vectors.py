@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,20 +29,26 @@ from securecfg.keys import (
     Header,
     Keyring,
     KeyringProvider,
+    PassphraseFileProvider,
     PassphraseProvider,
     RecoveryProvider,
+    ShamirProvider,
     Slot,
     SlotKey,
     WrapContext,
+    open_provider,
     open_under_kek,
     seal_under_kek,
 )
+from securecfg.keys.identity import format_identity_file, parse_identity_file
+from securecfg.keys.keyfile import format_key
 from securecfg.secret import Secret
 from tests.vectors.generate import FOLDER, build
+from tests.vectors.generate_keys import PROTECTING
+from tests.vectors.generate_keys import build as build_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from securecfg.keys import KeyProvider
 
@@ -49,8 +57,10 @@ Vector = dict[str, Any]
 ERRORS = {
     error.code: error
     for error in (
+        errors.InvalidKeyUri,
         errors.KeyProviderRefused,
         errors.NotAVault,
+        errors.ShareRefused,
         errors.Tampered,
         errors.UnsupportedFormat,
         errors.WrongKey,
@@ -124,6 +134,47 @@ def open_slot(vector: Vector, folder: Path) -> None:
     assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
 
 
+def open_shares(vector: Vector, folder: Path) -> None:
+    row, vault_id = octets(vector, "row", "vault_id")
+    slot = Slot.parse(row)
+    names = [str(folder / f"share-{place}") for place in range(len(vector["shares"]))]
+    for name, text in zip(names, vector["shares"], strict=True):
+        Path(name).touch(mode=0o600)
+        Path(name).write_text(text)
+    provider = open_provider("shamir:" + ",".join(names)) if names else ShamirProvider(list)
+    assert provider.kind == slot.kind
+    assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
+
+
+def parse_identity(vector: Vector, _folder: Path) -> None:
+    file = parse_identity_file(vector["content"].encode())
+    assert (file.identity.name, file.identity.fingerprint.hex()) == (vector["principal"], vector["fingerprint"])
+    assert (file.private.protection if file.private else None) == vector["protection"]
+    assert format_identity_file(file) == vector["content"]
+
+
+def open_identity_slot(vector: Vector, folder: Path) -> None:
+    row, vault_id = octets(vector, "row", "vault_id")
+    slot = Slot.parse(row)
+    for name, text in (("KEY", f"{format_key(PROTECTING)}\n"), ("identity", vector["file"])):
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_text(text)
+    with contextlib.chdir(folder):
+        provider = open_provider("identity:identity")
+        assert provider.kind == slot.kind
+        assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
+
+
+def open_both(vector: Vector, folder: Path) -> None:
+    row, vault_id = octets(vector, "row", "vault_id")
+    slot = Slot.parse(row)
+    (folder / "key").touch(mode=0o600)
+    (folder / "key").write_text(vector["file"])
+    provider = PassphraseFileProvider(folder / "key", Secret(vector["passphrase"]))
+    assert provider.kind == slot.kind
+    assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
+
+
 def open_keyring(vector: Vector, _folder: Path) -> None:
     row, root, vault_id = octets(vector, "row", "root", "vault_id")
     keyring = Keyring.open(row, root, vault_id, vector["generation"])
@@ -176,6 +227,10 @@ def open_fields(vector: Vector, _folder: Path) -> None:
 OPENERS: dict[str, Callable[[Vector, Path], None]] = {
     "headers": open_header,
     "slots": open_slot,
+    "shares": open_shares,
+    "identities": parse_identity,
+    "identity-slots": open_identity_slot,
+    "passphrase-and-file": open_both,
     "keyrings": open_keyring,
     "roots": open_sealed_root,
     "data-keys": open_data_key,
@@ -214,7 +269,7 @@ def test_most_vectors_must_fail_and_all_have_names_of_their_own() -> None:
 
 
 def test_the_generator_still_writes_these_very_files() -> None:
-    for name, text in build().items():
+    for name, text in (build() | build_keys()).items():
         assert (FOLDER / name).read_text() == text, (
             f"{name} differs: a format that changes needs another version number"
         )

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Final
 
-from securecfg.crypto import DEFAULT_COSTS, FORMAT_LIMIT, Argon2Costs, stretch
-from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable
-from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek, wrong_key
+from securecfg.crypto import DEFAULT_COSTS, FORMAT_LIMIT, Argon2Costs
+from securecfg.keys.kek import open_under_kek, seal_under_kek
 from securecfg.keys.secret_input import open_secret_input
 from securecfg.keys.slots import KIND_PASSPHRASE
+from securecfg.keys.stretching import new_params, parse_allowed_params, stretch_with
 
 if TYPE_CHECKING:
     from securecfg.keys.provider import Ask, KeyUri, WrapContext
     from securecfg.secret import Secret
-
-_SALT_BYTES = 16
-_PARAMS_BYTES = _SALT_BYTES + 6
 
 
 class PassphraseProvider:
@@ -53,8 +49,8 @@ class PassphraseProvider:
             KeyProviderUnavailable: There is not enough memory.
             SettingMissing: There is nobody to ask for it.
         """
-        params = os.urandom(_SALT_BYTES) + self._costs.to_bytes()
-        return seal_under_kek(self._derive(params, self._costs), self.kind, params, key, context)
+        params = new_params(self._costs)
+        return seal_under_kek(stretch_with(self._passphrase, params), self.kind, params, key, context)
 
     def unwrap(self, wrapped: bytes, context: WrapContext) -> bytes:
         """Return the key that was wrapped under the passphrase.
@@ -65,16 +61,8 @@ class PassphraseProvider:
             KeyProviderUnavailable: There is not enough memory.
             SettingMissing: There is nobody to ask for it.
         """
-        params = parse_params(wrapped)
-        if len(params) != _PARAMS_BYTES:
-            raise wrong_key()
-        costs = Argon2Costs.from_bytes(params[_SALT_BYTES:])
-        if costs.exceeds(FORMAT_LIMIT) or costs.exceeds(self._limit):
-            message = f"an unlock slot asks for {costs.memory_kib // 1024} MiB and {costs.passes} passes of Argon2id"
-            raise KeyProviderRefused(message, hint="the vault may be hostile; open it with another key")
-        if not costs.is_computable():
-            raise wrong_key()
-        return open_under_kek(self._derive(params, costs), self.kind, wrapped, context)
+        params = parse_allowed_params(wrapped, self._limit)
+        return open_under_kek(stretch_with(self._passphrase, params), self.kind, wrapped, context)
 
     def weakness(self) -> str:
         """Return what makes the passphrase easy to guess, as the end of a sentence about it, or an empty string.
@@ -88,17 +76,6 @@ class PassphraseProvider:
         from securecfg.keys.weakness import weakness_of  # nothing that opens a vault needs it
 
         return weakness_of(self._passphrase.reveal())
-
-    def _derive(self, params: bytes, costs: Argon2Costs) -> bytes:
-        try:
-            # Not kept in a variable, which a traceback might show.
-            return stretch(self._passphrase.reveal(), params[:_SALT_BYTES], costs)
-        except ValueError:  # the costs are computable
-            message = "the passphrase is empty or not Unicode text"
-            raise KeyProviderRefused(message) from None
-        except MemoryError:
-            message = f"there is not enough memory for {costs.memory_kib // 1024} MiB of Argon2id"
-            raise KeyProviderUnavailable(message) from None
 
 
 def from_uri(uri: KeyUri, ask: Ask | None) -> PassphraseProvider:

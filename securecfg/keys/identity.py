@@ -1,0 +1,260 @@
+"""Identities: the key pairs of a person or a service, and the files that hold them (format, section 4.11).
+
+A file has one line for the public half, which others are given, and a second one where it holds the private half too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, unquote
+
+from securecfg.crypto import HYBRID_PRIVATE_BYTES, HYBRID_PUBLIC_BYTES, KeyBytes, Label, expand, hybrid_public_key
+from securecfg.crypto import generate_key as generate_seed
+from securecfg.errors import InvalidKeyUri, KeyProviderRefused, NotAVault, UnsupportedFormat
+from securecfg.keys.calls import call_unwrap, call_wrap
+from securecfg.keys.keyfile import read_small_file, verify_private
+from securecfg.keys.provider import WrapContext
+from securecfg.keys.slots import SLOT_ID_BYTES, Slot
+
+if TYPE_CHECKING:
+    from securecfg.keys.provider import KeyProvider
+
+PUBLIC_KEY_BYTES = HYBRID_PUBLIC_BYTES + 32
+FILE_BYTES_MAX = 16_384
+UNPROTECTED = "none"
+
+_DERIVED_BYTES = HYBRID_PRIVATE_BYTES + 32
+_FINGERPRINT_BYTES = 16
+_NAME = r"[!-~]{1,255}"
+_PUBLIC = re.compile(rf"SECURECFG-IDENTITY-1 ({_NAME}) ([A-Za-z0-9_-]{{1664}}) [0-9a-f]{{32}}", re.ASCII)
+_PRIVATE = re.compile(r"SECURECFG-IDENTITY-KEY-1 (\S{1,4096}) ([A-Za-z0-9_-]{1,5462}) [0-9a-f]{8}", re.ASCII)
+_SAFE = "-._~:/?=,;@+&"
+# A file must not say which program is started; and two identities could protect each other.
+_NO_PROTECTION = frozenset({"command", "identity"})
+
+
+class Identity(NamedTuple):
+    """The public half of an identity: what others may know.
+
+    Attributes:
+        name: The principal that it is.
+        public_key: What is sealed to it with, 1,216 bytes, then its Ed25519 public key, 32.
+    """
+
+    name: str
+    public_key: bytes
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What people compare, 16 bytes: it stands for the name and both public keys."""
+        name = self.name.encode()
+        told = Label.IDENTITY_ID.encode() + b"\x00" + bytes((len(name),)) + name + self.public_key
+        return hashlib.sha256(told).digest()[:_FINGERPRINT_BYTES]
+
+    @property
+    def recipient(self) -> bytes:
+        """The public key that is sealed to, 1,216 bytes."""
+        return self.public_key[:HYBRID_PUBLIC_BYTES]
+
+
+class PrivateHalf(NamedTuple):
+    """The private half of an identity as its file holds it.
+
+    Attributes:
+        protection: The URI of the key that opens it, or `none`.
+        content: The seed, or a slot row that holds it.
+    """
+
+    protection: str
+    content: KeyBytes
+
+
+class IdentityFile(NamedTuple):
+    """What a file of an identity holds.
+
+    Attributes:
+        identity: The public half.
+        private: The private half, or None where the file is for others.
+    """
+
+    identity: Identity
+    private: PrivateHalf | None
+
+
+def generate_identity(name: str) -> tuple[Identity, KeyBytes]:
+    """Return a new identity and its seed."""
+    seed = generate_seed()
+    return identity_of(name, seed), seed
+
+
+def identity_of(name: str, seed: bytes) -> Identity:
+    """Return the public half of the identity that a seed of 32 bytes is."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    derived = KeyBytes(expand(seed, Label.IDENTITY, b"", _DERIVED_BYTES))
+    signer = Ed25519PrivateKey.from_private_bytes(derived[HYBRID_PRIVATE_BYTES:])
+    hybrid = hybrid_public_key(derived[:HYBRID_PRIVATE_BYTES])
+    return Identity(name, hybrid + signer.public_key().public_bytes_raw())
+
+
+def opening_key_of(seed: bytes) -> KeyBytes:
+    """Return the private key that opens what is sealed to an identity, 96 bytes."""
+    return KeyBytes(expand(seed, Label.IDENTITY, b"", _DERIVED_BYTES)[:HYBRID_PRIVATE_BYTES])
+
+
+# --- protection -------------------------------------------------------------------------------------------------------
+
+
+def protect_seed(identity: Identity, seed: bytes, provider: KeyProvider, uri: str) -> PrivateHalf:
+    """Return the private half of an identity under another key.
+
+    Args:
+        identity: The public half.
+        seed: 32 bytes.
+        provider: Holds the key.
+        uri: What names it where the file is used; it is readable in the file.
+
+    Raises:
+        InvalidKeyUri: A key of this kind protects no identity.
+        KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
+    """
+    verify_protection(uri)
+    slot_id = secrets.token_bytes(SLOT_ID_BYTES)
+    wrapped = call_wrap(provider, KeyBytes(seed), WrapContext(identity.fingerprint, slot_id))
+    return PrivateHalf(uri, KeyBytes(Slot(provider.kind, slot_id, wrapped).to_bytes()))
+
+
+def verify_protection(uri: str) -> None:
+    """Check that a key may protect an identity.
+
+    Raises:
+        InvalidKeyUri: It may not.
+    """
+    scheme = uri.partition(":")[0].lower()
+    if scheme in _NO_PROTECTION:
+        message = f"a `{scheme}:` key protects no identity"
+        raise InvalidKeyUri(message, hint="use `passphrase:`, `file:PATH`, `keyring:` or a key service")
+
+
+def open_seed(identity: Identity, private: PrivateHalf, provider: KeyProvider) -> KeyBytes:
+    """Return the seed of an identity that another key protects.
+
+    Raises:
+        WrongKey: It is another key, or the content was altered.
+        KeyProviderRefused: What it protects is not this identity.
+        KeyProviderUnavailable: The key cannot be used now.
+    """
+    try:
+        slot = Slot.parse(private.content)
+    except (NotAVault, UnsupportedFormat):
+        raise _damaged() from None
+    if slot.kind != provider.kind:
+        raise _damaged()
+    seed = KeyBytes(call_unwrap(provider, slot.wrapped, WrapContext(identity.fingerprint, slot.slot_id)))
+    if identity_of(identity.name, seed) != identity:
+        raise _damaged()
+    return seed
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def format_identity(identity: Identity) -> str:
+    """Return the line that others are given, without its end."""
+    return f"SECURECFG-IDENTITY-1 {identity.name} {_encode(identity.public_key)} {identity.fingerprint.hex()}"
+
+
+def format_identity_file(file: IdentityFile) -> str:
+    """Return the content of a file."""
+    text = f"{format_identity(file.identity)}\n"
+    if file.private is None:
+        return text
+    protection, content = file.private
+    text += f"SECURECFG-IDENTITY-KEY-1 {quote(protection, safe=_SAFE)} {_encode(content)}"
+    return f"{text} {hashlib.sha256(text.encode()).hexdigest()[:8]}\n"
+
+
+def parse_identity_file(content: bytes) -> IdentityFile:
+    """Return what a file of an identity holds.
+
+    Whether a key service's or a passphrase's content is that of this identity is seen when it is opened.
+
+    Raises:
+        KeyProviderRefused: It is not one, or was altered.
+    """
+    file = _parse(content)
+    del content  # a traceback that shows locals must not show it
+    if file is None:
+        raise _damaged()
+    if file.private is not None and file.private.protection != UNPROTECTED:
+        verify_protection(file.private.protection)
+    return file
+
+
+def read_identity_file(path: str | os.PathLike[str]) -> IdentityFile:
+    """Return what a file holds.
+
+    Raises:
+        FileMissing: There is no such file.
+        InvalidKeyUri: The file names a key that protects no identity.
+        KeyProviderRefused: It is not the file of an identity, or was altered; or it holds a private half and others can
+            read it, or it belongs to someone else.
+    """
+    content, status = read_small_file(path, FILE_BYTES_MAX)
+    try:
+        file = parse_identity_file(content)
+    except KeyProviderRefused as error:
+        message = f"`{os.fspath(path)}`: {error.message}"
+        raise KeyProviderRefused(message, hint=error.hint) from None
+    finally:
+        del content
+    if file.private is not None:
+        verify_private(path, status)
+    return file
+
+
+def _parse(content: bytes) -> IdentityFile | None:
+    lines = content.decode("latin-1").split("\n")
+    public = _PUBLIC.fullmatch(lines[0])
+    if public is None or not 2 <= len(lines) <= 3:  # noqa: PLR2004 - one or two lines, each with its end
+        return None
+    private = None
+    if len(lines) > 2:  # noqa: PLR2004 - as above
+        match = _PRIVATE.fullmatch(lines[1])
+        encoded = _decode(match[2]) if match is not None else None
+        if match is None or encoded is None:
+            return None
+        private = PrivateHalf(unquote(match[1]), KeyBytes(encoded))
+    raw = _decode(public[2])
+    file = IdentityFile(Identity(public[1], raw or b""), private)
+    # Comparing what it should have been refuses another check and a second spelling.
+    if raw is None or not hmac.compare_digest(format_identity_file(file).encode(), content):
+        return None
+    is_open = private is not None and private.protection == UNPROTECTED
+    return None if is_open and private is not None and not _is_seed_of(private.content, file.identity) else file
+
+
+def _is_seed_of(seed: bytes, identity: Identity) -> bool:
+    return len(seed) == 32 and identity_of(identity.name, seed) == identity  # noqa: PLR2004 - the size of a key
+
+
+def _encode(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes | None:
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except ValueError:
+        return None
+
+
+def _damaged() -> KeyProviderRefused:
+    message = "this is not the file of an identity, or it was altered"
+    return KeyProviderRefused(message, hint="`securecfg identity create` makes one; the public half is one line")

@@ -1,0 +1,137 @@
+"""`identity:` - the key pair of a person or a service. To add it the public half is enough."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from securecfg.crypto import HYBRID_OVERHEAD_BYTES, KEY_BYTES, KeyBytes, Label, generate_key, open_sealed, seal_to
+from securecfg.errors import InvalidKeyUri, KeyProviderRefused, Tampered
+from securecfg.keys.identity import UNPROTECTED, open_seed, opening_key_of, read_identity_file
+from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek, wrong_key
+from securecfg.keys.once import once
+from securecfg.keys.secret_input import split_source
+from securecfg.keys.slots import KIND_IDENTITY
+from securecfg.keys.uri import open_provider
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from securecfg.keys.identity import Identity
+    from securecfg.keys.provider import Ask, KeyUri, WrapContext
+
+_PASSPHRASE = "passphrase:"  # noqa: S105 - a scheme
+
+
+class IdentityProvider:
+    """Names the file of an identity, which is read when a slot is made or tried.
+
+    Args:
+        path: The file; one with the public half is enough to make a slot.
+        ask: Asks a person for the passphrase, if one protects the private half.
+        source: Where that passphrase comes from instead, `?env=NAME` or `?fd=N`; or empty.
+    """
+
+    scheme: Final = "identity"
+    kind: Final = KIND_IDENTITY
+
+    def __init__(self, path: str | os.PathLike[str], *, ask: Ask | None = None, source: str = "") -> None:
+        """Hold the path without touching the file."""
+        self._path = path
+        self._ask = ask
+        self._source = source
+        # Read once, so that name and key are of one file; and what protects it is asked once, however many slots of
+        # other people are tried.
+        self._file = once(lambda: read_identity_file(path))
+        self._opening_key = once(self._load)
+
+    def read_identity(self) -> Identity:
+        """Return the public half.
+
+        Raises:
+            FileMissing: There is no such file.
+            KeyProviderRefused: Others can read the private half, or it is not the file of an identity.
+        """
+        return self._file().identity
+
+    def read_principal(self) -> str:
+        """Return the name of the identity.
+
+        Raises:
+            FileMissing, KeyProviderRefused: As for `read_identity`.
+        """
+        return self.read_identity().name
+
+    def describe(self) -> Mapping[str, str]:
+        """Return whose key it is."""
+        identity = self.read_identity()
+        return {"identity": identity.name, "fingerprint": identity.fingerprint.hex()}
+
+    def wrap(self, key: bytes, context: WrapContext) -> bytes:
+        """Return `key` sealed to the identity.
+
+        Raises:
+            FileMissing, KeyProviderRefused: As for `read_identity`; or what is there is no public key.
+        """
+        recipient = self.read_identity().recipient
+        kek = generate_key()
+        try:
+            params = seal_to(recipient, kek, _info(context))
+        except Tampered:
+            message = f"the public key in `{os.fspath(self._path)}` is none"
+            raise KeyProviderRefused(message, hint="ask its owner for the line again") from None
+        return seal_under_kek(kek, self.kind, params, key, context)
+
+    def unwrap(self, wrapped: bytes, context: WrapContext) -> bytes:
+        """Return the key that was sealed to the identity.
+
+        Raises:
+            WrongKey: It was sealed to another identity, the bytes or the context are other ones, or what protects the
+                private half does not open it.
+            FileMissing: There is no such file.
+            KeyProviderRefused: There is no private half in it, others can read that, or it is no file of an identity.
+            KeyProviderUnavailable, SettingMissing: What protects the private half cannot be asked.
+        """
+        params = parse_params(wrapped)
+        if len(params) != HYBRID_OVERHEAD_BYTES + KEY_BYTES:
+            raise wrong_key()
+        try:
+            kek = KeyBytes(open_sealed(self._opening_key(), params, _info(context)))
+        except Tampered:
+            raise wrong_key() from None
+        return open_under_kek(kek, self.kind, wrapped, context)
+
+    def _load(self) -> KeyBytes:
+        name = os.fspath(self._path)
+        identity, private = self._file()
+        if private is None:
+            message = f"`{name}` holds the public half of an identity only"
+            raise KeyProviderRefused(message, hint="the vault opens with the private half, which its owner keeps")
+        if self._source and private.protection != _PASSPHRASE:
+            message = f"no passphrase protects `{name}`"
+            raise KeyProviderRefused(message, hint=f"name it without `{self._source}`")
+        if private.protection == UNPROTECTED:
+            return opening_key_of(private.content)
+        provider = open_provider(private.protection + self._source, ask=self._ask)
+        return opening_key_of(open_seed(identity, private, provider))
+
+
+def _info(context: WrapContext) -> bytes:
+    return Label.IDENTITY_SLOT.encode() + b"\x00" + context.to_bytes(KIND_IDENTITY, b"")
+
+
+def from_uri(uri: KeyUri, ask: Ask | None) -> IdentityProvider:
+    """Return the provider for `identity:PATH`; `~` is the home directory.
+
+    `identity:PATH?env=NAME` and `identity:PATH?fd=N` say where the passphrase comes from that protects it.
+
+    Raises:
+        InvalidKeyUri: There is no path.
+    """
+    path, source = split_source(uri)
+    if not path:
+        message = "an `identity:` key names a file"
+        raise InvalidKeyUri(
+            message, hint="for instance `identity:~/web.identity`; `securecfg identity create` makes one"
+        )
+    return IdentityProvider(path, ask=ask, source=source)
