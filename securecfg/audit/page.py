@@ -297,7 +297,7 @@ def _what(row: Row) -> str:
     rest = [
         f'<span class="s">{_TITLES.get(name, name.replace("_", " "))}</span> {_value(value)}'
         for name, value in obj.items()
-        if name not in apart
+        if name not in apart and value not in ("", (), [])
     ]
     versions = ", ".join(_version(*each) for each in row.versions)
     return path + " &middot; ".join([*rest, versions] if versions else rest)

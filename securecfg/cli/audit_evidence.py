@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,6 +159,9 @@ def create_report(
     if invocation.is_json and output is None:
         message = "`--json` and the report would both go to standard output"
         raise UsageError(message, hint="name a file with `-o`")
+    if file_format == "html" and output is None and sys.stdout.isatty():
+        message = "the report is a page, which a terminal cannot show"
+        raise UsageError(message, hint="name a file with `-o report.html`, or take `--format csv`")
     with open_for_audit(invocation) as vault:
         made = vault.log.report(first, last, file_format)
         content = _render(made, file_format, vault.opened.replica.signer)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from securecfg.errors import FileMissing, SettingMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from securecfg.cli.invocation import Invocation
     from securecfg.config import Config
@@ -30,6 +30,13 @@ def default_sources(project: Project) -> list[str]:
         message = f"`{project.folder}` has neither `config/` nor `.env`"
         raise FileMissing(message, hint="name what to load, for instance with `--config PATH`")
     return found
+
+
+def named_only(project: Project, files: Iterable[str]) -> list[str]:
+    """Return those of some files that are loaded only where they are named: neither `.env` nor right in `config/`."""
+    folder = project.folder.resolve()
+    placed = {file: Path(file).resolve() for file in files}
+    return [file for file, at in placed.items() if at != folder / ".env" and at.parent != folder / "config"]
 
 
 def load_sources(

@@ -13,6 +13,7 @@ import click
 from securecfg.errors import ConfigErrors, SecurecfgError, UsageError
 
 EXIT_BUG = 1
+_MAIN_NOUN = "secret"  # what `get` and `list` are about when nothing is named
 
 
 def report(error: Exception, *, is_json: bool) -> int:
@@ -71,9 +72,14 @@ def _near_commands(error: click.exceptions.NoSuchCommand) -> list[str]:
     """Return the commands that may be meant. Click itself does not know those that are yet to be imported."""
     from difflib import get_close_matches
 
-    group = error.ctx.command if error.ctx is not None else None
-    known = group.list_commands(error.ctx) if isinstance(group, click.Group) and error.ctx is not None else []
-    return get_close_matches(error.command_name, known)
+    context = error.ctx
+    group = context.command if context is not None else None
+    if context is None or not isinstance(group, click.Group):
+        return []
+    secret = group.get_command(context, _MAIN_NOUN)
+    if isinstance(secret, click.Group) and error.command_name in secret.commands:
+        return [f"{context.command_path} {_MAIN_NOUN} {error.command_name}"]
+    return get_close_matches(error.command_name, group.list_commands(context))
 
 
 _BUG_HINT = "run it again with SECURECFG_DEBUG=1 and report what it prints; no value of a secret is in it"

@@ -328,7 +328,7 @@ def _expired(vault: Vault) -> Finding:
         if entry is not None and entry.live and 0 < opened.locate(encoded, entry, 0).version.expires <= now:
             expired.append(path)
     if not expired:
-        return Finding("expiry", Grade.OK, f"no secret that you may list has expired, of {len(paths)}")
+        return Finding("expiry", Grade.OK, f"none has expired, of {counted(len(paths), 'secret')} that you may list")
     named = ", ".join(f"`{path}`" for path in expired[:_NAMED_MOST])
     more = f" and {len(expired) - _NAMED_MOST} more" if len(expired) > _NAMED_MOST else ""
     return Finding("expiry", Grade.WARNING, f"expired: {named}{more}", "write new versions with `securecfg secret put`")

@@ -203,6 +203,20 @@ def _emit(invocation: Invocation, plan: ImportPlan, outcome: ImportOutcome | Non
     invocation.emit(result, *lines)
     if outcome:
         _note_problems(invocation, outcome.problems)
+        _note_named_only(invocation, outcome)
+
+
+def _note_named_only(invocation: Invocation, outcome: ImportOutcome) -> None:
+    from pathlib import Path
+
+    from securecfg.cli.config_sources import named_only
+    from securecfg.sources.importing import shown_path
+    from securecfg.vault.settings import read_project
+
+    files = named_only(read_project(Path.cwd()), outcome.files)
+    if files:
+        named = printable(", ".join(map(shown_path, files)))
+        invocation.note(f"note: `securecfg run` loads `config/` and `.env`, and where `--config` names it: {named}")
 
 
 def _finding(finding: Finding, plan: ImportPlan) -> dict[str, Any]:

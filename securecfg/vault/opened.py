@@ -376,14 +376,14 @@ class OpenVault:
         checkpoint = self.replica.checkpoint
         hint = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
         if mark.size > checkpoint.size:
-            recorded = counted(mark.size, "record")
-            message = f"the log of the vault has only {checkpoint.size} of the {recorded} that this machine knows of"
+            size = counted(checkpoint.size, "record")
+            message = f"the vault holds {size}, of the {mark.size} that were recorded on this machine"
             raise RollbackSuspected(message, hint=hint)
         try:
             proof = consistency_proof(StoredTree(self.store), mark.size, checkpoint.size)
             verify_consistency(mark.size, checkpoint.size, mark.root, checkpoint.root, proof)
         except LogTampered:
-            message = f"the log does not continue what this machine recorded of it, {counted(mark.size, 'record')}"
+            message = f"the log does not continue the {counted(mark.size, 'record')} recorded on this machine"
             raise RollbackSuspected(message, hint=hint) from None
 
     def mark(self) -> Mark:

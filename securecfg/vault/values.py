@@ -55,7 +55,10 @@ class SecretVersion(NamedTuple):
             if not name:
                 return self.value
             message = f"`{self.path}` has no fields"
-            raise VersionNotFound(message, hint=f"leave out `#{name}`")
+            hint = (
+                f"leave out `#{name}`, or write it with that field: `securecfg secret put {self.path} --field {name}`"
+            )
+            raise VersionNotFound(message, hint=hint)
         if name in self.value:
             return self.value[name]
         message = f"`{self.path}` has no field `{name}`" if name else f"`{self.path}` has fields, and none is named"

@@ -15,7 +15,7 @@ from securecfg.audit import parse_vkey
 from securecfg.audit.tiles import open_tiles
 from securecfg.store import Space
 from securecfg.vault.epochs import rotate_signing_key
-from tests.cli.running import CANARY, Cli
+from tests.cli.running import CANARY, Cli, Terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -323,6 +323,20 @@ def test_a_report_goes_to_standard_output_as_it_is(stored: Path, cli: Cli) -> No
     assert json.loads(lines[0])["record"]["ev"] == "vault.created"
     assert cli("audit", "report").text.startswith("<!doctype html>")
     assert cli("audit", "report", "create", "--format", "csv").text.startswith("index,time,event")
+
+
+def test_a_page_does_not_go_to_a_terminal(stored: Path) -> None:
+    terminal = Terminal("audit", "report")
+    assert terminal.end() == 2
+    assert "hint: name a file with `-o report.html`" in terminal.shown
+    lines = Terminal("audit", "report", "--format", "csv")
+    assert lines.end() == 0
+    assert "vault.created" in lines.shown
+
+
+def test_a_report_shows_no_field_without_content(stored: Path, cli: Cli) -> None:
+    assert "recovery code" in (page := cli("audit", "report").text)
+    assert '<span class="s">principals</span>' not in page
 
 
 def test_a_report_without_a_period_begins_with_the_first_record(stored: Path, cli: Cli) -> None:

@@ -63,6 +63,21 @@ def test_a_noun_alone_shows_its_help_and_is_usage(cli: Cli, arguments: list[str]
     assert outcome.err.startswith("Usage: securecfg")
 
 
+@pytest.mark.parametrize(
+    ("command", "hint"),
+    [
+        ("secrets", "did you mean `secret`?"),
+        ("get", "did you mean `securecfg secret get`?"),
+        ("list", "did you mean `securecfg secret list`?"),
+        ("nonsense", "`securecfg --help` shows how it is used"),
+    ],
+)
+def test_2_is_an_unknown_command_with_the_one_that_is_meant(cli: Cli, command: str, hint: str) -> None:
+    outcome = cli(command, "--json")
+    assert (outcome.code, outcome.error) == (2, "usage")
+    assert outcome.json["error"]["hint"] == hint
+
+
 def test_2_is_a_missing_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     monkeypatch.chdir(tmp_path)
     outcome = cli("secret", "list", "--json")

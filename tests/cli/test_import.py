@@ -96,6 +96,16 @@ def test_the_walk_of_the_first_five_minutes(shop: Path, cli: Cli, monkeypatch: p
     assert cli("secret", "list").text == ""
 
 
+def test_says_which_files_a_program_gets_only_where_they_are_named(shop: Path, cli: Cli) -> None:
+    for name in ("config/eu/sms.yaml", "deploy/mail.yaml"):
+        (shop / name).parent.mkdir(exist_ok=True)
+        (shop / name).write_text(f"password: {CANARY}\n")
+    outcome = cli("import", ".env", "config", "deploy", "--yes")
+    assert outcome.code == 0
+    assert outcome.err.startswith("note: `securecfg run` loads `config/` and `.env`, and where `--config` names it: ")
+    assert outcome.err.endswith("config/eu/sms.yaml, deploy/mail.yaml\n")
+
+
 def test_nobody_is_asked_with_no_input(shop: Path, cli: Cli) -> None:
     refused = cli("import", ".env", "config", "--no-input", "--json")
     assert (refused.code, refused.error) == (2, "confirmation-required")

@@ -161,6 +161,12 @@ def test_an_empty_file_is_an_empty_value(project: Path, cli: Cli) -> None:
     assert cli("secret", "get", "b", "--field", "user", "--reveal").out == b""
 
 
+def test_says_how_to_bring_fields_back(stored: Path, cli: Cli) -> None:
+    outcome = cli("secret", "get", "db/main", "--field", "password", "--reveal", "--json")
+    assert (outcome.code, outcome.error) == (3, "version-not-found")
+    assert "securecfg secret put db/main --field password" in outcome.json["error"]["hint"]
+
+
 def test_a_field_is_empty_where_json_says_so(project: Path, cli: Cli) -> None:
     assert cli("secret", "put", "a", "--fields", stdin='{"user": ""}').code == 0
     assert cli("secret", "get", "a", "--field", "user", "--reveal").out == b""
