@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from securecfg.cli.tables import SHORTEST, join, lay_out, shortened, shrink, width, write_table
@@ -140,6 +140,7 @@ def test_a_cell_cannot_move_the_cursor() -> None:
     assert printed() == ["A", "x\\x1b[2Jy", "\\u202ez"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(*[st.text(st.characters(categories=["L", "Mn", "N", "P"]), max_size=30)] * 3), min_size=1),
     st.integers(min_value=1, max_value=120),

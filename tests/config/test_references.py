@@ -198,6 +198,7 @@ def test_quotes_for_a_url_what_must_be_quoted_in_its_place(text: str, expected: 
     assert template.render({Reference("k"): Secret(SPECIAL)}).reveal() == expected
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_a_quoted_secret_cannot_leave_its_place_in_a_url(user: str, password: str) -> None:
     template = parse_text("x://${secret:u|url}:${secret:p|url}@host:1/d?p=${secret:p|url}&q=1#f")

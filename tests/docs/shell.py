@@ -37,8 +37,10 @@ class Shell:
         self._folder = project
         self._state = state
         programs = str(Path(sys.executable).parent)
+        # The terminal of `_converse` says how wide it is, not that of whoever runs the tests.
+        inherited = {name: text for name, text in os.environ.items() if name not in {"COLUMNS", "LINES"}}
         self._environment = {
-            **os.environ,
+            **inherited,
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "LOGNAME": "me",
             "LC_ALL": "C.UTF-8",

@@ -6,7 +6,7 @@ import string
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from securecfg.config.formats import parse_document
@@ -70,6 +70,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("name", WRITTEN)
+@settings(deadline=None)
 @given(parts=PASSWORDS)
 def test_a_url_loads_byte_for_byte_as_it_was_written(name: str, parts: list[str]) -> None:
     url = f"postgres://app:hunter2{''.join(parts)}@db.internal:5432/shop?sslmode=require"
