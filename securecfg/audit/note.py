@@ -10,9 +10,10 @@ import binascii
 import re
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from securecfg.errors import SignatureInvalid, UsageError
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

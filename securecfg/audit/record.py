@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from securecfg.audit.events import OBJECT_FIELDS, RECORD_VERSION, SHAPES, Category, Decision, Event, Field
 from securecfg.audit.leaf import MAX_RECORD_BYTES
 from securecfg.clock import to_ns
 from securecfg.errors import InvalidMetadata, LogTampered, UnsupportedFormat
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from securecfg.crypto import (
     HYBRID_PUBLIC_BYTES,
@@ -21,6 +21,7 @@ from securecfg.crypto import (
 )
 from securecfg.errors import InvalidMetadata, Tampered
 from securecfg.octets import U16, U32, U64, Cursor, pad, var8, var16
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection

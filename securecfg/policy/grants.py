@@ -12,7 +12,7 @@ when = { mfa = true, hours = "08:00-18:00" }
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from securecfg.policy.conditions import CONDITIONS, Condition, ConditionError, parse_condition
 from securecfg.policy.patterns import pattern_problem
@@ -20,6 +20,7 @@ from securecfg.policy.problems import Problems, did_you_mean
 from securecfg.policy.requests import ADMIN_RULE
 from securecfg.policy.schema import ACTIONS, ADMINISTRATIVE_ACTIONS, IMPERSONATE, SECRET_ACTIONS
 from securecfg.policy.toml_reader import TableReader, load_toml
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,9 +8,10 @@ import struct
 import weakref
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from securecfg.files import PRIVATE
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,12 +7,13 @@ import sys
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from securecfg.audit import Event, Record, Source, Subject
 from securecfg.clock import to_datetime
 from securecfg.errors import AccessDenied, DeniedByPolicyError, NotAuthenticated
 from securecfg.policy import Request
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -13,10 +13,11 @@ import stat
 import sys
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from securecfg.errors import ConfigSyntaxError, ConfigTypeError, SettingMissing
 from securecfg.files import read_bounded
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from securecfg.keys import Ask, KeyProvider
