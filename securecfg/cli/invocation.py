@@ -119,9 +119,11 @@ class Invocation(NamedTuple):
         Raises:
             SettingMissing: None is named.
         """
+        from pathlib import Path
+
         from securecfg.vault.settings import find_settings
 
-        return find_settings(self.vault, self.key or "-", self.principal).vault
+        return Path(find_settings(self.vault, self.key or "-", self.principal).vault)
 
     def confirm(self, question: str) -> None:
         """Ask before something that cannot be undone. Nothing is asked with `--yes`.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -169,4 +168,4 @@ def _denied_hint(action: str, path: str, who: str) -> str:
 
 @cache
 def _program() -> str:
-    return Path(sys.argv[0]).name if sys.argv else ""
+    return os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119 - without `pathlib`, as the store
