@@ -10,7 +10,6 @@ import os
 import secrets
 import stat
 from contextlib import suppress
-from pathlib import Path
 
 from securecfg.errors import AlreadyExists, FileMissing, StoreFailed, ValueTooLarge
 
@@ -63,6 +62,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, mode: int 
     Raises:
         StoreFailed: The file system refuses, or something else than a regular file is there; it is untouched.
     """
+    from pathlib import Path  # takes longer to import than a vault to open, which only reads
+
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         # A rename would put a file in the place of a device, a pipe or a folder.
@@ -93,7 +94,7 @@ def create_private(path: str | os.PathLike[str], content: bytes) -> None:
         AlreadyExists: There is something at this path.
         StoreFailed: The file system refuses; nothing is left behind.
     """
-    _create(Path(path), content, PRIVATE)
+    _create(path, content, PRIVATE)
 
 
 def create_public(path: str | os.PathLike[str], content: bytes) -> None:
@@ -102,10 +103,13 @@ def create_public(path: str | os.PathLike[str], content: bytes) -> None:
     Raises:
         As for `create_private`.
     """
-    _create(Path(path), content, PUBLIC)
+    _create(path, content, PUBLIC)
 
 
-def _create(target: Path, content: bytes, mode: int) -> None:
+def _create(path: str | os.PathLike[str], content: bytes, mode: int) -> None:
+    from pathlib import Path
+
+    target = Path(path)
     try:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
     except FileExistsError:

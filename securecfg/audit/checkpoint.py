@@ -11,7 +11,6 @@ Ours have exactly one extension line, which binds the vault's state to the log:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from securecfg.audit.merkle import HASH_BYTES, MAX_SIZE
@@ -35,9 +34,8 @@ _TEXT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What the log's key signs.
+    """What the log's key signs. It does not change.
 
     Attributes:
         origin: `securecfg/` and the vault's id in hexadecimal digits.
@@ -47,24 +45,31 @@ class Checkpoint:
         text: What is signed; it follows from the others.
     """
 
-    origin: str
-    size: int
-    root: bytes
-    state: bytes
+    __slots__ = ("origin", "root", "size", "state", "text")
 
-    text: str = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, origin: str, size: int, root: bytes, state: bytes) -> None:
         """Word it, and refuse what cannot be signed.
 
         Raises:
             LogTampered: A field breaks the layout.
         """
-        text = f"{self.origin}\n{self.size}\n{encode_base64(self.root)}\nstate {encode_base64(self.state)}\n"
-        if not _TEXT.fullmatch(text) or self.size >= MAX_SIZE:
+        text = f"{origin}\n{size}\n{encode_base64(root)}\nstate {encode_base64(state)}\n"
+        if not _TEXT.fullmatch(text) or size >= MAX_SIZE:
             message = "not the fields of a checkpoint"
             raise LogTampered(message)
-        object.__setattr__(self, "text", text)
+        self.origin = origin
+        self.size = size
+        self.root = root
+        self.state = state
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether another one says the same."""
+        return isinstance(other, Checkpoint) and self.text == other.text
+
+    def __hash__(self) -> int:
+        """Return a hash of what it says."""
+        return hash(self.text)
 
 
 def origin_of(vault_id: bytes) -> str:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import struct
 from hmac import compare_digest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from securecfg.crypto.derive import Label, expand
 from securecfg.errors import LogTampered, ValueTooLarge
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import binascii
 import re
-from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from securecfg.errors import SignatureInvalid, UsageError
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,27 +31,35 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _DASH = "\N{EM DASH} "
 
 
-@dataclass(frozen=True, slots=True)
 class VerifierKey:
-    """A public key under the name that its signatures carry.
+    """A public key under the name that its signatures carry. It does not change.
 
     Attributes:
         name: Not empty, without spaces and plus signs.
         public_key: An Ed25519 public key, 32 bytes, RFC 8032.
     """
 
-    name: str
-    public_key: bytes
+    __slots__ = ("name", "public_key")
 
-    def __post_init__(self) -> None:
+    def __init__(self, name: str, public_key: bytes) -> None:
         """Refuse what cannot be a key.
 
         Raises:
             UsageError: The name or the length of the key is wrong.
         """
-        if not _is_key_name(self.name) or len(self.public_key) != KEY_BYTES:
+        if not _is_key_name(name) or len(public_key) != KEY_BYTES:
             message = "not the name and bytes of an Ed25519 verifier key"
             raise UsageError(message)
+        self.name = name
+        self.public_key = public_key
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether it is the same key under the same name."""
+        return isinstance(other, VerifierKey) and (self.name, self.public_key) == (other.name, other.public_key)
+
+    def __hash__(self) -> int:
+        """Return a hash of name and key."""
+        return hash((self.name, self.public_key))
 
     @property
     def key_id(self) -> bytes:

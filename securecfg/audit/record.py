@@ -7,20 +7,19 @@ and never encodes anew.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from securecfg.audit.events import OBJECT_FIELDS, RECORD_VERSION, SHAPES, Category, Decision, Event, Field
 from securecfg.audit.leaf import MAX_RECORD_BYTES
 from securecfg.clock import to_ns
 from securecfg.errors import InvalidMetadata, LogTampered, UnsupportedFormat
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,9 +62,8 @@ class Source(NamedTuple):
     host: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One event.
+    """One event. It does not change.
 
     Attributes:
         time_ns: When, nanoseconds since 1970, as the clock of the writer had it.
@@ -81,42 +79,77 @@ class Record:
         note: Free text, such as a stated purpose.
     """
 
-    time_ns: int
-    event: Event
-    subject: Subject
-    source: Source
-    obj: Mapping[str, Any] = dataclasses.field(default_factory=lambda: _NOTHING)
-    why: tuple[str, ...] = ()
-    policy: str = ""
-    context: Mapping[str, Scalar | list[Scalar]] = dataclasses.field(default_factory=lambda: _NOTHING)
-    request_id: str = ""
-    count: int | None = None
-    note: str = ""
+    __slots__ = (
+        "context",
+        "count",
+        "event",
+        "note",
+        "obj",
+        "policy",
+        "request_id",
+        "source",
+        "subject",
+        "time_ns",
+        "why",
+    )
 
-    def __post_init__(self) -> None:
+    def __init__(  # noqa: PLR0913 - all are keywords, and most may be left out
+        self,
+        *,
+        time_ns: int,
+        event: Event,
+        subject: Subject,
+        source: Source,
+        obj: Mapping[str, Any] = _NOTHING,
+        why: tuple[str, ...] = (),
+        policy: str = "",
+        context: Mapping[str, Scalar | list[Scalar]] = _NOTHING,
+        request_id: str = "",
+        count: int | None = None,
+        note: str = "",
+    ) -> None:
         """Refuse what the catalogue does not allow.
 
         Raises:
             InvalidMetadata: A field is missing, unknown, too long or of another type.
         """
-        if not 0 <= self.time_ns < MAX_TIME_NS:
+        if not 0 <= time_ns < MAX_TIME_NS:
             raise _invalid(field="t")
-        _encode_subject(self.subject)
-        _encode_source(*self.source)
-        _check_object(self.event, self.obj)
-        _check_texts("why", self.why)
-        _check_text("pol", self.policy)
-        for name, value in self.context.items():
+        _encode_subject(subject)
+        _encode_source(*source)
+        _check_object(event, obj)
+        _check_texts("why", why)
+        _check_text("pol", policy)
+        for name, value in context.items():
             _check_text("ctx", name)
             for scalar in value if isinstance(value, list) else (value,):
                 _check_scalar(f"ctx.{name}", scalar)
-        if self.request_id and not _REQUEST_ID.fullmatch(self.request_id):
+        if request_id and not _REQUEST_ID.fullmatch(request_id):
             raise _invalid(field="req")
-        if (self.count is not None) != SHAPES[self.event].is_counted or self.count == 0:
+        if (count is not None) != SHAPES[event].is_counted or count == 0:
             raise _invalid(field="n")
-        if self.count is not None:
-            _check_number("n", self.count)
-        _check_text("note", self.note)
+        if count is not None:
+            _check_number("n", count)
+        _check_text("note", note)
+        self.time_ns = time_ns
+        self.event = event
+        self.subject = subject
+        self.source = source
+        self.obj = obj
+        self.why = why
+        self.policy = policy
+        self.context = context
+        self.request_id = request_id
+        self.count = count
+        self.note = note
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether another record says the same."""
+        return isinstance(other, Record) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    def __hash__(self) -> int:
+        """Return a hash of when, what and who."""
+        return hash((self.time_ns, self.event, self.subject))
 
     @property
     def decision(self) -> Decision:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
 
 from securecfg.errors import ConfirmationRequired
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -118,9 +119,11 @@ class Invocation(NamedTuple):
         Raises:
             SettingMissing: None is named.
         """
+        from pathlib import Path
+
         from securecfg.vault.settings import find_settings
 
-        return find_settings(self.vault, self.key or "-", self.principal).vault
+        return Path(find_settings(self.vault, self.key or "-", self.principal).vault)
 
     def confirm(self, question: str) -> None:
         """Ask before something that cannot be undone. Nothing is asked with `--yes`.

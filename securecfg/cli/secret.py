@@ -76,7 +76,6 @@ def _reveal(
     invocation: Invocation, vault: Vault, path: str, at: int | str | datetime | None, field: str | None
 ) -> None:
     from securecfg.cli.output import write_json
-    from securecfg.cli.values import revealed_fields
     from securecfg.secret import Secret
 
     if field is None and not invocation.is_json:
@@ -87,6 +86,8 @@ def _reveal(
             if sys.stdout.isatty():
                 write_bytes(b"\n")
         else:
+            from securecfg.cli.values import revealed_fields
+
             write_json(revealed_fields(version.value))
         return
     version = vault.read(path, at=at)

@@ -23,8 +23,6 @@ from securecfg.errors import (
 from securecfg.words import counted
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from securecfg.keys import KeyProvider
     from securecfg.vault import Vault
     from securecfg.vault.verification import Verification
@@ -168,7 +166,7 @@ def adopt(invocation: Invocation, *, reason: str) -> None:
     )
 
 
-def _may_adopt(path: Path, provider: KeyProvider, principal: str) -> bool:
+def _may_adopt(path: str, provider: KeyProvider, principal: str) -> bool:
     """Return whether to ask for confirmation; who may not adopt is refused, and recorded, without being asked."""
     from securecfg.clock import SystemClock
     from securecfg.vault.authority import Authority

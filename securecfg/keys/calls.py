@@ -6,10 +6,11 @@ person, who takes his time. A remote one is asked in a thread of its own, which 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from securecfg.errors import KeyProviderUnavailable, SecurecfgError
 from securecfg.keys.provider import RemoteKeyProvider
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

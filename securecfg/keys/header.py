@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hmac
 import struct
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from securecfg.crypto import KEY_BYTES, SUITE, Label, expand
 from securecfg.errors import NotAVault, Tampered, UnsupportedFormat
 from securecfg.keys.roots import FIRST_ROOT_ROW, ROWS_APART
 from securecfg.octets import var32
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 from securecfg.crypto import (
     HYBRID_PUBLIC_BYTES,
@@ -21,6 +20,7 @@ from securecfg.crypto import (
 )
 from securecfg.errors import InvalidMetadata, Tampered
 from securecfg.octets import U16, U32, U64, Cursor, pad, var8, var16
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -81,8 +81,7 @@ class KeyEntry(NamedTuple):
         return cls(purpose, scope_id, epoch, KeyState.ACTIVE, created_ns, KeyBytes(os.urandom(_KEY_BYTES[purpose])))
 
 
-@dataclass(frozen=True, slots=True)
-class SlotInfo:
+class SlotInfo(NamedTuple):
     """What is known of an unlock slot once the vault is open.
 
     Attributes:
@@ -92,9 +91,6 @@ class SlotInfo:
         kind: The URI scheme of its key.
         label: What people call it.
         principals: Whom its key may speak for; empty means anyone.
-
-    Raises:
-        InvalidMetadata: A text has more than 255 bytes, there are more than 255 principals, or the public key is none.
     """
 
     slot_id: bytes
@@ -103,16 +99,6 @@ class SlotInfo:
     kind: str
     label: str = ""
     principals: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check that it can be written."""
-        if len(self.public_key) != HYBRID_PUBLIC_BYTES:
-            message = f"the public key of a slot has {HYBRID_PUBLIC_BYTES} bytes"
-            raise InvalidMetadata(message)
-        sizes = (len(text.encode()) for text in (self.kind, self.label, *self.principals))
-        if max(len(self.principals), *sizes) > _TEXT_LIMIT:
-            message = f"a label or principal of a slot has more than {_TEXT_LIMIT} bytes, or there are too many"
-            raise InvalidMetadata(message)
 
     def may_speak_for_any(self, principals: Collection[str]) -> bool:
         """Return whether its key may speak for one of some principals."""
@@ -169,6 +155,8 @@ class Keyring:
 
     Raises:
         ValueError: A key has the wrong size, appears twice, or a purpose and scope has not exactly one active key.
+        InvalidMetadata: A text of a slot has more than 255 bytes, it has more than 255 principals, or its public key is
+            none.
     """
 
     __slots__ = ("_scopes", "keys", "slots")
@@ -270,6 +258,7 @@ class Keyring:
 
         Raises:
             ValueError: The slot is listed already.
+            InvalidMetadata: It cannot be written.
         """
         return Keyring(self.keys, (*self.slots, info))
 
@@ -373,6 +362,18 @@ def _check(keys: tuple[KeyEntry, ...], slots: tuple[SlotInfo, ...]) -> None:
     if len({info.slot_id for info in slots}) != len(slots):
         message = "a slot is listed twice"
         raise ValueError(message)
+    for info in slots:
+        _check_slot(info)
+
+
+def _check_slot(info: SlotInfo) -> None:
+    if len(info.public_key) != HYBRID_PUBLIC_BYTES:
+        message = f"the public key of a slot has {HYBRID_PUBLIC_BYTES} bytes"
+        raise InvalidMetadata(message)
+    sizes = (len(text.encode()) for text in (info.kind, info.label, *info.principals))
+    if max(len(info.principals), *sizes) > _TEXT_LIMIT:
+        message = f"a label or principal of a slot has more than {_TEXT_LIMIT} bytes, or there are too many"
+        raise InvalidMetadata(message)
 
 
 def _refusal() -> Tampered:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from securecfg.crypto import slot_context
+from securecfg.tuples import NamedTuple
 
 Ask = Callable[[str], str]
 """Asks a person for a text that is not shown while it is typed. Given by the host; the library never asks by itself."""

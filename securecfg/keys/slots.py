@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Self
 
 from securecfg.crypto import SUITE, KeyBytes, generate_key
 from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, NotAVault, UnsupportedFormat, WrongKey
@@ -13,6 +13,7 @@ from securecfg.keys.provider import RemoteKeyProvider, WrapContext
 from securecfg.keys.remote import is_hinted
 from securecfg.keys.roots import FIRST_ROOT_ROW, ROWS_APART, SlotKey, seal_root
 from securecfg.octets import Cursor, Malformed, pad
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

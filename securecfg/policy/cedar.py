@@ -8,11 +8,13 @@ is one whose inside is known; any other release is imported as a whole. See docs
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from importlib.machinery import ExtensionFileLoader, PathFinder
 from importlib.util import module_from_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -111,10 +113,11 @@ def find_extension(releases: Sequence[str] = KNOWN_RELEASES) -> ModuleType | Non
     package = PathFinder.find_spec("cedarpy")
     if package is None or not package.submodule_search_locations:
         return None
-    folder = Path(package.submodule_search_locations[0])
-    if not any((folder.parent / f"cedarpy-{release}.dist-info").is_dir() for release in releases):
+    folder = package.submodule_search_locations[0]
+    installed = os.listdir(os.path.dirname(folder))  # noqa: PTH208, PTH120 - without `pathlib`, as the store
+    if not any(f"cedarpy-{release}.dist-info" in installed for release in releases):
         return None
-    spec = PathFinder.find_spec("cedarpy._internal", [str(folder)])
+    spec = PathFinder.find_spec("cedarpy._internal", [folder])
     if spec is None or not isinstance(spec.loader, ExtensionFileLoader):
         return None
     extension = module_from_spec(spec)

@@ -7,7 +7,7 @@ request that the rules decide.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from securecfg.policy.problems import Problems, raise_invalid
 from securecfg.policy.requests import (
@@ -23,6 +23,7 @@ from securecfg.policy.requests import (
     resource_entity,
 )
 from securecfg.policy.schema import IMPERSONATE, SECRET_ACTIONS
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

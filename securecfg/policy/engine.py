@@ -6,13 +6,14 @@ The engine skips a rule that fails to evaluate, so that a `forbid` with an error
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from securecfg.policy.cedar import load_engine
 from securecfg.policy.context import context_key, context_problem, to_json
 from securecfg.policy.index import ScopeIndex, candidates
 from securecfg.policy.requests import Decision, Entity, Request, failed, resource_entity, time_values
 from securecfg.policy.usage import Usage, usage_of
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence

@@ -12,18 +12,19 @@ when = { mfa = true, hours = "08:00-18:00" }
 from __future__ import annotations
 
 import unicodedata
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from securecfg.policy.conditions import CONDITIONS, Condition, ConditionError, parse_condition
 from securecfg.policy.patterns import pattern_problem
 from securecfg.policy.problems import Problems, did_you_mean
 from securecfg.policy.requests import ADMIN_RULE
 from securecfg.policy.schema import ACTIONS, ADMINISTRATIVE_ACTIONS, IMPERSONATE, SECRET_ACTIONS
 from securecfg.policy.toml_reader import TableReader, load_toml
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from securecfg.policy.conditions import Condition
     from securecfg.policy.places import Key
 
 MAX_TABLE: Final = 1024 * 1024
@@ -257,6 +258,8 @@ class _GrantReader:
     def _conditions(self, given: Mapping[str, object], name: str) -> tuple[Condition, ...]:
         if name not in given:
             return ()
+        from securecfg.policy.conditions import CONDITIONS, ConditionError, parse_condition
+
         key = (*self._key, name)
         table = self._reader.table(key, given[name], CONDITIONS)
         found: list[Condition] = []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from securecfg.policy.patterns import Pattern, parse_pattern, pattern_term, quoted
 from securecfg.policy.requests import KINDS
 from securecfg.policy.schema import IMPERSONATE, ROOT, SECRET_ACTIONS
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from typing import Final, NamedTuple
+from typing import Final
 
 from securecfg.policy.schema import ROOT
+from securecfg.tuples import NamedTuple
 
 MAX_PATH_BYTES: Final = 1024
 MAX_WILDCARD_SEGMENTS: Final = 16

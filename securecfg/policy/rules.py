@@ -7,7 +7,7 @@ nor what cuts Cedar text into statements.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from securecfg.policy.grants import Grant, Membership, id_problem, parse_grants
 from securecfg.policy.grants_cedar import grant_to_cedar
@@ -15,6 +15,7 @@ from securecfg.policy.patterns import path_problem
 from securecfg.policy.problems import MAX_SHOWN, Problem, Problems, did_you_mean
 from securecfg.policy.schema import ACTIONS, BUILT_IN_CONTEXT, ROOT, extended_schema, parsed_schema
 from securecfg.policy.texts import Places, check_text
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

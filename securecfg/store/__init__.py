@@ -4,6 +4,11 @@ Nothing here knows what a row means, and no path, name or key comes below this l
 suite that every store passes.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from securecfg.lazy import load_names
 from securecfg.store.interface import (
     BATCH_LIMIT_BYTES,
     BATCH_LIMIT_OPERATIONS,
@@ -21,8 +26,10 @@ from securecfg.store.interface import (
     check_batch,
     check_staging,
 )
-from securecfg.store.memory import MemoryBacking, MemoryStore
 from securecfg.store.sqlite import SqliteStore, create_sqlite, open_sqlite
+
+if TYPE_CHECKING:
+    from securecfg.store.memory import MemoryBacking, MemoryStore
 
 __all__ = [
     "BATCH_LIMIT_BYTES",
@@ -46,3 +53,5 @@ __all__ = [
     "create_sqlite",
     "open_sqlite",
 ]
+
+__getattr__ = load_names(__name__, {"MemoryBacking": "securecfg.store.memory", "MemoryStore": "securecfg.store.memory"})

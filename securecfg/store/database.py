@@ -6,9 +6,7 @@ import os
 import stat
 import struct
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import apsw
 
@@ -61,7 +59,7 @@ class DatabaseFile:
         if not self.shown or "\0" in self.shown:
             message = "a vault's path is empty or contains NUL"
             raise InvalidPath(message)
-        self.entry = str(Path(os.path.realpath(Path(self.shown).parent)) / Path(self.shown).name)
+        self.entry = os.path.join(os.path.realpath(os.path.dirname(self.shown)), os.path.basename(self.shown))
         self.real = os.path.realpath(self.shown)
         self.is_read_only = False
         self._vfs = vfs
@@ -84,7 +82,7 @@ class DatabaseFile:
             StoreFailed: It cannot be looked at.
         """
         try:
-            status = Path(self.real).stat()
+            status = os.stat(self.real)
         except (FileNotFoundError, NotADirectoryError):
             message = f"there is no vault at `{self.shown}`"
             raise VaultNotFound(message, hint="check the path, or create a vault there") from None
@@ -102,7 +100,7 @@ class DatabaseFile:
             StoreFailed: Another file took its place, or none is there.
         """
         try:
-            status = os.stat(self.real)  # noqa: PTH116 - on the way of every commit
+            status = os.stat(self.real)
             is_in_place = (status.st_dev, status.st_ino) == self._inode
         except OSError:
             is_in_place = False
@@ -155,7 +153,7 @@ class DatabaseFile:
                 raise self._not_a_vault()
             found = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema").fetchall()
             page_size = int(connection.execute("PRAGMA page_size").get)
-            if Path(self.real).stat().st_size % page_size and not self._log_size():
+            if os.stat(self.real).st_size % page_size and not self._log_size():
                 # SQLite reads what is missing of the last page as zeros.
                 raise self._not_a_vault(how="cut short")
             journal = "wal" if self.is_read_only else connection.execute("PRAGMA journal_mode = WAL").get
@@ -183,16 +181,18 @@ class DatabaseFile:
             StoreFailed: A log was left behind, and it cannot be copied.
         """
         self.is_read_only = True
-        may_share = _is_writable(self.real) and _is_writable(str(Path(self.real).parent))
+        may_share = _is_writable(self.real) and _is_writable(os.path.dirname(self.real))
         if may_share and not is_network(file_system_of(self.real)):
             # An ordinary opener that refuses to write: it takes part in locking and leaves nothing behind.
             return
         self._flags = _READING
-        if Path(self.wal_index_path).exists() and not is_network(file_system_of(self.real)):
+        if os.path.exists(self.wal_index_path) and not is_network(file_system_of(self.real)):
             return
         if self._log_size():
             self._copy_privately()
         else:
+            from urllib.parse import quote
+
             self._flags |= apsw.SQLITE_OPEN_URI
             self._name = f"file:{quote(self.real)}?immutable=1"
 
@@ -214,7 +214,7 @@ class DatabaseFile:
         """Remove the file and what SQLite puts beside it, after a creation that failed."""
         for suffix in ("", "-wal", "-shm", "-journal"):
             with suppress(OSError):
-                Path(self.real + suffix).unlink()
+                os.unlink(self.real + suffix)
 
     def discard_copy(self) -> None:
         """Remove the private copy, if there is one."""
@@ -226,7 +226,7 @@ class DatabaseFile:
 
         # Recovery needs to write, and here it may not. What is copied is ciphertext.
         self._copy = tempfile.TemporaryDirectory(prefix="securecfg-")
-        self._name = str(Path(os.path.realpath(self._copy.name)) / "copy")
+        self._name = os.path.join(os.path.realpath(self._copy.name), "copy")
         self._flags = _WRITING
         try:
             for suffix in ("", "-wal"):
@@ -249,14 +249,14 @@ class DatabaseFile:
 
     def _log_size(self) -> int:
         try:
-            return Path(self.real + "-wal").stat().st_size
+            return os.stat(self.real + "-wal").st_size
         except OSError:
             return 0
 
     def _is_cut_short(self) -> bool:
         try:
             beginning = next(self._chunks(""), b"")
-            size = Path(self.real).stat().st_size
+            size = os.stat(self.real).st_size
         except FOREIGN:
             return False
         if len(beginning) < _HEADER.size:

@@ -7,11 +7,10 @@ give neither, and damage follows without a warning.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from securecfg.errors import UnsupportedFileSystem
 
-MOUNTS = Path("/proc/self/mountinfo")
+MOUNTS = "/proc/self/mountinfo"
 # Cluster file systems are here too: their locks may be right, the shared memory is not.
 NETWORK = frozenset({
     "9p", "afs", "ceph", "cifs", "coda", "fuse", "fuseblk", "gfs2", "glusterfs", "lustre", "ncpfs", "nfs", "nfs4",
@@ -41,8 +40,9 @@ def is_network(name: str) -> bool:
 def file_system_of(path: str) -> str:
     """Return the type of the file system that holds a file, or an empty string where that is not known."""
     try:
-        mounts = MOUNTS.read_text("utf-8", "surrogateescape")
-        number = Path(path).stat().st_dev
+        with open(MOUNTS, encoding="utf-8", errors="surrogateescape") as file:
+            mounts = file.read()
+        number = os.stat(path).st_dev
     except OSError:
         return ""
     return mounted_type(mounts, os.path.realpath(path), f"{os.major(number)}:{os.minor(number)}")

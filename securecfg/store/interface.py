@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from securecfg.errors import ValueTooLarge
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence

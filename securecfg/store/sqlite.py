@@ -6,10 +6,10 @@ the process on a file with any descriptor of it, and a second writer gets in.
 
 from __future__ import annotations
 
+import os
 import time
 import weakref
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import apsw
@@ -25,7 +25,6 @@ from securecfg.store.interface import ID_LIMIT, Put, Replace, Space, check_batch
 from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Hashable, Sequence
 
     from securecfg.store.interface import Operation, Staged
@@ -277,7 +276,8 @@ class SqliteStore:
         if pid is None:
             return "another writer"
         try:
-            name = Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+            with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+                name = file.read().strip()
         except OSError:
             return f"process {pid}"
         return f"process {pid} (`{name}`)"
@@ -316,7 +316,7 @@ def create_sqlite(
     """
     file = DatabaseFile(path, vfs)
     INHERITED.let_go()
-    folder = str(Path(file.entry).parent)
+    folder = os.path.dirname(file.entry)
     refuse_network(folder)
     create_private(file.entry, b"")
     try:

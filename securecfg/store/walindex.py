@@ -14,7 +14,6 @@ import os
 import struct
 import sys
 import threading
-from pathlib import Path
 
 HEADER_BYTES = 96
 _COPY = struct.Struct("=IIIBBHII24x")  # version, -, change, initialized, big-endian, page size, frames, pages
@@ -77,7 +76,7 @@ class WalIndexes:
         with self._lock:
             self._sweep()
             try:
-                status = Path(path).stat()
+                status = os.stat(path)
                 index = self._mapped.get((status.st_dev, status.st_ino)) or self._map(path)
             except (OSError, ValueError):
                 return None

@@ -7,10 +7,11 @@ import os
 import struct
 import weakref
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
+from securecfg.errors import StoreFailed
 from securecfg.files import PRIVATE
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,11 +56,18 @@ def parse_slot(raw: bytes) -> Anchor | None:
     return Anchor(counter, Mark(size, root, epoch_key, body[_FRONT.size : _FRONT.size + length]))
 
 
-def state_directory() -> Path:
-    """Return the folder for state of this program, `$XDG_STATE_HOME/securecfg`."""
+def state_directory() -> str:
+    """Return the folder for state of this program, `$XDG_STATE_HOME/securecfg`.
+
+    Raises:
+        StoreFailed: Nobody says where the user's home is.
+    """
     home = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
-    return base / "securecfg"
+    base = home if home.startswith("/") else os.path.expanduser("~/.local/state")
+    if not os.path.isabs(base):
+        message = "the user has no home directory, where the anchor of a vault is kept"
+        raise StoreFailed(message, hint="set HOME or XDG_STATE_HOME to an absolute path")
+    return os.path.join(base, "securecfg")
 
 
 def lineage(vault_path: str | os.PathLike[str]) -> str:
@@ -77,8 +85,7 @@ class AnchorFile:
 
     def __init__(self, vault_id: bytes, vault_path: str | os.PathLike[str]) -> None:
         """Know the place; touch nothing."""
-        self.path = state_directory() / "anchors" / f"{vault_id.hex()}-{lineage(vault_path)}"
-        self._name = str(self.path)
+        self.path = os.path.join(state_directory(), "anchors", f"{vault_id.hex()}-{lineage(vault_path)}")
         self._last: Anchor | None = None
         self._raw = b""
         self._file: _OpenFile | None = None
@@ -155,7 +162,7 @@ class AnchorFile:
         import fcntl
 
         file = self._file
-        if file is None or not file.is_ours_at(self._name):
+        if file is None or not file.is_ours_at(self.path):
             self.close()
             file = self._file = _OpenFile(self._open())
         fcntl.flock(file.descriptor, fcntl.LOCK_EX)
@@ -164,10 +171,12 @@ class AnchorFile:
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            return os.open(self._name, flags, PRIVATE)
+            return os.open(self.path, flags, PRIVATE)
         except FileNotFoundError:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return os.open(self._name, flags, PRIVATE)
+            from pathlib import Path
+
+            Path(self.path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self.path, flags, PRIVATE)
 
 
 class _OpenFile:

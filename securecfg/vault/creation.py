@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -42,7 +42,6 @@ from securecfg.vault.session import Identity
 from securecfg.vault.state import State, build_head, hash_header
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from securecfg.clock import Clock
@@ -127,7 +126,7 @@ def create_vault(
         return open_rows(store, providers[0], path, clock, options)[0]
     except BaseException:
         store.close()
-        Path(path).unlink()
+        os.unlink(path)  # noqa: PTH108 - without `pathlib`, as the store
         raise
 
 

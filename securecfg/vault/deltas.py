@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from securecfg.octets import U32, U64, Cursor, Malformed, pad, var16
+from securecfg.tuples import NamedTuple
 from securecfg.vault.segments import ENTRY_SIZE, Entry
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakSet
 
 from securecfg.audit import Masker, audit_public_key, consistency_proof, create_sealer, verify_consistency
@@ -30,6 +30,7 @@ from securecfg.keys import Purpose
 from securecfg.policy import Document, open_policy
 from securecfg.store import Space
 from securecfg.store.forks import FORKS
+from securecfg.tuples import NamedTuple
 from securecfg.vault.anchor import Mark
 from securecfg.vault.logger import logger
 from securecfg.vault.lookalikes import Lookalikes

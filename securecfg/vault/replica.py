@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -17,6 +17,7 @@ from securecfg.errors import IntegrityError, LogTampered, NotAVault, RollbackSus
 from securecfg.keys import FIRST_ROOT_ROW, FIRST_SLOT_ROW, Header, Keyring, Purpose, Slot, Unlocked, root_row_of
 from securecfg.octets import Malformed
 from securecfg.store import Space
+from securecfg.tuples import NamedTuple
 from securecfg.vault.index import Index
 from securecfg.vault.rows import IndexRows, digest_id, verify_digest
 from securecfg.vault.state import hash_header, parse_head

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from securecfg.audit import Event, Record, Source, Subject
 from securecfg.clock import to_datetime
 from securecfg.errors import AccessDenied, DeniedByPolicyError, NotAuthenticated
 from securecfg.policy import Request
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -168,4 +168,4 @@ def _denied_hint(action: str, path: str, who: str) -> str:
 
 @cache
 def _program() -> str:
-    return Path(sys.argv[0]).name if sys.argv else ""
+    return os.path.basename(sys.argv[0]) if sys.argv else ""  # noqa: PTH119 - without `pathlib`, as the store

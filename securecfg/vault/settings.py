@@ -11,14 +11,16 @@ import os
 import re
 import stat
 import sys
-import tomllib
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from securecfg.errors import ConfigSyntaxError, ConfigTypeError, SettingMissing
 from securecfg.files import read_bounded
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from securecfg.keys import Ask, KeyProvider
 
 SETTINGS_FILE = "securecfg.toml"
@@ -27,7 +29,7 @@ LOCAL_FILE = "local.toml"
 SETTINGS_BYTES_MAX = 1 << 20
 _KEYS_IN_FILES = frozenset({"file", "identity", "passphrase+file"})
 _NAMES = frozenset({"vault", "key", "as", "service"})
-_AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_AT = r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
 
 
 class Settings(NamedTuple):
@@ -39,7 +41,7 @@ class Settings(NamedTuple):
         principal: On whose behalf; empty where nobody says.
     """
 
-    vault: Path
+    vault: str
     key: str | KeyProvider
     principal: str
 
@@ -60,6 +62,8 @@ class Project(NamedTuple):
     @property
     def folder(self) -> Path:
         """The project's folder; the working directory where there is no file."""
+        from pathlib import Path
+
         return Path.cwd() if self.file is None else self.file.parent
 
 
@@ -82,7 +86,7 @@ def find_settings(
     chosen: dict[str, Any] = {
         name: value if value is not None else os.environ.get(names[name]) or None for name, value in given.items()
     }
-    found = read_project(Path.cwd()).values if None in chosen.values() else {}
+    found = _find_project(os.getcwd())[1] if None in chosen.values() else {}
     for name, value in chosen.items():
         # Nobody needs to say on whose behalf where the key does.
         if value is None and not (name == "as" and chosen["key"] and proves_principal(chosen["key"])):
@@ -92,7 +96,7 @@ def find_settings(
             message = f"no {name} is named"
             hint = f"give {flag}, set {names[name]}, or run `securecfg init` in the project"
             raise SettingMissing(message, hint=hint)
-    return Settings(Path(chosen["vault"]), chosen["key"], chosen["as"] or "")
+    return Settings(os.fspath(chosen["vault"]), chosen["key"], chosen["as"] or "")
 
 
 def proves_principal(key: str | KeyProvider) -> bool:
@@ -116,26 +120,40 @@ def read_project(directory: Path) -> Project:
         ConfigTypeError: A setting is not text, is not known or would start a program; or a file is somebody else's,
             laid where everybody may write.
     """
-    for folder in (directory, *directory.parents):
+    from pathlib import Path
+
+    file, values, local = _find_project(str(directory))
+    return Project(Path(file) if file else None, values, Path(local) if local else None)
+
+
+def _find_project(directory: str) -> tuple[str | None, dict[str, str], str | None]:
+    for folder in _upwards(directory):
         shared = _read_shared(folder)
         if shared is None:
             continue
         file, values = shared
-        local = folder / LOCAL_FOLDER / LOCAL_FILE
-        if not local.is_file():
-            return Project(file, values)
+        local = os.path.join(folder, LOCAL_FOLDER, LOCAL_FILE)
+        if not os.path.isfile(local):
+            return file, values, None
         _refuse_planted(local, folder)
-        return Project(file, values | _checked(_parse(local), local, folder), local)
-    return Project(None, {})
+        return file, values | _checked(_parse(local), local, folder), local
+    return None, {}, None
 
 
-def _read_shared(folder: Path) -> tuple[Path, dict[str, str]] | None:
-    own = folder / SETTINGS_FILE
-    if own.is_file():
+def _upwards(folder: str) -> Iterator[str]:
+    """Yield a folder and every folder around it, the nearest first."""
+    yield folder
+    while folder != (around := os.path.dirname(folder)):
+        yield (folder := around)
+
+
+def _read_shared(folder: str) -> tuple[str, dict[str, str]] | None:
+    own = os.path.join(folder, SETTINGS_FILE)
+    if os.path.isfile(own):
         _refuse_planted(own, folder)
         return own, _checked(_parse(own), own, folder)
-    project = folder / "pyproject.toml"
-    if project.is_file():
+    project = os.path.join(folder, "pyproject.toml")
+    if os.path.isfile(project):
         tools = _parse(project).get("tool")
         table = tools.get("securecfg") if isinstance(tools, dict) else None
         if table is not None:
@@ -153,52 +171,55 @@ def terminal_asker() -> Ask | None:
     return getpass
 
 
-def _refuse_planted(path: Path, folder: Path) -> None:
+def _refuse_planted(path: str, folder: str) -> None:
     """Refuse settings that somebody else laid where everybody may: they choose into whose vault secrets are written.
 
     Raises:
         ConfigTypeError: The file's folder, or the project's, can be written by everybody, and the file is not this
             user's.
     """
-    if sys.platform == "win32" or not any(where.stat().st_mode & stat.S_IWOTH for where in {path.parent, folder}):
+    places = {os.path.dirname(path), folder}
+    if sys.platform == "win32" or not any(os.stat(place).st_mode & stat.S_IWOTH for place in places):
         return
-    if {path.stat().st_uid, path.lstat().st_uid} - {os.geteuid(), 0}:
+    if {os.stat(path).st_uid, os.lstat(path).st_uid} - {os.geteuid(), 0}:
         message = "the settings belong to another user, in a folder that everybody can write"
-        raise ConfigTypeError(message, place=str(path), hint="keep your project in a folder of your own")
+        raise ConfigTypeError(message, place=path, hint="keep your project in a folder of your own")
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _parse(path: str) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(read_bounded(path, SETTINGS_BYTES_MAX).decode())
     except tomllib.TOMLDecodeError as error:
         said = str(error)
-        found = _AT.search(said)
-        place = f"{path}:{found[1]}:{found[2]}" if found and found[1] else str(path)
-        message = _AT.sub("", said[:1].lower() + said[1:])
+        found = re.search(_AT, said)
+        place = f"{path}:{found[1]}:{found[2]}" if found and found[1] else path
+        message = re.sub(_AT, "", said[:1].lower() + said[1:])
         raise ConfigSyntaxError(message, place=place, hint=_TOML_HINT) from None
     except UnicodeDecodeError:
         message = "the settings are not UTF-8"
-        raise ConfigSyntaxError(message, place=str(path), hint=_TOML_HINT) from None
+        raise ConfigSyntaxError(message, place=path, hint=_TOML_HINT) from None
     except RecursionError:
         message = "the settings are nested too deeply"
-        raise ConfigSyntaxError(message, place=str(path), hint=_TOML_HINT) from None
+        raise ConfigSyntaxError(message, place=path, hint=_TOML_HINT) from None
 
 
 _TOML_HINT = 'settings are TOML, such as `vault = ".securecfg/shop.vault"`'
 
 
-def _checked(table: Any, path: Path, folder: Path) -> dict[str, str]:  # noqa: ANN401 - whatever the file holds
+def _checked(table: Any, path: str, folder: str) -> dict[str, str]:  # noqa: ANN401 - whatever the file holds
     if not isinstance(table, dict):
         message = "the settings are not a table"
-        raise ConfigTypeError(message, place=str(path), hint="write `[tool.securecfg]` and the settings below it")
+        raise ConfigTypeError(message, place=path, hint="write `[tool.securecfg]` and the settings below it")
     settings = {}
     for name, value in table.items():
         if name not in _NAMES:
             message = f"unknown setting `{name}`"
-            raise ConfigTypeError(message, place=str(path), hint="settings are `vault`, `key`, `as` and `service`")
+            raise ConfigTypeError(message, place=path, hint="settings are `vault`, `key`, `as` and `service`")
         if not isinstance(value, str):
             message = f"the setting `{name}` is not text"
-            raise ConfigTypeError(message, place=str(path), hint=f'put it into quotes, as in `{name} = "..."`')
+            raise ConfigTypeError(message, place=path, hint=f'put it into quotes, as in `{name} = "..."`')
         settings[name] = value
     if "vault" in settings:
         settings["vault"] = _located(settings["vault"], folder)
@@ -206,11 +227,11 @@ def _checked(table: Any, path: Path, folder: Path) -> dict[str, str]:  # noqa: A
     if scheme.lower() == "command":
         # They may have come with somebody else's project.
         message = "settings start no program, so their `key` is no `command:`"
-        raise ConfigTypeError(message, place=str(path), hint="take it out, and give it with --key or in SECURECFG_KEY")
+        raise ConfigTypeError(message, place=path, hint="take it out, and give it with --key or in SECURECFG_KEY")
     if scheme.lower() in _KEYS_IN_FILES and rest:
         settings["key"] = f"{scheme.lower()}:{_located(rest, folder)}"
     return settings
 
 
-def _located(path: str, folder: Path) -> str:
-    return str(folder / os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
+def _located(path: str, folder: str) -> str:
+    return os.path.join(folder, os.path.expanduser(path))

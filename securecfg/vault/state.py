@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from typing import NamedTuple
 
 from securecfg.octets import Cursor, Malformed, var32
+from securecfg.tuples import NamedTuple
 
 FLAG_DESTRUCTION_PENDING = 1
 STAGINGS_MAX = 32

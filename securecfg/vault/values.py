@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from securecfg.crypto import KIND_BYTES, KIND_FIELDS, KIND_TEXT, decode_fields, encode_fields
 from securecfg.errors import InvalidMetadata, Tampered, UsageError, VersionNotFound
 from securecfg.secret import Secret
+from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime

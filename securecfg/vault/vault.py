@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from securecfg.clock import SystemClock
@@ -21,7 +21,6 @@ from securecfg.vault.session import Identity
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
@@ -107,7 +106,7 @@ class Vault(Changes):
             with suppress(SecurecfgError):
                 opened.close()
             # Without its first record there is no administrator, and nobody could ever use it.
-            Path(path).unlink()
+            os.unlink(path)  # noqa: PTH108 - without `pathlib`, as the store
             raise
         return vault
 

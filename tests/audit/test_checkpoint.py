@@ -115,6 +115,13 @@ def test_with_hashes_of_another_length_is_not_made(short: bytes) -> None:
         Checkpoint(ORIGIN, 1, ROOT, short)
 
 
+def test_is_equal_to_one_that_says_the_same() -> None:
+    checkpoint = Checkpoint(ORIGIN, 1, ROOT, STATE)
+    assert {checkpoint, Checkpoint(ORIGIN, 1, ROOT, STATE)} == {checkpoint}
+    assert checkpoint != Checkpoint(ORIGIN, 2, ROOT, STATE)
+    assert checkpoint != checkpoint.text
+
+
 def test_is_not_named_after_an_id_of_another_length() -> None:
     with pytest.raises(LogTampered):
         origin_of(bytes(15))

@@ -157,6 +157,12 @@ class TestVerifierKeys:
         with pytest.raises(UsageError):
             parse_vkey(text)
 
+    def test_are_equal_where_name_and_bytes_are(self) -> None:
+        key = VerifierKey("a", bytes(32))
+        assert {key, VerifierKey("a", bytes(32))} == {key}
+        assert key != VerifierKey("b", bytes(32))
+        assert key != str(key)
+
     def test_have_32_bytes(self) -> None:
         with pytest.raises(UsageError):
             VerifierKey("log.example", bytes(31))

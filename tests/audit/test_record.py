@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +67,11 @@ class TestRecords:
         raw = sample.to_bytes()
         again = json.dumps(json.loads(raw), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         assert again.encode() == raw
+
+    def test_are_equal_where_they_say_the_same(self) -> None:
+        assert {record(), record()} == {record()}
+        assert record(note="a") != record()
+        assert record() != record().to_bytes()
 
     def test_look_like_this(self) -> None:
         sample = Record(
@@ -141,7 +145,7 @@ class TestRecords:
     )
     def test_refuse_what_the_catalogue_does_not_allow(self, change: dict[str, Any]) -> None:
         with pytest.raises(InvalidMetadata):
-            dataclasses.replace(record(), **change)
+            Record(**{name: getattr(record(), name) for name in Record.__slots__} | change)
 
     def test_refuse_text_that_is_not_unicode(self) -> None:
         with pytest.raises(InvalidMetadata, match="not Unicode"):

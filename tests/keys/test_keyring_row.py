@@ -207,20 +207,21 @@ def test_slots_are_listed_and_unlisted() -> None:
 
 
 @pytest.mark.parametrize(
-    "info",
+    ("label", "principals"),
     [("x" * 256, ()), ("é" * 128, ()), ("", ("x" * 256,)), ("", tuple(str(number) for number in range(256)))],
     ids=["label", "label in UTF-8", "principal", "principals"],
 )
-def test_refuses_a_label_or_principals_that_do_not_fit(info: tuple[str, tuple[str, ...]]) -> None:
-    label, principals = info
+def test_refuses_a_label_or_principals_that_do_not_fit(label: str, principals: tuple[str, ...]) -> None:
+    info = SlotInfo(b"i" * 16, PUBLIC_KEY, 1, "file", label, principals)
     with pytest.raises(InvalidMetadata):
-        SlotInfo(b"i" * 16, PUBLIC_KEY, 1, "file", label, principals)
+        Keyring.generate(1_000, (info,))
 
 
 @pytest.mark.parametrize("size", [0, 32, 1_215, 1_217])
 def test_refuses_a_public_key_of_another_size(size: int) -> None:
+    info = SlotInfo(b"i" * 16, bytes(size), 1, "file")
     with pytest.raises(InvalidMetadata):
-        SlotInfo(b"i" * 16, bytes(size), 1, "file")
+        Keyring.generate(1_000, (info,))
 
 
 def test_shows_nothing_of_its_keys() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.errors import AccessDenied, AnchorMissing, RollbackSuspected
+from securecfg.errors import AccessDenied, AnchorMissing, RollbackSuspected, StoreFailed
 from securecfg.vault.anchor import SLOT_SIZE, AnchorFile, state_directory
 from tests.vault.world import READER, World, grant, text_of
 
@@ -29,7 +29,7 @@ when = { hours = "00:00-23:59" }
 
 
 def anchors() -> list[Path]:
-    return sorted((state_directory() / "anchors").iterdir())
+    return sorted(Path(state_directory(), "anchors").iterdir())
 
 
 def test_an_older_copy_in_the_same_place_is_refused(world: World, vault: Vault) -> None:
@@ -190,3 +190,12 @@ def test_a_clock_that_is_behind_the_log_is_not_trusted_with_rules_about_time(wor
     assert text_of(vault, "app/a") == "1"
     world.clock.advance(timedelta(hours=2))
     assert text_of(reader, "app/a") == "1"
+
+
+def test_a_user_without_a_home_directory_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setenv("HOME", "/home/olga")
+    assert state_directory() == "/home/olga/.local/state/securecfg"
+    monkeypatch.setenv("HOME", "olga")
+    with pytest.raises(StoreFailed, match="no home directory"):
+        state_directory()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg.errors import ConfigError, ConfigTypeError
 from securecfg.vault.settings import find_settings, read_project
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SETTINGS = {
     "securecfg.toml": 'vault = "a.vault"\n',
@@ -68,11 +71,11 @@ def test_flags_win_over_variables_over_ones_own_over_what_is_shared(
     (tmp_path / "securecfg.toml").write_text('vault = "shared"\nkey = "keyring:"\nas = "user:shared"\n')
     (tmp_path / ".securecfg").mkdir()
     (tmp_path / ".securecfg" / "local.toml").write_text('vault = "own"\nas = "user:own"\n')
-    assert find_settings(None, None, None) == (tmp_path / "own", "keyring:", "user:own")
+    assert find_settings(None, None, None) == (str(tmp_path / "own"), "keyring:", "user:own")
     monkeypatch.setenv("SECURECFG_VAULT", "variable")
     monkeypatch.setenv("SECURECFG_AS", "user:variable")
-    assert find_settings(None, None, None) == (Path("variable"), "keyring:", "user:variable")
-    assert find_settings("flag", "file:k", "user:flag") == (Path("flag"), "file:k", "user:flag")
+    assert find_settings(None, None, None) == ("variable", "keyring:", "user:variable")
+    assert find_settings("flag", "file:k", "user:flag") == ("flag", "file:k", "user:flag")
 
 
 def test_ones_own_settings_alone_are_no_project(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -36,8 +37,6 @@ from securecfg.vault.storedlog import (
 from tests.vault.world import InterruptedStore, World
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from securecfg.store import Operation, Store
 
 
@@ -134,7 +133,7 @@ def test_a_log_is_stale_from_the_age_that_is_allowed(world: World) -> None:
 
 def test_what_the_machine_recorded_must_be_readable(world: World) -> None:
     vault = written(world).open()
-    anchor = AnchorFile(vault.opened.replica.vault_id, world.path).path
+    anchor = Path(AnchorFile(vault.opened.replica.vault_id, world.path).path)
     vault.close()
     anchor.unlink()
     verify(world)
