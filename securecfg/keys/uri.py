@@ -22,6 +22,7 @@ BUILT_IN = (
     "awskms",
     "command",
     "file",
+    "gcpkms",
     "identity",
     "keyring",
     "passphrase",
