@@ -29,6 +29,7 @@ BUILT_IN = (
     "passphrase+file",
     "recovery",
     "shamir",
+    "vaulttransit",
 )
 EXTRAS = {
     "awskms": "boto3",

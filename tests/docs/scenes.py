@@ -16,7 +16,7 @@ from securecfg import Vault
 from securecfg.keys import RecoveryProvider, generate_key_file, generate_recovery_code
 from securecfg.policy import default_documents
 from securecfg.vault.slots import Slots
-from tests.keys import aws, gcp
+from tests.keys import aws, gcp, transit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -133,6 +133,17 @@ def a_shop_with_cloud_kms(project: Path) -> Iterator[dict[str, Any]]:
         yield {}
 
 
+@contextmanager
+def a_shop_with_a_transit_engine(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, and a key of a transit engine called `shop`."""
+    with transit.vault_server() as port, a_shop(project):
+        root = transit.client(port)
+        root.secrets.transit.create_key("shop", derived=True)
+        token = transit.allow(root, "app", encrypt=["update"], decrypt=["update"])
+        os.environ |= {"VAULT_ADDR": f"http://127.0.0.1:{port}", "VAULT_TOKEN": token}
+        yield {}
+
+
 CONNECT = """\
 import os
 
@@ -203,6 +214,7 @@ SCENES = {
     "docs/how-to/keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys-awskms.md": Scene(prepare=a_shop_with_aws),
     "docs/how-to/keys-gcpkms.md": Scene(prepare=a_shop_with_cloud_kms),
+    "docs/how-to/keys-vaulttransit.md": Scene(prepare=a_shop_with_a_transit_engine),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),
