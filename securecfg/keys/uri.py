@@ -22,12 +22,14 @@ BUILT_IN = (
     "awskms",
     "command",
     "file",
+    "gcpkms",
     "identity",
     "keyring",
     "passphrase",
     "passphrase+file",
     "recovery",
     "shamir",
+    "vaulttransit",
 )
 EXTRAS = {
     "awskms": "boto3",

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -519,9 +520,11 @@ class OnlyOpens:
 
 
 def test_providers_are_listed_with_what_is_missing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)  # as if it were not installed
     shown = {one["scheme"]: one for one in cli("key", "providers", "--json").json["providers"]}
     assert {"awskms", "file", "gcpkms", "keyring", "passphrase", "pkcs11", "recovery"} <= shown.keys()
     assert shown["file"] == {"scheme": "file", "usable": True, "origin": "securecfg-vault", "install": ""}
-    assert shown["gcpkms"]["usable"] is False
-    assert shown["gcpkms"]["install"] == "pip install --upgrade 'securecfg-vault[gcpkms]'"
+    assert shown["gcpkms"]["usable"] is True
+    assert shown["awskms"]["usable"] is False
+    assert shown["awskms"]["install"] == "pip install 'securecfg-vault[awskms]'"
     assert re.search(r"^file: +usable +securecfg-vault$", cli("key", "providers").text, re.MULTILINE)

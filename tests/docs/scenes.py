@@ -16,7 +16,7 @@ from securecfg import Vault
 from securecfg.keys import RecoveryProvider, generate_key_file, generate_recovery_code
 from securecfg.policy import default_documents
 from securecfg.vault.slots import Slots
-from tests.keys.aws import ACCESS_KEY, SECRET_KEY, client, moto
+from tests.keys import aws, gcp, transit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -108,14 +108,39 @@ def a_careless_shop_in_git(project: Path) -> Iterator[dict[str, Any]]:
 @contextmanager
 def a_shop_with_aws(project: Path) -> Iterator[dict[str, Any]]:
     """The same, and a key of AWS KMS with the alias `alias/shop`."""
-    with moto() as port, a_shop(project):
-        kms = client("kms", port)
+    with aws.moto() as port, a_shop(project):
+        kms = aws.client("kms", port)
         kms.create_alias(AliasName="alias/shop", TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
         os.environ |= {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+            "AWS_ACCESS_KEY_ID": aws.ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": aws.SECRET_KEY,
             "AWS_ENDPOINT_URL_KMS": f"http://127.0.0.1:{port}",
         }
+        yield {}
+
+
+@contextmanager
+def a_shop_with_cloud_kms(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, and a key of Cloud KMS, which the page calls `$SHOP_KEY`."""
+    account = gcp.write_account(project / "account.json", gcp.ADMIN)
+    with gcp.cloud_kms() as ports, a_shop(project):
+        request = {"parent": gcp.RING, "crypto_key_id": "vault", "crypto_key": {"purpose": "ENCRYPT_DECRYPT"}}
+        name = gcp.client(ports.http, account).create_crypto_key(request=request).name
+        os.environ |= {
+            "GOOGLE_APPLICATION_CREDENTIALS": str(account),
+            "SHOP_KEY": f"gcpkms:{name}?endpoint=http://127.0.0.1:{ports.http}",
+        }
+        yield {}
+
+
+@contextmanager
+def a_shop_with_a_transit_engine(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, and a key of a transit engine called `shop`."""
+    with transit.vault_server() as port, a_shop(project):
+        root = transit.client(port)
+        root.secrets.transit.create_key("shop", derived=True)
+        token = transit.allow(root, "app", encrypt=["update"], decrypt=["update"])
+        os.environ |= {"VAULT_ADDR": f"http://127.0.0.1:{port}", "VAULT_TOKEN": token}
         yield {}
 
 
@@ -188,6 +213,8 @@ SCENES = {
     "docs/how-to/identities.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys-awskms.md": Scene(prepare=a_shop_with_aws),
+    "docs/how-to/keys-gcpkms.md": Scene(prepare=a_shop_with_cloud_kms),
+    "docs/how-to/keys-vaulttransit.md": Scene(prepare=a_shop_with_a_transit_engine),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),
