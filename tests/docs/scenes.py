@@ -17,6 +17,7 @@ from securecfg.keys import RecoveryProvider, generate_key_file, generate_recover
 from securecfg.policy import default_documents
 from securecfg.vault.slots import Slots
 from tests.keys.aws import ACCESS_KEY, SECRET_KEY, client, moto
+from tests.keys.azure import VAULT_HOST, azure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -119,6 +120,16 @@ def a_shop_with_aws(project: Path) -> Iterator[dict[str, Any]]:
         yield {}
 
 
+@contextmanager
+def a_shop_with_azure(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, and the key `app` of an Azure Key Vault called `shop`."""
+    (project / "azure").mkdir()
+    with azure(project / "azure") as (service, _proxy, variables), a_shop(project):
+        service.create_key(VAULT_HOST, "app")
+        os.environ |= variables
+        yield {}
+
+
 CONNECT = """\
 import os
 
@@ -188,6 +199,7 @@ SCENES = {
     "docs/how-to/identities.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys-awskms.md": Scene(prepare=a_shop_with_aws),
+    "docs/how-to/keys-azurekeyvault.md": Scene(prepare=a_shop_with_azure),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),
