@@ -27,7 +27,7 @@ Operation = Literal["get", "wrapKey", "unwrapKey"]
 
 RSA_OAEP_256: Final = 1
 A256KW: Final = 2
-NOT_UNDERSTOOD = "Azure Key Vault gave no answer that can be understood"
+_NOT_UNDERSTOOD = "Azure Key Vault gave no answer that can be understood"
 VERSION = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 _ALGORITHMS = {"RSA": RSA_OAEP_256, "RSA-HSM": RSA_OAEP_256, "oct-HSM": A256KW}
@@ -80,7 +80,7 @@ def parse_key(key_name: str, answer: Mapping[str, Any], now: float) -> VaultKey:
         or not VERSION.fullmatch(version)
         or not (isinstance(begins, int | float) and isinstance(expires, int | float) and isinstance(operations, list))
     ):
-        raise unavailable(key_name, NOT_UNDERSTOOD)
+        raise unavailable(key_name, _NOT_UNDERSTOOD)
     if attributes.get("enabled") is not True or not begins <= now <= expires:
         raise _disabled(key_name)
     algorithm = _ALGORITHMS.get(str(key.get("kty")))
@@ -101,7 +101,7 @@ def parse_value(key_name: str, answer: Mapping[str, Any]) -> KeyBytes:
     value = _from_base64url(answer.get("value"))
     if value is None:
         del answer  # a traceback that shows locals must not show it
-        raise unavailable(key_name, NOT_UNDERSTOOD)
+        raise unavailable(key_name, _NOT_UNDERSTOOD)
     return value
 
 
@@ -173,7 +173,7 @@ def _parse_rsa(key_name: str, key: Mapping[str, Any]) -> RSAPublicKey:
     except ValueError:  # zero, even or too small
         public = None
     if public is None or public.key_size not in _RSA_BITS:
-        raise unavailable(key_name, NOT_UNDERSTOOD)
+        raise unavailable(key_name, _NOT_UNDERSTOOD)
     return public
 
 

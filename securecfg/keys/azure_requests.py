@@ -1,9 +1,7 @@
 """How Azure Key Vault is asked: one request, with a token of whoever runs this program.
 
 The vendor's `KeyClient` makes the requests, finds the login service by the vault's challenge and checks that the vault
-belongs to the resource that the challenge names. Its `CryptographyClient` is not used: a symmetric key, the bytes of
-which no HSM gives away, it replaces by a random one of its own and wraps with that (azure-keyvault-keys 4.11.3), and it
-asks for the key again before each unwrapping.
+belongs to the resource that the challenge names. Why nothing else of its package is used: docs/decisions, record 0014.
 
 Import this module on use: it imports the vendor's packages.
 """
@@ -14,19 +12,13 @@ import logging
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
-from azure.core.exceptions import (
-    AzureError,
-    ClientAuthenticationError,
-    HttpResponseError,
-    ServiceRequestError,
-    ServiceResponseError,
-)
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ServiceRequestError
 from azure.core.rest import HttpRequest
 from azure.identity import CredentialUnavailableError, DefaultAzureCredential
 from azure.keyvault.keys import KeyClient
 
 from securecfg.errors import KeyAccessDenied, KeyProviderRefused, SecurecfgError
-from securecfg.keys.azure_answers import NOT_UNDERSTOOD, Operation, is_busy, refused, unavailable
+from securecfg.keys.azure_answers import Operation, is_busy, refused, unavailable
 from securecfg.keys.discretion import discreet
 
 if TYPE_CHECKING:
@@ -157,8 +149,6 @@ class KeyVault:
             failure = refused(self._key_name, operation, response.status_code, answer)
         except LoginAway:
             failure = unavailable(self._key_name, "the login service of Azure cannot be reached, or is busy")
-        except (ServiceRequestError, ServiceResponseError):
-            failure = unavailable(self._key_name, "Azure Key Vault cannot be reached")
         except ClientAuthenticationError:
             failure = KeyAccessDenied(
                 f"there are no usable Azure credentials for the key `{self._key_name}`",
@@ -167,7 +157,7 @@ class KeyVault:
         except HttpResponseError as error:  # there was an answer, of the kind that proxies give
             failure = refused(self._key_name, operation, error.status_code or 0, {})
         except AzureError:
-            failure = unavailable(self._key_name, NOT_UNDERSTOOD)
+            failure = unavailable(self._key_name, "Azure Key Vault cannot be reached")
         except ValueError:  # the client's word for a challenge that it does not follow
             failure = KeyProviderRefused(
                 f"what answers for the key `{self._key_name}` asks for a token of another service",

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import threading
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,11 +31,14 @@ LOGIN_HOST = "login.microsoftonline.com"
 TENANT = "72f988bf-86f1-41af-91ab-2d7cd011db47"
 CLIENT_ID = "11111111-2222-3333-4444-555555555555"
 CLIENT_SECRET = "canary~client-secret"  # noqa: S105 - nobody else's
+FEDERATED_TOKEN = "canary-federated-token"  # noqa: S105 - the same
+IDENTITY_HEADER = "canary-identity-header"
 PERMISSIONS = frozenset({"get", "wrapKey", "unwrapKey"})
 
 _OAEP = padding.OAEP(mgf=padding.MGF1(SHA256()), algorithm=SHA256(), label=None)
 _KEY_PATH = re.compile(r"/keys/([A-Za-z0-9-]{1,127})(?:/([0-9a-f]{32})?)?(?:/(wrapkey|unwrapkey))?", re.ASCII)
 _AES_256_BYTES = 32
+_TOKEN_S = 3599
 _OPERATIONS = {None: "get", "wrapkey": "wrapKey", "unwrapkey": "unwrapKey"}
 
 
@@ -105,6 +109,12 @@ class AzureKeyVault:
         self.permissions = set(PERMISSIONS)
         self.resource = None
 
+    def give_token(self, scope: str) -> str:
+        """Return a new token."""
+        token = f"canary-token-{os.urandom(16).hex()}"
+        self.tokens[token] = scope
+        return token
+
     def create_key(self, host: str, name: str, material: RSAPrivateKey | bytes | None = None) -> KeyVersion:
         """Make a key, or a new version of one.
 
@@ -162,6 +172,8 @@ class _Request(BaseHTTPRequestHandler):
         try:
             if self.headers["Host"] == LOGIN_HOST:
                 answer = self._log_in(url.path, dict(parse_qsl(body.decode())))
+            elif url.path == "/identity":
+                answer = self._identify(dict(parse_qsl(url.query)))
             elif "api-version=" in url.query:
                 answer = self._use_key(url.path, body)
             else:
@@ -190,16 +202,23 @@ class _Request(BaseHTTPRequestHandler):
             return {"tenant_discovery_endpoint": f"{tenant}/v2.0/.well-known/openid-configuration", "metadata": []}
         if path != f"/{TENANT}/oauth2/v2.0/token":
             raise _Refused(404, "NotFound", "There is no such page.")
-        if (form.get("client_id"), form.get("client_secret")) != (CLIENT_ID, CLIENT_SECRET):
+        proofs = {form.get("client_secret", CLIENT_SECRET), form.get("client_assertion", CLIENT_SECRET)}
+        if form.get("client_id") != CLIENT_ID or proofs - {CLIENT_SECRET, FEDERATED_TOKEN}:
             refused = _Refused(401, "invalid_client", "")
             refused.body = {
                 "error": "invalid_client",
                 "error_description": f"AADSTS7000215: Invalid client secret of app '{form.get('client_id')}'.",
             }
             raise refused
-        token = f"canary-token-{os.urandom(16).hex()}"
-        self._service.tokens[token] = form["scope"]
-        return {"token_type": "Bearer", "expires_in": 3599, "access_token": token}
+        return {"token_type": "Bearer", "expires_in": _TOKEN_S, "access_token": self._service.give_token(form["scope"])}
+
+    def _identify(self, query: Mapping[str, str]) -> dict[str, Any]:
+        """Give a token to the managed identity of a machine, as the App Service does there."""
+        if self.headers["X-IDENTITY-HEADER"] != IDENTITY_HEADER:
+            raise _Refused(403, "Forbidden", "No such identity.")
+        token = self._service.give_token(f"{query['resource']}/.default")
+        expires = str(int(time.time()) + _TOKEN_S)
+        return {"token_type": "Bearer", "expires_on": expires, "access_token": token, "resource": query["resource"]}
 
     def _use_key(self, path: str, body: bytes) -> dict[str, Any]:
         host = self.headers["Host"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from securecfg.errors import (
     WrongKey,
 )
 from securecfg.keys import Patience, WrapContext, call_unwrap, call_wrap, open_provider, parse_params
-from securecfg.testing.azure_key_vault import CLIENT_SECRET
+from securecfg.testing.azure_key_vault import CLIENT_ID, CLIENT_SECRET, FEDERATED_TOKEN, IDENTITY_HEADER, TENANT
 from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, Reset, Silence, SlowBody
 from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
 from securecfg.testing.key_services import ServiceFault
@@ -64,8 +65,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AzureKeyVa
 @pytest.fixture
 def service(place: tuple[AzureKeyVault, AzureProxy, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> AzureKeyVault:
     service, proxy, variables = place
-    for name in ("AZURE_AUTHORITY_HOST", "AZURE_USERNAME", "AZURE_CLIENT_CERTIFICATE_PATH", "AZURE_TOKEN_CREDENTIALS"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith(("AZURE_", "IDENTITY_", "MSI_", "IMDS_"))]:
+        monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     service.clear()
@@ -570,16 +571,71 @@ def test_a_login_service_that_is_too_busy_for_a_token_is_not_a_wrong_password(
 
 
 def test_without_credentials_says_how_to_get_some(
-    provider: KeyProvider, proxy: AzureProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    provider: KeyProvider, proxy: AzureProxy, nobody: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"):
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(nobody))
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "dev")
     with pytest.raises(KeyAccessDenied) as refused:
         provider.wrap(KEY, CONTEXT)
     assert "`az login`" in refused.value.hint
     assert proxy.logins == []
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No credentials, and the folder in which programs are looked for."""
+    for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return tmp_path
+
+
+def test_a_pod_of_kubernetes_logs_in_with_its_token(
+    provider: KeyProvider, nobody: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (nobody / "token").write_text(FEDERATED_TOKEN)
+    monkeypatch.setenv("AZURE_TENANT_ID", TENANT)
+    monkeypatch.setenv("AZURE_CLIENT_ID", CLIENT_ID)
+    monkeypatch.setenv("AZURE_FEDERATED_TOKEN_FILE", str(nobody / "token"))
+    assert provider.unwrap(provider.wrap(KEY, CONTEXT), CONTEXT) == KEY
+    (nobody / "token").write_text("another")
+    with pytest.raises(KeyAccessDenied):
+        open_provider(f"azurekeyvault:{URL}").wrap(KEY, CONTEXT)
+
+
+def test_a_machine_uses_its_managed_identity(
+    provider: KeyProvider, service: AzureKeyVault, proxy: AzureProxy, nobody: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://127.0.0.1:{service.port}/identity")
+    monkeypatch.setenv("IDENTITY_HEADER", IDENTITY_HEADER)
+    assert provider.unwrap(provider.wrap(KEY, CONTEXT), CONTEXT) == KEY
+    assert proxy.logins == []
+    monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://127.0.0.1:{closed_port()}/identity")
+    with pytest.raises(KeyProviderUnavailable) as refused:
+        open_provider(f"azurekeyvault:{URL}").wrap(KEY, CONTEXT)
+    assert "login service" in refused.value.message
+
+
+def test_a_person_uses_the_login_of_the_azure_command_line(
+    provider: KeyProvider, service: AzureKeyVault, nobody: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "AzureCliCredential")
+    token = json.dumps(
+        {
+            "accessToken": service.give_token("https://vault.azure.net/.default"),
+            "expires_on": int(time.time()) + HOUR_S,
+            "tenant": TENANT,
+            "tokenType": "Bearer",
+        }
+    )
+    program = nobody / "az"
+    program.write_text(f"#!/bin/sh\necho '{token}'\n")
+    program.chmod(0o755)
+    assert provider.unwrap(provider.wrap(KEY, CONTEXT), CONTEXT) == KEY
+    program.write_text('#!/bin/sh\necho "Please run: az login" >&2\nexit 1\n')
+    with pytest.raises(KeyAccessDenied):
+        open_provider(f"azurekeyvault:{URL}").wrap(KEY, CONTEXT)
 
 
 def test_nobody_is_asked_to_log_in_with_a_browser(service: AzureKeyVault) -> None:
