@@ -12,36 +12,38 @@ if TYPE_CHECKING:
 
 
 class _Discretion(logging.Filter):
-    """Lets nothing below WARNING through that a thread logs while it is discreet."""
+    """Lets only through what is bad enough of what a thread logs while it is discreet."""
 
     def __init__(self) -> None:
         super().__init__()
         self.thread = threading.local()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING or not getattr(self.thread, "discreet", False)
+        least: int = getattr(self.thread, "least", logging.NOTSET)
+        return record.levelno >= least
 
 
 _FILTER = _Discretion()
 
 
 @contextmanager
-def discreet(library: str) -> Iterator[None]:
-    """Let a library log nothing below WARNING from this thread meanwhile.
+def discreet(*libraries: str, least: int = logging.WARNING) -> Iterator[None]:
+    """Let libraries log nothing below a level from this thread meanwhile.
 
     A filter at a logger does not see what loggers below it log, so it is put at each one; libraries make theirs when
     they are imported, which is therefore done before.
 
     Args:
-        library: The package whose loggers are meant.
+        libraries: The packages whose loggers are meant.
+        least: The lowest level that is let through.
     """
     loggers = logging.Logger.manager.loggerDict
-    for name in [name for name in loggers if name == library or name.startswith(f"{library}.")]:
+    for name in [name for name in loggers if name.partition(".")[0] in libraries]:
         logger = logging.getLogger(name)
         if _FILTER not in logger.filters:
             logger.addFilter(_FILTER)
-    _FILTER.thread.discreet = True
+    _FILTER.thread.least = least
     try:
         yield
     finally:
-        _FILTER.thread.discreet = False
+        _FILTER.thread.least = logging.NOTSET

@@ -20,6 +20,7 @@ ENTRY_POINT_GROUP = "securecfg.key_providers"
 
 BUILT_IN = (
     "awskms",
+    "azurekeyvault",
     "command",
     "file",
     "gcpkms",

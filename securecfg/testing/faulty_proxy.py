@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from ssl import SSLContext
 
 _HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
 
@@ -79,14 +80,17 @@ class FaultyProxy:
     Args:
         host: Where the server is.
         port: On which port.
+        tls: With whose certificates to answer a client that asks for a tunnel to an `https://` host. The proxy is then
+            what `HTTPS_PROXY` names, and every host is this server.
 
     Attributes:
         exchanges: All requests so far.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, tls: SSLContext | None = None) -> None:
         """Hand everything on."""
         self.exchanges: list[Exchange] = []
+        self.tls = tls
         self._upstream = (host, port)
         self._lock = threading.Lock()
         self._always: Fault | None = None
@@ -188,6 +192,23 @@ class _Connection(BaseHTTPRequestHandler):
                 self._send(proxy.ask(exchange))
             case None:
                 self._send(proxy.ask(exchange))
+
+    def do_CONNECT(self) -> None:
+        """Go on with TLS, and read what would have gone through the tunnel."""
+        tls = cast("_Server", self.server).proxy.tls
+        if tls is None:
+            self._send(Answer(405, b""))
+            return
+        self.send_response_only(200)
+        self.end_headers()
+        self.request = self.connection = tls.wrap_socket(self.connection, server_side=True)
+        super().setup()
+        self.close_connection = False  # clients ask for tunnels in HTTP/1.0
+
+    def finish(self) -> None:
+        """Close a connection that went on with TLS, which the server does not know."""
+        super().finish()
+        self.connection.close()
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_request  # noqa: N815 - as the base class calls them
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from securecfg import Vault
-from securecfg.keys import RecoveryProvider, generate_key_file, generate_recovery_code
+from securecfg.keys import RecoveryProvider, generate_key_file, generate_recovery_code, open_provider
 from securecfg.policy import default_documents
 from securecfg.vault.slots import Slots
 from tests.keys import aws, gcp, transit
+from tests.keys.azure import VAULT_HOST, azure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -144,6 +145,25 @@ def a_shop_with_a_transit_engine(project: Path) -> Iterator[dict[str, Any]]:
         yield {}
 
 
+@contextmanager
+def a_shop_whose_service_is_gone(project: Path) -> Iterator[dict[str, Any]]:
+    """A shop with a key of AWS KMS for its web process, and nobody who answers for AWS KMS."""
+    with a_shop_with_aws(project), Vault.open() as vault:
+        provider = open_provider("awskms:alias/shop?region=eu-west-1")
+        Slots(vault.authority).add(provider, label="AWS KMS", principals=["svc:shop"])
+    yield {}
+
+
+@contextmanager
+def a_shop_with_azure(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, and the key `app` of an Azure Key Vault called `shop`."""
+    (project / "azure").mkdir()
+    with azure(project / "azure") as (service, _proxy, variables), a_shop(project):
+        service.create_key(VAULT_HOST, "app")
+        os.environ |= variables
+        yield {}
+
+
 CONNECT = """\
 import os
 
@@ -215,6 +235,8 @@ SCENES = {
     "docs/how-to/keys-awskms.md": Scene(prepare=a_shop_with_aws),
     "docs/how-to/keys-gcpkms.md": Scene(prepare=a_shop_with_cloud_kms),
     "docs/how-to/keys-vaulttransit.md": Scene(prepare=a_shop_with_a_transit_engine),
+    "docs/how-to/keys-azurekeyvault.md": Scene(prepare=a_shop_with_azure),
+    "docs/how-to/leave-a-key-service.md": Scene(prepare=a_shop_whose_service_is_gone),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ssl
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, FaultyProxy, Reset, Silence, SlowBody
+from tests.keys.azure import VAULT_HOST, make_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -83,3 +86,40 @@ def test_takes_its_time(fault: Delay | SlowBody, proxy: FaultyProxy) -> None:
     started = time.monotonic()
     assert post(proxy) == (201, "yes", b"content")
     assert time.monotonic() - started >= 0.3
+
+
+def tunnel(proxy: FaultyProxy, authority: Path | None) -> http.client.HTTPSConnection:
+    context = ssl.create_default_context(cafile=authority)
+    connection = http.client.HTTPSConnection(proxy.url.removeprefix("http://"), timeout=20, context=context)
+    connection.set_tunnel(VAULT_HOST, 443)
+    return connection
+
+
+def test_speaks_tls_in_a_tunnel_and_fails_there_too(proxy: FaultyProxy, tmp_path: Path) -> None:
+    authority, proxy.tls = make_certificates(tmp_path)
+    connection = tunnel(proxy, authority)
+    for number in range(2):
+        connection.request("POST", f"/{number}", b"content", {"X-Sent": "yes"})
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (201, b"content")
+    assert [exchange.headers["host"] for exchange in proxy.exchanges] == [VAULT_HOST] * 2
+    proxy.fail(Reset())
+    with pytest.raises(OSError, match=r"reset|closed|EOF"):
+        post_again(connection)
+    connection.close()
+
+
+def post_again(connection: http.client.HTTPSConnection) -> None:
+    connection.request("POST", "/", b"content", {"X-Sent": "yes"})
+    connection.getresponse()
+
+
+def test_gives_no_tunnel_to_those_who_do_not_trust_it_nor_without_certificates(
+    proxy: FaultyProxy, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match="405"):
+        post_again(tunnel(proxy, None))
+    _, proxy.tls = make_certificates(tmp_path)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        post_again(tunnel(proxy, None))
+    assert proxy.exchanges == []

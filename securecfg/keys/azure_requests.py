@@ -1,0 +1,191 @@
+"""How Azure Key Vault is asked: one request, with a token of whoever runs this program.
+
+The vendor's `KeyClient` makes the requests, finds the login service by the vault's challenge and checks that the vault
+belongs to the resource that the challenge names. Why nothing else of its package is used: docs/decisions, record 0014.
+
+Import this module on use: it imports the vendor's packages.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ServiceRequestError
+from azure.core.rest import HttpRequest
+from azure.identity import CredentialUnavailableError, DefaultAzureCredential
+from azure.keyvault.keys import KeyClient
+
+from securecfg.errors import KeyAccessDenied, KeyProviderRefused, SecurecfgError
+from securecfg.keys.azure_answers import Operation, is_busy, refused, unavailable
+from securecfg.keys.discretion import discreet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from azure.core.credentials import (
+        AccessTokenInfo,
+        SupportsTokenInfo,
+        TokenCredential,
+        TokenProvider,
+        TokenRequestOptions,
+    )
+    from azure.core.rest import HttpResponse
+
+CONNECT_S = 3.0
+READ_S = 10.0
+PROCESS_S = 10
+
+_OK = 200
+
+
+class LoginAway(ServiceRequestError):
+    """The login service of Azure cannot be reached, or is busy."""
+
+
+class Login:
+    """The credentials that `azure-identity` finds without asking a person.
+
+    Its chain reports any failure as refused credentials; this tells a login service that is away from a wrong password.
+    """
+
+    def __init__(self) -> None:
+        """Ask for no token yet."""
+        self._seen = threading.local()
+        self._chain = DefaultAzureCredential(
+            exclude_interactive_browser_credential=True,
+            exclude_visual_studio_code_credential=True,
+            exclude_shared_token_cache_credential=True,
+            exclude_broker_credential=True,
+            process_timeout=PROCESS_S,
+            connection_timeout=CONNECT_S,
+            read_timeout=READ_S,
+            retry_total=0,
+        )
+        watched = tuple(_Watched(cast("SupportsTokenInfo", each), self._seen) for each in self._chain.credentials)
+        self._chain.credentials = cast("tuple[TokenProvider, ...]", watched)
+
+    def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
+        """Return a token.
+
+        Raises:
+            LoginAway: The login service cannot be reached, or is busy.
+            ClientAuthenticationError: There are no credentials, or the login service refuses them.
+        """
+        self._seen.away = False
+        try:
+            return self._chain.get_token_info(*scopes, options=options)
+        except AzureError:
+            if not self._seen.away:
+                raise
+        message = "no answer of the login service"
+        raise LoginAway(message)
+
+
+class _Watched:
+    """One credential of a chain, which notes that it failed because the login service is away."""
+
+    def __init__(self, credential: SupportsTokenInfo, seen: threading.local) -> None:
+        self._credential = credential
+        self._seen = seen
+
+    def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
+        try:
+            return self._credential.get_token_info(*scopes, options=options)
+        except CredentialUnavailableError:
+            raise  # this one is not set up, and the chain goes on to the next
+        except ClientAuthenticationError as error:
+            # What nobody refused but went wrong otherwise is raised as this, too, with what happened as its cause; only
+            # a ValueError among these is a matter of settings.
+            self._seen.away = is_busy(error.status_code or 0) or not isinstance(error.__cause__, ValueError | None)
+            raise
+        except AzureError:
+            self._seen.away = True
+            raise
+
+
+class KeyVault:
+    """A vault that can be asked.
+
+    Args:
+        vault_url: Where it is.
+        key_name: What the key is called in errors.
+    """
+
+    def __init__(self, vault_url: str, key_name: str) -> None:
+        """Ask nothing yet.
+
+        Raises:
+            KeyAccessDenied: What the environment says of credentials is wrong in itself.
+        """
+        self._vault_url = vault_url
+        self._key_name = key_name
+        try:
+            self._login = Login()
+        except (ValueError, OSError):
+            message = "what the environment says of Azure credentials cannot be used"
+            raise KeyAccessDenied(message, hint="look at the variables that begin with `AZURE_`") from None
+
+    def ask(self, operation: Operation, path: str, body: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Return what the vault answers, a JSON object.
+
+        Args:
+            operation: What is asked for.
+            path: Where, below the vault's URL.
+            body: Sent as JSON, where there is one.
+
+        Raises:
+            WrongKey: It cannot unwrap what it was sent.
+            KeyProviderUnavailable: It cannot be reached, is too busy, or reports an error of its own.
+            KeyProviderRefused: It refuses; `KeyAccessDenied`, `KeyDisabled` or `KeyMissing` where it says why.
+        """
+        failure: SecurecfgError
+        try:
+            response = self._send(path, body)
+            answer = _parse_object(response)
+            if response.status_code == _OK and answer:
+                return answer
+            failure = refused(self._key_name, operation, response.status_code, answer)
+        except LoginAway:
+            failure = unavailable(self._key_name, "the login service of Azure cannot be reached, or is busy")
+        except ClientAuthenticationError:
+            failure = KeyAccessDenied(
+                f"there are no usable Azure credentials for the key `{self._key_name}`",
+                hint="log in with `az login`, or set AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET",
+            )
+        except HttpResponseError as error:  # there was an answer, of the kind that proxies give
+            failure = refused(self._key_name, operation, error.status_code or 0, {})
+        except AzureError:
+            failure = unavailable(self._key_name, "Azure Key Vault cannot be reached")
+        except ValueError:  # the client's word for a challenge that it does not follow
+            failure = KeyProviderRefused(
+                f"what answers for the key `{self._key_name}` asks for a token of another service",
+                hint="it got no token; is it really Azure Key Vault that answers at this address?",
+            )
+        del body  # a traceback that shows locals must not show it
+        raise failure  # here, so that it drags along no frame and no text of the client
+
+    def _send(self, path: str, body: Mapping[str, str] | None) -> HttpResponse:
+        request = HttpRequest("POST" if body else "GET", path, json=body)
+        # A client for each call: one that threads share may lose its token between looking for it and using it.
+        client = KeyClient(
+            self._vault_url,
+            cast("TokenCredential", self._login),  # the client takes the newer form, its annotation does not
+            connection_timeout=CONNECT_S,
+            read_timeout=READ_S,
+            retry_total=0,  # asking again is the caller's business
+            permit_redirects=False,
+        )
+        # The warnings of its packages repeat what our errors say, and quote what the login service answered.
+        with client, discreet("azure", "msal", least=logging.CRITICAL):
+            return client.send_request(request)
+
+
+def _parse_object(response: HttpResponse) -> dict[str, Any]:
+    """Return a JSON object, an empty one if it is something else."""
+    try:
+        answer = response.json()
+    except (ValueError, AzureError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
