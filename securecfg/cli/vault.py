@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from securecfg.cli.backup import backup, backups, restore
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.errors import (
@@ -197,3 +198,7 @@ def _refuse_damage(opened: Vault, report: Verification) -> None:
     ]
     message = f"{counted(len(lines), 'damaged value')}{''.join(lines)}"
     raise Tampered(message, hint="restore the vault from a backup; undamaged secrets can still be read")
+
+
+for command in (backup, backups, restore):
+    vault.add_command(command)
