@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-_ROWS_AT_ONCE = 256
+_ROWS_AT_ONCE = 64  # they may be large
 _WINDOW = 512
 _ROUNDS = 64
 _META_KEYS = [(Space.META, id_) for id_ in (HEADER_ID, KEYRING_ID, MANIFEST_ID, *SLOT_AND_ROOT_IDS)]
