@@ -22,6 +22,8 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     │   └── KeyProviderRefused                              KeyAccessDenied  KeyDisabled  KeyMissing  ShareRefused
     ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated
     │                                                       LogStale  AnchorMissing  SignatureInvalid  NotAVault
+    │                                                       NotABackup  BackupTruncated  BackupAltered
+    │                                                       BackupChainBroken
     ├── Unavailable                                     9   CommitUnknown  AuditUnavailable  StoreBusy  StoreFailed
     │                                                       DestroyPending  KeyProviderUnavailable  ClockSuspect
     └── Unsupported                                    10   UnsupportedFormat  UnsupportedFileSystem  ExtraMissing
@@ -477,6 +479,30 @@ class LogStale(IntegrityError):
     """The newest checkpoint is older than the age that was asked for."""
 
     code = "log-stale"
+
+
+class NotABackup(IntegrityError):
+    """A file is not a part of a backup."""
+
+    code = "not-a-backup"
+
+
+class BackupTruncated(IntegrityError):
+    """A part of a backup ends before it is whole."""
+
+    code = "backup-truncated"
+
+
+class BackupAltered(IntegrityError):
+    """A part of a backup is not as it was made."""
+
+    code = "backup-altered"
+
+
+class BackupChainBroken(IntegrityError):
+    """A part of a backup is missing, or belongs to another chain."""
+
+    code = "backup-chain-broken"
 
 
 class SignatureInvalid(IntegrityError):

@@ -10,8 +10,12 @@ import os
 import secrets
 import stat
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from securecfg.errors import AlreadyExists, FileMissing, StoreFailed, ValueTooLarge
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PRIVATE = 0o600
 PUBLIC = 0o644
@@ -137,3 +141,22 @@ def _write_all(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def give_name(temporary: Path, target: Path) -> None:
+    """Give a finished file its name, durably, and never that of something else. Both lie in one folder.
+
+    Raises:
+        AlreadyExists: There is something at the path; the temporary file stays.
+        StoreFailed: The file system refuses.
+    """
+    try:
+        os.link(temporary, target, follow_symlinks=False)
+        temporary.unlink()
+        sync_directory(target.parent)
+    except FileExistsError:
+        message = f"`{target}` exists already"
+        raise AlreadyExists(message, hint="choose another path; nothing is ever written over") from None
+    except OSError as error:
+        message = f"cannot write `{target}`: {error.strerror}"
+        raise StoreFailed(message) from None

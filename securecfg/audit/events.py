@@ -24,6 +24,9 @@ class Event(StrEnum):
 
     VAULT_CREATED = "vault.created"
     VAULT_ADOPTED = "vault.adopted"
+    VAULT_RESTORED = "vault.restored"
+    BACKUP_BEGUN = "backup.begun"
+    BACKUP_FINISHED = "backup.finished"
     SECRET_READ = "secret.read"  # noqa: S105 - the name of an event
     SECRET_READ_COUNTED = "secret.read.counted"  # noqa: S105 - as above
     SECRET_WRITTEN = "secret.written"  # noqa: S105 - as above
@@ -89,6 +92,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
     {
         "action": Field.TEXT,
         "added": Field.TEXTS,
+        "backup": Field.TEXT,
         "behind_s": Field.NUMBER,
         "change": Field.TEXT,
         "commit": Field.TEXT,
@@ -111,10 +115,12 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "new_sig": Field.TEXT,
         "old_sig": Field.TEXT,
         "old_size": Field.NUMBER,
+        "part": Field.NUMBER,
         "parts": Field.PARTS,
         "path": Field.TEXT,
         "principals": Field.TEXTS,
         "reason": Field.TEXT,
+        "recipients": Field.TEXTS,
         "removed": Field.TEXTS,
         "rev": Field.NUMBER,
         "role": Field.TEXT,
@@ -167,6 +173,9 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
     {
         Event.VAULT_CREATED: _administration("vkey"),
         Event.VAULT_ADOPTED: _administration("size old_size", "lineage reason"),
+        Event.VAULT_RESTORED: _administration("backup part size", "lineage reason"),
+        Event.BACKUP_BEGUN: _administration("backup part recipients"),
+        Event.BACKUP_FINISHED: _administration("backup part size digest"),
         Event.SECRET_READ: Shape(Category.READ, _READ),
         Event.SECRET_READ_COUNTED: Shape(Category.READ, _READ, is_counted=True),
         Event.SECRET_WRITTEN: _change("path ver", "expires"),

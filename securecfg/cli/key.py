@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from securecfg.cli.arguments import Number
+from securecfg.cli.backup import note_backups
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.key_rotation import retire, rotate, usage
 from securecfg.cli.key_shares import combine, split
 from securecfg.cli.key_slot import slot
 from securecfg.cli.output import shown_time, timestamp
-
-if TYPE_CHECKING:
-    from securecfg.keys import KeyProvider
-    from securecfg.secret import Secret
 
 
 @click.group(cls=Noun)
@@ -85,13 +81,13 @@ def list_(invocation: Invocation) -> None:
 def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, ...]) -> None:
     """Add a key with which the vault opens. A passphrase that is easy to guess is accepted with a warning."""
     from securecfg.cli.identity import grouped
-    from securecfg.cli.new_keys import warn_if_weak
+    from securecfg.cli.new_keys import make_or_open_provider, warn_if_weak
     from securecfg.keys import IdentityProvider
     from securecfg.vault.slots import Slots
 
     with invocation.open() as vault:
         vault.authority.require("key.manage", "")
-        provider, code = _new_provider(invocation, uri)
+        provider, code = make_or_open_provider(invocation, uri)
         number = Slots(vault.authority).add(provider, label=label, principals=principals)
     result: dict[str, object] = {"slot": number, "kind": provider.scheme, "label": label}
     lines = [f"added  slot {number}  {provider.scheme}"]
@@ -122,6 +118,7 @@ def remove(invocation: Invocation, *, slot: int) -> None:
         invocation.confirm(f"Remove slot {slot}? Its key will not open this vault any more.")
         with invocation.progress("replacing keys") as progress:
             Slots(vault.authority).remove(slot, progress)
+        note_backups(invocation, vault)
     invocation.emit({"slot": slot}, f"removed  slot {slot}")
 
 
@@ -158,17 +155,6 @@ def providers(invocation: Invocation) -> None:
         ("SCHEME", "STATE", "FROM", "TO INSTALL"),
         [(f"{one.scheme}:", "missing" if one.missing else "usable", one.origin, one.install) for one in known],
     )
-
-
-def _new_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret[str] | None]:
-    """Return the provider of a new key; a recovery code is made, a passphrase asked for twice."""
-    from securecfg.cli.new_keys import open_new_provider
-    from securecfg.keys import RecoveryProvider, generate_recovery_code
-
-    if uri == "recovery:":
-        code = generate_recovery_code()
-        return RecoveryProvider(code), code
-    return open_new_provider(invocation, uri), None
 
 
 rotate.add_command(slot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from securecfg.cli.arguments import Number
+from securecfg.cli.backup import note_backups
 from securecfg.cli.groups import Noun, Verb
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import shown_time, timestamp
@@ -33,6 +34,7 @@ def root(invocation: Invocation, *, dry_run: bool) -> None:
             invocation.emit({"slots": slots, "is_done": False}, f"would seal  a new root to {counted(slots, 'slot')}")
             return
         generation = KeyChanges(vault.authority).rotate_root()
+        note_backups(invocation, vault)
     invocation.emit({"generation": generation, "slots": slots}, f"rotated  root, sealed to {counted(slots, 'slot')}")
 
 
@@ -125,6 +127,7 @@ def retire(invocation: Invocation, *, epoch: int) -> None:
 
     with invocation.open() as vault:
         KeyChanges(vault.authority).retire(epoch)
+        note_backups(invocation, vault)
     invocation.emit({"epoch": epoch}, f"retired  scope key of epoch {epoch}")
 
 

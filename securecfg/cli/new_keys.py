@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from securecfg.cli.invocation import Invocation
     from securecfg.keys import KeyProvider
+    from securecfg.secret import Secret
 
 
 def open_new_provider(invocation: Invocation, uri: str) -> KeyProvider:
@@ -19,6 +20,20 @@ def open_new_provider(invocation: Invocation, uri: str) -> KeyProvider:
     from securecfg.keys import open_provider
 
     return open_provider(uri, ask=ask_new if invocation.ask is not None else None)
+
+
+def make_or_open_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret[str] | None]:
+    """Return the provider of a new key, and the recovery code where that is the key: it is made now.
+
+    Raises:
+        InvalidKeyUri, ExtraMissing: The key URI is wrong.
+    """
+    from securecfg.keys import RecoveryProvider, generate_recovery_code
+
+    if uri == "recovery:":
+        code = generate_recovery_code()
+        return RecoveryProvider(code), code
+    return open_new_provider(invocation, uri), None
 
 
 def warn_if_weak(invocation: Invocation, provider: KeyProvider) -> None:

@@ -300,11 +300,14 @@ def undelete(invocation: Invocation, *, path: str, version: int) -> None:
 @click.argument("version", type=Number())
 @common_flags
 def destroy(invocation: Invocation, *, path: str, version: int) -> None:
-    """Destroy a version for ever. Copies of the vault made before still hold it."""
+    """Destroy a version for ever. Copies and backups of the vault made before still hold it."""
+    from securecfg.cli.backup import note_backups
+
     with invocation.open() as vault:
         _require(vault, "destroy", path)
         invocation.confirm(f"Destroy version {version} of {path} for ever?")
         vault.destroy(path, version)
+        note_backups(invocation, vault)
     invocation.emit({"path": path, "version": version}, f"destroyed  {path}@{version}")
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from securecfg.cli.backup import backup, backups, restore
+from securecfg.cli.export import export
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.errors import (
@@ -195,3 +197,7 @@ def _refuse_damage(opened: Vault, report: Verification) -> None:
     ]
     message = f"{counted(len(lines), 'damaged value')}{''.join(lines)}"
     raise Tampered(message, hint="restore the vault from a backup; undamaged secrets can still be read")
+
+
+for command in (backup, backups, restore, export):
+    vault.add_command(command)

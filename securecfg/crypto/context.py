@@ -20,6 +20,7 @@ _SLOT = struct.Struct(">16sBH")
 _HISTORY = struct.Struct(">QI")
 _DEK = struct.Struct(">12sBB16s16sIQ")
 _VALUE = struct.Struct(">12sBB16s16sIQIQB")
+_BACKUP = struct.Struct(">16sIB32s")
 _MAGIC = b"securecfg/1\x00"
 _ID_BYTES = 16
 
@@ -35,6 +36,7 @@ class ContextType(IntEnum):
     DELTA = 0x15
     DEK = 0x16
     VALUE = 0x17
+    BACKUP = 0x18
 
 
 def context(kind: ContextType, vault_id: bytes, scope_id: bytes, epoch: int, fields: bytes) -> bytes:
@@ -148,3 +150,13 @@ def _check_ids(first: bytes, second: bytes) -> None:
     if len(first) != _ID_BYTES or len(second) != _ID_BYTES:
         message = "an id has 16 bytes"
         raise ValueError(message)
+
+
+def backup_context(vault_id: bytes, chain_id: bytes, part: int, message: int, header_digest: bytes) -> bytes:
+    """Return the context of a message of a part of a backup.
+
+    Raises:
+        ValueError: An id does not have 16 bytes.
+    """
+    _check_ids(vault_id, chain_id)
+    return context(ContextType.BACKUP, vault_id, NO_SCOPE, 0, _BACKUP.pack(chain_id, part, message, header_digest))

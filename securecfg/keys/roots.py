@@ -64,6 +64,14 @@ class SlotKey:
         except Tampered:
             raise _refusal() from None
 
+    def open(self, sealed: bytes, info: bytes) -> KeyBytes:
+        """Return another key that was sealed to this slot.
+
+        Raises:
+            Tampered: It was altered, or belongs to another slot or purpose.
+        """
+        return KeyBytes(open_sealed(self._private_key, sealed, info))
+
 
 def seal_root(public_key: bytes, vault_id: bytes, slot_id: bytes, root: KeyBytes) -> bytes:
     """Return the row with a root for the holder of a slot's key.

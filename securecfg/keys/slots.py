@@ -235,19 +235,39 @@ def unlock(
         SettingMissing: It has nobody to ask.
     """
     slots = {row_id: Slot.parse(slot_rows[row_id]) for row_id in sorted(slot_rows) if row_id < FIRST_ROOT_ROW}
-    candidates = {row_id: slot for row_id, slot in slots.items() if slot.kind == provider.kind}
-    if not candidates:
-        message = f"no unlock slot takes a key of the kind `{provider.scheme}:`"
-        raise WrongKey(message, hint="`securecfg vault status` shows which kinds open this vault")
-    try:
-        row_id, key = _try(header.vault_id, candidates, provider, patience)
-    except (KeyProviderUnavailable, KeyProviderRefused) as error:
-        others = {slot.kind for slot in slots.values()} - {provider.kind}
-        error.hint = "; ".join(filter(None, (error.hint, _other_ways(others))))
-        raise
+    row_id, key = open_slot(header.vault_id, slots, provider, patience)
     root = key.open_root(slot_rows.get(root_row_of(row_id)))
     header.verify(root, slot_rows)
     return Unlocked(root, key)
+
+
+def open_slot(
+    owner_id: bytes, slots: Mapping[int, Slot], provider: KeyProvider, patience: Patience = PATIENCE
+) -> tuple[int, SlotKey]:
+    """Find the slot that a key opens and return its number with its key pair. Slots of other kinds are not touched.
+
+    Args:
+        owner_id: What the slots belong to, 16 bytes: a vault's id, or that of a chain of backups.
+        slots: The slots by their numbers.
+        provider: Who holds the key.
+        patience: How long a service may take.
+
+    Raises:
+        WrongKey: No slot opens; a wrong key, another vault's slot and an altered one look the same.
+        KeyProviderUnavailable: The provider cannot be reached.
+        KeyProviderRefused: It refuses.
+        SettingMissing: It has nobody to ask.
+    """
+    candidates = {number: slot for number, slot in slots.items() if slot.kind == provider.kind}
+    kinds = {slot.kind for slot in slots.values()}
+    if not candidates:
+        message = f"no unlock slot takes a key of the kind `{provider.scheme}:`"
+        raise WrongKey(message, hint=_other_ways(kinds))
+    try:
+        return _try(owner_id, candidates, provider, patience)
+    except (KeyProviderUnavailable, KeyProviderRefused) as error:
+        error.hint = "; ".join(filter(None, (error.hint, _other_ways(kinds - {provider.kind}))))
+        raise
 
 
 def _try(

@@ -75,6 +75,22 @@ def lineage(vault_path: str | os.PathLike[str]) -> str:
     return hashlib.sha256(os.fsencode(os.path.realpath(vault_path))).hexdigest()[:16]
 
 
+def newest_known(vault_id: bytes) -> Mark | None:
+    """Return the newest checkpoint that this machine has recorded of a vault, wherever its file lay.
+
+    Raises:
+        OSError: An anchor cannot be read.
+    """
+    from pathlib import Path  # opening a vault does without it
+
+    marks = []
+    for path in Path(state_directory(), "anchors").glob(f"{vault_id.hex()}-*"):
+        anchor = _newest(path.read_bytes()[: 2 * SLOT_SIZE])
+        if anchor is not None:
+            marks.append(anchor.mark)
+    return max(marks, key=lambda mark: mark.size, default=None)
+
+
 class AnchorFile:
     """Two slots, overwritten in turn under a lock. The larger counter wins.
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 HEADER_ID, KEYRING_ID, MANIFEST_ID = 1, 2, 3
 SLOT_IDS = range(FIRST_SLOT_ROW, FIRST_ROOT_ROW)
-_SLOT_AND_ROOT_IDS = range(FIRST_SLOT_ROW, 2 * FIRST_ROOT_ROW - FIRST_SLOT_ROW)
+SLOT_AND_ROOT_IDS = range(FIRST_SLOT_ROW, 2 * FIRST_ROOT_ROW - FIRST_SLOT_ROW)
 
 _LEAVES_AT_ONCE = 512
 _ATTEMPTS = 8
@@ -381,7 +381,7 @@ def read_header(store: Store) -> tuple[Header, dict[int, bytes]]:
 
 def read_slots(store: Store) -> dict[int, bytes]:
     """Return the rows of all unlock slots and sealed roots by their ids, from one snapshot."""
-    ids = _SLOT_AND_ROOT_IDS
+    ids = SLOT_AND_ROOT_IDS
     return dict(store.scan(Space.META, ids.start, ids.stop - 1, len(ids)))
 
 

@@ -29,15 +29,20 @@ class Verification:
     Attributes:
         secrets: How many secrets there are, deleted ones included.
         versions: How many versions, destroyed ones included.
-        orphans: Rows that nothing references, by space: leftovers of writers that crashed. They do no harm; the next
+        orphan_rows: Rows that nothing references: leftovers of writers that crashed. They do no harm; the next
             compaction deletes them.
         problems: The path and version of each value that is damaged, with what is wrong.
     """
 
     secrets: int = 0
     versions: int = 0
-    orphans: Counter[str] = field(default_factory=Counter)
+    orphan_rows: list[tuple[Space, int]] = field(default_factory=list)
     problems: list[tuple[str, int, str]] = field(default_factory=list)
+
+    @property
+    def orphans(self) -> Counter[str]:
+        """How many rows nothing references, by the names of their spaces."""
+        return Counter(space.name.lower() for space, _ in self.orphan_rows)
 
 
 class _Checked(NamedTuple):
@@ -89,21 +94,20 @@ def verify_vault(opened: OpenVault, progress: Callable[[int, int], None] | None 
     stagings = {*state.stagings, *opened.replica.state.stagings}
     reserved = [range(staging.first, staging.last + 1) for staging in stagings]
     for space, known in used.items():
-        for number in ids_of(opened.store, space, state.next_id) - known:
+        for number in sorted(ids_of(opened.store, space, state.next_id) - known):
             if not any(number in ids for ids in reserved):
-                result.orphans[space.name.lower()] += 1
-    _count_loose(opened, result)
+                result.orphan_rows.append((space, number))
+    result.orphan_rows += _find_loose(opened)
     return result
 
 
-def _count_loose(opened: OpenVault, result: Verification) -> None:
-    """Count the orphans among the rows that have ids of their own, unless a writer may yet publish some of them."""
+def _find_loose(opened: OpenVault) -> list[tuple[Space, int]]:
+    """Return the orphans among the rows that have ids of their own, unless a writer may yet publish some of them."""
     try:
-        for space, found in ((Space.DELTA, find_deltas(opened)), (Space.PART, find_parts(opened))):
-            if found:
-                result.orphans[space.name.lower()] = len(found)
+        found = ((Space.DELTA, find_deltas(opened)), (Space.PART, find_parts(opened)))
     except Unsettled:
-        return
+        return []
+    return [(space, number) for space, numbers in found for number in sorted(numbers)]
 
 
 def _check(opened: OpenVault, path: bytes, entry: Entry, used: dict[Space, set[int]]) -> _Checked:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from securecfg.crypto import (
     ContextType,
     Label,
+    backup_context,
     context,
     dek_context,
     delta_context,
@@ -42,6 +43,7 @@ contexts = st.one_of(
     st.tuples(st.just(delta_context), ids, ids, u32),
     st.tuples(st.just(dek_context), ids, ids, u32, u64),
     st.tuples(st.just(value_context), ids, ids, st.tuples(u64, u32), u64, u8),
+    st.tuples(st.just(backup_context), ids, ids, u32, u8, st.binary(min_size=32, max_size=32)),
 )
 
 

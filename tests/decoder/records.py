@@ -105,6 +105,9 @@ def _verify_leaves_of_json(value: object) -> None:
 CATALOGUE = {
     "vault.created": ("vkey", ""),
     "vault.adopted": ("size# old_size#", "lineage reason"),
+    "vault.restored": ("backup part# size#", "lineage reason"),
+    "backup.begun": ("backup part# recipients[]", ""),
+    "backup.finished": ("backup part# size# digest", ""),
     "secret.read": ("path ver#", ""),
     "secret.read.counted": ("path ver#", ""),
     "secret.written": ("path ver#", "expires"),

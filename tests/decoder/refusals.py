@@ -109,6 +109,16 @@ class EpochRefused(Refused):
     step = "audit-log 7, epochs"
 
 
+class BackupRefused(Refused):
+    code = "backup-altered"
+    step = "format 13, backup"
+
+
+class ChainRefused(Refused):
+    code = "backup-chain-broken"
+    step = "format 13.4, chain"
+
+
 @contextmanager
 def refusing(refusal: type[Refused], what: str = "") -> Iterator[None]:
     """Turn what is wrong with the bytes of a step into the step's refusal."""

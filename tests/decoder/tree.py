@@ -55,8 +55,8 @@ def root_of(hashes: Sequence[bytes]) -> bytes:
     return frontier.root()
 
 
-def verify_tiles(hashes: Sequence[bytes], tiles: Mapping[int, bytes]) -> None:
-    """Compare the stored tiles with those that the leaves give; none may be missing and none too many."""
+def tiles_of(hashes: Sequence[bytes]) -> dict[int, bytes]:
+    """Return the rows of the tiles that the leaves give."""
     expected: dict[int, bytes] = {}
     level, row = 0, list(hashes)
     while row:
@@ -67,6 +67,12 @@ def verify_tiles(hashes: Sequence[bytes], tiles: Mapping[int, bytes]) -> None:
                 expected[(level << 56) + index] = b"".join(row[first : first + HASHES_IN_A_TILE])
         row = [root_of(row[index * 256 : (index + 1) * 256]) for index in range(full)]
         level += 1
+    return expected
+
+
+def verify_tiles(hashes: Sequence[bytes], tiles: Mapping[int, bytes]) -> None:
+    """Compare the stored tiles with those that the leaves give; none may be missing and none too many."""
+    expected = tiles_of(hashes)
     with refusing(TileRefused):
         for place, tile in expected.items():
             name = f"tile {place >> 56}/{place & (1 << 56) - 1}"

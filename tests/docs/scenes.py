@@ -228,6 +228,8 @@ SCENES = {
     "docs/how-to/share-with-a-team.md": Scene(
         "shop", a_careless_shop_in_git, MADE_BY_INIT | {'"keyring:"': r'"file:~/\.config/securecfg/keys/[\w.-]+\.key"'}
     ),
+    "docs/how-to/backup-and-restore.md": Scene(prepare=a_shop),
+    "docs/how-to/export.md": Scene(prepare=a_shop),
     "docs/how-to/change-and-take-back.md": Scene(prepare=a_shop),
     "docs/how-to/give-a-service-a-role.md": Scene(prepare=a_shop),
     "docs/how-to/identities.md": Scene(prepare=a_shop_with_a_code),

@@ -1,0 +1,283 @@
+"""Making backups of a vault that is in use, and knowing of those that were made."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from securecfg.audit import Event
+from securecfg.crypto import generate_key
+from securecfg.errors import BackupChainBroken, Conflict, FileMissing, SettingMissing
+from securecfg.keys import seal_slot
+from securecfg.vault.backup_format import (
+    End,
+    Message,
+    Messages,
+    PartHeader,
+    PartSlot,
+    inventory_to_bytes,
+    seal_part_key,
+)
+from securecfg.vault.backup_notes import (
+    BackupNote,
+    ChainNote,
+    Recipient,
+    draft_chain,
+    draft_part,
+    find_chain,
+    find_notes,
+)
+from securecfg.vault.backup_parts import PARTS_MAX, PartDraft, locked, name_of_part, open_chain
+from securecfg.vault.backup_rows import RowsCopy
+from securecfg.vault.publishing import Plan
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from securecfg.crypto import KeyBytes
+    from securecfg.keys import KeyProvider
+    from securecfg.policy import Decision
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.backup_format import Inventory
+    from securecfg.vault.backup_parts import Part
+    from securecfg.vault.backup_rows import Progress
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.session import Session
+
+_CHAIN_ID_BYTES = 16
+_RECIPIENTS_MAX = 32  # their public keys have to fit into one note
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A part that was made, or would be.
+
+    Attributes:
+        backup: The id of the chain, in hexadecimal digits.
+        part: Its number in it.
+        path: Its file.
+        recipients: The schemes of the keys that open it.
+        record_count: The number of records of the state that it holds.
+        row_count: How many rows are in it.
+        size_bytes: Of the file.
+    """
+
+    backup: str
+    part: int
+    path: Path
+    recipients: tuple[str, ...]
+    record_count: int = 0
+    row_count: int = 0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a part goes, and what it continues."""
+
+    chain: ChainNote
+    slots: tuple[bytes, ...]
+    part: int
+    previous: bytes
+    inventory: Inventory
+    is_new: bool
+
+
+class Backups:
+    """The backups of a vault, as one identity may make them.
+
+    Args:
+        authority: Decides and records for it.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        """Make none yet."""
+        self._authority = authority
+        self._opened = authority.opened
+
+    def list(self) -> Sequence[BackupNote]:
+        """Return what the vault knows of its backups, oldest first.
+
+        Raises:
+            AccessDenied: The caller may not `vault.backup`.
+        """
+        self._authority.require("vault.backup", "")
+        return find_notes(self._opened)
+
+    def plan(self, folder: str | os.PathLike[str], recipients: Sequence[KeyProvider] = ()) -> Backup:
+        """Return which part `make` would write, without writing anything.
+
+        Raises:
+            As for `make`.
+        """
+        self._authority.require("vault.backup", "")
+        try:
+            parts = open_chain(Path(folder))
+        except FileMissing:
+            parts = []
+        if not parts:
+            _check_recipients(recipients)
+            return Backup("", 1, Path(folder) / name_of_part(1), tuple(provider.scheme for provider in recipients))
+        place = self._continue(parts, recipients)
+        return self._result(place, Path(folder) / name_of_part(place.part))
+
+    def make(
+        self,
+        folder: str | os.PathLike[str],
+        recipients: Sequence[KeyProvider] = (),
+        progress: Progress | None = None,
+    ) -> Backup:
+        """Write the next part of the backup in a folder, or the first one, and read it back.
+
+        The vault may be used meanwhile. Whoever holds a recipient's key can read everything that is in the vault now.
+
+        Args:
+            folder: Where; it is made where there is none.
+            recipients: Whose keys open it, for the first part; the later ones are for the same.
+            progress: Called with how much was looked at, and of how much.
+
+        Raises:
+            AccessDenied: The caller may not `vault.backup`.
+            SettingMissing: There is no backup yet, and no recipient is given.
+            Conflict: There is one, and recipients are given.
+            BackupChainBroken: The parts in the folder are not those that this vault knows.
+            NotABackup, BackupTruncated, BackupAltered: A part in the folder is not what it was.
+            KeyProviderUnavailable, KeyProviderRefused: A recipient's key cannot be used.
+            StoreBusy: Another process writes to the folder, or the vault changes too fast.
+            AuditUnavailable: The backup cannot be recorded, so it was not made.
+            StoreFailed: The file system refuses; nothing is left that could be taken for a part.
+        """
+        session, decision = self._authority.require("vault.backup", "")
+        target = Path(folder)
+        with locked(target):
+            parts = open_chain(target)
+            place = self._continue(parts, recipients) if parts else self._begin(recipients)
+            begun_ns = self._opened.clock.now_ns()
+            note: dict[str, object] = {"part": place.part, "begun": begun_ns, "place": str(target.absolute())}
+            self._record_begin(session, decision, place, note)
+            part_key = generate_key()
+            header = self._header(place, part_key, begun_ns)
+            draft = PartDraft(target, header)
+            try:
+                copy, part = self._write(draft, place, (header, part_key), progress)
+                self._record_end(place, copy, part, note)
+                path = draft.keep()
+            finally:
+                draft.discard()
+            return self._result(place, path, copy, part.size_bytes)
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def _begin(self, recipients: Sequence[KeyProvider]) -> _Place:
+        _check_recipients(recipients)
+        chain_id = secrets.token_bytes(_CHAIN_ID_BYTES)
+        slots = [(provider.scheme, seal_slot(chain_id, provider)) for provider in recipients]
+        known = tuple(Recipient(new.slot.slot_id, new.public_key, scheme) for scheme, new in slots)
+        rows = tuple(new.slot.to_bytes() for _, new in slots)
+        return _Place(ChainNote(chain_id, generate_key(), known), rows, 1, bytes(32), {}, is_new=True)
+
+    def _continue(self, parts: Sequence[Part], recipients: Sequence[KeyProvider]) -> _Place:
+        last = parts[-1]
+        chain_id, number = last.header.chain_id, last.header.part
+        chain = find_chain(self._opened, chain_id)
+        if chain is None or last.header.vault_id != self._opened.replica.vault_id:
+            message = f"`{last.path.parent}` holds a backup that this vault does not know"
+            raise BackupChainBroken(message, hint="begin a new backup in another folder")
+        if recipients:
+            message = f"the backup in `{last.path.parent}` has its recipients already"
+            raise Conflict(message, hint="begin a new backup for others, in another folder")
+        if number == PARTS_MAX:
+            message = f"the backup in `{last.path.parent}` has as many parts as it can have"
+            raise Conflict(message, hint="begin a new backup in another folder")
+        digest = last.digest()
+        known = [note for note in find_notes(self._opened) if note.backup == chain_id.hex() and note.part == number]
+        if not known or known[0].digest != digest.hex():
+            message = f"`{last.path}` is not the part that this vault made"
+            raise BackupChainBroken(message, hint="begin a new backup in another folder, and keep this one")
+        # That it opens shows that the header, and so the slots in it, are as the vault wrote them.
+        inventory = last.open_inventory(chain.inventory_key)
+        rows = tuple(slot.row for slot in last.header.slots)
+        return _Place(chain, rows, number + 1, digest, inventory, is_new=False)
+
+    def _header(self, place: _Place, part_key: KeyBytes, begun_ns: int) -> PartHeader:
+        chain = place.chain
+        slots = tuple(
+            PartSlot(row, seal_part_key(each.public_key, chain.chain_id, each.slot_id, place.part, part_key))
+            for row, each in zip(place.slots, chain.recipients, strict=True)
+        )
+        return PartHeader(self._opened.replica.vault_id, chain.chain_id, place.part, begun_ns, place.previous, slots)
+
+    def _write(
+        self, draft: PartDraft, place: _Place, begun: tuple[PartHeader, KeyBytes], progress: Progress | None
+    ) -> tuple[RowsCopy, Part]:
+        """Write the messages and read them back."""
+        header, part_key = begun
+        messages = Messages(header, part_key, place.chain.inventory_key)
+        copy = RowsCopy(self._opened, place.inventory, progress)
+        rows_digest = draft.append(messages.seal(Message.ROWS, copy.items()))
+        inventory = inventory_to_bytes(copy.inventory())
+        inventory_digest = draft.append(messages.seal(Message.INVENTORY, (inventory,)))
+        key = place.chain.inventory_key
+        end = End(copy.taken_ns, copy.root, key, copy.count, rows_digest, inventory_digest, copy.head)
+        draft.append(messages.seal(Message.END, (end.to_bytes(),)))
+        part = draft.finish()
+        _read_back(part, part_key)
+        return copy, part
+
+    def _record_begin(self, session: Session, decision: Decision, place: _Place, note: dict[str, object]) -> None:
+        chain = place.chain
+        names = [recipient.name for recipient in chain.recipients]
+        obj = {"backup": chain.chain_id.hex(), "part": place.part, "recipients": names}
+        author = session.identity.principal
+
+        def plan(publication: Publication) -> Plan:
+            plan = Plan(records=[session.record(Event.BACKUP_BEGUN, obj, decision=decision)])
+            if place.is_new:
+                plan.join(draft_chain(self._opened, publication, chain, author))
+            plan.join(draft_part(self._opened, publication, chain.chain_id, note, author))
+            return plan
+
+        self._authority.publish(plan)
+
+    def _record_end(self, place: _Place, copy: RowsCopy, part: Part, begun: dict[str, object]) -> None:
+        session = self._authority.session()
+        digest = part.digest().hex()
+        chain_id = place.chain.chain_id
+        obj = {"backup": chain_id.hex(), "part": place.part, "size": copy.size, "digest": digest}
+        note = begun | {"size": copy.size, "bytes": part.size_bytes, "digest": digest}
+
+        def plan(publication: Publication) -> Plan:
+            plan = draft_part(self._opened, publication, chain_id, note, session.identity.principal)
+            plan.records = [session.record(Event.BACKUP_FINISHED, obj)]
+            return plan
+
+        self._authority.publish(plan)
+
+    def _result(self, place: _Place, path: Path, copy: RowsCopy | None = None, size_bytes: int = 0) -> Backup:
+        kinds = tuple(recipient.kind for recipient in place.chain.recipients)
+        size, count = (copy.size, copy.count) if copy is not None else (0, 0)
+        return Backup(place.chain.chain_id.hex(), place.part, path, kinds, size, count, size_bytes)
+
+
+def _check_recipients(recipients: Sequence[KeyProvider]) -> None:
+    if not recipients:
+        message = "a new backup needs a recipient: a key that opens it"
+        raise SettingMissing(message, hint="give `--to URI`; best one that is not a key of the vault")
+    if len(recipients) > _RECIPIENTS_MAX:
+        message = f"a backup has at most {_RECIPIENTS_MAX} recipients"
+        raise Conflict(message)
+
+
+def _read_back(part: Part, part_key: KeyBytes) -> None:
+    """Open everything that was written.
+
+    Raises:
+        BackupAltered: The file does not hold it.
+    """
+    read = part.open_with(part_key)
+    read.inventory()
+    for _ in read.rows():
+        pass

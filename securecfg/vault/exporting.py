@@ -1,0 +1,73 @@
+"""Taking secrets out of a vault, many at once, by those who may."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.errors import AccessDenied, SecurecfgError
+from securecfg.policy import Decision
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from securecfg.vault.values import SecretVersion
+    from securecfg.vault.vault import Vault
+
+
+class LeftOut(NamedTuple):
+    """A secret that was not given out, and why."""
+
+    path: str
+    error: SecurecfgError
+
+
+class Exported(NamedTuple):
+    """What was given out, and what was not.
+
+    Attributes:
+        versions: The current version of each secret, by path. Each is in the log as read.
+        left_out: The others that the caller may list.
+    """
+
+    versions: Sequence[SecretVersion]
+    left_out: Sequence[LeftOut]
+
+
+def find_exportable(vault: Vault, prefix: str = "") -> tuple[list[str], list[LeftOut]]:
+    """Return the paths that the caller may export, and those that it may only list. Nothing is read or recorded.
+
+    Raises:
+        InvalidPath: The prefix breaks the rules.
+        NotAuthenticated: Nobody says who asks.
+    """
+    paths = vault.list(prefix)
+    session = vault.authority.session()
+    allowed = session.decide_many("export", paths)
+    exportable = [path for path, is_allowed in zip(paths, allowed, strict=True) if is_allowed]
+    refused = [path for path, is_allowed in zip(paths, allowed, strict=True) if not is_allowed]
+    return exportable, [LeftOut(path, AccessDenied(f"you may not export `{path}`")) for path in refused]
+
+
+def export_secrets(vault: Vault, prefix: str = "") -> Exported:
+    """Return the current version of every secret below a prefix that the caller may both export and read.
+
+    All of them are in the log, durably, before this returns, and so is that others were refused.
+
+    Raises:
+        InvalidPath: The prefix breaks the rules.
+        NotAuthenticated: Nobody says who asks.
+        AuditUnavailable: The reads cannot be recorded, so none happened.
+        StoreBusy: The policy changes faster than the secrets can be read.
+    """
+    paths, left_out = find_exportable(vault, prefix)
+    if left_out:
+        # One record for all of them: who exports a folder is not probing each path.
+        authority = vault.authority
+        authority.deny(authority.session(), "export", prefix, Decision(allowed=False))
+    versions = []
+    for path, found in zip(paths, vault.read_many([(path, None) for path in paths]), strict=True):
+        if isinstance(found, SecurecfgError):
+            left_out.append(LeftOut(path, found))
+        else:
+            versions.append(found)
+    return Exported(versions, left_out)

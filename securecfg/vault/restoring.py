@@ -1,0 +1,333 @@
+"""Making a vault file of a backup: whole and verified, or not at all (format 13.4)."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from securecfg.audit import Event, Tree, leaf_hash
+from securecfg.clock import SystemClock, to_datetime
+from securecfg.errors import (
+    AlreadyExists,
+    BackupChainBroken,
+    NotABackup,
+    RollbackSuspected,
+    Tampered,
+    VersionNotFound,
+)
+from securecfg.files import give_name
+from securecfg.keys import Slot, Unlocked, open_slot
+from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Delete, Put, Space, create_sqlite
+from securecfg.vault.anchor import AnchorFile, lineage, newest_known
+from securecfg.vault.auditlog import AuditLog
+from securecfg.vault.authority import Authority
+from securecfg.vault.backup_parts import open_chain, verify_previous
+from securecfg.vault.logger import logger
+from securecfg.vault.maintenance import delete_rows, freed_rows, stored_deltas
+from securecfg.vault.opened import OpenVault, Options
+from securecfg.vault.paths import check_principal
+from securecfg.vault.publishing import Plan
+from securecfg.vault.replica import Replica, tile_id
+from securecfg.vault.session import Identity
+from securecfg.vault.slots import Slots
+from securecfg.vault.staging import sweep
+from securecfg.vault.verification import verify_vault
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from securecfg.clock import Clock
+    from securecfg.keys import KeyProvider, SlotKey
+    from securecfg.store import Store
+    from securecfg.vault.backup_parts import OpenPart
+
+    Progress = Callable[[int, int], None]
+
+_LEAVES_AT_ONCE = 512
+_TILES_AT_ONCE = 256  # of 8 KiB each
+
+
+@dataclass(frozen=True, slots=True)
+class BackupState:
+    """A state of a vault that a backup holds.
+
+    Attributes:
+        part: The number of the part that holds it.
+        taken: When it was the newest.
+        size_bytes: Of the part's file.
+    """
+
+    part: int
+    taken: datetime
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was restored.
+
+    Attributes:
+        state: Which state.
+        record_count: The number of records in the vault now.
+        secret_count: How many secrets there are, the vault's documents included.
+        recorded_count: The number of records that this machine knew of, or None where it knew of none.
+        needs_adoption: Whether the vault does not continue those, so that it is refused until somebody adopts it.
+    """
+
+    state: BackupState
+    record_count: int
+    secret_count: int
+    recorded_count: int | None
+    needs_adoption: bool
+
+
+class Restoring:
+    """A backup that a recipient has opened.
+
+    Args:
+        folder: Where its parts are.
+        provider: Holds the key of one of its recipients.
+        clock: The time.
+
+    Raises:
+        FileMissing: There is no such folder.
+        NotABackup: It holds no part, or something else under the name of one.
+        BackupTruncated, BackupAltered: A part is not what it was.
+        BackupChainBroken: A part is missing, or is of another chain.
+        WrongKey: The key opens none of its slots.
+        KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
+        StoreFailed: A file cannot be read.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], provider: KeyProvider, clock: Clock | None = None) -> None:
+        """Open the end of every part."""
+        self._clock = clock or SystemClock()
+        parts = open_chain(Path(folder))
+        if not parts:
+            message = f"`{folder}` holds no part of a backup"
+            raise NotABackup(message, hint="name the folder that `securecfg vault backup` wrote")
+        first = parts[0].header
+        slots = {number: Slot.parse(slot.row) for number, slot in enumerate(first.slots)}
+        self._slot_key: SlotKey = open_slot(first.chain_id, slots, provider)[1]
+        self._chain = first.chain_id.hex()
+        self._vault_id = first.vault_id
+        self._parts: Sequence[OpenPart] = [part.open(self._slot_key) for part in parts]
+
+    def states(self) -> list[BackupState]:
+        """Return the states that can be restored, oldest first."""
+        return [
+            BackupState(part.part.header.part, to_datetime(part.end.taken_ns), part.part.size_bytes)
+            for part in self._parts
+        ]
+
+    def find(self, *, part: int | None = None, at: datetime | None = None) -> BackupState:
+        """Return the state of a part, the newest one that is not after a time, or the newest of all.
+
+        Raises:
+            VersionNotFound: There is none.
+        """
+        states = self.states()
+        if part is not None:
+            states = [state for state in states if state.part == part]
+        elif at is not None:
+            states = [state for state in states if state.taken <= at]
+        if not states:
+            what = f"no part {part}" if part is not None else "no state that is as old as that"
+            message = f"the backup has {what}"
+            raise VersionNotFound(message, hint="`securecfg vault restore --dry-run` lists what there is")
+        return states[-1]
+
+    def verify(self, state: BackupState, progress: Progress | None = None) -> None:
+        """Read everything that a state needs, without writing anything.
+
+        Raises:
+            BackupAltered, BackupChainBroken, StoreFailed: As for `Restoring`.
+        """
+        self._copy(state, lambda _: None, progress)
+
+    def restore(
+        self,
+        state: BackupState,
+        target: str | os.PathLike[str],
+        principal: str,
+        *,
+        add: KeyProvider | None = None,
+        reason: str = "",
+        progress: Progress | None = None,
+    ) -> Restored:
+        """Write a state to a new vault file. It is as it was, with its keys, and one record more.
+
+        Where this machine knows of a newer vault it is refused as a rollback until somebody adopts it.
+
+        Args:
+            state: Which one.
+            target: Where; there must be nothing.
+            principal: Who restores it; needs the right `vault.restore` under the policy of the state.
+            add: Another key that opens the restored vault, for who lost those that it had.
+            reason: Why, for the log.
+            progress: Called with how much was done, and of how much.
+
+        Raises:
+            AlreadyExists: There is something at the path.
+            AccessDenied: The principal may not `vault.restore`.
+            BackupAltered, BackupChainBroken: A part is not what it was.
+            Tampered: What the backup holds is not what its head vouches for.
+            StoreFailed: The file system refuses. In all cases nothing is at the path.
+        """
+        name = check_principal(principal)
+        path = Path(target)
+        if path.exists() or path.is_symlink():
+            message = f"`{path}` exists already"
+            raise AlreadyExists(message, hint="restore to another path; nothing is ever written over")
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.restoring")
+        store = create_sqlite(temporary)
+        try:
+            try:
+                end = self._parts[state.part - 1].end
+                self._write(store, state, progress)
+                unlocked = Unlocked(end.root, self._slot_key)
+                opened = OpenVault(Replica(store, unlocked), None, self._clock, Options())
+                try:
+                    secret_count = self._verify(opened, progress)
+                    self._record(opened, state, (name, reason), path, add)
+                    known, needs_adoption = self._anchor(opened, path)
+                    size = opened.replica.checkpoint.size
+                    restored = Restored(state, size, secret_count, known, needs_adoption)
+                finally:
+                    opened.close()
+            finally:
+                store.close()
+            give_name(temporary, path)
+        except BaseException:
+            for suffix in ("", "-wal", "-shm"):
+                temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+            raise
+        return restored
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def _write(self, store: Store, state: BackupState, progress: Progress | None) -> None:
+        """Write the rows of a state, the tiles that follow from its leaves, and its head."""
+        self._copy(state, store.stage, progress)
+        tree = Tree()
+        tiles: dict[int, bytes] = {}
+        size = 0
+        while rows := store.scan(Space.LOG, size, size + _LEAVES_AT_ONCE - 1, _LEAVES_AT_ONCE):
+            for index, leaf in rows:
+                if index != size:
+                    message = f"record {size} is missing from the log"
+                    raise Tampered(message)
+                for tile in tree.append(leaf_hash(leaf)):
+                    tiles[tile_id(tile.level, tile.index)] = tile.hashes
+                size += 1
+        puts = [Put(Space.TILE, id_, hashes) for id_, hashes in tiles.items()]
+        for start in range(0, len(puts), _TILES_AT_ONCE):
+            store.stage(puts[start : start + _TILES_AT_ONCE])
+        store.commit([], expect=None, head=self._parts[state.part - 1].end.head)
+
+    def _copy(self, state: BackupState, stage: Callable[[list[Put]], None], progress: Progress | None) -> None:
+        """Hand over the rows of a state, oldest first, and check every part that may hold one.
+
+        Raises:
+            BackupAltered: A part is not as it was made.
+            BackupChainBroken: A part does not continue the one before, or a row of the state is in none.
+        """
+        parts = self._parts[: state.part]
+        last = parts[-1]
+        wanted: dict[Space, set[int]] = {}
+        for (space, _), runs in last.inventory().items():
+            wanted.setdefault(space, set()).update(id_ for run in runs for id_ in run)
+        missing = {space: set(ids) for space, ids in wanted.items()}
+        total = sum(part.end.rows for part in parts)
+        batch: list[Put] = []
+        batch_bytes = done = 0
+        for part in parts:
+            for space, id_, row in part.rows():
+                done += 1
+                if progress is not None:
+                    progress(done, total)
+                if (part is last) if space is Space.META else id_ in wanted.get(space, ()):
+                    missing.get(space, set()).discard(id_)
+                    if len(batch) == STAGE_LIMIT_OPERATIONS or batch_bytes + len(row) > STAGE_LIMIT_BYTES:
+                        stage(batch)
+                        batch, batch_bytes = [], 0
+                    batch.append(Put(space, id_, row))
+                    batch_bytes += len(row)
+        stage(batch)
+        verify_previous([part.part for part in parts])
+        if any(missing.values()):
+            message = f"the parts up to {last.part.path.name} lack rows of its state"
+            raise BackupChainBroken(message, hint="put the parts of one chain, all of them, into one folder")
+
+    def _verify(self, opened: OpenVault, progress: Progress | None) -> int:
+        """Check everything that the head vouches for, delete what it does not, and return how many secrets there are.
+
+        Raises:
+            Tampered: Something is not what it vouches for.
+        """
+        if opened.replica.vault_id != self._vault_id:
+            message = "the backup holds another vault than it says"
+            raise Tampered(message)
+        sweep(opened, opened.replica.state.stagings)  # nobody will publish what they have reserved
+        report = verify_vault(opened, progress)
+        if report.problems:
+            _, _, problem = report.problems[0]
+            message = f"{len(report.problems)} of the values in the backup are damaged: {problem}"
+            raise Tampered(message, hint="restore another state")
+        AuditLog(Authority(opened, Identity(""))).verify()
+        _delete_unreferenced(opened, report.orphan_rows)
+        return report.secrets
+
+    def _record(
+        self, opened: OpenVault, state: BackupState, who: tuple[str, str], path: Path, add: KeyProvider | None
+    ) -> None:
+        """Record who restored the vault and why, and add a key of theirs."""
+        principal, reason = who
+        authority = Authority(opened, Identity(principal, slot=self._slot_key.slot_id.hex()))
+        session, decision = authority.require("vault.restore", "")
+        obj: dict[str, object] = {
+            "backup": self._chain,
+            "part": state.part,
+            "size": opened.replica.checkpoint.size,
+            "lineage": lineage(path),
+        }
+        if reason:
+            obj["reason"] = reason
+        record = session.record(Event.VAULT_RESTORED, obj, decision=decision)
+        authority.publish(lambda _: Plan(records=[record]))
+        if add is not None:
+            Slots(authority).add(add, label="restored")
+
+    def _anchor(self, opened: OpenVault, path: Path) -> tuple[int | None, bool]:
+        """Let the machine know the file by the newest checkpoint that it has of the vault, wherever that lay.
+
+        Returns:
+            The size of that checkpoint, and whether the restored vault does not continue it.
+        """
+        try:
+            known = newest_known(self._vault_id)
+            if known is None:
+                return None, False
+            AnchorFile(self._vault_id, path).advance(known, lambda _: None)
+        except OSError as error:
+            logger().warning("the anchor cannot be written: %s", error.strerror, extra={"event": "anchor.failed"})
+            return None, False
+        try:
+            opened.verify_mark(known)
+        except RollbackSuspected:
+            return known.size, True
+        return known.size, False
+
+
+def _delete_unreferenced(opened: OpenVault, orphans: Sequence[tuple[Space, int]]) -> None:
+    """Delete rows that nothing references: what was destroyed or replaced while the backup was made."""
+    replica = opened.replica
+    deletes = [Delete(space, id_) for space, id_ in orphans]
+    for _, delta in stored_deltas(opened, replica.state.base_size, replica.checkpoint.size):
+        deletes += freed_rows(delta.freed)
+    delete_rows(opened, deletes)
+    opened.store.purge()

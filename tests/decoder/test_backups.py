@@ -1,0 +1,85 @@
+"""Backups that the package makes, opened by a decoder that knows nothing but the pages of the format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.keys import PassphraseProvider, generate_key_file, open_provider
+from securecfg.secret import Secret
+from securecfg.vault.backups import Backups
+from securecfg.vault.key_changes import KeyChanges
+from securecfg.vault.maintenance import compact
+from tests.decoder import KeyFile, Passphrase
+from tests.decoder.backup import decode_backup
+from tests.decoder.decoder import decode_rows
+from tests.decoder.place import Place
+from tests.decoder.refusals import ChainRefused, Refused, SlotRefused
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    generate_key_file(tmp_path / "backup.key")
+    return Place(tmp_path)
+
+
+def test_each_part_is_one_whole_state(place: Place, tmp_path: Path) -> None:
+    folder, uri = tmp_path / "backup", f"file:{tmp_path / 'backup.key'}"
+    with place.create() as vault:
+        backups = Backups(vault.authority)
+        vault.write("a", "1")
+        vault.write("large", b"x" * 700_000)
+        backups.make(folder, [open_provider(uri), PassphraseProvider(Secret("correct horse"))])
+        vault.write("a", "2")
+        compact(vault.opened)
+        changes = KeyChanges(vault.authority)
+        changes.begin_scope_epoch()
+        changes.carry_over()
+        changes.retire_older()
+        changes.rotate_root()
+        with vault.batch() as batch:
+            for number in range(600):
+                batch.write(f"many/{number}", str(number))
+        vault.destroy("a", 1)
+        backups.make(folder)
+        vault.write("a", "3")
+        backups.make(folder)
+    key = KeyFile(tmp_path / "backup.key")
+    for part, contents in enumerate(({1: "1"}, {1: None, 2: "2"}, {1: None, 2: "2", 3: "3"}), start=1):
+        rows, state = decode_backup(folder, key, part)
+        decoded = decode_rows(rows, place.key)
+        versions = decoded.secrets["a"].versions
+        assert {number: version.content for number, version in versions.items()} == contents
+        assert decoded.secrets["large"].versions[1].content == b"x" * 700_000
+        assert decoded.unreferenced == set()
+        assert state.taken
+        assert decoded.records[-1]["ev"] == "backup.begun"
+    by_passphrase, _ = decode_backup(folder, Passphrase("correct horse"))
+    assert by_passphrase == decode_backup(folder, key)[0]
+    with pytest.raises(SlotRefused):
+        decode_backup(folder, place.key)
+
+
+def test_an_altered_or_foreign_part_is_refused(place: Place, tmp_path: Path) -> None:
+    folder, other = tmp_path / "backup", tmp_path / "other"
+    provider = open_provider(f"file:{tmp_path / 'backup.key'}")
+    with place.create() as vault:
+        backups = Backups(vault.authority)
+        for _ in range(2):
+            backups.make(folder, [] if folder.exists() else [provider])
+            backups.make(other, [] if other.exists() else [provider])
+    key = KeyFile(tmp_path / "backup.key")
+    whole = (folder / "000002.part").read_bytes()
+    for position in (60, 200, len(whole) // 2, len(whole) - 40):
+        altered = bytearray(whole)
+        altered[position] ^= 1
+        (folder / "000002.part").write_bytes(altered)
+        with pytest.raises(Refused):
+            decode_backup(folder, key)
+    (folder / "000002.part").write_bytes((other / "000002.part").read_bytes())
+    with pytest.raises(ChainRefused):
+        decode_backup(folder, key)
