@@ -26,6 +26,7 @@ BUILT_IN = (
     "keyring",
     "passphrase",
     "passphrase+file",
+    "pkcs11",
     "recovery",
     "shamir",
 )

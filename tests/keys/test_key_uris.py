@@ -167,7 +167,7 @@ def test_a_scheme_that_is_like_no_other_gets_the_list_of_all() -> None:
     assert "`awskms:`" in refused.value.hint
 
 
-@pytest.mark.parametrize("scheme", ["gcpkms", "azurekeyvault", "pkcs11", "vaulttransit"])
+@pytest.mark.parametrize("scheme", ["gcpkms", "azurekeyvault", "vaulttransit"])
 def test_a_known_extra_that_is_missing_says_what_to_install(scheme: str) -> None:
     with pytest.raises(ExtraMissing) as refused:
         open_provider(f"{scheme}:alias/{CANARY}")
