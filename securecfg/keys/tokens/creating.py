@@ -21,6 +21,8 @@ AES_BITS = 256
 RSA_BITS = (3072, 2048)  # a TPM may make no larger ones
 
 _ID_BYTES = 16
+_FOR_THIS_ALONE = MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT
+_FOR_ALL_OF_A_TPM = _FOR_THIS_ALONE | MechanismFlag.SIGN | MechanismFlag.VERIFY  # whose keys do both or are not made
 _STAYS = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False}
 
 
@@ -48,14 +50,14 @@ def create_key(session: Any, uri: TokenUri) -> None:  # noqa: ANN401 - the sessi
         KeyProviderRefused: The token makes neither AES nor RSA keys, or not the type that the URI asks for.
     """
     named = {"id": uri.id or os.urandom(_ID_BYTES), "label": uri.object, "store": True}
-    attempts: list[tuple[Callable[..., None], int]] = []
+    attempts: list[tuple[Callable[..., None], int, MechanismFlag]] = []
     if uri.type != "private":
-        attempts.append((_make_aes, AES_BITS))
+        attempts.append((_make_aes, AES_BITS, _FOR_THIS_ALONE))
     if uri.type != "secret-key":
-        attempts += [(_make_rsa, bits) for bits in RSA_BITS]
-    for make, bits in attempts:
+        attempts += [(_make_rsa, bits, may) for bits in RSA_BITS for may in (_FOR_THIS_ALONE, _FOR_ALL_OF_A_TPM)]
+    for make, bits, may in attempts:
         try:
-            make(session, bits, named)
+            make(session, bits, may, named)
         except DEAD:
             raise
         except pkcs11.PKCS11Error:
@@ -65,17 +67,9 @@ def create_key(session: Any, uri: TokenUri) -> None:  # noqa: ANN401 - the sessi
     raise KeyProviderRefused(message, hint="make an AES-256 or RSA key with the token's own program, and name it")
 
 
-def _make_aes(session: Any, bits: int, named: dict[str, Any]) -> None:  # noqa: ANN401 - the session's class is made in C
-    session.generate_key(
-        KeyType.AES, bits, capabilities=MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT, template=_STAYS, **named
-    )
+def _make_aes(session: Any, bits: int, may: MechanismFlag, named: dict[str, Any]) -> None:  # noqa: ANN401 - the session's class is made in C
+    session.generate_key(KeyType.AES, bits, capabilities=may, template=_STAYS, **named)
 
 
-def _make_rsa(session: Any, bits: int, named: dict[str, Any]) -> None:  # noqa: ANN401 - the session's class is made in C
-    session.generate_keypair(
-        KeyType.RSA,
-        bits,
-        capabilities=MechanismFlag.ENCRYPT | MechanismFlag.DECRYPT,
-        private_template=_STAYS,
-        **named,
-    )
+def _make_rsa(session: Any, bits: int, may: MechanismFlag, named: dict[str, Any]) -> None:  # noqa: ANN401 - the session's class is made in C
+    session.generate_keypair(KeyType.RSA, bits, capabilities=may, private_template=_STAYS, **named)

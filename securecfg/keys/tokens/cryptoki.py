@@ -44,14 +44,14 @@ DEAD = (
 )
 """What says that a session has ended, or is stuck in something that failed."""
 
-# What says that a module has lost its way, as SoftHSM does when another program logs in at the same moment.
-_LOST = (
+LOST = (
     pkcs11.DeviceError,
     pkcs11.FunctionFailed,
     pkcs11.GeneralError,
     pkcs11.TokenNotRecognised,
     pkcs11.UserPinNotInitialized,
 )
+"""What says that a module has lost its way, as SoftHSM does when another program logs in at the same moment."""
 
 
 class _Held(NamedTuple):
@@ -101,7 +101,7 @@ class Cryptoki:
                 is_last = pause_s != PAUSES_S[0]  # a token that is missing is looked for once more, not for long
             except pkcs11.PKCS11Error as error:
                 failure = _failure(error, uri)
-                is_last = pause_s is None or not isinstance(error, DEAD + _LOST)
+                is_last = pause_s is None or not isinstance(error, DEAD + LOST)
             if is_last or pause_s is None:
                 break
             self._begin_anew(place)

@@ -13,7 +13,7 @@ from pkcs11.mechanisms import MGF, GCMParams
 from securecfg.crypto import KEY_BYTES, KeyBytes, generate_key
 from securecfg.errors import KeyMissing, KeyProviderRefused, KeyProviderUnavailable
 from securecfg.keys.kek import wrong_key
-from securecfg.keys.tokens.cryptoki import DEAD, in_words
+from securecfg.keys.tokens.cryptoki import DEAD, LOST, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,7 +78,9 @@ class TokenKey(NamedTuple):
 
         Raises:
             KeyProviderRefused: There is none.
+            PKCS11Error: The session is dead, or the module in trouble.
         """
+        trouble: pkcs11.PKCS11Error | None = None
         for wrapping in self.candidates():
             try:
                 ciphertext = self._encrypt(wrapping, kek, aad)
@@ -86,8 +88,12 @@ class TokenKey(NamedTuple):
                     return bytes((wrapping,)) + ciphertext
             except DEAD:
                 raise
+            except LOST as error:
+                trouble = error
             except pkcs11.PKCS11Error:
                 continue  # announced, and not done: SoftHSM announces OAEP and does not do it with SHA-256
+        if trouble is not None:
+            raise trouble
         message = "the key of the token can neither decrypt nor unwrap with any of the mechanisms that are known here"
         raise KeyProviderRefused(
             message, hint="it has to be AES, or RSA of at least 2,048 bits, and allowed to decrypt"
