@@ -19,14 +19,17 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
     ├── Sealed                                          7   WrongKey  SlotRemoved
-    │   └── KeyProviderRefused                              KeyAccessDenied  KeyDisabled  KeyMissing  ShareRefused
+    │   └── KeyProviderRefused                              KeyAccessDenied (PinIncorrect)  KeyDisabled  KeyMissing
+    │                                                       ShareRefused
     ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated
     │                                                       LogStale  AnchorMissing  SignatureInvalid  NotAVault
     │                                                       NotABackup  BackupTruncated  BackupAltered
     │                                                       BackupChainBroken
     ├── Unavailable                                     9   CommitUnknown  AuditUnavailable  StoreBusy  StoreFailed
-    │                                                       DestroyPending  KeyProviderUnavailable  ClockSuspect
+    │                                                       DestroyPending  ClockSuspect
+    │                                                       KeyProviderUnavailable (TokenMissing)
     └── Unsupported                                    10   UnsupportedFormat  UnsupportedFileSystem  ExtraMissing
+                                                            ModuleMissing
 
 A message says what failed: lower case, one line, no period, input in backticks, never a secret. A hint says what to do
 next, separately; a traceback shows it below the message, as a note (PEP 678).
@@ -402,6 +405,12 @@ class KeyAccessDenied(KeyProviderRefused):
     code = "key-access-denied"
 
 
+class PinIncorrect(KeyAccessDenied):
+    """A token does not accept the PIN, or accepts none any more."""
+
+    code = "pin-incorrect"
+
+
 class KeyDisabled(KeyProviderRefused):
     """The key exists but is switched off, or waits for its deletion."""
 
@@ -566,6 +575,12 @@ class KeyProviderUnavailable(Unavailable):
     code = "key-provider-unavailable"
 
 
+class TokenMissing(KeyProviderUnavailable):
+    """The token that a key URI names is not there, or went away."""
+
+    code = "token-missing"
+
+
 class ClockSuspect(Unavailable):
     """The clock is far behind the last record of the log."""
 
@@ -598,3 +613,9 @@ class ExtraMissing(Unsupported):
     """An optional package is needed and not installed."""
 
     code = "extra-missing"
+
+
+class ModuleMissing(Unsupported):
+    """The PKCS#11 module that a key URI names is not there or cannot be loaded."""
+
+    code = "module-missing"

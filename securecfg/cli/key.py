@@ -70,6 +70,7 @@ def list_(invocation: Invocation) -> None:
         "securecfg key add file:/etc/shop/web.key --label web --principal svc:web",
         "securecfg key add identity:web.pub              # lets svc:web in, who proves that with the private half",
         "securecfg key add recovery:                     # makes a new code and shows it once",
+        "securecfg key add 'pkcs11:token=hsm;object=shop?module-name=softhsm2'    # makes the key if it is not there",
     )
 )
 @click.argument("uri")
@@ -81,16 +82,20 @@ def list_(invocation: Invocation) -> None:
 def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, ...]) -> None:
     """Add a key with which the vault opens. A passphrase that is easy to guess is accepted with a warning."""
     from securecfg.cli.identity import grouped
-    from securecfg.cli.new_keys import make_or_open_provider, warn_if_weak
+    from securecfg.cli.new_keys import make_missing, make_or_open_provider, warn_if_weak
     from securecfg.keys import IdentityProvider
     from securecfg.vault.slots import Slots
 
     with invocation.open() as vault:
         vault.authority.require("key.manage", "")
         provider, code = make_or_open_provider(invocation, uri)
+        was_made = make_missing(provider)
         number = Slots(vault.authority).add(provider, label=label, principals=principals)
     result: dict[str, object] = {"slot": number, "kind": provider.scheme, "label": label}
     lines = [f"added  slot {number}  {provider.scheme}"]
+    if was_made:
+        result["made_key"] = True
+        lines.insert(0, "made   the key, which never leaves its holder")
     if isinstance(provider, IdentityProvider):
         identity = provider.read_identity()
         result |= {"principal": identity.name, "fingerprint": identity.fingerprint.hex()}

@@ -1,4 +1,4 @@
-"""The key of a new slot: asked for twice, and looked at once the slot is made."""
+"""The key of a new slot: asked for twice where it is made up now, made where it is missing, then looked at."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ if TYPE_CHECKING:
     from securecfg.keys import KeyProvider
     from securecfg.secret import Secret
 
+# A person thinks of it now. A PIN, for one, is there already, and is asked for once.
+_THOUGHT_OF_NOW = frozenset({"passphrase", "passphrase+file"})
+
 
 def open_new_provider(invocation: Invocation, uri: str) -> KeyProvider:
-    """Return the provider of a key that will open a vault; what a person types is asked for twice.
+    """Return the provider of a key that will open a vault; what a person makes up now is asked for twice.
 
     Raises:
         InvalidKeyUri, ExtraMissing: The key URI is wrong.
@@ -19,7 +22,20 @@ def open_new_provider(invocation: Invocation, uri: str) -> KeyProvider:
     from securecfg.cli.prompts import ask_new
     from securecfg.keys import open_provider
 
-    return open_provider(uri, ask=ask_new if invocation.ask is not None else None)
+    is_new = uri.partition(":")[0].lower() in _THOUGHT_OF_NOW
+    return open_provider(uri, ask=ask_new if is_new and invocation.ask is not None else invocation.ask)
+
+
+def make_missing(provider: KeyProvider) -> bool:
+    """Have a key made by its holder, where the holder lacks it and can make it; return whether it was made.
+
+    Raises:
+        InvalidKeyUri: The key URI does not say enough of the key.
+        KeyProviderUnavailable, KeyProviderRefused, Unsupported: The key cannot be made.
+    """
+    from securecfg.keys.provider import CreatingProvider
+
+    return isinstance(provider, CreatingProvider) and provider.create_missing()
 
 
 def make_or_open_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret[str] | None]:

@@ -118,6 +118,20 @@ class RemoteKeyProvider(KeyProvider, Protocol):
 
 
 @runtime_checkable
+class CreatingProvider(KeyProvider, Protocol):
+    """A provider whose holder can make the key that a URI names: an optional interface of its own."""
+
+    def create_missing(self) -> bool:
+        """Have the key made where there is none, such that it never leaves its holder; return whether it was made.
+
+        Raises:
+            KeyProviderUnavailable: The holder cannot be reached.
+            KeyProviderRefused: It refuses, or makes no key that could be used.
+        """
+        ...
+
+
+@runtime_checkable
 class DescribedProvider(KeyProvider, Protocol):
     """A provider that can say more of its key: an optional interface of its own."""
 

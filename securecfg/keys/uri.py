@@ -10,7 +10,7 @@ import re
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from securecfg.errors import ExtraMissing, InvalidKeyUri
+from securecfg.errors import InvalidKeyUri
 from securecfg.keys.provider import KeyUri
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ BUILT_IN = (
     "keyring",
     "passphrase",
     "passphrase+file",
+    "pkcs11",
     "recovery",
     "shamir",
     "vaulttransit",
@@ -55,7 +56,6 @@ def open_provider(key: str | KeyProvider, *, ask: Ask | None = None) -> KeyProvi
 
     Raises:
         InvalidKeyUri: The URI cannot be parsed or its scheme is unknown.
-        ExtraMissing: The scheme is known and its provider is not installed.
     """
     if not isinstance(key, str):
         return key
@@ -95,12 +95,9 @@ def _find_factory(scheme: str) -> ProviderFactory:
     for entry in found:
         if entry.name == scheme:
             return cast("ProviderFactory", entry.load())
-    if scheme in EXTRAS:
-        message = f"no provider for `{scheme}:` keys is installed"
-        raise ExtraMissing(message, hint=f"pip install --upgrade {distribution_for(scheme)}")
     from difflib import get_close_matches
 
-    known = sorted({*BUILT_IN, *EXTRAS, *(entry.name for entry in found)})
+    known = sorted({*BUILT_IN, *(entry.name for entry in found)})
     close = get_close_matches(scheme, known, n=1)
     message = "no key provider has the scheme that the key URI begins with"
     hint = f"did you mean `{close[0]}:`?" if close else "known are " + ", ".join(f"`{name}:`" for name in known)

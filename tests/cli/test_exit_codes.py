@@ -153,7 +153,7 @@ def test_9_is_unavailable(stored: Path, cli: Cli, monkeypatch: pytest.MonkeyPatc
 
 
 def test_10_is_unsupported(stored: Path, cli: Cli) -> None:
-    outcome = cli("vault", "open", "--key", "pkcs11:token=x", "--json")
+    outcome = cli("vault", "open", "--key", "gcpkms:projects/x", "--json")
     assert (outcome.code, outcome.error) == (10, "extra-missing")
     assert "pip install" in outcome.json["error"]["hint"]
 

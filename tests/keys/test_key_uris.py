@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from securecfg.errors import (
-    ExtraMissing,
     FileMissing,
     InvalidKeyUri,
     KeyProviderRefused,
@@ -165,14 +164,6 @@ def test_a_scheme_that_is_like_no_other_gets_the_list_of_all() -> None:
         open_provider(f"{CANARY}:x")
     assert "`file:`" in refused.value.hint
     assert "`awskms:`" in refused.value.hint
-
-
-@pytest.mark.parametrize("scheme", ["pkcs11"])
-def test_a_known_extra_that_is_missing_says_what_to_install(scheme: str) -> None:
-    with pytest.raises(ExtraMissing) as refused:
-        open_provider(f"{scheme}:alias/{CANARY}")
-    assert f"securecfg-vault[{scheme}]" in refused.value.hint
-    assert CANARY not in str(refused.value)
 
 
 def test_other_peoples_providers_are_found_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
