@@ -1,7 +1,7 @@
 """How Azure Key Vault is asked: one request, with a token of whoever runs this program.
 
 The vendor's `KeyClient` makes the requests, finds the login service by the vault's challenge and checks that the vault
-belongs to the resource that the challenge names. Why nothing else of its package is used: docs/decisions, record 0014.
+belongs to the resource that the challenge names. Why nothing else of its package is used: docs/decisions, record 0015.
 
 Import this module on use: it imports the vendor's packages.
 """
