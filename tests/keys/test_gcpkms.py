@@ -33,6 +33,7 @@ from securecfg.testing.key_services import ServiceFault
 from securecfg.vault.slots import Slots
 from tests.keys.gcp import ADMIN, NOBODY, READER, RING, SERVER, Ports, client, cloud_kms, refusal, write_account
 from tests.keys.test_awskms import HASTY, closed_port
+from tests.keys.test_tracebacks import library_locals
 from tests.vault.world import ADMIN as OWNER
 from tests.vault.world import text_of
 
@@ -528,6 +529,25 @@ def test_the_client_would_log_keys_and_is_kept_from_it(
         logger.removeHandler(handler)
     assert seen == []
     assert list(sent_keks(proxy))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [FAULTS[ServiceFault.DENIED], Reset(), Answer(200, b"{}"), Answer(200, b'{"verifiedPlaintextCrc32c": true}')],
+)
+def test_a_traceback_that_shows_locals_shows_no_secret(
+    answer: Fault, provider: KeyProvider, proxy: FaultyProxy
+) -> None:
+    wrapped = provider.wrap(KEY, CONTEXT)
+    proxy.fail(answer)
+    for call, given in ((provider.wrap, KEY), (provider.unwrap, wrapped)):
+        with pytest.raises(SecurecfgError) as refused:
+            call(given, CONTEXT)
+        shown = library_locals(refused.value)
+        assert proxy.exchanges[-1].headers["authorization"] not in shown
+        for kek in sent_keks(proxy):
+            assert kek.decode(errors="replace") not in shown
+            assert repr(kek)[2:-1] not in shown
 
 
 # --- in a vault -------------------------------------------------------------------------------------------------------

@@ -233,6 +233,12 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
     }
 
 
+def library_locals(error: SecurecfgError) -> str:
+    """Return what a traceback shows of the library's frames; what calls the library answers for its own locals."""
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    return "\n".join(repr(frame.locals) for frame in frames if frame.filename.startswith(PACKAGE))
+
+
 def test_no_failure_shows_anything_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANARY", f"{PASSPHRASE}\udcff")
     shares = [text for share in SHARES for text in (share.raw.hex()[:40], format_share(share)[45:80])]
@@ -242,10 +248,8 @@ def test_no_failure_shows_anything_secret(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(SecurecfgError) as refused:
             fail()
         error = refused.value
-        frames = traceback.TracebackException.from_exception(error, capture_locals=True).stack
-        # The frames of this file come first; what calls the library answers for its own locals.
-        shown = [repr(frame.locals) for frame in frames if frame.filename.startswith(PACKAGE)]
+        shown = library_locals(error)
         assert shown, name
-        text = "\n".join([*shown, error.message, error.hint])
+        text = f"{shown}\n{error.message}\n{error.hint}"
         shown_by[name] = [canary for canary in canaries if canary in text]
     assert {name: leaked for name, leaked in shown_by.items() if leaked} == {}

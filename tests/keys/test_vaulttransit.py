@@ -36,6 +36,7 @@ from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProvider
 from securecfg.testing.key_services import ServiceFault
 from securecfg.vault.slots import Slots
 from tests.keys.test_awskms import HASTY, closed_port
+from tests.keys.test_tracebacks import library_locals
 from tests.keys.transit import allow, client, refusal, vault_server
 from tests.vault.world import ADMIN, text_of
 
@@ -394,7 +395,7 @@ def test_a_token_lies_in_a_file_where_the_variable_has_none(
     by_default = open_provider(f"vaulttransit:transit/{name}")
     with pytest.raises(KeyAccessDenied) as refused:
         by_default.unwrap(wrapped, CONTEXT)
-    assert refused.value.hint == f"looked for in VAULT_TOKEN or {tmp_path / '.vault-token'}"
+    assert refused.value.hint == "looked for in VAULT_TOKEN or ~/.vault-token"
     (tmp_path / ".vault-token").write_text(token)
     assert by_default.unwrap(wrapped, CONTEXT) == KEY
     agent.write_bytes(b"\xff canary")
@@ -539,6 +540,25 @@ def write_certificate(path: Path) -> Path:
     authority = path.with_suffix(".crt")
     authority.write_bytes(certificate)
     return authority
+
+
+# --- secrets ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [DENIED, Reset(), Answer(200, b"{}"), Answer(200, b'{"data": {"ciphertext": ""}}')])
+def test_a_traceback_that_shows_locals_shows_no_secret(
+    answer: Fault, provider: KeyProvider, proxy: FaultyProxy, token: str
+) -> None:
+    wrapped = provider.wrap(KEY, CONTEXT)
+    proxy.fail(answer)
+    for call, given in ((provider.wrap, KEY), (provider.unwrap, wrapped)):
+        with pytest.raises(SecurecfgError) as refused:
+            call(given, CONTEXT)
+        shown = library_locals(refused.value)
+        assert token not in shown
+        for kek in sent_keks(proxy):
+            assert kek.decode(errors="replace") not in shown
+            assert repr(kek)[2:-1] not in shown
 
 
 # --- the package ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ import os
 import re
 from base64 import b64decode, b64encode
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -207,7 +206,7 @@ class VaultTransitProvider:
             token = file or SERVICE_ACCOUNT_TOKEN
             client.auth.kubernetes.login(role, self._credential(token, ""), mount_point=mount or method)
         else:
-            client.token = self._credential(file, "VAULT_TOKEN", str(Path("~/.vault-token").expanduser()))
+            client.token = self._credential(file, "VAULT_TOKEN", "~/.vault-token")
         return client
 
     def _credential(self, file: str, variable: str, last: str = "") -> str:
@@ -219,7 +218,8 @@ class VaultTransitProvider:
         if not file and os.environ.get(variable):
             return os.environ[variable].strip()
         try:
-            with Path(file or last).open(encoding="ascii") as lines:
+            path = os.path.expanduser(file or last)  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
+            with open(path, encoding="ascii") as lines:
                 found = lines.read(_CREDENTIAL_BYTES).strip()
         except (OSError, ValueError):
             found = ""
