@@ -18,6 +18,7 @@ from securecfg.policy import default_documents
 from securecfg.vault.slots import Slots
 from tests.keys import aws, gcp, transit
 from tests.keys.azure import VAULT_HOST, azure
+from tests.keys.softhsm import find_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -164,6 +165,18 @@ def a_shop_with_azure(project: Path) -> Iterator[dict[str, Any]]:
         yield {}
 
 
+@contextmanager
+def a_shop_with_an_hsm(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, and a SoftHSM with an empty token."""
+    find_module()
+    with a_shop(project):
+        (project / "tokens").mkdir()
+        configuration = project / "softhsm2.conf"
+        configuration.write_text(f"directories.tokendir = {project / 'tokens'}\nobjectstore.backend = file\n")
+        os.environ |= {"SOFTHSM2_CONF": str(configuration), "HSM_PIN": "4711"}
+        yield {}
+
+
 CONNECT = """\
 import os
 
@@ -239,6 +252,7 @@ SCENES = {
     "docs/how-to/keys-vaulttransit.md": Scene(prepare=a_shop_with_a_transit_engine),
     "docs/how-to/keys-azurekeyvault.md": Scene(prepare=a_shop_with_azure),
     "docs/how-to/leave-a-key-service.md": Scene(prepare=a_shop_whose_service_is_gone),
+    "docs/how-to/keys-pkcs11.md": Scene(prepare=a_shop_with_an_hsm),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),
