@@ -102,7 +102,7 @@ class Team:
 
     @contextmanager
     def traffic(self) -> Iterator[list[int]]:
-        """Write and read all the time, through a handle that was opened before; yields the numbers that were written."""
+        """Write and read all the time, through a handle that was opened before; yields what was written."""
         os.environ["PASS"] = PASSPHRASE
         done: list[int] = []
         failures: list[BaseException] = []

@@ -7,6 +7,7 @@ sealed anew. Only then may an old key go (format, section 4.6).
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
@@ -46,6 +47,7 @@ _VALUES_AT_ONCE = 256
 _FIRST_USER_PATH = b"\x02"
 _RETRIES = 16
 _TRIES_TOGETHER = 2
+_PAUSE_S = 0.05
 _DEK_ID_BYTES = 8
 
 
@@ -173,10 +175,12 @@ class KeyChanges:
             self._seal_pages_anew(progress)
             compact(self._opened, seals_anew=True)
             self._opened.refresh()
-            if self._active() == epoch:
+            # What a busy store did not let go of, or another process compacts right now, goes in the next round.
+            if self._active() == epoch and not self._sealed.is_used_before(epoch):
                 return
-        message = "the keys change faster than they can be brought to use"
-        raise StoreBusy(message, hint="try again when nobody else rotates them")
+            time.sleep(_PAUSE_S)
+        message = "other writers kept the store, or changed the keys, every time"
+        raise StoreBusy(message, hint="go on with `securecfg key rotate scope / --resume`")
 
     def rotate_data(self, prefix: str, progress: Progress | None = None) -> int:
         """Encrypt every version of some secrets under new data keys; return how many secrets that were.

@@ -49,6 +49,10 @@ class SealedRows:
             message = f"the scope key of epoch {epoch} or an older one still opens {', '.join(needed)}"
             raise EpochInUse(message, hint="`securecfg key rotate scope / --resume` brings them to the key in use")
 
+    def is_used_before(self, epoch: int) -> bool:
+        """Return whether something is sealed under an older key than that of an epoch."""
+        return any(count and older < epoch for older, count in self.count().items())
+
     def count(self) -> Counter[int]:
         """Return the number of rows of each epoch."""
         counts = Counter(epoch_of(row) for space in _SEALED for _, row in self.rows(space))

@@ -218,6 +218,28 @@ def test_everything_is_carried_over_and_reads_as_before(world: World, vault: Vau
     assert_agrees(world.path, KeyFile(world.folder / "key"), world.open())
 
 
+def test_what_a_busy_store_kept_goes_in_the_next_round(world: World, vault: Vault) -> None:
+    filled(vault)
+    other, store = interrupted(world)
+    changes = key_changes(other)
+    changes.begin_scope_epoch()
+    changes.rewrap()
+
+    def refuse() -> None:
+        # The next staging of this handle is the one that deletes the pages that were replaced.
+        store.interrupt("stage", None, busy)
+
+    def busy() -> None:
+        message = "locked"
+        raise StoreBusy(message)
+
+    store.interrupt("commit", None, lambda: store.interrupt("commit", None, refuse))
+    changes.carry_over()
+    for space in (Space.DEK, Space.HISTORY, Space.SEGMENT):
+        assert epochs_of(vault, space) == {1}
+    changes.retire(0)
+
+
 def test_carrying_over_again_does_nothing(vault: Vault) -> None:
     filled(vault)
     changes = key_changes(vault)
