@@ -450,7 +450,7 @@ def test_doctor_names_what_expired_and_what_others_can_reach(stored: Path, cli: 
 
 def test_doctor_exits_with_the_gravest_problem(stored: Path, cli: Cli) -> None:
     assert cli("doctor", "--key", "file:none").code == 7
-    assert cli("doctor", "--key", "gcpkms:x").code == 10
+    assert cli("doctor", "--key", "gcpkms:x").code == 2
     vault_file(stored).write_bytes(b"not a vault")
     outcome = cli("doctor", "--json")
     assert outcome.code == outcome.json["exit_code"] == 8
