@@ -47,6 +47,7 @@ class Event(StrEnum):
     KEY_SLOT_REMOVED = "key.slot.removed"
     KEY_ROTATED = "key.rotated"
     KEY_RETIRED = "key.retired"
+    KEY_COMPROMISED = "key.compromised"
     AUDIT_READ = "audit.read"
     AUDIT_EXPORTED = "audit.exported"
     AUDIT_EPOCH = "audit.epoch"
@@ -198,6 +199,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.KEY_SLOT_REMOVED: _administration("slot", "kind label"),
         Event.KEY_ROTATED: _administration("kind epoch", "count slot"),
         Event.KEY_RETIRED: _administration("kind epoch"),
+        Event.KEY_COMPROMISED: _administration("epoch", "reason removed"),
         Event.AUDIT_READ: _administration("", "first last"),
         Event.AUDIT_EXPORTED: _administration("size format", "first last"),
         Event.AUDIT_EPOCH: _administration("epoch vkey old_sig new_sig"),

@@ -16,7 +16,7 @@ def exposed(invocation: Invocation) -> None:
     """List the secrets that somebody may know who should not, until they are rotated.
 
     They stand in git history, where `securecfg import --history` found them, or could be read with a key that was
-    removed since. A secret leaves the list when it has another value.
+    removed since, or were in a vault that was compromised. A secret leaves the list when it has another value.
     """
     from securecfg.vault.departures import find_exposed
     from securecfg.vault.exposures import Exposures
@@ -46,7 +46,7 @@ def exposed(invocation: Invocation) -> None:
                 "version": each.version,
                 "since": timestamp(each.since),
                 "days": each.days(now),
-                "reason": "removed-key",
+                "reason": "compromise" if each.is_compromise else "removed-key",
                 "slot": each.slot,
                 "kind": each.kind,
                 "label": each.label,
@@ -57,7 +57,15 @@ def exposed(invocation: Invocation) -> None:
     rows = [
         (mark.target, f"{mark.since:%Y-%m-%d}", str(mark.days(now)), f"commit {mark.short_commit}, {mark.file}")
         for mark in marks
-    ] + [(each.path, f"{each.since:%Y-%m-%d}", str(each.days(now)), f"removed {each.key}") for each in known]
+    ] + [
+        (
+            each.path,
+            f"{each.since:%Y-%m-%d}",
+            str(each.days(now)),
+            ("compromised: " if each.is_compromise else "removed ") + each.key,
+        )
+        for each in known
+    ]
     if rows or invocation.is_json:
         columns = ("PATH", "SINCE", "DAYS", "KNOWN FROM")
         invocation.emit_table(result, columns, rows, shorten=("KNOWN FROM", "PATH"))

@@ -8,6 +8,7 @@ import click
 
 from securecfg.cli.arguments import Number
 from securecfg.cli.backup import note_backups
+from securecfg.cli.compromise import compromise
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.key_rotation import retire, rotate, usage
@@ -163,5 +164,5 @@ def providers(invocation: Invocation) -> None:
 
 
 rotate.add_command(slot)
-for command in (split, combine, rotate, retire, usage):
+for command in (split, combine, rotate, retire, usage, compromise):
     key.add_command(command)

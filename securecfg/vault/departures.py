@@ -7,6 +7,7 @@ noted, and what it leaves exposed is worked out when it is asked for.
 from __future__ import annotations
 
 import json
+import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 _NOTES = SYSTEM + b"departed/"
 _FIRST_USER_PATH = b"\x02"
 _VERSION = 1
+_NO_SLOT = 0
+_COMPROMISE = "compromise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Exposed:
     Attributes:
         path: The secret's path.
         version: The newest version with a value that may be known.
-        slot: The number that the removed slot had.
+        slot: The number that the removed slot had, or 0 where everything was compromised.
         kind: The scheme of its key URIs.
         label: What people called it.
         since: When it was removed.
@@ -57,8 +60,15 @@ class Exposed:
     since: datetime
 
     @property
+    def is_compromise(self) -> bool:
+        """Whether not one key was removed, but all of them are taken to be known to others."""
+        return self.slot == _NO_SLOT
+
+    @property
     def key(self) -> str:
-        """The removed key as people read it."""
+        """The removed key as people read it; of a compromise why it was declared."""
+        if self.is_compromise:
+            return f"everything{f' ({self.label})' if self.label else ''}"
         return f"slot {self.slot} ({self.kind}{f', {self.label}' if self.label else ''})"
 
     def days(self, now: datetime) -> int:
@@ -84,10 +94,30 @@ def note_departure(opened: OpenVault, publication: Publication, number: int, inf
     """Return the draft of a note that a slot goes, for the publication that removes it."""
     now = opened.clock.now_ns()
     departure = _Departure(number, info.kind, info.label, now, publication.next_id)
+    return _draft(opened, publication, departure, info.slot_id.hex(), author)
+
+
+def note_compromise(opened: OpenVault, publication: Publication, reason: str, author: str) -> Plan:
+    """Return the draft of a note that all that is in the vault may be known, for the publication that says so."""
+    departure = _Departure(_NO_SLOT, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
+    return _draft(opened, publication, departure, f"{_COMPROMISE}-{secrets.token_hex(8)}", author)
+
+
+def newest_compromise(opened: OpenVault) -> int | None:
+    """Return the first id that was not given yet when the newest compromise was declared, or None where none was.
+
+    Raises:
+        Tampered: A note is damaged.
+    """
+    found = [note.next_id for note in _departures(opened) if note.slot == _NO_SLOT]
+    return max(found, default=None)
+
+
+def _draft(opened: OpenVault, publication: Publication, departure: _Departure, name: str, author: str) -> Plan:
     encoded = json.dumps({"v": _VERSION} | departure._asdict(), separators=(",", ":"), ensure_ascii=False).encode()
     content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
-    path = _NOTES + info.slot_id.hex().encode()
-    return Drafts(opened, publication).write(path, content, NewVersion(author, now))
+    version = NewVersion(author, departure.removed_ns)
+    return Drafts(opened, publication).write(_NOTES + name.encode(), content, version)
 
 
 def find_exposed(authority: Authority) -> list[Exposed]:

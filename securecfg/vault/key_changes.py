@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
@@ -215,6 +215,38 @@ class KeyChanges:
         finish_destruction(opened)
         return len(paths)
 
+    def encrypt_older(self, end: int, progress: Progress | None = None) -> int:
+        """Encrypt every version anew whose data key has an id below one; return how many secrets that were.
+
+        It is as `rotate_data`, and takes in deleted secrets and the documents of the vault.
+
+        Args:
+            end: The first id that is new enough.
+            progress: Called with the number of secrets done and of all of them.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            Tampered: A version does not open.
+            StoreBusy: Others change the vault faster than that.
+            DestroyPending, CommitUnknown, StoreFailed: As for `rotate_data`.
+        """
+        self._authority.require("key.manage", "")
+        opened = self._opened
+        count = 0
+        for _ in range(_RETRIES):
+            opened.refresh()
+            paths = [path for path, _ in opened.entries(b"", None) if self._has_older_key(path, end)]
+            if not paths:
+                return count
+            for start in range(0, len(paths), _VALUES_AT_ONCE):
+                self._publish_anew(_DATA_KEYS, paths[start : start + _VALUES_AT_ONCE])
+                if progress is not None:
+                    progress(min(len(paths), start + _VALUES_AT_ONCE), len(paths))
+            count += len(paths)
+            finish_destruction(opened)
+        message = "the secrets change faster than they can be encrypted"
+        raise StoreBusy(message, hint="try again when nobody else changes them")
+
     def rewrap(self, progress: Progress | None = None) -> int:
         """Wrap every data key under the scope key in use, and return how many were not before.
 
@@ -363,6 +395,20 @@ class KeyChanges:
             return any(place.history_id in old for place in self._opened.history(path, current).older)
 
         return self._opened.consistently(look)
+
+    def _has_older_key(self, path: bytes, end: int) -> bool:
+        """Return whether a version of a secret has a data key with an id below one."""
+        opened = self._opened
+
+        def look() -> bool:
+            entry = opened.replica.index.get(path)
+            if entry is None:
+                return False
+            history = opened.history(path, entry)
+            pages = (opened.older_versions(history, page) for page in range(len(history.older)))
+            return any(0 < version.dek_id < end for version in chain(history.versions, *pages))
+
+        return opened.consistently(look)
 
     def _publish_anew(self, change: _Change, paths: list[bytes]) -> None:
         """Publish the drafts of some secrets that are still there: together, or in parts where others are faster."""

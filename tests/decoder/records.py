@@ -128,6 +128,7 @@ CATALOGUE = {
     "key.slot.removed": ("slot", "kind label"),
     "key.rotated": ("kind epoch#", "count# slot"),
     "key.retired": ("kind epoch#", ""),
+    "key.compromised": ("epoch#", "reason removed[]"),
     "audit.read": ("", "first# last#"),
     "audit.exported": ("size# format", "first# last#"),
     "audit.epoch": ("epoch# vkey old_sig new_sig", ""),

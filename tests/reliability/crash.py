@@ -28,6 +28,7 @@ from securecfg.policy import Document
 from securecfg.store import Space, create_sqlite, open_sqlite
 from securecfg.testing.crash import MEMORY_FOLDER, Recorder, explore
 from securecfg.vault.administration import found
+from securecfg.vault.compromise import Compromise
 from securecfg.vault.creation import create_rows, open_rows
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import compact
@@ -59,6 +60,7 @@ _MAKE_A_VERSION = {
     Event.SECRET_ROLLED_BACK,
     Event.POLICY_APPLIED,
     Event.KEY_SLOT_REMOVED,
+    Event.KEY_COMPROMISED,
 }
 
 
@@ -170,7 +172,7 @@ class _Workload:
             self._kinds = [
                 *(self._write, self._write, self._large, self._small_batch, self._staged_batch, self._destroy),
                 *(self._move, self._compact, self._policy, self._read, self._delete, self._label, self._roll_back),
-                *(self._rotate_root, self._rotate_scope, self._rotate_data, self._remove_a_key),
+                *(self._rotate_root, self._rotate_scope, self._rotate_data, self._remove_a_key, self._compromise),
             ]
             self._draw.shuffle(self._kinds)
         self._count += 1
@@ -251,6 +253,14 @@ class _Workload:
         rows = rows_of_version(self._vault.opened, path, number)
         KeyChanges(self._vault.authority).rotate_data(path)
         self._gone += [rows.data_key[6:38], rows.value[4:36]]
+
+    def _compromise(self) -> None:
+        """Replace every key and encrypt every version anew."""
+        path = self._existing()
+        rows = rows_of_version(self._vault.opened, path, self._vault.history(path)[0].version)
+        Compromise(self._vault.authority).declare()
+        self._gone += [rows.data_key[6:38], rows.value[4:36]]
+        self._has_parts = True
 
     def _remove_a_key(self) -> None:
         """Add a key and remove it, so that every key of the vault changes."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.audit import Event
+from securecfg.crypto import KIND_TEXT, generate_key
 from securecfg.errors import (
     AccessDenied,
     AlreadyExists,
@@ -34,11 +36,17 @@ from securecfg.errors import (
 from securecfg.keys import generate_key_file, open_provider
 from securecfg.store import Space, open_sqlite
 from securecfg.vault.adoption import adopt
+from securecfg.vault.backup_format import End, Message, Messages, PartSlot, inventory_to_bytes, seal_part_key
+from securecfg.vault.backup_notes import find_chain
+from securecfg.vault.backup_parts import PartDraft, open_chain
+from securecfg.vault.backup_rows import RowsCopy
 from securecfg.vault.backups import Backups
+from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import compact
 from securecfg.vault.restoring import Restoring
 from securecfg.vault.slots import Slots
+from securecfg.vault.staging import StagingArea
 from securecfg.vault.verification import verify_vault
 from tests.vault.world import ADMIN, World, grant, interrupted, text_of
 
@@ -317,6 +325,22 @@ def test_a_change_at_any_moment_leaves_a_whole_state(
     restored.log.verify()
 
 
+def test_what_was_staged_before_and_published_meanwhile_is_there(
+    world: World, folder: Path, recipient: KeyProvider
+) -> None:
+    world.create().close()
+    vault, store = interrupted(world)
+    other = world.open()
+    area = StagingArea(other.opened)
+    written = NewVersion(ADMIN, world.clock.now_ns())
+    area.take(Drafts(other.opened, area).write(b"app/staged", Content(KIND_TEXT, 5, lambda: (b"later",)), written))
+    record = other.authority.session().record(Event.SECRET_WRITTEN, {"path": "app/staged", "ver": 1})
+    # Its rows come into the store after those of their ids were copied.
+    store.interrupt("snapshot", None, lambda: area.publish(lambda: [record], lambda: None, ""))
+    Backups(vault.authority).make(folder, [recipient])
+    assert text_of(restore(world, folder, recipient), "app/staged") == "later"
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -471,7 +495,7 @@ def test_a_part_that_is_wrong(world: World, vault: Vault, folder: Path, recipien
     for _ in range(2):
         back_up(vault, world.folder / "other", recipient)
     if wrong == "after another one":
-        _make_a_second_first_part(world, vault, recipient)
+        make_another_part(world.folder / "fork", vault)
     damage(folder)
     path = world.folder / "r.vault"
     with pytest.raises(expected) as refused:
@@ -486,30 +510,40 @@ def test_a_part_that_is_wrong(world: World, vault: Vault, folder: Path, recipien
             Backups(vault.authority).make(folder)
 
 
-def _make_a_second_first_part(world: World, vault: Vault, recipient: KeyProvider) -> None:
-    """Make a whole first part of the same chain with other bytes, as only who holds the vault's note can."""
-    from securecfg.crypto import generate_key
-    from securecfg.vault.backup_format import End, Message, Messages, PartSlot, inventory_to_bytes, seal_part_key
-    from securecfg.vault.backup_notes import find_chain
-    from securecfg.vault.backup_parts import PartDraft, open_chain
-    from securecfg.vault.backup_rows import RowsCopy
+def make_another_part(folder: Path, vault: Vault, claimed: int | None = None) -> None:
+    """Make a first part anew, whole and of the same chain, as only who holds the vault's note can.
 
-    header = open_chain(world.folder / "fork")[0].header
+    It may claim a row that it does not have.
+    """
+    header = open_chain(folder)[0].header
     chain = find_chain(vault.opened, header.chain_id)
     assert chain is not None
     key = generate_key()
     sealed = seal_part_key(chain.recipients[0].public_key, header.chain_id, chain.recipients[0].slot_id, 1, key)
     header = header._replace(slots=(PartSlot(header.slots[0].row, sealed),))
-    (world.folder / "fork" / "000001.part").unlink()
-    draft = PartDraft(world.folder / "fork", header)
+    (folder / "000001.part").unlink()
+    draft = PartDraft(folder, header)
     messages = Messages(header, key, chain.inventory_key)
     copy = RowsCopy(vault.opened, {})
     rows = draft.append(messages.seal(Message.ROWS, copy.items()))
-    inventory = draft.append(messages.seal(Message.INVENTORY, (inventory_to_bytes(copy.inventory()),)))
+    ids = copy.inventory()
+    if claimed is not None:
+        ids[Space.VALUE, 0].append(range(claimed, claimed + 1))
+    inventory = draft.append(messages.seal(Message.INVENTORY, (inventory_to_bytes(ids),)))
     end = End(copy.taken_ns, copy.root, chain.inventory_key, copy.count, rows, inventory, copy.head)
     draft.append(messages.seal(Message.END, (end.to_bytes(),)))
     draft.finish()
     draft.keep()
+
+
+def test_a_row_that_no_part_has_is_missed(world: World, vault: Vault, folder: Path, recipient: KeyProvider) -> None:
+    vault.write("app/a", "1")
+    back_up(vault, folder, recipient)
+    make_another_part(folder, vault)
+    verify_newest(world, folder, recipient)
+    make_another_part(folder, vault, claimed=10_000)
+    with pytest.raises(BackupChainBroken):
+        verify_newest(world, folder, recipient)
 
 
 def test_a_folder_without_parts(world: World, folder: Path, recipient: KeyProvider) -> None:

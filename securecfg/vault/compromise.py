@@ -1,0 +1,222 @@
+"""The worst day: everything that is in the vault may be known to somebody, and all of it is replaced (format 4.6).
+
+One publication puts new keys of every kind in use. From then on whoever has the old ones reads nothing that is written;
+then what is there is brought to the new keys, encrypted anew, and the old keys are erased. It may be interrupted
+anywhere, and `resume` goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from securecfg.audit import Event
+from securecfg.crypto import generate_key
+from securecfg.errors import EpochInUse, LastSlot, StoreBusy, VersionNotFound
+from securecfg.keys import FIRST_ROOT_ROW, Purpose, Slot, root_row_of
+from securecfg.store import Delete, Space
+from securecfg.vault.backup_notes import find_notes
+from securecfg.vault.departures import newest_compromise, note_compromise
+from securecfg.vault.epochs import plan_new_epoch, seal_root_to_all
+from securecfg.vault.history import DESTROYED
+from securecfg.vault.key_changes import KeyChanges
+from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.paths import FIRST_USER_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.backup_notes import BackupNote
+    from securecfg.vault.publishing import Plan, Publication
+
+    Progress = Callable[[int, int], None]
+
+
+_RETIRING_TRIES = 5
+_PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ExposedVersions:
+    """A secret that was in the vault, with all versions that could be read.
+
+    Attributes:
+        path: The secret's path.
+        versions: Their numbers, oldest first; deleted ones are among them, destroyed ones are not.
+        is_live: Whether it has a current version.
+    """
+
+    path: str
+    versions: tuple[int, ...]
+    is_live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What was done, and what stays known or readable.
+
+    Attributes:
+        epoch: The epoch of the new scope key.
+        slots: How many slots open the vault now.
+        encrypted_count: How many secrets were encrypted anew, the vault's documents included.
+        exposed: What could be read, as far as the caller may list it.
+        backups: The backups that stay readable with their own keys.
+    """
+
+    epoch: int
+    slots: int
+    encrypted_count: int
+    exposed: Sequence[ExposedVersions]
+    backups: Sequence[BackupNote]
+
+
+class Compromise:
+    """What to do when all keys may be known, as one identity may do it.
+
+    Args:
+        authority: Decides and records for it.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        """Change nothing yet."""
+        self._authority = authority
+        self._opened = authority.opened
+
+    def find_exposed(self) -> list[ExposedVersions]:
+        """Return every version that can be read from the vault now, by path, as far as the caller may list it.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            Tampered: A row does not match the signed state.
+        """
+        self._authority.require("key.manage", "")
+        opened = self._opened
+        opened.refresh()
+        found = [
+            each for path, _ in opened.entries(FIRST_USER_PATH, None) if (each := self._versions(path)) is not None
+        ]
+        listed = set(self._authority.filter_listed([each.path for each in found]))
+        return [each for each in found if each.path in listed]
+
+    def declare(self, *, reason: str = "", drops_slots: bool = False, progress: Progress | None = None) -> Aftermath:
+        """Replace every key, encrypt everything anew, erase the old keys, and return what stays exposed.
+
+        Who has the vault open goes on, unless the slot that they opened it with was dropped.
+
+        Args:
+            reason: Why, for the log and the list of what is exposed.
+            drops_slots: Whether to remove every slot but the one that opened the vault here.
+            progress: Called with how much of the present step was done, and of how much.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            LastSlot: The slot that opened the vault may not speak for an administrator, and all others would go.
+            DestroyPending: It is done, but old bytes may lie in the write-ahead log until another reader lets go; the
+                next opener finishes.
+            StoreBusy: Others change the vault so fast, or prepare a large change, that not all could be done: the new
+                keys are in use, and `resume` goes on.
+            CommitUnknown, StoreFailed, Tampered: As for `KeyChanges`; `resume` goes on.
+        """
+        exposed = self.find_exposed()
+        self._replace_keys(reason, drops_slots=drops_slots)
+        return self._bring_over(exposed, progress)
+
+    def resume(self, progress: Progress | None = None) -> Aftermath:
+        """Go on where `declare` was interrupted; it does no harm where it was not.
+
+        Raises:
+            VersionNotFound: No compromise was declared.
+            As for `declare`.
+        """
+        return self._bring_over(self.find_exposed(), progress)
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def _replace_keys(self, reason: str, *, drops_slots: bool) -> None:
+        session, decision = self._authority.require("key.manage", "")
+        opened = self._opened
+        own = self._authority.identity.slot
+
+        def plan(publication: Publication) -> Plan:
+            replica = opened.replica
+            slots, keyring = dict(replica.slots), replica.keyring
+            dropped = self._dropped(own) if drops_slots else {}
+            for row_id, slot_id in dropped.items():
+                del slots[row_id], slots[root_row_of(row_id)]
+                keyring = keyring.without_slot(slot_id)
+            for purpose in (Purpose.SCOPE, Purpose.AUDIT, Purpose.MASKING):
+                keyring = keyring.with_new_epoch(purpose, opened.clock.now_ns())
+            obj: dict[str, object] = {"epoch": keyring.active(Purpose.SCOPE).epoch}
+            obj |= {"reason": reason} if reason else {}
+            obj |= {"removed": [slot_id.hex() for slot_id in dropped.values()]} if dropped else {}
+            root = generate_key()
+            sealed = seal_root_to_all(replica.vault_id, root, slots, keyring)
+            plan = plan_new_epoch(self._authority, publication, sealed, keyring, root)
+            # Of the records the first carries the changes of the index.
+            plan.records.insert(0, session.record(Event.KEY_COMPROMISED, obj, decision=decision))
+            plan.join(note_compromise(opened, publication, reason, session.identity.principal))
+            plan.deletes += [Delete(Space.META, id_) for row_id in dropped for id_ in (row_id, root_row_of(row_id))]
+            return plan
+
+        opened.publisher.publish(plan)
+
+    def _dropped(self, own: str) -> dict[int, bytes]:
+        """Return the slots to drop by the ids of their rows.
+
+        Raises:
+            LastSlot: The one that stays may not speak for an administrator.
+        """
+        replica = self._opened.replica
+        administrators = self._authority.session().policy.administrators()
+        stays = replica.keyring.slot(bytes.fromhex(own))
+        if not stays.may_speak_for_any(administrators):
+            message = "the slot that opened the vault could not open it for an administrator if all others were gone"
+            raise LastSlot(message, hint="open the vault with another key, or keep the slots")
+        ids = {row_id: Slot.parse(row).slot_id for row_id, row in replica.slots.items() if row_id < FIRST_ROOT_ROW}
+        return {row_id: slot_id for row_id, slot_id in ids.items() if slot_id != stays.slot_id}
+
+    def _bring_over(self, exposed: Sequence[ExposedVersions], progress: Progress | None) -> Aftermath:
+        opened = self._opened
+        changes = KeyChanges(self._authority)
+        end = newest_compromise(opened)
+        if end is None:
+            message = "no compromise was declared"
+            raise VersionNotFound(message, hint="`securecfg key compromise` without `--resume` does")
+        changes.carry_over(progress)
+        count = changes.encrypt_older(end, progress)
+        self._retire(changes, progress)
+        finish_destruction(opened)
+        replica = opened.replica
+        slots, epoch = len(replica.keyring.slots), replica.keyring.active(Purpose.SCOPE).epoch
+        return Aftermath(epoch, slots, count, exposed, find_notes(opened))
+
+    def _retire(self, changes: KeyChanges, progress: Progress | None) -> None:
+        """Forget the old scope keys; what others prepared under them meanwhile is brought over first."""
+        store = self._opened.store
+        for attempt in range(1, _RETIRING_TRIES + 1):
+            changes.carry_over(progress)
+            try:
+                changes.retire_older()
+            except (StoreBusy, EpochInUse):
+                if attempt == _RETIRING_TRIES:
+                    raise
+                store.wait(store.revision(), _PAUSE_S)
+            else:
+                return
+
+    def _versions(self, path: bytes) -> ExposedVersions | None:
+        opened = self._opened
+
+        def look() -> ExposedVersions | None:
+            entry = opened.replica.index.get(path)
+            if entry is None:
+                return None
+            history = opened.history(path, entry)
+            lines = list(history.versions)
+            for page in range(len(history.older)):
+                lines += opened.older_versions(history, page)
+            numbers = sorted(line.number for line in lines if line.state != DESTROYED)
+            return ExposedVersions(path.decode(), tuple(numbers), entry.live) if numbers else None
+
+        return opened.consistently(look)
