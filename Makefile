@@ -7,10 +7,10 @@ JOBS ?= auto
 CODE := $(wildcard securecfg tests benchmarks examples docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint types format bench docs crash fuzz mutants lock clean
+.PHONY: help demo demo-keys test coverage lint types format bench docs crash fuzz mutants lock clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 # --- installation: from the locks alone, each once; they are complete, so nothing is left to resolve ---
 
@@ -32,6 +32,9 @@ help: ## this list
 
 demo: .venv/dev ## walk through the example shop
 	@$(BIN)/python examples/shop/demo.py
+
+demo-keys: .venv/dev ## walk through the life of keys (needs SoftHSM)
+	@$(BIN)/python examples/keys/demo.py
 
 test: .venv/dev ## run the tests with branch coverage
 	@$(BIN)/python -m pytest -n $(JOBS) --cov --cov-report= $(ARGS)

@@ -28,7 +28,6 @@ from securecfg.vault.rows import epoch_of
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
-from securecfg.vault.writing import fits_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,16 +76,19 @@ class _Change(NamedTuple):
     Attributes:
         kind: What the record says is rotated.
         draft: Makes the draft of one secret.
+        part: Makes as much of it as fits into one publication; its result is how much is left. None where a secret
+            cannot be changed in parts.
         flags: Bits to set in the flags of the state with it.
     """
 
     kind: str
     draft: Callable[[KeyDrafts, bytes], Plan]
+    part: Callable[[KeyDrafts, bytes], Plan] | None = None
     flags: int = 0
 
 
-_PAGES = _Change("pages", KeyDrafts.seal_anew)
-_DATA_KEYS = _Change("data", KeyDrafts.encrypt_anew, FLAG_DESTRUCTION_PENDING)
+_PAGES = _Change("pages", KeyDrafts.seal_anew, KeyDrafts.seal_some_anew)
+_DATA_KEYS = _Change("data", KeyDrafts.encrypt_anew, flags=FLAG_DESTRUCTION_PENDING)
 
 
 class KeyChanges:
@@ -417,7 +419,8 @@ class KeyChanges:
                 self._publish_staged(change, paths)
                 return
             except StagingMoved:
-                if len(paths) == 1 and self._publish_at_once(change, paths[0]):
+                if len(paths) == 1 and change.part is not None:
+                    self._publish_in_parts(change, change.part, paths[0])
                     return
         if len(paths) == 1:
             message = "other writers were faster every time"
@@ -451,22 +454,18 @@ class KeyChanges:
             area.abandon()
             raise
 
-    def _publish_at_once(self, change: _Change, path: bytes) -> bool:
-        """Publish the draft of one secret from the newest state; return whether it was small enough for that."""
+    def _publish_in_parts(self, change: _Change, part: Callable[[KeyDrafts, bytes], Plan], path: bytes) -> None:
+        """Publish the drafts of one secret from the newest state each, however fast others change it."""
 
         def plan(publication: Publication) -> Plan:
             if publication.entry(path) is None:
-                return Plan(result=True)
-            plan = change.draft(KeyDrafts(self._opened, publication), path)
-            if not fits_at_once(plan):
-                return Plan(result=False)
+                return Plan(result=0)
+            plan = part(KeyDrafts(self._opened, publication), path)
             plan.records = [self._record(change, self._active(), 1)]
-            if change.flags:
-                plan.state["flags"] = publication.state.flags | change.flags
-            plan.result = True
             return plan
 
-        return bool(self._opened.publisher.publish(plan))
+        while self._opened.publisher.publish(plan):
+            pass
 
     def _record(self, change: _Change, epoch: int, count: int) -> Record:
         obj = {"kind": change.kind, "epoch": epoch, "count": count}

@@ -15,12 +15,27 @@ from securecfg.vault.rows import epoch_of
 if TYPE_CHECKING:
     from securecfg.vault.history import Version
 
+_PAGES_AT_ONCE = 4  # of at most 128 KiB each
+_PAGES_MAX = 1 << 16
+
 
 class KeyDrafts(Drafts):
     """Makes drafts that seal what is there under other keys."""
 
-    def seal_anew(self, path: bytes) -> Plan:
+    def seal_some_anew(self, path: bytes) -> Plan:
+        """Return the draft of `seal_anew` as far as one publication takes it; its result is how many pages are left.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+        """
+        return self.seal_anew(path, _PAGES_AT_ONCE)
+
+    def seal_anew(self, path: bytes, most_pages: int = _PAGES_MAX) -> Plan:
         """Return the draft that seals the history of a secret under the scope key in use.
+
+        Args:
+            path: The secret's path.
+            most_pages: How many older pages to seal at the most; the result is how many are left then.
 
         Raises:
             SecretNotFound: The path never held a secret.
@@ -29,11 +44,15 @@ class KeyDrafts(Drafts):
         active = self._replica.keyring.scope(ROOT_SCOPE).epoch
         plan = Plan()
         older = list(history.older)
-        for page, place in enumerate(history.older):
-            row = self._workspace.row(Space.HISTORY, place.history_id)
-            if row is None or epoch_of(row) != active:
-                plan.deletes.append(Delete(Space.HISTORY, place.history_id))
-                older[page] = self._put_older(plan, history.rec_id, page, self._page(history, page))
+        stale = [
+            (page, place)
+            for page, place in enumerate(history.older)
+            if (row := self._workspace.row(Space.HISTORY, place.history_id)) is None or epoch_of(row) != active
+        ]
+        plan.result = max(0, len(stale) - most_pages)
+        for page, place in stale[:most_pages]:
+            plan.deletes.append(Delete(Space.HISTORY, place.history_id))
+            older[page] = self._put_older(plan, history.rec_id, page, self._page(history, page))
         return self._put_history(plan, path, entry, history._replace(older=tuple(older)))
 
     def encrypt_anew(self, path: bytes) -> Plan:

@@ -316,14 +316,9 @@ class _Overlay:
         self.plan.join(plan)
 
 
-def fits_at_once(plan: Plan) -> bool:
-    """Return whether a plan can be published without a staging."""
-    operations, size = plan.cost()
-    return not plan.streams and operations < OPERATIONS_FOR_PLANS and size < BYTES_FOR_PLANS
-
-
 def _verify_size(plan: Plan) -> None:
-    if not fits_at_once(plan):
+    operations, size = plan.cost()
+    if plan.streams or operations >= OPERATIONS_FOR_PLANS or size >= BYTES_FOR_PLANS:
         message = "the change needs to be staged"
         raise _TooLarge(message)
 

@@ -23,7 +23,7 @@ from securecfg.keys import Purpose, generate_key_file, open_provider
 from securecfg.store import ID_LIMIT, Space
 from securecfg.vault.history import PAGE_FULL
 from securecfg.vault.index import prefix_end
-from securecfg.vault.key_changes import KeyChanges
+from securecfg.vault.key_changes import _PAGES, KeyChanges
 from securecfg.vault.maintenance import compact
 from securecfg.vault.paths import SYSTEM
 from securecfg.vault.slots import Slots
@@ -238,6 +238,33 @@ def test_what_a_busy_store_kept_goes_in_the_next_round(world: World, vault: Vaul
     for space in (Space.DEK, Space.HISTORY, Space.SEGMENT):
         assert epochs_of(vault, space) == {1}
     changes.retire(0)
+
+
+def test_a_long_history_that_somebody_writes_to_all_the_time_is_carried_over_in_parts(
+    world: World, vault: Vault
+) -> None:
+    for number in range(PAGE_FULL * 10):
+        vault.write("app/long", str(number))
+    other, store = interrupted(world)
+    changes = key_changes(other)
+    changes.begin_scope_epoch()
+    changes.rewrap()
+
+    def write() -> None:
+        # Whatever this handle has prepared is out of date when it is published.
+        vault.write("app/long", "newer")
+        store.interrupt("stage", None, write)
+
+    store.interrupt("stage", None, write)
+    changes._publish_anew(_PAGES, [b"app/long"])
+    assert epochs_of(vault, Space.HISTORY) == {0, 1}  # those of the vault's own documents are left
+    vault.opened.refresh()
+    (entry,) = [entry for path, entry in vault.opened.entries(b"app/long", None)]
+    history = vault.opened.history(b"app/long", entry)
+    assert len(history.older) > 12
+    rows = [vault.opened.store.get(Space.HISTORY, place.history_id) for place in history.older]
+    assert {int.from_bytes((row or b"")[2:6]) for row in rows} == {1}
+    assert text_of(vault, "app/long", at=7) == "6"
 
 
 def test_carrying_over_again_does_nothing(vault: Vault) -> None:
