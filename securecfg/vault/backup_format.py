@@ -164,6 +164,8 @@ class End(NamedTuple):
             head = cursor.var32()
             cursor.finish()
         except Malformed:
+            raw = root = key = b""  # a traceback that shows locals must not show the root
+            cursor = Cursor(raw)
             raise altered() from None
         return cls(taken, KeyBytes(root), KeyBytes(key), rows, rows_digest, inventory_digest, head)
 
