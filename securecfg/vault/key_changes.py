@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from securecfg.keys import KeyEntry
     from securecfg.vault.authority import Authority
     from securecfg.vault.publishing import Publication
-    from securecfg.vault.segments import Entry
 
     Progress = Callable[[int, int], None]
 
@@ -379,22 +378,19 @@ class KeyChanges:
         entries = opened.entries(b"", None)
         stale = [path for path, entry in entries if entry.history_id in old]
         if len(stale) < len(old):
-            stale += [
-                path for path, entry in entries if entry.history_id not in old and self._has_page(path, entry, old)
-            ]
+            stale += [path for path, entry in entries if entry.history_id not in old and self._has_page(path, old)]
         for start in range(0, len(stale), _SECRETS_AT_ONCE):
             self._publish_anew(_PAGES, stale[start : start + _SECRETS_AT_ONCE])
             if progress is not None:
                 progress(min(len(stale), start + _SECRETS_AT_ONCE), len(stale))
 
-    def _has_page(self, path: bytes, entry: Entry, old: set[int]) -> bool:
-        """Return whether one of the older pages of a secret is among some rows."""
+    def _has_page(self, path: bytes, old: set[int]) -> bool:
+        """Return whether one of the older pages of a secret is among some rows, as the secret is now."""
 
         def look() -> bool:
-            current = self._opened.replica.index.get(path)
-            if current is None or current.history_id != entry.history_id:
-                return False  # it was sealed anew by whoever changed it; the next round sees the rest
-            return any(place.history_id in old for place in self._opened.history(path, current).older)
+            # Who writes to it all the time replaces its newest page, and leaves the older ones as they are.
+            entry = self._opened.replica.index.get(path)
+            return entry is not None and any(page.history_id in old for page in self._opened.history(path, entry).older)
 
         return self._opened.consistently(look)
 

@@ -25,6 +25,7 @@ from securecfg.vault.history import PAGE_FULL
 from securecfg.vault.index import prefix_end
 from securecfg.vault.key_changes import _PAGES, KeyChanges
 from securecfg.vault.maintenance import compact
+from securecfg.vault.opened import OpenVault
 from securecfg.vault.paths import SYSTEM
 from securecfg.vault.slots import Slots
 from securecfg.vault.staging import StagingArea
@@ -264,6 +265,29 @@ def test_a_long_history_that_somebody_writes_to_all_the_time_is_carried_over_in_
     assert len(history.older) > 12
     rows = [vault.opened.store.get(Space.HISTORY, place.history_id) for place in history.older]
     assert {int.from_bytes((row or b"")[2:6]) for row in rows} == {1}
+    assert text_of(vault, "app/long", at=7) == "6"
+
+
+def test_older_pages_are_found_however_often_the_newest_one_is_replaced(
+    world: World, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(PAGE_FULL * 3):
+        vault.write("app/long", str(number))
+    other = world.open()
+    changes = key_changes(other)
+    changes.begin_scope_epoch()
+    vault.write("app/long", "newer")
+    list_entries = OpenVault.entries
+
+    def list_and_be_late(opened: OpenVault, first: bytes, end: bytes | None) -> list[tuple[bytes, Entry]]:
+        entries = list_entries(opened, first, end)
+        vault.write("app/long", "newer")
+        other.opened.refresh()
+        return entries
+
+    monkeypatch.setattr(OpenVault, "entries", list_and_be_late)
+    changes.carry_over()
+    assert epochs_of(vault, Space.HISTORY) == {1}
     assert text_of(vault, "app/long", at=7) == "6"
 
 
