@@ -7,6 +7,7 @@ sealed anew. Only then may an old key go (format, section 4.6).
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -45,6 +46,7 @@ _VALUES_AT_ONCE = 256
 _FIRST_USER_PATH = b"\x02"
 _RETRIES = 16
 _TRIES_TOGETHER = 2
+_TRIES_TO_RETIRE = 100
 _PAUSE_S = 0.05
 _DEK_ID_BYTES = 8
 
@@ -288,13 +290,13 @@ class KeyChanges:
             AccessDenied: The caller may not `key.manage`.
             VersionNotFound: There is no such key.
             EpochInUse: Something still needs one of them, or it is the key in use.
-            StoreBusy: Another writer prepares a large change, which may need it.
+            StoreBusy: Another writer prepares a large change, which may need it, or others write all the time.
             DestroyPending: The keys are forgotten, but their bytes may lie in the store's log until another reader lets
                 go; the next opener finishes.
         """
         session, decision = self._authority.require("key.manage", "")
         opened = self._opened
-        for _ in range(_RETRIES):
+        for _ in range(_TRIES_TO_RETIRE):
             opened.refresh()
             generation = opened.replica.state.generation
             leaving = self._leaving(epoch)
@@ -320,8 +322,9 @@ class KeyChanges:
             if opened.publisher.publish(plan):
                 finish_destruction(opened)
                 return
-        message = "other writers were faster every time"
-        raise StoreBusy(message, hint="try again in a moment")
+            time.sleep(random.uniform(0, _PAUSE_S))  # noqa: S311 - no secret
+        message = "others write so often that nobody can tell whether an old scope key is still needed"
+        raise StoreBusy(message, hint="try again when they write less: `securecfg key rotate scope / --resume`")
 
     def retire_older(self) -> bool:
         """Forget every scope key but the one in use; return whether there were others.
