@@ -7,6 +7,7 @@ give neither, and damage follows without a warning.
 from __future__ import annotations
 
 import os
+import re
 
 from securecfg.errors import UnsupportedFileSystem
 
@@ -60,10 +61,18 @@ def mounted_type(mounts: str, path: str, device: str) -> str:
         fields = left.split(" ")
         if not separator or len(fields) < 6:  # noqa: PLR2004 - the fixed fields before the optional ones
             continue
-        point = fields[4].encode("utf-8", "surrogateescape").decode("unicode_escape").rstrip("/")
+        point = _unescaped(fields[4]).rstrip("/")
         if path == point or path.startswith(point + "/"):
             # A later mount on the same point hides the earlier one.
             found = (right.split(" ", 1)[0], fields[2] == device, len(point))
             if found[1:] >= best[1:]:
                 best = found
     return best[0]
+
+
+def _unescaped(field: str) -> str:
+    """Return a field of `mountinfo` whose spaces and such stand as octal numbers."""
+    if "\\" not in field:
+        return field
+    raw = field.encode("utf-8", "surrogateescape")
+    return re.sub(rb"\\([0-7]{3})", lambda found: bytes([int(found[1], 8)]), raw).decode("utf-8", "surrogateescape")

@@ -516,6 +516,8 @@ MOUNTS = """\
 32 22 0:27 / /mnt/with\\040space rw - fuse.sshfs host: rw
 33 22 0:28 / /hidden rw - ext4 /dev/vdb rw
 34 33 0:29 / /hidden rw - 9p host rw
+35 22 0:30 / /mnt/größe rw - nfs host rw
+36 22 0:31 / /mnt/größe\\040zwei rw - cifs host rw
 a line that is no mount
 """
 
@@ -531,6 +533,8 @@ a line that is no mount
         ("/mnt/with space/a", "0:27", "fuse.sshfs"),
         ("/mnt/with space/a", "9:99", "fuse.sshfs"),
         ("/hidden/a", "9:99", "9p"),
+        ("/mnt/größe/a", "0:30", "nfs"),
+        ("/mnt/größe zwei/a", "0:31", "cifs"),
     ],
 )
 def test_finds_the_type_of_the_file_system(path: str, device: str, expected: str) -> None:
