@@ -147,6 +147,10 @@ class Record:
         """Return whether another record says the same."""
         return isinstance(other, Record) and all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
+    def __repr__(self) -> str:
+        """Return the record with all that it says; it holds no value of a secret."""
+        return f"Record({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+
     def __hash__(self) -> int:
         """Return a hash of when, what and who."""
         return hash((self.time_ns, self.event, self.subject))
