@@ -10,6 +10,7 @@ from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
+    from contextlib import AbstractContextManager
 
 ROW_LIMIT_BYTES = 512 * 1024
 BATCH_LIMIT_OPERATIONS = 64
@@ -172,6 +173,18 @@ class Store(Protocol):
             StoreFailed: An error, or a store opened for reading only; nothing was written.
             CommitUnknown: The store failed while committing; staging the same rows again is harmless.
             ValueTooLarge: A limit is exceeded; nothing was written.
+        """
+        ...
+
+    def reserve(self) -> AbstractContextManager[None]:
+        """Keep every other writer out until the calling thread has committed, or leaves the block.
+
+        For a writer whom others keep beating: a commit in the block never finds the head moved since it was read in it.
+        One commit, and no other change; others wait meanwhile as they do for a commit, so a block ought to be short.
+
+        Raises:
+            StoreBusy: Another writer held the store too long.
+            StoreFailed: An error, or a store opened for reading only.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from securecfg.errors import HeadMoved, VaultClosed, VaultForked
@@ -10,7 +11,7 @@ from securecfg.store.forks import FORKS
 from securecfg.store.interface import Put, Replace, Space, check_batch, check_id, check_staging
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     from securecfg.store.interface import Operation, Staged
 
@@ -98,6 +99,12 @@ class MemoryStore:
         backing = self._open()
         with backing.changed:
             backing.publish(operations)
+
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Hold the rows still for everybody else; see `Store.reserve`."""
+        with self._open().changed:
+            yield
 
     def revision(self) -> Hashable:
         """Return the number of publications so far."""

@@ -7,8 +7,10 @@ the process on a file with any descriptor of it, and a second writer gets in.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import weakref
+from contextlib import contextmanager
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -25,7 +27,7 @@ from securecfg.store.interface import ID_LIMIT, Put, Replace, Space, check_batch
 from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
     from securecfg.store.interface import Operation, Staged
 
@@ -60,6 +62,8 @@ class SqliteStore:
         self._busy_timeout_s = busy_timeout_s
         self._pool = Pool(file.shown, pin, lambda: file.connect(busy_timeout_s))
         self._idle = self._pool.idle
+        # The thread that has reserved the store, and its cursor, inside a transaction.
+        self._reserved: tuple[int, apsw.Cursor] | None = None
         self._wal_index = _map_index(file, pin)
         # None where there is no mapped WAL-index to look at, and after `close`.
         self._header = self._wal_index.header if self._wal_index else None
@@ -106,22 +110,14 @@ class SqliteStore:
     def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> None:
         """Replace the head and apply the operations as one atomic publication; see `Store.commit`."""
         check_batch(operations, head)
+        reserved = self._reserved
+        if reserved is not None and reserved[0] == threading.get_ident():
+            self._reserved = None
+            self._commit(reserved[1], operations, expect, head)
+            return
         with self._pool.writing(self._busy_timeout_s) as cursor:
             self._begin(cursor)
-            try:
-                if cursor.execute(_GET_HEAD).get != expect:
-                    cursor.execute("ROLLBACK")
-                    message = "another writer published first"
-                    raise HeadMoved(message, hint="read the new head and try again")
-                _apply(cursor, operations)
-                cursor.execute(_PUT_HEAD, (head,))
-            except FOREIGN as error:
-                self._roll_back(error)
-            before = self._header[:HEADER_BYTES] if self._header is not None else None
-            self._end(cursor)
-            if before is not None and self._header is not None and self._header[:HEADER_BYTES] == before:
-                # A commit that does not show: this mapping is not the live one.
-                self._header = None
+            self._commit(cursor, operations, expect, head)
 
     def stage(self, operations: Sequence[Staged]) -> None:
         """Apply operations atomically without touching the head; see `Store.stage`."""
@@ -133,6 +129,21 @@ class SqliteStore:
             except FOREIGN as error:
                 self._roll_back(error)
             self._end(cursor)
+
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Begin the transaction of the next commit now; see `Store.reserve`."""
+        with self._pool.writing(self._busy_timeout_s) as cursor:
+            self._begin(cursor)
+            self._reserved = threading.get_ident(), cursor
+            try:
+                yield
+                if self._reserved is not None:
+                    cursor.execute("ROLLBACK")
+            except FOREIGN as error:
+                self._roll_back(error)
+            finally:
+                self._reserved = None
 
     def revision(self) -> Hashable:
         """Return the WAL-index header, or SQLite's data version where the index is not mapped.
@@ -239,6 +250,23 @@ class SqliteStore:
         if row is not None and not isinstance(row, bytes):
             message = f"`{self.path}` holds a row that is not bytes"
             raise Tampered(message)
+
+    def _commit(self, cursor: apsw.Cursor, operations: Sequence[Operation], expect: bytes | None, head: bytes) -> None:
+        """Publish in a transaction that has begun, and end it."""
+        try:
+            if cursor.execute(_GET_HEAD).get != expect:
+                cursor.execute("ROLLBACK")
+                message = "another writer published first"
+                raise HeadMoved(message, hint="read the new head and try again")
+            _apply(cursor, operations)
+            cursor.execute(_PUT_HEAD, (head,))
+        except FOREIGN as error:
+            self._roll_back(error)
+        before = self._header[:HEADER_BYTES] if self._header is not None else None
+        self._end(cursor)
+        if before is not None and self._header is not None and self._header[:HEADER_BYTES] == before:
+            # A commit that does not show: this mapping is not the live one.
+            self._header = None
 
     def _begin(self, cursor: apsw.Cursor) -> None:
         if self._file.is_read_only:

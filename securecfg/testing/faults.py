@@ -12,6 +12,7 @@ import apsw
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
+    from contextlib import AbstractContextManager
 
     from securecfg.errors import SecurecfgError
     from securecfg.store import Operation, Space, Staged, Store
@@ -191,6 +192,10 @@ class FaultyStore:
     def stage(self, operations: Sequence[Staged]) -> None:
         """Write rows that nothing refers to."""
         self._call("stage", lambda: self._store.stage(operations))
+
+    def reserve(self) -> AbstractContextManager[None]:
+        """Keep others out."""
+        return self._call("reserve", self._store.reserve)
 
     def revision(self) -> Hashable:
         """Return the token of freshness."""

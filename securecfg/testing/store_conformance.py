@@ -286,6 +286,57 @@ class StoreConformance:
         assert stores[0].head() == b"%d" % (THREADS * PUBLICATIONS)
         assert len(stores[1].scan(Space.LOG, 0, ID_LIMIT - 1, 10_000)) == THREADS * PUBLICATIONS
 
+    def test_a_reserved_head_does_not_move_however_many_write(self) -> None:
+        stores = [self.created()] + [self.opened() for _ in range(2)]
+
+        def work(number: int) -> None:
+            store = stores[number % len(stores)]
+            for step in range(PUBLICATIONS):
+                mark = Put(Space.LOG, number * PUBLICATIONS + step, b"")
+                with store.reserve():
+                    head = store.head()
+                    store.commit([mark], expect=head, head=b"%d" % (int(head or b"0") + 1))
+
+        run_threads(work, THREADS)
+        assert stores[0].head() == b"%d" % (THREADS * PUBLICATIONS)
+        assert len(stores[1].scan(Space.LOG, 0, ID_LIMIT - 1, 10_000)) == THREADS * PUBLICATIONS
+
+    def test_others_wait_for_a_reservation_and_read_meanwhile(self) -> None:
+        store = self.created()
+        other = self.opened()
+        store.commit([], expect=None, head=b"1")
+        begun = threading.Event()
+
+        def write() -> None:
+            begun.set()
+            other.stage([Put(Space.VALUE, 1, b"later")])
+
+        thread = threading.Thread(target=write)
+        with store.reserve():
+            thread.start()
+            begun.wait()
+            time.sleep(0.05)
+            assert other.get(Space.VALUE, 1) is None
+            store.commit([Put(Space.VALUE, 1, b"row")], expect=b"1", head=b"2")
+        thread.join()
+        assert store.snapshot([(Space.VALUE, 1)]) == (b"2", [b"later"])
+
+    def test_a_reservation_that_is_not_used_changes_nothing(self) -> None:
+        store = self.created()
+        other = self.opened()
+        store.commit([], expect=None, head=b"1")
+        revision = other.revision()
+        with store.reserve():
+            pass
+        with pytest.raises(ZeroDivisionError), store.reserve():
+            raise ZeroDivisionError
+        with pytest.raises(HeadMoved), store.reserve():
+            store.commit([Put(Space.VALUE, 1, b"row")], expect=b"0", head=b"2")
+        assert other.revision() == revision
+        other.commit([], expect=b"1", head=b"2")
+        store.commit([], expect=b"2", head=b"3")
+        assert other.snapshot([(Space.VALUE, 1)]) == (b"3", [None])
+
     def test_a_snapshot_is_of_one_moment_while_others_write(self) -> None:
         writer = self.created()
         reader = self.opened()

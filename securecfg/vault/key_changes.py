@@ -7,7 +7,6 @@ sealed anew. Only then may an old key go (format, section 4.6).
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import dataclass
 from itertools import chain, groupby
@@ -46,7 +45,6 @@ _VALUES_AT_ONCE = 256
 _FIRST_USER_PATH = b"\x02"
 _RETRIES = 16
 _TRIES_TOGETHER = 2
-_TRIES_TO_RETIRE = 100
 _PAUSE_S = 0.05
 _DEK_ID_BYTES = 8
 
@@ -265,13 +263,14 @@ class KeyChanges:
         opened = self._opened
         opened.refresh()
         store, end = opened.store, opened.replica.state.next_id
-        active = self._active()
+        active, known = self._active(), {entry.epoch for entry in self._scope_keys()}
         rewraps: dict[int, DekRewrap] = {}
         done = first = 0
         while rows := store.scan(Space.DEK, first, end, STAGE_LIMIT_OPERATIONS):
             replacing: list[Replace] = []
             for epoch, run in groupby(rows, _epoch_of_data_key):
-                if epoch != active:
+                # A key that was retired wrapped nothing that is in force: what is left of it is swept.
+                if epoch != active and epoch in known:
                     rewrap = rewraps.get(epoch) or rewraps.setdefault(epoch, self._rewrap_from(epoch))
                     replacing += [Replace(Space.DEK, *changed) for changed in rewrap.rewrap(run)]
             if replacing:
@@ -290,41 +289,29 @@ class KeyChanges:
             AccessDenied: The caller may not `key.manage`.
             VersionNotFound: There is no such key.
             EpochInUse: Something still needs one of them, or it is the key in use.
-            StoreBusy: Another writer prepares a large change, which may need it, or others write all the time.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
             DestroyPending: The keys are forgotten, but their bytes may lie in the store's log until another reader lets
                 go; the next opener finishes.
         """
         session, decision = self._authority.require("key.manage", "")
         opened = self._opened
-        for _ in range(_TRIES_TO_RETIRE):
-            opened.refresh()
-            generation = opened.replica.state.generation
-            leaving = self._leaving(epoch)
-            self._sealed.verify_unused(epoch)
+        opened.refresh()
+        self._leaving(epoch)
+        # What is not under one of them by now never will be: no publication adds a row under a key not in use.
+        self._sealed.verify_unused(epoch)
 
-            def plan(publication: Publication, seen: int = generation, leaving: list[int] = leaving) -> Plan:
-                # Rows that a staging holds are not seen by the count, and may be published later.
-                if publication.stagings:
-                    message = "another writer prepares a large change"
-                    raise StoreBusy(message, hint="try again when it is done")
-                if publication.state.generation != seen or publication.members:
-                    return Plan(result=False)
-                keyring = opened.replica.keyring
-                for old in leaving:
-                    keyring = keyring.without_epoch(Purpose.SCOPE, old)
-                plan = plan_key_change(opened, publication, opened.replica.slots, keyring)
-                obj = {"kind": "scope", "epoch": epoch}
-                plan.records.append(session.record(Event.KEY_RETIRED, obj, decision=decision))
-                plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
-                plan.result = True
-                return plan
+        def plan(publication: Publication) -> Plan:
+            keyring = opened.replica.keyring
+            for old in self._leaving(epoch):
+                keyring = keyring.without_epoch(Purpose.SCOPE, old)
+            plan = plan_key_change(opened, publication, opened.replica.slots, keyring)
+            obj = {"kind": "scope", "epoch": epoch}
+            plan.records.append(session.record(Event.KEY_RETIRED, obj, decision=decision))
+            plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+            return plan
 
-            if opened.publisher.publish(plan):
-                finish_destruction(opened)
-                return
-            time.sleep(random.uniform(0, _PAUSE_S))  # noqa: S311 - no secret
-        message = "others write so often that nobody can tell whether an old scope key is still needed"
-        raise StoreBusy(message, hint="try again when they write less: `securecfg key rotate scope / --resume`")
+        opened.publisher.publish(plan)
+        finish_destruction(opened)
 
     def retire_older(self) -> bool:
         """Forget every scope key but the one in use; return whether there were others.

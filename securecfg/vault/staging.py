@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from securecfg.crypto import generate_key
 from securecfg.errors import CommitUnknown, Conflict, SecurecfgError, StoreBusy, StoreFailed, ValueTooLarge
+from securecfg.keys import Purpose
 from securecfg.octets import pad, var32
 from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, FreedRun, split_changes
@@ -61,6 +62,7 @@ class StagingArea:
     def __init__(self, opened: OpenVault) -> None:
         """Reserve nothing yet."""
         self._opened = opened
+        self._epoch = self._active_epoch()
         self._ranges: list[Staging] = []
         self._next = self._end = 0
         self._buffer: dict[tuple[Space, int], bytes] = {}
@@ -153,7 +155,7 @@ class StagingArea:
             flags: Bits to set in the flags of the state.
 
         Raises:
-            StagingMoved: A secret that was read for the staging has changed.
+            StagingMoved: A secret that was read for the staging has changed, or the scope key.
             CommitUnknown: The store failed while committing.
             StoreBusy: The staging took so long that another writer swept it away.
         """
@@ -164,6 +166,7 @@ class StagingArea:
         def plan(publication: Publication) -> Plan:
             self._is_in_doubt = False
             verify()
+            self._verify_epoch()
             if not mine <= set(publication.stagings):
                 raise _took_too_long()
             for path, entry in self._seen.items():
@@ -195,13 +198,14 @@ class StagingArea:
             base_digest: The SHA-256 of the manifest that it was made from.
 
         Raises:
-            StagingMoved: Another compaction was faster.
+            StagingMoved: Another compaction was faster, or the scope key has changed.
         """
         self._flush()
         mine = set(self._ranges)
 
         def plan(publication: Publication) -> Plan:
             self._is_in_doubt = False
+            self._verify_epoch()
             if publication.state.manifest_digest != base_digest or not mine <= set(publication.stagings):
                 message = "another process compacted the index meanwhile"
                 raise StagingMoved(message)
@@ -211,6 +215,19 @@ class StagingArea:
 
         self._opened.publisher.publish(plan)
         self._ranges = []
+
+    def _active_epoch(self) -> int:
+        return self._opened.replica.keyring.active(Purpose.SCOPE).epoch
+
+    def _verify_epoch(self) -> None:
+        """Check that the rows are sealed under the scope key in use: only then may an old one ever be forgotten.
+
+        Raises:
+            StagingMoved: There is a new one since the first row.
+        """
+        if self._active_epoch() != self._epoch:
+            message = "the scope key changed meanwhile"
+            raise StagingMoved(message)
 
     def sweep_freed(self) -> None:
         """Delete the rows that nothing references since the publication.
@@ -272,6 +289,7 @@ class StagingArea:
         """Stage a row.
 
         Raises:
+            StagingMoved: The scope key has changed since the first row.
             StoreFailed: The store cannot write.
         """
         if len(self._buffer) >= STAGE_LIMIT_OPERATIONS or self._buffered_bytes + len(row) > STAGE_LIMIT_BYTES:
@@ -282,6 +300,7 @@ class StagingArea:
     def _flush(self) -> None:
         if self._buffer:
             self._opened.refresh()
+            self._verify_epoch()
             if not set(self._ranges) <= set(self._opened.replica.state.stagings):
                 # Another writer has swept it. What is written now would be found by nobody.
                 raise _took_too_long()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.audit import Event
-from securecfg.crypto import parse_dek_epoch
+from securecfg.crypto import KIND_TEXT, parse_dek_epoch
 from securecfg.errors import (
     AccessDenied,
     EpochInUse,
@@ -21,14 +21,17 @@ from securecfg.errors import (
 )
 from securecfg.keys import Purpose, generate_key_file, open_provider
 from securecfg.store import ID_LIMIT, Space
+from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.history import PAGE_FULL
 from securecfg.vault.index import prefix_end
 from securecfg.vault.key_changes import _PAGES, KeyChanges
 from securecfg.vault.maintenance import compact
 from securecfg.vault.opened import OpenVault
 from securecfg.vault.paths import SYSTEM
+from securecfg.vault.replica import MANIFEST_ID
+from securecfg.vault.rows import epoch_of
 from securecfg.vault.slots import Slots
-from securecfg.vault.staging import StagingArea
+from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.verification import verify_vault
 from tests.decoder.agreement import assert_agrees
 from tests.decoder.keys import KeyFile
@@ -48,8 +51,15 @@ def epochs_of(vault: Vault, space: Space) -> set[int]:
 
 
 def data_keys(vault: Vault) -> dict[int, bytes]:
-    rows = vault.opened.store.scan(Space.DEK, 0, ID_LIMIT - 1, 100_000)
-    return {number: vault.opened.data_key(number) for number, _ in rows}
+    return {number: vault.opened.data_key(number) for number, _ in data_key_rows(vault)}
+
+
+def data_key_rows(vault: Vault) -> list[tuple[int, bytes]]:
+    return vault.opened.store.scan(Space.DEK, 0, ID_LIMIT - 1, 100_000)
+
+
+def written_by(world: World) -> NewVersion:
+    return NewVersion(ADMIN, world.clock.now_ns())
 
 
 def system_entries(vault: Vault) -> list[tuple[bytes, Entry]]:
@@ -363,16 +373,15 @@ def test_writers_and_readers_go_on_while_keys_are_changed(world: World, vault: V
     worker = threading.Thread(target=work)
     worker.start()
     changes = key_changes(vault)
-    for _ in range(2):
+    for _ in range(3):
         changes.rotate_root()
-        changes.begin_scope_epoch()
+        epoch = changes.begin_scope_epoch()
         changes.carry_over()
+        changes.retire(epoch - 1)
     stop.set()
     worker.join()
     assert not failures
     assert text_of(vault, "app/busy") == str(written[-1])
-    changes.carry_over()
-    changes.retire(1)
     assert text_of(other, "app/busy") == str(written[-1])
 
 
@@ -465,17 +474,78 @@ def test_a_newer_key_takes_the_older_ones_with_it(vault: Vault) -> None:
     assert scopes == [2]
 
 
-def test_no_key_is_forgotten_while_somebody_prepares_a_large_change(world: World, vault: Vault) -> None:
-    vault.write("app/a", "1")
+def test_no_key_is_forgotten_while_somebody_prepares_a_large_change_under_it(world: World, vault: Vault) -> None:
+    other = world.open()
+    area = StagingArea(other.opened)
+    area.take(Drafts(other.opened, area).write(b"app/a", Content(KIND_TEXT, 1, lambda: (b"1",)), written_by(world)))
+    area._flush()
+    changes = key_changes(vault)
+    changes.begin_scope_epoch()
+    with pytest.raises(StoreBusy):
+        changes.carry_over()
+    with pytest.raises(EpochInUse):
+        changes.retire(0)
+    area.abandon()
+    changes.carry_over()
+    changes.retire(0)
+
+
+def test_what_was_prepared_under_an_old_key_is_not_published(world: World, vault: Vault) -> None:
+    other = world.open()
+    area = StagingArea(other.opened)
+    area.take(Drafts(other.opened, area).write(b"app/a", Content(KIND_TEXT, 1, lambda: (b"1",)), written_by(world)))
+    area._flush()
+    key_changes(vault).begin_scope_epoch()
+    with pytest.raises(StagingMoved):
+        area.publish(list, lambda: None, "")
+    assert vault.list() == []
+
+
+def test_no_row_is_prepared_under_an_old_key(world: World, vault: Vault) -> None:
     area = StagingArea(world.open().opened)
-    area.allocate()
+    number = area.allocate()
+    area.put(Space.VALUE, number, b"row")
+    key_changes(vault).begin_scope_epoch()
+    with pytest.raises(StagingMoved):
+        area._flush()
+    assert vault.opened.store.get(Space.VALUE, number) is None
+
+
+def test_a_large_change_is_made_anew_where_the_key_changes_meanwhile(world: World, vault: Vault) -> None:
+    other, store = interrupted(world)
+    store.interrupt("stage", None, key_changes(vault).begin_scope_epoch)
+    other.write("app/large", b"x" * 1_500_000)
+    assert vault.read("app/large").field("").reveal() == b"x" * 1_500_000
+    entry = vault.opened.entry(b"app/large")
+    assert entry is not None
+    assert epoch_of(vault.opened.store.get(Space.HISTORY, entry.history_id) or b"") == 1
+
+
+def test_a_compaction_under_an_old_key_is_not_published(world: World, vault: Vault) -> None:
+    vault.write("app/a", "1")
+    other, store = interrupted(world)
+    store.interrupt("stage", None, key_changes(vault).begin_scope_epoch)
+    assert not compact(other.opened)
+    assert epoch_of(vault.opened.store.get(Space.META, MANIFEST_ID) or b"") == 0
+    key_changes(vault).carry_over()
+    key_changes(vault).retire(0)
+    assert text_of(other, "app/a") == "1"
+
+
+def test_what_a_forgotten_key_wrapped_and_nothing_references_is_left_to_the_sweep(world: World, vault: Vault) -> None:
+    vault.write("app/a", "1")
+    _, row = data_key_rows(vault)[-1]
     changes = key_changes(vault)
     changes.begin_scope_epoch()
     changes.carry_over()
-    with pytest.raises(StoreBusy):
-        changes.retire(0)
-    area.abandon()
     changes.retire(0)
+    stray = vault.opened.replica.state.next_id + 1
+    # As of a writer that stood still between its last look and its writing, for as long as the rotation took.
+    world.put_rows({(Space.DEK, stray): row})
+    changes.begin_scope_epoch()
+    changes.rewrap()
+    assert vault.opened.store.get(Space.DEK, stray) == row
+    assert text_of(vault, "app/a") == "1"
 
 
 def test_usage_counts_what_each_key_sealed(vault: Vault) -> None:

@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.crypto import parse_dek_epoch
-from securecfg.errors import CommitUnknown, ConfusablePath, InvalidMetadata
+from securecfg.errors import CommitUnknown, ConfusablePath, InvalidMetadata, StoreBusy
 from securecfg.keys import open_provider
 from securecfg.keys.keyfile import generate_key_file
-from securecfg.store import ID_LIMIT, Space
+from securecfg.store import ID_LIMIT, Space, open_sqlite
+from securecfg.vault.creation import open_rows
 from securecfg.vault.epochs import rotate_signing_key
 from securecfg.vault.key_changes import KeyChanges
+from securecfg.vault.opened import Options
 from securecfg.vault.publishing import Plan
+from securecfg.vault.session import Identity
 from securecfg.vault.slots import Slots
-from tests.vault.world import ADMIN, text_of
+from securecfg.vault.vault import Vault
+from tests.vault.world import ADMIN, interrupted, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from securecfg.vault.publishing import Publication
-    from securecfg.vault.vault import Vault
     from tests.vault.world import World
 
 
@@ -99,6 +102,30 @@ def test_a_plan_that_fails_while_it_is_taken_in_leaves_nothing_to_the_others(wor
     assert {name: type(error) for name, error in busy.errors.items()} == {"bad": InvalidMetadata}
     fresh = world.open()
     assert (text_of(fresh, "a"), text_of(fresh, "b")) == ("one", "two")
+
+
+def test_who_is_beaten_again_and_again_has_the_store_kept_for_it(world: World, vault: Vault) -> None:
+    slow, store = interrupted(world)
+    eager = open_sqlite(world.path, busy_timeout_s=0.05)
+    opened, slot = open_rows(eager, open_provider(world.key), world.path, world.clock, Options())
+    other = Vault(opened, Identity(ADMIN, slot=slot.slot_id.hex()))
+    was_kept_out: list[bool] = []
+
+    def beat() -> None:
+        # Whatever the slow one is about to publish, the other one has published before.
+        store.interrupt("commit", None, beat)
+        try:
+            other.write("app/b", str(len(was_kept_out)))
+        except StoreBusy:
+            was_kept_out.append(True)
+        else:
+            was_kept_out.append(False)
+
+    store.interrupt("commit", None, beat)
+    slow.write("app/a", "1")
+    assert was_kept_out == [False, False, False, True]
+    assert (text_of(vault, "app/a"), text_of(vault, "app/b")) == ("1", "2")
+    other.close()
 
 
 def test_foreign_exceptions_in_a_plan_harm_no_other_plan(world: World, vault: Vault) -> None:
