@@ -387,6 +387,12 @@ class WrongKey(Sealed):
     code = "wrong-key"
 
 
+class ScopeSealed(Sealed):
+    """The key that opened the vault was not granted this part of it."""
+
+    code = "scope-sealed"
+
+
 class SlotRemoved(Sealed):
     """The unlock slot that this process opened the vault with was removed, and the keys were changed since."""
 

@@ -60,6 +60,8 @@ class Event(StrEnum):
     CONFIG_SIGNATURE_BAD = "config.signature_bad"
     RECOVERY = "recovery"
     CLOCK_BEHIND = "clock.behind"
+    SCOPE_CREATED = "scope.created"
+    SCOPE_CHANGED = "scope.changed"
 
 
 class Decision(StrEnum):
@@ -115,6 +117,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "lineage": Field.TEXT,
         "members": Field.TEXTS,
         "new_sig": Field.TEXT,
+        "number": Field.NUMBER,
         "old_fingerprint": Field.TEXT,
         "old_sig": Field.TEXT,
         "old_size": Field.NUMBER,
@@ -214,5 +217,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.CONFIG_SIGNATURE_BAD: Shape(Category.REFUSAL, _fields("file"), _fields("reason signer"), Decision.DENY),
         Event.RECOVERY: _administration("reason", "count"),
         Event.CLOCK_BEHIND: _administration("behind_s"),
+        Event.SCOPE_CREATED: _administration("path number digest"),
+        Event.SCOPE_CHANGED: _administration("path rev digest", "role added removed"),
     }
 )

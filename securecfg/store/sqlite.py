@@ -23,7 +23,16 @@ from securecfg.store.database import PARTITION_TABLES, DatabaseFile
 from securecfg.store.failures import FOREIGN, translated, words_of
 from securecfg.store.filesystems import refuse_network
 from securecfg.store.forks import FORKS
-from securecfg.store.interface import ID_LIMIT, Put, Replace, Space, check_batch, check_id, check_partition, check_staging
+from securecfg.store.interface import (
+    ID_LIMIT,
+    Put,
+    Replace,
+    Space,
+    check_batch,
+    check_id,
+    check_partition,
+    check_staging,
+)
 from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex
 
 if TYPE_CHECKING:
@@ -51,7 +60,7 @@ class _Statements:
             f"SELECT i, b FROM {table} WHERE {where}i BETWEEN ? AND ? ORDER BY i LIMIT ?"  # noqa: S608 - numbers
             for table, _, where in places
         )
-        self.put = tuple(f"INSERT OR REPLACE INTO {table} VALUES ({front}?, ?)" for table, front, _ in places)
+        self.put = tuple(f"INSERT OR REPLACE INTO {table} VALUES ({front}?, ?)" for table, front, _ in places)  # noqa: S608 - numbers
         self.replace = tuple(
             f"UPDATE {table} SET b = ? WHERE {where}i = ? AND b = ?"  # noqa: S608 - numbers
             for table, _, where in places
@@ -375,6 +384,7 @@ class SqliteStore:
             return int(version)
 
 
+# ruff: noqa: SLF001 - a part of a store is as near to it as the store itself
 class _Partition(SqliteStore):
     """A part of a store: its connections, and statements of its own. Open as long as the store is."""
 
@@ -386,7 +396,7 @@ class _Partition(SqliteStore):
         self._reserved = None
         self._sql = _Statements(
             f"SELECT b FROM g WHERE i = {number}",  # noqa: S608 - a number
-            f"INSERT OR REPLACE INTO g VALUES ({number}, ?)",
+            f"INSERT OR REPLACE INTO g VALUES ({number}, ?)",  # noqa: S608 - a number
             [("p", f"{number}, {space.value}, ", f"n = {number} AND s = {space.value} AND ") for space in Space],
         )
         self._is_there = False

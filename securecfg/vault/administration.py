@@ -37,7 +37,7 @@ ADMIN = "admin"
 _RETRIES = 16
 
 
-class _Change(NamedTuple):
+class Change(NamedTuple):
     """What documents are replaced by.
 
     Attributes:
@@ -52,9 +52,9 @@ class _Change(NamedTuple):
     describe: Callable[[object], Mapping[str, object]]
     keyed: str = ""
 
-    def with_identities(self, identities: Mapping[str, PublicHalf]) -> _Change:
+    def with_identities(self, identities: Mapping[str, PublicHalf]) -> Change:
         """Return the change with public keys."""
-        document = _document(identities_to_json(identities))
+        document = to_document(identities_to_json(identities))
         return self._replace(documents={**self.documents, IDENTITIES_PATH: document})
 
 
@@ -144,12 +144,12 @@ class Administration:
             AccessDenied: The caller may not `policy.write`.
             InvalidPolicy, InvalidGrants: They are wrong; nothing is changed.
         """
-        content = _document([document._asdict() for document in documents])
+        content = to_document([document._asdict() for document in documents])
         names = [document.name for document in documents]
 
-        def make() -> _Change:
+        def make() -> Change:
             policy = self.check_policy(documents)
-            return _Change(
+            return Change(
                 policy,
                 {POLICY_PATH: content},
                 lambda revision: {"rev": revision, "digest": policy.digest, "files": names},
@@ -166,12 +166,12 @@ class Administration:
             InvalidPolicy, InvalidGrants: It no longer compiles with the roles of today.
         """
 
-        def make() -> _Change:
+        def make() -> Change:
             documents = self._documents(revision)
             policy = self.check_policy(documents)
-            return _Change(
+            return Change(
                 policy,
-                {POLICY_PATH: _document([document._asdict() for document in documents])},
+                {POLICY_PATH: to_document([document._asdict() for document in documents])},
                 lambda number: {"rev": number, "source_rev": revision, "digest": policy.digest},
             )
 
@@ -222,7 +222,7 @@ class Administration:
             message = f"this is the identity of `{identity.name}`, not of `{member}`"
             raise InvalidMetadata(message, hint="name the member as the identity does, or ask the member for its own")
 
-        def make() -> _Change:
+        def make() -> Change:
             roles = self._roles()
             members = sorted({*roles.get(name, []), member})
             obj: dict[str, object] = {"role": name, "members": members, "added": [member]}
@@ -254,7 +254,7 @@ class Administration:
         """
         name, member = check_role(role), check_principal(principal)
 
-        def make() -> _Change:
+        def make() -> Change:
             roles = self._roles()
             if member not in roles.get(name, []):
                 message = f"`{member}` was not given `role:{name}` in the vault"
@@ -276,11 +276,11 @@ class Administration:
 
         self._replace("role.write", Event.ROLE_CHANGED, make)
 
-    def _change_of_roles(self, roles: dict[str, list[str]], obj: Mapping[str, object]) -> _Change:
+    def _change_of_roles(self, roles: dict[str, list[str]], obj: Mapping[str, object]) -> Change:
         policy = compile_policy(self._documents(None), memberships=memberships_of(roles))
-        return _Change(policy, {ROLES_PATH: _document(roles)}, lambda _: obj)
+        return Change(policy, {ROLES_PATH: to_document(roles)}, lambda _: obj)
 
-    def _replace(self, right: str, event: Event, make: Callable[[], _Change]) -> int:
+    def _replace(self, right: str, event: Event, make: Callable[[], Change]) -> int:
         """Replace documents by what is made of those in force, again where they change meanwhile."""
         for _ in range(_RETRIES):
             self._opened.refresh()
@@ -290,7 +290,7 @@ class Administration:
             self._verify_administrators(session, right, change)
             new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
-            def draft(drafts: Drafts, stamp: Stamp = stamp, change: _Change = change, new: NewVersion = new) -> Plan:
+            def draft(drafts: Drafts, stamp: Stamp = stamp, change: Change = change, new: NewVersion = new) -> Plan:
                 if self._opened.policy_stamp() != stamp:
                     message = "the policy or the roles changed meanwhile"
                     raise StaleWrite(message)
@@ -309,7 +309,7 @@ class Administration:
         message = "others changed the policy or the roles every time"
         raise StoreBusy(message, hint="try again in a moment")
 
-    def _verify_administrators(self, session: Session, right: str, change: _Change) -> None:
+    def _verify_administrators(self, session: Session, right: str, change: Change) -> None:
         """Refuse to let anyone but an administrator change who is one, or which public key is that of one.
 
         Raises:
@@ -356,7 +356,7 @@ def found(opened: OpenVault, creator: Identity) -> None:
 
     def plan(publication: Publication) -> Plan:
         new = NewVersion(creator.principal, clock.now_ns())
-        plan = Drafts(opened, publication).write(ROLES_PATH, _document({ADMIN: [creator.principal]}), new)
+        plan = Drafts(opened, publication).write(ROLES_PATH, to_document({ADMIN: [creator.principal]}), new)
         _, policy = opened.policy()
         session = Session(creator, policy, opened.masker, clock, clock_trusted=True)
         vkey = VerifierKey(origin_of(opened.replica.vault_id), opened.replica.state.epoch_key)
@@ -372,6 +372,7 @@ def _other_key(old: PublicHalf) -> Conflict:
     return Conflict(message, hint=f"{hint} readable with that")
 
 
-def _document(value: object) -> Content:
+def to_document(value: object) -> Content:
+    """Return the content of a document of the vault itself."""
     encoded = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     return Content(KIND_TEXT, len(encoded), lambda: (encoded,))

@@ -17,10 +17,8 @@ from securecfg.crypto import (
     ChunkedValueKey,
     ValueKey,
     count_value_rows,
-    dek_context,
     generate_key,
     value_context,
-    wrap_dek,
 )
 from securecfg.errors import (
     AlreadyExists,
@@ -44,6 +42,7 @@ from securecfg.vault.history import (
     count_overflow,
     number_of_label,
 )
+from securecfg.vault.paths import SYSTEM
 from securecfg.vault.publishing import Plan
 from securecfg.vault.segments import FLAG_LIVE, Entry
 
@@ -357,7 +356,8 @@ class Drafts:
 
     def _seal_value(self, plan: Plan, history: History, content: Content, new: NewVersion) -> Version:
         number = history.newest + 1
-        place = self._seal_content(plan, (history.rec_id, number), new.created, content)
+        is_system = history.path.startswith(SYSTEM)
+        place = self._seal_content(plan, (history.rec_id, number), new.created, content, is_system=is_system)
         metadata = new.metadata
         if metadata is None:
             metadata = history.versions[0].metadata if history.versions else b""
@@ -381,14 +381,14 @@ class Drafts:
             metadata=metadata,
         )
 
-    def _seal_content(self, plan: Plan, record: tuple[int, int], created: int, content: Content) -> _Place:
+    def _seal_content(
+        self, plan: Plan, record: tuple[int, int], created: int, content: Content, *, is_system: bool
+    ) -> _Place:
         """Seal a value under a new data key, and return where both will lie."""
         replica = self._replica
         dek = generate_key()
-        scope = replica.keyring.scope(ROOT_SCOPE)
         dek_id = self._workspace.allocate()
-        ctx = dek_context(replica.vault_id, ROOT_SCOPE, scope.epoch, dek_id)
-        plan.puts.append(Put(Space.DEK, dek_id, wrap_dek(scope.wrap, scope.epoch, dek, ctx)))
+        plan.puts.append(Put(Space.DEK, dek_id, replica.data_keys.seal(dek, dek_id, is_system=is_system)))
         if content.is_inline:
             value_id = self._workspace.allocate()
             key = ValueKey(dek, value_context(replica.vault_id, ROOT_SCOPE, record, created, FORM_INLINE))

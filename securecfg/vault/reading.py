@@ -227,6 +227,9 @@ class Reads:
         try:
             located = self._locate_consistently(path, encoded, at, entry)
             self._verify_state(path, located.version, at, allow_expired=allow_expired)
+            if self._opened.replica.data_keys.grants is not None:
+                # A record says who got a value, so there is none where the key at hand does not open it.
+                self._opened.data_key(located.version.dek_id)
         except (SecretNotFound, VersionNotFound, SecretDestroyed, SecretExpired):
             # Of a deleted secret no error tells that it was there.
             if entry.live or session.decide("list", path).allowed:

@@ -141,6 +141,8 @@ CATALOGUE = {
     "config.signature_bad": ("file", "reason signer"),
     "recovery": ("reason", "count#"),
     "clock.behind": ("behind_s#", ""),
+    "scope.created": ("path number# digest", ""),
+    "scope.changed": ("path rev# digest", "role added[] removed[]"),
 }
 DECISIONS = {
     "access.denied": "deny",
