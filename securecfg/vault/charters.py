@@ -17,7 +17,6 @@ from securecfg.keys import Purpose
 from securecfg.keys.role_keys import is_signed
 from securecfg.octets import U32, U64, Cursor, Malformed, var8, var16
 from securecfg.tuples import NamedTuple
-from securecfg.vault.paths import SYSTEM
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from securecfg.keys import Keyring
     from securecfg.vault.state import State
 
-CHARTER_PATH = SYSTEM + b"charter"
 VOUCHER_ID = 4
 PUBLIC_KEY_BYTES = 32
 PARTIES_MAX = 255

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 PATH_BYTES_MAX = 1_024
 SYSTEM = b"\x01"
+CHARTER_PATH = SYSTEM + b"charter"
 FIRST_USER_PATH = b"\x02"
 
 _PLAIN_PATH = re.compile(r"(?!\.{1,2}(?:/|$))[\w.\-]+(?:/(?!\.{1,2}(?:/|$))[\w.\-]+)*", re.ASCII)

@@ -19,11 +19,10 @@ from securecfg.keys import FIRST_ROOT_ROW, FIRST_SLOT_ROW, Header, Keyring, Purp
 from securecfg.octets import Malformed
 from securecfg.store import Space
 from securecfg.tuples import NamedTuple
-from securecfg.vault.charters import CHARTER_PATH
 from securecfg.vault.data_keys import DataKeys
 from securecfg.vault.index import Index
+from securecfg.vault.paths import CHARTER_PATH
 from securecfg.vault.rows import IndexRows, digest_id, verify_digest
-from securecfg.vault.seats import verify_vouched
 from securecfg.vault.state import hash_header, parse_head
 from securecfg.words import counted
 
@@ -349,7 +348,7 @@ class Replica:
         if not base_size <= vouched <= checkpoint.size or is_behind:
             message = "what is vouched for in the scope is not what its log holds"
             raise Tampered(message)
-        verify_vouched(tree, voucher)
+        _verify_vouched(tree, voucher)
         wanted: list[tuple[int, bytes]] = []
         while tree.size < checkpoint.size:
             first = tree.size
@@ -360,7 +359,7 @@ class Replica:
                 raise Tampered(message)
             for index, row in rows:
                 tree.append_stored(leaf_hash(row))
-                verify_vouched(tree, voucher)
+                _verify_vouched(tree, voucher)
                 if index >= base_size:
                     hashes = parse_leaf(row, index).delta_hashes
                     if hashes and index >= vouched:
@@ -432,6 +431,17 @@ class Replica:
 
 
 _ROLLBACK_HINT = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
+
+
+def _verify_vouched(tree: Tree, voucher: Voucher | None) -> None:
+    """Check the root of the tree where it has the size that a voucher covers.
+
+    Raises:
+        Tampered: It is another one.
+    """
+    if voucher is not None and tree.size == voucher.size and tree.root() != voucher.root:
+        message = "the log of the scope is not the one that is vouched for"
+        raise Tampered(message)
 
 
 def _root_for(unlocked: Unlocked, header: Header, slots: dict[int, bytes]) -> KeyBytes:

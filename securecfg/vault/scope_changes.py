@@ -12,12 +12,13 @@ from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
 from securecfg.store import Delete, Put, Space
 from securecfg.vault.authority import Authority
-from securecfg.vault.charters import CHARTER_PATH, LIST, READ, WRITE, Party, SignedCharter, keys_digest
+from securecfg.vault.charters import LIST, READ, WRITE, Party, SignedCharter, keys_digest
 from securecfg.vault.departures import note_departure
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.paths import CHARTER_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.scope_founding import charter_content

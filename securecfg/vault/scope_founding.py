@@ -11,10 +11,11 @@ from securecfg.keys.role_keys import RolePublic
 from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
 from securecfg.store import ID_LIMIT, STAGE_LIMIT_BYTES, MemoryStore, Put, Space
 from securecfg.tuples import NamedTuple
-from securecfg.vault.charters import CHARTER_PATH, LIST, READ, WRITE, Charter, Party, SignedCharter, keys_digest
+from securecfg.vault.charters import LIST, READ, WRITE, Charter, Party, SignedCharter, keys_digest
 from securecfg.vault.creation import open_rows, write_first_rows
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.opened import Options
+from securecfg.vault.paths import CHARTER_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_registry import ADMINISTRATOR, trust_in
 from securecfg.vault.seats import Seat

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from securecfg.audit import Tree
     from securecfg.keys import Keyring
     from securecfg.store import Store
     from securecfg.vault.charters import Charter, SignedCharter, Trust, Voucher
@@ -96,17 +95,6 @@ class Seat:
             message = "the keys of the scope are not those that its administrators signed"
             raise Tampered(message)
         return known
-
-
-def verify_vouched(tree: Tree, voucher: Voucher | None) -> None:
-    """Check the root of the tree where it has the size that a voucher covers.
-
-    Raises:
-        Tampered: It is another one.
-    """
-    if voucher is not None and tree.size == voucher.size and tree.root() != voucher.root:
-        message = "the log of the scope is not the one that is vouched for"
-        raise Tampered(message)
 
 
 def _verify_newer(charter: Charter, known: SignedCharter | None) -> None:

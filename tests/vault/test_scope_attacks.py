@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from securecfg.vault import Vault
+    from securecfg.vault.opened import OpenVault
     from tests.vault.scope_world import ScopeWorld
 
 
@@ -257,7 +258,7 @@ def test_a_missing_or_older_voucher_is_noticed(world: ScopeWorld) -> None:
     assert accepted_by(world, "pay", "pay/key") == "tampered"
 
 
-def forged_charter(opened: Any, key: RoleKey, parties: tuple[Party, ...], keys: bytes = b"") -> SignedCharter:  # noqa: ANN401
+def forged_charter(opened: OpenVault, key: RoleKey, parties: tuple[Party, ...], keys: bytes = b"") -> SignedCharter:
     before = charter_of(opened)
     charter = before._replace(serial=before.serial + 1, previous=before.digest, parties=parties)
     if keys:
@@ -276,8 +277,8 @@ def test_a_charter_that_no_administrator_signed_is_accepted_by_nobody(
     )
     changes = ScopeChanges(opened, attacker.authority.identity, key)
     signed = forged_charter(opened, key, promoted)
-    from securecfg.vault.charters import CHARTER_PATH
     from securecfg.vault.drafts import Drafts
+    from securecfg.vault.paths import CHARTER_PATH
     from securecfg.vault.scope_founding import charter_content
 
     def plan(publication: Publication) -> Plan:
