@@ -96,6 +96,7 @@ class Keys(NamedTuple):
     unlocked: Unlocked
     keyring: Keyring
     signer: Ed25519PrivateKey
+    epoch_key: bytes
     note_signer: NoteSigner
     rows: IndexRows
 
@@ -147,6 +148,11 @@ class Replica:
     def signer(self) -> Ed25519PrivateKey:
         """The key that signs the log."""
         return (self._keys or self._refuse()).signer
+
+    @property
+    def epoch_key(self) -> bytes:
+        """The public half of it, 32 bytes."""
+        return (self._keys or self._refuse()).epoch_key
 
     @property
     def note_signer(self) -> NoteSigner:
@@ -322,16 +328,18 @@ class Replica:
         row = verify_digest(keyring_row, state.keyring_digest, "the keyring")
         keyring = Keyring.open(row, root, header.vault_id, header.generation)
         signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
-        if signer.public_key().public_bytes_raw() != state.epoch_key:
-            message = "the log's key is not the one in the keyring"
-            raise Tampered(message)
+        epoch_key = signer.public_key().public_bytes_raw()
         self.header = header
         self.slots = slots
         note_signer = NoteSigner(origin_of(header.vault_id), signer)
         rows = IndexRows(header.vault_id, keyring)
-        self._keys = Keys(Unlocked(root, unlocked.key), keyring, signer, note_signer, rows)
+        self._keys = Keys(Unlocked(root, unlocked.key), keyring, signer, epoch_key, note_signer, rows)
 
     def _open_note(self, note: bytes, state: State, digest: bytes) -> Checkpoint:
+        if state.epoch_key != self.epoch_key:
+            # Anybody can sign with a key of his own and say that it is the log's.
+            message = "the log's key is not the one in the keyring"
+            raise Tampered(message)
         key = VerifierKey(origin_of(self.vault_id), state.epoch_key)
         try:
             checkpoint = open_checkpoint(note, [key])

@@ -882,4 +882,11 @@ MUTANTS = (
         "        count = 0",
         "vault/test_compromise.py::test_whoever_had_every_key_opens_no_row_that_is_there_now",
     ),
+    Mutant(
+        "a new head is checked by the key that it names itself",
+        "vault/replica.py",
+        "        if state.epoch_key != self.epoch_key:",
+        "        if False:",
+        "vault/test_replica.py::test_a_head_that_somebody_without_a_key_signed_turns_no_open_handle_back",
+    ),
 )
