@@ -606,7 +606,7 @@ MUTANTS = (
         "keys/providers/awskms.py",
         '"total_max_attempts": 1',
         '"total_max_attempts": 3',
-        "keys/test_awskms.py::test_a_refused_or_failed_request_is_made_once",
+        "keys/test_awskms.py::TestAwsKms::test_does_not_repeat_what_was_refused_or_failed",
     ),
     Mutant(
         "the client of AWS KMS logs keys",
