@@ -15,6 +15,7 @@ import pytest
 from securecfg.cli.probing import probe_key
 from securecfg.errors import KeyAccessDenied
 from securecfg.keys import generate_key_file, open_provider
+from securecfg.keys.uri import EXTRAS
 from securecfg.vault import Vault
 from securecfg.vault.slots import Slots
 from tests.cli.running import CANARY, Cli
@@ -361,6 +362,12 @@ def test_doctor_finds_nothing_wrong_with_a_new_project(project: Path, cli: Cli) 
     assert "problem" not in outcome.text
     found = grades(cli)
     assert {found[name] for name in ("opens", "anchor", "policy", "clock", "SQLite", "package name")} == {"ok"}
+
+
+def test_doctor_names_every_extra_that_a_key_may_need(project: Path, cli: Cli) -> None:
+    (extras,) = (check for check in cli("doctor", "--json").json["checks"] if check["name"] == "extras")
+    named = set(re.findall(r"[a-z0-9]+", extras["message"].replace("not installed", "").replace("installed", "")))
+    assert named - {"none"} == {*EXTRAS, "pydantic", "ssh"}
 
 
 def anchor_of(cli: Cli) -> dict[str, str]:
