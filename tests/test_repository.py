@@ -143,6 +143,14 @@ def test_every_error_has_a_code_of_its_own() -> None:
     assert [code for code in codes if not re.fullmatch(r"[a-z]+(-[a-z]+)*", code)] == []
 
 
+def test_every_error_is_used() -> None:
+    used: set[str] = set()
+    for path in (ROOT / "securecfg").rglob("*.py"):
+        if path.name != "errors.py":
+            used |= {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+    assert {cls.__name__ for cls in _error_classes()} - used == set()
+
+
 def test_every_family_has_one_exit_code() -> None:
     for cls in _error_classes():
         if SecurecfgError not in cls.__bases__ and cls is not SecurecfgError:
