@@ -161,11 +161,10 @@ def _create(invocation: Invocation, plan: _Plan, made: Footprints) -> tuple[str,
 
 
 def _create_vault(invocation: Invocation, plan: _Plan, key: str, made: Footprints) -> Vault:
-    from securecfg.cli.new_keys import open_new_provider, warn_if_weak
-    from securecfg.vault import Vault
+    from securecfg.cli.new_keys import create_vault, open_new_provider, warn_if_weak
 
     provider = open_new_provider(invocation, key)
-    vault = Vault.create(plan.vault, key=provider, admin=plan.principal)
+    vault = create_vault(plan.vault, provider, plan.principal)
     made.add(plan.vault)
     warn_if_weak(invocation, provider)
     return vault

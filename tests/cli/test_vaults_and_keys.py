@@ -77,7 +77,12 @@ def test_create_refuses_what_is_there_and_asks_for_a_key(project: Path, cli: Cli
     ],
 )
 def test_a_new_slot_says_whether_its_passphrase_is_weak(
-    project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, passphrase: str, words: str
+    project: Path,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    passphrase: str,
+    words: str,
 ) -> None:
     monkeypatch.setenv("PW", passphrase)
     descriptor, end = os.pipe()
@@ -101,6 +106,7 @@ def test_a_new_slot_says_whether_its_passphrase_is_weak(
             assert hint.startswith("hint: ")
         else:
             assert outcome.err == ""
+    assert caplog.records == []
 
 
 def test_opening_with_a_weak_passphrase_warns_of_nothing(
