@@ -204,6 +204,14 @@ def test_configuration_is_loaded_without_cryptography_or_models() -> None:
     assert modules & {"apsw", "cedarpy", "cryptography", "pydantic", "rich", "click"} == set()
 
 
+def test_the_settings_of_a_project_are_read_without_cryptography(tmp_path: Path) -> None:
+    (tmp_path / "securecfg.toml").write_text('vault = "a.vault"\nkey = "keyring:"\n')
+    read = f"from securecfg.vault.settings import read_project; read_project(Path({str(tmp_path)!r}))"
+    loaded = _modules_after(f"from pathlib import Path; {read}")
+    assert "securecfg.vault.settings" in loaded
+    assert loaded & {"cryptography", "apsw", "cedarpy"} == set()
+
+
 def test_every_entry_point_leads_somewhere() -> None:
     project = _pyproject()["project"]
     for group in [project["scripts"], *project.get("entry-points", {}).values()]:

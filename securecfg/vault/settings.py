@@ -28,6 +28,7 @@ LOCAL_FOLDER = ".securecfg"
 LOCAL_FILE = "local.toml"
 SETTINGS_BYTES_MAX = 1 << 20
 _KEYS_IN_FILES = frozenset({"file", "identity", "passphrase+file"})
+_KEYS_WITH_CODE = frozenset({"command", "pkcs11"})
 _NAMES = frozenset({"vault", "key", "as", "service"})
 _AT = r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
 
@@ -232,7 +233,9 @@ def _key_of_settings(key: str, path: str, folder: str) -> str:
     scheme, _, rest = key.partition(":")
     if scheme.lower() in _KEYS_IN_FILES:
         return f"{scheme.lower()}:{_located(rest, folder)}" if rest else key
-    from securecfg.keys.uri import names_code
+    if scheme.lower() not in _KEYS_WITH_CODE:
+        return key
+    from securecfg.keys.uri import names_code  # with it comes cryptography, which configuration does not need
 
     if names_code(key):
         # They may have come with somebody else's project.
