@@ -26,7 +26,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     │                                                       NotABackup  BackupTruncated  BackupAltered
     │                                                       BackupChainBroken
     ├── Unavailable                                     9   CommitUnknown  AuditUnavailable  StoreBusy  StoreFailed
-    │                                                       DestroyPending  ClockSuspect
+    │                                                       DestroyPending
     │                                                       KeyProviderUnavailable (TokenMissing)
     └── Unsupported                                    10   UnsupportedFormat  UnsupportedFileSystem  ExtraMissing
                                                             ModuleMissing
@@ -585,12 +585,6 @@ class TokenMissing(KeyProviderUnavailable):
     """The token that a key URI names is not there, or went away."""
 
     code = "token-missing"
-
-
-class ClockSuspect(Unavailable):
-    """The clock is far behind the last record of the log."""
-
-    code = "clock-suspect"
 
 
 # --- 10: unsupported --------------------------------------------------------------------------------------------------

@@ -73,13 +73,14 @@ class Cursor:
         """Return bytes with a four-byte length."""
         return self.take(self.u32())
 
-    def finish_padding(self) -> None:
-        """Require that only zero bytes follow.
+    def finish_padding(self, multiple: int) -> None:
+        """Require that the fewest zero bytes follow that fill the whole up to a multiple, as `pad` adds them.
 
         Raises:
-            Malformed: Something else follows.
+            Malformed: Something else follows, or more zeros or fewer.
         """
-        if self.data.count(0, self.position) != len(self.data) - self.position:
+        size = len(self.data) - self.position
+        if size != -self.position % multiple or self.data.count(0, self.position) != size:
             message = "is followed by other bytes than padding"
             raise Malformed(message)
 

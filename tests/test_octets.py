@@ -34,9 +34,6 @@ def test_refuses_what_follows() -> None:
     with pytest.raises(Malformed):
         Cursor(b"x").finish()
     with pytest.raises(Malformed):
-        Cursor(b"\x00\x01").finish_padding()
-    Cursor(b"\x00\x00").finish_padding()
-    with pytest.raises(Malformed):
         Cursor(b"\x01\xff").str8()
 
 
@@ -46,3 +43,20 @@ def test_pads_to_a_multiple(content: bytes, multiple: int) -> None:
     assert len(padded) % multiple == 0
     assert len(padded) - len(content) < multiple
     assert padded.startswith(content)
+
+
+@given(st.binary(max_size=100), st.integers(1, 64), st.integers(-64, 64).filter(bool))
+def test_takes_the_fewest_zeros_as_padding_and_no_others(content: bytes, multiple: int, more: int) -> None:
+    padded = pad(content, multiple)
+    Cursor(padded, len(content)).finish_padding(multiple)
+    other = padded[: max(len(content), len(padded) + more)] + bytes(max(0, more))
+    if other != padded:
+        with pytest.raises(Malformed):
+            Cursor(other, len(content)).finish_padding(multiple)
+
+
+@pytest.mark.parametrize("tail", [b"\x00\x00\x01", b"\x01\x00\x00", b"\x00\x00", bytes(7), bytes(67)])
+def test_padding_is_zero_and_reaches_the_nearest_multiple(tail: bytes) -> None:
+    Cursor(b"x" + bytes(3), 1).finish_padding(4)
+    with pytest.raises(Malformed):
+        Cursor(b"x" + tail, 1).finish_padding(4)

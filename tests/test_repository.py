@@ -143,6 +143,14 @@ def test_every_error_has_a_code_of_its_own() -> None:
     assert [code for code in codes if not re.fullmatch(r"[a-z]+(-[a-z]+)*", code)] == []
 
 
+def test_every_error_is_used() -> None:
+    used: set[str] = set()
+    for path in (ROOT / "securecfg").rglob("*.py"):
+        if path.name != "errors.py":
+            used |= {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+    assert {cls.__name__ for cls in _error_classes()} - used == set()
+
+
 def test_every_family_has_one_exit_code() -> None:
     for cls in _error_classes():
         if SecurecfgError not in cls.__bases__ and cls is not SecurecfgError:
@@ -194,6 +202,14 @@ def test_importing_the_package_imports_nothing_else() -> None:
 def test_configuration_is_loaded_without_cryptography_or_models() -> None:
     modules = _modules_after("import securecfg.config")
     assert modules & {"apsw", "cedarpy", "cryptography", "pydantic", "rich", "click"} == set()
+
+
+def test_the_settings_of_a_project_are_read_without_cryptography(tmp_path: Path) -> None:
+    (tmp_path / "securecfg.toml").write_text('vault = "a.vault"\nkey = "keyring:"\n')
+    read = f"from securecfg.vault.settings import read_project; read_project(Path({str(tmp_path)!r}))"
+    loaded = _modules_after(f"from pathlib import Path; {read}")
+    assert "securecfg.vault.settings" in loaded
+    assert loaded & {"cryptography", "apsw", "cedarpy"} == set()
 
 
 def test_every_entry_point_leads_somewhere() -> None:

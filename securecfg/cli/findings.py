@@ -29,15 +29,8 @@ _LOOKED_AT_MOST = 20_000
 _NAMED_MOST = 5
 _KEY_DAYS_MANY = 365
 _DAY_NS = 86_400 * 10**9
-_EXTRAS = {
-    "awskms": "boto3",
-    "azurekeyvault": "azure.keyvault.keys",
-    "gcpkms": "google.cloud.kms",
-    "pkcs11": "pkcs11",
-    "pydantic": "pydantic",
-    "ssh": "bcrypt",
-    "vault": "hvac",
-}
+_OTHER_EXTRAS = {"pydantic": "pydantic", "ssh": "bcrypt"}
+"""Extras besides those of the kinds of keys, and a module of what each needs."""
 
 
 class Grade(StrEnum):
@@ -201,16 +194,12 @@ def _cryptography() -> Finding:
 
 
 def _extras() -> Finding:
-    from importlib.util import find_spec
+    from securecfg.keys.installed import is_there
+    from securecfg.keys.uri import EXTRAS
 
-    def is_there(module: str) -> bool:
-        try:
-            return find_spec(module) is not None
-        except ModuleNotFoundError:
-            return False
-
-    there = [extra for extra, module in _EXTRAS.items() if is_there(module)]
-    missing = [extra for extra in _EXTRAS if extra not in there]
+    extras = EXTRAS | _OTHER_EXTRAS
+    there = [extra for extra in sorted(extras) if is_there(extras[extra])]
+    missing = [extra for extra in sorted(extras) if extra not in there]
     message = f"installed: {', '.join(there) or 'none'}; not installed: {', '.join(missing) or 'none'}"
     return Finding("extras", Grade.OK, message)
 

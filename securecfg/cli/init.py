@@ -135,8 +135,8 @@ def _begin(invocation: Invocation, plan: _Plan) -> None:
     except BaseException:
         made.remove()
         raise
-    if _is_program(key):
-        invocation.note("note: settings start no program, so name the key in SECURECFG_KEY")
+    if _names_code(key):
+        invocation.note("note: settings run no program and load no library, so name the key in SECURECFG_KEY")
     ignored = " (git-ignored)" if plan.vault.parent == plan.folder / LOCAL_FOLDER else ""
     invocation.emit(
         _described(plan, key) | {"is_new": True, "recovery_code": code.reveal()},
@@ -161,11 +161,10 @@ def _create(invocation: Invocation, plan: _Plan, made: Footprints) -> tuple[str,
 
 
 def _create_vault(invocation: Invocation, plan: _Plan, key: str, made: Footprints) -> Vault:
-    from securecfg.cli.new_keys import open_new_provider, warn_if_weak
-    from securecfg.vault import Vault
+    from securecfg.cli.new_keys import create_vault, open_new_provider, warn_if_weak
 
     provider = open_new_provider(invocation, key)
-    vault = Vault.create(plan.vault, key=provider, admin=plan.principal)
+    vault = create_vault(plan.vault, provider, plan.principal)
     made.add(plan.vault)
     warn_if_weak(invocation, provider)
     return vault
@@ -248,13 +247,15 @@ def _shared_settings(plan: _Plan) -> dict[str, str]:
 
 def _local_settings(plan: _Plan, key: str) -> dict[str, str]:
     vault = {"vault": _place_of(plan)} if plan.is_own_place else {}
-    own = {} if _is_program(key) else {"key": key}
+    own = {} if _names_code(key) else {"key": key}
     return vault | own | {"as": plan.principal}
 
 
-def _is_program(key: str) -> bool:
-    """Return whether a key starts a program, which settings do not: they may travel with the project."""
-    return key.lower().startswith("command:")
+def _names_code(key: str) -> bool:
+    """Return whether a key is one that settings do not name: they may travel with the project."""
+    from securecfg.keys.uri import names_code
+
+    return names_code(key)
 
 
 def _place_of(plan: _Plan) -> str:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_ASKING = ("passphrase:", "passphrase:?")
+_ASKING = "passphrase:"
 
 
 class Invocation(NamedTuple):
@@ -204,7 +204,7 @@ class Invocation(NamedTuple):
 
 def _asks(key: str) -> bool:
     """Return whether a key asks for a passphrase, which `unlock` may have remembered."""
-    return key in _ASKING or (key.startswith("passphrase+file:") and "?" not in key)
+    return key == _ASKING or (key.startswith("passphrase+file:") and "?" not in key)
 
 
 _FLAGS = (

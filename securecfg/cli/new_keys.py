@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import logging
+    import os
+
     from securecfg.cli.invocation import Invocation
     from securecfg.keys import KeyProvider
     from securecfg.secret import Secret
+    from securecfg.vault import Vault
 
 # A person thinks of it now. A PIN, for one, is there already, and is asked for once.
 _THOUGHT_OF_NOW = frozenset({"passphrase", "passphrase+file"})
@@ -50,6 +54,27 @@ def make_or_open_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider
         code = generate_recovery_code()
         return RecoveryProvider(code), code
     return open_new_provider(invocation, uri), None
+
+
+def create_vault(path: str | os.PathLike[str], provider: KeyProvider, admin: str) -> Vault:
+    """Create a vault as `Vault.create` does. A weak passphrase is not logged besides: `warn_if_weak` says it.
+
+    Raises:
+        As for `Vault.create`.
+    """
+    from securecfg.vault import Vault
+    from securecfg.vault.creation import WEAKNESS_EVENT
+    from securecfg.vault.logger import logger
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return getattr(record, "event", "") != WEAKNESS_EVENT
+
+    log = logger()
+    log.addFilter(is_other)
+    try:
+        return Vault.create(path, key=provider, admin=admin)
+    finally:
+        log.removeFilter(is_other)
 
 
 def warn_if_weak(invocation: Invocation, provider: KeyProvider) -> None:

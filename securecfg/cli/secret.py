@@ -132,8 +132,9 @@ def _revealed_version(version: SecretVersion, field: str | None) -> dict[str, An
 )
 @click.argument("path")
 @click.option("--file", type=click.Path(), help="Read the value from a file, of up to 1 GiB.")
-@click.option("--field", "fields", multiple=True, metavar="NAME", help="Ask for this field; may be repeated.")
-@click.option("--fields", "is_mapping", is_flag=True, help="Standard input is a JSON object of fields.")
+@click.option("--field", "fields", multiple=True, metavar="NAME", help="Write this field only; may be repeated.")
+@click.option("--replace", is_flag=True, help="With --field: keep no other fields.")
+@click.option("--fields", "is_mapping", is_flag=True, help="Standard input is a JSON object of all fields.")
 @click.option("--expect", type=Number(0), metavar="N", help="Fail unless the newest version is N; 0 for a new secret.")
 @click.option("--ttl", type=Duration(), metavar="DURATION", help="How long it can be read, such as 90d.")
 @click.option("--meta", multiple=True, metavar="NAME=TEXT", help="Text to show with it, not secret; may be repeated.")
@@ -144,28 +145,38 @@ def put(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # noq
     """Write a new version of a secret.
 
     The value comes from standard input, byte for byte, or is asked for twice on a terminal. It replaces the whole
-    value, all fields included. Metadata is kept unless some is given. An empty answer or pipe is refused; an empty
-    value is written with --file from an empty file, an empty field with --fields.
+    value, all fields included; with --field it replaces the named fields and keeps the others, which are read for that,
+    and fails if somebody else writes meanwhile. Metadata is kept unless some is given. An empty answer or pipe is
+    refused; an empty value is written with --file from an empty file, an empty field with --fields.
     """
+    from securecfg.cli.fields import read_fields
     from securecfg.cli.values import is_typed, open_value
 
     fields: tuple[str, ...] = options["fields"]
     if options["is_mapping"] and fields:
         message = "`--fields` and `--field` exclude each other"
         raise UsageError(message, hint="`--fields` reads all of them from one JSON object")
+    if options["replace"] and not fields:
+        message = "`--replace` goes with `--field`"
+        raise UsageError(message, hint="without `--field` the whole value is replaced in any case")
     metadata = parse_pairs(options["meta"])
     with invocation.open() as vault:
         _require(vault, "write", path)
+        others = read_fields(vault, path) if fields and not options["replace"] else None
         given = open_value(options["file"], fields, is_mapping=options["is_mapping"], is_silent=invocation.is_silent)
         with given as value:
             ttl: timedelta | None = options["ttl"]
+            content, expect, content_type = value, options["expect"], options["content_type"]
+            if others is not None and isinstance(value, dict):
+                content, expect = others.merge(value, expect), others.newest
+                content_type = content_type or others.content_type
             number = vault.write(
                 path,
-                value,
-                expect=options["expect"],
+                content,
+                expect=expect,
                 ttl=ttl,
                 metadata=metadata or None,
-                content_type=options["content_type"],
+                content_type=content_type,
                 allow_lookalike=options["allow_lookalike"] or invocation.is_confirmed,
             )
             is_line = isinstance(value, str) and value.endswith("\n") and value.count("\n") == 1

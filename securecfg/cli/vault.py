@@ -47,9 +47,8 @@ def create(invocation: Invocation, *, path: str, admin: str | None) -> None:
 
     It begins without a policy: only the administrator may do anything. `securecfg init` does more for a project.
     """
-    from securecfg.cli.new_keys import open_new_provider, warn_if_weak
+    from securecfg.cli.new_keys import create_vault, open_new_provider, warn_if_weak
     from securecfg.cli.principals import login
-    from securecfg.vault import Vault
     from securecfg.vault.creation import proved_principals
 
     key = invocation.key or os.environ.get("SECURECFG_KEY")
@@ -58,7 +57,7 @@ def create(invocation: Invocation, *, path: str, admin: str | None) -> None:
         raise SettingMissing(message, hint="give `--key URI`; `securecfg key generate PATH` makes a key file")
     provider = open_new_provider(invocation, key)
     principal = admin or invocation.principal or next(iter(proved_principals(provider)), "") or login()
-    with Vault.create(path, key=provider, admin=principal) as created:
+    with create_vault(path, provider, principal) as created:
         vault_id, name = created.opened.replica.vault_id.hex(), created.principal
     invocation.emit({"vault": path, "id": vault_id, "admin": name}, f"created  {path}   admin  {name}")
     warn_if_weak(invocation, provider)

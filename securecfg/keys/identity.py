@@ -21,6 +21,7 @@ from securecfg.keys.calls import call_unwrap, call_wrap
 from securecfg.keys.keyfile import read_small_file, verify_private
 from securecfg.keys.provider import WrapContext
 from securecfg.keys.slots import SLOT_ID_BYTES, Slot
+from securecfg.keys.uri import names_code
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -37,8 +38,6 @@ _NAME = r"[!-~]{1,255}"
 _PUBLIC = re.compile(rf"SECURECFG-IDENTITY-1 ({_NAME}) ([A-Za-z0-9_-]{{1664}}) [0-9a-f]{{32}}", re.ASCII)
 _PRIVATE = re.compile(r"SECURECFG-IDENTITY-KEY-1 (\S{1,4096}) ([A-Za-z0-9_-]{1,5462}) [0-9a-f]{8}", re.ASCII)
 _SAFE = "-._~:/?=,;@+&"
-# A file must not say which program is started; and two identities could protect each other.
-_NO_PROTECTION = frozenset({"command", "identity"})
 
 
 class Identity(NamedTuple):
@@ -143,7 +142,11 @@ def verify_protection(uri: str) -> None:
         InvalidKeyUri: It may not.
     """
     scheme = uri.partition(":")[0].lower()
-    if scheme in _NO_PROTECTION:
+    if scheme == "pkcs11" and names_code(uri):
+        message = "a `pkcs11:` key that protects an identity does not say where its module lies"
+        raise InvalidKeyUri(message, hint="name a module of the system: `module-name=` instead of `module-path=`")
+    # A file must not say which program is started; and two identities could protect each other.
+    if scheme == "identity" or names_code(uri):
         message = f"a `{scheme}:` key protects no identity"
         raise InvalidKeyUri(message, hint="use `passphrase:`, `file:PATH`, `keyring:` or a key service")
 

@@ -37,15 +37,16 @@ def list_providers() -> list[Installed]:
     return [known[scheme] for scheme in sorted(known)]
 
 
-def _own(scheme: str) -> Installed:
-    if scheme in BUILT_IN and (scheme not in EXTRAS or _is_there(EXTRAS[scheme])):
-        return Installed(scheme, _OWN, missing=False, install="")
-    upgrade = "" if scheme in BUILT_IN else "--upgrade "
-    return Installed(scheme, _OWN, missing=True, install=f"pip install {upgrade}{distribution_for(scheme)}")
-
-
-def _is_there(module: str) -> bool:
+def is_there(module: str) -> bool:
+    """Return whether a module can be imported; it is not."""
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:  # not even the package around it
         return False
+
+
+def _own(scheme: str) -> Installed:
+    if scheme in BUILT_IN and (scheme not in EXTRAS or is_there(EXTRAS[scheme])):
+        return Installed(scheme, _OWN, missing=False, install="")
+    upgrade = "" if scheme in BUILT_IN else "--upgrade "
+    return Installed(scheme, _OWN, missing=True, install=f"pip install {upgrade}{distribution_for(scheme)}")

@@ -362,7 +362,7 @@ def _parse(plaintext: bytes) -> tuple[tuple[KeyEntry, ...], tuple[SlotInfo, ...]
         )
         for _ in range(cursor.u16())
     )
-    cursor.finish_padding()
+    cursor.finish_padding(_PADDING_BYTES)
     return keys, slots
 
 

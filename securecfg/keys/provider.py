@@ -36,7 +36,7 @@ class KeyProvider(Protocol):
     it. Both leave the rest to `securecfg.keys.seal_under_kek` and `open_under_kek`, which bind the key to the context
     whatever the service can do by itself.
 
-    Obligations, held by `securecfg.testing.key_provider_conformance`:
+    Obligations, held by `KeyProviderConformance` of `securecfg.testing.key_provider_conformance`:
 
     - `unwrap` gives back what `wrap` took, in the same context only;
     - a wrong key, another context and altered bytes are one and the same `WrongKey`;
@@ -105,7 +105,8 @@ class RemoteKeyProvider(KeyProvider, Protocol):
 
     It asks once for each `wrap` and `unwrap`, does not repeat what failed, and bounds each wait for the network. It may
     be called in a thread of its own, so it asks no person. Providers that compare equal are taken to give the same
-    answers: threads that open a vault at the same moment share one.
+    answers: threads that open a vault at the same moment share one. `RemoteKeyProviderConformance` of the same module
+    holds this besides.
 
     Attributes:
         key_name: What the key is called in errors; holds no secret.

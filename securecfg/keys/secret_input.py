@@ -23,6 +23,8 @@ _EXAMPLES = {"env": "NAME", "fd": "3", "file": "PATH"}
 _SOURCE = re.compile(
     r"\?(?:env=(?P<env>[A-Za-z_][A-Za-z0-9_]{0,254})|fd=(?P<fd>[0-9]{1,9})|file=(?P<file>[^\x00]+))", re.ASCII
 )
+_PARAMETER = re.compile(r"\?[A-Za-z][A-Za-z0-9_-]*=", re.ASCII)
+_SECOND_PARAMETER = re.compile(r"[?&][A-Za-z][A-Za-z0-9_-]*=", re.ASCII)
 _SOURCE_AT_END = re.compile(r"\?(?:env=[A-Za-z_][A-Za-z0-9_]{0,254}|fd=[0-9]{1,9})\Z", re.ASCII)
 
 
@@ -39,10 +41,15 @@ def open_secret_input(uri: KeyUri, ask: Ask | None, *, what: str, sources: Colle
         InvalidKeyUri: The URI says something else.
     """
     name = uri.scheme
-    if uri.rest in {"", "?"}:
+    if not uri.rest:
         return _once(lambda: _ask(ask, what, name), what)
     match = _SOURCE.fullmatch(uri.rest)
-    if match is None or (source := match.lastgroup) is None or source not in sources:
+    if (
+        match is None
+        or (source := match.lastgroup) is None
+        or source not in sources
+        or _SECOND_PARAMETER.search(match[source])
+    ):
         # The rest is not shown: somebody may have written the secret itself there.
         del match
         message = f"a `{name}:` key is `{name}:` or names one source"
@@ -57,16 +64,22 @@ def open_secret_input(uri: KeyUri, ask: Ask | None, *, what: str, sources: Colle
     return _once(lambda: _decode(read_private_file(path, LIMIT_BYTES), what), what)
 
 
+def has_parameter(path: str) -> bool:
+    """Return whether something behind a path looks like a parameter, which nothing would use: `PATH?NAME=VALUE`."""
+    return _PARAMETER.search(path) is not None
+
+
 def split_source(uri: KeyUri) -> tuple[str, str]:
     """Return the path of a URI such as `SCHEME:PATH?env=NAME`, and the source after it, `?env=NAME`, `?fd=N` or empty.
 
-    `~` is the home directory. The path is empty where there is none, or where it cannot be one.
+    `~` is the home directory. The path is empty where there is none, where it cannot be one, or where another parameter
+    stands behind it.
     """
     match = _SOURCE_AT_END.search(uri.rest)
     source = match[0] if match is not None else ""
     path = uri.rest[: len(uri.rest) - len(source)]
     # `Path.expanduser` fails for an unknown user.
-    return ("" if "\x00" in path else os.path.expanduser(path)), source  # noqa: PTH111 - see above
+    return ("" if "\x00" in path or has_parameter(path) else os.path.expanduser(path)), source  # noqa: PTH111 - see above
 
 
 def _once(load: Callable[[], str], what: str) -> Secret[str]:

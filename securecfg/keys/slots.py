@@ -102,13 +102,10 @@ class Slot(NamedTuple):
             cursor.var16()
             cursor.take(SEALED_BYTES)
             wrapped = row[start : cursor.position]
-            cursor.finish_padding()
+            cursor.finish_padding(SLOT_UNIT_BYTES)
         except Malformed as error:
             message = f"an unlock slot {error}"
             raise NotAVault(message) from None
-        if len(row) - cursor.position >= SLOT_UNIT_BYTES:
-            message = "an unlock slot has more padding than it needs"
-            raise NotAVault(message)
         return cls(row[0], slot_id, wrapped)
 
     def to_bytes(self) -> bytes:

@@ -80,6 +80,21 @@ def parse_key_uri(text: str) -> KeyUri:
     return KeyUri(scheme, rest)
 
 
+def names_code(text: str) -> bool:
+    """Return whether a key URI names a program to start or a library to load, by its path.
+
+    Such a URI is taken from whoever opens a vault, never from a file that may have come from somebody else. A library
+    of the system that is named without its path, `module-name=` of `pkcs11:`, is nobody else's choice.
+    """
+    scheme, _, rest = text.partition(":")
+    match scheme.lower():
+        case "command":
+            return True
+        case "pkcs11":
+            return any(part.partition("=")[0] == "module-path" for part in rest.partition("?")[2].split("&"))
+    return False
+
+
 def distribution_for(scheme: str) -> str:
     """Return what to install for a scheme, as a shell takes it."""
     return f"'securecfg-vault[{scheme}]'"

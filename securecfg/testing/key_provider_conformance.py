@@ -1,7 +1,8 @@
 # ruff: noqa: D102, PLR2004, S101 - a suite of tests: names are sentences, asserts are the point
 """What every key provider must do; subclass `KeyProviderConformance`, say how to make one, and let pytest run it.
 
-A provider that calls no service has no service that could fail: it subclasses `LocalKeyProviderConformance`.
+A provider that calls no service has no service that could fail: it subclasses `LocalKeyProviderConformance`. One that
+asks a service (a `RemoteKeyProvider`) has to ask it sparingly: it subclasses `RemoteKeyProviderConformance`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,15 @@ from securecfg.errors import (
     SecurecfgError,
     WrongKey,
 )
-from securecfg.keys import Patience, WrapContext, call_unwrap, parse_params
+from securecfg.keys import Patience, WrapContext, call_unwrap, call_wrap, parse_params
+from securecfg.keys.provider import RemoteKeyProvider
 from securecfg.testing.key_services import ServiceFault
+from securecfg.vault import Vault
+from securecfg.vault.slots import Slots
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from securecfg.keys import KeyProvider
 
 CONTEXT = WrapContext(vault_id=bytes(range(16)), slot_id=bytes(range(16, 32)))
@@ -45,7 +51,11 @@ _ERRORS: dict[ServiceFault, type[SecurecfgError]] = {
     ServiceFault.DELETED: KeyMissing,
 }
 _ANSWERED = [fault for fault in ServiceFault if fault is not ServiceFault.SILENT]
+_REACHED = [fault for fault in _ANSWERED if fault is not ServiceFault.UNREACHABLE]
+_PASSING = [ServiceFault.RESET, ServiceFault.BROKEN, ServiceFault.THROTTLED]
 _CHILD_S = 30.0
+_HASTY = Patience(deadline_s=20.0, pauses_s=(0.01, 0.01))
+_OWNER = "user:owner"
 
 
 class KeyProviderConformance:
@@ -233,3 +243,74 @@ class LocalKeyProviderConformance(KeyProviderConformance):
 
     def faulty(self, fault: ServiceFault) -> KeyProvider:
         pytest.skip(f"not applicable: there is no service that could be {fault}")
+
+
+class RemoteKeyProviderConformance(KeyProviderConformance):
+    """The suite for a `RemoteKeyProvider`; `asked` and `fail_next` are for the subclass to define besides."""
+
+    def asked(self) -> int:
+        """Return how often the service has been asked to use a key, whatever it answered.
+
+        Requests to log in do not count.
+        """
+        raise NotImplementedError
+
+    def fail_next(self, *faults: ServiceFault) -> None:
+        """Have the service show these faults, one for each of the next times that it is asked, and then none."""
+        raise NotImplementedError
+
+    def test_says_what_its_key_is_called_and_nothing_secret(self) -> None:
+        provider = self.provider()
+        assert isinstance(provider, RemoteKeyProvider)
+        assert provider.key_name
+        assert not any(canary in provider.key_name.encode() for canary in self.canaries())
+
+    def test_objects_are_equal_that_give_the_same_answers(self) -> None:
+        provider, twin, stranger = self.provider(), self.provider(), self.stranger()
+        assert provider == twin
+        assert hash(provider) == hash(twin)
+        assert provider != stranger
+        assert provider != object()
+
+    def test_asks_its_service_once_to_unwrap(self) -> None:
+        wrapped = self.provider().wrap(KEY, CONTEXT)
+        provider, before = self.provider(), self.asked()
+        provider.unwrap(wrapped, CONTEXT)
+        assert self.asked() == before + 1
+
+    @pytest.mark.parametrize("fault", _REACHED)
+    def test_does_not_repeat_what_was_refused_or_failed(self, fault: ServiceFault) -> None:
+        wrapped = self.provider().wrap(KEY, CONTEXT)
+        provider, before = self.faulty(fault), self.asked()
+        with pytest.raises(_ERRORS[fault]):
+            provider.unwrap(wrapped, CONTEXT)
+        assert self.asked() == before + 1
+
+    @pytest.mark.parametrize("fault", _PASSING)
+    def test_a_caller_gets_its_key_from_a_service_that_recovers(self, fault: ServiceFault) -> None:
+        provider, before = self.provider(), self.asked()
+        provider.unwrap(provider.wrap(KEY, CONTEXT), CONTEXT)
+        needed, before = self.asked() - before, self.asked()
+        self.fail_next(fault, fault)
+        wrapped = call_wrap(provider, KEY, CONTEXT, _HASTY)
+        self.fail_next(fault, fault)
+        assert call_unwrap(provider, wrapped, CONTEXT, _HASTY) == KEY
+        assert self.asked() == before + needed + 4
+
+    def test_a_vault_is_opened_with_one_request_and_used_with_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+        path = tmp_path / "a.vault"
+        with Vault.create(path, key=self.provider(), admin=_OWNER) as vault:
+            vault.write("app/a", "canary")
+            Slots(vault.authority).add(self.stranger())
+        for provider in (self.provider(), self.stranger()):
+            before = self.asked()
+            with Vault.open(path, key=provider, principal=_OWNER) as vault:
+                opened = self.asked()
+                # Hints have one byte: hardly ever two slots have the same one.
+                assert 1 <= opened - before <= 2
+                vault.write("app/b", "2")
+                assert vault.read("app/a").field("").reveal() == "canary"
+            assert self.asked() == opened

@@ -22,7 +22,7 @@ from securecfg.errors import NotFound, Tampered, UsageError
 from securecfg.octets import Cursor, Malformed
 from securecfg.store import Space
 from securecfg.vault.rows import digest_id, verify_digest
-from securecfg.vault.staging import PART_FRONT
+from securecfg.vault.staging import PART_FRONT, PART_PADDING
 from securecfg.vault.storedlog import StoredLog
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class AuditLog:
         try:
             cursor = Cursor(AESGCM(key).decrypt(bytes(12), row[len(PART_FRONT) :], row[: len(PART_FRONT)]))
             text = cursor.var32()
-            cursor.finish_padding()
+            cursor.finish_padding(PART_PADDING)
         except (InvalidTag, Malformed, ValueError):
             message = "a part of a record does not open"
             raise Tampered(message) from None

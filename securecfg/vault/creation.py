@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from securecfg.store import Store
     from securecfg.vault.seats import Seat
 
+WEAKNESS_EVENT = "passphrase.weak"
 _ATTEMPTS = 8
 
 
@@ -146,6 +147,16 @@ def create_vault(
         store.close()
         os.unlink(path)  # noqa: PTH108 - without `pathlib`, as the store
         raise
+
+
+def log_weakness(provider: KeyProvider) -> None:
+    """Log a warning where a new slot opens with a passphrase that is guessed early. It is its owner's to choose."""
+    from securecfg.keys import PassphraseProvider
+
+    weakness = provider.weakness() if isinstance(provider, PassphraseProvider) else ""
+    if weakness:
+        told = "the passphrase of a new vault %s; whoever copies the file can guess as long as they like"
+        logger().warning(told, weakness, extra={"event": WEAKNESS_EVENT})
 
 
 def open_vault(

@@ -53,7 +53,7 @@ def parse_delta(plaintext: bytes) -> Delta:
     cursor = Cursor(plaintext)
     changes = tuple(_parse_change(cursor) for _ in range(cursor.u32()))
     freed = tuple(FreedRun(cursor.u8(), cursor.u64(), cursor.u64()) for _ in range(cursor.u32()))
-    cursor.finish_padding()
+    cursor.finish_padding(PADDING)
     return Delta(changes, freed)
 
 

@@ -130,7 +130,7 @@ class History(NamedTuple):
         """
         history, cursor, count = _parse_front(plaintext)
         versions = tuple(_parse_version(cursor) for _ in range(count))
-        cursor.finish_padding()
+        cursor.finish_padding(PADDING)
         return history._replace(versions=versions)
 
     @property
@@ -186,7 +186,7 @@ def parse_older_page(plaintext: bytes, rec_id: int, page: int) -> tuple[Version,
         message = "is another page"
         raise Malformed(message)
     versions = tuple(_parse_version(cursor) for _ in range(cursor.u16()))
-    cursor.finish_padding()
+    cursor.finish_padding(PADDING)
     return versions
 
 

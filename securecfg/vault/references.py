@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from securecfg.errors import SecurecfgError
+from securecfg.errors import SecurecfgError, VaultClosed, VaultForked
+from securecfg.vault.logger import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,8 +60,10 @@ class SecretRef:
     def on_change(self, call: Callable[[SecretRef], None]) -> Callable[[], None]:
         """Call something with this handle after each new current version, from a thread of its own.
 
-        The thread ends with the vault. What the callback raises is logged and stops nothing. A change that the caller
-        may not read any more is not told.
+        The thread ends with the vault, or when nothing is to be called any more. What the callback raises is logged and
+        stops nothing. Where the vault cannot be looked at for a while, that is logged, and looked for again after
+        pauses that grow to a minute; what changed meanwhile is told then. A change that the caller may not read any
+        more is not told.
 
         Returns:
             A function that ends the calls.
@@ -66,13 +71,15 @@ class SecretRef:
         Raises:
             AccessDenied: The caller may not read the secret, and so may not know when it changes.
             NotAuthenticated: Nobody says who asks.
+            IntegrityError, Unavailable: The secret cannot be found.
         """
         self._vault.authority.require("read", self.path)
+        known = self._vault.opened.current_version(self.path)
         with self._lock:
             self._callbacks.append(call)
             if self._watcher is None:
                 name = f"securecfg-watch-{self.path}"
-                self._watcher = threading.Thread(target=self._watch, name=name, daemon=True)
+                self._watcher = threading.Thread(target=self._watch, args=(known,), name=name, daemon=True)
                 self._watcher.start()
 
         def stop() -> None:
@@ -82,37 +89,55 @@ class SecretRef:
 
         return stop
 
-    def _watch(self) -> None:
+    def _watch(self, known: tuple[int, bytes] | None) -> None:
+        store = self._vault.opened.store
+        pause_s = _FIRST_PAUSE_S
+        with suppress(VaultClosed, VaultForked):
+            while self._is_followed():
+                try:
+                    revision = store.revision()
+                    known = self._tell(known)
+                    store.wait(revision, _WAIT_S)
+                    pause_s = _FIRST_PAUSE_S
+                except (VaultClosed, VaultForked):
+                    raise
+                except SecurecfgError as error:
+                    if pause_s == _FIRST_PAUSE_S:
+                        said = "a secret that is followed cannot be looked at for now: %s"
+                        logger().warning(said, error.message, extra={"event": "watch.interrupted"})
+                    self._rest(pause_s)
+                    pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _is_followed(self) -> bool:
+        with self._lock:
+            if not self._callbacks:
+                self._watcher = None
+            return bool(self._callbacks)
+
+    def _tell(self, known: tuple[int, bytes] | None) -> tuple[int, bytes] | None:
+        """Call what is to be called where the secret is not as it is known; return what is known now."""
         opened = self._vault.opened
-        known = opened.current_version(self.path)
-        while True:
-            try:
-                revision = opened.store.revision()
-                opened.refresh()
-                current = opened.current_version(self.path)
-                with self._lock:
-                    callbacks = list(self._callbacks)
-                    if not callbacks:
-                        self._watcher = None
-                        return
-                if current != known:
-                    known = current
-                    if self._vault.authority.session().decide("read", self.path).allowed:
-                        for call in callbacks:
-                            self._notify(call)
-                opened.store.wait(revision, _WAIT_S)
-            except SecurecfgError:
-                return
+        opened.refresh()
+        current = opened.current_version(self.path)
+        if current != known and self._vault.authority.session().decide("read", self.path).allowed:
+            with self._lock:
+                callbacks = list(self._callbacks)
+            for call in callbacks:
+                self._notify(call)
+        return current
+
+    def _rest(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._vault.opened.check_open()
+            time.sleep(min(left, _CLOSING_SEEN_S))
 
     def _notify(self, call: Callable[[SecretRef], None]) -> None:
-        import logging
-
         try:
             call(self)
         except Exception:  # noqa: BLE001 - a callback is foreign code at the outer end of a thread
             # Its traceback could show what it did with the value.
-            message = "a callback for a changed secret failed"
-            logging.getLogger("securecfg.vault").warning(message, extra={"event": "callback.failed"})
+            logger().warning("a callback for a changed secret failed", extra={"event": "callback.failed"})
 
     def __repr__(self) -> str:
         """Show which secret, not what it is."""
@@ -143,6 +168,9 @@ class VaultResolver:
 
 
 _WAIT_S = 1.0
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 60.0
+_CLOSING_SEEN_S = 0.1
 
 
 def parse_ref(reference: str) -> tuple[str, str]:

@@ -104,6 +104,7 @@ class Keys(NamedTuple):
     unlocked: Unlocked
     keyring: Keyring
     signer: Ed25519PrivateKey
+    epoch_key: bytes
     note_signer: NoteSigner
     rows: IndexRows
     data_keys: DataKeys
@@ -159,6 +160,11 @@ class Replica:
     def signer(self) -> Ed25519PrivateKey:
         """The key that signs the log."""
         return (self._keys or self._refuse()).signer
+
+    @property
+    def epoch_key(self) -> bytes:
+        """The public half of it, 32 bytes."""
+        return (self._keys or self._refuse()).epoch_key
 
     @property
     def note_signer(self) -> NoteSigner:
@@ -255,10 +261,10 @@ class Replica:
         for _ in range(_ATTEMPTS):
             try:
                 self._take_up(head)
-            except IntegrityError as error:
+            except BaseException as error:
                 # Keys are taken up before it is known who vouches for them.
                 self._keys, self.header, self.slots = before
-                if isinstance(error, RollbackSuspected):
+                if isinstance(error, RollbackSuspected) or not isinstance(error, IntegrityError):
                     raise
                 # A compaction may have replaced rows between two reads; a head that stands still proves otherwise.
                 newer = self.store.head()
@@ -391,9 +397,7 @@ class Replica:
         row = verify_digest(keyring_row, state.keyring_digest, "the keyring")
         keyring = Keyring.open(row, root, header.vault_id, header.generation)
         signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
-        if signer.public_key().public_bytes_raw() != state.epoch_key:
-            message = "the log's key is not the one in the keyring"
-            raise Tampered(message)
+        epoch_key = signer.public_key().public_bytes_raw()
         self.header = header
         self.slots = slots
         note_signer = NoteSigner(origin_of(header.vault_id), signer)
@@ -404,7 +408,7 @@ class Replica:
         data_keys = DataKeys(
             header.vault_id, keyring, self._grants_of(keyring, unlocked.key) if keyring.is_sealed else None
         )
-        self._keys = Keys(Unlocked(root, unlocked.key), keyring, signer, note_signer, rows, data_keys)
+        self._keys = Keys(Unlocked(root, unlocked.key), keyring, signer, epoch_key, note_signer, rows, data_keys)
 
     def _grants_of(self, keyring: Keyring, key: SlotKey) -> ValueGrants:
         from securecfg.keys.value_grants import ValueGrants, grant_row_of  # few vaults have them
@@ -419,6 +423,10 @@ class Replica:
         )
 
     def _open_note(self, note: bytes, state: State, digest: bytes) -> Checkpoint:
+        if state.epoch_key != self.epoch_key:
+            # Anybody can sign with a key of his own and say that it is the log's.
+            message = "the log's key is not the one in the keyring"
+            raise Tampered(message)
         key = VerifierKey(origin_of(self.vault_id), state.epoch_key)
         try:
             checkpoint = open_checkpoint(note, [key])

@@ -117,7 +117,7 @@ class Segment:
         cursor.take(ENTRY_SIZE * self.count)
         self._paths = cursor.position
         cursor.take(self._ends[-1])
-        cursor.finish_padding()
+        cursor.finish_padding(SEGMENT_PADDING)
         self._plain = plaintext
 
     def path(self, position: int) -> bytes:
@@ -203,7 +203,7 @@ class Manifest(NamedTuple):
         block = cursor.take(ends[-1] if count else 0)
         starts = array("I", [0]) + ends[:-1]
         fences = tuple(map(block.__getitem__, map(slice, starts, ends))) if count else ()
-        cursor.finish_padding()
+        cursor.finish_padding(MANIFEST_PADDING)
         if sum(map(_entries, lines)) != entries:
             message = "counts its entries wrongly"
             raise Malformed(message)

@@ -28,6 +28,7 @@ LOCAL_FOLDER = ".securecfg"
 LOCAL_FILE = "local.toml"
 SETTINGS_BYTES_MAX = 1 << 20
 _KEYS_IN_FILES = frozenset({"file", "identity", "passphrase+file"})
+_KEYS_WITH_CODE = frozenset({"command", "pkcs11"})
 _NAMES = frozenset({"vault", "key", "as", "service"})
 _AT = r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
 
@@ -117,7 +118,7 @@ def read_project(directory: Path) -> Project:
 
     Raises:
         ConfigSyntaxError: A file is not TOML.
-        ConfigTypeError: A setting is not text, is not known or would start a program; or a file is somebody else's,
+        ConfigTypeError: A setting is not text, is not known or would run a program; or a file is somebody else's,
             laid where everybody may write.
     """
     from pathlib import Path
@@ -223,14 +224,29 @@ def _checked(table: Any, path: str, folder: str) -> dict[str, str]:  # noqa: ANN
         settings[name] = value
     if "vault" in settings:
         settings["vault"] = _located(settings["vault"], folder)
-    scheme, _, rest = settings.get("key", "").partition(":")
-    if scheme.lower() == "command":
-        # They may have come with somebody else's project.
-        message = "settings start no program, so their `key` is no `command:`"
-        raise ConfigTypeError(message, place=path, hint="take it out, and give it with --key or in SECURECFG_KEY")
-    if scheme.lower() in _KEYS_IN_FILES and rest:
-        settings["key"] = f"{scheme.lower()}:{_located(rest, folder)}"
+    if "key" in settings:
+        settings["key"] = _key_of_settings(settings["key"], path, folder)
     return settings
+
+
+def _key_of_settings(key: str, path: str, folder: str) -> str:
+    scheme, _, rest = key.partition(":")
+    if scheme.lower() in _KEYS_IN_FILES:
+        return f"{scheme.lower()}:{_located(rest, folder)}" if rest else key
+    if scheme.lower() not in _KEYS_WITH_CODE:
+        return key
+    from securecfg.keys.uri import names_code  # with it comes cryptography, which configuration does not need
+
+    if names_code(key):
+        # They may have come with somebody else's project.
+        by_path = {"command": "is no `command:`", "pkcs11": "has no `module-path`"}[scheme.lower()]
+        message = f"settings run no program and load no library, so their `key` {by_path}"
+        own = "give it with --key or in SECURECFG_KEY"
+        hint = f"take it out, and {own}"
+        if scheme.lower() == "pkcs11":
+            hint = f"write `module-name=` for a library of the system, or take the key out and {own}"
+        raise ConfigTypeError(message, place=path, hint=hint)
+    return key
 
 
 def _located(path: str, folder: str) -> str:

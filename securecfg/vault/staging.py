@@ -41,7 +41,7 @@ _LIFETIME_NS = 3_600 * 1_000_000_000
 CONDEMNED = 1  # an expiry that no writer chooses and that is long past
 _PART_BYTES = 384 * 1024
 PART_FRONT = b"\x50\x01"
-_PART_PADDING = 4_096
+PART_PADDING = 4_096
 _NONCE = bytes(12)
 _FREED_PER_DELTA = 5_000
 
@@ -411,7 +411,7 @@ def sweep_expired(opened: OpenVault) -> None:
 def seal_part(items: Sequence[tuple[str, int]], key: bytes) -> bytes:
     """Return the row of a part of a record (format 6.5). The key is used once."""
     text = json.dumps(list(items), separators=(",", ":"), ensure_ascii=False).encode()
-    return PART_FRONT + AESGCM(key).encrypt(_NONCE, pad(var32(text), _PART_PADDING), PART_FRONT)
+    return PART_FRONT + AESGCM(key).encrypt(_NONCE, pad(var32(text), PART_PADDING), PART_FRONT)
 
 
 def _split_items(items: Sequence[tuple[str, int]]) -> Iterable[list[tuple[str, int]]]:

@@ -56,9 +56,7 @@ class SecretVersion(NamedTuple):
             if not name:
                 return self.value
             message = f"`{self.path}` has no fields"
-            hint = (
-                f"leave out `#{name}`, or write it with that field: `securecfg secret put {self.path} --field {name}`"
-            )
+            hint = f"leave out `#{name}`, or write it anew: `securecfg secret put {self.path} --field {name} --replace`"
             raise VersionNotFound(message, hint=hint)
         if name in self.value:
             return self.value[name]

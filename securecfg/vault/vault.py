@@ -11,7 +11,7 @@ from securecfg.errors import SecretNotFound, SecurecfgError, VaultClosed, WrongK
 from securecfg.keys import ProvesPrincipal, open_provider
 from securecfg.vault.authority import Authority
 from securecfg.vault.changes import Changes
-from securecfg.vault.creation import create_vault, identify, open_vault
+from securecfg.vault.creation import create_vault, identify, log_weakness, open_vault
 from securecfg.vault.index import prefix_end
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.opened import Options
@@ -77,6 +77,8 @@ class Vault(Changes):
     ) -> Self:
         """Create a vault file and open it as its administrator.
 
+        A passphrase that is guessed early is accepted; the log `securecfg.vault` then has a warning.
+
         Args:
             path: Where; there must be nothing.
             key: A key URI, or a provider.
@@ -109,6 +111,7 @@ class Vault(Changes):
             # Without its first record there is no administrator, and nobody could ever use it.
             os.unlink(path)  # noqa: PTH108 - without `pathlib`, as the store
             raise
+        log_weakness(provider)
         return vault
 
     @classmethod

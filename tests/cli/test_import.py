@@ -333,3 +333,13 @@ def test_no_file_outside_the_originals_holds_a_value(shop: Path, cli: Cli, home:
         if path.is_file() and path not in originals:
             assert CANARY.encode() not in path.read_bytes(), path
     assert not list(shop.rglob("*.tmp"))
+
+
+def test_files_of_one_name_in_different_folders_are_imported_one_after_the_other(project: Path, cli: Cli) -> None:
+    for region in ("eu", "us"):
+        (project / region).mkdir()
+        (project / region / "sms.ini").write_text(f"[sms]\npassword = {CANARY}-{region}\n")
+        outcome = cli("import", f"{region}/sms.ini", "--yes")
+        assert outcome.code == 0, outcome.err
+    assert cli("secret", "list").text.split() == ["eu/sms/sms/password", "us/sms/sms/password"]
+    assert "${secret:us/sms/sms/password}" in (project / "us" / "sms.ini").read_text()

@@ -85,13 +85,16 @@ def test_the_ways_of_a_program_to_fail_have_their_exit_codes(printed: str, cli: 
 
 
 @pytest.mark.parametrize("name", ["securecfg.toml", ".securecfg/local.toml"])
-@pytest.mark.parametrize("scheme", ["command", "COMMAND"])
-def test_settings_start_no_program(
-    printed: str, cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, scheme: str
+@pytest.mark.parametrize(
+    "key",
+    ["command:touch started", "COMMAND:touch started", "pkcs11:object=x?module-path={}", "PKCS11:id=1?module-path={}"],
+)
+def test_settings_start_no_program_and_load_no_library(
+    printed: str, cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, key: str
 ) -> None:
     settings = Path(name)
     lines = [line for line in settings.read_text().splitlines() if not line.startswith("key")]
-    settings.write_text("\n".join([*lines, f'key = "{scheme}:touch started"']))
+    settings.write_text("\n".join([*lines, f'key = "{key.format(Path("evil.so").resolve())}"']))
     for arguments in (["vault", "open"], ["secret", "list"], ["vault", "status"], ["init"], ["key", "test", "file:x"]):
         outcome = cli(*arguments, "--json")
         assert (outcome.code, outcome.error) == (2, "config-type")

@@ -70,3 +70,24 @@ def test_a_token_is_never_asked_about_slots_of_other_kinds(stored: Path, hsm: So
     code, shown = run("secret", "list", "--key", hsm.uri("object=aes"))
     assert (code, "no unlock slot takes a key of the kind `pkcs11:`" in shown) == (7, True)
     assert os.environ["TOKEN_PIN"] == PIN
+
+
+def test_settings_name_a_library_of_the_system_and_none_by_its_path(
+    tmp_path: Path, hsm: SoftHsm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop").mkdir()
+    monkeypatch.chdir(tmp_path / "shop")
+    by_path = hsm.uri("object=aes")
+    monkeypatch.setenv("SECURECFG_KEY", by_path)
+    code, shown = run("init")
+    assert (code, "name the key in SECURECFG_KEY" in shown) == (0, True)
+    settings = tmp_path / "shop" / ".securecfg" / "local.toml"
+    kept = settings.read_text()
+    assert "pkcs11" not in kept
+    assert run("vault", "open")[0] == 0
+    monkeypatch.delenv("SECURECFG_KEY")
+    settings.write_text(f'{kept}key = "{by_path}"\n')
+    code, shown = run("vault", "open")
+    assert (code, "has no `module-path`" in shown, "`module-name=`" in shown) == (2, True, True)
+    settings.write_text(f'{kept}key = "{by_path.replace(f"module-path={hsm.module}", "module-name=softhsm2")}"\n')
+    assert run("vault", "open")[0] == 0

@@ -164,7 +164,10 @@ def test_an_empty_file_is_an_empty_value(project: Path, cli: Cli) -> None:
 def test_says_how_to_bring_fields_back(stored: Path, cli: Cli) -> None:
     outcome = cli("secret", "get", "db/main", "--field", "password", "--reveal", "--json")
     assert (outcome.code, outcome.error) == (3, "version-not-found")
-    assert "securecfg secret put db/main --field password" in outcome.json["error"]["hint"]
+    hint = outcome.json["error"]["hint"]
+    assert "`securecfg secret put db/main --field password --replace`" in hint
+    assert cli("secret", "put", "db/main", "--field", "password", "--replace", stdin=CANARY).code == 0
+    assert cli("secret", "get", "db/main", "--field", "password", "--reveal", reveals=True).out == CANARY.encode()
 
 
 def test_a_field_is_empty_where_json_says_so(project: Path, cli: Cli) -> None:

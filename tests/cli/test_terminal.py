@@ -188,6 +188,7 @@ def test_a_weak_passphrase_is_accepted_with_a_warning(tmp_path: Path, monkeypatc
         terminal.type("canary-weak")
     assert terminal.end() == 0
     assert "warning: the passphrase has fewer than 12 characters" in terminal.shown
+    assert terminal.shown.count("guess as long as they like") == 1
     assert "hint: add a longer one" in terminal.shown
     assert "canary-weak" not in terminal.shown
 

@@ -15,6 +15,7 @@ import pytest
 from securecfg.cli.probing import probe_key
 from securecfg.errors import KeyAccessDenied
 from securecfg.keys import generate_key_file, open_provider
+from securecfg.keys.uri import EXTRAS
 from securecfg.vault import Vault
 from securecfg.vault.slots import Slots
 from tests.cli.running import CANARY, Cli
@@ -76,7 +77,12 @@ def test_create_refuses_what_is_there_and_asks_for_a_key(project: Path, cli: Cli
     ],
 )
 def test_a_new_slot_says_whether_its_passphrase_is_weak(
-    project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, passphrase: str, words: str
+    project: Path,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    passphrase: str,
+    words: str,
 ) -> None:
     monkeypatch.setenv("PW", passphrase)
     descriptor, end = os.pipe()
@@ -100,6 +106,7 @@ def test_a_new_slot_says_whether_its_passphrase_is_weak(
             assert hint.startswith("hint: ")
         else:
             assert outcome.err == ""
+    assert caplog.records == []
 
 
 def test_opening_with_a_weak_passphrase_warns_of_nothing(
@@ -361,6 +368,12 @@ def test_doctor_finds_nothing_wrong_with_a_new_project(project: Path, cli: Cli) 
     assert "problem" not in outcome.text
     found = grades(cli)
     assert {found[name] for name in ("opens", "anchor", "policy", "clock", "SQLite", "package name")} == {"ok"}
+
+
+def test_doctor_names_every_extra_that_a_key_may_need(project: Path, cli: Cli) -> None:
+    (extras,) = (check for check in cli("doctor", "--json").json["checks"] if check["name"] == "extras")
+    named = set(re.findall(r"[a-z0-9]+", extras["message"].replace("not installed", "").replace("installed", "")))
+    assert named - {"none"} == {*EXTRAS, "pydantic", "ssh"}
 
 
 def anchor_of(cli: Cli) -> dict[str, str]:

@@ -66,7 +66,9 @@ class Identity:
     def _private_keys(self) -> bytes:
         self.fingerprint()
         protection, content = self.protection()
-        demand(protection.partition(":")[0] not in {"command", "identity"}, "a protection that is not allowed")
+        scheme, _, rest = protection.partition(":")
+        demand(scheme not in {"command", "identity"}, "a protection that is not allowed")
+        demand(scheme != "pkcs11" or "module-path=" not in rest.partition("?")[2], "a protection that loads a library")
         seed = content if protection == "none" else self.seed
         demand(len(seed) == 32, "a seed of another size")
         keys = derive(seed, "securecfg/1/identity", b"", 128)

@@ -5,43 +5,32 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import socket
-import subprocess
-import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg import Vault
 from securecfg.errors import (
-    ExtraMissing,
-    InvalidKeyUri,
     KeyAccessDenied,
     KeyDisabled,
     KeyMissing,
     KeyProviderRefused,
     KeyProviderUnavailable,
-    SecurecfgError,
     SettingMissing,
     WrongKey,
 )
-from securecfg.keys import Patience, WrapContext, call_unwrap, call_wrap, open_provider, parse_params
-from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, FaultyProxy, Reset, Silence, SlowBody
-from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
+from securecfg.keys import open_provider, parse_params
+from securecfg.testing.faulty_proxy import Answer, FaultyProxy, Reset, Silence
+from securecfg.testing.key_provider_conformance import CONTEXT, KEY
 from securecfg.testing.key_services import ServiceFault
-from securecfg.vault.slots import Slots
 from tests.keys.aws import ACCESS_KEY, ANOTHER_REGION, REGION, SECRET_KEY, Client, client, moto, refusal
-from tests.vault.world import ADMIN, text_of
+from tests.keys.key_service import AnsweredOverHttp, BehindAProxy, NamedByUri, SendsKeyEncryptionKeys, closed_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from securecfg.keys import KeyProvider
-    from securecfg.testing.faulty_proxy import Fault
+    from securecfg.testing.faulty_proxy import Exchange, Fault
 
-HASTY = Patience(deadline_s=20.0, pauses_s=(0.01, 0.01))
 ARN = "arn:aws:kms:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 
 
@@ -90,13 +79,6 @@ def key_id(arn: str) -> str:
     return arn.partition("/")[2]
 
 
-def closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 FAULTS: dict[ServiceFault, Fault] = {
     ServiceFault.RESET: Reset(),
     ServiceFault.SILENT: Silence(),
@@ -107,7 +89,9 @@ FAULTS: dict[ServiceFault, Fault] = {
 }
 
 
-class TestAwsKms(KeyProviderConformance):
+class TestAwsKms(BehindAProxy):
+    faults = FAULTS
+
     @pytest.fixture(autouse=True)
     def _service(self, kms: Client, proxy: FaultyProxy) -> None:
         self._kms, self._proxy = kms, proxy
@@ -125,11 +109,94 @@ class TestAwsKms(KeyProviderConformance):
         if fault is ServiceFault.DISABLED:
             self._kms.disable_key(KeyId=key_id(self._arn))
         else:
-            self._proxy.fail(FAULTS[fault])
+            self._proxy.fail(self.faults[fault])
         return self.provider()
 
     def canaries(self) -> tuple[bytes, ...]:
         return ACCESS_KEY.encode(), SECRET_KEY.encode(), b"canary", *sent_keks(self._proxy)
+
+
+class TestAnswers(AnsweredOverHttp):
+    refusals = (
+        (refusal("AccessDeniedException"), KeyAccessDenied),
+        (refusal("ExpiredTokenException"), KeyAccessDenied),
+        (refusal("UnrecognizedClientException"), KeyAccessDenied),
+        (refusal("InvalidSignatureException"), KeyAccessDenied),
+        (refusal("DisabledException"), KeyDisabled),
+        (refusal("KMSInvalidStateException"), KeyDisabled),
+        (refusal("NotFoundException"), KeyMissing),
+        (refusal("IncorrectKeyException"), WrongKey),
+        (refusal("InvalidCiphertextException"), WrongKey),
+        (refusal("InvalidKeyUsageException"), KeyProviderRefused),
+        (refusal("ValidationException"), KeyProviderRefused),
+        (refusal("Canary; nobody knows this one"), KeyProviderRefused),
+        (refusal("ThrottlingException"), KeyProviderUnavailable),
+        (refusal("KeyUnavailableException", 500), KeyProviderUnavailable),
+        (refusal("DependencyTimeoutException", 503), KeyProviderUnavailable),
+        (refusal("NobodyKnowsThisOne", 403), KeyAccessDenied),
+        (refusal("NobodyKnowsThisOne", 502), KeyProviderUnavailable),
+        (refusal("NobodyKnowsThisOne", 429), KeyProviderUnavailable),
+        (Answer(502, b"<html>canary</html>"), KeyProviderUnavailable),
+        (Answer(200, b"<html>canary</html>"), KeyProviderUnavailable),
+        (Answer(200, b"{}"), KeyProviderUnavailable),
+        (Answer(301, b"", {"Location": "http://127.0.0.1:1/"}), KeyProviderUnavailable),
+    )
+
+    def unwrapped(self, plaintext: bytes) -> Answer:
+        return Answer(200, json.dumps({"Plaintext": base64.b64encode(plaintext).decode()}).encode())
+
+
+class TestSentKeys(SendsKeyEncryptionKeys):
+    failing_answers = (FAULTS[ServiceFault.DENIED], Reset(), Answer(200, b"{}"), Answer(200, b'{"Plaintext": ""}'))
+
+    def sent_keks(self, proxy: FaultyProxy) -> Iterator[bytes]:
+        return sent_keks(proxy)
+
+    def secrets_of(self, exchange: Exchange) -> str:
+        return exchange.headers["authorization"]
+
+
+class TestUri(NamedByUri):
+    uri = f"awskms:{ARN}"
+    extra = "awskms"
+    missing = ("botocore.exceptions", "boto3")
+    clients = ("boto",)
+    wrong = (
+        "",
+        "?region=eu-west-1",
+        "arn:aws:kms:eu-west-1:111122223333:key/",
+        "arn:aws:kms:eu-west-1:11112222333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+        "arn:aws:s3:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
+        "arn:aws:kms::111122223333:alias/app",
+        f"{ARN}\n",
+        f"{ARN} ",
+        "alias/",
+        "alias/a b",
+        "alias/ä",
+        "alias/app?",
+        "alias/app?region=",
+        "alias/app?region=eu west",
+        "alias/app?region=eu-west-1&region=eu-west-1",
+        "alias/app?profile=x",
+        "alias/app?region",
+        "alias/app?&region=eu-west-1",
+        f"{ARN}?region=us-east-1",
+        f"{ARN}?endpoint=http://kms.internal.example",
+        f"{ARN}?endpoint=http://localhost.example.com",
+        f"{ARN}?endpoint=http://127.0.0.1@evil.example",
+        f"{ARN}?endpoint=https://user:canary@kms.internal.example",
+        f"{ARN}?endpoint=https://kms.internal.example/path",
+        f"{ARN}?endpoint=file:///etc/passwd",
+        f"{ARN}?endpoint=",
+        f"{ARN}#x",
+    )
+    alike = (f"awskms:{ARN}", f"awskms:{ARN}", f"awskms:{ARN}?region=eu-west-1")
+    different = (
+        f"awskms:{ARN}",
+        "awskms:alias/app",
+        "awskms:alias/app?region=a",
+        f"awskms:{ARN}?endpoint=https://a",
+    )
 
 
 def sent_keks(proxy: FaultyProxy) -> Iterator[bytes]:
@@ -173,12 +240,6 @@ def test_the_service_itself_binds_what_it_encrypts_to_the_slot(provider: KeyProv
             kms.decrypt(KeyId=arn, CiphertextBlob=ciphertext, EncryptionContext=wrong)
 
 
-def test_every_slot_has_a_key_encryption_key_of_its_own(provider: KeyProvider, proxy: FaultyProxy) -> None:
-    for number in range(5):
-        provider.wrap(KEY, WrapContext(CONTEXT.vault_id, bytes((number,)) * 16))
-    assert len(set(sent_keks(proxy))) == 10
-
-
 def test_an_alias_an_id_and_an_arn_name_the_same_key(kms: Client, proxy: FaultyProxy, arn: str) -> None:
     alias = f"alias/app-{arn[-12:]}"
     kms.create_alias(AliasName=alias, TargetKeyId=arn)
@@ -203,70 +264,7 @@ def test_a_copy_of_a_multi_region_key_opens_in_its_own_region(kms: Client, port:
     assert "/us-east-1/kms/" in proxy.exchanges[-1].headers["authorization"]
 
 
-def test_a_refused_or_failed_request_is_made_once(provider: KeyProvider, proxy: FaultyProxy) -> None:
-    wrapped = provider.wrap(KEY, CONTEXT)
-    for fault in [*FAULTS.values(), CutOff()]:
-        if not isinstance(fault, Silence):
-            proxy.exchanges.clear()
-            proxy.fail(fault)
-            with pytest.raises(SecurecfgError):
-                provider.unwrap(wrapped, CONTEXT)
-            assert len(proxy.exchanges) == 1, fault
-
-
 # --- what it answers --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (refusal("AccessDeniedException"), KeyAccessDenied),
-        (refusal("ExpiredTokenException"), KeyAccessDenied),
-        (refusal("UnrecognizedClientException"), KeyAccessDenied),
-        (refusal("InvalidSignatureException"), KeyAccessDenied),
-        (refusal("DisabledException"), KeyDisabled),
-        (refusal("KMSInvalidStateException"), KeyDisabled),
-        (refusal("NotFoundException"), KeyMissing),
-        (refusal("IncorrectKeyException"), WrongKey),
-        (refusal("InvalidCiphertextException"), WrongKey),
-        (refusal("InvalidKeyUsageException"), KeyProviderRefused),
-        (refusal("ValidationException"), KeyProviderRefused),
-        (refusal("Canary; nobody knows this one"), KeyProviderRefused),
-        (refusal("ThrottlingException"), KeyProviderUnavailable),
-        (refusal("KeyUnavailableException", 500), KeyProviderUnavailable),
-        (refusal("DependencyTimeoutException", 503), KeyProviderUnavailable),
-        (refusal("NobodyKnowsThisOne", 403), KeyAccessDenied),
-        (refusal("NobodyKnowsThisOne", 502), KeyProviderUnavailable),
-        (refusal("NobodyKnowsThisOne", 429), KeyProviderUnavailable),
-        (Answer(502, b"<html>canary</html>"), KeyProviderUnavailable),
-        (Answer(200, b"<html>canary</html>"), KeyProviderUnavailable),
-        (Answer(200, b"{}"), KeyProviderUnavailable),
-        (Answer(301, b"", {"Location": "http://127.0.0.1:1/"}), KeyProviderUnavailable),
-    ],
-    ids=lambda value: (
-        json.loads(value.body)["__type"] if isinstance(value, Answer) and b"__type" in value.body else None
-    ),
-)
-def test_gives_each_refusal_its_name(
-    answer: Answer, error: type[SecurecfgError], provider: KeyProvider, proxy: FaultyProxy
-) -> None:
-    wrapped = provider.wrap(KEY, CONTEXT)
-    proxy.fail(answer)
-    with pytest.raises(SecurecfgError) as refused:
-        provider.unwrap(wrapped, CONTEXT)
-    assert type(refused.value) is error
-    assert "canary" not in refused.value.message.lower() + refused.value.hint.lower()
-    assert refused.value.hint
-
-
-@pytest.mark.parametrize("plaintext", [b"", b"x", bytes(31), bytes(33), bytes(4096)])
-def test_what_is_no_key_encryption_key_is_a_wrong_key(
-    plaintext: bytes, provider: KeyProvider, proxy: FaultyProxy
-) -> None:
-    wrapped = provider.wrap(KEY, CONTEXT)
-    proxy.fail(Answer(200, json.dumps({"Plaintext": base64.b64encode(plaintext).decode()}).encode()))
-    with pytest.raises(WrongKey):
-        provider.unwrap(wrapped, CONTEXT)
 
 
 @pytest.mark.parametrize("size", [0, 3_996, 6_144])
@@ -287,32 +285,6 @@ def test_a_key_that_waits_for_its_deletion_is_not_used(provider: KeyProvider, km
     kms.cancel_key_deletion(KeyId=key_id(arn))
     kms.enable_key(KeyId=key_id(arn))
     assert provider.unwrap(wrapped, CONTEXT) == KEY
-
-
-@pytest.mark.parametrize(
-    "fault", [Reset(), CutOff(), refusal("KMSInternalException", 500), refusal("ThrottlingException")]
-)
-def test_a_caller_gets_its_key_from_a_service_that_recovers(
-    fault: Fault, provider: KeyProvider, proxy: FaultyProxy
-) -> None:
-    proxy.fail_next(fault, fault)
-    wrapped = call_wrap(provider, KEY, CONTEXT, HASTY)
-    proxy.fail_next(fault, fault)
-    assert call_unwrap(provider, wrapped, CONTEXT, HASTY) == KEY
-    assert len(proxy.exchanges) == 6
-
-
-def test_a_slow_service_is_waited_for_and_a_dripping_one_is_not(provider: KeyProvider, proxy: FaultyProxy) -> None:
-    wrapped = call_wrap(provider, KEY, CONTEXT, HASTY)
-    proxy.fail(Delay(0.5))
-    assert call_unwrap(provider, wrapped, CONTEXT, HASTY) == KEY
-    # Each byte comes within the client's own limit; all of them would take half a minute.
-    proxy.fail(SlowBody(0.2))
-    started = time.monotonic()
-    with pytest.raises(KeyProviderUnavailable) as refused:
-        call_unwrap(provider, wrapped, CONTEXT, Patience(deadline_s=1.0, pauses_s=(0.1,)))
-    assert time.monotonic() - started < 5
-    assert "within 1 s" in refused.value.message
 
 
 # --- credentials ------------------------------------------------------------------------------------------------------
@@ -386,28 +358,6 @@ def test_an_endpoint_of_the_settings_that_shows_the_key_to_the_network_is_refuse
     assert "AWS_ENDPOINT_URL_KMS" in refused.value.hint
 
 
-def test_without_the_package_says_what_to_install() -> None:
-    program = (
-        "import sys\nsys.modules['botocore.exceptions'] = sys.modules['boto3'] = None\n"
-        "from securecfg.errors import ExtraMissing\nfrom securecfg.keys import WrapContext, open_provider\n"
-        f"provider = open_provider('awskms:{ARN}')\n"
-        "try:\n    provider.wrap(bytes(32), WrapContext(bytes(16), bytes(16)))\n"
-        "except ExtraMissing as error:\n    print(error.hint)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "pip install 'securecfg-vault[awskms]'"
-    assert ExtraMissing.exit_code == 10
-
-
-def test_naming_a_key_imports_no_client() -> None:
-    program = (
-        "import sys\nfrom securecfg.keys import open_provider\n"
-        f"open_provider('awskms:{ARN}')\nprint([name for name in sys.modules if name.startswith('boto')])"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
-
-
 # --- secrets and logs -------------------------------------------------------------------------------------------------
 
 
@@ -427,29 +377,6 @@ def test_the_client_would_log_keys_and_is_kept_from_it(
         record for record in caplog.records if record.name.startswith("boto") and "body" in record.getMessage()
     ] == []
     assert not any(kek in caplog.text.encode() for kek in sent_keks(proxy))
-
-
-# --- in a vault -------------------------------------------------------------------------------------------------------
-
-
-def test_a_vault_is_opened_with_one_request_and_used_with_none(
-    kms: Client,
-    proxy: FaultyProxy,
-    tmp_path: Path,
-) -> None:
-    uris = [f"awskms:{new_key(kms)}?endpoint={proxy.url}" for _ in range(3)]
-    with Vault.create(tmp_path / "a.vault", key=uris[0], admin=ADMIN) as vault:
-        vault.write("app/a", "canary")
-        for uri in uris[1:]:
-            Slots(vault.authority).add(open_provider(uri))
-    for uri in uris:
-        proxy.exchanges.clear()
-        with Vault.open(tmp_path / "a.vault", key=uri, principal=ADMIN) as vault:
-            assert text_of(vault, "app/a") == "canary"
-            vault.write("app/b", "2")
-        # Hints have one byte: hardly ever two slots have the same one.
-        assert 1 <= len(proxy.exchanges) <= 3
-        assert {exchange.headers["x-amz-target"] for exchange in proxy.exchanges} == {"TrentService.Decrypt"}
 
 
 # --- URIs -------------------------------------------------------------------------------------------------------------
@@ -473,53 +400,3 @@ def test_a_vault_is_opened_with_one_request_and_used_with_none(
 def test_takes_an_arn_an_alias_or_an_id(rest: str) -> None:
     provider = open_provider(f"awskms:{rest}")
     assert rest.startswith(repr(provider).removeprefix("AwsKmsProvider('").removesuffix("')"))
-
-
-@pytest.mark.parametrize(
-    "rest",
-    [
-        "",
-        "?region=eu-west-1",
-        "arn:aws:kms:eu-west-1:111122223333:key/",
-        "arn:aws:kms:eu-west-1:11112222333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
-        "arn:aws:s3:eu-west-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab",
-        "arn:aws:kms::111122223333:alias/app",
-        f"{ARN}\n",
-        f"{ARN} ",
-        "alias/",
-        "alias/a b",
-        "alias/ä",
-        "alias/app?",
-        "alias/app?region=",
-        "alias/app?region=eu west",
-        "alias/app?region=eu-west-1&region=eu-west-1",
-        "alias/app?profile=x",
-        "alias/app?region",
-        "alias/app?&region=eu-west-1",
-        f"{ARN}?region=us-east-1",
-        f"{ARN}?endpoint=http://kms.internal.example",
-        f"{ARN}?endpoint=http://localhost.example.com",
-        f"{ARN}?endpoint=http://127.0.0.1@evil.example",
-        f"{ARN}?endpoint=https://user:canary@kms.internal.example",
-        f"{ARN}?endpoint=https://kms.internal.example/path",
-        f"{ARN}?endpoint=file:///etc/passwd",
-        f"{ARN}?endpoint=",
-        f"{ARN}#x",
-    ],
-)
-def test_refuses_what_names_no_key(rest: str) -> None:
-    with pytest.raises(InvalidKeyUri) as refused:
-        open_provider(f"awskms:{rest}")
-    assert refused.value.hint
-    assert "canary" not in refused.value.message + refused.value.hint
-
-
-def test_providers_of_the_same_key_in_the_same_place_are_equal() -> None:
-    def make(rest: str) -> KeyProvider:
-        return open_provider(f"awskms:{rest}")
-
-    assert make(ARN) == make(ARN) == make(f"{ARN}?region=eu-west-1")
-    assert hash(make(ARN)) == hash(make(ARN))
-    different = [make(ARN), make("alias/app"), make("alias/app?region=a"), make(f"{ARN}?endpoint=https://a")]
-    assert len(set(different)) == 4
-    assert object() not in different

@@ -13,36 +13,36 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from securecfg import Vault
 from securecfg.errors import (
-    InvalidKeyUri,
     KeyAccessDenied,
     KeyDisabled,
     KeyMissing,
     KeyProviderRefused,
     KeyProviderUnavailable,
-    SecurecfgError,
     WrongKey,
 )
-from securecfg.keys import Patience, WrapContext, call_unwrap, call_wrap, open_provider, parse_params
+from securecfg.keys import call_unwrap, open_provider, parse_params
 from securecfg.keys.provider import DescribedProvider
 from securecfg.keys.providers.gcpkms import crc32c
-from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, FaultyProxy, Reset, Silence, SlowBody
-from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
+from securecfg.testing.faulty_proxy import Answer, FaultyProxy, Reset, Silence
+from securecfg.testing.key_provider_conformance import CONTEXT, KEY
 from securecfg.testing.key_services import ServiceFault
-from securecfg.vault.slots import Slots
 from tests.keys.gcp import ADMIN, NOBODY, READER, RING, SERVER, Ports, client, cloud_kms, refusal, write_account
-from tests.keys.test_awskms import HASTY, closed_port
-from tests.keys.test_tracebacks import library_locals
-from tests.vault.world import ADMIN as OWNER
-from tests.vault.world import text_of
+from tests.keys.key_service import (
+    HASTY,
+    AnsweredOverHttp,
+    BehindAProxy,
+    NamedByUri,
+    SendsKeyEncryptionKeys,
+    closed_port,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from securecfg.keys import KeyProvider
-    from securecfg.testing.faulty_proxy import Fault
+    from securecfg.testing.faulty_proxy import Exchange, Fault
     from tests.keys.gcp import Client
 
 NAME = f"{RING}/cryptoKeys/vault"
@@ -114,7 +114,9 @@ FAULTS: dict[ServiceFault, Fault] = {
 }
 
 
-class TestGcpKms(KeyProviderConformance):
+class TestGcpKms(BehindAProxy):
+    faults = FAULTS
+
     @pytest.fixture(autouse=True)
     def _service(self, kms: Client, proxy: FaultyProxy) -> None:
         self._kms, self._proxy = kms, proxy
@@ -132,12 +134,91 @@ class TestGcpKms(KeyProviderConformance):
         if fault is ServiceFault.DISABLED:
             set_state(self._kms, self._name, DISABLED)
         else:
-            self._proxy.fail(FAULTS[fault])
+            self._proxy.fail(self.faults[fault])
         return self.provider()
 
     def canaries(self) -> tuple[bytes, ...]:
         tokens = {exchange.headers["authorization"].encode() for exchange in self._proxy.exchanges}
         return b"PRIVATE KEY", b"canary", *tokens, *sent_keks(self._proxy)
+
+
+class TestAnswers(AnsweredOverHttp):
+    refusals = (
+        (refusal(401, "UNAUTHENTICATED"), KeyAccessDenied),
+        (refusal(403, "PERMISSION_DENIED"), KeyAccessDenied),
+        (refusal(404, "NOT_FOUND"), KeyMissing),
+        (refusal(400, "FAILED_PRECONDITION"), KeyDisabled),
+        (refusal(400, "INVALID_ARGUMENT"), WrongKey),
+        (refusal(400, "OUT_OF_RANGE"), KeyProviderRefused),
+        (refusal(400, "canary: nobody knows this one"), KeyProviderRefused),
+        (refusal(409, "ABORTED"), KeyProviderRefused),
+        (refusal(429, "RESOURCE_EXHAUSTED"), KeyProviderUnavailable),
+        (refusal(500, "INTERNAL"), KeyProviderUnavailable),
+        (refusal(503, "UNAVAILABLE"), KeyProviderUnavailable),
+        (refusal(504, "DEADLINE_EXCEEDED"), KeyProviderUnavailable),
+        (Answer(400, b"<html>canary</html>"), KeyProviderRefused),
+        (Answer(400, b'{"error": {"status": ["canary"]}}'), KeyProviderRefused),
+        (Answer(502, b"<html>canary</html>"), KeyProviderUnavailable),
+        (Answer(200, b"<html>canary</html>"), KeyProviderUnavailable),
+        (Answer(200, b"\xff\xfe"), KeyProviderUnavailable),
+        (Answer(200, b'{"plaintext": "canary!"}'), KeyProviderUnavailable),
+        (Answer(200, b"{}"), KeyProviderUnavailable),
+        (Answer(307, b"", {"Location": "http://127.0.0.1:1/"}), KeyProviderUnavailable),
+    )
+
+    def unwrapped(self, plaintext: bytes) -> Answer:
+        answer = {"plaintext": base64.b64encode(plaintext).decode(), "plaintextCrc32c": str(crc32c(plaintext))}
+        return Answer(200, json.dumps(answer).encode())
+
+
+class TestSentKeys(SendsKeyEncryptionKeys):
+    failing_answers = (
+        FAULTS[ServiceFault.DENIED],
+        Reset(),
+        Answer(200, b"{}"),
+        Answer(200, b'{"verifiedPlaintextCrc32c": true}'),
+    )
+
+    def sent_keks(self, proxy: FaultyProxy) -> Iterator[bytes]:
+        return sent_keks(proxy)
+
+    def secrets_of(self, exchange: Exchange) -> str:
+        return exchange.headers["authorization"]
+
+
+class TestUri(NamedByUri):
+    uri = f"gcpkms:{NAME}"
+    extra = "gcpkms"
+    missing = ("google.api_core.exceptions", "google.cloud")
+    clients = ("google", "grpc")
+    wrong = (
+        "",
+        "vault",
+        f"{NAME}/cryptoKeyVersions/1",
+        f"{NAME}/",
+        f"/{NAME}",
+        f"{NAME}\n",
+        f"{RING}/cryptoKeys/",
+        f"{RING}/cryptoKeys/a/../b",
+        f"{RING}/cryptoKeys/ä",
+        f"{RING}/cryptoKeys/{'a' * 64}",
+        "projects//locations/global/keyRings/a/cryptoKeys/b",
+        f"{NAME}?",
+        f"{NAME}?endpoint=",
+        f"{NAME}?region=europe-west3",
+        f"{NAME}?endpoint=https://cloudkms.example.com",
+        f"{NAME}?endpoint=https://googleapis.com.example.com",
+        f"{NAME}?endpoint=https://evilgoogleapis.com",
+        f"{NAME}?endpoint=https://cloudkms.googleapis.com/path",
+        f"{NAME}?endpoint=https://user:canary@cloudkms.googleapis.com",
+        f"{NAME}?endpoint=http://cloudkms.googleapis.com",
+        f"{NAME}?endpoint=http://localhost.example.com",
+        f"{NAME}?endpoint=http://127.0.0.1@evil.example",
+        f"{NAME}?endpoint=http://127.0.0.1&endpoint=http://127.0.0.1",
+        f"{NAME}#x",
+    )
+    alike = (f"gcpkms:{NAME}",) * 2
+    different = (f"gcpkms:{NAME}", f"gcpkms:{NAME}2", f"gcpkms:{NAME}?endpoint=http://localhost")
 
 
 def sent_keks(proxy: FaultyProxy) -> Iterator[bytes]:
@@ -184,23 +265,6 @@ def test_the_service_itself_binds_what_it_encrypts_to_the_slot(provider: KeyProv
     for wrong in (b"", CONTEXT.vault_id, CONTEXT.slot_id + CONTEXT.vault_id):
         with pytest.raises(BadRequest):
             kms.decrypt(request=request | {"additional_authenticated_data": wrong})
-
-
-def test_every_slot_has_a_key_encryption_key_of_its_own(provider: KeyProvider, proxy: FaultyProxy) -> None:
-    for number in range(5):
-        provider.wrap(KEY, WrapContext(CONTEXT.vault_id, bytes((number,)) * 16))
-    assert len(set(sent_keks(proxy))) == 10
-
-
-def test_a_refused_or_failed_request_is_made_once(provider: KeyProvider, proxy: FaultyProxy) -> None:
-    wrapped = provider.wrap(KEY, CONTEXT)
-    for fault in [*FAULTS.values(), CutOff()]:
-        if not isinstance(fault, Silence):
-            proxy.exchanges.clear()
-            proxy.fail(fault)
-            with pytest.raises(SecurecfgError):
-                provider.unwrap(wrapped, CONTEXT)
-            assert len(proxy.exchanges) == 1, fault
 
 
 # --- checksums --------------------------------------------------------------------------------------------------------
@@ -297,43 +361,6 @@ def test_the_primary_version_encrypts_and_older_ones_still_decrypt(
 # --- what it answers --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("answer", "error"),
-    [
-        (refusal(401, "UNAUTHENTICATED"), KeyAccessDenied),
-        (refusal(403, "PERMISSION_DENIED"), KeyAccessDenied),
-        (refusal(404, "NOT_FOUND"), KeyMissing),
-        (refusal(400, "FAILED_PRECONDITION"), KeyDisabled),
-        (refusal(400, "INVALID_ARGUMENT"), WrongKey),
-        (refusal(400, "OUT_OF_RANGE"), KeyProviderRefused),
-        (refusal(400, "canary: nobody knows this one"), KeyProviderRefused),
-        (refusal(409, "ABORTED"), KeyProviderRefused),
-        (refusal(429, "RESOURCE_EXHAUSTED"), KeyProviderUnavailable),
-        (refusal(500, "INTERNAL"), KeyProviderUnavailable),
-        (refusal(503, "UNAVAILABLE"), KeyProviderUnavailable),
-        (refusal(504, "DEADLINE_EXCEEDED"), KeyProviderUnavailable),
-        (Answer(400, b"<html>canary</html>"), KeyProviderRefused),
-        (Answer(400, b'{"error": {"status": ["canary"]}}'), KeyProviderRefused),
-        (Answer(502, b"<html>canary</html>"), KeyProviderUnavailable),
-        (Answer(200, b"<html>canary</html>"), KeyProviderUnavailable),
-        (Answer(200, b"\xff\xfe"), KeyProviderUnavailable),
-        (Answer(200, b'{"plaintext": "canary!"}'), KeyProviderUnavailable),
-        (Answer(200, b"{}"), KeyProviderUnavailable),
-        (Answer(307, b"", {"Location": "http://127.0.0.1:1/"}), KeyProviderUnavailable),
-    ],
-)
-def test_gives_each_refusal_its_name(
-    answer: Answer, error: type[SecurecfgError], provider: KeyProvider, proxy: FaultyProxy
-) -> None:
-    wrapped = provider.wrap(KEY, CONTEXT)
-    proxy.fail(answer)
-    with pytest.raises(SecurecfgError) as refused:
-        provider.unwrap(wrapped, CONTEXT)
-    assert type(refused.value) is error
-    assert "canary" not in refused.value.message.lower() + refused.value.hint.lower()
-    assert refused.value.hint
-
-
 def test_a_key_for_something_else_is_refused(kms: Client, proxy: FaultyProxy) -> None:
     signing = 5
     with pytest.raises(KeyProviderRefused) as refused:
@@ -345,48 +372,6 @@ def test_a_key_for_something_else_is_refused(kms: Client, proxy: FaultyProxy) ->
 def test_a_key_that_is_not_there_is_missing(proxy: FaultyProxy) -> None:
     with pytest.raises(KeyMissing):
         open_provider(f"gcpkms:{NAME}?endpoint={proxy.url}").wrap(KEY, CONTEXT)
-
-
-def test_a_redirection_is_not_followed(provider: KeyProvider, proxy: FaultyProxy, ports: Ports) -> None:
-    with FaultyProxy("127.0.0.1", ports.http) as elsewhere:
-        proxy.fail(Answer(307, b"", {"Location": f"{elsewhere.url}/v1/{NAME}:encrypt"}))
-        with pytest.raises(KeyProviderUnavailable):
-            provider.wrap(KEY, CONTEXT)
-        assert elsewhere.exchanges == []
-
-
-@pytest.mark.parametrize("size", [0, 31, 33, 4096])
-def test_what_is_no_key_encryption_key_is_a_wrong_key(size: int, provider: KeyProvider, proxy: FaultyProxy) -> None:
-    wrapped = provider.wrap(KEY, CONTEXT)
-    plaintext = bytes(size)
-    answer = {"plaintext": base64.b64encode(plaintext).decode(), "plaintextCrc32c": str(crc32c(plaintext))}
-    proxy.fail(Answer(200, json.dumps(answer).encode()))
-    with pytest.raises(WrongKey):
-        provider.unwrap(wrapped, CONTEXT)
-
-
-@pytest.mark.parametrize("fault", [Reset(), CutOff(), refusal(503, "UNAVAILABLE"), refusal(429, "RESOURCE_EXHAUSTED")])
-def test_a_caller_gets_its_key_from_a_service_that_recovers(
-    fault: Fault, provider: KeyProvider, proxy: FaultyProxy
-) -> None:
-    proxy.fail_next(fault, fault)
-    wrapped = call_wrap(provider, KEY, CONTEXT, HASTY)
-    proxy.fail_next(fault, fault)
-    assert call_unwrap(provider, wrapped, CONTEXT, HASTY) == KEY
-    assert len(proxy.exchanges) == 6
-
-
-def test_a_slow_service_is_waited_for_and_a_dripping_one_is_not(provider: KeyProvider, proxy: FaultyProxy) -> None:
-    wrapped = call_wrap(provider, KEY, CONTEXT, HASTY)
-    proxy.fail(Delay(0.5))
-    assert call_unwrap(provider, wrapped, CONTEXT, HASTY) == KEY
-    # Each byte comes within the client's own limit; all of them would take half a minute.
-    proxy.fail(SlowBody(0.2))
-    started = time.monotonic()
-    with pytest.raises(KeyProviderUnavailable) as refused:
-        call_unwrap(provider, wrapped, CONTEXT, Patience(deadline_s=1.0, pauses_s=(0.1,)))
-    assert time.monotonic() - started < 5
-    assert "within 1 s" in refused.value.message
 
 
 GRPC_CALLER = """\
@@ -482,27 +467,6 @@ def test_a_token_service_that_cannot_be_reached_is_unavailable(account: Path, pr
     assert "no access token" in refused.value.message
 
 
-def test_without_the_package_says_what_to_install() -> None:
-    program = (
-        "import sys\nsys.modules['google.api_core.exceptions'] = sys.modules['google.cloud'] = None\n"
-        "from securecfg.errors import ExtraMissing\nfrom securecfg.keys import WrapContext, open_provider\n"
-        f"provider = open_provider('gcpkms:{NAME}')\n"
-        "try:\n    provider.wrap(bytes(32), WrapContext(bytes(16), bytes(16)))\n"
-        "except ExtraMissing as error:\n    print(error.hint)\n"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "pip install 'securecfg-vault[gcpkms]'"
-
-
-def test_naming_a_key_imports_no_client() -> None:
-    program = (
-        "import sys\nfrom securecfg.keys import open_provider\n"
-        f"open_provider('gcpkms:{NAME}')\nprint([name for name in sys.modules if name.startswith(('google', 'grpc'))])"
-    )
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
-
-
 # --- secrets and logs -------------------------------------------------------------------------------------------------
 
 
@@ -531,44 +495,6 @@ def test_the_client_would_log_keys_and_is_kept_from_it(
     assert list(sent_keks(proxy))
 
 
-@pytest.mark.parametrize(
-    "answer",
-    [FAULTS[ServiceFault.DENIED], Reset(), Answer(200, b"{}"), Answer(200, b'{"verifiedPlaintextCrc32c": true}')],
-)
-def test_a_traceback_that_shows_locals_shows_no_secret(
-    answer: Fault, provider: KeyProvider, proxy: FaultyProxy
-) -> None:
-    wrapped = provider.wrap(KEY, CONTEXT)
-    proxy.fail(answer)
-    for call, given in ((provider.wrap, KEY), (provider.unwrap, wrapped)):
-        with pytest.raises(SecurecfgError) as refused:
-            call(given, CONTEXT)
-        shown = library_locals(refused.value)
-        assert proxy.exchanges[-1].headers["authorization"] not in shown
-        for kek in sent_keks(proxy):
-            assert kek.decode(errors="replace") not in shown
-            assert repr(kek)[2:-1] not in shown
-
-
-# --- in a vault -------------------------------------------------------------------------------------------------------
-
-
-def test_a_vault_is_opened_with_one_request_and_used_with_none(kms: Client, proxy: FaultyProxy, tmp_path: Path) -> None:
-    uris = [f"gcpkms:{new_key(kms)}?endpoint={proxy.url}" for _ in range(3)]
-    with Vault.create(tmp_path / "a.vault", key=uris[0], admin=OWNER) as vault:
-        vault.write("app/a", "canary")
-        for uri in uris[1:]:
-            Slots(vault.authority).add(open_provider(uri))
-    for uri in uris:
-        proxy.exchanges.clear()
-        with Vault.open(tmp_path / "a.vault", key=uri, principal=OWNER) as vault:
-            assert text_of(vault, "app/a") == "canary"
-            vault.write("app/b", "2")
-        # Hints have one byte: hardly ever two slots have the same one.
-        assert 1 <= len(proxy.exchanges) <= 3
-        assert all(":decrypt" in exchange.path for exchange in proxy.exchanges)
-
-
 # --- URIs -------------------------------------------------------------------------------------------------------------
 
 
@@ -588,50 +514,3 @@ def test_takes_the_name_of_a_key(rest: str) -> None:
     assert rest.startswith(repr(provider).removeprefix("GcpKmsProvider('").removesuffix("')"))
     assert isinstance(provider, DescribedProvider)
     assert provider.describe().get("endpoint", "") == rest.partition("?endpoint=")[2]
-
-
-@pytest.mark.parametrize(
-    "rest",
-    [
-        "",
-        "vault",
-        f"{NAME}/cryptoKeyVersions/1",
-        f"{NAME}/",
-        f"/{NAME}",
-        f"{NAME}\n",
-        f"{RING}/cryptoKeys/",
-        f"{RING}/cryptoKeys/a/../b",
-        f"{RING}/cryptoKeys/ä",
-        f"{RING}/cryptoKeys/{'a' * 64}",
-        "projects//locations/global/keyRings/a/cryptoKeys/b",
-        f"{NAME}?",
-        f"{NAME}?endpoint=",
-        f"{NAME}?region=europe-west3",
-        f"{NAME}?endpoint=https://cloudkms.example.com",
-        f"{NAME}?endpoint=https://googleapis.com.example.com",
-        f"{NAME}?endpoint=https://evilgoogleapis.com",
-        f"{NAME}?endpoint=https://cloudkms.googleapis.com/path",
-        f"{NAME}?endpoint=https://user:canary@cloudkms.googleapis.com",
-        f"{NAME}?endpoint=http://cloudkms.googleapis.com",
-        f"{NAME}?endpoint=http://localhost.example.com",
-        f"{NAME}?endpoint=http://127.0.0.1@evil.example",
-        f"{NAME}?endpoint=http://127.0.0.1&endpoint=http://127.0.0.1",
-        f"{NAME}#x",
-    ],
-)
-def test_refuses_what_names_no_key(rest: str) -> None:
-    with pytest.raises(InvalidKeyUri) as refused:
-        open_provider(f"gcpkms:{rest}")
-    assert refused.value.hint
-    assert "canary" not in refused.value.message + refused.value.hint
-
-
-def test_providers_of_the_same_key_in_the_same_place_are_equal() -> None:
-    def make(rest: str) -> KeyProvider:
-        return open_provider(f"gcpkms:{rest}")
-
-    assert make(NAME) == make(NAME)
-    assert hash(make(NAME)) == hash(make(NAME))
-    different = [make(NAME), make(f"{NAME}2"), make(f"{NAME}?endpoint=http://localhost")]
-    assert len(set(different)) == 3
-    assert object() not in different

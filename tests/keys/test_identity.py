@@ -294,14 +294,16 @@ def test_what_protects_one_identity_opens_no_other(tmp_path: Path) -> None:
 # --- URIs -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rest", ["", "?env=PW", "?fd=3", "a\x00b"])
+@pytest.mark.parametrize(
+    "rest", ["", "?env=PW", "?fd=3", "a\x00b", "a?env=", "a?fd=x", "a?env=1", "a?file=b", "a?env=A&fd=3"]
+)
 def test_refuses_uris_that_name_no_file(rest: str) -> None:
     with pytest.raises(InvalidKeyUri):
         open_provider(f"identity:{rest}")
 
 
-@pytest.mark.parametrize("name", ["a?b", "a?env=", "a?fd=x", "a?env=1", "a?file=b", "a\nb"])
-def test_what_is_no_source_belongs_to_the_path(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["a?b", "a?=b", "a&b=c", "a\nb"])
+def test_what_is_no_parameter_belongs_to_the_path(name: str, tmp_path: Path) -> None:
     path = write(tmp_path / "own", OPEN)
     path.rename(tmp_path / name)
     provider = open_provider(f"identity:{tmp_path / name}")

@@ -32,7 +32,7 @@ from securecfg.keys import (
     parse_params,
 )
 from securecfg.keys.secret_input import open_secret_input
-from securecfg.keys.uri import parse_key_uri
+from securecfg.keys.uri import names_code, parse_key_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +72,7 @@ def descriptor(content: bytes) -> int:
         ("file:///etc/app.key", FileProvider),
         ("file:relative/app.key", FileProvider),
         ("file:C:?#%41", FileProvider),
+        ("file:a&b=c?", FileProvider),
         ("keyring:", KeyringProvider),
         ("recovery:", RecoveryProvider),
         ("identity:web.identity", IdentityProvider),
@@ -118,6 +119,7 @@ def test_a_provider_is_returned_as_it_is() -> None:
         "passphrase:?env=A&env=B",
         "passphrase:?env=A&fd=3",
         "passphrase:?env=A#x",
+        "passphrase:?",
         "passphrase:?fd=",
         "passphrase:?fd=-1",
         "passphrase:?fd=3.0",
@@ -125,7 +127,17 @@ def test_a_provider_is_returned_as_it_is() -> None:
         "passphrase:?fd=1234567890",
         "passphrase:?file=/etc/passwd",
         "passphrase:?ENV=A",
+        "recovery:?",
         "recovery:?file=",
+        f"recovery:?file=code.txt&env={CANARY}",
+        f"recovery:?file=code.txt?env={CANARY}",
+        f"file:/etc/app.key?env={CANARY}",
+        "file:app.key?mode=0600&x=y",
+        "file:///etc/app.key?x-y=",
+        f"passphrase+file:app.key?pass={CANARY}",
+        f"passphrase+file:app.key?pass={CANARY}?env=A",
+        f"identity:web.identity?pass={CANARY}",
+        f"shamir:a?k={CANARY},b",
         "recovery:?file=a\x00b",
         f"recovery:{CANARY}",
         "file:",
@@ -141,6 +153,37 @@ def test_refuses_a_uri_that_means_nothing_and_shows_nothing_of_it(uri: str) -> N
     assert refused.value.hint
     assert CANARY not in f"{refused.value!r} {refused.value.hint}"
     assert "\n" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("command:cat key", True),
+        ("COMMAND:", True),
+        ("pkcs11:object=x?module-path=/x.so", True),
+        ("PKCS11:object=x?pin-source=env:A&module-path=/x.so", True),
+        ("pkcs11:object=x?module-path", True),
+        ("pkcs11:object=x?module-name=softhsm2&pin-source=file:/module-path=", False),
+        ("pkcs11:object=module-path=?module-name=hsm", False),
+        ("file:module-path=/x.so", False),
+        ("awskms:alias/command", False),
+        ("", False),
+    ],
+)
+def test_knows_which_uris_name_a_program_or_a_library(uri: str, *, expected: bool) -> None:
+    assert names_code(uri) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "is_loaded"),
+    [("module-path", True), ("module%2Dpath", False), ("Module-Path", False), ("module-path ", False)],
+)
+def test_a_library_is_loaded_under_the_one_spelling_that_is_looked_for(name: str, *, is_loaded: bool) -> None:
+    uri = f"pkcs11:object=x?{name}=/x.so"
+    assert names_code(uri) is is_loaded
+    if not is_loaded:
+        with pytest.raises(InvalidKeyUri):
+            open_provider(uri)
 
 
 @pytest.mark.parametrize(

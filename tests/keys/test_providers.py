@@ -29,6 +29,7 @@ from securecfg.testing.key_provider_conformance import (
     KEY,
     KeyProviderConformance,
     LocalKeyProviderConformance,
+    RemoteKeyProviderConformance,
 )
 from securecfg.testing.key_services import MemoryKms, MemoryKmsProvider, ServiceFault
 
@@ -96,7 +97,7 @@ class TestRecovery(LocalKeyProviderConformance):
         return bytes(range(20)), self.CODE.encode()
 
 
-class TestMemoryKms(KeyProviderConformance):
+class TestMemoryKms(RemoteKeyProviderConformance):
     @pytest.fixture(autouse=True)
     def _keys(self) -> None:
         self._service = MemoryKms()
@@ -112,6 +113,12 @@ class TestMemoryKms(KeyProviderConformance):
     def faulty(self, fault: ServiceFault) -> MemoryKmsProvider:
         self._service.fail(fault)
         return self.provider()
+
+    def asked(self) -> int:
+        return self._service.calls
+
+    def fail_next(self, *faults: ServiceFault) -> None:
+        self._service.fail_next(*faults)
 
     def canaries(self) -> tuple[bytes, ...]:
         return (KEY,)

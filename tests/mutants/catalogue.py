@@ -128,8 +128,8 @@ MUTANTS = (
     Mutant(
         "two writers publish over each other",
         "store/sqlite.py",
-        "                if cursor.execute(_GET_HEAD).get != expect:",
-        "                if False:",
+        "            if cursor.execute(_GET_HEAD).get != expect:",
+        "            if False:",
         "store/test_conformance.py",
     ),
     Mutant(
@@ -499,8 +499,8 @@ MUTANTS = (
     Mutant(
         "a program that a file names is started",
         "keys/identity.py",
-        '_NO_PROTECTION = frozenset({"command", "identity"})',
-        '_NO_PROTECTION = frozenset({"identity"})',
+        '    if scheme == "identity" or names_code(uri):',
+        '    if scheme == "identity":',
         "keys/test_identity.py::test_a_file_starts_no_program_and_leads_to_no_other_identity",
     ),
     Mutant(
@@ -518,11 +518,25 @@ MUTANTS = (
         "vault/test_identities.py::test_a_slot_that_names_nobody_or_several_proves_nothing",
     ),
     Mutant(
-        "the settings of a project start programs",
+        "the settings of a project start programs and load libraries",
         "vault/settings.py",
-        '    if scheme.lower() == "command":',
+        "    if names_code(key):",
         "    if False:",
-        "cli/test_key_kinds.py::test_settings_start_no_program",
+        "cli/test_key_kinds.py::test_settings_start_no_program_and_load_no_library",
+    ),
+    Mutant(
+        "a file of somebody else's names the library of a token",
+        "keys/uri.py",
+        '            return any(part.partition("=")[0] == "module-path" for part in',
+        '            return any(part == "module-path" for part in',
+        "keys/test_key_uris.py::test_knows_which_uris_name_a_program_or_a_library",
+    ),
+    Mutant(
+        "a parameter that nothing uses is a part of the path",
+        "keys/providers/file.py",
+        "    if has_parameter(path):",
+        "    if False:",
+        "keys/test_key_uris.py::test_refuses_a_uri_that_means_nothing_and_shows_nothing_of_it",
     ),
     Mutant(
         "a key file's key is no part of the key",
@@ -548,9 +562,37 @@ MUTANTS = (
     Mutant(
         "a slot with padding to spare is taken",
         "keys/slots.py",
-        "        if len(row) - cursor.position >= SLOT_UNIT_BYTES:",
-        "        if False:",
+        "            cursor.finish_padding(SLOT_UNIT_BYTES)",
+        "            cursor.position = len(row)",
         "keys/test_slots.py::test_a_slot_with_more_padding_than_it_needs_is_no_slot",
+    ),
+    Mutant(
+        "rows of the index may have zeros to spare",
+        "octets.py",
+        "        if size != -self.position % multiple or ",
+        "        if ",
+        "vault/test_rows.py::test_takes_the_fewest_zeros_as_padding_and_no_others",
+    ),
+    Mutant(
+        "a secret is followed until something fails",
+        "vault/references.py",
+        "                    self._rest(pause_s)",
+        "                    return",
+        "vault/test_handles.py::test_a_followed_secret_is_followed_on_when_the_store_comes_back",
+    ),
+    Mutant(
+        "a field is written over whatever was written meanwhile",
+        "cli/secret.py",
+        "content, expect = others.merge(value, expect), others.newest",
+        "content, expect = others.merge(value, expect), None",
+        "cli/test_fields.py::test_what_somebody_writes_between_reading_and_writing_is_not_lost",
+    ),
+    Mutant(
+        "what is imported has its file's stem and no folder",
+        "sources/detection/walk.py",
+        "stat.S_IMODE(status.st_mode), _place_in_project(path))",
+        'stat.S_IMODE(status.st_mode), "")',
+        "cli/test_import.py::test_files_of_one_name_in_different_folders_are_imported_one_after_the_other",
     ),
     Mutant(
         "a key service is asked for every slot of its kind",
@@ -606,7 +648,7 @@ MUTANTS = (
         "keys/providers/awskms.py",
         '"total_max_attempts": 1',
         '"total_max_attempts": 3',
-        "keys/test_awskms.py::test_a_refused_or_failed_request_is_made_once",
+        "keys/test_awskms.py::TestAwsKms::test_does_not_repeat_what_was_refused_or_failed",
     ),
     Mutant(
         "the client of AWS KMS logs keys",
@@ -944,5 +986,12 @@ MUTANTS = (
         "            if self._opened.replica.data_keys.grants is not None:",
         "            if False:",
         "vault/test_sealed_scopes.py::test_the_root_lists_and_writes_a_sealed_scope_and_does_not_read_it",
+    ),
+    Mutant(
+        "a new head is checked by the key that it names itself",
+        "vault/replica.py",
+        "        if state.epoch_key != self.epoch_key:",
+        "        if False:",
+        "vault/test_replica.py::test_a_head_that_somebody_without_a_key_signed_turns_no_open_handle_back",
     ),
 )

@@ -173,6 +173,35 @@ def test_files_of_one_stem_are_told_apart() -> None:
     assert [each.target for each in find_secrets(env).findings] == ["a/env/PASSWORD", "b/env/PASSWORD"]
 
 
+def placed(*places: str, name: str = "{}") -> list[str]:
+    files = [SourceFile(name.format(place), b"password: hunter2", place=place) for place in places]
+    return [each.target for each in find_secrets(files).findings]
+
+
+def test_a_file_of_a_project_has_the_folders_that_it_lies_in_and_always_the_same() -> None:
+    together = ["eu/sms.yaml", "us/sms.yaml", "sms.yaml", "config/prod.yaml", "a/config/prod.yaml", "a/b/config.yaml"]
+    expected = ["eu/sms", "us/sms", "sms", "prod", "a/config/prod", "a/b/config"]
+    assert placed(*together) == [f"{folder}/password" for folder in expected]
+    assert [placed(place) for place in together] == [[f"{folder}/password"] for folder in expected]
+    assert [placed(place, name=f"/home/me/shop/{place}") for place in together] == [placed(place) for place in together]
+    assert placed("eu/sms.yaml", name="sms.yaml") == ["eu/sms/password"]
+
+
+def test_files_whose_folders_are_the_same_nevertheless_are_told_apart() -> None:
+    assert placed("eu/a.yaml", "eu/a.yml") == ["eu/a.yaml/password", "eu/a.yml/password"]
+    assert placed("config/a.yaml", "a.yaml") == ["config/a/password", "a/password"]
+    assert placed("config/config/a.yaml", "config/a.yaml") == ["config/a/password", "a/password"]
+    files = [SourceFile(f"{shop}/eu/a.yaml", b"password: hunter2", place="eu/a.yaml") for shop in ("one", "two")]
+    assert [each.target for each in find_secrets(files).findings] == ["one/eu/a/password", "two/eu/a/password"]
+
+
+@given(st.lists(st.sampled_from(["a", "b", "config", ".x"]), max_size=3), st.sampled_from(["p.yaml", "p.yml"]))
+def test_files_that_lie_in_different_places_never_share_a_path(folders: list[str], name: str) -> None:
+    place = "/".join([*folders, name])
+    others = ["p.yaml", "a/p.yaml", "config/p.yaml", "b/a/p.yml"]
+    assert len(set(placed(place, *(other for other in others if other != place)))) == len({place, *others})
+
+
 def test_keys_that_a_path_cannot_tell_apart_are_numbered() -> None:
     assert targets("a.yaml", text="{a b: {password: hunter2}, a_b: {password: hunter3}}") == [
         "a/a_b/password",

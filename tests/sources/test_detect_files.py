@@ -22,6 +22,42 @@ def test_reads_a_folder_with_all_below_in_order(tmp_path: Path) -> None:
     assert names(tmp_path, tmp_path) == ["a.json", "b.yaml", "sub/.env", "sub/c.toml"]
 
 
+@pytest.mark.parametrize("mark", ["securecfg.toml", ".securecfg/local.toml", ".git/HEAD"])
+def test_a_file_has_its_place_in_the_project_from_wherever_it_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    file = tmp_path / "shop" / "eu" / "sms.ini"
+    file.parent.mkdir(parents=True)
+    file.write_text("[a]\nb = c\n")
+    assert [each.place for each in collect([file]).files] == [""]
+    (tmp_path / "shop" / mark).parent.mkdir(exist_ok=True)
+    (tmp_path / "shop" / mark).touch()
+    for folder, given in (
+        (tmp_path, "shop"),
+        (tmp_path, "shop/eu/sms.ini"),
+        (file.parent, "sms.ini"),
+        (file.parent, ".."),
+    ):
+        monkeypatch.chdir(folder)
+        assert [each.place for each in collect([given]).files if each.name.endswith(".ini")] == ["eu/sms.ini"]
+    assert [each.place for each in collect([file]).files] == ["eu/sms.ini"]
+
+
+def test_the_settings_tell_where_a_project_begins_before_git_does(tmp_path: Path) -> None:
+    (tmp_path / "securecfg.toml").touch()
+    (tmp_path / "web" / ".git").mkdir(parents=True)
+    (tmp_path / "web" / "a.json").write_text("{}")
+    assert [each.place for each in collect([tmp_path / "web"]).files] == ["web/a.json"]
+
+
+def test_a_link_is_called_what_it_is_called(tmp_path: Path) -> None:
+    (tmp_path / "securecfg.toml").touch()
+    (tmp_path / "releases").mkdir()
+    (tmp_path / "releases" / "5.json").write_text("{}")
+    (tmp_path / "current.json").symlink_to("releases/5.json")
+    assert [each.place for each in collect([tmp_path / "current.json"]).files] == ["current.json"]
+
+
 @pytest.mark.parametrize("folder", [".git", "node_modules", ".venv", "__pycache__", ".securecfg"])
 def test_skips_folders_of_tools_and_dependencies(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir()

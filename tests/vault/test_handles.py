@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.errors import AccessDenied, StoreFailed, VaultClosed
+from securecfg.errors import AccessDenied, StoreBusy, StoreFailed, VaultClosed
 from securecfg.vault.authority import DENIALS_KEPT, DENIALS_RECORDED
-from tests.vault.world import ADMIN, BLIND, READER, grant
+from tests.vault.world import ADMIN, BLIND, READER, grant, interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from securecfg.audit import Record
     from securecfg.vault.references import SecretRef
     from securecfg.vault.vault import Vault
-    from tests.vault.world import World
+    from tests.vault.world import InterruptedStore, World
 
 EXPORTER = """
 [roles.exporter]
@@ -142,6 +143,81 @@ def test_who_may_not_read_a_secret_does_not_learn_that_it_changes(world: World, 
     assert calls == []
     with pytest.raises(AccessDenied):
         vault_ref.on_change(calls.append)
+
+
+def failing(store: InterruptedStore, method: str, times: int) -> threading.Event:
+    """Let a method of a store fail so often; return what is set when it has done so."""
+    over = threading.Event()
+    left = iter(range(times, 0, -1))
+
+    def fail() -> None:
+        if next(left) > 1:
+            store.interrupt(method, None, fail)
+        else:
+            over.set()
+        message = "the store is busy"
+        raise StoreBusy(message)
+
+    store.interrupt(method, None, fail)
+    return over
+
+
+@pytest.mark.parametrize("method", ["revision", "head", "wait"])
+def test_a_followed_secret_is_followed_on_when_the_store_comes_back(
+    world: World, vault: Vault, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    vault.write("app/x", "1")
+    following, store = interrupted(world)
+    told: queue.SimpleQueue[str | bytes] = queue.SimpleQueue()
+    following.ref("app/x").on_change(lambda ref: told.put(ref.reveal()))
+    over = failing(store, method, 3)
+    vault.write("app/x", "2")
+    assert over.wait(10)
+    assert told.get(timeout=10) == "2"
+    vault.write("app/x", "3")
+    assert told.get(timeout=10) == "3"
+    assert told.empty()
+    logged = [record for record in caplog.records if getattr(record, "event", "") == "watch.interrupted"]
+    assert len(logged) == 1
+
+
+def test_what_changes_before_the_first_look_is_told(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(threading.Thread):
+        def start(self) -> None:
+            vault.write("app/x", "2")
+            super().start()
+
+    vault.write("app/x", "1")
+    told = threading.Event()
+    monkeypatch.setattr("threading.Thread", Late)
+    vault.ref("app/x").on_change(lambda _: told.set())
+    monkeypatch.undo()
+    assert told.wait(10)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nobody_looks_any_more_once_the_vault_is_closed_or_nothing_is_to_be_called(
+    world: World, vault: Vault, *, fails: bool
+) -> None:
+    vault.write("app/x", "1")
+    following, store = interrupted(world)
+    ref = following.ref("app/x")
+    stop = ref.on_change(lambda _: None)
+    watcher = ref._watcher
+    assert watcher is not None
+    if fails:
+        assert failing(store, "revision", 5).wait(10)
+    stop()
+    watcher.join(10)
+    assert not watcher.is_alive()
+    ref.on_change(lambda _: None)
+    watcher = ref._watcher
+    assert watcher is not None
+    if fails:
+        assert failing(store, "revision", 5).wait(10)
+    following.close()
+    watcher.join(10)
+    assert not watcher.is_alive()
 
 
 def test_one_failure_at_the_end_loses_no_counts_of_others(world: World, vault: Vault) -> None:

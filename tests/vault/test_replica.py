@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from securecfg.audit import Checkpoint, Tree, leaf_hash, origin_of, parse_leaf, sign_checkpoint
 from securecfg.errors import SecretDestroyed, Tampered
-from securecfg.store import Delete, Space
+from securecfg.store import Delete, Put, Space, open_sqlite
 from securecfg.vault.maintenance import compact
+from securecfg.vault.state import build_head, parse_head
 from tests.vault.world import World, interrupted, text_of
 
 if TYPE_CHECKING:
@@ -177,3 +180,33 @@ def test_an_anchor_that_is_ahead_of_a_slow_handle_is_no_rollback(world: World, v
     assert known is not None
     assert known.mark.size > slow.opened.replica.checkpoint.size
     slow.opened.verify_mark(known.mark)
+
+
+def test_a_head_that_somebody_without_a_key_signed_turns_no_open_handle_back(world: World, vault: Vault) -> None:
+    vault.write("app/a", "old")
+    other = world.open()
+    assert text_of(other, "app/a") == "old"
+    store = open_sqlite(world.path)
+    older = [
+        (space, id_, row) for space in (Space.HISTORY, Space.DELTA) for id_, row in store.scan(space, 0, 2**63 - 1, 99)
+    ]
+    changed = max(index for index, leaf in store.scan(Space.LOG, 0, 99, 99) if parse_leaf(leaf, index).delta_hashes)
+    vault.write("app/a", "new")
+    assert text_of(other, "app/a") == "new"
+    # All of this lies in the file and in an older copy of it.
+    key = Ed25519PrivateKey.generate()
+    _, state, _ = parse_head(store.head() or b"")
+    leaves = [row for _, row in store.scan(Space.LOG, 0, 99, 99)]
+    tree = Tree()
+    for leaf in (*leaves, leaves[changed]):
+        tree.append(leaf_hash(leaf))
+    forged = state._replace(generation=state.generation + 1, epoch_key=key.public_key().public_bytes_raw())
+    origin = origin_of(vault.opened.replica.vault_id)
+    note = sign_checkpoint(Checkpoint(origin, tree.size, tree.root(), forged.digest()), key)
+    rows = [Put(Space.LOG, len(leaves), leaves[changed]), *(Put(*row) for row in older)]
+    store.commit(rows, expect=store.head(), head=build_head(note, forged.to_bytes()))
+    store.close()
+    with pytest.raises(Tampered, match="log's key"):
+        other.read("app/a")
+    with pytest.raises(Tampered):
+        vault.write("app/a", "newer")

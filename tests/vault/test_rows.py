@@ -8,11 +8,12 @@ import pytest
 
 from securecfg.errors import Tampered
 from securecfg.keys import Keyring
+from securecfg.octets import Malformed
 from securecfg.store import Put, Space
-from securecfg.vault.deltas import Delta
-from securecfg.vault.history import History
+from securecfg.vault.deltas import Delta, parse_delta
+from securecfg.vault.history import History, older_page_to_bytes, parse_older_page
 from securecfg.vault.rows import IndexRows, digest_of
-from securecfg.vault.segments import Entry, Manifest, build_segment
+from securecfg.vault.segments import Entry, Manifest, Segment, build_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,25 @@ SEALED: dict[str, tuple[Callable[[IndexRows], bytes], Callable[[bytes | None, by
     ),
     "delta": (lambda rows: rows.seal_delta(Delta(())), ROWS.open_delta),
 }
+
+
+PLAIN: dict[str, tuple[bytes, Callable[[bytes], object], int]] = {
+    "manifest": (MANIFEST.to_bytes(), lambda plain: Manifest.parse(plain, 9), 512),
+    "segment": (build_segment([(b"a", ENTRY)]), Segment, 4_096),
+    "history": (HISTORY.to_bytes(), History.parse, 128),
+    "older page": (older_page_to_bytes(7, 0, ()), lambda plain: parse_older_page(plain, 7, 0), 128),
+    "delta": (Delta(()).to_bytes(), parse_delta, 64),
+}
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_takes_the_fewest_zeros_as_padding_and_no_others(kind: str) -> None:
+    plain, parse, multiple = PLAIN[kind]
+    assert len(plain) == multiple
+    parse(plain)
+    for wrong in (plain + bytes(multiple), plain + bytes(1), plain[:-1], plain[:-1] + b"\x01"):
+        with pytest.raises(Malformed):
+            parse(wrong)
 
 
 @pytest.mark.parametrize("kind", SEALED)

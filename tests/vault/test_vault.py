@@ -11,6 +11,7 @@ import pytest
 
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
+from securecfg.crypto import Argon2Costs
 from securecfg.errors import (
     AccessDenied,
     AlreadyExists,
@@ -33,7 +34,7 @@ from securecfg.errors import (
     VersionNotFound,
     WrongKey,
 )
-from securecfg.keys import open_provider
+from securecfg.keys import PassphraseProvider, open_provider
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.secret import Secret
 from securecfg.store import create_sqlite
@@ -47,6 +48,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DAY = timedelta(days=1)
+CHEAP = Argon2Costs(64, 1, 1)
+
+
+# --- a new vault ---
+
+
+@pytest.mark.parametrize(
+    ("passphrase", "words"),
+    [("canary", "has fewer than 12 characters"), ("Canary canary canary", ""), ("Password-2026", "is among the first")],
+)
+def test_creating_a_vault_with_a_passphrase_that_is_guessed_early_logs_a_warning(
+    world: World, caplog: pytest.LogCaptureFixture, passphrase: str, words: str
+) -> None:
+    path = world.folder / "new.vault"
+    with Vault.create(path, key=PassphraseProvider(Secret(passphrase), costs=CHEAP), admin="ana"):
+        pass
+    with Vault.open(path, key=PassphraseProvider(Secret(passphrase), costs=CHEAP), principal="user:ana"):
+        pass
+    logged = [record for record in caplog.records if getattr(record, "event", "") == "passphrase.weak"]
+    assert [(record.name, record.levelname) for record in logged] == [("securecfg.vault", "WARNING")] * bool(words)
+    assert all(words in record.getMessage() for record in logged)
+    assert passphrase not in caplog.text
+
+
+def test_a_vault_that_could_not_be_made_warns_of_no_passphrase(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    path = world.folder / "new.vault"
+    path.write_bytes(b"")
+    with pytest.raises(AlreadyExists):
+        Vault.create(path, key=PassphraseProvider(Secret("canary"), costs=CHEAP), admin="ana")
+    assert caplog.records == []
 
 
 # --- values ---

@@ -227,6 +227,12 @@ def identity_vectors() -> list[Vector]:
             private_line(public, protection=PROTECTED, content=protected()),
             protection="file:/keys/web identity.key",
         ),
+        vector(
+            "a private half under a token whose library the system knows",
+            "valid",
+            private_line(public, protection="pkcs11:object=x?module-name=hsm", content=protected()),
+            protection="pkcs11:object=x?module-name=hsm",
+        ),
         refused("nothing", ""),
         refused("no end of line", public[:-1]),
         refused("no end of the second line", good[:-1]),
@@ -256,6 +262,11 @@ def identity_vectors() -> list[Vector]:
         refused(
             "a protection that starts a program",
             private_line(public, protection="command:/bin/true", content=protected()),
+            "invalid-key-uri",
+        ),
+        refused(
+            "a protection that loads a library",
+            private_line(public, protection="pkcs11:object=x?pin-source=env:A&module-path=/x.so", content=protected()),
             "invalid-key-uri",
         ),
         refused(

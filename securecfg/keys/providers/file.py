@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from securecfg.errors import InvalidKeyUri
 from securecfg.keys.kek import open_under_kek, seal_under_kek
 from securecfg.keys.keyfile import read_key_file
+from securecfg.keys.secret_input import has_parameter
 from securecfg.keys.slots import KIND_FILE
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def from_uri(uri: KeyUri, _ask: Ask | None) -> FileProvider:
     """Return the provider for `file:PATH`; `~` is the home directory.
 
     Raises:
-        InvalidKeyUri: There is no path, or one on another host.
+        InvalidKeyUri: There is no path, one on another host, or a parameter behind it.
     """
     path = uri.rest
     if path.startswith("//"):
@@ -63,4 +64,10 @@ def from_uri(uri: KeyUri, _ask: Ask | None) -> FileProvider:
     if not path or "\x00" in path:
         message = "a `file:` key names a file"
         raise InvalidKeyUri(message, hint="for instance `file:/etc/app.key`; `securecfg key generate PATH` makes one")
+    if has_parameter(path):
+        message = "a `file:` key is a path and takes no parameters"
+        hint = (
+            "`passphrase+file:PATH?env=NAME` is a key file with a passphrase; a path with `?NAME=` in it is not taken"
+        )
+        raise InvalidKeyUri(message, hint=hint)
     return FileProvider(os.path.expanduser(path))  # noqa: PTH111 - `Path.expanduser` fails for an unknown user

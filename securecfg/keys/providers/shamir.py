@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from securecfg.errors import InvalidKeyUri, SettingMissing, ShareRefused
 from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek, wrong_key
 from securecfg.keys.once import once
+from securecfg.keys.secret_input import has_parameter
 from securecfg.keys.shares import Share, combine_shares, parse_share, read_share, verify_distinct
 from securecfg.keys.slots import KIND_SHAMIR
 
@@ -68,12 +69,12 @@ def from_uri(uri: KeyUri, ask: Ask | None) -> ShamirProvider:
     """Return the provider for `shamir:FILE,FILE,...`, or for `shamir:`, which asks for one share after the other.
 
     Raises:
-        InvalidKeyUri: A name between two commas is empty.
+        InvalidKeyUri: A name between two commas is empty, or a parameter stands behind one.
     """
     if not uri.rest:
         return ShamirProvider(once(lambda: ask_for_shares(ask)))
     names = uri.rest.split(",")
-    if "" in names or "\x00" in uri.rest:
+    if "" in names or "\x00" in uri.rest or has_parameter(uri.rest):
         message = "a `shamir:` key names files with one share each"
         raise InvalidKeyUri(message, hint="for instance `shamir:share-1.txt,share-4.txt`, or `shamir:` to be asked")
     paths = [os.path.expanduser(name) for name in names]  # noqa: PTH111 - `Path.expanduser` fails for an unknown user

@@ -33,11 +33,13 @@ class SourceFile:
         name: Its path as it is shown, with `/`.
         content: All its bytes.
         mode: The permission bits that a rewritten file keeps.
+        place: Its path from the folder of the project that it lies in, with `/`; empty where it lies in none.
     """
 
     name: str
     content: bytes = field(repr=False)
     mode: int = 0o600
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def find_secrets(files: Sequence[SourceFile], *, prefix: str = "") -> Plan:
                 text = "a number under a name that says password: quote it in the file to have it moved"
                 notices.append(Notice(each.name, line, key_text(scalar.keys), text))
         notices.extend(_leave_data(each))
-    folders = folders_of(each.name for each in scanned if each.found)
+    folders = folders_of({each.name: each.place for each in scanned if each.found})
     findings = [
         _finding(each, scalar, match, path_of(prefix, folders[each.name], scalar.keys))
         for each in scanned
@@ -167,6 +169,7 @@ def find_secrets(files: Sequence[SourceFile], *, prefix: str = "") -> Plan:
 @dataclass(slots=True)
 class _Scanned:
     name: str
+    place: str
     text: str = field(repr=False)
     scalars: list[Scalar]
     around: Surroundings
@@ -175,7 +178,7 @@ class _Scanned:
 
 def _scan(file: SourceFile) -> _Scanned:
     fmt, text = read_text(file)
-    return _Scanned(file.name, text, scan(fmt, file.name, text), Surroundings.of(file.name, fmt), [])
+    return _Scanned(file.name, file.place, text, scan(fmt, file.name, text), Surroundings.of(file.name, fmt), [])
 
 
 def _leave_data(each: _Scanned) -> list[Notice]:

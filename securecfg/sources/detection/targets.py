@@ -1,7 +1,8 @@
 """Under which path of the vault a found value goes.
 
-`PREFIX/FILE-STEM/KEY/PATH`: `database.password` of `config/prod.yaml` is `prod/database/password`, and `NAME` of `.env`
-is `env/NAME`. The same files always give the same paths.
+`PREFIX/FOLDERS/FILE-STEM/KEY/PATH`: `database.password` of `config/prod.yaml` is `prod/database/password`, that of
+`eu/prod.yaml` is `eu/prod/database/password`, and `NAME` of `.env` is `env/NAME`. The folders are those within the
+project, without `config` at its beginning. The same files always give the same paths.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from securecfg.errors import InvalidPath
 from securecfg.vault.paths import PATH_BYTES_MAX, path_to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
     from securecfg.sources.detection.scalars import KeyPath
+
+CONFIGURATION_FOLDER = "config"
 
 _MAX_SEGMENT_BYTES = 100
 _UNUSUAL = re.compile(r"[^\w.-]")
@@ -73,27 +76,41 @@ def path_of(prefix: str, folder: str, keys: KeyPath) -> str:
     return f"{start}/{hashlib.sha256(path.encode()).hexdigest()[:32]}"
 
 
-def folders_of(names: Iterable[str]) -> dict[str, str]:
+def folders_of(places: Mapping[str, str]) -> dict[str, str]:
     """Return the folder of the vault for each file.
 
-    It is the file's stem. Files that share a stem are told apart by their whole names if that does it, else by as many
-    parent folders as are needed, then by both.
+    It is the file's stem, below the folders that it lies in within its project, so that it is the same whatever else is
+    imported, then or later. Files that nevertheless share one are told apart by their whole names if that does it, else
+    by as many parent folders as are needed, then by both.
+
+    Args:
+        places: For each file, by its name, the path from its project's folder; empty for one that lies in no project.
     """
     groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        groups[_folder(name, 0, whole=False)].append(name)
+    for name, place in places.items():
+        groups[_folder(place or name, _folders_within(place), whole=False)].append(name)
     folders: dict[str, str] = {}
-    for stem, group in sorted(groups.items()):
+    for common, group in sorted(groups.items()):
         if len(group) == 1:
-            folders[group[0]] = stem
+            folders[group[0]] = common
             continue
-        depth = max(len(PurePosixPath(name).parts) for name in group)
+        longest = {name: max(name, places[name], key=lambda path: len(PurePosixPath(path).parts)) for name in group}
+        depth = max(len(PurePosixPath(path).parts) for path in longest.values())
         for level in range(1, 2 * depth):
-            chosen = {name: _folder(name, level // 2, whole=level % 2 == 1) for name in group}
+            chosen = {
+                name: _folder(path, max(level // 2, _folders_within(places[name])), whole=level % 2 == 1)
+                for name, path in longest.items()
+            }
             if len(set(chosen.values())) == len(group):
                 break
         folders.update(chosen)
     return folders
+
+
+def _folders_within(place: str) -> int:
+    """Return how many folders are named; that for configuration, where the project keeps one, is not."""
+    folders = PurePosixPath(place).parts[:-1]
+    return len(folders) - (folders[:1] == (CONFIGURATION_FOLDER,))
 
 
 def _folder(name: str, parents: int, *, whole: bool) -> str:

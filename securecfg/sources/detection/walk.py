@@ -13,6 +13,7 @@ from securecfg.files import read_bounded
 from securecfg.sources.detection.names import word_set
 from securecfg.sources.detection.plan import MAX_FILE_BYTES, Notice, SourceFile
 from securecfg.sources.detection.scalars import Format
+from securecfg.vault.settings import LOCAL_FOLDER, SETTINGS_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -100,4 +101,14 @@ def _read(path: Path) -> SourceFile:
     if not status.st_mode & _ANY_WRITE or not os.access(path, os.W_OK):
         message = f"`{name}` is read-only"
         raise StoreFailed(message, hint="make it writable to have its secrets moved")
-    return SourceFile(name, content, stat.S_IMODE(status.st_mode))
+    return SourceFile(name, content, stat.S_IMODE(status.st_mode), _place_in_project(path))
+
+
+def _place_in_project(path: Path) -> str:
+    """Return the path of a file from the folder of its project: where the settings are, else where git's files are."""
+    whole = Path(os.path.abspath(path))  # noqa: PTH100 - a link is called what it is called, not what it points to
+    for marks in ((SETTINGS_FILE, LOCAL_FOLDER), (".git",)):
+        for folder in whole.parents:
+            if any((folder / mark).exists() for mark in marks):
+                return whole.relative_to(folder).as_posix()
+    return ""
