@@ -186,8 +186,12 @@ class Replica:
             self._revision = revision
             return changed
 
-    def accept(self, finished: Finished) -> None:
+    def accept(self, finished: Finished, revision: Hashable | None) -> None:
         """Take up a publication of this process that has been committed. The caller holds the lock.
+
+        Args:
+            finished: The publication.
+            revision: Of the store with this commit as its newest, or None where that is not known.
 
         Raises:
             Tampered: It changed keys, and what is in the store is not what was committed.
@@ -207,6 +211,8 @@ class Replica:
                 self.index.apply(first + offset, member.changes)
         self.tree, self.checkpoint = finished.tree, finished.checkpoint
         self.head, self.note, self.state = finished.head, finished.note, finished.state
+        if revision is not None:
+            self._revision = revision
 
     def rebase(self, manifest: Manifest) -> None:
         """Take up a manifest of this process that has been committed. The caller holds the lock."""
