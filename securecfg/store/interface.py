@@ -88,12 +88,12 @@ def _check_sizes(operations: Sequence[Staged], head_bytes: int, most_operations:
     if len(operations) > most_operations:
         message = f"{len(operations)} operations in one batch, of which there may be {most_operations}"
         raise ValueTooLarge(message, hint="split it: rows may be staged in steps and published by a small batch")
+    ids = [operation.id for operation in operations]
+    if ids:
+        check_id(min(ids))
+        check_id(max(ids))
     sizes = [head_bytes]
-    for operation in operations:
-        if not 0 <= operation.id < ID_LIMIT:
-            check_id(operation.id)
-        if not isinstance(operation, Delete):
-            sizes.append(len(operation.row))
+    sizes += [len(operation.row) for operation in operations if not isinstance(operation, Delete)]
     total, largest = sum(sizes), max(sizes)
     if largest > ROW_LIMIT_BYTES:
         message = f"a row of {largest} bytes, of which there may be {ROW_LIMIT_BYTES}"

@@ -254,10 +254,9 @@ def count_overflow(versions: tuple[Version, ...]) -> int:
 def labels_of(history: History, number: int) -> tuple[str, ...]:
     """Return the labels that point at a version, the vault's own first."""
     own = (("current", history.current), ("previous", history.previous), ("pending", history.pending))
-    return (
-        *(name for name, target in own if target == number),
-        *(name for name, target in sorted(history.labels.items()) if target == number),
-    )
+    labels = [name for name, target in own if target == number]
+    labels += [name for name, target in sorted(history.labels.items()) if target == number]
+    return tuple(labels)
 
 
 def number_of_label(history: History, label: str) -> int:

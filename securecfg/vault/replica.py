@@ -103,6 +103,9 @@ class Keys(NamedTuple):
 class Replica:
     """The state, kept in step with the store. Public methods may be called by any thread.
 
+    Attributes:
+        audit_epoch: The epoch of the audit key in use, which records are sealed to.
+
     Args:
         store: Where the rows are.
         unlocked: The root key, and the key of the slot that gave it, which gives the next one too.
@@ -157,11 +160,6 @@ class Replica:
     def rows(self) -> IndexRows:
         """What seals and opens the rows of the index."""
         return (self._keys or self._refuse()).rows
-
-    @property
-    def audit_epoch(self) -> int:
-        """The epoch of the audit key in use, which records are sealed to."""
-        return self.keyring.active(Purpose.AUDIT).epoch
 
     def is_current(self) -> bool:
         """Return whether nobody has committed anything since the state was read."""
@@ -333,6 +331,7 @@ class Replica:
             raise Tampered(message)
         self.header = header
         self.slots = slots
+        self.audit_epoch = keyring.active(Purpose.AUDIT).epoch
         note_signer = NoteSigner(origin_of(header.vault_id), signer)
         rows = IndexRows(header.vault_id, keyring)
         self._keys = Keys(Unlocked(root, unlocked.key), keyring, signer, note_signer, rows)
