@@ -72,13 +72,24 @@ class SqliteStore:
 
     def head(self) -> bytes | None:
         """Return the head row, None in a new store."""
-        return self._read(_GET_HEAD, ())
+        return self.snapshot([])[0]
 
     def get(self, space: Space, id_: int, /) -> bytes | None:
         """Return one row, None where there is none."""
         if not 0 <= id_ < ID_LIMIT:
             check_id(id_)
-        return self._read(_GET[space], (id_,))
+        try:
+            cursor = self._pool.lending.pop()
+        except IndexError:
+            cursor = self._pool.take()
+        try:
+            row: bytes | None = cursor.execute(_GET[space], (id_,)).get
+        except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
+            self._fail(cursor, error)
+        self._idle.append(cursor)
+        if row.__class__ is not bytes:
+            self._check_row(row)
+        return row
 
     def get_many(self, keys: Sequence[tuple[Space, int]]) -> list[bytes | None]:
         """Return rows in the order of `keys`, all from one snapshot."""
@@ -208,20 +219,6 @@ class SqliteStore:
         self._finalizer.detach()
         self._pool.disinherit()
         WAL_INDEXES.after_fork_in_child()
-
-    def _read(self, query: str, bindings: tuple[int, ...]) -> bytes | None:
-        try:
-            cursor = self._pool.lending.pop()
-        except IndexError:
-            cursor = self._pool.take()
-        try:
-            row: bytes | None = cursor.execute(query, bindings).get
-        except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
-            self._fail(cursor, error)
-        self._idle.append(cursor)
-        if row.__class__ is not bytes:
-            self._check_row(row)
-        return row
 
     def _read_many(self, queries: Sequence[tuple[str, int | None]]) -> list[bytes | None]:
         for _, id_ in queries:
