@@ -11,8 +11,8 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks.rows import Goal, Row, alone, interleave, over_floor, per_second, show
+from benchmarks.slow_disk import SlowDisk
 from benchmarks.vaults import Place, Replay, create, fill, open_captured, path_of
-from securecfg.testing.faults import FaultyVfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield disk(bench)
     yield from singles(bench, "", None)
     # Where a sync takes long, what is judged is how often there is one and what waits for it, whatever the CPU.
-    with FaultyVfs(sync_delay_s=SLOW_SYNC_S) as vfs:
+    with SlowDisk(SLOW_SYNC_S) as vfs:
         yield from singles(bench, f", sync {show(SLOW_SYNC_S, 's')} slower", vfs.vfs_name)
     for delay_s, at_least in ((0.001, 5.0), (0.0002, 1.8)):
         yield from threads(bench, delay_s, at_least)
@@ -111,7 +111,7 @@ def threads(bench: Bench, delay_s: float, at_least: float) -> Iterator[Row]:
     each = THREADS * READS_OF_A_THREAD
     place = create(bench.folder / f"threads-{delay_s}", (bench.rounds + 1) * (each + READS_OF_A_THREAD * 4))
     numbers = itertools.count()
-    with FaultyVfs(sync_delay_s=delay_s) as vfs:
+    with SlowDisk(delay_s) as vfs:
         vault, capture = open_captured(place, vfs.vfs_name)
         floor = Replay(place.folder / "floor.db", vfs.vfs_name)
 
