@@ -24,7 +24,7 @@ from securecfg.store.failures import FOREIGN, translated, words_of
 from securecfg.store.filesystems import refuse_network
 from securecfg.store.forks import FORKS
 from securecfg.store.interface import ID_LIMIT, Put, Replace, Space, check_batch, check_id, check_staging
-from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex
+from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex, count_commits
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -72,13 +72,24 @@ class SqliteStore:
 
     def head(self) -> bytes | None:
         """Return the head row, None in a new store."""
-        return self._read(_GET_HEAD, ())
+        return self.snapshot([])[0]
 
     def get(self, space: Space, id_: int, /) -> bytes | None:
         """Return one row, None where there is none."""
         if not 0 <= id_ < ID_LIMIT:
             check_id(id_)
-        return self._read(_GET[space], (id_,))
+        try:
+            cursor = self._pool.lending.pop()
+        except IndexError:
+            cursor = self._pool.take()
+        try:
+            row: bytes | None = cursor.execute(_GET[space], (id_,)).get
+        except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
+            self._fail(cursor, error)
+        self._idle.append(cursor)
+        if row.__class__ is not bytes:
+            self._check_row(row)
+        return row
 
     def get_many(self, keys: Sequence[tuple[Space, int]]) -> list[bytes | None]:
         """Return rows in the order of `keys`, all from one snapshot."""
@@ -107,17 +118,16 @@ class SqliteStore:
             self._check_row(row)
         return found
 
-    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> None:
+    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> Hashable | None:
         """Replace the head and apply the operations as one atomic publication; see `Store.commit`."""
         check_batch(operations, head)
         reserved = self._reserved
         if reserved is not None and reserved[0] == threading.get_ident():
             self._reserved = None
-            self._commit(reserved[1], operations, expect, head)
-            return
+            return self._commit(reserved[1], operations, expect, head)
         with self._pool.writing(self._busy_timeout_s) as cursor:
             self._begin(cursor)
-            self._commit(cursor, operations, expect, head)
+            return self._commit(cursor, operations, expect, head)
 
     def stage(self, operations: Sequence[Staged]) -> None:
         """Apply operations atomically without touching the head; see `Store.stage`."""
@@ -210,20 +220,6 @@ class SqliteStore:
         self._pool.disinherit()
         WAL_INDEXES.after_fork_in_child()
 
-    def _read(self, query: str, bindings: tuple[int, ...]) -> bytes | None:
-        try:
-            cursor = self._pool.lending.pop()
-        except IndexError:
-            cursor = self._pool.take()
-        try:
-            row: bytes | None = cursor.execute(query, bindings).get
-        except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
-            self._fail(cursor, error)
-        self._idle.append(cursor)
-        if row.__class__ is not bytes:
-            self._check_row(row)
-        return row
-
     def _read_many(self, queries: Sequence[tuple[str, int | None]]) -> list[bytes | None]:
         for _, id_ in queries:
             if id_ is not None:
@@ -251,7 +247,9 @@ class SqliteStore:
             message = f"`{self.path}` holds a row that is not bytes"
             raise Tampered(message)
 
-    def _commit(self, cursor: apsw.Cursor, operations: Sequence[Operation], expect: bytes | None, head: bytes) -> None:
+    def _commit(
+        self, cursor: apsw.Cursor, operations: Sequence[Operation], expect: bytes | None, head: bytes
+    ) -> Hashable | None:
         """Publish in a transaction that has begun, and end it."""
         try:
             if cursor.execute(_GET_HEAD).get != expect:
@@ -262,11 +260,16 @@ class SqliteStore:
             cursor.execute(_PUT_HEAD, (head,))
         except FOREIGN as error:
             self._roll_back(error)
-        before = self._header[:HEADER_BYTES] if self._header is not None else None
+        header = self._header
+        before = header[:HEADER_BYTES] if header is not None else b""  # nobody else can change it before the end
         self._end(cursor)
-        if before is not None and self._header is not None and self._header[:HEADER_BYTES] == before:
+        if header is None:
+            return None
+        after = header[:HEADER_BYTES]
+        if after == before:
             # A commit that does not show: this mapping is not the live one.
             self._header = None
+        return after if count_commits(before, after) == 1 else None
 
     def _begin(self, cursor: apsw.Cursor) -> None:
         if self._file.is_read_only:
