@@ -18,7 +18,7 @@ from securecfg.vault.opened import Options
 from securecfg.vault.session import Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
     from pathlib import Path
 
     import apsw
@@ -122,11 +122,14 @@ class Capture:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        # What every write asks for: to find it by `__getattr__` would be measured with it.
+        self.get, self.head, self.revision = store.get, store.head, store.revision
         self.commits: list[tuple[Sequence[Operation], bytes | None]] = []
 
-    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> None:
-        self._store.commit(operations, expect=expect, head=head)
+    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> Hashable | None:
+        revision = self._store.commit(operations, expect=expect, head=head)
         self.commits.append((operations, head))
+        return revision
 
     def stage(self, operations: Sequence[Operation]) -> None:
         self._store.stage(operations)

@@ -11,17 +11,17 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from benchmarks.rows import Goal, Row, alone, interleave, over_floor, per_second, show
+from benchmarks.slow_disk import SlowDisk
 from benchmarks.vaults import Place, Replay, create, fill, open_captured, path_of
-from securecfg.testing.faults import FaultyVfs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from benchmarks.rows import Bench
     from securecfg import Vault
 
 COMMITS = 100
+SLOW_SYNC_S = 0.001
 THREADS = 32
 READS_OF_A_THREAD = 6
 BULK = 10_000
@@ -31,10 +31,10 @@ STEADY = 3.0
 
 def rows(bench: Bench) -> Iterator[Row]:
     yield disk(bench)
-    count = bench.repeats(COMMITS)
-    place = create(bench.folder / "writes", (bench.rounds + 1) * count)
-    yield from first_reads(bench, place, count)
-    yield from single_writes(bench, place, count)
+    yield from singles(bench, "", None)
+    # Where a sync takes long, what is judged is how often there is one and what waits for it, whatever the CPU.
+    with SlowDisk(SLOW_SYNC_S) as vfs:
+        yield from singles(bench, f", sync {show(SLOW_SYNC_S, 's')} slower", vfs.vfs_name)
     for delay_s, at_least in ((0.001, 5.0), (0.0002, 1.8)):
         yield from threads(bench, delay_s, at_least)
     yield from bulk(bench)
@@ -57,14 +57,40 @@ def disk(bench: Bench) -> Row:
     return alone("append of 4 KiB and fdatasync, for orientation", found["sync"], "s")
 
 
-def durable(name: str, bench: Bench, folder: Path, place: Place, calls: Callable[[Vault], float]) -> Row:
-    """Compare calls that each commit once with raw commits of the same rows."""
-    vault, capture = open_captured(place)
-    floor = Replay(folder / "floor.db")
+def singles(bench: Bench, suffix: str, vfs: str | None) -> Iterator[Row]:
+    """Compare calls that each commit once, through one VFS, with raw commits of the same rows through the same."""
+    place = create(bench.folder / f"singles{suffix}", (bench.rounds + 1) * bench.repeats(COMMITS))
+    for action in SINGLES:
+        yield durable(bench, place, action, suffix, vfs)
+
+
+def write(vault: Vault, path: str) -> None:
+    vault.write(path, "another value of the usual length, 38")
+
+
+SINGLES: dict[str, tuple[str, Callable[[Vault, str], object]]] = {
+    "read": ("first read, durably recorded", lambda vault, path: vault.read(path)),
+    "write": ("single write, signed checkpoint included", write),
+}
+
+
+def durable(bench: Bench, place: Place, action: str, suffix: str, vfs: str | None) -> Row:
+    name, call = SINGLES[action]
+    count = bench.repeats(COMMITS)
+    vault, capture = open_captured(place, vfs)
+    floor = Replay(place.folder / f"{action}-floor.db", vfs)
+    numbers = itertools.count()
     counts: list[int] = []
 
     def ours() -> float:
-        return calls(vault)
+        paths = [path_of(next(numbers)) for _ in range(count)]
+        session = vault.authority.session()
+        for path in paths:
+            session.decide(action, path)
+        started = time.perf_counter()
+        for path in paths:
+            call(vault, path)
+        return (time.perf_counter() - started) / count
 
     def replay() -> float:
         counts.append(len(capture.commits))
@@ -75,45 +101,9 @@ def durable(name: str, bench: Bench, folder: Path, place: Place, calls: Callable
     floor.close()
     assert len(set(counts)) == 1
     is_steady = max(found["floor"]) < STEADY * min(found["floor"])
-    row = over_floor(name, found["ours"], ("raw FULL commit of the same rows", found["floor"]), 1.5)
+    row = over_floor(name + suffix, found["ours"], ("raw FULL commit of the same rows", found["floor"]), 1.5)
     note = "the file system gave the floor very different times in this run"
     return row if is_steady else replace(row, note=note, is_measurable=False)
-
-
-def first_reads(bench: Bench, place: Place, count: int) -> Iterator[Row]:
-    numbers = itertools.count()
-
-    def read(vault: Vault) -> float:
-        paths = [path_of(next(numbers)) for _ in range(count)]
-        session = vault.authority.session()
-        for path in paths:
-            session.decide("read", path)
-        started = time.perf_counter()
-        for path in paths:
-            vault.read(path)
-        return (time.perf_counter() - started) / count
-
-    folder = bench.folder / "first-reads"
-    folder.mkdir()
-    yield durable("first read, durably recorded", bench, folder, place, read)
-
-
-def single_writes(bench: Bench, place: Place, count: int) -> Iterator[Row]:
-    numbers = itertools.count()
-
-    def write(vault: Vault) -> float:
-        paths = [path_of(next(numbers)) for _ in range(count)]
-        session = vault.authority.session()
-        for path in paths:
-            session.decide("write", path)
-        started = time.perf_counter()
-        for path in paths:
-            vault.write(path, "another value of the usual length, 38")
-        return (time.perf_counter() - started) / count
-
-    folder = bench.folder / "single-writes"
-    folder.mkdir()
-    yield durable("single write, signed checkpoint included", bench, folder, place, write)
 
 
 def threads(bench: Bench, delay_s: float, at_least: float) -> Iterator[Row]:
@@ -121,7 +111,7 @@ def threads(bench: Bench, delay_s: float, at_least: float) -> Iterator[Row]:
     each = THREADS * READS_OF_A_THREAD
     place = create(bench.folder / f"threads-{delay_s}", (bench.rounds + 1) * (each + READS_OF_A_THREAD * 4))
     numbers = itertools.count()
-    with FaultyVfs(sync_delay_s=delay_s) as vfs:
+    with SlowDisk(delay_s) as vfs:
         vault, capture = open_captured(place, vfs.vfs_name)
         floor = Replay(place.folder / "floor.db", vfs.vfs_name)
 

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 VAULT_ID_BYTES = 16
 
+_ORIGIN = re.compile(r"securecfg/[0-9a-f]{32}")
 _TEXT = re.compile(
-    r"(?P<origin>securecfg/[0-9a-f]{32})\n"
+    rf"(?P<origin>{_ORIGIN.pattern})\n"
     r"(?P<size>0|[1-9][0-9]{0,18})\n"
     r"(?P<root>[A-Za-z0-9+/]{43}=)\n"
     r"state (?P<state>[A-Za-z0-9+/]{43}=)\n"
@@ -53,15 +54,14 @@ class Checkpoint:
         Raises:
             LogTampered: A field breaks the layout.
         """
-        text = f"{origin}\n{size}\n{encode_base64(root)}\nstate {encode_base64(state)}\n"
-        if not _TEXT.fullmatch(text) or size >= MAX_SIZE:
+        if not _ORIGIN.fullmatch(origin) or not 0 <= size < MAX_SIZE or not len(root) == len(state) == HASH_BYTES:
             message = "not the fields of a checkpoint"
             raise LogTampered(message)
         self.origin = origin
         self.size = size
         self.root = root
         self.state = state
-        self.text = text
+        self.text = f"{origin}\n{size}\n{encode_base64(root)}\nstate {encode_base64(state)}\n"
 
     def __eq__(self, other: object) -> bool:
         """Return whether another one says the same."""

@@ -14,6 +14,9 @@ import struct
 from hmac import compare_digest
 from typing import TYPE_CHECKING
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
 from securecfg.crypto.derive import Label, expand
 from securecfg.errors import LogTampered, ValueTooLarge
 from securecfg.tuples import NamedTuple
@@ -28,6 +31,7 @@ SEALER_ID_BYTES = 16
 MAX_DELTAS = 64
 MAX_RECORD_BYTES = 32_768 - 4
 
+_PLACE = struct.Struct(">QQ")
 _HEADER = struct.Struct(f">BB{SEALER_ID_BYTES}sQB")
 _HASH_BYTES = 32
 _COMMITMENT_BYTES = 32
@@ -100,7 +104,7 @@ def derive_leaf_key(sealer_key: bytes, vault_id: bytes, sealer_id: bytes, counte
         counter: From the leaf.
         index: Where the leaf stands in the log.
     """
-    return expand(sealer_key, Label.LEAF, vault_id + sealer_id + struct.pack(">QQ", counter, index), KEY_BYTES)
+    return expand(sealer_key, Label.LEAF, vault_id + sealer_id + _PLACE.pack(counter, index), KEY_BYTES)
 
 
 def seal_leaf(leaf_key: bytes, sealer_id: bytes, counter: int, record: bytes, delta_hashes: Sequence[bytes]) -> bytes:
@@ -116,8 +120,6 @@ def seal_leaf(leaf_key: bytes, sealer_id: bytes, counter: int, record: bytes, de
     Raises:
         ValueTooLarge: The record is longer than 32,764 bytes, or there are more than 64 deltas.
     """
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
     if len(record) > MAX_RECORD_BYTES or len(delta_hashes) > MAX_DELTAS:
         message = f"a record is at most {MAX_RECORD_BYTES} bytes with at most {MAX_DELTAS} deltas"
         raise ValueTooLarge(message)
@@ -138,9 +140,6 @@ def open_leaf(leaf: Leaf, leaf_key: bytes, index: int) -> bytes:
     Raises:
         LogTampered: The key is not this leaf's, or the leaf was altered; the two cannot be told apart.
     """
-    from cryptography.exceptions import InvalidTag
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
     keys = expand(leaf_key, Label.LEAF_KEY, b"", KEY_BYTES + _COMMITMENT_BYTES)
     if not compare_digest(keys[KEY_BYTES:], leaf.commitment):
         raise _not_opened(index)

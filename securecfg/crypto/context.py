@@ -17,7 +17,7 @@ NEWEST_PAGE = 0xFFFF_FFFF
 
 _PREFIX = struct.Struct(">12sBB16s16sI")
 _SLOT = struct.Struct(">16sBH")
-_HISTORY = struct.Struct(">QI")
+_HISTORY = struct.Struct(">12sBB16s16sIQI")
 _DEK = struct.Struct(">12sBB16s16sIQ")
 _VALUE = struct.Struct(">12sBB16s16sIQIQB")
 _BACKUP = struct.Struct(">16sIB32s")
@@ -99,7 +99,8 @@ def history_context(vault_id: bytes, scope_id: bytes, epoch: int, rec_id: int, p
     Raises:
         ValueError: An id does not have 16 bytes.
     """
-    return context(ContextType.HISTORY, vault_id, scope_id, epoch, _HISTORY.pack(rec_id, page))
+    _check_ids(vault_id, scope_id)
+    return _HISTORY.pack(_MAGIC, ContextType.HISTORY, SUITE, vault_id, scope_id, epoch, rec_id, page)
 
 
 def delta_context(vault_id: bytes, scope_id: bytes, epoch: int) -> bytes:

@@ -59,7 +59,11 @@ def expand(key: bytes, label: str, rest: bytes, length: int) -> bytes:
     Raises:
         ValueError: The length is not from 1 to 255 * 64.
     """
-    return hkdf_expand(key, label.encode() + b"\x00" + rest, length)
+    info = label.encode() + b"\x00" + rest
+    if 0 < length <= _BLOCK_BYTES:
+        # The common case, and the only one on the way of a read: one block is one HMAC.
+        return hmac.digest(key, info + b"\x01", "sha512")[:length]
+    return hkdf_expand(key, info, length)
 
 
 def hkdf_expand(key: bytes, info: bytes, length: int) -> bytes:
@@ -68,9 +72,6 @@ def hkdf_expand(key: bytes, info: bytes, length: int) -> bytes:
     Raises:
         ValueError: The length is not from 1 to 255 * 64.
     """
-    if 0 < length <= _BLOCK_BYTES:
-        # The common case, and the only one on the way of a read: one block is one HMAC.
-        return hmac.digest(key, info + b"\x01", "sha512")[:length]
     if not 0 < length <= _MOST_BLOCKS * _BLOCK_BYTES:
         message = "HKDF yields from 1 to 16320 bytes"
         raise ValueError(message)

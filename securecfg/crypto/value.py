@@ -90,11 +90,11 @@ class ValueKey:
                 plaintext = self._aead.decrypt(_NONCE, row[_RECORD_HEAD_BYTES:], head)
             except InvalidTag:
                 raise _refusal() from None
-            if len(plaintext) >= _PLAIN_HEAD_BYTES:
+            size = len(plaintext)
+            if size >= _PLAIN_HEAD_BYTES:
                 length, kind = _PLAIN_HEAD.unpack_from(plaintext)
                 end = _PLAIN_HEAD_BYTES + length
-                padding = len(plaintext) - end
-                if padding >= 0 and len(plaintext) == padded_length(end) and plaintext.endswith(bytes(padding)):
+                if end <= size == padded_length(end) and plaintext.endswith(bytes(size - end)):
                     return kind, plaintext[_PLAIN_HEAD_BYTES:end]
             plaintext = b""  # a traceback that shows locals must not show the value
         raise _refusal()

@@ -155,7 +155,7 @@ def parse_membership(plaintext: KeyBytes) -> tuple[RoleKey, Certificate]:
     try:
         outer = Cursor(plaintext)
         cursor = Cursor(outer.var16())
-        outer.finish_padding()
+        outer.finish_padding(_PADDING_BYTES)
         role, seed = cursor.str8(), KeyBytes(cursor.take(SEED_BYTES))
         threshold, count = cursor.u8(), cursor.u8()
         administrators = tuple(cursor.take(_KEY_BYTES) for _ in range(count))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import apsw
@@ -14,7 +14,7 @@ from securecfg.store.failures import FOREIGN, translated
 from securecfg.store.interface import ROW_LIMIT_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 _REST_LIMIT_S = 2.0
 
@@ -156,9 +156,12 @@ class Pool:
         self._readers.discard(cursor)
         _close(cursor)
 
-    @contextmanager
-    def writing(self, timeout_s: float) -> Iterator[apsw.Cursor]:
-        """Lend the writer's cursor, one thread at a time; whatever passes through here ends its connection.
+    def writing(self, timeout_s: float) -> Writing:
+        """Lend the writer's cursor, one thread at a time, for a `with` block."""
+        return Writing(self, timeout_s)
+
+    def take_writer(self, timeout_s: float) -> apsw.Cursor:
+        """Return the writer's cursor to the only thread that has it; `return_writer` must follow.
 
         Raises:
             StoreBusy: Another thread of this process has been writing for too long.
@@ -171,13 +174,16 @@ class Pool:
             self.check_open()
             if self._writer is None:
                 self._writer = self._open()
-            cursor = self._writer
-            try:
-                yield cursor
-            finally:
-                # A writer that is still inside a transaction is in doubt, whatever the reason.
-                if self._writer is cursor and cursor.connection.in_transaction:
-                    self.poison()
+        except BaseException:
+            self._writing.release()
+            raise
+        return self._writer
+
+    def return_writer(self) -> None:
+        """Take the writer's cursor back; one that is still inside a transaction is in doubt, whatever the reason."""
+        try:
+            if self._writer is not None and self._writer.connection.in_transaction:
+                self.poison()
         finally:
             self._writing.release()
 
@@ -245,6 +251,25 @@ class Pool:
             return self._connect().cursor()
         except FOREIGN as error:
             raise translated(error, self.path) from None
+
+
+class Writing:
+    """The writer's cursor, lent for a `with` block. A class: a generator would cost as much as a statement."""
+
+    __slots__ = ("_pool", "_timeout_s")
+
+    def __init__(self, pool: Pool, timeout_s: float) -> None:
+        """Lend nothing yet."""
+        self._pool = pool
+        self._timeout_s = timeout_s
+
+    def __enter__(self) -> apsw.Cursor:
+        """Return the cursor."""
+        return self._pool.take_writer(self._timeout_s)
+
+    def __exit__(self, *_: object) -> None:
+        """Take it back."""
+        self._pool.return_writer()
 
 
 def _close(cursor: apsw.Cursor) -> None:

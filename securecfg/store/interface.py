@@ -89,13 +89,13 @@ def _check_sizes(operations: Sequence[Staged], head_bytes: int, most_operations:
     if len(operations) > most_operations:
         message = f"{len(operations)} operations in one batch, of which there may be {most_operations}"
         raise ValueTooLarge(message, hint="split it: rows may be staged in steps and published by a small batch")
-    largest = total = head_bytes
-    for operation in operations:
-        check_id(operation.id)
-        if not isinstance(operation, Delete):
-            size = len(operation.row)
-            total += size
-            largest = max(largest, size)
+    ids = [operation.id for operation in operations]
+    if ids:
+        check_id(min(ids))
+        check_id(max(ids))
+    sizes = [head_bytes]
+    sizes += [len(operation.row) for operation in operations if not isinstance(operation, Delete)]
+    total, largest = sum(sizes), max(sizes)
     if largest > ROW_LIMIT_BYTES:
         message = f"a row of {largest} bytes, of which there may be {ROW_LIMIT_BYTES}"
         raise ValueTooLarge(message, hint="split the row")
@@ -159,10 +159,12 @@ class Store(Protocol):
         """Return at most `limit` rows with ids from `first` to `last` inclusive, ascending, from one snapshot."""
         ...
 
-    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> None:
+    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> Hashable | None:
         """Replace the head and apply the operations as one atomic publication, durable when this returns.
 
-        Later operations of a batch win over earlier ones on the same row.
+        Later operations of a batch win over earlier ones on the same row. Returned is the revision that this commit
+        alone has made, so that the caller need not read its own head again; None where a store cannot tell, or where
+        somebody else may have committed since.
 
         Raises:
             HeadMoved: The head is not `expect`; nothing was written.

@@ -90,7 +90,7 @@ class MemoryStore:
             found = sorted((i, row) for (s, i), row in rows.items() if s == space and first <= i <= last)
         return found[: max(limit, 0)]
 
-    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> None:
+    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> Hashable | None:
         """Replace the head and apply the operations as one atomic publication; see `Store.commit`."""
         check_batch(operations, head)
         backing = self._open()
@@ -100,6 +100,7 @@ class MemoryStore:
                 raise HeadMoved(message, hint="read the new head and try again")
             backing.heads[self._number] = bytes(head)
             backing.publish(self._number, operations)
+            return backing.revision
 
     def stage(self, operations: Sequence[Staged]) -> None:
         """Apply operations atomically without touching the head; see `Store.stage`."""

@@ -33,7 +33,7 @@ from securecfg.store.interface import (
     check_partition,
     check_staging,
 )
-from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex
+from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex, count_commits
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -106,13 +106,24 @@ class SqliteStore:
 
     def head(self) -> bytes | None:
         """Return the head row, None in a new store."""
-        return self._read(self._sql.get_head, ())
+        return self.snapshot([])[0]
 
     def get(self, space: Space, id_: int, /) -> bytes | None:
         """Return one row, None where there is none."""
         if not 0 <= id_ < ID_LIMIT:
             check_id(id_)
-        return self._read(self._sql.get[space], (id_,))
+        try:
+            cursor = self._pool.lending.pop()
+        except IndexError:
+            cursor = self._pool.take()
+        try:
+            row: bytes | None = cursor.execute(self._sql.get[space], (id_,)).get
+        except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
+            self._fail(cursor, error)
+        self._idle.append(cursor)
+        if row.__class__ is not bytes:
+            self._check_row(row)
+        return row
 
     def get_many(self, keys: Sequence[tuple[Space, int]]) -> list[bytes | None]:
         """Return rows in the order of `keys`, all from one snapshot."""
@@ -142,17 +153,16 @@ class SqliteStore:
             self._check_row(row)
         return found
 
-    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> None:
+    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> Hashable | None:
         """Replace the head and apply the operations as one atomic publication; see `Store.commit`."""
         check_batch(operations, head)
         reserved = self._reserved
         if reserved is not None and reserved[0] == threading.get_ident():
             self._reserved = None
-            self._commit(reserved[1], operations, expect, head)
-            return
+            return self._commit(reserved[1], operations, expect, head)
         with self._pool.writing(self._busy_timeout_s) as cursor:
             self._begin(cursor)
-            self._commit(cursor, operations, expect, head)
+            return self._commit(cursor, operations, expect, head)
 
     def stage(self, operations: Sequence[Staged]) -> None:
         """Apply operations atomically without touching the head; see `Store.stage`."""
@@ -261,20 +271,6 @@ class SqliteStore:
         self._pool.disinherit()
         WAL_INDEXES.after_fork_in_child()
 
-    def _read(self, query: str, bindings: tuple[int, ...]) -> bytes | None:
-        try:
-            cursor = self._pool.lending.pop()
-        except IndexError:
-            cursor = self._pool.take()
-        try:
-            row: bytes | None = cursor.execute(query, bindings).get
-        except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
-            self._fail(cursor, error)
-        self._idle.append(cursor)
-        if row.__class__ is not bytes:
-            self._check_row(row)
-        return row
-
     def _read_many(self, queries: Sequence[tuple[str, int | None]]) -> list[bytes | None]:
         for _, id_ in queries:
             if id_ is not None:
@@ -302,7 +298,9 @@ class SqliteStore:
             message = f"`{self.path}` holds a row that is not bytes"
             raise Tampered(message)
 
-    def _commit(self, cursor: apsw.Cursor, operations: Sequence[Operation], expect: bytes | None, head: bytes) -> None:
+    def _commit(
+        self, cursor: apsw.Cursor, operations: Sequence[Operation], expect: bytes | None, head: bytes
+    ) -> Hashable | None:
         """Publish in a transaction that has begun, and end it."""
         try:
             if cursor.execute(self._sql.get_head).get != expect:
@@ -313,15 +311,20 @@ class SqliteStore:
             cursor.execute(self._sql.put_head, (head,))
         except FOREIGN as error:
             self._roll_back(error)
-        before = self._shown()
+        header = self._mapped()
+        before = header[:HEADER_BYTES] if header is not None else b""  # nobody else can change it before the end
         self._end(cursor)
-        if before is not None and self._shown() == before:
+        if header is None:
+            return None
+        after = header[:HEADER_BYTES]
+        if after == before:
             # A commit that does not show: this mapping is not the live one.
             self._stop_looking()
+        return after if count_commits(before, after) == 1 else None
 
-    def _shown(self) -> bytes | None:
-        """Return the header of the WAL-index as it is now, None where none is mapped."""
-        return None if self._header is None else bytes(self._header[:HEADER_BYTES])
+    def _mapped(self) -> memoryview | None:
+        """Return the live WAL-index, None where none is mapped."""
+        return self._header
 
     def _stop_looking(self) -> None:
         self._header = None
@@ -414,8 +417,10 @@ class _Partition(SqliteStore):
     def close(self) -> None:
         """Do nothing: the store that it is a part of is closed."""
 
-    def _read(self, query: str, bindings: tuple[int, ...]) -> bytes | None:
-        return super()._read(query, bindings) if self._exists() else None
+    def get(self, space: Space, id_: int, /) -> bytes | None:
+        """Return one row, None where there is none."""
+        check_id(id_)
+        return super().get(space, id_) if self._exists() else None
 
     def _read_many(self, queries: Sequence[tuple[str, int | None]]) -> list[bytes | None]:
         return super()._read_many(queries) if self._exists() else [None] * len(queries)
@@ -423,7 +428,7 @@ class _Partition(SqliteStore):
     def _exists(self) -> bool:
         """Return whether there are partitions at all; once there are, they stay."""
         if not self._is_there:
-            self._is_there = super()._read(_HAS_PARTITIONS, ()) is not None
+            self._is_there = super()._read_many([(_HAS_PARTITIONS, None)]) != [None]
         return self._is_there
 
     def _begin(self, cursor: apsw.Cursor) -> None:
@@ -435,8 +440,8 @@ class _Partition(SqliteStore):
             except FOREIGN as error:
                 self._roll_back(error)
 
-    def _shown(self) -> bytes | None:
-        return self._store._shown()
+    def _mapped(self) -> memoryview | None:
+        return self._store._mapped()
 
     def _stop_looking(self) -> None:
         self._store._stop_looking()

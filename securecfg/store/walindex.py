@@ -22,6 +22,11 @@ _WRITE_LOCK_OFFSET = 120
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of Linux with 64-bit offsets
 
 
+def count_commits(before: bytes, after: bytes) -> int:
+    """Return how many commits lie between two headers, by the counter of changes in them."""
+    return (_COPY.unpack_from(after)[2] - _COPY.unpack_from(before)[2]) & 0xFFFF_FFFF  # type: ignore[no-any-return]  # integers
+
+
 class WalIndex:
     """One mapped header.
 

@@ -185,9 +185,9 @@ class FaultyStore:
         """Return rows of a range."""
         return self._call("scan", lambda: self._store.scan(space, first, last, limit))
 
-    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> None:
+    def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> Hashable | None:
         """Publish."""
-        self._call("commit", lambda: self._store.commit(operations, expect=expect, head=head))
+        return self._call("commit", lambda: self._store.commit(operations, expect=expect, head=head))
 
     def stage(self, operations: Sequence[Staged]) -> None:
         """Write rows that nothing refers to."""

@@ -473,6 +473,32 @@ class StoreConformance:
             seen.add(store.revision())
         assert len(seen) == 51
 
+    def test_a_commit_returns_the_revision_that_it_made_or_nothing(self) -> None:
+        store = self.created()
+        other = self.opened()
+        made = store.commit([Put(Space.VALUE, 1, b"row")], expect=None, head=b"1")
+        assert made in {None, store.revision()}
+        other.commit([], expect=b"1", head=b"2")
+        assert made != store.revision()
+
+    def test_while_the_revision_is_that_of_a_commit_nobody_else_has_committed(self) -> None:
+        stores = [self.created(), self.opened(), self.opened()]
+        stores[0].commit([], expect=None, head=b"")
+
+        def work(number: int) -> None:
+            store = stores[number]
+            for i in range(60):
+                head = b"%d of %d" % (i, number)
+                try:
+                    made = store.commit([], expect=store.head(), head=head)
+                except HeadMoved:
+                    continue
+                seen = store.head()
+                if made is not None and made == store.revision():
+                    assert seen == head
+
+        run_threads(work, len(stores))
+
     def test_a_wait_ends_when_someone_commits(self) -> None:
         store = self.created()
         other = self.opened()

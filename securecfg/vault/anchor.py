@@ -6,7 +6,7 @@ import hashlib
 import os
 import struct
 import weakref
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.errors import StoreFailed
@@ -132,18 +132,18 @@ class AnchorFile:
             RollbackSuspected: By `verify_prefix`.
             OSError: The file system refuses.
         """
-        descriptor = self._lock()
+        file = self._locked()
         try:
-            raw = os.pread(descriptor, 2 * SLOT_SIZE, 0)
+            raw = os.pread(file.descriptor, 2 * SLOT_SIZE, 0)
             newest = self._last if raw == self._raw else _newest(raw)
             if newest is not None and newest != self._last:
                 verify_prefix(newest.mark)
             if newest is not None and newest.mark.size >= mark.size:
                 self._last = newest
                 return
-            self._write(descriptor, raw, newest, mark)
+            self._write(file.descriptor, raw, newest, mark)
         finally:
-            _unlock(descriptor)
+            file.unlock()
 
     def replace(self, mark: Mark) -> None:
         """Record a mark whatever was recorded before. Only `adopt` may do this.
@@ -151,13 +151,13 @@ class AnchorFile:
         Raises:
             OSError: The file system refuses.
         """
-        descriptor = self._lock()
+        file = self._locked()
         try:
-            raw = os.pread(descriptor, 2 * SLOT_SIZE, 0)
-            self._write(descriptor, raw, _newest(raw), mark)
-            os.fsync(descriptor)
+            raw = os.pread(file.descriptor, 2 * SLOT_SIZE, 0)
+            self._write(file.descriptor, raw, _newest(raw), mark)
+            os.fsync(file.descriptor)
         finally:
-            _unlock(descriptor)
+            file.unlock()
 
     def close(self) -> None:
         """Let go of the file; it is opened again where it is needed."""
@@ -173,16 +173,14 @@ class AnchorFile:
         self._last = anchor
         self._raw = raw[:start].ljust(start, b"\x00") + slot + raw[start + SLOT_SIZE :]
 
-    def _lock(self) -> int:
-        """Return a locked descriptor of the file that is at the path now, opened by this process."""
-        import fcntl
-
+    def _locked(self) -> _OpenFile:
+        """Return the file that is at the path now, opened by this process and locked."""
         file = self._file
         if file is None or not file.is_ours_at(self.path):
             self.close()
             file = self._file = _OpenFile(self._open())
-        fcntl.flock(file.descriptor, fcntl.LOCK_EX)
-        return file.descriptor
+        file.lock()
+        return file
 
     def _open(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -198,10 +196,14 @@ class AnchorFile:
 class _OpenFile:
     """A descriptor that is kept, and closed with its owner."""
 
-    __slots__ = ("__weakref__", "_inode", "_pid", "close", "descriptor")
+    __slots__ = ("__weakref__", "_inode", "_pid", "close", "descriptor", "lock", "unlock")
 
     def __init__(self, descriptor: int) -> None:
+        import fcntl  # not every platform has it
+
         self.descriptor = descriptor
+        self.lock = partial(fcntl.flock, descriptor, fcntl.LOCK_EX)
+        self.unlock = partial(fcntl.flock, descriptor, fcntl.LOCK_UN)
         self._pid = os.getpid()
         status = os.fstat(descriptor)
         self._inode = (status.st_dev, status.st_ino)
@@ -214,13 +216,6 @@ class _OpenFile:
         except FileNotFoundError:
             return False
         return (status.st_dev, status.st_ino) == self._inode and self._pid == os.getpid()
-
-
-def _unlock(descriptor: int) -> None:
-    import fcntl
-
-    with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _newest(raw: bytes) -> Anchor | None:

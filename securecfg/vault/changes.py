@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from securecfg.audit import Event
@@ -187,8 +188,7 @@ class Changes(ABC):
         return self._authority.opened.clock.now_ns()
 
     def _new_version(self, ttl: timedelta | None, metadata: Mapping[str, str] | None, content_type: str) -> NewVersion:
-        from securecfg.vault.drafts import NewVersion
-
+        _, new_version, _ = _asked()
         now = self._now_ns()
         expires = 0
         if ttl is not None:
@@ -200,7 +200,16 @@ class Changes(ABC):
             message = "a content type is ASCII and at most 255 characters"
             raise InvalidMetadata(message)
         encoded = None if metadata is None else _encode_metadata(metadata)
-        return NewVersion(self._authority.identity.principal, now, expires, encoded, content_type)
+        return new_version(self._authority.identity.principal, now, expires, encoded, content_type)
+
+
+@cache
+def _asked() -> tuple[type[Content], type[NewVersion], type[Wanted]]:
+    """Return what a change is asked for with. Every open vault imports this module, and most only read."""
+    from securecfg.vault.drafts import Content, NewVersion
+    from securecfg.vault.writing import Wanted
+
+    return Content, NewVersion, Wanted
 
 
 def _wanted(
@@ -209,14 +218,12 @@ def _wanted(
     event: Event,
     describe: Callable[[object], Mapping[str, object]],
 ) -> Wanted:
-    from securecfg.vault.writing import Wanted  # every open vault imports this module, and most only read
-
-    return Wanted(rights, draft, event, describe)
+    _, _, wanted = _asked()
+    return wanted(rights, draft, event, describe)
 
 
 def _content(value: Plain | BinaryIO) -> Content:
-    from securecfg.vault.drafts import Content
-
+    of_content, _, _ = _asked()
     if hasattr(value, "read"):
         source = cast("BinaryIO", value)
         start = source.tell() if source.seekable() else 0
@@ -224,16 +231,16 @@ def _content(value: Plain | BinaryIO) -> Content:
         if length <= INLINE_LIMIT_BYTES:
             # Foreign code is not called while other writers wait.
             whole = b"".join(iter(lambda: source.read(_PIECE_BYTES), b""))
-            return Content(KIND_BYTES, len(whole), lambda: (whole,))
+            return of_content(KIND_BYTES, len(whole), lambda: (whole,))
 
         def pieces() -> Iterator[bytes]:
             source.seek(start)
             # Without a name of its own, no piece is seen in a traceback that shows locals.
             yield from iter(lambda: source.read(_PIECE_BYTES), b"")
 
-        return Content(KIND_BYTES, length, pieces)
+        return of_content(KIND_BYTES, length, pieces)
     kind, content = encode_value(value)
-    return Content(kind, len(content), lambda: (content,))
+    return of_content(kind, len(content), lambda: (content,))
 
 
 def _encode_metadata(metadata: Mapping[str, str]) -> bytes:

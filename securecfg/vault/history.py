@@ -6,13 +6,17 @@ Pure: bytes in, values out. Sealing and hashing are the caller's.
 from __future__ import annotations
 
 import struct
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from securecfg.octets import U16, U32, U64, Cursor, Malformed, pad, var8, var16
+from securecfg.octets import U16, U32, U64, Cursor, Malformed, pad, var8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    # The fields of `History` before its versions.
+    Front = tuple[int, bytes, int, int, int, int, "tuple[OlderPage, ...]", dict[str, int]]
 
 LIVE, DELETED, DESTROYED = 1, 2, 3
 NEWEST_PAGE = 0xFFFF_FFFF
@@ -22,10 +26,9 @@ PAGE_BYTES = 128 * 1024
 PADDING = 128
 
 _FIXED = struct.Struct(">IBBQQIQ32sQQQ")
-_MARKS = struct.Struct(">IIII")
 _OLDER = struct.Struct(">Q32sII")
 _OWNER = struct.Struct(">QH")
-_MARKS_AND_PAGES = struct.Struct(">IIIIH")
+_MARKS = struct.Struct(">IIIIH")  # and the number of older pages
 
 
 class Version(NamedTuple):
@@ -48,12 +51,17 @@ class Version(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """Return the line of the page."""
+        *fixed, by, kind_of_content, metadata = self
+        author, content_type = by.encode(), kind_of_content.encode()
         return b"".join(
             (
-                _FIXED.pack(*self[:11]),
-                var8(self.author.encode()),
-                var8(self.content_type.encode()),
-                var16(self.metadata),
+                _FIXED.pack(*fixed),
+                bytes((len(author),)),
+                author,
+                bytes((len(content_type),)),
+                content_type,
+                U16.pack(len(metadata)),
+                metadata,
             ),
         )
 
@@ -72,6 +80,9 @@ class Version(NamedTuple):
             length=0,
             commitment=bytes(32),
         )
+
+
+_to_version = partial(tuple.__new__, Version)
 
 
 class OlderPage(NamedTuple):
@@ -108,17 +119,13 @@ class History(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """Return the plaintext of the page."""
-        parts = [
-            U64.pack(self.rec_id),
-            var16(self.path),
-            _MARKS.pack(self.newest, self.current, self.previous, self.pending),
-            U16.pack(len(self.older)),
-            *(_OLDER.pack(*page) for page in self.older),
-            U16.pack(len(self.labels)),
-            *(var8(name.encode()) + U32.pack(number) for name, number in sorted(self.labels.items())),
-            U16.pack(len(self.versions)),
-            *(version.to_bytes() for version in self.versions),
-        ]
+        rec_id, path, newest, current, previous, pending, older, labels, versions = self
+        parts = [_OWNER.pack(rec_id, len(path)), path, _MARKS.pack(newest, current, previous, pending, len(older))]
+        parts += [_OLDER.pack(*page) for page in older]
+        parts.append(U16.pack(len(labels)))
+        parts += [var8(name.encode()) + U32.pack(number) for name, number in sorted(labels.items())]
+        parts.append(U16.pack(len(versions)))
+        parts += [version.to_bytes() for version in versions]
         return pad(b"".join(parts), PADDING)
 
     @classmethod
@@ -128,10 +135,10 @@ class History(NamedTuple):
         Raises:
             Malformed: The page breaks the format.
         """
-        history, cursor, count = _parse_front(plaintext)
-        versions = tuple(_parse_version(cursor) for _ in range(count))
+        front, cursor, count = _parse_front(plaintext)
+        versions = tuple([_parse_version(cursor) for _ in range(count)])
         cursor.finish_padding(PADDING)
-        return history._replace(versions=versions)
+        return cls(*front, versions)
 
     @property
     def live(self) -> bool:
@@ -160,7 +167,8 @@ def find_version(plaintext: bytes, wanted: int) -> tuple[History, Version | None
     Raises:
         Malformed: The page breaks the format.
     """
-    history, cursor, count = _parse_front(plaintext)
+    front, cursor, count = _parse_front(plaintext)
+    history = History(*front)
     number = wanted or history.current
     for _ in range(count):
         version = _parse_version(cursor)
@@ -190,16 +198,20 @@ def parse_older_page(plaintext: bytes, rec_id: int, page: int) -> tuple[Version,
     return versions
 
 
-def _parse_front(plaintext: bytes) -> tuple[History, Cursor, int]:
-    cursor = Cursor(plaintext)
-    rec_id, length = _OWNER.unpack(cursor.take(_OWNER.size))
-    path = cursor.take(length)
-    newest, current, previous, pending, pages = _MARKS_AND_PAGES.unpack(cursor.take(_MARKS_AND_PAGES.size))
-    older = tuple(OlderPage(*_OLDER.unpack(cursor.take(_OLDER.size))) for _ in range(pages)) if pages else ()
-    count = cursor.u16()
-    labels = {cursor.str8(): cursor.u32() for _ in range(count)} if count else {}
-    history = History(rec_id, path, newest, current, previous, pending, older, labels)
-    return history, cursor, cursor.u16()
+def _parse_front(plaintext: bytes) -> tuple[Front, Cursor, int]:
+    # As `_parse_version`: without a call for each field.
+    try:
+        rec_id, length = _OWNER.unpack_from(plaintext)
+        end = _OWNER.size + length
+        newest, current, previous, pending, pages = _MARKS.unpack_from(plaintext, end)
+    except struct.error:
+        message = "ends too early"
+        raise Malformed(message) from None
+    cursor = Cursor(plaintext, end + _MARKS.size)
+    older = tuple([OlderPage(*_OLDER.unpack(cursor.take(_OLDER.size))) for _ in range(pages)])
+    labels = {cursor.str8(): cursor.u32() for _ in range(cursor.u16())}
+    path = plaintext[_OWNER.size : end]
+    return (rec_id, path, newest, current, previous, pending, older, labels), cursor, cursor.u16()
 
 
 def _parse_version(cursor: Cursor) -> Version:
@@ -222,7 +234,7 @@ def _parse_version(cursor: Cursor) -> Version:
         message = "holds a version that is cut off or in an unknown state"
         raise Malformed(message)
     cursor.position = end
-    return Version._make((*fixed, author, content_type, data[start:end]))
+    return _to_version((*fixed, author, content_type, data[start:end]))
 
 
 def count_overflow(versions: tuple[Version, ...]) -> int:
@@ -242,10 +254,9 @@ def count_overflow(versions: tuple[Version, ...]) -> int:
 def labels_of(history: History, number: int) -> tuple[str, ...]:
     """Return the labels that point at a version, the vault's own first."""
     own = (("current", history.current), ("previous", history.previous), ("pending", history.pending))
-    return (
-        *(name for name, target in own if target == number),
-        *(name for name, target in sorted(history.labels.items()) if target == number),
-    )
+    labels = [name for name, target in own if target == number]
+    labels += [name for name, target in sorted(history.labels.items()) if target == number]
+    return tuple(labels)
 
 
 def number_of_label(history: History, label: str) -> int:

@@ -57,7 +57,7 @@ class Lookalikes:
 
     def add(self, path: bytes) -> None:
         """Remember a path that was written."""
-        if path.startswith(SYSTEM):
+        if path.startswith(SYSTEM) or not self._folders:
             return
         folder = b""
         for segment in path.split(b"/"):

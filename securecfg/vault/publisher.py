@@ -235,7 +235,7 @@ class Publisher:
         notes_clock = self._note_clock(publication, now_ns)
         finished = publication.finish(now_ns)
         try:
-            replica.store.commit(finished.operations, expect=replica.head, head=finished.head)
+            revision = replica.store.commit(finished.operations, expect=replica.head, head=finished.head)
         except HeadMoved:
             return False
         except CommitUnknown as error:
@@ -248,7 +248,7 @@ class Publisher:
             return True
         self._sealer_stored = self._sealer_stored or bool(publication.members)
         self._is_clock_noted = self._is_clock_noted or notes_clock
-        replica.accept(finished)
+        replica.accept(finished, revision)
         for waiter in planned:
             waiter.is_done = True
         self._after_commit(publication.members)

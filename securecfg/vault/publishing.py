@@ -6,7 +6,7 @@ many threads pay for one durable commit together.
 
 from __future__ import annotations
 
-import secrets
+import os
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -94,7 +94,7 @@ class Plan:
         """Return about how many operations and bytes the plan adds to a publication."""
         operations = len(self.puts) + len(self.deletes) + len(self.records) + bool(self.changes)
         inline_changes = 0 if self.delta_digests else len(self.changes)
-        size = sum(len(put.row) for put in self.puts) + 1_200 * inline_changes + 4_096 * len(self.records)
+        size = sum([len(put.row) for put in self.puts]) + 1_200 * inline_changes + 4_096 * len(self.records)
         return operations, size
 
 
@@ -182,8 +182,10 @@ class Publication:
 
     def fits(self, plan: Plan) -> bool:
         """Return whether a plan still fits in; the first one always does as far as this class is concerned."""
+        if not self._operations:
+            return True
         operations, size = plan.cost()
-        return not self._operations or (operations <= self.operations_left and size <= self.bytes_left)
+        return operations <= self.operations_left and size <= self.bytes_left
 
     def add(self, plan: Plan) -> None:
         """Take a plan in.
@@ -193,10 +195,7 @@ class Publication:
         """
         if plan.changes_data:
             if not self._replica.may_change:
-                message = "only a writer of the scope can change what is in it"
-                raise ScopeSealed(
-                    message, hint="an administrator may grant it: `securecfg scope grant PATH --write ROLE`"
-                )
+                raise no_writer()
             self._changes_data = True
         operations, size = plan.cost()
         self.operations_left -= operations
@@ -279,7 +278,7 @@ class Publication:
 
 def new_request_id() -> str:
     """Return a new request id, 32 hexadecimal digits."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def no_writer() -> ScopeSealed:

@@ -38,7 +38,7 @@ from securecfg.vault.index import prefix_end
 from securecfg.vault.opened import Located
 from securecfg.vault.paths import FIRST_USER_PATH, path_to_bytes
 from securecfg.vault.publishing import Plan
-from securecfg.vault.values import SecretVersion, decode_value
+from securecfg.vault.values import SecretVersion, decode_value, to_secret_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -479,7 +479,7 @@ def _describer(finding: Finding) -> Callable[[int, bytes], SecretVersion]:
 
     def describe(kind: int, content: bytes) -> SecretVersion:
         value = decode_value(kind, content, label)
-        return SecretVersion(path, number, value, created, expires, labels, metadata, author, content_type)
+        return to_secret_version((path, number, value, created, expires, labels, metadata, author, content_type))
 
     return describe
 

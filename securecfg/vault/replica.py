@@ -113,6 +113,9 @@ class Keys(NamedTuple):
 class Replica:
     """The state, kept in step with the store. Public methods may be called by any thread.
 
+    Attributes:
+        audit_epoch: The epoch of the audit key in use, which records are sealed to.
+
     Args:
         store: Where the rows are.
         unlocked: The root key, and the key of the slot that gave it, which gives the next one too.
@@ -186,11 +189,6 @@ class Replica:
         """Whether data that this process publishes is accepted by others: always, but in a sealed scope."""
         return self.seat is None or self.seat.signer is not None
 
-    @property
-    def audit_epoch(self) -> int:
-        """The epoch of the audit key in use, which records are sealed to."""
-        return self.keyring.active(Purpose.AUDIT).epoch
-
     def is_current(self) -> bool:
         """Return whether nobody has committed anything since the state was read."""
         return self.store.revision() == self._revision
@@ -214,8 +212,12 @@ class Replica:
             self._revision = revision
             return changed
 
-    def accept(self, finished: Finished) -> None:
+    def accept(self, finished: Finished, revision: Hashable | None) -> None:
         """Take up a publication of this process that has been committed. The caller holds the lock.
+
+        Args:
+            finished: The publication.
+            revision: Of the store with this commit as its newest, or None where that is not known.
 
         Raises:
             Tampered: It changed keys, and what is in the store is not what was committed.
@@ -240,6 +242,8 @@ class Replica:
                 self.index.apply(first + offset, member.changes)
         self.tree, self.checkpoint = finished.tree, finished.checkpoint
         self.head, self.note, self.state = finished.head, finished.note, finished.state
+        if revision is not None:
+            self._revision = revision
 
     def rebase(self, manifest: Manifest) -> None:
         """Take up a manifest of this process that has been committed. The caller holds the lock."""
@@ -400,6 +404,7 @@ class Replica:
         epoch_key = signer.public_key().public_bytes_raw()
         self.header = header
         self.slots = slots
+        self.audit_epoch = keyring.active(Purpose.AUDIT).epoch
         note_signer = NoteSigner(origin_of(header.vault_id), signer)
         if keyring.is_sealed != (self.seat is not None):
             message = "the values of the vault are not sealed as it says"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -64,6 +65,10 @@ class SecretVersion(NamedTuple):
         raise VersionNotFound(message, hint="its fields are " + ", ".join(f"`{known}`" for known in self.value))
 
 
+to_secret_version = partial(tuple.__new__, SecretVersion)
+"""Makes one from a tuple of its fields, in half the time."""
+
+
 def encode_value(value: Plain) -> tuple[int, bytes]:
     """Return the kind and the content of a value.
 
@@ -96,10 +101,12 @@ def decode_value(kind: int, content: bytes, label: str) -> Value:
         Tampered: The content is not of its kind.
     """
     try:
+        # The types are known here; the constructor's check of them would take as long as all the rest.
         if kind == KIND_TEXT:
-            return Secret(content.decode(), label=label)
+            text = content.decode()
+            return Secret.deferred(lambda: text, label=label)
         if kind == KIND_BYTES:
-            return Secret(content, label=label)
+            return Secret.deferred(lambda: content, label=label)
         if kind == KIND_FIELDS:
             fields = decode_fields(content)
             return MappingProxyType({name: _secret(part, f"{label}#{name}") for name, part in fields.items()})

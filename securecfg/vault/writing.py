@@ -152,8 +152,7 @@ class Writes:
         if self._opened.options.read_only:
             message = "the vault is open for reading only"
             raise Unsupported(message, hint="open it for writing")
-        self._opened.refresh()
-        # Taken before the decisions, so that none of them is under an older policy.
+        # Taken before the decisions, so that none of them is under an older policy; one that is old itself starts over.
         stamp = self._opened.policy_stamp()
         for action, path in rights if len(rights) <= _AT_ONCE_MAX else self._find_refused(rights):
             self._authority.require(action, path)
@@ -167,6 +166,7 @@ class Writes:
 
     def _find_refused(self, rights: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return which of many rights are not given. Deciding them together is much faster than one by one."""
+        self._opened.refresh()
         session = self._authority.session()
         paths: dict[str, list[str]] = {}
         for action, path in rights:

@@ -133,6 +133,13 @@ MUTANTS = (
         "store/test_conformance.py",
     ),
     Mutant(
+        "a commit that another one followed is taken for the newest",
+        "store/sqlite.py",
+        "        return after if count_commits(before, after) == 1 else None",
+        "        return after",
+        "store/test_sqlite_processes.py::test_a_commit_that_another_one_followed_is_not_taken_for_the_newest",
+    ),
+    Mutant(
         "an ambiguous commit cannot be resolved",
         "vault/publisher.py",
         "waiter.fail(CommitUnknown(error.message, request_id=waiter.request_id, hint=_UNKNOWN_HINT))",

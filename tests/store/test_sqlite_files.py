@@ -413,7 +413,7 @@ def test_reading_only_refuses_every_change_and_sees_the_changes_of_others(vault:
     writer.commit([Put(Space.VALUE, 1, b"new")], expect=b"1", head=b"2")
     assert reader.revision() != before
     assert reader.snapshot([(Space.VALUE, 1)]) == (b"2", [b"new"])
-    changes: list[Callable[[], None]] = [
+    changes: list[Callable[[], object]] = [
         lambda: reader.commit([], expect=b"2", head=b"3"),
         lambda: reader.stage([Delete(Space.VALUE, 1)]),
         reader.purge,

@@ -17,6 +17,7 @@ import pytest
 
 from securecfg.errors import SecurecfgError, StoreBusy, StoreFailed, VaultForked
 from securecfg.store import Delete, MemoryStore, Put, Space, Store, create_sqlite, open_sqlite
+from securecfg.store.walindex import count_commits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -180,6 +181,41 @@ def test_every_commit_of_another_process_shows_through_checkpoints_and_resets(pa
     store.close()
 
 
+def test_a_commit_knows_its_own_revision_through_checkpoints_and_resets(path: Path, other: Other) -> None:
+    store = open_sqlite(path)
+    for number in range(3, 30):
+        made = store.commit([], expect=b"%d" % (number - 1), head=b"%d" % number)
+        assert made is not None
+        assert made == store.revision()
+        if number % 10 == 5:
+            store.purge()
+    assert other.tell("a change") == "done"
+    assert made != store.revision()
+    store.close()
+
+
+def test_a_commit_that_another_one_followed_is_not_taken_for_the_newest(path: Path, other: Other) -> None:
+    store = open_sqlite(path)
+    end = store._end
+
+    def end_and_be_followed(cursor: apsw.Cursor) -> None:
+        end(cursor)
+        assert other.tell("a change") == "done"
+
+    store._end = end_and_be_followed  # type: ignore[method-assign]  # the moment between a commit and the look at it
+    assert store.commit([], expect=b"2", head=b"3") is None
+    assert store.head() == b"4"
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "commits"), [(5, 5, 0), (5, 6, 1), (5, 7, 2), (0xFFFF_FFFF, 0, 1), (6, 5, 0xFFFF_FFFF)]
+)
+def test_counts_commits_by_the_change_counter_of_the_header(before: int, after: int, commits: int) -> None:
+    first, second = (bytes(8) + counter.to_bytes(4, sys.byteorder) + bytes(84) for counter in (before, after))
+    assert count_commits(first, second) == commits
+
+
 def test_a_store_opened_anew_maps_the_new_index(path: Path, other: Other) -> None:
     for _ in range(5):
         store = open_sqlite(path)
@@ -207,12 +243,13 @@ def test_a_file_put_in_place_of_the_open_one_is_noticed(path: Path, tmp_path: Pa
     create_sqlite(tmp_path / "b.vault").close()
     (tmp_path / "b.vault").replace(path)
     revision = store.revision()
-    for call in (
+    calls: list[Callable[[], object]] = [
         lambda: store.get(Space.VALUE, 1),
         lambda: store.commit([], expect=b"1", head=b"2"),
         lambda: store.stage([Delete(Space.VALUE, 1)]),
         lambda: store.wait(revision, 5),
-    ):
+    ]
+    for call in calls:
         with pytest.raises(StoreFailed, match="replaced"):
             call()
     store.close()

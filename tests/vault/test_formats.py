@@ -159,6 +159,18 @@ def test_a_segment_comes_back_and_finds(items: dict[bytes, int]) -> None:
         assert segment.find(path + b"\x00") == dict(ordered).get(path + b"\x00")
 
 
+@pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 31, 32, 33, ENTRIES_MAX - 1, ENTRIES_MAX])
+def test_a_segment_of_any_size_finds_all_that_it_holds_and_nothing_else(count: int) -> None:
+    """A search begins at every sixteenth path: the sizes are those around the steps."""
+    paths = [b"%05d" % (2 * number + 1) for number in range(count)]
+    segment = Segment(build_segment([(path, ENTRY._replace(rec_id=at)) for at, path in enumerate(paths)]))
+    for number in range(2 * count + 2):
+        found = segment.find(b"%05d" % number)
+        assert (found.rec_id if found is not None else None) == (
+            number // 2 if number % 2 and number < 2 * count else None
+        )
+
+
 def test_history_and_state_come_back() -> None:
     assert History.parse(HISTORY.to_bytes()) == HISTORY
     front, found = find_version(HISTORY.to_bytes(), 2)

@@ -17,6 +17,7 @@ from tests.vault.world import World, interrupted, text_of
 if TYPE_CHECKING:
     from securecfg.vault.vault import Vault
 
+
 LARGE = bytes(range(256)) * 5_000
 
 
@@ -28,6 +29,20 @@ def test_sees_what_another_handle_wrote(world: World, vault: Vault) -> None:
     assert text_of(other, "app/one") == "2"
     vault.delete("app/one")
     assert other.list() == []
+
+
+def test_does_not_read_back_the_head_that_it_committed(world: World, vault: Vault) -> None:
+    """A look at the store's revision tells that nobody else has committed since."""
+    other, store = interrupted(world)
+    looks: list[str] = []
+    other.write("app/a", "1")
+    store.interrupt("head", None, lambda: looks.append("its own"))
+    other.write("app/a", "2")
+    assert text_of(other, "app/a") == "2"
+    assert not looks
+    vault.write("app/a", "3")
+    assert other.write("app/a", "4") == 4
+    assert looks
 
 
 def test_a_handle_that_lags_behind_a_compaction_catches_up(world: World, vault: Vault) -> None:
