@@ -68,6 +68,11 @@ def seal_grant(public_key: bytes, vault_id: bytes, slot_id: bytes, epoch: int, s
     return _front(slot_id, epoch) + seal_to(public_key, seed, _info(vault_id, slot_id, epoch))
 
 
+def is_grant_of(row: bytes | None, slot_id: bytes) -> bool:
+    """Return whether a row says that it is for a slot; nothing else is looked at."""
+    return row is not None and len(row) == GRANT_BYTES and row[_FRONT_BYTES - _SLOT_ID_BYTES : _FRONT_BYTES] == slot_id
+
+
 class ValueGrants:
     """The seeds that one slot was granted, opened when they are first needed. May be shared by threads.
 
@@ -103,7 +108,7 @@ class ValueGrants:
         Raises:
             Tampered: What it was granted is altered.
         """
-        return epoch in self._seeds or (self._load(epoch) is not None and bool(self.seed(epoch)))
+        return epoch in self._seeds or (self._row(epoch) is not None and bool(self.seed(epoch)))
 
     def seed(self, epoch: int) -> KeyBytes:
         """Return the seed of an epoch, 32 bytes.
@@ -114,7 +119,7 @@ class ValueGrants:
         """
         seed = self._seeds.get(epoch)
         if seed is None:
-            row = self._load(epoch)
+            row = self._row(epoch)
             if row is None:
                 message = "the values are sealed from this key"
                 raise ScopeSealed(
@@ -143,6 +148,12 @@ class ValueGrants:
             ScopeSealed, Tampered: As for `seed`.
         """
         return _private_key(self.seed(epoch), self._vault_id, epoch)
+
+    def _row(self, epoch: int) -> bytes | None:
+        """Return what was granted, None where nothing was; what the slot before in its place was granted is nothing."""
+        row = self._load(epoch)
+        is_of_another = row is not None and len(row) == GRANT_BYTES and not is_grant_of(row, self._key.slot_id)
+        return None if is_of_another else row
 
     def _open(self, row: bytes, epoch: int) -> KeyBytes:
         public_key = self._keyring.find(Purpose.VALUE, epoch).key

@@ -36,6 +36,7 @@ from securecfg.store.interface import (
 from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex, count_commits
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Hashable, Iterator, Sequence
 
     from securecfg.store.interface import Operation, Staged
@@ -322,7 +323,7 @@ class SqliteStore:
             self._stop_looking()
         return after if count_commits(before, after) == 1 else None
 
-    def _mapped(self) -> memoryview | None:
+    def _mapped(self) -> mmap.mmap | None:
         """Return the live WAL-index, None where none is mapped."""
         return self._header
 
@@ -440,7 +441,7 @@ class _Partition(SqliteStore):
             except FOREIGN as error:
                 self._roll_back(error)
 
-    def _mapped(self) -> memoryview | None:
+    def _mapped(self) -> mmap.mmap | None:
         return self._store._mapped()
 
     def _stop_looking(self) -> None:

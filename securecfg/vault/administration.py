@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from securecfg.vault.session import Identity
 
 ADMIN = "admin"
+_DOCUMENTS = (POLICY_PATH, ROLES_PATH, IDENTITIES_PATH)
 
 _RETRIES = 16
 
@@ -291,7 +292,7 @@ class Administration:
             new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
             def draft(drafts: Drafts, stamp: Stamp = stamp, change: Change = change, new: NewVersion = new) -> Plan:
-                if self._opened.policy_stamp() != stamp:
+                if self._opened.policy_stamp() != stamp or not drafts.is_settled(_DOCUMENTS):
                     message = "the policy or the roles changed meanwhile"
                     raise StaleWrite(message)
                 self._verify_way_in(change.policy)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hmac
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from securecfg.crypto import (
     DEK_FORM_GRANTED,
     DEK_FORM_WRAPPED,
     ROOT_SCOPE,
+    Label,
     dek_context,
     open_granted_dek,
     parse_dek,
@@ -15,12 +18,18 @@ from securecfg.crypto import (
     unwrap_dek,
     wrap_dek,
 )
-from securecfg.errors import Tampered
+from securecfg.errors import Tampered, ValueTooLarge
+from securecfg.octets import var32
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from securecfg.crypto import KeyBytes
     from securecfg.keys import Keyring
     from securecfg.keys.value_grants import ValueGrants
+
+
+SEALED_LIMIT_BYTES = 64 * 1024 * 1024
 
 
 class DataKeys:
@@ -78,3 +87,46 @@ class DataKeys:
             raise Tampered(message)
         wrap = self.grants.wrap(epoch)
         return open_granted_dek(row, ctx, wrap, self.grants.private_key(epoch))
+
+    def verify_size(self, length: int) -> None:
+        """Check that a value is not larger than a scope of this kind takes.
+
+        Raises:
+            ValueTooLarge: It is.
+        """
+        if self.grants is not None and length > SEALED_LIMIT_BYTES:
+            message = f"a value in a sealed scope has at most {SEALED_LIMIT_BYTES >> 20} MiB"
+            raise ValueTooLarge(message, hint="keep the file elsewhere, encrypted, and its key here")
+
+    def name(self, commitment: bytes, rows: Iterable[bytes]) -> bytes:
+        """Return what the history says of a value: the commitment to its data key, or in a sealed scope all its rows.
+
+        Whoever has opened a value knows its data key, and could put another one in its place under the same key. In a
+        vault all who could are writers.
+        """
+        return commitment if self.grants is None else _digest(rows)
+
+    def expect(self, named: bytes, commitment: bytes, rows: Iterable[bytes]) -> bytes:
+        """Return the commitment that a value's record must have.
+
+        Args:
+            named: What the history says of the value.
+            commitment: To the data key at hand.
+            rows: The record, and what follows it.
+
+        Raises:
+            Tampered: In a sealed scope, the rows are not those that were written.
+        """
+        if self.grants is None:
+            return named
+        if not hmac.compare_digest(named, _digest(rows)):
+            message = "a value does not match the state of the scope"
+            raise Tampered(message, hint="somebody who may read it may have replaced it; restore it from a backup")
+        return commitment
+
+
+def _digest(rows: Iterable[bytes]) -> bytes:
+    hashed = sha256(Label.VALUE_ROWS.encode() + b"\x00")
+    for row in rows:
+        hashed.update(var32(row))
+    return hashed.digest()

@@ -9,7 +9,7 @@ from securecfg.store import Delete, Space
 from securecfg.vault.deltas import FreedRun
 from securecfg.vault.drafts import Drafts
 from securecfg.vault.history import DESTROYED
-from securecfg.vault.paths import SYSTEM
+from securecfg.vault.paths import is_vault_document
 from securecfg.vault.publishing import Plan
 from securecfg.vault.rows import epoch_of
 
@@ -81,7 +81,7 @@ class KeyDrafts(Drafts):
         if version.state == DESTROYED:
             return version
         content = self._content(history.rec_id, version)
-        record, is_system = (history.rec_id, version.number), history.path.startswith(SYSTEM)
+        record, is_system = (history.rec_id, version.number), is_vault_document(history.path)
         place = self._seal_content(plan, record, version.created, content, is_system=is_system)
         plan.deletes += [Delete(Space.DEK, version.dek_id), Delete(Space.VALUE, version.value_id)]
         if version.value_rows:

@@ -120,8 +120,8 @@ class OpenVault:
         self.compaction_lock = threading.Lock()
         self._anchor = anchor
         self._policy_lock = threading.Lock()
-        self._stamp: tuple[tuple[Index, int], tuple[bytes, bytes]] | None = None
-        self._policy: tuple[tuple[bytes, bytes], Policy] | None = None
+        self._stamp: tuple[tuple[Index, int], tuple[bytes, bytes, bytes]] | None = None
+        self._policy: tuple[tuple[bytes, bytes, bytes], Policy] | None = None
         self._scopes: tuple[tuple[Index, int], Registry | None] | None = None
         self._cleanups: list[Callable[[], None]] = []
         self._after_commits: list[Callable[[], None]] = []
@@ -197,19 +197,23 @@ class OpenVault:
 
     # --- policy ------------------------------------------------------------------------------------------------------
 
-    def policy_stamp(self) -> tuple[bytes, bytes]:
-        """Return what tells the policy and the roles in force from others."""
+    def policy_stamp(self) -> tuple[bytes, bytes, bytes]:
+        """Return what tells the policy, the roles and the sealed scopes in force from others."""
         index = self.replica.index
         place = (index, index.system_changes)
         known = self._stamp
         if known is not None and known[0] == place:
             return known[1]
-        policy, roles = self.entry(POLICY_PATH), self.entry(ROLES_PATH)
-        stamp = (policy.digest if policy else b"", roles.digest if roles else b"")
+        policy, roles, scopes = (self.entry(path) for path in (POLICY_PATH, ROLES_PATH, REGISTRY_PATH))
+        stamp = (
+            policy.digest if policy else b"",
+            roles.digest if roles else b"",
+            scopes.digest if scopes else b"",
+        )
         self._stamp = (place, stamp)
         return stamp
 
-    def policy(self) -> tuple[tuple[bytes, bytes], Policy]:
+    def policy(self) -> tuple[tuple[bytes, bytes, bytes], Policy]:
         """Return the policy in force and its stamp.
 
         Raises:
@@ -365,7 +369,8 @@ class OpenVault:
         if row is None:
             message = f"a value of record {located.entry.rec_id} is missing"
             raise Tampered(message)
-        return self.value_key(located).open(row, version.commitment)
+        key = self.value_key(located)
+        return key.open(row, self.replica.data_keys.expect(version.commitment, key.commitment, (row,)))
 
     def open_chunked(self, located: Located) -> ChunkedContent:
         """Return the content of a large value, whose rows are read as it is consumed.
@@ -380,7 +385,12 @@ class OpenVault:
             message = f"a value of record {entry.rec_id} is missing"
             raise Tampered(message)
         key = ChunkedValueKey(dek, self.value_context(entry.rec_id, version))
-        return key.open(record, version.commitment, self._value_rows(version))
+        data_keys, rows = self.replica.data_keys, self._value_rows(version)
+        if data_keys.grants is None:
+            return key.open(record, version.commitment, rows)
+        data_keys.verify_size(version.length)
+        whole = list(rows)
+        return key.open(record, data_keys.expect(version.commitment, key.commitment, (record, *whole)), whole)
 
     def _value_rows(self, version: Version) -> Iterator[bytes]:
         for number in range(version.value_id + 1, version.value_id + 1 + version.value_rows):

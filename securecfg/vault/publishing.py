@@ -15,6 +15,7 @@ from securecfg.audit import Checkpoint, NoteSigner, leaf_hash, origin_of
 from securecfg.errors import Conflict, ScopeSealed
 from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, split_changes
+from securecfg.vault.index import prefix_end
 from securecfg.vault.lookalikes import NewNames
 from securecfg.vault.replica import Finished, Member, tile_id
 from securecfg.vault.rows import digest_id
@@ -39,7 +40,7 @@ OPERATIONS_FOR_PLANS = BATCH_LIMIT_OPERATIONS - 8
 BYTES_FOR_PLANS = BATCH_LIMIT_BYTES - 128 * 1024
 DELTA_LIMIT_BYTES = 384 * 1024
 # What of the state anybody may change who can open a sealed scope.
-_FREE = frozenset({"flags"})
+_FREE = frozenset({"flags", "published"})
 
 
 @dataclass(slots=True)
@@ -156,6 +157,11 @@ class Publication:
         if path in self._pending:
             return self._pending[path]
         return self._replica.index.get(path)
+
+    def holds_below(self, prefix: bytes) -> bool:
+        """Return whether a path that begins with a prefix has an entry, earlier plans of this publication included."""
+        pending = any(entry is not None and path.startswith(prefix) for path, entry in self._pending.items())
+        return pending or next(self._replica.index.scan(prefix, prefix_end(prefix)), None) is not None
 
     def row(self, space: Space, id_: int) -> bytes | None:
         """Return a row, earlier plans of this publication included."""

@@ -259,6 +259,8 @@ class Replica:
         """
         self._refuse = refuse
         self._keys = None
+        if self.seat is not None:
+            self.seat.forget()
 
     def _advance(self, head: bytes | None) -> None:
         before = self._keys, self.header, self.slots
@@ -341,7 +343,8 @@ class Replica:
                     self.vault_id, ROOT_SCOPE, (entry.rec_id, version.number), version.created, FORM_INLINE
                 )
                 value = self.store.get(Space.VALUE, version.value_id) or b""
-                return ValueKey(dek, ctx).open(value, version.commitment)[1]
+                key = ValueKey(dek, ctx)
+                return key.open(value, self.data_keys.expect(version.commitment, key.commitment, (value,)))[1]
         message = "the charter of the scope is missing"
         raise Tampered(message)
 

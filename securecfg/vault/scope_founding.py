@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from securecfg.audit import Event, VerifierKey, origin_of
 from securecfg.crypto import KIND_BYTES, generate_key
+from securecfg.errors import Conflict
 from securecfg.keys import FIRST_SLOT_ROW, Keyring, SlotInfo, seal_slot
 from securecfg.keys.role_keys import RolePublic
 from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
-from securecfg.store import ID_LIMIT, STAGE_LIMIT_BYTES, MemoryStore, Put, Space
+from securecfg.store import BATCH_LIMIT_OPERATIONS, ID_LIMIT, MemoryStore, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.charters import LIST, READ, WRITE, Charter, Party, SignedCharter, keys_digest
 from securecfg.vault.creation import open_rows, write_first_rows
@@ -22,7 +23,7 @@ from securecfg.vault.seats import Seat
 from securecfg.vault.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from securecfg.clock import Clock
     from securecfg.keys.role_keys import RoleKey
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.session import Identity
+
+ROLES_AT_FIRST = 10
 
 _ROWS_MAX = 1 << 16
 _FIRST_EPOCH = 0
@@ -64,6 +67,7 @@ def found_scope(store: Store, founding: Founding, administrator: RoleKey, creato
         clock: The time.
 
     Raises:
+        Conflict: There are more roles than one publication takes.
         HeadMoved: There is one already.
         StoreFailed: The store cannot write.
     """
@@ -101,9 +105,11 @@ def found_scope(store: Store, founding: Founding, administrator: RoleKey, creato
     try:
         creator = creator._replace(slot=slot.slot_id.hex())
         opened.publisher.publish(lambda publication: _first_plan(opened, publication, founding, signed, creator))
-        for rows in _in_pieces(memory):
-            store.stage(rows)
-        store.commit([], expect=None, head=memory.head() or b"")
+        rows = _rows_of(memory)
+        if len(rows) > BATCH_LIMIT_OPERATIONS:
+            message = f"a scope is made with at most {ROLES_AT_FIRST} roles"
+            raise Conflict(message, hint="make it with some, and grant the others their rights afterwards")
+        store.commit(rows, expect=None, head=memory.head() or b"")
     finally:
         opened.close()
 
@@ -135,15 +141,7 @@ def _first_plan(
     return plan
 
 
-def _in_pieces(memory: MemoryStore) -> Iterator[list[Put]]:
-    """Yield all rows in pieces that a store takes at once."""
-    piece: list[Put] = []
-    size = 0
-    for space in Space:
-        for number, row in memory.scan(space, 0, ID_LIMIT - 1, _ROWS_MAX):
-            if piece and size + len(row) > STAGE_LIMIT_BYTES:
-                yield piece
-                piece, size = [], 0
-            piece.append(Put(space, number, row))
-            size += len(row)
-    yield piece
+def _rows_of(memory: MemoryStore) -> list[Put]:
+    return [
+        Put(space, number, row) for space in Space for number, row in memory.scan(space, 0, ID_LIMIT - 1, _ROWS_MAX)
+    ]

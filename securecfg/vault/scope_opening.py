@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securecfg.errors import WrongKey
-from securecfg.store import Put, Space
+from securecfg.errors import Tampered, WrongKey
 from securecfg.tuples import NamedTuple
-from securecfg.vault.charters import READ
+from securecfg.vault.charters import READ, WRITE
 from securecfg.vault.creation import open_rows
 from securecfg.vault.seats import Seat
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from securecfg.clock import Clock
     from securecfg.keys.role_keys import RoleKey
@@ -33,6 +32,8 @@ class Doorway(NamedTuple):
         options: As the vault is opened.
         trust: Whose signatures make a charter.
         keys: The keys of roles at hand.
+        is_anchor_required: Whether to refuse a scope that no checkpoint was recorded of.
+        is_adopting: Whether to accept one that is older than, or not a continuation of, what was recorded.
     """
 
     store: Store
@@ -41,38 +42,58 @@ class Doorway(NamedTuple):
     options: Options
     trust: Trust
     keys: Sequence[RoleKey]
+    is_anchor_required: bool = False
+    is_adopting: bool = False
 
-    def open(self, number: int) -> tuple[OpenVault, bytes] | None:
-        """Open a scope with the key that has the most rights in it, and return it with the id of that slot.
+    def open(self, number: int, expected: tuple[str, bytes] | None = None) -> tuple[OpenVault, bytes] | None:
+        """Open a scope with the keys that have the most rights in it, and return it with the id of the slot.
 
         Args:
             number: Its partition.
+            expected: The path and the vault id that it must have, where they are known.
 
         Returns:
             None where no key opens it, or there is nothing yet.
 
         Raises:
-            Tampered: A key opens it, but what is in it is not what its administrators and writers signed.
+            Tampered: A key opens it, but what is in it is not what its administrators and writers signed, or it is
+                another scope than is expected.
             RollbackSuspected: It is older than what was recorded on this machine.
+            AnchorMissing: Nothing was recorded, and it is required.
         """
         if self.store.partition(number).head() is None:
             return None  # its making was interrupted
         for key in self.keys:
             try:
-                found = self._open(number, key)
+                opened, slot_id = self._open(number, key, key)
             except WrongKey:
                 continue
-            best = _best(self.keys, charter_of(found[0]))
-            if best is not None and best is not key:
-                found[0].close()
-                found = self._open(number, best)
-            complete_grants(found[0])
-            return found
+            try:
+                charter = charter_of(opened)
+                if expected is not None and (charter.path, opened.replica.vault_id) != expected:
+                    message = f"another scope lies in the place of `{expected[0]}`"
+                    raise Tampered(message, hint="somebody who may write the file may have exchanged them")
+            except BaseException:
+                opened.close()
+                raise
+            reader, signer = _best(self.keys, charter, READ), _best(self.keys, charter, WRITE)
+            if (reader, signer) != (key, key):
+                opened.close()
+                opened, slot_id = self._open(number, reader, signer)
+            return opened, slot_id
         return None
 
-    def _open(self, number: int, key: RoleKey) -> tuple[OpenVault, bytes]:
-        seat = Seat(self.trust, key.signer)
-        opened, slot = open_rows(self.store.partition(number), key, self.path, self.clock, self.options, seat=seat)
+    def _open(self, number: int, key: RoleKey, signer: RoleKey) -> tuple[OpenVault, bytes]:
+        opened, slot = open_rows(
+            self.store.partition(number),
+            key,
+            self.path,
+            self.clock,
+            self.options,
+            is_anchor_required=self.is_anchor_required,
+            is_adopting=self.is_adopting,
+            seat=Seat(self.trust, signer.signer),
+        )
         return opened, slot.slot_id
 
 
@@ -94,36 +115,6 @@ def grants_of(opened: OpenVault) -> ValueGrants:
     return grants
 
 
-def complete_grants(opened: OpenVault) -> int:
-    """Give the other readers of a scope what this one has and they lack, and return how much that was.
-
-    An administrator who does not read the values can make somebody a reader of what is written from then on. What was
-    written before only another reader can give; who the readers are is in the charter, which administrators signed.
-    """
-    missing = [] if opened.options.read_only else list(_missing_grants(opened))
-    if missing:
-        opened.store.stage(missing)
-    return len(missing)
-
-
-def _missing_grants(opened: OpenVault) -> Iterator[Put]:
-    from securecfg.keys import Purpose
-    from securecfg.keys.value_grants import grant_row_of, seal_grant
-
-    replica, grants = opened.replica, grants_of(opened)
-    epochs = [entry.epoch for entry in replica.keyring.keys if entry.purpose == Purpose.VALUE]
-    held = [epoch for epoch in epochs if grants.is_granted(epoch)]
-    readers = {party.slot_id for party in charter_of(opened).parties if party.rights & READ}
-    for row, slot_id in slot_ids(replica.slots).items():
-        if slot_id in readers:
-            public_key = replica.keyring.slot(slot_id).public_key
-            for epoch in held:
-                number = grant_row_of(row, epoch)
-                if opened.store.get(Space.GRANT, number) is None:
-                    seed = grants.seed(epoch)
-                    yield Put(Space.GRANT, number, seal_grant(public_key, replica.vault_id, slot_id, epoch, seed))
-
-
 def slot_ids(slots: Mapping[int, bytes]) -> dict[int, bytes]:
     """Return the ids of slots by the ids of their rows."""
     from securecfg.keys import FIRST_ROOT_ROW, Slot
@@ -131,7 +122,12 @@ def slot_ids(slots: Mapping[int, bytes]) -> dict[int, bytes]:
     return {row: Slot.parse(raw).slot_id for row, raw in slots.items() if row < FIRST_ROOT_ROW}
 
 
-def _best(keys: Sequence[RoleKey], charter: Charter) -> RoleKey | None:
-    """Return the key with the most rights in a charter, the first of several."""
+def _best(keys: Sequence[RoleKey], charter: Charter, right: int) -> RoleKey:
+    """Return the key that has a right in a charter, and of several the one with the most others."""
     rights = {party.signing_key: party.rights for party in charter.parties}
-    return max(keys, key=lambda key: rights.get(key.signing_key, 0).bit_count(), default=None)
+
+    def worth(key: RoleKey) -> tuple[bool, int]:
+        held = rights.get(key.signing_key, 0)
+        return bool(held & right), held.bit_count()
+
+    return max(keys, key=worth)

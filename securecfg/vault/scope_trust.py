@@ -10,7 +10,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from securecfg.errors import AlreadyExists, FileMissing, RollbackSuspected, StoreFailed, Tampered, ValueTooLarge
+from securecfg.errors import (
+    AlreadyExists,
+    AnchorMissing,
+    FileMissing,
+    RollbackSuspected,
+    StoreFailed,
+    Tampered,
+    ValueTooLarge,
+)
 from securecfg.files import create_private, read_bounded
 from securecfg.vault.anchor import lineage, state_directory
 from securecfg.vault.charters import PUBLIC_KEY_BYTES, Trust
@@ -24,7 +32,9 @@ _FILE_BYTES_MAX = 65_536
 _FIRST_LINE = "securecfg-administrators-1"
 
 
-def choose_trust(path: str | os.PathLike[str], vault_id: bytes, claimed: Collection[Trust]) -> Trust | None:
+def choose_trust(
+    path: str | os.PathLike[str], vault_id: bytes, claimed: Collection[Trust], *, is_required: bool = False
+) -> Trust | None:
     """Return which of those that a vault names its administrators are to be believed, None where none are.
 
     The first time that this is asked for a place the answer is written down.
@@ -33,14 +43,19 @@ def choose_trust(path: str | os.PathLike[str], vault_id: bytes, claimed: Collect
         path: Where the vault lies.
         vault_id: Its id, 16 bytes.
         claimed: What the memberships in it say.
+        is_required: Whether to refuse a place that nothing was written down of.
 
     Raises:
+        AnchorMissing: Nothing was written down, and it is required.
         RollbackSuspected: Another vault, or one with other administrators, took the place of the one that was here.
         Tampered: Nothing was written down, and the vault names several sets of administrators.
         StoreFailed: What was written down cannot be read.
     """
     place = Path(state_directory(), "administrators", lineage(path))
     known = _read(place)
+    if known is None and is_required:
+        message = "the administrators of this vault are not known on this machine, and they are required to be"
+        raise AnchorMissing(message, hint="open it once without requiring that, where nobody can have changed it")
     if known is None and len(claimed) == 1:
         (only,) = claimed
         known = _write(place, vault_id, only)

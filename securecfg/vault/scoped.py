@@ -6,11 +6,12 @@ import threading
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
-from securecfg.errors import ScopeSealed, SecurecfgError, Tampered, Unsupported
+from securecfg.errors import NotAuthenticated, ScopeSealed, SecurecfgError, Tampered, Unsupported, VaultClosed
 from securecfg.store import open_sqlite
 from securecfg.vault.paths import check_prefix, check_principal
 from securecfg.vault.replica import read_header
-from securecfg.vault.scope_members import admit_members, find_roles, no_role, trust_of
+from securecfg.vault.scope_completion import complete
+from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import Doorway, charter_of
 from securecfg.vault.scope_trust import choose_trust
 from securecfg.vault.vault import Vault
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from securecfg.clock import Clock
+    from securecfg.errors import WrongKey
     from securecfg.keys import KeyProvider
     from securecfg.policy import Explanation
     from securecfg.vault.administration import Administration
@@ -104,11 +106,13 @@ class ScopedVault(Vault):
         self._opened, self._authority = one.opened, one.authority
 
     @classmethod
-    def over(cls, vault: Vault) -> Self:
+    def over(cls, vault: Vault, *, is_anchor_required: bool = False) -> Self:
         """Return a vault that its root has opened with its scopes, which are opened as they are used."""
-        return cls(
-            vault, _Parts(lambda: _scopes_of(vault.opened), lambda scope: _open_by_root(vault, scope)), vault.close
-        )
+
+        def open_part(scope: str) -> Vault:
+            return _open_by_root(vault, scope, is_anchor_required=is_anchor_required)
+
+        return cls(vault, _Parts(lambda: _scopes_of(vault.opened), open_part), vault.close)
 
     @property
     def administration(self) -> Administration:
@@ -133,11 +137,20 @@ class ScopedVault(Vault):
         return self._one().authority
 
     def parts(self) -> Iterator[tuple[str, Vault]]:
-        """Yield the vault itself, where its root opened it, and each sealed scope that the key at hand opens."""
+        """Yield the vault itself, where its root opened it, and each sealed scope that the key at hand opens.
+
+        Raises:
+            Tampered: A scope that the vault knows of is not there.
+        """
         if self._whole is not None:
             yield "", self._whole
-        for part in self._parts.below(""):
-            yield charter_of(part.opened).path, part
+        for scope in sorted(self._parts.names()):
+            try:
+                yield scope, self._parts.get(scope)
+            except ScopeSealed:
+                message = f"the sealed scope `{scope}` is not there"
+                hint = "if its making was interrupted, `securecfg scope create` makes it; else restore the file"
+                raise Tampered(message, hint=hint) from None
 
     def scope(self, path: str) -> Vault:
         """Return the sealed scope at a path, or that a path lies in, as a vault of its own; see `Vault.scope`."""
@@ -227,12 +240,17 @@ class ScopedVault(Vault):
     def acting(self, principal: str, *, context: Mapping[str, object] | None = None) -> Iterator[Vault]:
         """Lend the vault to one request of another principal; see `Vault.acting`."""
         check_principal(principal)
+        has_ended = threading.Event()
         with ExitStack() as stack:
+            stack.callback(has_ended.set)
             whole = None
             if self._whole is not None:
                 whole = stack.enter_context(self._whole.acting(principal, context=context))
 
             def lend(scope: str) -> Vault:
+                if has_ended.is_set():
+                    message = "the handle was lent for one request, which has ended"
+                    raise VaultClosed(message, hint="use it inside its `with` block")
                 return stack.enter_context(self._parts.get(scope).acting(principal, context=context))
 
             yield ScopedVault(whole, _Parts(self._parts.names, lend), stack.close)
@@ -289,43 +307,67 @@ class ScopedVault(Vault):
 
 
 def open_as_member(
-    path: str | os.PathLike[str], provider: KeyProvider, who: Identity, clock: Clock, options: Options
+    path: str | os.PathLike[str],
+    provider: KeyProvider,
+    who: Identity,
+    clock: Clock,
+    options: Options,
+    *,
+    is_anchor_required: bool,
+    otherwise: WrongKey,
 ) -> ScopedVault:
     """Open the scopes of a vault that the roles of an identity open, without the vault's root.
+
+    Args:
+        path: The file.
+        provider: Holds the identity.
+        who: The principal that was asserted, or none, and the context.
+        clock: The time.
+        options: How to open it.
+        is_anchor_required: Whether to refuse what this machine knows nothing of.
+        otherwise: What to raise where the vault has no scopes.
 
     Raises:
         VaultNotFound: There is no such file.
         WrongKey: No role of the vault knows the identity.
+        NotAuthenticated: It is the identity of somebody else than the principal that was asserted.
         Tampered: A scope is not what its administrators and writers signed.
         RollbackSuspected: A scope is older than what was recorded on this machine.
+        AnchorMissing: Nothing was recorded, and it is required.
     """
     from securecfg.keys import IdentityProvider
 
     if not isinstance(provider, IdentityProvider):
-        raise no_role()
+        raise otherwise
     store = open_sqlite(path, read_only=options.read_only)
     parts: dict[str, Vault] = {}
     try:
+        numbers = store.partitions()
+        if not numbers:
+            raise otherwise
         vault_id = read_header(store)[0].vault_id
         principal = check_principal(provider.read_principal())
+        if who.principal and who.principal != principal:
+            message = f"this key may not speak for `{who.principal}`"
+            raise NotAuthenticated(message, hint=f"it is the identity of `{principal}`")
         claimed = trust_of(find_roles(store, vault_id, provider))
-        trust = choose_trust(path, vault_id, claimed)
+        trust = choose_trust(path, vault_id, claimed, is_required=is_anchor_required)
         if trust is None:
             raise no_role()
-        door = Doorway(store, path, clock, options, trust, claimed[trust])
-        for number in store.partitions():
+        door = Doorway(store, path, clock, options, trust, claimed[trust], is_anchor_required=is_anchor_required)
+        for number in numbers:
             found = door.open(number)
             if found is None:
                 continue
             opened, slot = found
             scope = charter_of(opened).path
+            part = Vault(opened, who._replace(principal=principal, is_proved=True, slot=slot.hex()))
             if scope in parts:
-                opened.close()
+                part.close()
                 message = f"two scopes say that they are `{scope}`"
-                raise Tampered(message, hint="their administrators may have made one twice")
-            parts[scope] = Vault(opened, who._replace(principal=principal, is_proved=True, slot=slot.hex()))
-            if not options.read_only:
-                admit_members(opened, store, vault_id, door.keys, trust)
+                raise Tampered(message, hint="somebody who may write the file may have copied one")
+            parts[scope] = part
+            complete(part.authority, store, vault_id, door.keys, trust)
         if not parts:
             raise no_role()
         names = sorted(parts)
@@ -355,16 +397,21 @@ def _scopes_of(opened: OpenVault) -> Sequence[str]:
     return tuple(registry.scopes) if registry is not None else ()
 
 
-def _open_by_root(vault: Vault, scope: str) -> Vault:
+def _open_by_root(vault: Vault, scope: str, *, is_anchor_required: bool) -> Vault:
     """Open a scope with the administrator's key, which the root keeps."""
     from securecfg.vault.scopes import Scopes
 
     registry, door = vault.opened.scopes(), Scopes(vault.authority).doorway()
-    found = door.open(registry.scopes[scope].number) if registry is not None and door is not None else None
+    if registry is None or door is None or scope not in registry.scopes:
+        raise _closed(scope)
+    place = registry.scopes[scope]
+    found = door._replace(is_anchor_required=is_anchor_required).open(place.number, (scope, place.scope_id))
     if found is None:
         raise _closed(scope)
     opened, slot = found
-    return Vault(opened, vault.authority.identity._replace(slot=slot.hex()))
+    part = Vault(opened, vault.authority.identity._replace(slot=slot.hex()))
+    complete(part.authority, vault.opened.store, vault.opened.replica.vault_id, door.keys, door.trust)
+    return part
 
 
 def _closed(path: str) -> ScopeSealed:

@@ -9,15 +9,25 @@ from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.crypto import generate_key
-from securecfg.errors import AlreadyExists, Conflict, InvalidMetadata, ScopeSealed, SecretNotFound
+from securecfg.errors import (
+    AlreadyExists,
+    Conflict,
+    HeadMoved,
+    InvalidMetadata,
+    ScopeSealed,
+    SecretNotFound,
+    SecurecfgError,
+    StoreFailed,
+)
 from securecfg.keys import Purpose
 from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic, membership_row_of, seal_membership
 from securecfg.store import Put, Space
 from securecfg.vault.administration import Administration, to_document
+from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.index import prefix_end
 from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_to_json
-from securecfg.vault.opened import POLICY_PATH, ROLES_PATH
+from securecfg.vault.opened import POLICY_PATH, REGISTRY_PATH, ROLES_PATH
 from securecfg.vault.paths import check_role, path_to_bytes
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_changes import RIGHTS, ScopeChanges, rights_to_words
@@ -26,6 +36,7 @@ from securecfg.vault.scope_members import CERTIFICATES_PATH
 from securecfg.vault.scope_opening import Doorway, charter_of
 from securecfg.vault.scope_registry import (
     ADMINISTRATOR,
+    ADMINISTRATOR_PATH,
     Registry,
     ScopePlace,
     draft_administrator,
@@ -149,7 +160,11 @@ class Scopes:
             self._documents(keys, administrator),
         )
         partition = self._opened.store.partition(place.number)
-        found_scope(partition, founding, administrator, self._authority.identity, self._opened.clock)
+        try:
+            found_scope(partition, founding, administrator, self._authority.identity, self._opened.clock)
+        except HeadMoved:
+            message = f"somebody else made the scope `{scope}` at the same moment"
+            raise AlreadyExists(message, hint=f"`securecfg scope show {scope}` shows who may do what in it") from None
         return self.show(scope)
 
     def verify_free(self, path: str) -> None:
@@ -189,9 +204,11 @@ class Scopes:
         name = check_role(role)
         administrator = self._administrator()
         public = RolePublic(self._role_public(name, administrator))
+        scope = _scope_path(path)
+        if scope in self._registry().scopes:
+            self._register(scope, {name: public.public_key})
         with self._inside(path) as inside:
             inside.grant(name, public, RIGHTS[right])
-        self._register(_scope_path(path), {name: public.public_key})
         self.propagate()
         return self.show(path)
 
@@ -223,11 +240,44 @@ class Scopes:
         if not registry.scopes:
             return
         administrator = self._administrator()
-        for path in registry.scopes:
-            with self._inside(path) as inside:
-                names = {party.role for party in charter_of(inside.opened).parties}
-                keys = {name: key for name, key in registry.roles.items() if name in names}
-                inside.write_documents(self._documents(keys, administrator))
+        failures: list[SecurecfgError] = []
+        for path, place in registry.scopes.items():
+            if self._opened.store.partition(place.number).head() is None:
+                continue  # its making was interrupted; it is made with the documents of that day
+            try:
+                with self._inside(path) as inside:
+                    names = {party.role for party in charter_of(inside.opened).parties}
+                    keys = {name: key for name, key in registry.roles.items() if name in names}
+                    inside.write_documents(self._documents(keys, administrator))
+            except SecurecfgError as error:
+                # The others get it all the same.
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def adopt(self) -> int:
+        """Accept every scope as it is, as the vault around them was accepted, and return how many there are.
+
+        Raises:
+            Tampered: What is in a scope is not what its administrators and writers signed.
+            StoreFailed: An anchor cannot be written.
+        """
+        door = self.doorway()
+        if door is None or door.path is None:
+            return 0
+        count = 0
+        for path, place in self._registry().scopes.items():
+            found = door._replace(is_adopting=True).open(place.number, (path, place.scope_id))
+            if found is not None:
+                try:
+                    AnchorFile(place.scope_id, door.path).replace(found[0].mark())
+                except OSError as error:
+                    message = f"the anchor of `{path}` cannot be written: {error.strerror}"
+                    raise StoreFailed(message) from None
+                finally:
+                    found[0].close()
+                count += 1
+        return count
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
@@ -254,7 +304,8 @@ class Scopes:
             new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
             def plan(publication: Publication) -> Plan:
-                if read_administrator(self._opened) is not None:
+                is_there = publication.entry(ADMINISTRATOR_PATH) is not None
+                if is_there or read_administrator(self._opened) is not None:
                     return Plan()
                 plan = draft_administrator(Drafts(self._opened, publication), new)
                 session = self._authority.session()
@@ -319,11 +370,17 @@ class Scopes:
         taken = self._opened.store.partitions()
 
         def plan(publication: Publication) -> Plan:
+            if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
+                raise _changed_meanwhile()
             registry = read_registry(self._opened)
             place = registry.scopes.get(scope)
+            if any(registry.roles.get(name, key) != key for name, key in keys.items()):
+                raise _changed_meanwhile()
             if place is not None and keys.items() <= registry.roles.items():
                 return Plan(result=place)
             if place is None:
+                if registry.overlapping(scope) is not None or publication.holds_below(scope.encode()):
+                    raise _changed_meanwhile()
                 numbers = [known.number for known in registry.scopes.values()]
                 place = ScopePlace(1 + max([*numbers, *taken], default=0), scope_id)
             after = Registry({**registry.scopes, scope: place}, {**registry.roles, **keys})
@@ -373,7 +430,7 @@ class Scopes:
             message = f"there is no sealed scope `{scope}`"
             raise SecretNotFound(message, hint="`securecfg scope list` shows the scopes")
         administrator = self._administrator()
-        found = self._doorway(administrator).open(place.number)
+        found = self._doorway(administrator).open(place.number, (scope, place.scope_id))
         if found is None:
             message = f"the administrator's key does not open the scope `{scope}`"
             raise ScopeSealed(message, hint="the making of it was interrupted: `securecfg scope create` again")
@@ -382,6 +439,11 @@ class Scopes:
             yield ScopeChanges(opened, self._authority.identity._replace(slot=slot.hex()), administrator)
         finally:
             opened.close()
+
+
+def _changed_meanwhile() -> Conflict:
+    message = "somebody else changed the scopes, or what is below this one, at the same moment"
+    return Conflict(message, hint="look at `securecfg scope list`, and try again")
 
 
 def _scope_path(path: str) -> str:

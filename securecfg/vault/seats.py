@@ -59,6 +59,10 @@ class Seat:
         """The digest of the charter in force; empty where there is none yet."""
         return self.charter.charter.digest if self.charter is not None else b""
 
+    def forget(self) -> None:
+        """Drop what this process signs with."""
+        self._signer = None
+
     def read_voucher(self, store: Store) -> Voucher | None:
         """Return the voucher that lies in the store, of which only the form is checked yet.
 
@@ -98,6 +102,11 @@ class Seat:
 
 
 def _verify_newer(charter: Charter, known: SignedCharter | None) -> None:
-    if known is not None and charter.serial <= known.charter.serial:
+    if known is None:
+        return
+    follows = charter.serial > known.charter.serial
+    if follows and charter.serial == known.charter.serial + 1:
+        follows = charter.previous == known.charter.digest
+    if not follows:
         message = "the charter of the scope went back"
         raise RollbackSuspected(message, hint="somebody who may open the scope may have put back an older one")

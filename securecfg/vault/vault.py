@@ -163,15 +163,18 @@ class Vault(Changes):
         provider = open_provider(settings.key, ask=ask or terminal_asker())
         clock = clock or SystemClock()
         is_required = anchor == "required"
-        who = Identity("", context=dict(context or {}))
+        who = Identity(name, context=dict(context or {}))
         try:
             opened, slot = open_vault(settings.vault, provider, clock, options, is_anchor_required=is_required)
-        except WrongKey:
+        except WrongKey as error:
             if not isinstance(provider, ProvesPrincipal):
                 raise
             from securecfg.vault.scoped import open_as_member  # for identities that open no slot of the vault itself
 
-            return cast("Self", open_as_member(settings.vault, provider, who, clock, options))
+            scoped = open_as_member(
+                settings.vault, provider, who, clock, options, is_anchor_required=is_required, otherwise=error
+            )
+            return cast("Self", scoped)
         try:
             identity = identify(slot, provider, name)._replace(context=who.context)
             vault = cls(opened, identity)
@@ -179,7 +182,7 @@ class Vault(Changes):
                 return vault
             from securecfg.vault.scoped import ScopedVault  # for vaults that have scopes
 
-            return cast("Self", ScopedVault.over(vault))
+            return cast("Self", ScopedVault.over(vault, is_anchor_required=is_required))
         except BaseException:
             opened.close()
             raise

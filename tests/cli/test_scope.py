@@ -119,3 +119,14 @@ def test_a_backup_of_a_vault_with_scopes_is_refused(people: Cli) -> None:
     outcome = people("vault", "backup", "copies", "--json", "--to", "file:key")
     assert (outcome.code, outcome.error) == (10, "unsupported")
     assert not Path("copies").exists()
+
+
+def test_an_import_puts_nothing_beside_a_scope_nor_into_it(people: Cli) -> None:
+    people("scope", "create", "app", "--read", "role:pay", "--write", "role:pay")
+    Path("app.toml").write_text('password = "hunter2-canary-4711"\n', encoding="utf-8")
+    beside = people("import", "app.toml", "--yes", "--json")
+    assert (beside.code, beside.error) == (7, "scope-sealed")
+    into = people("import", "app.toml", "--yes", "--json", "--key", "identity:pay.identity")
+    assert into.code != 0
+    assert "hunter2-canary-4711" in Path("app.toml").read_text(encoding="utf-8")
+    assert people("secret", "list").text == ""

@@ -990,8 +990,8 @@ MUTANTS = (
     Mutant(
         "a read that opens nothing is recorded",
         "vault/reading.py",
-        "            if self._opened.replica.data_keys.grants is not None:",
-        "            if False:",
+        "        if self._opened.replica.data_keys.grants is not None:",
+        "        if False:",
         "vault/test_sealed_scopes.py::test_the_root_lists_and_writes_a_sealed_scope_and_does_not_read_it",
     ),
     Mutant(
@@ -1000,5 +1000,33 @@ MUTANTS = (
         "        if state.epoch_key != self.epoch_key:",
         "        if False:",
         "vault/test_replica.py::test_a_head_that_somebody_without_a_key_signed_turns_no_open_handle_back",
+    ),
+    Mutant(
+        "a value of a scope is named by its data key alone",
+        "vault/data_keys.py",
+        "        if not hmac.compare_digest(named, _digest(rows)):",
+        "        if False:",
+        "vault/test_scope_attacks.py::test_whoever_knows_a_data_key_cannot_put_another_value_in_its_place",
+    ),
+    Mutant(
+        "any scope is taken for the one that is asked for",
+        "vault/scope_opening.py",
+        "                if expected is not None and (charter.path, opened.replica.vault_id) != expected:",
+        "                if False:",
+        "vault/test_scope_attacks.py::test_a_scope_in_the_place_of_another_is_refused_by_the_root",
+    ),
+    Mutant(
+        "a document may be changed twice in one publication",
+        "vault/administration.py",
+        "                if self._opened.policy_stamp() != stamp or not drafts.is_settled(_DOCUMENTS):",
+        "                if self._opened.policy_stamp() != stamp:",
+        "vault/test_publisher.py::test_two_changes_of_one_document_at_the_same_moment_are_both_made",
+    ),
+    Mutant(
+        "a write does not look again whether its path is sealed by now",
+        "vault/opened.py",
+        '            scopes.digest if scopes else b"",',
+        '            b"",',
+        "vault/test_sealed_scopes.py::test_a_write_that_began_before_there_was_a_scope_does_not_end_beside_it",
     ),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,13 +13,16 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
 from securecfg.audit import Event
-from securecfg.crypto import XAES256GCM, KeyBytes, generate_key, open_sealed
+from securecfg.crypto import KIND_TEXT, XAES256GCM, ChunkedValueKey, KeyBytes, generate_key, open_sealed
 from securecfg.errors import (
+    AnchorMissing,
+    HeadMoved,
     IntegrityError,
     RollbackSuspected,
     ScopeSealed,
     SecurecfgError,
     Tampered,
+    ValueTooLarge,
     WrongKey,
 )
 from securecfg.keys import Identity, Purpose, open_provider
@@ -40,14 +45,17 @@ from securecfg.vault.charters import (
 )
 from securecfg.vault.epochs import plan_key_change, seal_root_to_all
 from securecfg.vault.maintenance import compact
+from securecfg.vault.opened import ROLES_PATH
+from securecfg.vault.paths import CHARTER_PATH
 from securecfg.vault.publishing import Plan, Publication
 from securecfg.vault.replica import Replica
 from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_founding import Founding, found_scope
-from securecfg.vault.scope_members import find_roles
+from securecfg.vault.scope_members import CERTIFICATES_PATH, find_roles
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 from securecfg.vault.seats import Seat
 from securecfg.vault.session import Identity as Who
+from securecfg.vault.verification import verify_vault
 from tests.vault.scope_world import scope_world
 from tests.vault.world import text_of
 
@@ -278,7 +286,6 @@ def test_a_charter_that_no_administrator_signed_is_accepted_by_nobody(
     changes = ScopeChanges(opened, attacker.authority.identity, key)
     signed = forged_charter(opened, key, promoted)
     from securecfg.vault.drafts import Drafts
-    from securecfg.vault.paths import CHARTER_PATH
     from securecfg.vault.scope_founding import charter_content
 
     def plan(publication: Publication) -> Plan:
@@ -345,9 +352,11 @@ def test_a_grant_that_is_not_the_seed_of_the_keyring_is_no_grant(world: ScopeWor
     number = grant_row_of(row, 0)
     honest = store.get(Space.GRANT, number) or b""
     forged = seal_grant(public_key, replica.vault_id, slot_id, 0, generate_key())
-    for bad in (forged, honest[:-1], honest + b"x", b"", bytes(len(honest)), honest[:-1] + bytes((honest[-1] ^ 1,))):
+    for bad in (forged, honest[:-1], honest + b"x", b"", honest[:-1] + bytes((honest[-1] ^ 1,))):
         store.stage([Put(Space.GRANT, number, bad)])
         assert accepted_by(world, "pay", "pay/key") == "tampered"
+    store.stage([Put(Space.GRANT, number, bytes(len(honest)))])  # as of a slot that was here before
+    assert accepted_by(world, "pay", "pay/key") == "scope-sealed"
     store.stage([Delete(Space.GRANT, number)])
     assert accepted_by(world, "pay", "pay/key") == "scope-sealed"
     store.stage([Put(Space.GRANT, number, honest)])
@@ -395,6 +404,105 @@ def test_the_root_of_a_scope_is_changed_by_its_writers_only(world: ScopeWorld, m
         with pytest.raises(Tampered):
             opened.publisher.publish(plan)
     assert accepted_by(world, "pay", "pay/key") == "tampered"
+
+
+# --- values under keys that somebody knows ----------------------------------------------------------------------------
+
+
+def put_value(vault: Vault, path: bytes, content: bytes) -> None:
+    """Put another value in the place of one, under its own data key, as whoever has opened it once can."""
+    opened = vault.opened
+    entry = opened.entry(path)
+    assert entry is not None
+    located = opened.locate(path, entry, 0)
+    row = opened.value_key(located).seal(KIND_TEXT, content)
+    opened.store.stage([Put(Space.VALUE, located.version.value_id, row)])
+
+
+def test_whoever_knows_a_data_key_cannot_put_another_value_in_its_place(world: ScopeWorld) -> None:
+    pay = world.as_member("pay").scope("pay")
+    put_value(pay, b"pay/key", b"forged")
+    assert accepted_by(world, "pay", "pay/key") == "tampered"
+    assert verify_vault(pay.opened).problems
+
+
+def test_whoever_knows_a_data_key_cannot_put_other_chunks_in_their_place(world: ScopeWorld) -> None:
+    web = world.as_member("web").scope("web")
+    web.write("web/large", b"x" * 1_200_000)
+    opened = web.opened
+    entry = opened.entry(b"web/large")
+    assert entry is not None
+    version = opened.locate(b"web/large", entry, 0).version
+    key = ChunkedValueKey(opened.data_key(version.dek_id), opened.value_context(entry.rec_id, version))
+    rows = key.seal(0, 1_200_000, [b"y" * 1_200_000])
+    opened.store.stage([Put(Space.VALUE, version.value_id + 1 + at, row) for at, row in enumerate(rows)])
+    reader = world.as_member("web")
+    with pytest.raises(Tampered):
+        reader.read("web/large")
+    with pytest.raises(Tampered):
+        list(reader.stream("web/large")[1])
+
+
+@pytest.mark.parametrize("path", [ROLES_PATH, CHARTER_PATH, CERTIFICATES_PATH])
+def test_who_may_only_list_cannot_rewrite_the_documents_of_a_scope(world: ScopeWorld, path: bytes) -> None:
+    audit = world.as_member("audit").scope("pay")
+    put_value(audit, path, b'{"admin":["svc:audit"]}')
+    assert accepted_by(world, "pay", "pay/key") == "tampered"
+
+
+def test_a_value_of_more_than_a_scope_takes_is_refused(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("securecfg.vault.data_keys.SEALED_LIMIT_BYTES", 1_000_000)
+    with pytest.raises(ValueTooLarge, match="sealed scope"):
+        world.as_member("web").write("web/large", b"x" * 1_200_000)
+
+
+# --- other places -----------------------------------------------------------------------------------------------------
+
+
+def test_a_scope_in_the_place_of_another_is_refused_by_the_root(world: ScopeWorld) -> None:
+    one, other = charter_number(world, "pay"), charter_number(world, "web")
+    world.close()
+    with closing(sqlite3.connect(world.path)) as database:
+        for table, column in (("p", "n"), ("g", "i")):
+            for old, new in ((one, 99), (other, one), (99, other)):
+                database.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, old))  # noqa: S608 - ours
+        database.commit()
+    with pytest.raises(Tampered, match="another scope"):
+        world.admin().write("pay/key", "into the wrong scope")
+    with pytest.raises(Tampered, match="another scope"):
+        world.scopes().grant("pay", "web", "read")
+
+
+def test_a_scope_that_is_gone_is_missed(world: ScopeWorld) -> None:
+    number = charter_number(world, "pay")
+    world.close()
+    with closing(sqlite3.connect(world.path)) as database:
+        database.execute("DELETE FROM p WHERE n = ?", (number,))
+        database.execute("DELETE FROM g WHERE i = ?", (number,))
+        database.commit()
+    with pytest.raises(Tampered, match="is not there"):
+        list(world.admin().parts())
+
+
+def test_a_second_making_changes_nothing_of_the_first(world: ScopeWorld) -> None:
+    store = world.admin().opened.store.partition(charter_number(world, "pay"))
+    before = [store.scan(space, 0, ID_LIMIT - 1, 1_000) for space in Space]
+    boss = RoleKey("administrator", generate_key())
+    founding = Founding(bytes(16), "pay/", False, {"pay": (LIST | READ, boss.public_key)}, {})
+    with pytest.raises(HeadMoved):
+        found_scope(store, founding, boss, Who("user:ada"), world.clock)
+    assert [store.scan(space, 0, ID_LIMIT - 1, 1_000) for space in Space] == before
+
+
+def test_what_a_machine_knows_nothing_of_is_refused_where_that_is_required(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
+    with pytest.raises(AnchorMissing):
+        world.open(None, key=f"identity:{world.folder / 'pay.identity'}", anchor="required")
+    world.admin()
+    with pytest.raises(AnchorMissing):
+        world.open(anchor="required").list("pay/")
 
 
 # --- other administrators ---------------------------------------------------------------------------------------------

@@ -13,18 +13,23 @@ from securecfg.errors import (
     AlreadyExists,
     Conflict,
     InvalidMetadata,
+    NotAuthenticated,
     ScopeSealed,
     SecretNotFound,
     SlotRemoved,
     Unsupported,
+    VaultClosed,
     WrongKey,
 )
+from securecfg.keys.identity import read_identity_file
 from securecfg.policy import Document
 from securecfg.store import ID_LIMIT, Space
 from securecfg.vault.scope_opening import charter_of, grants_of
+from securecfg.vault.scopes import Scopes
 from securecfg.vault.verification import verify_vault
 from tests.vault.scope_world import scope_world
-from tests.vault.world import text_of
+from tests.vault.test_publisher import Busy
+from tests.vault.world import interrupted, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -256,6 +261,43 @@ def test_the_policy_of_the_vault_holds_in_its_scopes(two: ScopeWorld) -> None:
     assert not pay.explain("read", "pay/key").decision.allowed
 
 
+def test_a_write_that_began_before_there_was_a_scope_does_not_end_beside_it(world: ScopeWorld) -> None:
+    early, store = interrupted(world)
+    store.interrupt("commit", None, lambda: world.scopes().create("pay", read=["pay"]))
+    with pytest.raises(ScopeSealed):
+        early.write("pay/key", "in the open")
+    assert world.admin().list() == []
+
+
+def test_a_scope_is_not_made_around_what_is_written_at_the_same_moment(world: ScopeWorld) -> None:
+    admin = world.admin()
+    scopes = Scopes(admin.authority)
+    scopes.create("other", read=["pay"])
+    busy = Busy(admin)
+    busy.start("write", lambda: admin.write("pay/key", "1"))
+    busy.start("create", lambda: scopes.create("pay", read=["pay"]))
+    busy.go_on()
+    assert isinstance(busy.errors["create"], Conflict)
+    assert world.admin().list() == ["pay/key"]
+
+
+def test_a_handle_that_was_lent_opens_no_scope_after_its_time(two: ScopeWorld) -> None:
+    admin = two.admin()
+    with admin.acting("svc:pay") as lent:
+        pass
+    with pytest.raises(VaultClosed):
+        lent.read("pay/key")
+
+
+def test_what_a_scope_is_vouched_for_with_goes_with_the_handle(two: ScopeWorld) -> None:
+    web = two.as_member("web")
+    seat = web.opened.replica.seat
+    assert seat is not None
+    assert seat.signer is not None
+    web.close()
+    assert seat.signer is None
+
+
 # --- members ----------------------------------------------------------------------------------------------------------
 
 
@@ -265,6 +307,32 @@ def test_a_new_member_is_let_in_by_one_who_has_the_key_of_the_role(two: ScopeWor
         two.as_member("second")
     two.as_member("pay")
     assert text_of(two.as_member("second"), "pay/key") == "of pay"
+
+
+def test_who_lets_a_member_in_records_it_with_the_fingerprint(two: ScopeWorld) -> None:
+    file = two.person("pay", "second")
+    two.as_member("pay")
+    pay = two.as_member("pay")
+    admitted = [entry.record for entry in pay.log.records() if entry.record.event is Event.ROLE_CHANGED]
+    fingerprint = read_identity_file(file).identity.fingerprint.hex()
+    assert [(record.subject.id, record.obj["added"], record.obj["fingerprint"]) for record in admitted] == [
+        ("svc:pay", ["svc:second"], fingerprint)
+    ]
+
+
+def test_an_identity_speaks_for_nobody_else(two: ScopeWorld) -> None:
+    with pytest.raises(NotAuthenticated):
+        two.open("svc:web", key=f"identity:{two.folder / 'pay.identity'}")
+
+
+def test_a_member_of_a_reading_and_a_writing_role_does_both(two: ScopeWorld) -> None:
+    two.scopes().grant("pay", "audit", "write")
+    member = read_identity_file(two.folder / "pay.identity").identity
+    two.admin().administration.add_member("audit", "svc:pay", identity=member)
+    two.as_member("audit")
+    pay = two.as_member("pay")
+    pay.write("pay/key", "by a writer")
+    assert text_of(pay, "pay/key") == "by a writer"
 
 
 def test_members_of_several_roles_have_the_rights_of_all(two: ScopeWorld) -> None:
