@@ -18,7 +18,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
-    ├── Sealed                                          7   WrongKey  SlotRemoved
+    ├── Sealed                                          7   WrongKey  SlotRemoved  ScopeSealed
     │   └── KeyProviderRefused                              KeyAccessDenied (PinIncorrect)  KeyDisabled  KeyMissing
     │                                                       ShareRefused
     ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated
@@ -385,6 +385,12 @@ class WrongKey(Sealed):
     """No unlock slot opens with this key; a damaged slot looks the same."""
 
     code = "wrong-key"
+
+
+class ScopeSealed(Sealed):
+    """The key that opened the vault was not granted this part of it."""
+
+    code = "scope-sealed"
 
 
 class SlotRemoved(Sealed):

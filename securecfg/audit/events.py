@@ -60,6 +60,8 @@ class Event(StrEnum):
     CONFIG_SIGNATURE_BAD = "config.signature_bad"
     RECOVERY = "recovery"
     CLOCK_BEHIND = "clock.behind"
+    SCOPE_CREATED = "scope.created"
+    SCOPE_CHANGED = "scope.changed"
 
 
 class Decision(StrEnum):
@@ -104,6 +106,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "expires": Field.TEXT,
         "file": Field.TEXT,
         "files": Field.TEXTS,
+        "fingerprint": Field.TEXT,
         "first": Field.NUMBER,
         "format": Field.TEXT,
         "import": Field.TEXT,
@@ -114,6 +117,8 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "lineage": Field.TEXT,
         "members": Field.TEXTS,
         "new_sig": Field.TEXT,
+        "number": Field.NUMBER,
+        "old_fingerprint": Field.TEXT,
         "old_sig": Field.TEXT,
         "old_size": Field.NUMBER,
         "part": Field.NUMBER,
@@ -194,7 +199,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.ACCESS_ERROR: Shape(Category.REFUSAL, _fields("action"), _REFUSED | {"reason"}, Decision.ERROR),
         Event.POLICY_APPLIED: _administration("rev", "digest files"),
         Event.POLICY_ROLLED_BACK: _administration("rev source_rev", "digest"),
-        Event.ROLE_CHANGED: _administration("role", "members added removed"),
+        Event.ROLE_CHANGED: _administration("role", "members added removed fingerprint old_fingerprint"),
         Event.KEY_SLOT_ADDED: _administration("slot kind", "label principals"),
         Event.KEY_SLOT_REMOVED: _administration("slot", "kind label"),
         Event.KEY_ROTATED: _administration("kind epoch", "count slot"),
@@ -212,5 +217,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.CONFIG_SIGNATURE_BAD: Shape(Category.REFUSAL, _fields("file"), _fields("reason signer"), Decision.DENY),
         Event.RECOVERY: _administration("reason", "count"),
         Event.CLOCK_BEHIND: _administration("behind_s"),
+        Event.SCOPE_CREATED: _administration("path number digest"),
+        Event.SCOPE_CHANGED: _administration("path rev digest", "role added removed"),
     }
 )

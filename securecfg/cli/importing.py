@@ -93,7 +93,7 @@ def _import(invocation: Invocation, paths: Sequence[str], *, prefix: str, dry_ru
         _finish_earlier(invocation, vault)
         plan = _plan(invocation, vault, paths, prefix=prefix, history=history)
         for path in plan.standings:
-            vault.authority.require("write", path)
+            vault.authority_over(path).require("write", path)
         outcome = None
         if plan.findings:
             _ask(invocation, plan)
@@ -269,7 +269,7 @@ def _confirm(invocation: Invocation, vault: Vault, chosen: str | None) -> int:
 
     found = find_import(vault, chosen, "confirmed")
     for secret in found.secrets:
-        vault.authority.require("write", secret.path)
+        vault.authority_over(secret.path).require("write", secret.path)
     invocation.confirm(f"Destroy what `--undo` needs of the import {found.import_id} for ever?")
     return _emit_outcomes(invocation, [confirm_import(vault, found.import_id)])
 

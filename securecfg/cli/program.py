@@ -24,6 +24,7 @@ COMMANDS = {
     "vault": ("securecfg.cli.vault:vault", "Create, inspect and verify vaults."),
     "key": ("securecfg.cli.key:key", "Manage the keys that open a vault."),
     "identity": ("securecfg.cli.identity:identity", "Make key pairs that prove who somebody is."),
+    "scope": ("securecfg.cli.scope:scope", "Seal parts of a vault for roles."),
     "unlock": ("securecfg.cli.unlock:unlock", "Spare repeated passphrases for a while."),
     "doctor": ("securecfg.cli.doctor:doctor", "Find what is wrong with the installation or the vault."),
 }

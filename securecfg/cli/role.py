@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from securecfg.cli.groups import Noun
+from securecfg.cli.identity import grouped
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.errors import UsageError
 
 if TYPE_CHECKING:
     from securecfg.vault import Vault
@@ -30,27 +32,60 @@ def list_(invocation: Invocation) -> None:
     with invocation.open() as vault:
         members = [(name, member, "vault") for name, those in vault.administration.roles().items() for member in those]
         members += _in_grant_tables(vault)
-    roles: dict[str, list[dict[str, str]]] = {}
+        keys = {member: identity.fingerprint for member, identity in vault.administration.identities().items()}
+    roles: dict[str, list[dict[str, str | None]]] = {}
     for name, member, source in sorted(members):
-        roles.setdefault(name, []).append({"principal": member, "source": source})
+        fingerprint = keys[member].hex() if member in keys else None
+        roles.setdefault(name, []).append({"principal": member, "source": source, "fingerprint": fingerprint})
     invocation.emit_table(
         {"roles": [{"role": name, "members": those} for name, those in roles.items()]},
-        ("ROLE", "MEMBER", "FROM"),
-        sorted(members),
-        shorten=("FROM", "MEMBER", "ROLE"),
+        ("ROLE", "MEMBER", "FROM", "FINGERPRINT"),
+        [
+            (name, member, source, grouped(keys[member]) if member in keys else "")
+            for name, member, source in sorted(members)
+        ],
+        shorten=("FROM", "FINGERPRINT", "MEMBER", "ROLE"),
     )
 
 
-@role.command(examples=("securecfg role add web --member svc:web", "securecfg role add admin --member user:olga"))
+@role.command(
+    examples=(
+        "securecfg role add web --member svc:web",
+        "securecfg role add web --member svc:web --identity web.pub",
+        "securecfg role add admin --member user:olga",
+    )
+)
 @click.argument("name")
 @_MEMBER
+@click.option(
+    "--identity", type=click.Path(), metavar="PUBLIC-FILE", help="The member's public key, from `identity create`."
+)
+@click.option("--replace", is_flag=True, help="Take the key although another one of the member is known.")
 @common_flags
-def add(invocation: Invocation, *, name: str, member: str) -> None:
-    """Give a principal a role."""
+def add(invocation: Invocation, *, name: str, member: str, identity: str | None, replace: bool) -> None:
+    """Give a principal a role; the role is made where it is new.
+
+    With --identity the vault keeps the member's public key, to seal to it what is for its roles. Compare the
+    fingerprint with what its owner reads to you from `securecfg identity show`.
+    """
+    from securecfg.keys.identity import read_identity_file
+
+    if replace and identity is None:
+        message = "`--replace` says that a key takes the place of another one"
+        raise UsageError(message, hint="name the file of the new one: `--identity PUBLIC-FILE`")
+    public = None if identity is None else read_identity_file(identity).identity
     with invocation.open() as vault:
         vault.authority.require("role.write", "")
-        vault.administration.add_member(name, member)
-    invocation.emit({"role": name, "member": member}, f"added  {member} to {name}")
+        old = vault.administration.add_member(name, member, identity=public, replace=replace)
+    if old is not None:
+        told = f"warning: what was sealed to the key {grouped(old.fingerprint)} of {member} stays readable with it"
+        invocation.note(told)
+    shown = {"fingerprint": public.fingerprint.hex()} if public is not None else {}
+    invocation.emit(
+        {"role": name, "member": member} | shown,
+        f"added  {member} to {name}",
+        *([f"key    fingerprint  {grouped(public.fingerprint)}"] if public is not None else []),
+    )
 
 
 @role.command(examples=("securecfg role remove web --member svc:web",))
@@ -58,7 +93,10 @@ def add(invocation: Invocation, *, name: str, member: str) -> None:
 @_MEMBER
 @common_flags
 def remove(invocation: Invocation, *, name: str, member: str) -> None:
-    """Take a role from a principal. The last administrator stays."""
+    """Take a role from a principal. The last administrator stays.
+
+    With the last role that it was given in the vault its public key is forgotten.
+    """
     with invocation.open() as vault:
         vault.administration.remove_member(name, member)
     invocation.emit({"role": name, "member": member}, f"removed  {member} from {name}")

@@ -356,7 +356,7 @@ def _require(vault: Vault, action: str, path: str) -> None:
     from securecfg.vault.paths import path_to_bytes
 
     path_to_bytes(path)
-    vault.authority.require(action, path)
+    vault.authority_over(path).require(action, path)
 
 
 def _emit_paths(invocation: Invocation, paths: list[str]) -> None:

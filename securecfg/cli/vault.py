@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -108,27 +109,38 @@ def verify(invocation: Invocation) -> None:
     """
     from securecfg.vault.verification import verify_vault
 
+    logs, reports = [], []
     with invocation.open() as opened:
-        log = opened.log.verify()
-        with invocation.progress("verifying") as progress:
-            report = verify_vault(opened.opened, progress)
-        _refuse_damage(opened, report)
-    orphans = dict(report.orphans)
+        for _, part in opened.parts():
+            logs.append(part.log.verify())
+            with invocation.progress("verifying") as progress:
+                reports.append(verify_vault(part.opened, progress))
+            refuse_damage(part, reports[-1])
+        scopes = [path for path, _ in opened.parts() if path]
+    orphans: Counter[str] = sum((report.orphans for report in reports), Counter())
+    records, epochs = sum(log.size for log in logs), sum(log.epochs for log in logs)
+    secrets, versions = sum(report.secrets for report in reports), sum(report.versions for report in reports)
+    sealed = sum(report.sealed for report in reports)
+    behind = [place for log in logs for place in log.behind]
     result = {
-        "record_count": log.size,
-        "epoch_count": log.epochs,
-        "records_behind": list(log.behind),
-        "secret_count": report.secrets,
-        "version_count": report.versions,
-        "orphans": orphans,
+        "record_count": records,
+        "epoch_count": epochs,
+        "records_behind": behind,
+        "secret_count": secrets,
+        "version_count": versions,
+        "sealed_count": sealed,
+        "scopes": scopes,
+        "orphans": dict(orphans),
     }
-    left = sum(orphans.values())
+    left = orphans.total()
     invocation.emit(
         result,
-        f"log      {counted(log.size, 'record')}, {counted(log.epochs, 'signing key')}: sound",
-        f"secrets  {report.secrets} with {counted(report.versions, 'version')}, the vault's documents included: sound",
+        f"log      {counted(records, 'record')}, {counted(epochs, 'signing key')}: sound",
+        f"secrets  {secrets} with {counted(versions, 'version')}, the vault's documents included: sound",
+        *([f"scopes   {', '.join(scopes)}: sound"] if scopes else []),
+        *([f"sealed   {counted(sealed, 'version')} that this key does not open"] if sealed else []),
         *([f"left     {counted(left, 'row')} of writers that crashed, which does no harm"] if left else []),
-        *([f"clock    {counted(len(log.behind), 'record')} written by a clock far behind"] if log.behind else []),
+        *([f"clock    {counted(len(behind), 'record')} written by a clock far behind"] if behind else []),
     )
 
 
@@ -182,7 +194,12 @@ def _may_adopt(path: str, provider: KeyProvider, principal: str) -> bool:
         opened.close()
 
 
-def _refuse_damage(opened: Vault, report: Verification) -> None:
+def refuse_damage(opened: Vault, report: Verification) -> None:
+    """Fail where values are damaged, naming those that may be listed.
+
+    Raises:
+        Tampered: Some are.
+    """
     if not report.problems:
         return
     try:

@@ -48,7 +48,18 @@ from securecfg.crypto.value import (
     open_value,
     seal_value,
 )
-from securecfg.crypto.wrap import DekRewrap, KeyWrap, parse_dek_epoch, unwrap_dek, wrap_dek
+from securecfg.crypto.wrap import (
+    DEK_FORM_GRANTED,
+    DEK_FORM_WRAPPED,
+    DekRewrap,
+    KeyWrap,
+    open_granted_dek,
+    parse_dek,
+    parse_dek_epoch,
+    seal_dek,
+    unwrap_dek,
+    wrap_dek,
+)
 from securecfg.crypto.xaes import XAES256GCM
 from securecfg.lazy import load_names
 
@@ -59,6 +70,8 @@ if TYPE_CHECKING:
 __all__ = [
     "CHUNKED_LIMIT_BYTES",
     "DEFAULT_COSTS",
+    "DEK_FORM_GRANTED",
+    "DEK_FORM_WRAPPED",
     "FORMAT_LIMIT",
     "FORM_CHUNKED",
     "FORM_INLINE",
@@ -102,11 +115,14 @@ __all__ = [
     "interpolate",
     "keyring_context",
     "manifest_context",
+    "open_granted_dek",
     "open_sealed",
     "open_value",
     "padded_length",
     "padme",
+    "parse_dek",
     "parse_dek_epoch",
+    "seal_dek",
     "seal_to",
     "seal_value",
     "segment_context",

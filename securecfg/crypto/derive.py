@@ -40,6 +40,11 @@ class Label(StrEnum):
     BACKUP = "securecfg/1/backup"
     GRANT = "securecfg/1/grant"
     ROLE = "securecfg/1/role"
+    ROLE_SLOT = "securecfg/1/role-slot"
+    VALUE_KEY = "securecfg/1/value-key"
+    VALUE_ROWS = "securecfg/1/value-rows"
+    CHARTER = "securecfg/1/charter"
+    VOUCHER = "securecfg/1/voucher"
     ANCHOR = "securecfg/1/anchor"
 
 

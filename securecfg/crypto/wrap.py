@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from securecfg.crypto.context import SUITE
 from securecfg.crypto.derive import KEY_BYTES
+from securecfg.crypto.hybrid import HYBRID_OVERHEAD_BYTES, open_sealed, seal_to
 from securecfg.crypto.key_bytes import KeyBytes
 from securecfg.errors import Tampered
 
@@ -23,7 +24,11 @@ SIV_KEY_BYTES = 64
 WRAPPED_BYTES = 48
 DEK_ROW_BYTES = 54
 DEK_FORM_WRAPPED = 1
+DEK_FORM_GRANTED = 2
+DEK_FORM_SEALED = 3
+SEALED_DEK_ROW_BYTES = 6 + HYBRID_OVERHEAD_BYTES + KEY_BYTES
 
+_DEK_FRONT_BYTES = 6
 _DEK_HEAD = struct.Struct(">BBI")
 
 
@@ -82,7 +87,7 @@ class KeyWrap:
         raise Tampered(message)
 
 
-def wrap_dek(value_key: KeyWrap, epoch: int, dek: bytes, ctx: bytes) -> bytes:
+def wrap_dek(value_key: KeyWrap, epoch: int, dek: bytes, ctx: bytes, form: int = DEK_FORM_WRAPPED) -> bytes:
     """Return the row of a data key (format, section 5.1).
 
     Args:
@@ -90,11 +95,27 @@ def wrap_dek(value_key: KeyWrap, epoch: int, dek: bytes, ctx: bytes) -> bytes:
         epoch: The epoch, which the context names as well.
         dek: The data key, 32 bytes.
         ctx: The context 0x16.
+        form: 1 under a key of the keyring, 2 under one that was granted apart from it.
 
     Raises:
         ValueError: The data key does not have 32 bytes.
     """
-    return _DEK_HEAD.pack(DEK_FORM_WRAPPED, SUITE, epoch) + value_key.wrap(dek, ctx)
+    return _DEK_HEAD.pack(form, SUITE, epoch) + value_key.wrap(dek, ctx)
+
+
+def seal_dek(public_key: bytes, epoch: int, dek: bytes, ctx: bytes) -> bytes:
+    """Return the row of a data key that only the readers of a sealed scope open, made without being one (form 3).
+
+    Args:
+        public_key: The scope's of this epoch, 1,216 bytes.
+        epoch: The epoch, which the context names as well.
+        dek: The data key, 32 bytes.
+        ctx: The context 0x16.
+
+    Raises:
+        Tampered: The public key is none.
+    """
+    return _DEK_HEAD.pack(DEK_FORM_SEALED, SUITE, epoch) + seal_to(public_key, dek, ctx)
 
 
 class DekRewrap:
@@ -134,6 +155,20 @@ class DekRewrap:
             yield dek_id, row, new
 
 
+def parse_dek(row: bytes) -> tuple[int, int]:
+    """Return the form of the row of a data key, and the epoch of the key that opens it.
+
+    Raises:
+        Tampered: The row is of no form.
+    """
+    form = row[0] if len(row) >= _DEK_FRONT_BYTES and row[1] == SUITE else 0
+    size = SEALED_DEK_ROW_BYTES if form == DEK_FORM_SEALED else DEK_ROW_BYTES
+    if len(row) != size or not DEK_FORM_WRAPPED <= form <= DEK_FORM_SEALED:
+        message = "the row of a data key is malformed"
+        raise Tampered(message)
+    return form, int.from_bytes(row[2:6], "big")
+
+
 def parse_dek_epoch(row: bytes) -> int:
     """Return the epoch whose value key opens the row of a data key.
 
@@ -154,3 +189,24 @@ def unwrap_dek(value_key: KeyWrap, row: bytes, ctx: bytes) -> KeyBytes:
     """
     parse_dek_epoch(row)
     return value_key.unwrap(row[6:], ctx)
+
+
+def open_granted_dek(row: bytes, ctx: bytes, value_key: KeyWrap, private_key: bytes) -> KeyBytes:
+    """Return the data key of a row of form 2 or 3, whose epoch `parse_dek` named.
+
+    Args:
+        row: The row.
+        ctx: The context 0x16.
+        value_key: What readers wrap with in this epoch.
+        private_key: What others seal to in this epoch, 96 bytes.
+
+    Raises:
+        Tampered: The row was altered, or belongs to another key or place.
+    """
+    if row[0] == DEK_FORM_GRANTED:
+        return value_key.unwrap(row[6:], ctx)
+    dek = KeyBytes(open_sealed(private_key, row[6:], ctx))
+    if len(dek) != KEY_BYTES:
+        message = "a sealed data key has another size"
+        raise Tampered(message)
+    return dek

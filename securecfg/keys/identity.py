@@ -24,6 +24,8 @@ from securecfg.keys.slots import SLOT_ID_BYTES, Slot
 from securecfg.keys.uri import names_code
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from securecfg.keys.provider import KeyProvider
 
 PUBLIC_KEY_BYTES = HYBRID_PUBLIC_BYTES + 32
@@ -94,17 +96,21 @@ def generate_identity(name: str) -> tuple[Identity, KeyBytes]:
 
 def identity_of(name: str, seed: bytes) -> Identity:
     """Return the public half of the identity that a seed of 32 bytes is."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    derived = KeyBytes(expand(seed, Label.IDENTITY, b"", _DERIVED_BYTES))
-    signer = Ed25519PrivateKey.from_private_bytes(derived[HYBRID_PRIVATE_BYTES:])
-    hybrid = hybrid_public_key(derived[:HYBRID_PRIVATE_BYTES])
-    return Identity(name, hybrid + signer.public_key().public_bytes_raw())
+    signer = signing_key_of(seed)
+    return Identity(name, hybrid_public_key(opening_key_of(seed)) + signer.public_key().public_bytes_raw())
 
 
 def opening_key_of(seed: bytes) -> KeyBytes:
     """Return the private key that opens what is sealed to an identity, 96 bytes."""
     return KeyBytes(expand(seed, Label.IDENTITY, b"", _DERIVED_BYTES)[:HYBRID_PRIVATE_BYTES])
+
+
+def signing_key_of(seed: bytes) -> Ed25519PrivateKey:
+    """Return the private key that an identity signs with."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    derived = KeyBytes(expand(seed, Label.IDENTITY, b"", _DERIVED_BYTES))
+    return Ed25519PrivateKey.from_private_bytes(derived[HYBRID_PRIVATE_BYTES:])
 
 
 # --- protection -------------------------------------------------------------------------------------------------------

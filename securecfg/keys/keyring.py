@@ -39,6 +39,7 @@ class Purpose(IntEnum):
     LOG_SIGNING = 2
     AUDIT = 3
     MASKING = 4
+    VALUE = 5
 
 
 class KeyState(IntEnum):
@@ -53,7 +54,10 @@ _KEY_BYTES: dict[int, int] = {
     Purpose.LOG_SIGNING: KEY_BYTES,
     Purpose.AUDIT: _AUDIT_KEY_BYTES,
     Purpose.MASKING: KEY_BYTES,
+    # The public half: what it seals only those open who were granted the other one.
+    Purpose.VALUE: HYBRID_PUBLIC_BYTES,
 }
+_OF_EVERY_VAULT = (Purpose.SCOPE, Purpose.LOG_SIGNING, Purpose.AUDIT, Purpose.MASKING)
 
 
 class KeyEntry(NamedTuple):
@@ -171,7 +175,7 @@ class Keyring:
     @classmethod
     def generate(cls, created_ns: int, slots: tuple[SlotInfo, ...]) -> Self:
         """Return the keyring of a new vault: one key of each purpose, epoch 0, scope `/`."""
-        return cls(tuple(KeyEntry.generate(purpose, ROOT_SCOPE, 0, created_ns) for purpose in Purpose), slots)
+        return cls(tuple(KeyEntry.generate(purpose, ROOT_SCOPE, 0, created_ns) for purpose in _OF_EVERY_VAULT), slots)
 
     @classmethod
     def open(cls, row: bytes, root: bytes, vault_id: bytes, generation: int) -> Self:
@@ -221,6 +225,22 @@ class Keyring:
             if (entry.purpose, entry.scope_id, entry.epoch) == (purpose, scope_id, epoch):
                 return entry
         raise _missing()
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether values are sealed to a key of their own, which this keyring does not hold."""
+        return any(entry.purpose == Purpose.VALUE for entry in self.keys)
+
+    def with_value_key(self, public_key: bytes, created_ns: int) -> Keyring:
+        """Return a keyring in which values are sealed to a new public key, of 1,216 bytes, from now on."""
+        earlier = [entry for entry in self.keys if entry.purpose == Purpose.VALUE]
+        epoch = 1 + max((entry.epoch for entry in earlier), default=-1)
+        new = KeyEntry(Purpose.VALUE, ROOT_SCOPE, epoch, KeyState.ACTIVE, created_ns, KeyBytes(public_key))
+        kept = (
+            entry._replace(state=KeyState.DECRYPT_ONLY) if entry.purpose == Purpose.VALUE else entry
+            for entry in self.keys
+        )
+        return Keyring((*kept, new), self.slots)
 
     def all(self, purpose: Purpose) -> list[KeyBytes]:
         """Return the keys of all epochs of a purpose, in use or not."""

@@ -42,6 +42,7 @@ KIND_IDENTITY = 11
 KIND_COMMAND = 12
 KIND_PASSPHRASE_AND_FILE = 13
 KIND_COMPOSITE = 14
+KIND_ROLE = 15
 
 
 _SCHEMES = {
@@ -58,6 +59,7 @@ _SCHEMES = {
     KIND_IDENTITY: "identity",
     KIND_COMMAND: "command",
     KIND_PASSPHRASE_AND_FILE: "passphrase+file",
+    KIND_ROLE: "role",
 }
 
 

@@ -32,7 +32,16 @@ APPLICATION_ID = 0x53434647
 
 _COLUMNS = "(i INTEGER PRIMARY KEY, b BLOB NOT NULL)"
 _TABLES = ("h", *(f"s{space.value}" for space in Space))
-_SCHEMA = sorted(("table", name, name, f"CREATE TABLE {name}{_COLUMNS}") for name in _TABLES)
+# Made with the first partition, so that a store without any is as it always was.
+PARTITION_TABLES = {
+    "g": f"CREATE TABLE g{_COLUMNS}",
+    "p": "CREATE TABLE p(n INTEGER, s INTEGER, i INTEGER, b BLOB NOT NULL, PRIMARY KEY(n, s, i)) WITHOUT ROWID",
+}
+_PLAIN = {name: f"CREATE TABLE {name}{_COLUMNS}" for name in _TABLES}
+_SCHEMAS = [
+    sorted(repr(("table", name, name, sql)) for name, sql in tables.items())
+    for tables in (_PLAIN, _PLAIN | PARTITION_TABLES)
+]
 
 _WRITING = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
 _READING = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_NOFOLLOW
@@ -159,7 +168,7 @@ class DatabaseFile:
             journal = "wal" if self.is_read_only else connection.execute("PRAGMA journal_mode = WAL").get
         except FOREIGN as error:
             raise self.diagnosed(error) from None
-        if sorted(found, key=repr) != sorted(_SCHEMA, key=repr):
+        if sorted(map(repr, found)) not in _SCHEMAS:
             message = f"`{self.shown}` does not hold exactly the tables of a vault"
             raise Tampered(message, hint="restore the vault from a backup")
         if journal != "wal":

@@ -18,6 +18,7 @@ BATCH_LIMIT_BYTES = 1024 * 1024
 STAGE_LIMIT_OPERATIONS = 2048
 STAGE_LIMIT_BYTES = 4 * 1024 * 1024
 ID_LIMIT = 2**63
+PARTITION_LIMIT = 2**31
 
 
 class Space(IntEnum):
@@ -114,6 +115,17 @@ def check_id(id_: int) -> None:
         raise ValueError(message)
 
 
+def check_partition(number: int) -> None:
+    """Refuse a number outside the range of the format, as `check_id` does.
+
+    Raises:
+        ValueError: The number is not from 1 to 2^31-1.
+    """
+    if not 0 < number < PARTITION_LIMIT:
+        message = f"the number of a partition from 1 to 2^31-1 is needed, not {number}"
+        raise ValueError(message)
+
+
 class Store(Protocol):
     """Spaces of rows, one head row, atomic durable publication and a watch. Every method may be called by any thread.
 
@@ -188,6 +200,21 @@ class Store(Protocol):
             StoreBusy: Another writer held the store too long.
             StoreFailed: An error, or a store opened for reading only.
         """
+        ...
+
+    def partition(self, number: int) -> Store:
+        """Return a part of this store that has spaces and a head of its own, and commits of its own.
+
+        It shares the container with the store it came from, and with it `revision`, `wait`, `purge` and `erases`; it is
+        closed with that store, and its own `close` does nothing. A part that nothing was ever committed to is empty.
+
+        Raises:
+            ValueError: The number is not from 1 to 2^31-1.
+        """
+        ...
+
+    def partitions(self) -> list[int]:
+        """Return the numbers of the parts that have a head, ascending."""
         ...
 
     def revision(self) -> Hashable:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from securecfg.errors import HeadMoved, VaultClosed, VaultForked
 from securecfg.store.forks import FORKS
-from securecfg.store.interface import Put, Replace, Space, check_batch, check_id, check_staging
+from securecfg.store.interface import Put, Replace, Space, check_batch, check_id, check_partition, check_staging
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -22,21 +22,26 @@ class MemoryBacking:
     def __init__(self) -> None:
         """Start empty."""
         self.changed = threading.Condition()
-        self.rows: dict[tuple[int, int], bytes] = {}
-        self.head: bytes | None = None
+        self.parts: dict[int, dict[tuple[int, int], bytes]] = {}
+        self.heads: dict[int, bytes] = {}
         self.revision = 0
 
-    def publish(self, operations: Sequence[Staged]) -> None:
-        """Apply operations and wake the waiting; the caller holds `changed`."""
+    def part(self, number: int) -> dict[tuple[int, int], bytes]:
+        """Return the rows of a partition; the store itself is number 0."""
+        return self.parts.setdefault(number, {})
+
+    def publish(self, number: int, operations: Sequence[Staged]) -> None:
+        """Apply operations to a partition and wake the waiting; the caller holds `changed`."""
+        rows = self.part(number)
         for operation in operations:
             key = (int(operation.space), operation.id)
             if isinstance(operation, Put):
-                self.rows[key] = bytes(operation.row)
+                rows[key] = bytes(operation.row)
             elif isinstance(operation, Replace):
-                if self.rows.get(key) == operation.old:
-                    self.rows[key] = bytes(operation.row)
+                if rows.get(key) == operation.old:
+                    rows[key] = bytes(operation.row)
             else:
-                self.rows.pop(key, None)
+                rows.pop(key, None)
         self.revision += 1
         self.changed.notify_all()
 
@@ -49,17 +54,18 @@ class MemoryStore:
     def __init__(self, backing: MemoryBacking | None = None) -> None:
         """Open `backing`, or an empty one of its own."""
         self._backing = MemoryBacking() if backing is None else backing
+        self._number = 0
         self._refusal: type[VaultClosed | VaultForked] | None = None
         FORKS.watch(self)
 
     def head(self) -> bytes | None:
         """Return the head row, None in a new store."""
-        return self._open().head
+        return self._open().heads.get(self._number)
 
     def get(self, space: Space, id_: int, /) -> bytes | None:
         """Return one row, None where there is none."""
         check_id(id_)
-        return self._open().rows.get((space, id_))
+        return self._open().part(self._number).get((space, id_))
 
     def get_many(self, keys: Sequence[tuple[Space, int]]) -> list[bytes | None]:
         """Return rows in the order of `keys`, all from one snapshot."""
@@ -71,7 +77,8 @@ class MemoryStore:
             check_id(id_)
         backing = self._open()
         with backing.changed:
-            return backing.head, [backing.rows.get(key) for key in keys]
+            rows = backing.part(self._number)
+            return backing.heads.get(self._number), [rows.get(key) for key in keys]
 
     def scan(self, space: Space, first: int, last: int, limit: int) -> list[tuple[int, bytes]]:
         """Return at most `limit` rows with ids from `first` to `last` inclusive, ascending, from one snapshot."""
@@ -79,7 +86,8 @@ class MemoryStore:
         check_id(last)
         backing = self._open()
         with backing.changed:
-            found = sorted((i, row) for (s, i), row in backing.rows.items() if s == space and first <= i <= last)
+            rows = backing.part(self._number)
+            found = sorted((i, row) for (s, i), row in rows.items() if s == space and first <= i <= last)
         return found[: max(limit, 0)]
 
     def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> Hashable | None:
@@ -87,11 +95,11 @@ class MemoryStore:
         check_batch(operations, head)
         backing = self._open()
         with backing.changed:
-            if backing.head != expect:
+            if backing.heads.get(self._number) != expect:
                 message = "another writer published first"
                 raise HeadMoved(message, hint="read the new head and try again")
-            backing.head = bytes(head)
-            backing.publish(operations)
+            backing.heads[self._number] = bytes(head)
+            backing.publish(self._number, operations)
             return backing.revision
 
     def stage(self, operations: Sequence[Staged]) -> None:
@@ -99,7 +107,18 @@ class MemoryStore:
         check_staging(operations)
         backing = self._open()
         with backing.changed:
-            backing.publish(operations)
+            backing.publish(self._number, operations)
+
+    def partition(self, number: int) -> MemoryStore:
+        """Return a part with rows and a head of its own; see `Store.partition`."""
+        check_partition(number)
+        return _MemoryPartition(self, self._open(), number)
+
+    def partitions(self) -> list[int]:
+        """Return the numbers of the parts that have a head."""
+        backing = self._open()
+        with backing.changed:
+            return sorted(number for number in backing.heads if number)
 
     @contextmanager
     def reserve(self) -> Iterator[None]:
@@ -150,3 +169,18 @@ class MemoryStore:
             message = "the store is closed"
             raise VaultClosed(message)
         return self._backing
+
+
+class _MemoryPartition(MemoryStore):
+    """A part of a store, open as long as that is."""
+
+    def __init__(self, store: MemoryStore, backing: MemoryBacking, number: int) -> None:
+        self._store = store
+        self._backing = backing
+        self._number = number
+
+    def close(self) -> None:
+        """Do nothing: the store that it is a part of is closed."""
+
+    def _open(self) -> MemoryBacking:
+        return self._store._open()  # noqa: SLF001 - a part of it

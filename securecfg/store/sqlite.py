@@ -19,27 +19,61 @@ import apsw
 from securecfg.errors import CommitUnknown, DestroyPending, HeadMoved, StoreBusy, StoreFailed, Tampered
 from securecfg.files import create_private, sync_directory
 from securecfg.store.connections import INHERITED, Pool
-from securecfg.store.database import DatabaseFile
+from securecfg.store.database import PARTITION_TABLES, DatabaseFile
 from securecfg.store.failures import FOREIGN, translated, words_of
 from securecfg.store.filesystems import refuse_network
 from securecfg.store.forks import FORKS
-from securecfg.store.interface import ID_LIMIT, Put, Replace, Space, check_batch, check_id, check_staging
+from securecfg.store.interface import (
+    ID_LIMIT,
+    Put,
+    Replace,
+    Space,
+    check_batch,
+    check_id,
+    check_partition,
+    check_staging,
+)
 from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex, count_commits
 
 if TYPE_CHECKING:
+    import mmap
     from collections.abc import Hashable, Iterator, Sequence
 
     from securecfg.store.interface import Operation, Staged
 
 BUSY_TIMEOUT_S = 5.0
 
-_GET_HEAD = "SELECT b FROM h WHERE i = 1"
-_PUT_HEAD = "INSERT OR REPLACE INTO h VALUES (1, ?)"
-_GET = tuple(f"SELECT b FROM s{space.value} WHERE i = ?" for space in Space)  # noqa: S608 - the number of a space
-_SCAN = tuple(f"SELECT i, b FROM s{space.value} WHERE i BETWEEN ? AND ? ORDER BY i LIMIT ?" for space in Space)  # noqa: S608 - the number of a space
-_PUT = tuple(f"INSERT OR REPLACE INTO s{space.value} VALUES (?, ?)" for space in Space)  # noqa: S608 - the number of a space
-_REPLACE = tuple(f"UPDATE s{space.value} SET b = ? WHERE i = ? AND b = ?" for space in Space)  # noqa: S608 - the number of a space
-_DELETE = tuple(f"DELETE FROM s{space.value} WHERE i = ?" for space in Space)  # noqa: S608 - the number of a space
+_HAS_PARTITIONS = "SELECT x'01' FROM sqlite_schema WHERE name = 'g'"
+_PARTITIONS = "SELECT i FROM g WHERE i > 0 ORDER BY i"
+
+
+class _Statements:
+    """The statements of a store, or of one of its partitions, by space."""
+
+    __slots__ = ("delete", "get", "get_head", "put", "put_head", "replace", "scan")
+
+    def __init__(self, get_head: str, put_head: str, places: Sequence[tuple[str, str, str]]) -> None:
+        """Build them from table, constant columns of new rows, and condition of each space."""
+        self.get_head = get_head
+        self.put_head = put_head
+        self.get = tuple(f"SELECT b FROM {table} WHERE {where}i = ?" for table, _, where in places)  # noqa: S608 - numbers
+        self.scan = tuple(
+            f"SELECT i, b FROM {table} WHERE {where}i BETWEEN ? AND ? ORDER BY i LIMIT ?"  # noqa: S608 - numbers
+            for table, _, where in places
+        )
+        self.put = tuple(f"INSERT OR REPLACE INTO {table} VALUES ({front}?, ?)" for table, front, _ in places)  # noqa: S608 - numbers
+        self.replace = tuple(
+            f"UPDATE {table} SET b = ? WHERE {where}i = ? AND b = ?"  # noqa: S608 - numbers
+            for table, _, where in places
+        )
+        self.delete = tuple(f"DELETE FROM {table} WHERE {where}i = ?" for table, _, where in places)  # noqa: S608 - numbers
+
+
+_WHOLE = _Statements(
+    "SELECT b FROM h WHERE i = 1",
+    "INSERT OR REPLACE INTO h VALUES (1, ?)",
+    [(f"s{space.value}", "", "") for space in Space],
+)
 
 _PURGE_LIMIT_S = 2.0
 _POLL_S = 0.004
@@ -59,6 +93,7 @@ class SqliteStore:
         """Take over a connection that has been checked."""
         self.path = file.shown
         self._file = file
+        self._sql = _WHOLE
         self._busy_timeout_s = busy_timeout_s
         self._pool = Pool(file.shown, pin, lambda: file.connect(busy_timeout_s))
         self._idle = self._pool.idle
@@ -83,7 +118,7 @@ class SqliteStore:
         except IndexError:
             cursor = self._pool.take()
         try:
-            row: bytes | None = cursor.execute(_GET[space], (id_,)).get
+            row: bytes | None = cursor.execute(self._sql.get[space], (id_,)).get
         except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
             self._fail(cursor, error)
         self._idle.append(cursor)
@@ -93,11 +128,12 @@ class SqliteStore:
 
     def get_many(self, keys: Sequence[tuple[Space, int]]) -> list[bytes | None]:
         """Return rows in the order of `keys`, all from one snapshot."""
-        return self._read_many([(_GET[space], id_) for space, id_ in keys])
+        return self._read_many([(self._sql.get[space], id_) for space, id_ in keys])
 
     def snapshot(self, keys: Sequence[tuple[Space, int]]) -> tuple[bytes | None, list[bytes | None]]:
         """Return the head row and rows, all from one snapshot."""
-        head, *rows = self._read_many([(_GET_HEAD, None), *((_GET[space], id_) for space, id_ in keys)])
+        get = self._sql.get
+        head, *rows = self._read_many([(self._sql.get_head, None), *((get[space], id_) for space, id_ in keys)])
         return head, rows
 
     def scan(self, space: Space, first: int, last: int, limit: int) -> list[tuple[int, bytes]]:
@@ -106,7 +142,7 @@ class SqliteStore:
         check_id(last)
         cursor = self._pool.take()
         try:
-            found: list[Any] = cursor.execute(_SCAN[space], (first, last, max(limit, 0))).fetchall()
+            found: list[Any] = cursor.execute(self._sql.scan[space], (first, last, max(limit, 0))).fetchall()
         except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
             self._fail(cursor, error)
         self._idle.append(cursor)
@@ -135,7 +171,7 @@ class SqliteStore:
         with self._pool.writing(self._busy_timeout_s) as cursor:
             self._begin(cursor)
             try:
-                _apply_staged(cursor, operations)
+                _apply_staged(cursor, operations, self._sql)
             except FOREIGN as error:
                 self._roll_back(error)
             self._end(cursor)
@@ -154,6 +190,22 @@ class SqliteStore:
                 self._roll_back(error)
             finally:
                 self._reserved = None
+
+    def partition(self, number: int) -> SqliteStore:
+        """Return a part with rows and a head of its own; see `Store.partition`."""
+        check_partition(number)
+        return _Partition(self, number)
+
+    def partitions(self) -> list[int]:
+        """Return the numbers of the parts that have a head."""
+        cursor = self._pool.take()
+        try:
+            is_any = cursor.execute(_HAS_PARTITIONS).get
+            found = [int(number) for (number,) in cursor.execute(_PARTITIONS)] if is_any else []
+        except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
+            self._fail(cursor, error)
+        self._idle.append(cursor)
+        return found
 
     def revision(self) -> Hashable:
         """Return the WAL-index header, or SQLite's data version where the index is not mapped.
@@ -252,15 +304,15 @@ class SqliteStore:
     ) -> Hashable | None:
         """Publish in a transaction that has begun, and end it."""
         try:
-            if cursor.execute(_GET_HEAD).get != expect:
+            if cursor.execute(self._sql.get_head).get != expect:
                 cursor.execute("ROLLBACK")
                 message = "another writer published first"
                 raise HeadMoved(message, hint="read the new head and try again")
-            _apply(cursor, operations)
-            cursor.execute(_PUT_HEAD, (head,))
+            _apply(cursor, operations, self._sql)
+            cursor.execute(self._sql.put_head, (head,))
         except FOREIGN as error:
             self._roll_back(error)
-        header = self._header
+        header = self._mapped()
         before = header[:HEADER_BYTES] if header is not None else b""  # nobody else can change it before the end
         self._end(cursor)
         if header is None:
@@ -268,8 +320,15 @@ class SqliteStore:
         after = header[:HEADER_BYTES]
         if after == before:
             # A commit that does not show: this mapping is not the live one.
-            self._header = None
+            self._stop_looking()
         return after if count_commits(before, after) == 1 else None
+
+    def _mapped(self) -> mmap.mmap | None:
+        """Return the live WAL-index, None where none is mapped."""
+        return self._header
+
+    def _stop_looking(self) -> None:
+        self._header = None
 
     def _begin(self, cursor: apsw.Cursor) -> None:
         if self._file.is_read_only:
@@ -327,6 +386,66 @@ class SqliteStore:
             except FOREIGN as error:
                 raise translated(error, self.path) from None
             return int(version)
+
+
+# ruff: noqa: SLF001 - a part of a store is as near to it as the store itself
+class _Partition(SqliteStore):
+    """A part of a store: its connections, and statements of its own. Open as long as the store is."""
+
+    def __init__(self, store: SqliteStore, number: int) -> None:
+        self.path = store.path
+        self._file, self._pool, self._idle = store._file, store._pool, store._idle
+        self._busy_timeout_s, self._wal_index = store._busy_timeout_s, store._wal_index
+        self._store = store
+        self._reserved = None
+        self._sql = _Statements(
+            f"SELECT b FROM g WHERE i = {number}",  # noqa: S608 - a number
+            f"INSERT OR REPLACE INTO g VALUES ({number}, ?)",  # noqa: S608 - a number
+            [("p", f"{number}, {space.value}, ", f"n = {number} AND s = {space.value} AND ") for space in Space],
+        )
+        self._is_there = False
+
+    def scan(self, space: Space, first: int, last: int, limit: int) -> list[tuple[int, bytes]]:
+        """Return rows of a range, as the store does."""
+        check_id(first)
+        check_id(last)
+        return super().scan(space, first, last, limit) if self._exists() else []
+
+    def revision(self) -> Hashable:
+        """Return that of the store."""
+        return self._store.revision()
+
+    def close(self) -> None:
+        """Do nothing: the store that it is a part of is closed."""
+
+    def get(self, space: Space, id_: int, /) -> bytes | None:
+        """Return one row, None where there is none."""
+        check_id(id_)
+        return super().get(space, id_) if self._exists() else None
+
+    def _read_many(self, queries: Sequence[tuple[str, int | None]]) -> list[bytes | None]:
+        return super()._read_many(queries) if self._exists() else [None] * len(queries)
+
+    def _exists(self) -> bool:
+        """Return whether there are partitions at all; once there are, they stay."""
+        if not self._is_there:
+            self._is_there = super()._read_many([(_HAS_PARTITIONS, None)]) != [None]
+        return self._is_there
+
+    def _begin(self, cursor: apsw.Cursor) -> None:
+        super()._begin(cursor)
+        if not self._is_there:
+            try:
+                for sql in PARTITION_TABLES.values():
+                    cursor.execute(sql.replace("TABLE", "TABLE IF NOT EXISTS", 1))
+            except FOREIGN as error:
+                self._roll_back(error)
+
+    def _mapped(self) -> mmap.mmap | None:
+        return self._store._mapped()
+
+    def _stop_looking(self) -> None:
+        self._store._stop_looking()
 
 
 def create_sqlite(
@@ -418,23 +537,23 @@ def open_sqlite(
         raise
 
 
-def _apply(cursor: apsw.Cursor, operations: Sequence[Operation]) -> None:
+def _apply(cursor: apsw.Cursor, operations: Sequence[Operation], sql: _Statements) -> None:
     for operation in operations:
         if isinstance(operation, Put):
-            cursor.execute(_PUT[operation.space], (operation.id, operation.row))
+            cursor.execute(sql.put[operation.space], (operation.id, operation.row))
         else:
-            cursor.execute(_DELETE[operation.space], (operation.id,))
+            cursor.execute(sql.delete[operation.space], (operation.id,))
 
 
-def _apply_staged(cursor: apsw.Cursor, operations: Sequence[Staged]) -> None:
+def _apply_staged(cursor: apsw.Cursor, operations: Sequence[Staged], sql: _Statements) -> None:
     """Apply operations of which there may be thousands, those of a kind in one call of SQLite."""
     for (kind, space), run in groupby(operations, _kind_of):
         if kind is Put:
-            cursor.executemany(_PUT[space], [operation[1:] for operation in run])
+            cursor.executemany(sql.put[space], [operation[1:] for operation in run])
         elif kind is Replace:
-            cursor.executemany(_REPLACE[space], [(row, id_, old) for _, id_, old, row in run])  # type: ignore[misc]  # of its kind
+            cursor.executemany(sql.replace[space], [(row, id_, old) for _, id_, old, row in run])  # type: ignore[misc]  # of its kind
         else:
-            cursor.executemany(_DELETE[space], [operation[1:] for operation in run])
+            cursor.executemany(sql.delete[space], [operation[1:] for operation in run])
 
 
 def _kind_of(operation: Staged) -> tuple[type[Staged], Space]:

@@ -197,6 +197,14 @@ class FaultyStore:
         """Keep others out."""
         return self._call("reserve", self._store.reserve)
 
+    def partition(self, number: int) -> Store:
+        """Return a part, in which nothing fails on purpose."""
+        return self._call("partition", lambda: self._store.partition(number))
+
+    def partitions(self) -> list[int]:
+        """Return the numbers of the parts."""
+        return self._call("partitions", self._store.partitions)
+
     def revision(self) -> Hashable:
         """Return the token of freshness."""
         return self._call("revision", self._store.revision)

@@ -15,6 +15,7 @@ from securecfg.store import (
     BATCH_LIMIT_BYTES,
     BATCH_LIMIT_OPERATIONS,
     ID_LIMIT,
+    PARTITION_LIMIT,
     ROW_LIMIT_BYTES,
     STAGE_LIMIT_BYTES,
     STAGE_LIMIT_OPERATIONS,
@@ -380,6 +381,77 @@ class StoreConformance:
                 assert store.get(Space.VALUE, id_) == b"%d" % id_ * 50
 
         run_threads(work, 32)
+
+    # --- partitions ---------------------------------------------------------------------------------------------------
+
+    def test_partitions_have_rows_and_heads_of_their_own(self) -> None:
+        store = self.created()
+        other = self.opened()
+        first, second = store.partition(1), store.partition(PARTITION_LIMIT - 1)
+        assert (first.head(), first.get(Space.META, 1), first.scan(Space.META, 0, 9, 9)) == (None, None, [])
+        assert first.snapshot([(Space.META, 1)]) == (None, [None])
+        assert other.partitions() == []
+        store.commit([Put(Space.META, 1, b"whole")], expect=None, head=b"0")
+        first.commit([Put(Space.META, 1, b"one"), Put(Space.META, 2, b"two")], expect=None, head=b"1")
+        second.stage([Put(Space.META, 1, b"last"), Put(Space.VALUE, 2, b"value")])
+        assert other.partitions() == [1]
+        second.commit([Delete(Space.VALUE, 2)], expect=None, head=b"2")
+        assert other.partitions() == [1, PARTITION_LIMIT - 1]
+        assert [part.head() for part in (other, other.partition(1), other.partition(PARTITION_LIMIT - 1))] == [
+            b"0",
+            b"1",
+            b"2",
+        ]
+        assert [part.get(Space.META, 1) for part in (other, first, second)] == [b"whole", b"one", b"last"]
+        assert other.partition(1).scan(Space.META, 0, ID_LIMIT - 1, 9) == [(1, b"one"), (2, b"two")]
+        assert other.partition(1).get_many([(Space.META, 2), (Space.VALUE, 2)]) == [b"two", None]
+        assert second.scan(Space.VALUE, 0, 9, 9) == []
+        first.stage([Replace(Space.META, 1, b"whole", b"wrong"), Replace(Space.META, 2, b"two", b"newer")])
+        assert first.snapshot([(Space.META, 1), (Space.META, 2)]) == (b"1", [b"one", b"newer"])
+
+    def test_a_partition_compares_its_own_head(self) -> None:
+        store = self.created()
+        part, same = store.partition(3), self.opened().partition(3)
+        store.commit([], expect=None, head=b"whole")
+        with pytest.raises(HeadMoved):
+            part.commit([Put(Space.VALUE, 1, b"row")], expect=b"whole", head=b"1")
+        part.commit([Put(Space.VALUE, 1, b"row")], expect=None, head=b"1")
+        with pytest.raises(HeadMoved):
+            same.commit([], expect=None, head=b"2")
+        with same.reserve():
+            same.commit([Put(Space.VALUE, 1, b"newer")], expect=b"1", head=b"2")
+        assert part.snapshot([(Space.VALUE, 1)]) == (b"2", [b"newer"])
+        assert store.head() == b"whole"
+
+    def test_a_commit_in_a_partition_makes_a_new_revision_of_all(self) -> None:
+        store = self.created()
+        other = self.opened()
+        revisions = store.revision(), other.partition(2).revision()
+        store.partition(1).commit([], expect=None, head=b"1")
+        assert store.revision() != revisions[0]
+        assert other.partition(2).wait(revisions[1], 1.0)
+
+    def test_a_partition_is_open_as_long_as_its_store(self) -> None:
+        store = self.created()
+        part = store.partition(1)
+        part.commit([], expect=None, head=b"1")
+        part.close()
+        assert part.head() == b"1"
+        store.close()
+        for use in (part.head, lambda: part.commit([], expect=b"1", head=b"2"), store.partitions):
+            with pytest.raises(VaultClosed):
+                use()
+
+    @pytest.mark.parametrize("number", [-1, 0, PARTITION_LIMIT])
+    def test_refuses_partitions_outside_the_range(self, number: int) -> None:
+        with pytest.raises(ValueError, match="partition"):
+            self.created().partition(number)
+
+    def test_a_partition_keeps_the_limits_of_every_store(self) -> None:
+        part = self.created().partition(1)
+        with pytest.raises(ValueTooLarge):
+            part.commit([Put(Space.VALUE, 0, b"a" * (ROW_LIMIT_BYTES + 1))], expect=None, head=b"1")
+        assert part.head() is None
 
     # --- the watch ----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-"""The vault's own documents: policy and roles. They lie in it like secrets, under paths that no user path can have."""
+"""The vault's own documents: policy, roles and the public keys of members.
+
+They lie in it like secrets, under paths that no user path can have.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from securecfg.audit import Event, VerifierKey, origin_of
 from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT
-from securecfg.errors import Conflict, SecretNotFound, StaleWrite, StoreBusy, VersionNotFound
+from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound, StaleWrite, StoreBusy, VersionNotFound
 from securecfg.policy import Decision, Document, compile_policy
 from securecfg.vault.drafts import Content, Drafts, NewVersion
+from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_to_json
 from securecfg.vault.opened import POLICY_PATH, ROLES_PATH, memberships_of
 from securecfg.vault.paths import check_principal, check_role
 from securecfg.vault.session import Session
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
+    from securecfg.keys import Identity as PublicHalf
     from securecfg.policy import Policy
     from securecfg.vault.authority import Authority, Stamp
     from securecfg.vault.opened import OpenVault
@@ -28,22 +33,30 @@ if TYPE_CHECKING:
     from securecfg.vault.session import Identity
 
 ADMIN = "admin"
+_DOCUMENTS = (POLICY_PATH, ROLES_PATH, IDENTITIES_PATH)
 
 _RETRIES = 16
 
 
-class _Change(NamedTuple):
-    """What a document is replaced by.
+class Change(NamedTuple):
+    """What documents are replaced by.
 
     Attributes:
         policy: What is in force then.
-        content: The document.
-        describe: Returns the record's object for the new version's number.
+        documents: What is written, by path; the policy or the roles come first.
+        describe: Returns the record's object for the new version's number of the first.
+        keyed: The principal whose public key this sets, or empty.
     """
 
     policy: Policy
-    content: Content
+    documents: Mapping[bytes, Content]
     describe: Callable[[object], Mapping[str, object]]
+    keyed: str = ""
+
+    def with_identities(self, identities: Mapping[str, PublicHalf]) -> Change:
+        """Return the change with public keys."""
+        document = to_document(identities_to_json(identities))
+        return self._replace(documents={**self.documents, IDENTITIES_PATH: document})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +145,18 @@ class Administration:
             AccessDenied: The caller may not `policy.write`.
             InvalidPolicy, InvalidGrants: They are wrong; nothing is changed.
         """
-        content = _document([document._asdict() for document in documents])
+        content = to_document([document._asdict() for document in documents])
         names = [document.name for document in documents]
 
-        def make() -> _Change:
+        def make() -> Change:
             policy = self.check_policy(documents)
-            return _Change(policy, content, lambda revision: {"rev": revision, "digest": policy.digest, "files": names})
+            return Change(
+                policy,
+                {POLICY_PATH: content},
+                lambda revision: {"rev": revision, "digest": policy.digest, "files": names},
+            )
 
-        return self._replace("policy.write", POLICY_PATH, Event.POLICY_APPLIED, make)
+        return self._replace("policy.write", Event.POLICY_APPLIED, make)
 
     def roll_back_policy(self, revision: int) -> int:
         """Apply an earlier revision again, as a new one, and return its number.
@@ -150,16 +167,16 @@ class Administration:
             InvalidPolicy, InvalidGrants: It no longer compiles with the roles of today.
         """
 
-        def make() -> _Change:
+        def make() -> Change:
             documents = self._documents(revision)
             policy = self.check_policy(documents)
-            return _Change(
+            return Change(
                 policy,
-                _document([document._asdict() for document in documents]),
+                {POLICY_PATH: to_document([document._asdict() for document in documents])},
                 lambda number: {"rev": number, "source_rev": revision, "digest": policy.digest},
             )
 
-        return self._replace("policy.write", POLICY_PATH, Event.POLICY_ROLLED_BACK, make)
+        return self._replace("policy.write", Event.POLICY_ROLLED_BACK, make)
 
     def roles(self) -> dict[str, list[str]]:
         """Return the members of each role that was given in the vault, beside those that grant tables name.
@@ -170,25 +187,65 @@ class Administration:
         self._authority.require("role.read", "")
         return self._roles()
 
-    def add_member(self, role: str, principal: str) -> None:
-        """Give a principal a role.
+    def identities(self) -> dict[str, PublicHalf]:
+        """Return the public keys of those who were given roles in the vault, by principal.
 
         Raises:
-            AccessDenied: The caller may not `role.write`.
-            InvalidMetadata: It is no role or no principal.
+            AccessDenied: The caller may not `role.read`.
+        """
+        self._authority.require("role.read", "")
+        return identities_of(self._opened)
+
+    def add_member(
+        self, role: str, principal: str, *, identity: PublicHalf | None = None, replace: bool = False
+    ) -> PublicHalf | None:
+        """Give a principal a role, keep its public key where one is given, and return the one that it replaces.
+
+        What the vault seals for members is sealed to their public keys. That a key is the principal's nobody but its
+        owner can tell: compare fingerprints first.
+
+        Args:
+            role: The role's name.
+            principal: `user:NAME` or `svc:NAME`.
+            identity: The public half of the principal's identity; None keeps what is known.
+            replace: Whether another key may take the place of the one that is known. What was sealed to the old one
+                stays readable with it.
+
+        Raises:
+            AccessDenied: The caller may not `role.write`; or is no administrator, and this makes one or sets the key of
+                one.
+            InvalidMetadata: It is no role or no principal, or the identity is that of another principal.
+            Conflict: Another key is known of the principal.
         """
         name, member = check_role(role), check_principal(principal)
+        replaced: list[PublicHalf] = []
+        if identity is not None and identity.name != member:
+            message = f"this is the identity of `{identity.name}`, not of `{member}`"
+            raise InvalidMetadata(message, hint="name the member as the identity does, or ask the member for its own")
 
-        def make() -> _Change:
+        def make() -> Change:
             roles = self._roles()
             members = sorted({*roles.get(name, []), member})
-            obj = {"role": name, "members": members, "added": [member]}
-            return self._change_of_roles({**roles, name: members}, obj)
+            obj: dict[str, object] = {"role": name, "members": members, "added": [member]}
+            change = self._change_of_roles({**roles, name: members}, obj)
+            if identity is None:
+                return change
+            known = identities_of(self._opened)
+            old = known.get(member)
+            obj["fingerprint"] = identity.fingerprint.hex()
+            replaced.clear()
+            if old is not None and old != identity:
+                if not replace:
+                    raise _other_key(old)
+                replaced.append(old)
+                obj["old_fingerprint"] = old.fingerprint.hex()
+            return change.with_identities({**known, member: identity})._replace(keyed="" if old == identity else member)
 
-        self._replace("role.write", ROLES_PATH, Event.ROLE_CHANGED, make)
+        self._replace("role.write", Event.ROLE_CHANGED, make)
+        return replaced[0] if replaced else None
 
     def remove_member(self, role: str, principal: str) -> None:
-        """Take a role from a principal.
+        """Take a role from a principal. With the last role that it was given in the vault its public key is forgotten.
 
         Raises:
             AccessDenied: The caller may not `role.write`.
@@ -198,7 +255,7 @@ class Administration:
         """
         name, member = check_role(role), check_principal(principal)
 
-        def make() -> _Change:
+        def make() -> Change:
             roles = self._roles()
             if member not in roles.get(name, []):
                 message = f"`{member}` was not given `role:{name}` in the vault"
@@ -209,31 +266,41 @@ class Administration:
                 message = f"`{member}` is the last administrator"
                 raise Conflict(message, hint="make somebody else an administrator first")
             rest = {other: those for other, those in roles.items() if other != name}
-            obj = {"role": name, "members": members, "removed": [member]}
-            return self._change_of_roles({**rest, name: members} if members else rest, obj)
+            after = {**rest, name: members} if members else rest
+            obj: dict[str, object] = {"role": name, "members": members, "removed": [member]}
+            change = self._change_of_roles(after, obj)
+            known = identities_of(self._opened)
+            if member not in known or any(member in those for those in after.values()):
+                return change
+            obj["old_fingerprint"] = known.pop(member).fingerprint.hex()
+            return change.with_identities(known)
 
-        self._replace("role.write", ROLES_PATH, Event.ROLE_CHANGED, make)
+        self._replace("role.write", Event.ROLE_CHANGED, make)
 
-    def _change_of_roles(self, roles: dict[str, list[str]], obj: Mapping[str, object]) -> _Change:
+    def _change_of_roles(self, roles: dict[str, list[str]], obj: Mapping[str, object]) -> Change:
         policy = compile_policy(self._documents(None), memberships=memberships_of(roles))
-        return _Change(policy, _document(roles), lambda _: obj)
+        return Change(policy, {ROLES_PATH: to_document(roles)}, lambda _: obj)
 
-    def _replace(self, right: str, path: bytes, event: Event, make: Callable[[], _Change]) -> int:
-        """Replace a document by what is made of those in force, again where they change meanwhile."""
+    def _replace(self, right: str, event: Event, make: Callable[[], Change]) -> int:
+        """Replace documents by what is made of those in force, again where they change meanwhile."""
         for _ in range(_RETRIES):
             self._opened.refresh()
             stamp = self._opened.policy_stamp()
             session, _decision = self._authority.require(right, "")
             change = make()
-            self._verify_administrators(session, right, change.policy)
+            self._verify_administrators(session, right, change)
             new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
-            def draft(drafts: Drafts, stamp: Stamp = stamp, change: _Change = change, new: NewVersion = new) -> Plan:
-                if self._opened.policy_stamp() != stamp:
+            def draft(drafts: Drafts, stamp: Stamp = stamp, change: Change = change, new: NewVersion = new) -> Plan:
+                if self._opened.policy_stamp() != stamp or not drafts.is_settled(_DOCUMENTS):
                     message = "the policy or the roles changed meanwhile"
                     raise StaleWrite(message)
                 self._verify_way_in(change.policy)
-                return drafts.write(path, change.content, new)
+                (first, content), *others = change.documents.items()
+                plan = drafts.write(first, content, new)
+                for path, other in others:
+                    plan.join(drafts.write(path, other, new))
+                return plan
 
             try:
                 number = self._writes.apply(Wanted(((right, ""),), draft, event, change.describe))
@@ -243,17 +310,19 @@ class Administration:
         message = "others changed the policy or the roles every time"
         raise StoreBusy(message, hint="try again in a moment")
 
-    def _verify_administrators(self, session: Session, right: str, after: Policy) -> None:
-        """Refuse to let anyone but an administrator change who is one.
+    def _verify_administrators(self, session: Session, right: str, change: Change) -> None:
+        """Refuse to let anyone but an administrator change who is one, or which public key is that of one.
 
         Raises:
             AccessDenied: The caller is none, and would.
         """
         now = session.policy.administrators()
-        if self._authority.identity.principal in now or after.administrators() == now:
+        is_same = change.policy.administrators() == now
+        if self._authority.identity.principal in now or (is_same and change.keyed not in now):
             return
         error = self._authority.deny(session, right, "", Decision(allowed=False, rules=(ADMIN,)))
-        error.hint = "this changes who is an administrator, which only an administrator may do"
+        what = "the key of an administrator" if is_same else "who is an administrator"
+        error.hint = f"this changes {what}, which only an administrator may do"
         raise error
 
     def _verify_way_in(self, after: Policy) -> None:
@@ -288,7 +357,7 @@ def found(opened: OpenVault, creator: Identity) -> None:
 
     def plan(publication: Publication) -> Plan:
         new = NewVersion(creator.principal, clock.now_ns())
-        plan = Drafts(opened, publication).write(ROLES_PATH, _document({ADMIN: [creator.principal]}), new)
+        plan = Drafts(opened, publication).write(ROLES_PATH, to_document({ADMIN: [creator.principal]}), new)
         _, policy = opened.policy()
         session = Session(creator, policy, opened.masker, clock, clock_trusted=True)
         vkey = VerifierKey(origin_of(opened.replica.vault_id), opened.replica.state.epoch_key)
@@ -298,6 +367,13 @@ def found(opened: OpenVault, creator: Identity) -> None:
     opened.publisher.publish(plan)
 
 
-def _document(value: object) -> Content:
+def _other_key(old: PublicHalf) -> Conflict:
+    message = f"another key of `{old.name}` is known, with the fingerprint {old.fingerprint.hex()}"
+    hint = "ask its owner which one holds; `--replace` takes the new one, and what was sealed to the old one stays"
+    return Conflict(message, hint=f"{hint} readable with that")
+
+
+def to_document(value: object) -> Content:
+    """Return the content of a document of the vault itself."""
     encoded = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     return Content(KIND_TEXT, len(encoded), lambda: (encoded,))

@@ -101,6 +101,10 @@ def adopt(
         except OSError as error:
             message = f"the anchor cannot be written: {error.strerror}"
             raise StoreFailed(message) from None
+        if opened.store.partitions():
+            from securecfg.vault.scopes import Scopes  # few vaults have scopes
+
+            Scopes(authority).adopt()
         return replace(found, size=opened.replica.checkpoint.size)
     finally:
         opened.close()

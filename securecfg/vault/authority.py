@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from securecfg.vault.publishing import Publication
     from securecfg.vault.session import Identity
 
-    Stamp = tuple[bytes, bytes]
+    Stamp = tuple[bytes, bytes, bytes]
 
 FLUSH_INTERVAL_NS = 60 * 1_000_000_000
 DENIALS_RECORDED = 10

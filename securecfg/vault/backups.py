@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.crypto import generate_key
-from securecfg.errors import BackupChainBroken, Conflict, FileMissing, SettingMissing
+from securecfg.errors import BackupChainBroken, Conflict, FileMissing, SettingMissing, Unsupported
 from securecfg.keys import seal_slot
 from securecfg.vault.backup_format import (
     End,
@@ -114,6 +114,7 @@ class Backups:
             As for `make`.
         """
         self._authority.require("vault.backup", "")
+        self._verify_whole()
         try:
             parts = open_chain(Path(folder))
         except FileMissing:
@@ -151,6 +152,7 @@ class Backups:
             StoreFailed: The file system refuses; nothing is left that could be taken for a part.
         """
         session, decision = self._authority.require("vault.backup", "")
+        self._verify_whole()
         target = Path(folder)
         with locked(target):
             parts = open_chain(target)
@@ -168,6 +170,16 @@ class Backups:
             finally:
                 draft.discard()
             return self._result(place, path, copy, part.size_bytes)
+
+    def _verify_whole(self) -> None:
+        """Refuse to make a backup that would not hold all of the vault.
+
+        Raises:
+            Unsupported: There are sealed scopes, which the keys at hand do not copy.
+        """
+        if self._opened.store.partitions():
+            message = "a backup does not hold the sealed scopes of a vault"
+            raise Unsupported(message, hint="copy the file while no program has the vault open; it is encrypted")
 
     # --- steps -------------------------------------------------------------------------------------------------------
 

@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from securecfg.clock import Clock
-    from securecfg.keys import KeyProvider, Unlocked
+    from securecfg.keys import KeyProvider, NewSlot, Unlocked
     from securecfg.store import Store
+    from securecfg.vault.seats import Seat
 
 WEAKNESS_EVENT = "passphrase.weak"
 _ATTEMPTS = 8
@@ -64,13 +65,30 @@ def create_rows(store: Store, providers: Sequence[KeyProvider], now_ns: int) -> 
         HeadMoved: Somebody else was faster.
         StoreFailed: The store cannot write.
     """
-    vault_id, root = secrets.token_bytes(16), generate_key()
+    vault_id = secrets.token_bytes(16)
     slots = [seal_slot(vault_id, provider) for provider in providers]
     infos = tuple(
         SlotInfo(new.slot.slot_id, new.public_key, now_ns, provider.scheme, "", proved_principals(provider))
         for new, provider in zip(slots, providers, strict=True)
     )
-    keyring = Keyring.generate(now_ns, infos)
+    write_first_rows(store, vault_id, slots, Keyring.generate(now_ns, infos), now_ns)
+
+
+def write_first_rows(store: Store, vault_id: bytes, slots: Sequence[NewSlot], keyring: Keyring, now_ns: int) -> None:
+    """Write an empty vault with given slots and keys into a new store.
+
+    Args:
+        store: An empty store.
+        vault_id: 16 bytes.
+        slots: Get the first row ids, in their order.
+        keyring: Lists these slots.
+        now_ns: When.
+
+    Raises:
+        HeadMoved: Somebody else was faster.
+        StoreFailed: The store cannot write.
+    """
+    root = generate_key()
     signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
     public_key = signer.public_key().public_bytes_raw()
     slot_rows: dict[int, bytes] = {}
@@ -198,18 +216,19 @@ def open_rows(
     *,
     is_anchor_required: bool = False,
     is_adopting: bool = False,
+    seat: Seat | None = None,
 ) -> tuple[OpenVault, SlotInfo]:
-    """Open a vault in a store. See `open_vault`; without a path there is no anchor."""
+    """Open a vault in a store. See `open_vault`; without a path there is no anchor, a seat is for a sealed scope."""
     header, slot_rows = read_header(store)
     unlocked = unlock(header, slot_rows, provider)
-    replica = _open_replica(store, unlocked)
+    replica = _open_replica(store, unlocked, seat)
     anchor = AnchorFile(replica.vault_id, path) if path is not None else None
     if not replica.header.is_writable and not options.read_only:
         options = Options(read_only=True, strict=options.strict, cache_values=options.cache_values)
-    opened = OpenVault(replica, anchor, clock, options)
+    opened = OpenVault(replica, anchor, clock, options, path)
     if anchor is not None:
         _verify_anchor(opened, anchor, is_required=is_anchor_required, is_adopting=is_adopting)
-    if not options.read_only:
+    if not options.read_only and replica.may_change:
         _finish_what_was_left(opened)
         compactor = Compactor(opened)
         opened.on_commit(compactor.wake)
@@ -217,16 +236,16 @@ def open_rows(
     return opened, replica.keyring.slot(unlocked.slot_id)
 
 
-def _open_replica(store: Store, unlocked: Unlocked) -> Replica:
+def _open_replica(store: Store, unlocked: Unlocked, seat: Seat | None) -> Replica:
     for _ in range(_ATTEMPTS):
         head = store.head()
         try:
-            return Replica(store, unlocked)
+            return Replica(store, unlocked, seat)
         except IntegrityError:
             # Rows that belong to two states look tampered with; a head that stands still proves that they are.
             if store.head() == head:
                 raise
-    return Replica(store, unlocked)
+    return Replica(store, unlocked, seat)
 
 
 def _verify_anchor(opened: OpenVault, anchor: AnchorFile, *, is_required: bool, is_adopting: bool) -> None:

@@ -7,6 +7,7 @@ hold. It writes nothing itself.
 from __future__ import annotations
 
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from securecfg.crypto import (
@@ -17,10 +18,8 @@ from securecfg.crypto import (
     ChunkedValueKey,
     ValueKey,
     count_value_rows,
-    dek_context,
     generate_key,
     value_context,
-    wrap_dek,
 )
 from securecfg.errors import (
     AlreadyExists,
@@ -44,6 +43,7 @@ from securecfg.vault.history import (
     count_overflow,
     number_of_label,
 )
+from securecfg.vault.paths import is_vault_document
 from securecfg.vault.publishing import Plan
 from securecfg.vault.segments import FLAG_LIVE, Entry
 
@@ -143,6 +143,10 @@ class Drafts:
         self._opened = opened
         self._workspace = workspace
         self._replica = opened.replica
+
+    def is_settled(self, paths: Iterable[bytes]) -> bool:
+        """Return whether no earlier draft of the same publication changes one of some paths."""
+        return all(self._workspace.entry(path) == self._opened.entry(path) for path in paths)
 
     def write(self, path: bytes, content: Content, new: NewVersion) -> Plan:
         """Return the draft of a new version; its result is the version's number.
@@ -357,7 +361,8 @@ class Drafts:
 
     def _seal_value(self, plan: Plan, history: History, content: Content, new: NewVersion) -> Version:
         number = history.newest + 1
-        place = self._seal_content(plan, (history.rec_id, number), new.created, content)
+        is_system = is_vault_document(history.path)
+        place = self._seal_content(plan, (history.rec_id, number), new.created, content, is_system=is_system)
         metadata = new.metadata
         if metadata is None:
             metadata = history.versions[0].metadata if history.versions else b""
@@ -381,41 +386,53 @@ class Drafts:
             metadata=metadata,
         )
 
-    def _seal_content(self, plan: Plan, record: tuple[int, int], created: int, content: Content) -> _Place:
+    def _seal_content(
+        self, plan: Plan, record: tuple[int, int], created: int, content: Content, *, is_system: bool
+    ) -> _Place:
         """Seal a value under a new data key, and return where both will lie."""
-        replica = self._replica
+        replica, data_keys = self._replica, self._replica.data_keys
+        data_keys.verify_size(content.length)
         dek = generate_key()
-        scope = replica.keyring.scope(ROOT_SCOPE)
         dek_id = self._workspace.allocate()
-        ctx = dek_context(replica.vault_id, ROOT_SCOPE, scope.epoch, dek_id)
-        plan.puts.append(Put(Space.DEK, dek_id, wrap_dek(scope.wrap, scope.epoch, dek, ctx)))
+        plan.puts.append(Put(Space.DEK, dek_id, data_keys.seal(dek, dek_id, is_system=is_system)))
         if content.is_inline:
             value_id = self._workspace.allocate()
             key = ValueKey(dek, value_context(replica.vault_id, ROOT_SCOPE, record, created, FORM_INLINE))
-            plan.puts.append(Put(Space.VALUE, value_id, key.seal(content.kind, b"".join(content.pieces()))))
-            return _Place(dek_id, value_id, 0, key.commitment)
+            row = key.seal(content.kind, b"".join(content.pieces()))
+            plan.puts.append(Put(Space.VALUE, value_id, row))
+            return _Place(dek_id, value_id, 0, data_keys.name(key.commitment, (row,)))
         rows = count_value_rows(content.length)
         value_id = self._workspace.allocate(rows + 1)
         ctx = value_context(replica.vault_id, ROOT_SCOPE, record, created, FORM_CHUNKED)
         chunked = ChunkedValueKey(dek, ctx)
         plan.puts.append(Put(Space.VALUE, value_id, chunked.record))
         sealed = chunked.seal(content.kind, content.length, content.pieces())
-        plan.streams.append((Space.VALUE, value_id + 1, sealed))
-        return _Place(dek_id, value_id, rows, chunked.commitment)
+        if data_keys.grants is None:
+            plan.streams.append((Space.VALUE, value_id + 1, sealed))
+            return _Place(dek_id, value_id, rows, chunked.commitment)
+        whole = list(sealed)
+        plan.streams.append((Space.VALUE, value_id + 1, iter(whole)))
+        return _Place(dek_id, value_id, rows, data_keys.name(chunked.commitment, (chunked.record, *whole)))
 
     def _content(self, rec_id: int, version: Version) -> Content:
         """Return an old version's content, to be sealed anew; it does not leave this process."""
         dek = self._opened.unwrap_data_key(version.dek_id, self._workspace.row(Space.DEK, version.dek_id))
+        data_keys = self._replica.data_keys
         ctx = self._opened.value_context(rec_id, version)
         row = self._workspace.row(Space.VALUE, version.value_id) or b""
         if not version.value_rows:
-            kind, whole = ValueKey(dek, ctx).open(row, version.commitment)
+            key = ValueKey(dek, ctx)
+            kind, whole = key.open(row, data_keys.expect(version.commitment, key.commitment, (row,)))
             return Content(kind, len(whole), lambda: (whole,))
 
         def pieces() -> Iterable[bytes]:
             numbers = range(version.value_id + 1, version.value_id + 1 + version.value_rows)
-            rows = (self._workspace.row(Space.VALUE, number) or b"" for number in numbers)
-            return ChunkedValueKey(dek, ctx).open(row, version.commitment, rows)
+            rows: Iterable[bytes] = (self._workspace.row(Space.VALUE, number) or b"" for number in numbers)
+            chunked = ChunkedValueKey(dek, ctx)
+            if data_keys.grants is not None:
+                rows = list(rows)
+            expected = data_keys.expect(version.commitment, chunked.commitment, chain((row,), rows))
+            return chunked.open(row, expected, rows)
 
         return Content(version.kind, version.length, pieces)
 

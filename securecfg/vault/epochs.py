@@ -129,7 +129,7 @@ def rotate_if_due(authority: Authority) -> None:
     A log of n times 2^20 records has had at least n hand-overs. A failure leaves it to the next writer.
     """
     replica = authority.opened.replica
-    due = replica.checkpoint.size // RECORDS_PER_EPOCH > replica.state.epoch
+    due = replica.checkpoint.size // RECORDS_PER_EPOCH > replica.state.epoch and replica.may_change
     if due and authority.identity.principal and not authority.opened.options.read_only:
         try:
             _begin_epoch(authority)

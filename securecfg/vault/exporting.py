@@ -10,6 +10,7 @@ from securecfg.policy import Decision
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from securecfg.vault.authority import Authority
     from securecfg.vault.values import SecretVersion
     from securecfg.vault.vault import Vault
 
@@ -40,12 +41,15 @@ def find_exportable(vault: Vault, prefix: str = "") -> tuple[list[str], list[Lef
         InvalidPath: The prefix breaks the rules.
         NotAuthenticated: Nobody says who asks.
     """
-    paths = vault.list(prefix)
-    session = vault.authority.session()
-    allowed = session.decide_many("export", paths)
-    exportable = [path for path, is_allowed in zip(paths, allowed, strict=True) if is_allowed]
-    refused = [path for path, is_allowed in zip(paths, allowed, strict=True) if not is_allowed]
-    return exportable, [LeftOut(path, AccessDenied(f"you may not export `{path}`")) for path in refused]
+    exportable: list[str] = []
+    refused: list[LeftOut] = []
+    for authority, paths in _by_authority(vault, vault.list(prefix)):
+        for path, is_allowed in zip(paths, authority.session().decide_many("export", paths), strict=True):
+            if is_allowed:
+                exportable.append(path)
+            else:
+                refused.append(LeftOut(path, AccessDenied(f"you may not export `{path}`")))
+    return sorted(exportable), refused
 
 
 def export_secrets(vault: Vault, prefix: str = "") -> Exported:
@@ -62,8 +66,8 @@ def export_secrets(vault: Vault, prefix: str = "") -> Exported:
     paths, left_out = find_exportable(vault, prefix)
     if left_out:
         # One record for all of them: who exports a folder is not probing each path.
-        authority = vault.authority
-        authority.deny(authority.session(), "export", prefix, Decision(allowed=False))
+        for authority, _ in _by_authority(vault, [left.path for left in left_out]):
+            authority.deny(authority.session(), "export", prefix, Decision(allowed=False))
     versions = []
     for path, found in zip(paths, vault.read_many([(path, None) for path in paths]), strict=True):
         if isinstance(found, SecurecfgError):
@@ -71,3 +75,12 @@ def export_secrets(vault: Vault, prefix: str = "") -> Exported:
         else:
             versions.append(found)
     return Exported(versions, left_out)
+
+
+def _by_authority(vault: Vault, paths: Sequence[str]) -> list[tuple[Authority, list[str]]]:
+    """Return paths by what decides about them: the vault, or the sealed scope that they lie in."""
+    groups: dict[int, tuple[Authority, list[str]]] = {}
+    for path in paths:
+        authority = vault.authority_over(path)
+        groups.setdefault(id(authority), (authority, []))[1].append(path)
+    return list(groups.values())

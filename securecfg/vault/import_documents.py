@@ -17,7 +17,7 @@ from securecfg.clock import to_datetime, to_ns
 from securecfg.crypto import KIND_TEXT
 from securecfg.secret import Secret
 from securecfg.vault.drafts import Content
-from securecfg.vault.paths import SYSTEM
+from securecfg.vault.paths import IMPORTS
 from securecfg.vault.values import encode_value
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from securecfg.vault.values import Plain
 
-IMPORTS = SYSTEM + b"import/"
 DETAILS, MATERIAL = b"/details/", b"/material/"
 UNDO, REDO = MATERIAL + b"undo/", MATERIAL + b"redo/"
 

@@ -15,7 +15,6 @@ from securecfg.vault.history import DESTROYED
 from securecfg.vault.import_documents import (
     DETAILS,
     FINISHED,
-    IMPORTS,
     MATERIAL,
     REDO,
     STEPS,
@@ -34,7 +33,7 @@ from securecfg.vault.import_documents import (
 )
 from securecfg.vault.index import prefix_end
 from securecfg.vault.maintenance import finish_destruction
-from securecfg.vault.paths import path_to_bytes
+from securecfg.vault.paths import IMPORTS, path_to_bytes
 from securecfg.vault.publishing import Plan, new_request_id
 from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
@@ -374,14 +373,18 @@ class Imports:
         if opened.options.read_only:
             message = "the vault is open for reading only"
             raise Unsupported(message, hint="open it for writing")
+        if opened.replica.seat is not None:
+            message = "an import goes into the vault itself, not into a sealed scope"
+            raise Unsupported(message, hint="put the secrets in one by one: `securecfg secret put`")
         for _ in range(_RETRIES):
             opened.refresh()
             # Taken before the decisions, so that none of them is under an older policy.
             stamp = opened.policy_stamp()
             for action, path in rights:
                 self._authority.require(action, path)
+                opened.verify_unsealed(path)
 
-            def verify(stamp: tuple[bytes, bytes] = stamp) -> None:
+            def verify(stamp: tuple[bytes, bytes, bytes] = stamp) -> None:
                 if stamp != opened.policy_stamp():
                     message = "the policy changed meanwhile"
                     raise StagingMoved(message)

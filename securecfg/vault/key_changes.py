@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
-from securecfg.crypto import ROOT_SCOPE, DekRewrap, dek_context, generate_key, parse_dek_epoch
+from securecfg.crypto import DEK_FORM_WRAPPED, ROOT_SCOPE, DekRewrap, dek_context, generate_key, parse_dek
 from securecfg.errors import EpochInUse, IntegrityError, SecretNotFound, StoreBusy, VersionNotFound
 from securecfg.keys import KeyState, Purpose
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Replace, Space
@@ -470,4 +470,6 @@ class KeyChanges:
 
 
 def _epoch_of_data_key(found: tuple[int, bytes]) -> int:
-    return parse_dek_epoch(found[1])
+    """Return the epoch of the scope key that wraps a data key, -1 where another key does."""
+    form, epoch = parse_dek(found[1])
+    return epoch if form == DEK_FORM_WRAPPED else -1

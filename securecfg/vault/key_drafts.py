@@ -9,11 +9,12 @@ from securecfg.store import Delete, Space
 from securecfg.vault.deltas import FreedRun
 from securecfg.vault.drafts import Drafts
 from securecfg.vault.history import DESTROYED
+from securecfg.vault.paths import is_vault_document
 from securecfg.vault.publishing import Plan
 from securecfg.vault.rows import epoch_of
 
 if TYPE_CHECKING:
-    from securecfg.vault.history import Version
+    from securecfg.vault.history import History, Version
 
 _PAGES_AT_ONCE = 4  # of at most 128 KiB each
 _PAGES_MAX = 1 << 16
@@ -68,19 +69,20 @@ class KeyDrafts(Drafts):
         count = 0
         for page, place in enumerate(history.older):
             plan.deletes.append(Delete(Space.HISTORY, place.history_id))
-            versions = tuple(self._encrypted(plan, history.rec_id, each) for each in self._page(history, page))
+            versions = tuple(self._encrypted(plan, history, each) for each in self._page(history, page))
             count += len(versions)
             older[page] = self._put_older(plan, history.rec_id, page, versions)
-        versions = tuple(self._encrypted(plan, history.rec_id, each) for each in history.versions)
+        versions = tuple(self._encrypted(plan, history, each) for each in history.versions)
         plan = self._put_history(plan, path, entry, history._replace(older=tuple(older), versions=versions))
         plan.result = count + len(versions)
         return plan
 
-    def _encrypted(self, plan: Plan, rec_id: int, version: Version) -> Version:
+    def _encrypted(self, plan: Plan, history: History, version: Version) -> Version:
         if version.state == DESTROYED:
             return version
-        content = self._content(rec_id, version)
-        place = self._seal_content(plan, (rec_id, version.number), version.created, content)
+        content = self._content(history.rec_id, version)
+        record, is_system = (history.rec_id, version.number), is_vault_document(history.path)
+        place = self._seal_content(plan, record, version.created, content, is_system=is_system)
         plan.deletes += [Delete(Space.DEK, version.dek_id), Delete(Space.VALUE, version.value_id)]
         if version.value_rows:
             plan.freed.append(FreedRun(Space.VALUE, version.value_id + 1, version.value_rows))

@@ -12,15 +12,13 @@ from securecfg.crypto import (
     ROOT_SCOPE,
     ChunkedValueKey,
     ValueKey,
-    dek_context,
-    parse_dek_epoch,
-    unwrap_dek,
     value_context,
 )
 from securecfg.errors import (
     IntegrityError,
     LogTampered,
     RollbackSuspected,
+    ScopeSealed,
     SecurecfgError,
     Tampered,
     VaultClosed,
@@ -41,6 +39,7 @@ from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 from securecfg.words import counted
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Sequence
 
     from securecfg.audit import Sealer
@@ -52,12 +51,14 @@ if TYPE_CHECKING:
     from securecfg.vault.index import Index
     from securecfg.vault.reading import Reads
     from securecfg.vault.replica import Member, Replica
+    from securecfg.vault.scope_registry import Registry
     from securecfg.vault.segments import Entry
 
     T = TypeVar("T")
 
 POLICY_PATH = SYSTEM + b"policy"
 ROLES_PATH = SYSTEM + b"roles"
+REGISTRY_PATH = SYSTEM + b"scopes"
 FORM_INLINE, FORM_CHUNKED = 1, 2
 
 _RETRIES = 16
@@ -93,10 +94,19 @@ class OpenVault:
         anchor: Where the newest checkpoint is recorded, or None for stores without a place.
         clock: The time.
         options: How it was opened.
+        path: Its file; None for stores without a place.
     """
 
-    def __init__(self, replica: Replica, anchor: AnchorFile | None, clock: Clock, options: Options) -> None:
+    def __init__(
+        self,
+        replica: Replica,
+        anchor: AnchorFile | None,
+        clock: Clock,
+        options: Options,
+        path: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Take up an unlocked vault."""
+        self.path = path
         self.replica = replica
         self.store = replica.store
         self.clock = clock
@@ -110,8 +120,9 @@ class OpenVault:
         self.compaction_lock = threading.Lock()
         self._anchor = anchor
         self._policy_lock = threading.Lock()
-        self._stamp: tuple[tuple[Index, int], tuple[bytes, bytes]] | None = None
-        self._policy: tuple[tuple[bytes, bytes], Policy] | None = None
+        self._stamp: tuple[tuple[Index, int], tuple[bytes, bytes, bytes]] | None = None
+        self._policy: tuple[tuple[bytes, bytes, bytes], Policy] | None = None
+        self._scopes: tuple[tuple[Index, int], Registry | None] | None = None
         self._cleanups: list[Callable[[], None]] = []
         self._after_commits: list[Callable[[], None]] = []
 
@@ -186,19 +197,23 @@ class OpenVault:
 
     # --- policy ------------------------------------------------------------------------------------------------------
 
-    def policy_stamp(self) -> tuple[bytes, bytes]:
-        """Return what tells the policy and the roles in force from others."""
+    def policy_stamp(self) -> tuple[bytes, bytes, bytes]:
+        """Return what tells the policy, the roles and the sealed scopes in force from others."""
         index = self.replica.index
         place = (index, index.system_changes)
         known = self._stamp
         if known is not None and known[0] == place:
             return known[1]
-        policy, roles = self.entry(POLICY_PATH), self.entry(ROLES_PATH)
-        stamp = (policy.digest if policy else b"", roles.digest if roles else b"")
+        policy, roles, scopes = (self.entry(path) for path in (POLICY_PATH, ROLES_PATH, REGISTRY_PATH))
+        stamp = (
+            policy.digest if policy else b"",
+            roles.digest if roles else b"",
+            scopes.digest if scopes else b"",
+        )
         self._stamp = (place, stamp)
         return stamp
 
-    def policy(self) -> tuple[tuple[bytes, bytes], Policy]:
+    def policy(self) -> tuple[tuple[bytes, bytes, bytes], Policy]:
         """Return the policy in force and its stamp.
 
         Raises:
@@ -214,6 +229,36 @@ class OpenVault:
             roles: dict[str, list[str]] = self.system_document(ROLES_PATH, {})
             self._policy = (stamp, open_policy(documents, memberships=memberships_of(roles)))
             return self._policy
+
+    def scopes(self) -> Registry | None:
+        """Return which subtrees are sealed scopes, None where none is.
+
+        Raises:
+            Tampered: The document that says so is damaged.
+        """
+        index = self.replica.index
+        place = (index, index.system_changes)
+        known = self._scopes
+        if known is None or known[0] != place:
+            registry = None
+            if self.entry(REGISTRY_PATH) is not None:
+                from securecfg.vault.scope_registry import read_registry  # few vaults have scopes
+
+                registry = read_registry(self)
+            self._scopes = known = (place, registry)
+        return known[1]
+
+    def verify_unsealed(self, path: str) -> None:
+        """Refuse to write beside a sealed scope what belongs into it.
+
+        Raises:
+            ScopeSealed: The path lies in one.
+        """
+        registry = self.scopes()
+        scope = registry.scope_of(path) if registry is not None else None
+        if scope is not None:
+            message = f"`{scope}` is a sealed scope since this vault was opened"
+            raise ScopeSealed(message, hint="open the vault again")
 
     def system_document(self, path: bytes, default: T, number: int = 0) -> T:
         """Return a system document, decoded from JSON, or a default where there is none.
@@ -296,13 +341,7 @@ class OpenVault:
         Raises:
             Tampered: It is missing or another one.
         """
-        if row is None:
-            message = f"the data key {dek_id} is missing"
-            raise Tampered(message)
-        replica = self.replica
-        epoch = parse_dek_epoch(row)
-        ctx = dek_context(replica.vault_id, ROOT_SCOPE, epoch, dek_id)
-        return unwrap_dek(replica.keyring.scope(ROOT_SCOPE, epoch).wrap, row, ctx)
+        return self.replica.data_keys.open(dek_id, row)
 
     def value_key(self, located: Located) -> ValueKey:
         """Return what opens an inline value.
@@ -330,7 +369,8 @@ class OpenVault:
         if row is None:
             message = f"a value of record {located.entry.rec_id} is missing"
             raise Tampered(message)
-        return self.value_key(located).open(row, version.commitment)
+        key = self.value_key(located)
+        return key.open(row, self.replica.data_keys.expect(version.commitment, key.commitment, (row,)))
 
     def open_chunked(self, located: Located) -> ChunkedContent:
         """Return the content of a large value, whose rows are read as it is consumed.
@@ -345,7 +385,12 @@ class OpenVault:
             message = f"a value of record {entry.rec_id} is missing"
             raise Tampered(message)
         key = ChunkedValueKey(dek, self.value_context(entry.rec_id, version))
-        return key.open(record, version.commitment, self._value_rows(version))
+        data_keys, rows = self.replica.data_keys, self._value_rows(version)
+        if data_keys.grants is None:
+            return key.open(record, version.commitment, rows)
+        data_keys.verify_size(version.length)
+        whole = list(rows)
+        return key.open(record, data_keys.expect(version.commitment, key.commitment, (record, *whole)), whole)
 
     def _value_rows(self, version: Version) -> Iterator[bytes]:
         for number in range(version.value_id + 1, version.value_id + 1 + version.value_rows):

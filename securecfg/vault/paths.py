@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PATH_BYTES_MAX = 1_024
 SYSTEM = b"\x01"
+CHARTER_PATH = SYSTEM + b"charter"
+IMPORTS = SYSTEM + b"import/"
 FIRST_USER_PATH = b"\x02"
 
 _PLAIN_PATH = re.compile(r"(?!\.{1,2}(?:/|$))[\w.\-]+(?:/(?!\.{1,2}(?:/|$))[\w.\-]+)*", re.ASCII)
@@ -52,6 +54,11 @@ def path_to_bytes(path: str) -> bytes:
         message = f"a path of {len(encoded)} bytes is longer than {PATH_BYTES_MAX}"
         raise InvalidPath(message)
     return encoded
+
+
+def is_vault_document(path: bytes) -> bool:
+    """Return whether a path is that of a document of the vault itself which holds no value of a secret."""
+    return path.startswith(SYSTEM) and not path.startswith(IMPORTS)
 
 
 def check_prefix(prefix: str) -> bytes:

@@ -12,9 +12,10 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Checkpoint, NoteSigner, leaf_hash, origin_of
-from securecfg.errors import Conflict
+from securecfg.errors import Conflict, ScopeSealed
 from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, split_changes
+from securecfg.vault.index import prefix_end
 from securecfg.vault.lookalikes import NewNames
 from securecfg.vault.replica import Finished, Member, tile_id
 from securecfg.vault.rows import digest_id
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from securecfg.audit import Record, Sealer
     from securecfg.crypto import KeyBytes
     from securecfg.store import Operation
+    from securecfg.vault.charters import SignedCharter, Voucher
     from securecfg.vault.deltas import Change, FreedRun
     from securecfg.vault.replica import Replica
     from securecfg.vault.segments import Entry
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 OPERATIONS_FOR_PLANS = BATCH_LIMIT_OPERATIONS - 8
 BYTES_FOR_PLANS = BATCH_LIMIT_BYTES - 128 * 1024
 DELTA_LIMIT_BYTES = 384 * 1024
+# What of the state anybody may change who can open a sealed scope.
+_FREE = frozenset({"flags", "published"})
 
 
 @dataclass(slots=True)
@@ -55,6 +59,7 @@ class Plan:
         state: What changes in the state besides ids and generation.
         signer: Signs this publication's checkpoint in place of the key in the keyring, which it replaces.
         root: The root that vouches for a header in this publication, where it has one.
+        charter: Who may do what in a sealed scope from now on.
         result: What the call returns once the publication is durable.
     """
 
@@ -68,6 +73,7 @@ class Plan:
     state: dict[str, object] = field(default_factory=dict)
     signer: Ed25519PrivateKey | None = None
     root: KeyBytes | None = None
+    charter: SignedCharter | None = None
     result: object = None
 
     def join(self, other: Plan) -> None:
@@ -77,6 +83,13 @@ class Plan:
         self.changes += other.changes
         self.streams += other.streams
         self.freed += other.freed
+
+    @property
+    def changes_data(self) -> bool:
+        """Whether it does more than add records."""
+        return bool(
+            self.changes or self.freed or self.delta_digests or self.charter or not _FREE.issuperset(self.state)
+        )
 
     def cost(self) -> tuple[int, int]:
         """Return about how many operations and bytes the plan adds to a publication."""
@@ -110,6 +123,8 @@ class Publication:
         self._changed_state: dict[str, object] = {}
         self._signer = replica.note_signer
         self._root: KeyBytes | None = None
+        self._charter: SignedCharter | None = None
+        self._changes_data = False
         self.stagings = list(replica.state.stagings)
         self.tree = replica.tree.copy()
         self.members: list[Member] = []
@@ -143,6 +158,11 @@ class Publication:
             return self._pending[path]
         return self._replica.index.get(path)
 
+    def holds_below(self, prefix: bytes) -> bool:
+        """Return whether a path that begins with a prefix has an entry, earlier plans of this publication included."""
+        pending = any(entry is not None and path.startswith(prefix) for path, entry in self._pending.items())
+        return pending or next(self._replica.index.scan(prefix, prefix_end(prefix)), None) is not None
+
     def row(self, space: Space, id_: int) -> bytes | None:
         """Return a row, earlier plans of this publication included."""
         for operation in reversed(self._operations):
@@ -174,11 +194,20 @@ class Publication:
         return operations <= self.operations_left and size <= self.bytes_left
 
     def add(self, plan: Plan) -> None:
-        """Take a plan in."""
+        """Take a plan in.
+
+        Raises:
+            ScopeSealed: It changes data of a sealed scope, and nobody would believe this process.
+        """
+        if plan.changes_data:
+            if not self._replica.may_change:
+                raise no_writer()
+            self._changes_data = True
         operations, size = plan.cost()
         self.operations_left -= operations
         self.bytes_left -= size
         self._root = plan.root or self._root
+        self._charter = plan.charter or self._charter
         self._operations += plan.puts
         self._operations += plan.deletes
         self._changed_state |= plan.state
@@ -212,7 +241,20 @@ class Publication:
         checkpoint = Checkpoint(replica.checkpoint.origin, self.tree.size, self.tree.root(), hash_state(raw))
         note = self._signer.sign(checkpoint.text)
         head = build_head(note, raw)
-        return Finished(self._operations, head, note, state, checkpoint, self.tree, self.members, self._root)
+        voucher = self._vouch(state, checkpoint) if self._changes_data else None
+        return Finished(self._operations, head, note, state, checkpoint, self.tree, self.members, self._root, voucher)
+
+    def _vouch(self, state: State, checkpoint: Checkpoint) -> Voucher | None:
+        """Sign for the data of a sealed scope as it will be."""
+        replica, seat = self._replica, self._replica.seat
+        if seat is None or seat.signer is None:
+            return None
+        from securecfg.vault.charters import VOUCHER_ID, sign_voucher  # few vaults have them
+
+        digest = self._charter.charter.digest if self._charter is not None else seat.charter_digest
+        voucher = sign_voucher(seat.signer, replica.vault_id, digest, (checkpoint.size, checkpoint.root), state)
+        self._operations.append(Put(Space.META, VOUCHER_ID, voucher.to_bytes()))
+        return voucher
 
     def _seal_deltas(self, plan: Plan) -> list[bytes]:
         self._pending.update(plan.changes)
@@ -243,3 +285,9 @@ class Publication:
 def new_request_id() -> str:
     """Return a new request id, 32 hexadecimal digits."""
     return os.urandom(16).hex()
+
+
+def no_writer() -> ScopeSealed:
+    """Return the error for a change that nobody in a sealed scope would believe."""
+    message = "only a writer of the scope can change what is in it"
+    return ScopeSealed(message, hint="an administrator may grant it: `securecfg scope grant PATH --write ROLE`")

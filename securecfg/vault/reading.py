@@ -129,13 +129,8 @@ class Reads:
     def read_many(self, wanted: Sequence[tuple[str, At]]) -> list[SecretVersion | SecurecfgError]:
         """Return several versions, or the error of each, with one flush of the log for all of them."""
         for _ in range(_RETRIES):
-            findings: list[Finding | SecurecfgError] = []
-            for path, at in wanted:
-                try:
-                    findings.append(self._find(path, at, allow_expired=False))
-                except SecurecfgError as error:
-                    findings.append(error)
             try:
+                findings = [self._find_or_error(path, at) for path, at in wanted]
                 self._record([finding for finding in findings if isinstance(finding, Finding)])
             except _Moved:
                 continue
@@ -213,6 +208,14 @@ class Reads:
             return version
         raise _too_fast(path)
 
+    def _find_or_error(self, path: str, at: At) -> Finding | SecurecfgError:
+        try:
+            return self._find(path, at, allow_expired=False)
+        except _Moved:
+            raise
+        except SecurecfgError as error:
+            return error
+
     def _find(self, path: str, at: At, *, allow_expired: bool) -> Finding:
         """Take steps 1 to 3."""
         encoded = path_to_bytes(path)
@@ -232,7 +235,11 @@ class Reads:
             if entry.live or session.decide("list", path).allowed:
                 raise
             raise self._authority.deny(session, "read", path, decision) from None
-        return Finding(path, encoded, session, stamp, decision, located)
+        finding = Finding(path, encoded, session, stamp, decision, located)
+        if self._opened.replica.data_keys.grants is not None:
+            # A record says who got a value, so there is none where the key at hand does not open it.
+            self._verify_granted(finding)
+        return finding
 
     def _locate_consistently(self, path: str, encoded: bytes, at: At, entry: Entry) -> Located:
         try:
@@ -334,6 +341,18 @@ class Reads:
         except SecurecfgError as error:
             return error
 
+    def _verify_granted(self, finding: Finding) -> None:
+        """Check that the key at hand opens the data key of a version.
+
+        Raises:
+            ScopeSealed: It does not.
+        """
+        try:
+            self._opened.data_key(finding.located.version.dek_id)
+        except IntegrityError:
+            self._verify_unmoved(finding)
+            raise
+
     def _open_inline(self, finding: Finding) -> tuple[int, bytes]:
         try:
             return self._opened.open_inline(finding.located)
@@ -399,7 +418,7 @@ class Reads:
         self._drop(finding.path)  # another thread's hit has counts
         if self._keeps_values:
             self._hits[finding.path] = _Hit(revision, finding, version, None)
-        else:
+        elif self._opened.replica.data_keys.grants is None:
             key = self._opened.value_key(finding.located)
             self._hits[finding.path] = _Hit(revision, finding, None, key)
         if self._opened.is_closed:

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, NoReturn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import NoteSigner, Tree, VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
+from securecfg.crypto import FORM_INLINE, ROOT_SCOPE, ValueKey, value_context
 from securecfg.errors import IntegrityError, LogTampered, NotAVault, RollbackSuspected, SlotRemoved, Tampered
 from securecfg.keys import FIRST_ROOT_ROW, FIRST_SLOT_ROW, Header, Keyring, Purpose, Slot, Unlocked, root_row_of
 from securecfg.octets import Malformed
 from securecfg.store import Space
 from securecfg.tuples import NamedTuple
+from securecfg.vault.data_keys import DataKeys
 from securecfg.vault.index import Index
+from securecfg.vault.paths import CHARTER_PATH
 from securecfg.vault.rows import IndexRows, digest_id, verify_digest
 from securecfg.vault.state import hash_header, parse_head
 from securecfg.words import counted
@@ -28,8 +31,12 @@ if TYPE_CHECKING:
 
     from securecfg.audit import Checkpoint
     from securecfg.crypto import KeyBytes
+    from securecfg.keys import SlotKey
+    from securecfg.keys.value_grants import ValueGrants
     from securecfg.store import Operation, Store
+    from securecfg.vault.charters import Voucher
     from securecfg.vault.deltas import Change
+    from securecfg.vault.seats import Seat
     from securecfg.vault.segments import Manifest, Segment, SegmentLine
     from securecfg.vault.state import State
 
@@ -59,6 +66,7 @@ class Finished(NamedTuple):
     tree: Tree
     members: list[Member]
     root: KeyBytes | None
+    voucher: Voucher | None = None
 
 
 class StoredTree:
@@ -99,6 +107,7 @@ class Keys(NamedTuple):
     epoch_key: bytes
     note_signer: NoteSigner
     rows: IndexRows
+    data_keys: DataKeys
 
 
 class Replica:
@@ -110,16 +119,19 @@ class Replica:
     Args:
         store: Where the rows are.
         unlocked: The root key, and the key of the slot that gave it, which gives the next one too.
+        seat: Of a sealed scope whose charter is trusted, and what to vouch with; None for an ordinary vault.
 
     Raises:
         NotAVault: The store holds no vault.
-        Tampered: A row does not match the signed state.
+        Tampered: A row does not match the signed state, or nobody vouches for it who may.
     """
 
-    def __init__(self, store: Store, unlocked: Unlocked) -> None:
+    def __init__(self, store: Store, unlocked: Unlocked, seat: Seat | None = None) -> None:
         """Replay the state from the head."""
         self.store = store
+        self.seat = seat
         self.lock = threading.RLock()
+        self.header: Header
         self._keys: Keys | None = None
         self._refuse: Callable[[], NoReturn]
         self._revision: Hashable = store.revision()
@@ -167,6 +179,16 @@ class Replica:
         """What seals and opens the rows of the index."""
         return (self._keys or self._refuse()).rows
 
+    @property
+    def data_keys(self) -> DataKeys:
+        """What seals and opens data keys."""
+        return (self._keys or self._refuse()).data_keys
+
+    @property
+    def may_change(self) -> bool:
+        """Whether data that this process publishes is accepted by others: always, but in a sealed scope."""
+        return self.seat is None or self.seat.signer is not None
+
     def is_current(self) -> bool:
         """Return whether nobody has committed anything since the state was read."""
         return self.store.revision() == self._revision
@@ -209,6 +231,11 @@ class Replica:
                 self._keys = self._keys._replace(unlocked=self._keys.unlocked._replace(root=finished.root))
             self._advance(self.store.head())
             return
+        if self.seat is not None and finished.voucher is not None:
+            if finished.voucher.charter_digest != self.seat.charter_digest:
+                self._advance(self.store.head())
+                return
+            self.seat.voucher = finished.voucher
         first = self.tree.size
         for offset, member in enumerate(finished.members):
             if member.changes:
@@ -232,14 +259,19 @@ class Replica:
         """
         self._refuse = refuse
         self._keys = None
+        if self.seat is not None:
+            self.seat.forget()
 
     def _advance(self, head: bytes | None) -> None:
+        before = self._keys, self.header, self.slots
         for _ in range(_ATTEMPTS):
             try:
                 self._take_up(head)
-            except RollbackSuspected:
-                raise
-            except IntegrityError:
+            except BaseException as error:
+                # Keys are taken up before it is known who vouches for them.
+                self._keys, self.header, self.slots = before
+                if isinstance(error, RollbackSuspected) or not isinstance(error, IntegrityError):
+                    raise
                 # A compaction may have replaced rows between two reads; a head that stands still proves otherwise.
                 newer = self.store.head()
                 if newer == head:
@@ -264,13 +296,15 @@ class Replica:
             message = f"the log went back from {self.tree.size} to {checkpoint.size} while the vault is open"
             raise RollbackSuspected(message, hint=_ROLLBACK_HINT)
         tree = self.tree.copy()
-        changes = self._replay(tree, checkpoint, state.base_size)
+        voucher = self.seat.read_voucher(self.store) if self.seat is not None else None
+        changes = self._replay(tree, checkpoint, state.base_size, voucher)
         index = self.index
         if state.manifest_digest != known.manifest_digest:
             row = self.store.get(Space.META, MANIFEST_ID)
             index = index.rebased(self.rows.open_manifest(row, state.manifest_digest, state.base_size))
         for log_index, change in changes:
             index.apply(log_index, change)
+        self._take_seat(voucher, index, state)
         self.tree, self.checkpoint, self.index = tree, checkpoint, index
         self.head, self.note, self.state = head, note, state
 
@@ -278,8 +312,10 @@ class Replica:
         manifest = self.rows.open_manifest(manifest_row, self.state.manifest_digest, self.state.base_size)
         self.tree = Tree(manifest.base_size, manifest.peaks, StoredTree(self.store))
         self.index = Index(manifest, self.load_segment)
-        for log_index, change in self._replay(self.tree, self.checkpoint, self.state.base_size):
+        voucher = self.seat.read_voucher(self.store) if self.seat is not None else None
+        for log_index, change in self._replay(self.tree, self.checkpoint, self.state.base_size, voucher):
             self.index.apply(log_index, change)
+        self._take_seat(voucher, self.index, self.state)
 
     def load_segment(self, line: SegmentLine) -> Segment:
         """Read, check and open a segment that the manifest names.
@@ -290,11 +326,42 @@ class Replica:
         row = self.store.get(Space.SEGMENT, line.segment_id)
         return self.rows.open_segment(row, line.segment_id, line.digest)
 
-    def _replay(self, tree: Tree, checkpoint: Checkpoint, base_size: int) -> list[tuple[int, tuple[Change, ...]]]:
+    def _take_seat(self, voucher: Voucher | None, index: Index, state: State) -> None:
+        """In a sealed scope, check that one who may vouches for the data of a state."""
+        if self.seat is not None:
+            charter = self.seat.verify(voucher, self.vault_id, self.keyring, state, lambda: self._charter_of(index))
+            self.seat.charter, self.seat.voucher = charter, voucher
+
+    def _charter_of(self, index: Index) -> bytes:
+        entry = index.get(CHARTER_PATH)
+        if entry is not None:
+            row = self.store.get(Space.HISTORY, entry.history_id)
+            _, version = self.rows.find_version(row, (entry.rec_id, CHARTER_PATH), entry.digest, 0)
+            if version is not None and not version.value_rows:
+                dek = self.data_keys.open(version.dek_id, self.store.get(Space.DEK, version.dek_id))
+                ctx = value_context(
+                    self.vault_id, ROOT_SCOPE, (entry.rec_id, version.number), version.created, FORM_INLINE
+                )
+                value = self.store.get(Space.VALUE, version.value_id) or b""
+                key = ValueKey(dek, ctx)
+                return key.open(value, self.data_keys.expect(version.commitment, key.commitment, (value,)))[1]
+        message = "the charter of the scope is missing"
+        raise Tampered(message)
+
+    def _replay(
+        self, tree: Tree, checkpoint: Checkpoint, base_size: int, voucher: Voucher | None
+    ) -> list[tuple[int, tuple[Change, ...]]]:
         """Append the leaves up to a checkpoint, prove that they lead to its root, and read their deltas.
 
-        What lies below `base_size` is in the segments of the manifest; a compaction may have deleted those deltas.
+        What lies below `base_size` is in the segments of the manifest; a compaction may have deleted those deltas. In a
+        sealed scope the leaves that the voucher does not cover may change nothing.
         """
+        vouched = checkpoint.size if voucher is None else voucher.size
+        is_behind = self.seat is not None and vouched < tree.size and voucher != self.seat.voucher
+        if not base_size <= vouched <= checkpoint.size or is_behind:
+            message = "what is vouched for in the scope is not what its log holds"
+            raise Tampered(message)
+        _verify_vouched(tree, voucher)
         wanted: list[tuple[int, bytes]] = []
         while tree.size < checkpoint.size:
             first = tree.size
@@ -305,8 +372,13 @@ class Replica:
                 raise Tampered(message)
             for index, row in rows:
                 tree.append_stored(leaf_hash(row))
+                _verify_vouched(tree, voucher)
                 if index >= base_size:
-                    wanted.extend((index, digest) for digest in parse_leaf(row, index).delta_hashes)
+                    hashes = parse_leaf(row, index).delta_hashes
+                    if hashes and index >= vouched:
+                        message = "a record that no writer of the scope vouches for changes data"
+                        raise Tampered(message)
+                    wanted.extend((index, digest) for digest in hashes)
         if tree.root() != checkpoint.root:
             message = f"the log of {counted(checkpoint.size, 'record')} does not lead to the signed root"
             raise Tampered(message, hint="run `securecfg audit verify`; it names the record")
@@ -337,8 +409,26 @@ class Replica:
         self.slots = slots
         self.audit_epoch = keyring.active(Purpose.AUDIT).epoch
         note_signer = NoteSigner(origin_of(header.vault_id), signer)
+        if keyring.is_sealed != (self.seat is not None):
+            message = "the values of the vault are not sealed as it says"
+            raise Tampered(message)
         rows = IndexRows(header.vault_id, keyring)
-        self._keys = Keys(Unlocked(root, unlocked.key), keyring, signer, epoch_key, note_signer, rows)
+        data_keys = DataKeys(
+            header.vault_id, keyring, self._grants_of(keyring, unlocked.key) if keyring.is_sealed else None
+        )
+        self._keys = Keys(Unlocked(root, unlocked.key), keyring, signer, epoch_key, note_signer, rows, data_keys)
+
+    def _grants_of(self, keyring: Keyring, key: SlotKey) -> ValueGrants:
+        from securecfg.keys.value_grants import ValueGrants, grant_row_of  # few vaults have them
+
+        row_id = next(
+            number
+            for number, row in self.slots.items()
+            if number < FIRST_ROOT_ROW and Slot.parse(row).slot_id == key.slot_id
+        )
+        return ValueGrants(
+            self.vault_id, keyring, key, lambda epoch: self.store.get(Space.GRANT, grant_row_of(row_id, epoch))
+        )
 
     def _open_note(self, note: bytes, state: State, digest: bytes) -> Checkpoint:
         if state.epoch_key != self.epoch_key:
@@ -357,6 +447,17 @@ class Replica:
 
 
 _ROLLBACK_HINT = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
+
+
+def _verify_vouched(tree: Tree, voucher: Voucher | None) -> None:
+    """Check the root of the tree where it has the size that a voucher covers.
+
+    Raises:
+        Tampered: It is another one.
+    """
+    if voucher is not None and tree.size == voucher.size and tree.root() != voucher.root:
+        message = "the log of the scope is not the one that is vouched for"
+        raise Tampered(message)
 
 
 def _root_for(unlocked: Unlocked, header: Header, slots: dict[int, bytes]) -> KeyBytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from securecfg.crypto import DEK_FORM_WRAPPED
 from securecfg.errors import EpochInUse
 from securecfg.store import ID_LIMIT, Space
 from securecfg.vault.replica import MANIFEST_ID
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
 
 _ROWS_AT_ONCE = 512
+_WRAPPED = bytes((DEK_FORM_WRAPPED,))
 # The spaces whose rows name the epoch of the scope key that sealed them.
 _SEALED = (Space.DEK, Space.HISTORY, Space.SEGMENT, Space.DELTA)
 _NAMES = {Space.DEK: "data keys", Space.HISTORY: "history pages", Space.SEGMENT: "segments", Space.DELTA: "deltas"}
@@ -41,7 +43,7 @@ class SealedRows:
         needed = [
             f"{count} {_NAMES[space]}"
             for space in _SEALED
-            if (count := sum(epoch_of(row) <= epoch for _, row in self.rows(space)))
+            if (count := sum(epoch_of(row) <= epoch for row in self._under_scope_key(space)))
         ]
         if self._manifest_epoch() <= epoch:
             needed.append("the manifest")
@@ -55,12 +57,16 @@ class SealedRows:
 
     def count(self) -> Counter[int]:
         """Return the number of rows of each epoch."""
-        counts = Counter(epoch_of(row) for space in _SEALED for _, row in self.rows(space))
+        counts = Counter(epoch_of(row) for space in _SEALED for row in self._under_scope_key(space))
         counts[self._manifest_epoch()] += 1
         return counts
 
     def _manifest_epoch(self) -> int:
         return epoch_of(self._opened.store.get(Space.META, MANIFEST_ID) or b"")
+
+    def _under_scope_key(self, space: Space) -> Iterator[bytes]:
+        """Yield the rows of a space but for data keys that only the readers of a sealed scope open."""
+        return (row for _, row in self.rows(space) if space is not Space.DEK or row[:1] == _WRAPPED)
 
     def rows(self, space: Space) -> Iterator[tuple[int, bytes]]:
         """Yield the rows of a space by their ids."""

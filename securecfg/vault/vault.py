@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, cast
 
 from securecfg.clock import SystemClock
-from securecfg.errors import SecurecfgError, VaultClosed
-from securecfg.keys import open_provider
+from securecfg.errors import SecretNotFound, SecurecfgError, VaultClosed, WrongKey
+from securecfg.keys import ProvesPrincipal, open_provider
 from securecfg.vault.authority import Authority
 from securecfg.vault.changes import Changes
 from securecfg.vault.creation import create_vault, identify, log_weakness, open_vault
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     Paths = list[str]
     Versions = list[VersionInfo]
     Results = list[SecretVersion | SecurecfgError]
+    Changed = list[object]
 
 
 class Vault(Changes):
@@ -160,19 +161,31 @@ class Vault(Changes):
         options = Options(read_only=read_only, strict=strict, cache_values=cache_values)
         name = check_principal(settings.principal) if settings.principal else ""
         provider = open_provider(settings.key, ask=ask or terminal_asker())
-        opened, slot = open_vault(
-            settings.vault,
-            provider,
-            clock or SystemClock(),
-            options,
-            is_anchor_required=anchor == "required",
-        )
+        clock = clock or SystemClock()
+        is_required = anchor == "required"
+        who = Identity(name, context=dict(context or {}))
         try:
-            identity = identify(slot, provider, name)
+            opened, slot = open_vault(settings.vault, provider, clock, options, is_anchor_required=is_required)
+        except WrongKey as error:
+            if not isinstance(provider, ProvesPrincipal):
+                raise
+            from securecfg.vault.scoped import open_as_member  # for identities that open no slot of the vault itself
+
+            scoped = open_as_member(
+                settings.vault, provider, who, clock, options, is_anchor_required=is_required, otherwise=error
+            )
+            return cast("Self", scoped)
+        try:
+            identity = identify(slot, provider, name)._replace(context=who.context)
+            vault = cls(opened, identity)
+            if not opened.store.partitions():
+                return vault
+            from securecfg.vault.scoped import ScopedVault  # for vaults that have scopes
+
+            return cast("Self", ScopedVault.over(vault, is_anchor_required=is_required))
         except BaseException:
             opened.close()
             raise
-        return cls(opened, identity._replace(context=dict(context or {})))
 
     @property
     def principal(self) -> str:
@@ -202,6 +215,29 @@ class Vault(Changes):
     def authority(self) -> Authority:
         """As `opened`: the decisions and records of this handle."""
         return self._authority
+
+    def authority_over(self, path: str) -> Authority:
+        """Return the decisions and records that a path is under: those of the sealed scope that it lies in, if any."""
+        del path
+        return self._authority
+
+    def scope(self, path: str) -> Vault:
+        """Return the sealed scope at a path, or that a path lies in, as a vault of its own.
+
+        Raises:
+            SecretNotFound: There is none.
+            ScopeSealed: The key at hand does not open it.
+        """
+        message = f"`{path}` is in no sealed scope"
+        raise SecretNotFound(message, hint="`securecfg scope list` shows the scopes")
+
+    def parts(self) -> Iterator[tuple[str, Vault]]:
+        """Yield the vault itself, and each sealed scope that the key at hand opens with its path, as vaults.
+
+        Raises:
+            Tampered: What is in a scope is not what its administrators and writers signed.
+        """
+        yield "", self
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -407,7 +443,7 @@ class Vault(Changes):
         except BaseException:
             batch.discard()
             raise
-        batch.results = self._writes.apply_batch(batch.discard())
+        batch.results = self._apply_batch(batch.discard())
 
     @contextmanager
     def acting(self, principal: str, *, context: Mapping[str, object] | None = None) -> Iterator[Vault]:
@@ -441,6 +477,9 @@ class Vault(Changes):
     def _apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
         self._opened.check_open()
         return self._writes.apply(wanted, is_large=is_large)
+
+    def _apply_batch(self, batch: Sequence[Wanted]) -> Changed:
+        return self._writes.apply_batch(batch)
 
     @property
     def _writes(self) -> Writes:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from securecfg.errors import IntegrityError
+from securecfg.errors import IntegrityError, ScopeSealed
 from securecfg.store import Space
 from securecfg.vault.history import DESTROYED, History, Version
 from securecfg.vault.maintenance import stored_deltas
@@ -29,6 +29,7 @@ class Verification:
     Attributes:
         secrets: How many secrets there are, deleted ones included.
         versions: How many versions, destroyed ones included.
+        sealed: How many of these are sealed from the key at hand, so that their values were not opened.
         orphan_rows: Rows that nothing references: leftovers of writers that crashed. They do no harm; the next
             compaction deletes them.
         problems: The path and version of each value that is damaged, with what is wrong.
@@ -36,6 +37,7 @@ class Verification:
 
     secrets: int = 0
     versions: int = 0
+    sealed: int = 0
     orphan_rows: list[tuple[Space, int]] = field(default_factory=list)
     problems: list[tuple[str, int, str]] = field(default_factory=list)
 
@@ -50,6 +52,7 @@ class _Checked(NamedTuple):
 
     entry: Entry
     versions: int
+    sealed: int
     problems: list[tuple[str, int, str]]
 
 
@@ -87,6 +90,7 @@ def verify_vault(opened: OpenVault, progress: Callable[[int, int], None] | None 
     for path, found in checked.items():
         if latest.get(path) == found.entry:
             result.versions += found.versions
+            result.sealed += found.sealed
             result.problems += found.problems
     for _, delta in stored_deltas(opened, state.base_size, opened.replica.checkpoint.size):
         for run in delta.freed:  # the next compaction deletes them
@@ -118,8 +122,9 @@ def _check(opened: OpenVault, path: bytes, entry: Entry, used: dict[Space, set[i
         history = opened.history(path, entry)
         versions = list(_all_versions(opened, history, used[Space.HISTORY]))
     except IntegrityError as error:
-        return _Checked(entry, 0, [(name, 0, error.message)])
+        return _Checked(entry, 0, 0, [(name, 0, error.message)])
     problems = []
+    sealed = 0
     for version in versions:
         if version.state == DESTROYED:
             continue
@@ -127,9 +132,11 @@ def _check(opened: OpenVault, path: bytes, entry: Entry, used: dict[Space, set[i
         used[Space.VALUE].update(range(version.value_id, version.value_id + version.value_rows + 1))
         try:
             _open(opened, entry, history, version)
+        except ScopeSealed:
+            sealed += 1
         except IntegrityError as error:
             problems.append((name, version.number, error.message))
-    return _Checked(entry, len(versions), problems)
+    return _Checked(entry, len(versions), sealed, problems)
 
 
 def _all_versions(opened: OpenVault, history: History, pages: set[int]) -> Iterator[Version]:

@@ -22,7 +22,7 @@ from securecfg.errors import (
 )
 from securecfg.vault.drafts import LOOKALIKE_HINT, Drafts
 from securecfg.vault.lookalikes import NewNames
-from securecfg.vault.publishing import BYTES_FOR_PLANS, OPERATIONS_FOR_PLANS, Plan, new_request_id
+from securecfg.vault.publishing import BYTES_FOR_PLANS, OPERATIONS_FOR_PLANS, Plan, new_request_id, no_writer
 from securecfg.vault.staging import StagingArea, StagingMoved
 
 if TYPE_CHECKING:
@@ -156,6 +156,12 @@ class Writes:
         stamp = self._opened.policy_stamp()
         for action, path in rights if len(rights) <= _AT_ONCE_MAX else self._find_refused(rights):
             self._authority.require(action, path)
+        seat = self._opened.replica.seat
+        if seat is not None and not seat.may_write:
+            raise no_writer()
+        if self._opened.scopes() is not None:
+            for _, path in rights:
+                self._opened.verify_unsealed(path)
         return stamp
 
     def _find_refused(self, rights: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -158,7 +158,7 @@ def test_gives_and_takes_roles(project: Path, cli: Cli) -> None:
     assert cli("role", "add", "web", "--member", "svc:web").text == "added  svc:web to web\n"
     rows = cli("role", "list").text.splitlines()
     assert [row.split() for row in rows] == [
-        ["ROLE", "MEMBER", "FROM"],
+        ["ROLE", "MEMBER", "FROM", "FINGERPRINT"],
         ["admin", "user:ana", "vault"],
         ["project", "svc:shop", "project.toml:6:12"],
         ["web", "svc:web", "vault"],

@@ -123,7 +123,7 @@ CATALOGUE = {
     "access.error": ("action", "path ver# to reason"),
     "policy.applied": ("rev#", "digest files[]"),
     "policy.rolledback": ("rev# source_rev#", "digest"),
-    "role.changed": ("role", "members[] added[] removed[]"),
+    "role.changed": ("role", "members[] added[] removed[] fingerprint old_fingerprint"),
     "key.slot.added": ("slot kind", "label principals[]"),
     "key.slot.removed": ("slot", "kind label"),
     "key.rotated": ("kind epoch#", "count# slot"),
@@ -141,6 +141,8 @@ CATALOGUE = {
     "config.signature_bad": ("file", "reason signer"),
     "recovery": ("reason", "count#"),
     "clock.behind": ("behind_s#", ""),
+    "scope.created": ("path number# digest", ""),
+    "scope.changed": ("path rev# digest", "role added[] removed[]"),
 }
 DECISIONS = {
     "access.denied": "deny",

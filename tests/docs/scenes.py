@@ -246,6 +246,7 @@ SCENES = {
     "docs/how-to/change-and-take-back.md": Scene(prepare=a_shop),
     "docs/how-to/give-a-service-a-role.md": Scene(prepare=a_shop),
     "docs/how-to/identities.md": Scene(prepare=a_shop_with_a_code),
+    "docs/how-to/seal-a-scope.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/key-compromise.md": Scene(prepare=a_shop),
     "docs/how-to/keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys-awskms.md": Scene(prepare=a_shop_with_aws),

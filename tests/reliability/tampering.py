@@ -43,13 +43,14 @@ class Rows:
     @classmethod
     def of(cls, backing: MemoryBacking) -> Rows:
         """Copy a store."""
-        return cls({**backing.rows, HEAD: backing.head or b""})
+        return cls({**backing.part(0), HEAD: backing.heads.get(0, b"")})
 
     def opened(self) -> MemoryStore:
         """Return a store that holds a copy of them."""
         backing = MemoryBacking()
-        backing.rows = {key: row for key, row in self.rows.items() if key != HEAD}
-        backing.head = self.rows.get(HEAD)
+        backing.part(0).update((key, row) for key, row in self.rows.items() if key != HEAD)
+        if HEAD in self.rows:
+            backing.heads[0] = self.rows[HEAD]
         return MemoryStore(backing)
 
     def replaced(self, changes: dict[Key, bytes | None]) -> Rows:

@@ -229,3 +229,12 @@ def test_what_waits_behind_a_change_of_keys_is_sealed_under_the_new_ones(world: 
     rows = vault.opened.store.scan(Space.DEK, 0, ID_LIMIT - 1, 1_000)
     assert parse_dek_epoch(rows[-1][1]) == 1
     assert text_of(vault, "a") == "one"
+
+
+def test_two_changes_of_one_document_at_the_same_moment_are_both_made(vault: Vault) -> None:
+    busy = Busy(vault)
+    busy.start("one", lambda: vault.administration.add_member("web", "svc:one"))
+    busy.start("two", lambda: vault.administration.add_member("web", "svc:two"))
+    busy.go_on()
+    assert busy.errors == {}
+    assert vault.administration.roles()["web"] == ["svc:one", "svc:two"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from securecfg.crypto import HYBRID_OVERHEAD_BYTES, KEY_BYTES, KeyBytes, Label, generate_key, open_sealed, seal_to
+from securecfg.crypto import KeyBytes, Label, open_sealed
 from securecfg.errors import InvalidKeyUri, KeyProviderRefused, Tampered
 from securecfg.keys.identity import UNPROTECTED, open_seed, opening_key_of, read_identity_file
-from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek, wrong_key
 from securecfg.keys.once import once
+from securecfg.keys.recipients import unwrap_as_recipient, wrap_to_recipient
 from securecfg.keys.secret_input import split_source
 from securecfg.keys.slots import KIND_IDENTITY
 from securecfg.keys.uri import open_provider
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from securecfg.keys.identity import Identity
     from securecfg.keys.provider import Ask, KeyUri, WrapContext
 
+_LABEL = Label.IDENTITY_SLOT
 _PASSPHRASE = "passphrase:"  # noqa: S105 - a scheme
 
 
@@ -73,14 +74,11 @@ class IdentityProvider:
         Raises:
             FileMissing, KeyProviderRefused: As for `read_identity`; or what is there is no public key.
         """
-        recipient = self.read_identity().recipient
-        kek = generate_key()
         try:
-            params = seal_to(recipient, kek, _info(context))
+            return wrap_to_recipient(self.read_identity().recipient, self.kind, _LABEL, key, context)
         except Tampered:
             message = f"the public key in `{os.fspath(self._path)}` is none"
             raise KeyProviderRefused(message, hint="ask its owner for the line again") from None
-        return seal_under_kek(kek, self.kind, params, key, context)
 
     def unwrap(self, wrapped: bytes, context: WrapContext) -> bytes:
         """Return the key that was sealed to the identity.
@@ -92,14 +90,16 @@ class IdentityProvider:
             KeyProviderRefused: There is no private half in it, others can read that, or it is no file of an identity.
             KeyProviderUnavailable, SettingMissing: What protects the private half cannot be asked.
         """
-        params = parse_params(wrapped)
-        if len(params) != HYBRID_OVERHEAD_BYTES + KEY_BYTES:
-            raise wrong_key()
-        try:
-            kek = KeyBytes(open_sealed(self._opening_key(), params, _info(context)))
-        except Tampered:
-            raise wrong_key() from None
-        return open_under_kek(kek, self.kind, wrapped, context)
+        return unwrap_as_recipient(self._opening_key, self.kind, _LABEL, wrapped, context)
+
+    def open_for_owner(self, sealed: bytes, info: bytes) -> KeyBytes:
+        """Return a message that was sealed to the identity otherwise than in an unlock slot.
+
+        Raises:
+            Tampered: It was sealed to another identity, or the bytes or `info` are other ones.
+            WrongKey, FileMissing, KeyProviderRefused, KeyProviderUnavailable, SettingMissing: As for `unwrap`.
+        """
+        return KeyBytes(open_sealed(self._opening_key(), sealed, info))
 
     def _load(self) -> KeyBytes:
         name = os.fspath(self._path)
@@ -114,10 +114,6 @@ class IdentityProvider:
             return opening_key_of(private.content)
         provider = open_provider(private.protection + self._source, ask=self._ask)
         return opening_key_of(open_seed(identity, private, provider))
-
-
-def _info(context: WrapContext) -> bytes:
-    return Label.IDENTITY_SLOT.encode() + b"\x00" + context.to_bytes(KIND_IDENTITY, b"")
 
 
 def from_uri(uri: KeyUri, ask: Ask | None) -> IdentityProvider:

@@ -1,0 +1,263 @@
+"""`securecfg scope`: parts of a vault that open by the keys of roles alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from securecfg.cli.groups import Noun
+from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.errors import UsageError
+from securecfg.words import counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securecfg.vault.scopes import ScopeInfo, Scopes
+
+_DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+def _roles(command: Callable[..., None]) -> Callable[..., None]:
+    """Add `--read`, `--list` and `--write`."""
+    for right, what in (
+        ("write", "May write, and so list; by itself not read."),
+        ("list", "May list names and history, no values."),
+        ("read", "May read values, and so list."),
+    ):
+        command = click.option(f"--{right}", f"{right}_roles", multiple=True, metavar="role:NAME", help=what)(command)
+    return command
+
+
+@click.group(cls=Noun)
+def scope() -> None:
+    """Seal parts of a vault, so that only the keys of some roles open them.
+
+    Policy keeps honest programs apart; a sealed scope keeps out whoever has a copy of the file and a key that is not
+    for it, the vault's own root included.
+    """
+
+
+@scope.command("list", examples=("securecfg scope list",))
+@common_flags
+def list_(invocation: Invocation) -> None:
+    """List the sealed scopes and who may do what in them."""
+    from securecfg.vault.scopes import Scopes
+
+    with invocation.open() as vault:
+        scopes = Scopes(vault.authority)
+        infos = [scopes.show(path) for path in scopes.paths()]
+    invocation.emit_table(
+        {"scopes": [_as_object(info) for info in infos]},
+        ("SCOPE", "ROLE", "MAY", "REVISION"),
+        [
+            (info.path, role, ", ".join(rights), str(info.revision))
+            for info in infos
+            for role, rights in sorted(info.roles.items())
+        ],
+        shorten=("ROLE", "SCOPE"),
+    )
+
+
+@scope.command(examples=("securecfg scope show payments",))
+@click.argument("path")
+@common_flags
+def show(invocation: Invocation, *, path: str) -> None:
+    """Show who may do what in a sealed scope, as its administrators have signed it."""
+    from securecfg.vault.scopes import Scopes
+
+    with invocation.open() as vault:
+        info = Scopes(vault.authority).show(path)
+    _emit(invocation, info, "scope  ")
+
+
+@scope.command(
+    examples=(
+        "securecfg role add payments --member svc:pay --identity pay.pub",
+        "securecfg scope create payments --read role:payments",
+        "securecfg scope create web --read role:web --write role:web",
+        "securecfg scope create common --read role:web --shared     # the vault's root reads it too",
+    )
+)
+@click.argument("path")
+@_roles
+@click.option("--shared", is_flag=True, help="Let whoever opens the vault by its root read it too.")
+@_DRY_RUN
+@common_flags
+def create(
+    invocation: Invocation,
+    *,
+    path: str,
+    read_roles: tuple[str, ...],
+    list_roles: tuple[str, ...],
+    write_roles: tuple[str, ...],
+    shared: bool,
+    dry_run: bool,
+) -> None:
+    """Seal a subtree in which there is nothing yet.
+
+    Where no role may write, the administrator does, who does not read; so values can be put in by whoever runs the
+    vault without being known to him afterwards. The members of roles need public keys: `securecfg role add`.
+    """
+    from securecfg.vault.scopes import Scopes
+
+    if not (read_roles or list_roles or write_roles):
+        message = "a sealed scope that nobody may open is of no use"
+        raise UsageError(message, hint="say who may read it: `--read role:NAME`")
+    with invocation.open() as vault:
+        if dry_run:
+            vault.authority.require("key.manage", "")
+            Scopes(vault.authority).verify_free(path)
+            roles = {"list": list(list_roles), "read": list(read_roles), "write": list(write_roles)}
+            invocation.emit({"path": path, "roles": roles, "is_done": False}, f"would seal  {path}")
+            return
+        info = Scopes(vault.authority).create(
+            path, read=read_roles, list=list_roles, write=write_roles, is_shared=shared
+        )
+    _emit(invocation, info, "sealed  ")
+
+
+@scope.command(
+    examples=(
+        "securecfg scope grant payments --read role:audit",
+        "securecfg scope grant payments --list role:web --write role:web",
+    )
+)
+@click.argument("path")
+@_roles
+@_DRY_RUN
+@common_flags
+def grant(
+    invocation: Invocation,
+    *,
+    path: str,
+    read_roles: tuple[str, ...],
+    list_roles: tuple[str, ...],
+    write_roles: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Give roles rights in a sealed scope.
+
+    Who does not read a scope can let somebody else read what is written from then on. What was written before is opened
+    to a new reader by the next other reader that uses the vault.
+    """
+    wanted = {"list": list_roles, "read": read_roles, "write": write_roles}
+    info = _change(invocation, path, wanted, lambda scopes, role, right: scopes.grant(path, role, right), dry_run)
+    if info is not None:
+        _emit(invocation, info, "granted  ")
+
+
+@scope.command(
+    examples=(
+        "securecfg scope revoke payments --read role:audit      # may still list",
+        "securecfg scope revoke payments --list role:audit      # is out",
+    )
+)
+@click.argument("path")
+@_roles
+@_DRY_RUN
+@common_flags
+def revoke(
+    invocation: Invocation,
+    *,
+    path: str,
+    read_roles: tuple[str, ...],
+    list_roles: tuple[str, ...],
+    write_roles: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Take rights from roles in a sealed scope; with the right to list the others go too.
+
+    Keys change, so that what is written later is sealed from a former reader. What it could read before it may know:
+    `securecfg audit exposed` cannot tell what was copied, so give those secrets new values.
+    """
+    wanted = {"list": list_roles, "read": read_roles, "write": write_roles}
+    with invocation.progress("changing keys") as progress:
+        info = _change(
+            invocation, path, wanted, lambda scopes, role, right: scopes.revoke(path, role, right, progress), dry_run
+        )
+    if info is not None:
+        _emit(invocation, info, "revoked  ")
+
+
+@scope.command(
+    examples=("securecfg scope verify payments", "securecfg scope verify payments --key identity:pay.identity")
+)
+@click.argument("path")
+@common_flags
+def verify(invocation: Invocation, *, path: str) -> None:
+    """Check a sealed scope: charter, voucher, log, names, and the values that the key at hand opens."""
+    from securecfg.cli.vault import refuse_damage
+    from securecfg.vault.scope_opening import charter_of
+    from securecfg.vault.verification import verify_vault
+
+    with invocation.open() as vault:
+        part = vault.scope(path)
+        log = part.log.verify()
+        with invocation.progress("verifying") as progress:
+            report = verify_vault(part.opened, progress)
+        refuse_damage(part, report)
+        charter = charter_of(part.opened)
+    result = {
+        "path": charter.path,
+        "revision": charter.serial,
+        "record_count": log.size,
+        "secret_count": report.secrets,
+        "version_count": report.versions,
+        "sealed_count": report.sealed,
+    }
+    invocation.emit(
+        result,
+        f"charter  of {charter.path}, revision {charter.serial}, signed by its administrators",
+        f"log      {counted(log.size, 'record')}: sound",
+        f"secrets  {report.secrets} with {counted(report.versions, 'version')}, the scope's documents included: sound",
+        *([f"sealed   {counted(report.sealed, 'version')} that this key does not open"] if report.sealed else []),
+    )
+
+
+def _change(
+    invocation: Invocation,
+    path: str,
+    wanted: dict[str, tuple[str, ...]],
+    change: Callable[[Scopes, str, str], ScopeInfo],
+    dry_run: bool,  # noqa: FBT001 - a flag of the command
+) -> ScopeInfo | None:
+    """Make changes for each role and right, and return what the scope is like afterwards."""
+    from securecfg.vault.scopes import Scopes
+
+    changes = [(role, right) for right, roles in wanted.items() for role in roles]
+    if not changes:
+        message = "nothing to change is named"
+        raise UsageError(message, hint="name a role: `--read role:NAME`")
+    with invocation.open() as vault:
+        scopes = Scopes(vault.authority)
+        info = scopes.show(path)
+        if dry_run:
+            result = {
+                "path": info.path,
+                "roles": {right: list(roles) for right, roles in wanted.items()},
+                "is_done": False,
+            }
+            invocation.emit(result, *(f"would change  {right} of {role} in {info.path}" for role, right in changes))
+            return None
+        for role, right in changes:
+            info = change(scopes, role, right)
+    return info
+
+
+def _as_object(info: ScopeInfo) -> dict[str, Any]:
+    return {
+        "path": info.path,
+        "shared": info.is_shared,
+        "revision": info.revision,
+        "roles": {role: list(rights) for role, rights in sorted(info.roles.items())},
+        "value_epochs": info.value_epochs,
+    }
+
+
+def _emit(invocation: Invocation, info: ScopeInfo, word: str) -> None:
+    kind = "shared with the vault's root" if info.is_shared else "sealed, also from the vault's root"
+    lines = [f"{word}{info.path} ({kind}), revision {info.revision}"]
+    lines += [f"  {role}: {', '.join(rights)}" for role, rights in sorted(info.roles.items())]
+    invocation.emit(_as_object(info), *lines)

@@ -1,0 +1,319 @@
+"""What makes a sealed scope hold against its own members: the charter and the voucher (format, sections 4.14 and 7.1).
+
+The charter says who may list, read and write, and is signed by administrators whom the reader knows beforehand. The
+voucher is a writer's signature over the data as it stands. Whoever opens the scope can append records to its log; only
+a writer can make a voucher that covers other data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import TYPE_CHECKING, Self
+
+from securecfg.crypto import SUITE, Label
+from securecfg.errors import Tampered
+from securecfg.keys import Purpose
+from securecfg.keys.role_keys import is_signed
+from securecfg.octets import U32, U64, Cursor, Malformed, var8, var16
+from securecfg.tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from securecfg.keys import Keyring
+    from securecfg.vault.state import State
+
+VOUCHER_ID = 4
+PUBLIC_KEY_BYTES = 32
+PARTIES_MAX = 255
+
+LIST, READ, WRITE = 1, 2, 4
+
+_CHARTER = b"\x43\x01"
+_VOUCHER = 0x56
+_SIGNATURE_BYTES = 64
+_SCOPE_ID_BYTES = 16
+_SLOT_ID_BYTES = 16
+_VOUCHER_FIELDS = struct.Struct(">BB32sQ32s32s32s")
+
+
+class Trust(NamedTuple):
+    """Whose signatures a charter needs, as its reader knows beforehand.
+
+    Attributes:
+        administrators: Their Ed25519 public keys, 32 bytes each.
+        threshold: How many of them have to sign.
+    """
+
+    administrators: tuple[bytes, ...]
+    threshold: int
+
+
+class Party(NamedTuple):
+    """A role in a charter.
+
+    Attributes:
+        role: Its name.
+        rights: `LIST`, with `READ` or `WRITE` or both added.
+        slot_id: The unlock slot that the role's key opens, 16 bytes.
+        signing_key: What the role signs with, 32 bytes.
+    """
+
+    role: str
+    rights: int
+    slot_id: bytes
+    signing_key: bytes
+
+
+class Charter(NamedTuple):
+    """Who may do what in a sealed scope.
+
+    Attributes:
+        scope_id: The vault id of the scope, 16 bytes.
+        serial: 1 at creation, plus one at every change.
+        previous: The digest of the charter before, 32 zero bytes for the first one.
+        path: The subtree, ending in `/`.
+        is_shared: Whether the administrator's key reads its values too.
+        keys: What `keys_digest` gives of the keyring: to whom root and values may be sealed.
+        parties: The roles.
+    """
+
+    scope_id: bytes
+    serial: int
+    previous: bytes
+    path: str
+    is_shared: bool
+    keys: bytes
+    parties: tuple[Party, ...]
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 by which vouchers and the next charter name it."""
+        return hashlib.sha256(Label.CHARTER.encode() + b"\x00" + self.to_bytes()).digest()
+
+    def party(self, role: str) -> Party | None:
+        """Return a role's line, None where it has none."""
+        return next((party for party in self.parties if party.role == role), None)
+
+    def writers(self) -> frozenset[bytes]:
+        """Return the signing keys of the roles that may write."""
+        return frozenset(party.signing_key for party in self.parties if party.rights & WRITE)
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes that are signed."""
+        parts = [
+            self.scope_id,
+            U32.pack(self.serial),
+            self.previous,
+            bytes((self.is_shared,)),
+            self.keys,
+            var16(self.path.encode()),
+            bytes((len(self.parties),)),
+        ]
+        parts.extend(
+            var8(party.role.encode()) + bytes((party.rights,)) + party.slot_id + party.signing_key
+            for party in self.parties
+        )
+        return b"".join(parts)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Self:
+        """Return the charter of its bytes.
+
+        Raises:
+            Malformed: They break the format.
+        """
+        cursor = Cursor(raw)
+        scope_id, serial, previous = cursor.take(_SCOPE_ID_BYTES), cursor.u32(), cursor.take(32)
+        shared, keys = cursor.u8(), cursor.take(32)
+        path = _text(cursor.var16())
+        parties = tuple(
+            Party(cursor.str8(), cursor.u8(), cursor.take(_SLOT_ID_BYTES), cursor.take(PUBLIC_KEY_BYTES))
+            for _ in range(cursor.u8())
+        )
+        cursor.finish()
+        roles = {party.role for party in parties}
+        slots = {party.slot_id for party in parties}
+        if not serial or shared > 1 or len(roles) < len(parties) or len(slots) < len(parties):
+            message = "breaks a rule of charters"
+            raise Malformed(message)
+        if any(not party.rights & LIST or party.rights > LIST | READ | WRITE for party in parties):
+            message = "gives a right that there is not"
+            raise Malformed(message)
+        return cls(scope_id, serial, previous, path, bool(shared), keys, parties)
+
+
+class SignedCharter(NamedTuple):
+    """A charter and the signatures of administrators, each with its public key."""
+
+    charter: Charter
+    signatures: tuple[tuple[bytes, bytes], ...]
+
+    def signed_by(self, signer: Ed25519PrivateKey) -> SignedCharter:
+        """Return it with one more signature."""
+        public_key = signer.public_key().public_bytes_raw()
+        signature = signer.sign(_to_sign(self.charter))
+        kept = tuple(known for known in self.signatures if known[0] != public_key)
+        return self._replace(signatures=(*kept, (public_key, signature)))
+
+    def verify(self, trust: Trust) -> None:
+        """Check that enough of the administrators signed.
+
+        Raises:
+            Tampered: They did not.
+        """
+        message = _to_sign(self.charter)
+        signed = {
+            key
+            for key, signature in self.signatures
+            if key in trust.administrators and is_signed(key, signature, message)
+        }
+        if not 0 < trust.threshold <= len(signed):
+            text = "the charter of the scope is not signed by its administrators"
+            raise Tampered(text, hint=_HINT)
+
+    def to_bytes(self) -> bytes:
+        """Return the content of the scope's document."""
+        raw = self.charter.to_bytes()
+        signatures = b"".join(key + signature for key, signature in self.signatures)
+        return _CHARTER + U32.pack(len(raw)) + raw + bytes((len(self.signatures),)) + signatures
+
+
+def parse_charter(content: bytes, scope_id: bytes, trust: Trust) -> SignedCharter:
+    """Return the charter that enough administrators have signed.
+
+    Args:
+        content: Of the scope's document.
+        scope_id: Whose it must be.
+        trust: Who must have signed.
+
+    Raises:
+        Tampered: It is malformed, of another scope, or not signed as it must be.
+    """
+    try:
+        cursor = Cursor(content)
+        if cursor.take(2) != _CHARTER:
+            raise _refusal()
+        charter = Charter.parse(cursor.var32())
+        signatures = tuple((cursor.take(PUBLIC_KEY_BYTES), cursor.take(_SIGNATURE_BYTES)) for _ in range(cursor.u8()))
+        cursor.finish()
+    except Malformed:
+        raise _refusal() from None
+    if charter.scope_id != scope_id:
+        raise _refusal()
+    signed = SignedCharter(charter, signatures)
+    signed.verify(trust)
+    return signed
+
+
+class Voucher(NamedTuple):
+    """A writer's signature over the data of a scope.
+
+    Attributes:
+        charter_digest: Which charter made it a writer.
+        size: The number of records of the log that it covers.
+        root: The hash of the tree of these.
+        data_digest: What `data_digest` gives of the state.
+        writer: The Ed25519 public key.
+        signature: Over all of these and the scope's id.
+    """
+
+    charter_digest: bytes
+    size: int
+    root: bytes
+    data_digest: bytes
+    writer: bytes
+    signature: bytes
+
+    def to_bytes(self) -> bytes:
+        """Return the row."""
+        return _VOUCHER_FIELDS.pack(_VOUCHER, SUITE, *self[:5]) + self.signature
+
+    def verify(self, scope_id: bytes, charter: Charter, trust: Trust, state: State) -> None:
+        """Check that a writer of the charter vouches for the data of a state.
+
+        What an administrator vouches for counts as well: he could make himself a writer.
+
+        Raises:
+            Tampered: Nobody does who may.
+        """
+        may_vouch = charter.writers() | set(trust.administrators)
+        if (
+            self.charter_digest != charter.digest
+            or self.data_digest != data_digest(state)
+            or self.writer not in may_vouch
+            or not is_signed(self.writer, self.signature, _vouched(scope_id, self))
+        ):
+            message = "no writer of the scope vouches for what is in it"
+            raise Tampered(message, hint=_HINT)
+
+
+def parse_voucher(row: bytes | None) -> Voucher:
+    """Return the voucher of a row, not verified yet.
+
+    Raises:
+        Tampered: It is missing or malformed.
+    """
+    if row is None or len(row) != _VOUCHER_FIELDS.size + _SIGNATURE_BYTES or row[:2] != bytes((_VOUCHER, SUITE)):
+        message = "the voucher of the scope is missing or malformed"
+        raise Tampered(message, hint=_HINT)
+    fields = _VOUCHER_FIELDS.unpack_from(row)[2:]
+    return Voucher._make((*fields, row[_VOUCHER_FIELDS.size :]))
+
+
+def sign_voucher(
+    signer: Ed25519PrivateKey, scope_id: bytes, charter_digest: bytes, tree: tuple[int, bytes], state: State
+) -> Voucher:
+    """Return a voucher.
+
+    Args:
+        signer: A writer's key.
+        scope_id: 16 bytes.
+        charter_digest: Of the charter in force.
+        tree: The size and the root of the log.
+        state: The state whose data is vouched for.
+    """
+    public_key = signer.public_key().public_bytes_raw()
+    unsigned = Voucher(charter_digest, *tree, data_digest(state), public_key, b"")
+    return unsigned._replace(signature=signer.sign(_vouched(scope_id, unsigned)))
+
+
+def data_digest(state: State) -> bytes:
+    """Return the hash of what of a state only writers change."""
+    fields = (state.manifest_digest, U64.pack(state.base_size), state.keyring_digest, state.header_digest)
+    return hashlib.sha256(Label.VOUCHER.encode() + b"/data\x00" + b"".join(fields)).digest()
+
+
+def keys_digest(keyring: Keyring) -> bytes:
+    """Return the hash of all public keys that the root and the values of a scope are sealed to.
+
+    A charter names it, so that no writer can put a key of his own among them.
+    """
+    values = sorted(U32.pack(entry.epoch) + entry.key for entry in keyring.keys if entry.purpose == Purpose.VALUE)
+    slots = sorted(info.slot_id + info.public_key for info in keyring.slots)
+    told = bytes((len(slots),)) + b"".join(slots) + b"".join(values)
+    return hashlib.sha256(Label.CHARTER.encode() + b"/keys\x00" + told).digest()
+
+
+def _vouched(scope_id: bytes, voucher: Voucher) -> bytes:
+    return Label.VOUCHER.encode() + b"\x00" + scope_id + _VOUCHER_FIELDS.pack(_VOUCHER, SUITE, *voucher[:5])
+
+
+def _to_sign(charter: Charter) -> bytes:
+    return Label.CHARTER.encode() + b"\x00" + charter.to_bytes()
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        message = "is not UTF-8"
+        raise Malformed(message) from None
+
+
+def _refusal() -> Tampered:
+    return Tampered("the charter of the scope was altered", hint=_HINT)
+
+
+_HINT = "somebody who may open the scope, and not change it, may have done so; restore the vault from a backup"

@@ -1,0 +1,147 @@
+"""Making a sealed scope: a vault of its own, built in memory and put into its partition as a whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from securecfg.audit import Event, VerifierKey, origin_of
+from securecfg.crypto import KIND_BYTES, generate_key
+from securecfg.errors import Conflict
+from securecfg.keys import FIRST_SLOT_ROW, Keyring, SlotInfo, seal_slot
+from securecfg.keys.role_keys import RolePublic
+from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
+from securecfg.store import BATCH_LIMIT_OPERATIONS, ID_LIMIT, MemoryStore, Put, Space
+from securecfg.tuples import NamedTuple
+from securecfg.vault.charters import LIST, READ, WRITE, Charter, Party, SignedCharter, keys_digest
+from securecfg.vault.creation import open_rows, write_first_rows
+from securecfg.vault.drafts import Content, Drafts, NewVersion
+from securecfg.vault.opened import Options
+from securecfg.vault.paths import CHARTER_PATH
+from securecfg.vault.publishing import Plan
+from securecfg.vault.scope_registry import ADMINISTRATOR, trust_in
+from securecfg.vault.seats import Seat
+from securecfg.vault.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from securecfg.clock import Clock
+    from securecfg.keys.role_keys import RoleKey
+    from securecfg.store import Store
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.session import Identity
+
+ROLES_AT_FIRST = 10
+
+_ROWS_MAX = 1 << 16
+_FIRST_EPOCH = 0
+
+
+class Founding(NamedTuple):
+    """What a scope is made of.
+
+    Attributes:
+        scope_id: Its vault id, 16 bytes.
+        path: The subtree, ending in `/`.
+        is_shared: Whether the administrator's key reads its values too.
+        roles: The rights and the public key of each role.
+        documents: The vault's own documents: policy, roles and members.
+    """
+
+    scope_id: bytes
+    path: str
+    is_shared: bool
+    roles: Mapping[str, tuple[int, bytes]]
+    documents: Mapping[bytes, Content]
+
+
+def found_scope(store: Store, founding: Founding, administrator: RoleKey, creator: Identity, clock: Clock) -> None:
+    """Write a sealed scope into an empty partition; it is there as a whole or not at all.
+
+    Args:
+        store: The partition.
+        founding: What it is made of.
+        administrator: Signs the charter, and takes part in the scope.
+        creator: Whom the first record names.
+        clock: The time.
+
+    Raises:
+        Conflict: There are more roles than one publication takes.
+        HeadMoved: There is one already.
+        StoreFailed: The store cannot write.
+    """
+    now_ns = clock.now_ns()
+    scope_id = founding.scope_id
+    rights = {ADMINISTRATOR: (_rights_of_administrator(founding), administrator.public_key), **founding.roles}
+    slots = {name: seal_slot(scope_id, RolePublic(key)) for name, (_, key) in rights.items()}
+    infos = tuple(
+        SlotInfo(new.slot.slot_id, new.public_key, now_ns, RolePublic.scheme, name) for name, new in slots.items()
+    )
+    parties = tuple(
+        Party(name, granted, slots[name].slot.slot_id, RolePublic(key).signing_key)
+        for name, (granted, key) in rights.items()
+    )
+    seed = generate_key()
+    keyring = Keyring.generate(now_ns, infos)
+    keyring = keyring.with_value_key(value_public_key(seed, scope_id, _FIRST_EPOCH), now_ns)
+    charter = Charter(scope_id, 1, bytes(32), founding.path, founding.is_shared, keys_digest(keyring), parties)
+    signed = SignedCharter(charter, ()).signed_by(administrator.signer)
+    memory = MemoryStore()
+    write_first_rows(memory, scope_id, list(slots.values()), keyring, now_ns)
+    memory.stage(
+        [
+            Put(
+                Space.GRANT,
+                grant_row_of(row, _FIRST_EPOCH),
+                seal_grant(new.public_key, scope_id, new.slot.slot_id, _FIRST_EPOCH, seed),
+            )
+            for row, (name, new) in enumerate(slots.items(), start=FIRST_SLOT_ROW)
+            if rights[name][0] & READ
+        ]
+    )
+    seat = Seat(trust_in(administrator), administrator.signer, signed)
+    opened, slot = open_rows(memory, administrator, None, clock, Options(), seat=seat)
+    try:
+        creator = creator._replace(slot=slot.slot_id.hex())
+        opened.publisher.publish(lambda publication: _first_plan(opened, publication, founding, signed, creator))
+        rows = _rows_of(memory)
+        if len(rows) > BATCH_LIMIT_OPERATIONS:
+            message = f"a scope is made with at most {ROLES_AT_FIRST} roles"
+            raise Conflict(message, hint="make it with some, and grant the others their rights afterwards")
+        store.commit(rows, expect=None, head=memory.head() or b"")
+    finally:
+        opened.close()
+
+
+def charter_content(signed: SignedCharter) -> Content:
+    """Return the document that holds a charter."""
+    raw = signed.to_bytes()
+    return Content(KIND_BYTES, len(raw), lambda: (raw,))
+
+
+def _rights_of_administrator(founding: Founding) -> int:
+    """Return the rights of the administrator: he writes where nobody else was named to, and reads what is shared."""
+    has_writer = any(granted & WRITE for granted, _ in founding.roles.values())
+    return LIST | (0 if has_writer else WRITE) | (READ if founding.is_shared else 0)
+
+
+def _first_plan(
+    opened: OpenVault, publication: Publication, founding: Founding, signed: SignedCharter, creator: Identity
+) -> Plan:
+    new = NewVersion(creator.principal, opened.clock.now_ns())
+    drafts = Drafts(opened, publication)
+    plan = Plan(charter=signed)
+    for path, content in {**founding.documents, CHARTER_PATH: charter_content(signed)}.items():
+        plan.join(drafts.write(path, content, new))
+    _, policy = opened.policy()
+    session = Session(creator, policy, opened.masker, opened.clock, clock_trusted=True)
+    vkey = VerifierKey(origin_of(opened.replica.vault_id), opened.replica.state.epoch_key)
+    plan.records = [session.record(Event.VAULT_CREATED, {"vkey": str(vkey)})]
+    return plan
+
+
+def _rows_of(memory: MemoryStore) -> list[Put]:
+    return [
+        Put(space, number, row) for space in Space for number, row in memory.scan(space, 0, ID_LIMIT - 1, _ROWS_MAX)
+    ]

@@ -1,0 +1,133 @@
+"""Opening sealed scopes: with the key of a role that the charter names, or with that of a vault's administrator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from securecfg.errors import Tampered, WrongKey
+from securecfg.tuples import NamedTuple
+from securecfg.vault.charters import READ, WRITE
+from securecfg.vault.creation import open_rows
+from securecfg.vault.seats import Seat
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from securecfg.clock import Clock
+    from securecfg.keys.role_keys import RoleKey
+    from securecfg.keys.value_grants import ValueGrants
+    from securecfg.store import Store
+    from securecfg.vault.charters import Charter, Trust
+    from securecfg.vault.opened import OpenVault, Options
+
+
+class Doorway(NamedTuple):
+    """How the scopes of a vault are opened.
+
+    Attributes:
+        store: The vault's.
+        path: Its file; None for stores without a place.
+        clock: The time.
+        options: As the vault is opened.
+        trust: Whose signatures make a charter.
+        keys: The keys of roles at hand.
+        is_anchor_required: Whether to refuse a scope that no checkpoint was recorded of.
+        is_adopting: Whether to accept one that is older than, or not a continuation of, what was recorded.
+    """
+
+    store: Store
+    path: str | os.PathLike[str] | None
+    clock: Clock
+    options: Options
+    trust: Trust
+    keys: Sequence[RoleKey]
+    is_anchor_required: bool = False
+    is_adopting: bool = False
+
+    def open(self, number: int, expected: tuple[str, bytes] | None = None) -> tuple[OpenVault, bytes] | None:
+        """Open a scope with the keys that have the most rights in it, and return it with the id of the slot.
+
+        Args:
+            number: Its partition.
+            expected: The path and the vault id that it must have, where they are known.
+
+        Returns:
+            None where no key opens it, or there is nothing yet.
+
+        Raises:
+            Tampered: A key opens it, but what is in it is not what its administrators and writers signed, or it is
+                another scope than is expected.
+            RollbackSuspected: It is older than what was recorded on this machine.
+            AnchorMissing: Nothing was recorded, and it is required.
+        """
+        if self.store.partition(number).head() is None:
+            return None  # its making was interrupted
+        for key in self.keys:
+            try:
+                opened, slot_id = self._open(number, key, key)
+            except WrongKey:
+                continue
+            try:
+                charter = charter_of(opened)
+                if expected is not None and (charter.path, opened.replica.vault_id) != expected:
+                    message = f"another scope lies in the place of `{expected[0]}`"
+                    raise Tampered(message, hint="somebody who may write the file may have exchanged them")
+            except BaseException:
+                opened.close()
+                raise
+            reader, signer = _best(self.keys, charter, READ), _best(self.keys, charter, WRITE)
+            if (reader, signer) != (key, key):
+                opened.close()
+                opened, slot_id = self._open(number, reader, signer)
+            return opened, slot_id
+        return None
+
+    def _open(self, number: int, key: RoleKey, signer: RoleKey) -> tuple[OpenVault, bytes]:
+        opened, slot = open_rows(
+            self.store.partition(number),
+            key,
+            self.path,
+            self.clock,
+            self.options,
+            is_anchor_required=self.is_anchor_required,
+            is_adopting=self.is_adopting,
+            seat=Seat(self.trust, signer.signer),
+        )
+        return opened, slot.slot_id
+
+
+def charter_of(opened: OpenVault) -> Charter:
+    """Return the charter in force of an open scope."""
+    seat = opened.replica.seat
+    if seat is None or seat.charter is None:
+        message = "an ordinary vault has no charter"
+        raise TypeError(message)
+    return seat.charter.charter
+
+
+def grants_of(opened: OpenVault) -> ValueGrants:
+    """Return what the key at hand was granted of the values of an open scope."""
+    grants = opened.replica.data_keys.grants
+    if grants is None:
+        message = "an ordinary vault has no grants"
+        raise TypeError(message)
+    return grants
+
+
+def slot_ids(slots: Mapping[int, bytes]) -> dict[int, bytes]:
+    """Return the ids of slots by the ids of their rows."""
+    from securecfg.keys import FIRST_ROOT_ROW, Slot
+
+    return {row: Slot.parse(raw).slot_id for row, raw in slots.items() if row < FIRST_ROOT_ROW}
+
+
+def _best(keys: Sequence[RoleKey], charter: Charter, right: int) -> RoleKey:
+    """Return the key that has a right in a charter, and of several the one with the most others."""
+    rights = {party.signing_key: party.rights for party in charter.parties}
+
+    def worth(key: RoleKey) -> tuple[bool, int]:
+        held = rights.get(key.signing_key, 0)
+        return bool(held & right), held.bit_count()
+
+    return max(keys, key=worth)

@@ -1,0 +1,419 @@
+"""A vault with sealed scopes: each path is read and written where it lies, as far as the key at hand opens that."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Self
+
+from securecfg.errors import NotAuthenticated, ScopeSealed, SecurecfgError, Tampered, Unsupported, VaultClosed
+from securecfg.store import open_sqlite
+from securecfg.vault.paths import check_prefix, check_principal
+from securecfg.vault.replica import read_header
+from securecfg.vault.scope_completion import complete
+from securecfg.vault.scope_members import find_roles, no_role, trust_of
+from securecfg.vault.scope_opening import Doorway, charter_of
+from securecfg.vault.scope_trust import choose_trust
+from securecfg.vault.vault import Vault
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from securecfg.clock import Clock
+    from securecfg.errors import WrongKey
+    from securecfg.keys import KeyProvider
+    from securecfg.policy import Explanation
+    from securecfg.vault.administration import Administration
+    from securecfg.vault.auditlog import AuditLog
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.listing import VersionInfo
+    from securecfg.vault.opened import OpenVault, Options
+    from securecfg.vault.outcomes import Outcome
+    from securecfg.vault.reading import At
+    from securecfg.vault.references import SecretRef
+    from securecfg.vault.session import Identity
+    from securecfg.vault.values import SecretVersion
+    from securecfg.vault.writing import Wanted
+
+    Paths = list[str]
+    Versions = list[VersionInfo]
+    Results = list[SecretVersion | SecurecfgError]
+    Changed = list[object]
+
+
+class _Parts:
+    """The open scopes of one vault, by path. May be used by any thread.
+
+    Args:
+        names: Returns the paths of all scopes that are known.
+        open_part: Opens one of them.
+    """
+
+    def __init__(self, names: Callable[[], Sequence[str]], open_part: Callable[[str], Vault]) -> None:
+        self.names = names
+        self._open_part = open_part
+        self._open: dict[str, Vault] = {}
+        self._lock = threading.Lock()
+
+    def of(self, path: str) -> str | None:
+        """Return the scope that a path lies in, None where it lies in none that is known."""
+        return next((scope for scope in self.names() if path.startswith(scope)), None)
+
+    def get(self, scope: str) -> Vault:
+        """Return an open scope.
+
+        Raises:
+            ScopeSealed: The key at hand does not open it.
+        """
+        part = self._open.get(scope)
+        if part is None:
+            with self._lock:
+                part = self._open.get(scope)
+                if part is None:
+                    part = self._open[scope] = self._open_part(scope)
+        return part
+
+    def below(self, prefix: str) -> Iterator[Vault]:
+        """Yield those scopes with paths that begin with a prefix which the key at hand opens, in order."""
+        for scope in sorted(self.names()):
+            if scope.startswith(prefix) or prefix.startswith(scope):
+                try:
+                    yield self.get(scope)
+                except ScopeSealed:
+                    continue
+
+    def close(self) -> None:
+        """Close what is open.
+
+        Raises:
+            SecurecfgError: Something could not be closed properly; all is closed.
+        """
+        with self._lock, ExitStack() as stack:
+            for part in self._open.values():
+                stack.callback(part.close)
+
+
+class ScopedVault(Vault):
+    """A vault and its sealed scopes, or for a member of roles only the scopes that these open. Used as any `Vault`."""
+
+    def __init__(self, whole: Vault | None, parts: _Parts, close: Callable[[], None]) -> None:
+        """Take up what is open; programs call `Vault.open`."""
+        self._whole = whole
+        self._parts = parts
+        self._close = close
+        one = whole or parts.get(parts.names()[0])
+        self._opened, self._authority = one.opened, one.authority
+
+    @classmethod
+    def over(cls, vault: Vault, *, is_anchor_required: bool = False) -> Self:
+        """Return a vault that its root has opened with its scopes, which are opened as they are used."""
+
+        def open_part(scope: str) -> Vault:
+            return _open_by_root(vault, scope, is_anchor_required=is_anchor_required)
+
+        return cls(vault, _Parts(lambda: _scopes_of(vault.opened), open_part), vault.close)
+
+    @property
+    def administration(self) -> Administration:
+        """Policy and roles of the whole vault; changes of them reach the scopes too."""
+        from securecfg.vault.scopes import ScopedAdministration
+
+        return ScopedAdministration(self._one().authority)
+
+    @property
+    def log(self) -> AuditLog:
+        """The audit log of the whole vault, or of the only scope; `scope(path).log` is that of a scope."""
+        return self._one().log
+
+    @property
+    def opened(self) -> OpenVault:
+        """The whole vault, or the only scope."""
+        return self._one().opened
+
+    @property
+    def authority(self) -> Authority:
+        """As `opened`."""
+        return self._one().authority
+
+    def parts(self) -> Iterator[tuple[str, Vault]]:
+        """Yield the vault itself, where its root opened it, and each sealed scope that the key at hand opens.
+
+        Raises:
+            Tampered: A scope that the vault knows of is not there.
+        """
+        if self._whole is not None:
+            yield "", self._whole
+        for scope in sorted(self._parts.names()):
+            try:
+                yield scope, self._parts.get(scope)
+            except ScopeSealed:
+                message = f"the sealed scope `{scope}` is not there"
+                hint = "if its making was interrupted, `securecfg scope create` makes it; else restore the file"
+                raise Tampered(message, hint=hint) from None
+
+    def scope(self, path: str) -> Vault:
+        """Return the sealed scope at a path, or that a path lies in, as a vault of its own; see `Vault.scope`."""
+        part = self._at(path if path.endswith("/") else f"{path}/")
+        return super().scope(path) if part is self._whole else part
+
+    def authority_over(self, path: str) -> Authority:
+        """Return the decisions and records that a path is under.
+
+        Raises:
+            ScopeSealed: It lies in a scope that the key at hand does not open.
+        """
+        return self._at(path).authority
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def read(self, path: str, *, at: At = None, allow_expired: bool = False) -> SecretVersion:
+        """Return a version of a secret; see `Vault.read`.
+
+        Raises:
+            ScopeSealed: It lies in a scope whose values the key at hand does not open.
+        """
+        return self._at(path).read(path, at=at, allow_expired=allow_expired)
+
+    def read_many(self, wanted: Sequence[tuple[str, At]]) -> Results:
+        """Return several versions, or the error of each; see `Vault.read_many`. Each scope records its own."""
+        results: dict[int, SecretVersion | SecurecfgError] = {}
+        groups: dict[int, tuple[Vault, list[int]]] = {}
+        for position, (path, _) in enumerate(wanted):
+            try:
+                part = self._at(path)
+                groups.setdefault(id(part), (part, []))[1].append(position)
+            except SecurecfgError as error:
+                results[position] = error
+        for part, positions in groups.values():
+            found = part.read_many([wanted[position] for position in positions])
+            results.update(zip(positions, found, strict=True))
+        return [results[position] for position in range(len(wanted))]
+
+    def stream(self, path: str, *, at: At = None) -> tuple[SecretVersion, Iterator[bytes]]:
+        """Return a version and its content in pieces; see `Vault.stream`."""
+        return self._at(path).stream(path, at=at)
+
+    def list(self, prefix: str = "", *, depth: int | None = None) -> Paths:
+        """Return the paths of live secrets that begin with a prefix and that the caller may list; see `Vault.list`."""
+        from securecfg.vault.listing import cut_to_depth
+
+        check_prefix(prefix)
+        paths = self._whole.list(prefix) if self._whole is not None else []
+        for part in self._parts.below(prefix):
+            paths += part.list(prefix)
+        paths.sort()
+        return paths if depth is None else cut_to_depth(paths, prefix, depth)
+
+    def search(self, text: str) -> Paths:
+        """Return the paths of live secrets that contain a text, in all that the key at hand opens."""
+        paths = self._whole.search(text) if self._whole is not None else []
+        for part in self._parts.below(""):
+            paths += part.search(text)
+        return sorted(paths)
+
+    def history(self, path: str) -> Versions:
+        """Return all versions of a secret, newest first, without their values; see `Vault.history`."""
+        return self._at(path).history(path)
+
+    def ref(self, reference: str, *, at: At = None) -> SecretRef:
+        """Return a handle that follows rotation; see `Vault.ref`."""
+        return self._at(reference).ref(reference, at=at)
+
+    def resolve(self, request_id: str) -> Outcome | None:
+        """Return what became of a change whose commit was ambiguous, wherever it was made; see `Vault.resolve`."""
+        whole = [self._whole] if self._whole is not None else []
+        found = (part.resolve(request_id) for part in [*whole, *self._parts.below("")])
+        return next((outcome for outcome in found if outcome is not None), None)
+
+    def explain(self, action: str, path: str, *, principal: str | None = None) -> Explanation:
+        """Return why an action is allowed or denied by policy; see `Vault.explain`."""
+        return self._at(path).explain(action, path, principal=principal)
+
+    # --- changing ----------------------------------------------------------------------------------------------------
+
+    def destroy(self, path: str, version: int) -> None:
+        """Destroy a version for ever; see `Vault.destroy`."""
+        self._at(path).destroy(path, version)
+
+    @contextmanager
+    def acting(self, principal: str, *, context: Mapping[str, object] | None = None) -> Iterator[Vault]:
+        """Lend the vault to one request of another principal; see `Vault.acting`."""
+        check_principal(principal)
+        has_ended = threading.Event()
+        with ExitStack() as stack:
+            stack.callback(has_ended.set)
+            whole = None
+            if self._whole is not None:
+                whole = stack.enter_context(self._whole.acting(principal, context=context))
+
+            def lend(scope: str) -> Vault:
+                if has_ended.is_set():
+                    message = "the handle was lent for one request, which has ended"
+                    raise VaultClosed(message, hint="use it inside its `with` block")
+                return stack.enter_context(self._parts.get(scope).acting(principal, context=context))
+
+            yield ScopedVault(whole, _Parts(self._parts.names, lend), stack.close)
+
+    def close(self) -> None:
+        """Close the scopes and the vault; see `Vault.close`."""
+        try:
+            self._parts.close()
+        finally:
+            self._close()
+
+    def _apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
+        return self._only(wanted.rights)._apply(wanted, is_large=is_large)  # noqa: SLF001 - of a vault, as this is one
+
+    def _apply_batch(self, batch: Sequence[Wanted]) -> Changed:
+        rights = [right for wanted in batch for right in wanted.rights]
+        return self._only(rights)._apply_batch(batch) if rights else []  # noqa: SLF001 - of a vault, as this is one
+
+    # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def _at(self, path: str) -> Vault:
+        """Return where a path lies.
+
+        Raises:
+            ScopeSealed: In a scope that the key at hand does not open.
+        """
+        scope = self._parts.of(path)
+        if scope is not None:
+            return self._parts.get(scope)
+        if self._whole is None:
+            raise _closed(path)
+        return self._whole
+
+    def _only(self, rights: Sequence[tuple[str, str]]) -> Vault:
+        """Return where all of some paths lie.
+
+        Raises:
+            Unsupported: They lie in different places, and a change is one transaction in one of them.
+        """
+        places = {id(part): part for part in (self._at(path) for _, path in rights)}
+        if len(places) > 1:
+            message = "one change cannot reach over the edge of a sealed scope"
+            raise Unsupported(message, hint="read the value, write it to the other side, and delete it here")
+        return next(iter(places.values()))
+
+    def _one(self) -> Vault:
+        if self._whole is not None:
+            return self._whole
+        names = self._parts.names()
+        if len(names) > 1:
+            message = "the key at hand opens several scopes, and not the vault around them"
+            raise Unsupported(message, hint="name the scope: `vault.scope(path)`")
+        return self._parts.get(names[0])
+
+
+def open_as_member(
+    path: str | os.PathLike[str],
+    provider: KeyProvider,
+    who: Identity,
+    clock: Clock,
+    options: Options,
+    *,
+    is_anchor_required: bool,
+    otherwise: WrongKey,
+) -> ScopedVault:
+    """Open the scopes of a vault that the roles of an identity open, without the vault's root.
+
+    Args:
+        path: The file.
+        provider: Holds the identity.
+        who: The principal that was asserted, or none, and the context.
+        clock: The time.
+        options: How to open it.
+        is_anchor_required: Whether to refuse what this machine knows nothing of.
+        otherwise: What to raise where the vault has no scopes.
+
+    Raises:
+        VaultNotFound: There is no such file.
+        WrongKey: No role of the vault knows the identity.
+        NotAuthenticated: It is the identity of somebody else than the principal that was asserted.
+        Tampered: A scope is not what its administrators and writers signed.
+        RollbackSuspected: A scope is older than what was recorded on this machine.
+        AnchorMissing: Nothing was recorded, and it is required.
+    """
+    from securecfg.keys import IdentityProvider
+
+    if not isinstance(provider, IdentityProvider):
+        raise otherwise
+    store = open_sqlite(path, read_only=options.read_only)
+    parts: dict[str, Vault] = {}
+    try:
+        numbers = store.partitions()
+        if not numbers:
+            raise otherwise
+        vault_id = read_header(store)[0].vault_id
+        principal = check_principal(provider.read_principal())
+        if who.principal and who.principal != principal:
+            message = f"this key may not speak for `{who.principal}`"
+            raise NotAuthenticated(message, hint=f"it is the identity of `{principal}`")
+        claimed = trust_of(find_roles(store, vault_id, provider))
+        trust = choose_trust(path, vault_id, claimed, is_required=is_anchor_required)
+        if trust is None:
+            raise no_role()
+        door = Doorway(store, path, clock, options, trust, claimed[trust], is_anchor_required=is_anchor_required)
+        for number in numbers:
+            found = door.open(number)
+            if found is None:
+                continue
+            opened, slot = found
+            scope = charter_of(opened).path
+            part = Vault(opened, who._replace(principal=principal, is_proved=True, slot=slot.hex()))
+            if scope in parts:
+                part.close()
+                message = f"two scopes say that they are `{scope}`"
+                raise Tampered(message, hint="somebody who may write the file may have copied one")
+            parts[scope] = part
+            complete(part.authority, store, vault_id, door.keys, trust)
+        if not parts:
+            raise no_role()
+        names = sorted(parts)
+
+        def open_part(scope: str) -> Vault:
+            return parts[scope]
+
+        return ScopedVault(None, _Parts(lambda: names, open_part), _closer(list(parts.values()), store.close))
+    except BaseException:
+        with suppress(SecurecfgError):
+            _closer(list(parts.values()), store.close)()
+        raise
+
+
+def _closer(parts: Sequence[Vault], close: Callable[[], None]) -> Callable[[], None]:
+    def close_all() -> None:
+        with ExitStack() as stack:
+            stack.callback(close)
+            for part in parts:
+                stack.callback(part.close)
+
+    return close_all
+
+
+def _scopes_of(opened: OpenVault) -> Sequence[str]:
+    registry = opened.scopes()
+    return tuple(registry.scopes) if registry is not None else ()
+
+
+def _open_by_root(vault: Vault, scope: str, *, is_anchor_required: bool) -> Vault:
+    """Open a scope with the administrator's key, which the root keeps."""
+    from securecfg.vault.scopes import Scopes
+
+    registry, door = vault.opened.scopes(), Scopes(vault.authority).doorway()
+    if registry is None or door is None or scope not in registry.scopes:
+        raise _closed(scope)
+    place = registry.scopes[scope]
+    found = door._replace(is_anchor_required=is_anchor_required).open(place.number, (scope, place.scope_id))
+    if found is None:
+        raise _closed(scope)
+    opened, slot = found
+    part = Vault(opened, vault.authority.identity._replace(slot=slot.hex()))
+    complete(part.authority, vault.opened.store, vault.opened.replica.vault_id, door.keys, door.trust)
+    return part
+
+
+def _closed(path: str) -> ScopeSealed:
+    message = f"`{path}` lies in no scope that this key opens"
+    return ScopeSealed(message, hint="an administrator may grant it: `securecfg scope grant PATH --read ROLE`")

@@ -1,0 +1,464 @@
+"""The sealed scopes of a vault, as its administrator makes and changes them."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from securecfg.audit import Event
+from securecfg.crypto import generate_key
+from securecfg.errors import (
+    AlreadyExists,
+    Conflict,
+    HeadMoved,
+    InvalidMetadata,
+    ScopeSealed,
+    SecretNotFound,
+    SecurecfgError,
+    StoreFailed,
+)
+from securecfg.keys import Purpose
+from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic, membership_row_of, seal_membership
+from securecfg.store import Put, Space
+from securecfg.vault.administration import Administration, to_document
+from securecfg.vault.anchor import AnchorFile
+from securecfg.vault.drafts import Drafts, NewVersion
+from securecfg.vault.index import prefix_end
+from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_to_json
+from securecfg.vault.opened import POLICY_PATH, REGISTRY_PATH, ROLES_PATH
+from securecfg.vault.paths import check_role, path_to_bytes
+from securecfg.vault.publishing import Plan
+from securecfg.vault.scope_changes import RIGHTS, ScopeChanges, rights_to_words
+from securecfg.vault.scope_founding import Founding, found_scope
+from securecfg.vault.scope_members import CERTIFICATES_PATH
+from securecfg.vault.scope_opening import Doorway, charter_of
+from securecfg.vault.scope_registry import (
+    ADMINISTRATOR,
+    ADMINISTRATOR_PATH,
+    Registry,
+    ScopePlace,
+    draft_administrator,
+    draft_registry,
+    read_administrator,
+    read_registry,
+    trust_in,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from securecfg.keys import Identity as PublicHalf
+    from securecfg.vault.administration import Change
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.drafts import Content
+    from securecfg.vault.publishing import Publication
+
+    Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeInfo:
+    """A sealed scope, as far as its administrator sees it.
+
+    Attributes:
+        path: The subtree, ending in `/`.
+        number: Its partition.
+        is_shared: Whether the administrator's key reads its values.
+        revision: The serial of its charter.
+        roles: The rights of each role: `list`, `read`, `write`.
+        value_epochs: How many keys values are sealed under.
+    """
+
+    path: str
+    number: int
+    is_shared: bool
+    revision: int
+    roles: Mapping[str, tuple[str, ...]]
+    value_epochs: int
+
+
+class Scopes:
+    """The sealed scopes of a vault that its root has opened.
+
+    Args:
+        authority: Decides and records in the vault.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        """Open nothing yet."""
+        self._authority = authority
+        self._opened = authority.opened
+
+    def paths(self) -> list[str]:
+        """Return the paths of all scopes, sorted.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+        """
+        self._authority.require("key.manage", "")
+        return sorted(self._registry().scopes)
+
+    def show(self, path: str) -> ScopeInfo:
+        """Return what a scope's charter says.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is no such scope.
+            Tampered: What is in it is not what its administrators and writers signed.
+        """
+        self._authority.require("key.manage", "")
+        with self._inside(path) as inside:
+            charter, keyring = charter_of(inside.opened), inside.opened.replica.keyring
+            epochs = sum(entry.purpose == Purpose.VALUE for entry in keyring.keys)
+            roles = {party.role: rights_to_words(party.rights) for party in charter.parties}
+            number = self._registry().scopes[charter.path].number
+            return ScopeInfo(charter.path, number, charter.is_shared, charter.serial, roles, epochs)
+
+    def create(
+        self,
+        path: str,
+        *,
+        read: Sequence[str] = (),
+        list: Sequence[str] = (),  # noqa: A002 - the right, as everywhere else
+        write: Sequence[str] = (),
+        is_shared: bool = False,
+    ) -> ScopeInfo:
+        """Make a sealed scope of a subtree in which there is nothing yet.
+
+        Args:
+            path: The subtree, a path with or without `/` at its end.
+            read: The roles that read values, and so list.
+            list: The roles that only list.
+            write: The roles that write, and so list; without any the administrator writes, who does not read.
+            is_shared: Whether the administrator, and so whoever opens the vault by its root, reads it too.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            AlreadyExists: There is a scope at the path, in it or around it.
+            Conflict: There are secrets below the path; move them away first.
+            InvalidMetadata: A role has no member with a public key, or is reserved.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        self._authority.require("key.manage", "")
+        scope = _scope_path(path)
+        wanted: dict[str, int] = {}
+        for right, roles in (("list", list), ("read", read), ("write", write)):
+            for role in roles:
+                name = check_role(role)
+                wanted[name] = wanted.get(name, 0) | RIGHTS[right]
+        self.verify_free(path)
+        administrator = self._administrator()
+        keys = {name: self._role_public(name, administrator) for name in wanted}
+        place = self._register(scope, keys)
+        founding = Founding(
+            place.scope_id,
+            scope,
+            is_shared,
+            {name: (rights, keys[name]) for name, rights in wanted.items()},
+            self._documents(keys, administrator),
+        )
+        partition = self._opened.store.partition(place.number)
+        try:
+            found_scope(partition, founding, administrator, self._authority.identity, self._opened.clock)
+        except HeadMoved:
+            message = f"somebody else made the scope `{scope}` at the same moment"
+            raise AlreadyExists(message, hint=f"`securecfg scope show {scope}` shows who may do what in it") from None
+        return self.show(scope)
+
+    def verify_free(self, path: str) -> None:
+        """Check that a scope can be made at a path; one whose making was interrupted can be made again.
+
+        Raises:
+            AlreadyExists: There is a scope at the path, in it or around it.
+            Conflict: There are secrets below the path.
+        """
+        scope = _scope_path(path)
+        registry = self._registry()
+        place = registry.scopes.get(scope)
+        if place is not None and self._opened.store.partition(place.number).head() is None:
+            return
+        other = registry.overlapping(scope)
+        if other is not None:
+            message = f"there is a sealed scope at `{other}`"
+            raise AlreadyExists(message, hint=f"`securecfg scope show {other}` shows who may do what in it")
+        first = scope.encode()
+        if self._opened.entries(first, prefix_end(first)):
+            message = f"there are secrets below `{scope}` already"
+            raise Conflict(message, hint="read them, destroy them here, make the scope, and write them into it")
+
+    def grant(self, path: str, role: str, right: str) -> ScopeInfo:
+        """Give a role a right in a scope: `list`, `read` or `write`.
+
+        Where the administrator does not read the values himself, a new reader reads what is written from now on; what
+        was written before is given to him by the next other reader that opens the scope.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is no such scope.
+            InvalidMetadata: The role has no member with a public key, or is reserved.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        self._authority.require("key.manage", "")
+        name = check_role(role)
+        administrator = self._administrator()
+        public = RolePublic(self._role_public(name, administrator))
+        scope = _scope_path(path)
+        if scope in self._registry().scopes:
+            self._register(scope, {name: public.public_key})
+        with self._inside(path) as inside:
+            inside.grant(name, public, RIGHTS[right])
+        self.propagate()
+        return self.show(path)
+
+    def revoke(self, path: str, role: str, right: str, progress: Progress | None = None) -> ScopeInfo:
+        """Take a right from a role in a scope; without `list` it has none.
+
+        Values that are written from now on are sealed from a role that read them; those that were written before it may
+        know, and they want to be replaced.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is no such scope, or the role has no such right in it.
+            DestroyPending: It is done, but bytes of old keys may lie in the store's log until another reader lets go.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        self._authority.require("key.manage", "")
+        name = check_role(role)
+        with self._inside(path) as inside:
+            inside.revoke(name, right, progress)
+        return self.show(path)
+
+    def propagate(self) -> None:
+        """Bring the policy, the roles and the members of the vault to every scope, where they differ.
+
+        Raises:
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        registry = self._registry()
+        if not registry.scopes:
+            return
+        administrator = self._administrator()
+        failures: list[SecurecfgError] = []
+        for path, place in registry.scopes.items():
+            if self._opened.store.partition(place.number).head() is None:
+                continue  # its making was interrupted; it is made with the documents of that day
+            try:
+                with self._inside(path) as inside:
+                    names = {party.role for party in charter_of(inside.opened).parties}
+                    keys = {name: key for name, key in registry.roles.items() if name in names}
+                    inside.write_documents(self._documents(keys, administrator))
+            except SecurecfgError as error:
+                # The others get it all the same.
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def adopt(self) -> int:
+        """Accept every scope as it is, as the vault around them was accepted, and return how many there are.
+
+        Raises:
+            Tampered: What is in a scope is not what its administrators and writers signed.
+            StoreFailed: An anchor cannot be written.
+        """
+        door = self.doorway()
+        if door is None or door.path is None:
+            return 0
+        count = 0
+        for path, place in self._registry().scopes.items():
+            found = door._replace(is_adopting=True).open(place.number, (path, place.scope_id))
+            if found is not None:
+                try:
+                    AnchorFile(place.scope_id, door.path).replace(found[0].mark())
+                except OSError as error:
+                    message = f"the anchor of `{path}` cannot be written: {error.strerror}"
+                    raise StoreFailed(message) from None
+                finally:
+                    found[0].close()
+                count += 1
+        return count
+
+    # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def doorway(self) -> Doorway | None:
+        """Return how scopes are opened with the administrator's key, None where there are none."""
+        administrator = read_administrator(self._opened)
+        return None if administrator is None else self._doorway(administrator)
+
+    def _doorway(self, administrator: RoleKey) -> Doorway:
+        opened = self._opened
+        return Doorway(
+            opened.store, opened.path, opened.clock, opened.options, trust_in(administrator), [administrator]
+        )
+
+    def _registry(self) -> Registry:
+        self._opened.refresh()
+        return read_registry(self._opened)
+
+    def _administrator(self) -> RoleKey:
+        """Return the administrator's key, made now where there is none."""
+        self._opened.refresh()
+        known = read_administrator(self._opened)
+        if known is None:
+            new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+
+            def plan(publication: Publication) -> Plan:
+                is_there = publication.entry(ADMINISTRATOR_PATH) is not None
+                if is_there or read_administrator(self._opened) is not None:
+                    return Plan()
+                plan = draft_administrator(Drafts(self._opened, publication), new)
+                session = self._authority.session()
+                plan.records = [session.record(Event.ROLE_CHANGED, {"role": ADMINISTRATOR})]
+                return plan
+
+            self._opened.publisher.publish(plan)
+            known = read_administrator(self._opened)
+        if known is None:
+            raise TypeError
+        return known
+
+    def _role_public(self, name: str, administrator: RoleKey) -> bytes:
+        """Return the public key of a role, made and given to all its members where it has none yet.
+
+        Raises:
+            InvalidMetadata: It has no member with a public key, or is reserved.
+        """
+        if name == ADMINISTRATOR:
+            message = f"`role:{name}` is the administrator's own in every scope"
+            raise InvalidMetadata(message, hint="name another role")
+        known = self._registry().roles.get(name)
+        if known is not None:
+            return known
+        members = self._members(name)
+        if not members:
+            message = f"no member of `role:{name}` has a public key"
+            hint = f"`securecfg role add {name} --member PRINCIPAL --identity PUBLIC-FILE` adds one"
+            raise InvalidMetadata(message, hint=hint)
+        key = RoleKey(name, generate_key())
+        rows = [
+            Put(
+                Space.GRANT,
+                membership_row_of(member, key.public_key),
+                seal_membership(key.seed, self._certify(key, member, administrator), self._vault_id, member),
+            )
+            for member in members
+        ]
+        self._opened.store.stage(rows)
+        return key.public_key
+
+    def _members(self, role: str) -> list[PublicHalf]:
+        members: dict[str, list[str]] = self._opened.system_document(ROLES_PATH, {})
+        identities = identities_of(self._opened)
+        return [identities[member] for member in members.get(role, []) if member in identities]
+
+    def _certify(self, key: RolePublic, member: PublicHalf, administrator: RoleKey, role: str = "") -> Certificate:
+        trust = trust_in(administrator)
+        name = role or (key.name if isinstance(key, RoleKey) else "")
+        unsigned = Certificate(name, key.public_key, trust.administrators, trust.threshold)
+        return unsigned.signed(administrator.signer, self._vault_id, member)
+
+    @property
+    def _vault_id(self) -> bytes:
+        return self._opened.replica.vault_id
+
+    def _register(self, scope: str, keys: Mapping[str, bytes]) -> ScopePlace:
+        """Note where a scope lies, and the public keys of roles."""
+        new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+        session, decision = self._authority.require("key.manage", "")
+        scope_id = secrets.token_bytes(16)
+        taken = self._opened.store.partitions()
+
+        def plan(publication: Publication) -> Plan:
+            if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
+                raise _changed_meanwhile()
+            registry = read_registry(self._opened)
+            place = registry.scopes.get(scope)
+            if any(registry.roles.get(name, key) != key for name, key in keys.items()):
+                raise _changed_meanwhile()
+            if place is not None and keys.items() <= registry.roles.items():
+                return Plan(result=place)
+            if place is None:
+                if registry.overlapping(scope) is not None or publication.holds_below(scope.encode()):
+                    raise _changed_meanwhile()
+                numbers = [known.number for known in registry.scopes.values()]
+                place = ScopePlace(1 + max([*numbers, *taken], default=0), scope_id)
+            after = Registry({**registry.scopes, scope: place}, {**registry.roles, **keys})
+            plan = draft_registry(Drafts(self._opened, publication), after, new)
+            obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
+            plan.records = [session.record(Event.SCOPE_CREATED, obj, decision=decision)]
+            plan.result = place
+            return plan
+
+        place = self._opened.publisher.publish(plan)
+        if not isinstance(place, ScopePlace):
+            raise TypeError
+        return place
+
+    def _documents(self, keys: Mapping[str, bytes], administrator: RoleKey) -> dict[bytes, Content]:
+        """Return the documents of the vault that a scope has too: policy, roles, and who may be let into its roles."""
+        opened = self._opened
+        policy: list[object] = opened.system_document(POLICY_PATH, [])
+        roles: dict[str, list[str]] = opened.system_document(ROLES_PATH, {})
+        documents = {ROLES_PATH: to_document(roles)}
+        if policy:
+            documents[POLICY_PATH] = to_document(policy)
+        members = {name: self._members(name) for name in keys}
+        known = {member.name: member for those in members.values() for member in those}
+        documents[IDENTITIES_PATH] = to_document(identities_to_json(known))
+        documents[CERTIFICATES_PATH] = to_document(
+            {
+                name: {
+                    member.name: self._certify(RolePublic(key), member, administrator, name).signature.hex()
+                    for member in members[name]
+                }
+                for name, key in keys.items()
+            }
+        )
+        return documents
+
+    @contextmanager
+    def _inside(self, path: str) -> Iterator[ScopeChanges]:
+        """Open a scope with the administrator's key.
+
+        Raises:
+            SecretNotFound: There is no such scope.
+        """
+        scope = _scope_path(path)
+        place = self._registry().scopes.get(scope)
+        if place is None:
+            message = f"there is no sealed scope `{scope}`"
+            raise SecretNotFound(message, hint="`securecfg scope list` shows the scopes")
+        administrator = self._administrator()
+        found = self._doorway(administrator).open(place.number, (scope, place.scope_id))
+        if found is None:
+            message = f"the administrator's key does not open the scope `{scope}`"
+            raise ScopeSealed(message, hint="the making of it was interrupted: `securecfg scope create` again")
+        opened, slot = found
+        try:
+            yield ScopeChanges(opened, self._authority.identity._replace(slot=slot.hex()), administrator)
+        finally:
+            opened.close()
+
+
+def _changed_meanwhile() -> Conflict:
+    message = "somebody else changed the scopes, or what is below this one, at the same moment"
+    return Conflict(message, hint="look at `securecfg scope list`, and try again")
+
+
+def _scope_path(path: str) -> str:
+    """Return the path of a scope as it is kept, with `/` at its end.
+
+    Raises:
+        InvalidPath: It breaks the rules for paths.
+    """
+    return path_to_bytes(path.removesuffix("/")).decode() + "/"
+
+
+class ScopedAdministration(Administration):
+    """Policy and roles of a vault with sealed scopes; what is changed reaches these too."""
+
+    def _replace(self, right: str, event: Event, make: Callable[[], Change]) -> int:
+        number = super()._replace(right, event, make)
+        Scopes(self._authority).propagate()
+        return number

@@ -1,0 +1,112 @@
+"""A process's seat in a sealed scope: whom it believes, what it has verified, and what it vouches with itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from securecfg.errors import RollbackSuspected, Tampered
+from securecfg.store import Space
+from securecfg.vault.charters import VOUCHER_ID, keys_digest, parse_charter, parse_voucher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from securecfg.keys import Keyring
+    from securecfg.store import Store
+    from securecfg.vault.charters import Charter, SignedCharter, Trust, Voucher
+    from securecfg.vault.state import State
+
+
+class Seat:
+    """What a replica of a sealed scope has beside one of an ordinary vault. Used under the replica's lock.
+
+    Args:
+        trust: Whose signatures make a charter.
+        signer: What this process signs with, where it may change anything.
+        founding: The first charter of a scope that is being made, in which there is no voucher yet.
+
+    Attributes:
+        charter: The charter in force, None until the scope is open.
+        voucher: What the newest writer has vouched for; None while the scope is being made.
+    """
+
+    def __init__(
+        self, trust: Trust, signer: Ed25519PrivateKey | None = None, founding: SignedCharter | None = None
+    ) -> None:
+        """Believe nothing yet."""
+        self._trust = trust
+        self._signer = signer
+        self._public_key = signer.public_key().public_bytes_raw() if signer is not None else b""
+        self._founding = founding
+        self.charter: SignedCharter | None = None
+        self.voucher: Voucher | None = None
+
+    @property
+    def signer(self) -> Ed25519PrivateKey | None:
+        """What this process vouches with, None where its vouching would count for nothing."""
+        counts = self._public_key in self._trust.administrators or self.may_write
+        return self._signer if counts else None
+
+    @property
+    def may_write(self) -> bool:
+        """Whether the charter names this process's key among its writers'."""
+        return self.charter is not None and self._public_key in self.charter.charter.writers()
+
+    @property
+    def charter_digest(self) -> bytes:
+        """The digest of the charter in force; empty where there is none yet."""
+        return self.charter.charter.digest if self.charter is not None else b""
+
+    def forget(self) -> None:
+        """Drop what this process signs with."""
+        self._signer = None
+
+    def read_voucher(self, store: Store) -> Voucher | None:
+        """Return the voucher that lies in the store, of which only the form is checked yet.
+
+        Raises:
+            Tampered: There is none, or it is malformed.
+        """
+        row = store.get(Space.META, VOUCHER_ID)
+        return None if row is None and self._founding is not None else parse_voucher(row)
+
+    def verify(
+        self, voucher: Voucher | None, scope_id: bytes, keyring: Keyring, state: State, load: Callable[[], bytes]
+    ) -> SignedCharter | None:
+        """Return the charter of a state, once it is sure that one who may vouches for the data in it.
+
+        Args:
+            voucher: As it was read.
+            scope_id: The vault id of the scope.
+            keyring: As it goes with the state.
+            state: What is vouched for.
+            load: Returns the scope's document with the charter.
+
+        Raises:
+            RollbackSuspected: The charter is an older one than was known.
+            Tampered: The charter is not its administrators', or nobody vouches for the state who may.
+        """
+        if voucher is None:
+            return self._founding
+        known = self.charter
+        if known is None or known.charter.digest != voucher.charter_digest:
+            known = parse_charter(load(), scope_id, self._trust)
+            _verify_newer(known.charter, self.charter)
+        voucher.verify(scope_id, known.charter, self._trust, state)
+        if known.charter.keys != keys_digest(keyring):
+            message = "the keys of the scope are not those that its administrators signed"
+            raise Tampered(message)
+        return known
+
+
+def _verify_newer(charter: Charter, known: SignedCharter | None) -> None:
+    if known is None:
+        return
+    follows = charter.serial > known.charter.serial
+    if follows and charter.serial == known.charter.serial + 1:
+        follows = charter.previous == known.charter.digest
+    if not follows:
+        message = "the charter of the scope went back"
+        raise RollbackSuspected(message, hint="somebody who may open the scope may have put back an older one")

@@ -1,0 +1,132 @@
+"""`securecfg scope`: sealing parts of a vault for roles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.running import Cli
+
+_GRANTS = """
+[roles.{0}]
+members = ["svc:{0}"]
+[[roles.{0}.grants]]
+actions = ["read", "list", "write"]
+paths = ["**"]
+"""
+
+
+@pytest.fixture
+def people(project: Path, cli: Cli) -> Cli:
+    """Two services with identities, and a policy that lets both do everything."""
+    Path("grants.toml").write_text("".join(_GRANTS.format(name) for name in ("pay", "web")), encoding="utf-8")
+    assert cli("policy", "apply", "grants.toml", "--yes").code == 0
+    for name in ("pay", "web"):
+        cli("identity", "create", f"svc:{name}", "--out", f"{name}.identity", "--public", f"{name}.pub")
+        added = cli("role", "add", name, "--member", f"svc:{name}", "--identity", f"{name}.pub")
+        assert added.code == 0, added.err
+    return cli
+
+
+def as_service(cli: Cli, name: str, *arguments: str) -> tuple[int, str]:
+    outcome = cli(*arguments, "--key", f"identity:{name}.identity")
+    return outcome.code, outcome.text or outcome.err
+
+
+def test_two_services_read_only_their_own_scope(people: Cli) -> None:
+    made = people("scope", "create", "payments", "--read", "role:pay")
+    assert made.code == 0, made.err
+    assert made.text == (
+        "sealed  payments/ (sealed, also from the vault's root), revision 1\n"
+        "  administrator: list, write\n"
+        "  pay: list, read\n"
+    )
+    assert people("scope", "create", "web", "--read", "role:web", "--write", "role:web").code == 0
+    assert people("secret", "put", "payments/key", stdin="sk-canary").code == 0
+    outcome = people("secret", "get", "payments/key", "--reveal", "--key", "identity:pay.identity", reveals=True)
+    assert (outcome.code, outcome.text) == (0, "sk-canary")
+    assert as_service(people, "web", "secret", "list") == (0, "")
+    code, text = as_service(people, "web", "secret", "get", "payments/key", "--reveal")
+    assert code == 7
+    assert "no scope that this key opens" in text
+    refused = people("secret", "get", "payments/key", "--reveal", "--json")
+    assert (refused.code, refused.error) == (7, "scope-sealed")
+    assert as_service(people, "pay", "secret", "list") == (0, "payments/key\n")
+    assert people("secret", "list").text == "payments/key\n"
+
+
+def test_list_show_grant_and_revoke(people: Cli) -> None:
+    people("scope", "create", "payments", "--read", "role:pay")
+    shown = people("scope", "list", "--json").json["scopes"]
+    assert shown == [
+        {
+            "path": "payments/",
+            "shared": False,
+            "revision": 1,
+            "roles": {"administrator": ["list", "write"], "pay": ["list", "read"]},
+            "value_epochs": 1,
+        }
+    ]
+    granted = people("scope", "grant", "payments", "--list", "role:web", "--write", "role:web", "--json").json
+    assert (granted["roles"]["web"], granted["revision"]) == (["list", "write"], 3)
+    revoked = people("scope", "revoke", "payments", "--list", "role:web", "--json").json
+    assert "web" not in revoked["roles"]
+    assert "payments/" in people("scope", "list").text
+    assert people("scope", "show", "payments").text.startswith("scope  payments/")
+
+
+def test_dry_runs_change_nothing(people: Cli) -> None:
+    assert people("scope", "create", "payments", "--read", "role:pay", "--dry-run").text == "would seal  payments\n"
+    assert people("scope", "list", "--json").json == {"scopes": []}
+    people("scope", "create", "payments", "--read", "role:pay")
+    again = people("scope", "create", "payments", "--read", "role:pay", "--dry-run", "--json")
+    assert (again.code, again.error) == (6, "already-exists")
+    dry = people("scope", "revoke", "payments", "--read", "role:pay", "--dry-run", "--json")
+    assert dry.json == {"path": "payments/", "roles": {"list": [], "read": ["role:pay"], "write": []}, "is_done": False}
+    assert people("scope", "show", "payments", "--json").json["revision"] == 1
+
+
+def test_verify_says_what_the_key_at_hand_opens(people: Cli) -> None:
+    people("scope", "create", "payments", "--read", "role:pay")
+    people("secret", "put", "payments/key", stdin="sk-canary")
+    by_root = people("scope", "verify", "payments", "--json").json
+    assert (by_root["path"], by_root["sealed_count"]) == ("payments/", 1)
+    whole = people("vault", "verify", "--json").json
+    assert (whole["scopes"], whole["sealed_count"]) == (["payments/"], 1)
+    assert "scopes   payments/: sound" in people("vault", "verify").text
+
+
+def test_usage_errors_say_what_to_do(people: Cli) -> None:
+    for arguments, code, error in (
+        (("scope", "create", "payments"), 2, "usage"),
+        (("scope", "create", "payments", "--read", "role:nobody"), 2, "invalid-metadata"),
+        (("scope", "create", "../x", "--read", "role:pay"), 2, "invalid-path"),
+        (("scope", "grant", "payments", "--read", "role:pay"), 3, "secret-not-found"),
+        (("scope", "grant", "payments"), 2, "usage"),
+        (("scope", "show", "payments"), 3, "secret-not-found"),
+        (("scope", "verify", "payments"), 3, "secret-not-found"),
+    ):
+        outcome = people(*arguments, "--json")
+        assert (outcome.code, outcome.error) == (code, error), arguments
+        assert outcome.json["error"]["hint"] or error == "invalid-path"
+
+
+def test_a_backup_of_a_vault_with_scopes_is_refused(people: Cli) -> None:
+    people("scope", "create", "payments", "--read", "role:pay")
+    outcome = people("vault", "backup", "copies", "--json", "--to", "file:key")
+    assert (outcome.code, outcome.error) == (10, "unsupported")
+    assert not Path("copies").exists()
+
+
+def test_an_import_puts_nothing_beside_a_scope_nor_into_it(people: Cli) -> None:
+    people("scope", "create", "app", "--read", "role:pay", "--write", "role:pay")
+    Path("app.toml").write_text('password = "hunter2-canary-4711"\n', encoding="utf-8")
+    beside = people("import", "app.toml", "--yes", "--json")
+    assert (beside.code, beside.error) == (7, "scope-sealed")
+    into = people("import", "app.toml", "--yes", "--json", "--key", "identity:pay.identity")
+    assert into.code != 0
+    assert "hunter2-canary-4711" in Path("app.toml").read_text(encoding="utf-8")
+    assert people("secret", "list").text == ""

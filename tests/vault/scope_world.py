@@ -1,0 +1,65 @@
+"""A vault with sealed scopes and people who hold nothing but their identities."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from securecfg.files import create_private
+from securecfg.keys.identity import UNPROTECTED, IdentityFile, PrivateHalf, format_identity_file, generate_identity
+from securecfg.policy import Document
+from securecfg.vault.scopes import Scopes
+from tests.vault.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from securecfg.vault import Vault
+    from securecfg.vault.scoped import ScopedVault
+
+ROLES = ("pay", "web", "audit")
+_EVERYTHING = """
+[roles.{0}]
+members = ["svc:{0}"]
+[[roles.{0}.grants]]
+actions = ["read", "list", "write", "delete", "destroy", "undelete"]
+paths = ["**"]
+[[roles.{0}.grants]]
+actions = ["audit.read"]
+"""
+
+
+class ScopeWorld(World):
+    """A world in whose policy every role may do everything, so that only the scopes keep them apart."""
+
+    def person(self, role: str, name: str = "") -> Path:
+        """Return the identity file of a member of a role, who is one from now on."""
+        principal = f"svc:{name or role}"
+        file = self.folder / f"{name or role}.identity"
+        identity, seed = generate_identity(principal)
+        create_private(file, format_identity_file(IdentityFile(identity, PrivateHalf(UNPROTECTED, seed))).encode())
+        self.admin().administration.add_member(role, principal, identity=identity)
+        return file
+
+    def admin(self) -> Vault:
+        """Return the vault as its administrator opens it, by the root."""
+        return self.open()
+
+    def scopes(self) -> Scopes:
+        """Return what the administrator does with scopes."""
+        return Scopes(self.admin().authority)
+
+    def as_member(self, name: str) -> ScopedVault:
+        """Return what an identity opens, which has no key of the vault."""
+        return cast("ScopedVault", self.open(None, key=f"identity:{self.folder / name}.identity"))
+
+
+def scope_world(folder: Path, roles: Iterable[str] = ROLES) -> ScopeWorld:
+    """Return a world with a vault and one member of each role."""
+    world = ScopeWorld(folder)
+    vault = world.create()
+    text = "".join(_EVERYTHING.format(role) for role in roles)
+    vault.administration.apply_policy([Document("grants.toml", "grants", text)])
+    for role in roles:
+        world.person(role)
+    return world
