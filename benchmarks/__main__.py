@@ -23,6 +23,7 @@ TOPICS = {
     "writes": "Writes and durable records",
     "sizes": "Opening and memory",
     "key_changes": "Changing keys",
+    "scopes": "Sealed scopes",
     "policy_decisions": "Policy",
     "audit_verify": "The log",
     "processes": "Import and command line",
