@@ -61,6 +61,14 @@ class Cursor:
         """
         return self._text(self.take(self.u8()))
 
+    def str16(self) -> str:
+        """Return text with a two-byte length.
+
+        Raises:
+            Malformed: It is cut off or not UTF-8.
+        """
+        return self._text(self.take(self.u16()))
+
     def var8(self) -> bytes:
         """Return bytes with a one-byte length."""
         return self.take(self.u8())

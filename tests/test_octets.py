@@ -35,6 +35,8 @@ def test_refuses_what_follows() -> None:
         Cursor(b"x").finish()
     with pytest.raises(Malformed):
         Cursor(b"\x01\xff").str8()
+    with pytest.raises(Malformed):
+        Cursor(b"\x00\x01\xff").str16()
 
 
 @given(st.binary(max_size=100), st.integers(1, 64))

@@ -127,7 +127,7 @@ class Charter(NamedTuple):
         cursor = Cursor(raw)
         scope_id, serial, previous = cursor.take(_SCOPE_ID_BYTES), cursor.u32(), cursor.take(32)
         shared, keys = cursor.u8(), cursor.take(32)
-        path = _text(cursor.var16())
+        path = cursor.str16()
         parties = tuple(
             Party(cursor.str8(), cursor.u8(), cursor.take(_SLOT_ID_BYTES), cursor.take(PUBLIC_KEY_BYTES))
             for _ in range(cursor.u8())
@@ -302,14 +302,6 @@ def _vouched(scope_id: bytes, voucher: Voucher) -> bytes:
 
 def _to_sign(charter: Charter) -> bytes:
     return Label.CHARTER.encode() + b"\x00" + charter.to_bytes()
-
-
-def _text(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        message = "is not UTF-8"
-        raise Malformed(message) from None
 
 
 def _refusal() -> Tampered:
