@@ -99,7 +99,11 @@ def look_at_file(path: Path) -> Iterator[Finding]:
 
 def look_at_slots(front: Front) -> Iterator[Finding]:
     """Look at what opens a vault."""
-    if sum(front.kinds.values()) == 1:
+    slots = sum(front.kinds.values())
+    if slots == len(front.fragile):
+        message = "every slot takes all of several keys; if one key of each is lost, so is everything"
+        yield Finding("keys", Grade.WARNING, message, "run `securecfg key add recovery:` and write the code down")
+    elif slots == 1:
         message = "one key alone opens the vault; if it is lost, so is everything"
         yield Finding("keys", Grade.WARNING, message, "run `securecfg key add recovery:` and write the code down")
     else:

@@ -23,6 +23,8 @@ class Label(StrEnum):
     ROOT = "securecfg/1/root"
     RECOVERY = "securecfg/1/recovery"
     BOTH = "securecfg/1/both"
+    PART = "securecfg/1/part"
+    PARTS = "securecfg/1/parts"
     IDENTITY = "securecfg/1/identity"
     IDENTITY_ID = "securecfg/1/identity-id"
     IDENTITY_SLOT = "securecfg/1/identity-slot"

@@ -145,8 +145,8 @@ def verify_protection(uri: str) -> None:
     if scheme == "pkcs11" and names_code(uri):
         message = "a `pkcs11:` key that protects an identity does not say where its module lies"
         raise InvalidKeyUri(message, hint="name a module of the system: `module-name=` instead of `module-path=`")
-    # A file must not say which program is started; and two identities could protect each other.
-    if scheme == "identity" or names_code(uri):
+    # A file must not say which program is started, nor may one of several keys; identities could protect each other.
+    if scheme in {"identity", "composite"} or names_code(uri):
         message = f"a `{scheme}:` key protects no identity"
         raise InvalidKeyUri(message, hint="use `passphrase:`, `file:PATH`, `keyring:` or a key service")
 

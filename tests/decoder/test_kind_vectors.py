@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.decoder.identity import Identity
-from tests.decoder.keys import Header, Kek, PassphraseAndKeyFile, parse_slot, unlock
+from tests.decoder.keys import Header, Kek, KeyFile, PassphraseAndKeyFile, Together, parse_slot, unlock
 from tests.decoder.refusals import Malformed, Refused, SlotRefused
 from tests.decoder.shares import Shares
 from tests.vectors.generate_keys import PROTECTING
@@ -64,3 +64,14 @@ def test_a_passphrase_with_a_key_file_opens_or_is_refused(vector: dict[str, Any]
     path.touch(mode=0o600)
     path.write_text(vector["file"])
     assert_opens_as_named(vector, PassphraseAndKeyFile(vector["passphrase"], path))
+
+
+@pytest.mark.parametrize("vector", vectors("composite"))
+def test_keys_open_together_or_are_refused(vector: dict[str, Any], tmp_path: Path) -> None:
+    keys = []
+    for place, text in enumerate(vector["files"]):
+        path = tmp_path / str(place)
+        path.touch(mode=0o600)
+        path.write_text(text)
+        keys.append(KeyFile(path))
+    assert_opens_as_named(vector, Together(vector["needed"], tuple(keys)))

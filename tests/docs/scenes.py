@@ -257,6 +257,7 @@ SCENES = {
     "docs/how-to/keys-pkcs11.md": Scene(prepare=a_shop_with_an_hsm),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
+    "docs/how-to/several-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/sign-configuration.md": Scene(
         prepare=a_signer, places={"/etc/shop/allowed_signers": "allowed_signers"}

@@ -506,8 +506,8 @@ MUTANTS = (
     Mutant(
         "a program that a file names is started",
         "keys/identity.py",
-        '    if scheme == "identity" or names_code(uri):',
-        '    if scheme == "identity":',
+        '    if scheme in {"identity", "composite"} or names_code(uri):',
+        '    if scheme in {"identity", "composite"}:',
         "keys/test_identity.py::test_a_file_starts_no_program_and_leads_to_no_other_identity",
     ),
     Mutant(
@@ -544,6 +544,41 @@ MUTANTS = (
         "    if has_parameter(path):",
         "    if False:",
         "keys/test_key_uris.py::test_refuses_a_uri_that_means_nothing_and_shows_nothing_of_it",
+    ),
+    Mutant(
+        "the key of several is not bound to its slot",
+        "keys/parts.py",
+        "Label.PARTS, context.vault_id + context.slot_id, KEY_BYTES",
+        "Label.PARTS, context.vault_id + bytes(16), KEY_BYTES",
+        "vectors/test_format_vectors.py::test_a_vector_opens_or_fails_in_the_way_it_names[composite: two of three]",
+    ),
+    Mutant(
+        "a part is bound to its slot as if it were the slot's key",
+        "keys/parts.py",
+        "    return WrapContext(context.vault_id, hashlib.sha256(told).digest()[:SLOT_ID_BYTES])",
+        "    return context if told else context",
+        "keys/test_composite.py::test_a_part_is_no_slot_of_its_own",
+    ),
+    Mutant(
+        "a slot is wrapped anew with as many keys as open it",
+        "keys/slots.py",
+        "        provider.verify_parts(slot.wrapped, context)",
+        "        pass",
+        "keys/test_composite.py::test_wrapping_anew_takes_all_keys_not_only_those_that_open",
+    ),
+    Mutant(
+        "settings start a program that is one of several keys",
+        "vault/settings.py",
+        "[_key_of_settings(uri, path, folder) for uri in uris]",
+        "list(uris)",
+        "cli/test_key_parts.py::test_settings_start_no_program_as_one_of_several[command]",
+    ),
+    Mutant(
+        "people are asked for a key that is not needed any more",
+        "keys/providers/composite.py",
+        "            if self._is_decided(providers):\n                break",
+        "            if not providers:\n                break",
+        "keys/test_composite.py::test_nobody_is_asked_for_more_than_is_needed",
     ),
     Mutant(
         "a key file's key is no part of the key",
