@@ -11,6 +11,7 @@ from securecfg.cli.backup import note_backups
 from securecfg.cli.compromise import compromise
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.key_ceremony import ceremony
 from securecfg.cli.key_rotation import retire, rotate, usage
 from securecfg.cli.key_shares import combine, split
 from securecfg.cli.key_slot import slot
@@ -202,5 +203,5 @@ def providers(invocation: Invocation) -> None:
 
 
 rotate.add_command(slot)
-for command in (split, combine, rotate, retire, usage, compromise):
+for command in (split, combine, ceremony, rotate, retire, usage, compromise):
     key.add_command(command)

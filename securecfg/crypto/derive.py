@@ -25,6 +25,7 @@ class Label(StrEnum):
     BOTH = "securecfg/1/both"
     PART = "securecfg/1/part"
     PARTS = "securecfg/1/parts"
+    SHARE = "securecfg/1/share"
     IDENTITY = "securecfg/1/identity"
     IDENTITY_ID = "securecfg/1/identity-id"
     IDENTITY_SLOT = "securecfg/1/identity-slot"
