@@ -28,6 +28,7 @@ class Label(StrEnum):
     SHARE = "securecfg/1/share"
     IDENTITY = "securecfg/1/identity"
     IDENTITY_ID = "securecfg/1/identity-id"
+    IDENTITY_NEXT = "securecfg/1/identity-next"
     IDENTITY_SLOT = "securecfg/1/identity-slot"
     INDEX = "securecfg/1/idx"
     VALUE_WRAP = "securecfg/1/val"

@@ -12,7 +12,7 @@ from tests.decoder.identity import Identity
 from tests.decoder.keys import Header, Kek, KeyFile, PassphraseAndKeyFile, Together, parse_slot, unlock
 from tests.decoder.refusals import Malformed, Refused, SlotRefused
 from tests.decoder.shares import Shares
-from tests.vectors.generate_keys import PROTECTING
+from tests.vectors.generate_keys import PROTECTING, SEED
 
 if TYPE_CHECKING:
     from tests.decoder.keys import Key
@@ -51,6 +51,18 @@ def seed_of(text: str) -> bytes:
         return unlock(header, [parse_slot(content)], Kek(PROTECTING, 2))[1]
     except (Malformed, Refused):
         return b""
+
+
+@pytest.mark.parametrize("vector", vectors("identities"))
+def test_files_of_identities_are_read_or_refused(vector: dict[str, Any]) -> None:
+    file = Identity(vector["content"], SEED)
+    if vector["result"] == "valid":
+        assert file.fingerprint().hex() == vector["fingerprint"]
+        assert vector["protection"] is None or file.private_keys()
+        return
+    read = file.private_keys if "IDENTITY-KEY" in vector["content"] else file.fingerprint
+    with pytest.raises((Malformed, UnicodeDecodeError)):
+        read()
 
 
 @pytest.mark.parametrize("vector", vectors("identity-slots"))

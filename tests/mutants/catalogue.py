@@ -602,6 +602,20 @@ MUTANTS = (
         "keys/test_sealed_shares.py::test_what_it_says_is_what_it_holds",
     ),
     Mutant(
+        "a stranger signs for the successor of an identity",
+        "keys/identity.py",
+        "    return all(_is_successor(former, successor, one.signature) for former, successor, one in links)",
+        "    return all(True for _ in links)",
+        "cli/test_identity_rotation.py::test_a_stranger_cannot_claim_to_be_a_successor",
+    ),
+    Mutant(
+        "the old key pair is gone before the new one is in its place",
+        "cli/identity_rotation.py",
+        "            create_private(keep, format_identity_file(self.old).encode())",
+        "            create_private(keep, format_identity_file(made).encode())",
+        "cli/test_identity_rotation.py::test_the_new_key_pair_takes_the_place_of_the_old_one_in_file_and_vault",
+    ),
+    Mutant(
         "settings start a program that is one of several keys",
         "vault/settings.py",
         "[_key_of_settings(uri, path, folder) for uri in uris]",

@@ -7,6 +7,7 @@ import hmac
 import json
 import unicodedata
 from base64 import urlsafe_b64encode
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -203,6 +204,24 @@ def protected(seed: bytes = SEED, kind: int = 2, vault_id: bytes | None = None) 
     return slot_row(kind, b"", *sealed(PROTECTING, slot_context(kind, b"", vault_id=vault_id), content=seed))
 
 
+def signing_key(seed: bytes) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(expand(seed, "securecfg/1/identity", b"", 128)[96:])
+
+
+def previous_line(former: bytes, successor: bytes, signer: bytes | None = None, **changes: Any) -> str:  # noqa: ANN401 - parts of a line
+    """The statement of the key pair of a seed that the one of another seed came after it."""
+    parts: dict[str, Any] = {
+        "version": 1,
+        "label": b"securecfg/1/identity-next\x00",
+        "name": "svc:web",
+        "public": public_key(former),
+    } | changes
+    name = parts["name"].encode()
+    told = parts["label"] + bytes((len(name),)) + name + public_key(former) + public_key(successor)
+    signature = parts.get("signature", signing_key(signer or former).sign(told))
+    return f"SECURECFG-IDENTITY-PREVIOUS-{parts['version']} {base64url(parts['public'])} {base64url(signature)}\n"
+
+
 PROTECTED = "file:/keys/web%20identity.key"
 
 
@@ -219,7 +238,41 @@ def identity_vectors() -> list[Vector]:
         return vector(name, result, content)
 
     words = good.split(" ")
+    seeds = [fixed(f"former identity seed {number}", 32) for number in range(1, 10)]
+    chain = [SEED, *seeds]
+    links = [previous_line(former, successor) for successor, former in pairwise(chain)]
+    first, second = links[:2]
+    looping = first + previous_line(SEED, seeds[0])
     return [
+        vector("the public half, after one key pair", "valid", public + first, protection=None),
+        vector("the public half, after eight key pairs", "valid", public + "".join(links[:8]), protection=None),
+        vector("both halves, after two key pairs", "valid", private_line(public + first + second), protection="none"),
+        refused("nine former key pairs", public + "".join(links)),
+        refused("former key pairs in another order", public + second + first),
+        refused("a former key pair that is missing", public + second),
+        refused("a former key pair twice", public + first + first),
+        refused("the key pair of today among the former ones", public + looping),
+        refused("signed by the new key pair", public + previous_line(seeds[0], SEED, SEED)),
+        refused("signed by a stranger", public + previous_line(seeds[0], SEED, OTHER_SEED)),
+        refused("signed for another key pair", public + previous_line(seeds[0], OTHER_SEED)),
+        refused("signed for another name", public + previous_line(seeds[0], SEED, name="svc:wed")),
+        refused(
+            "signed under another label", public + previous_line(seeds[0], SEED, label=b"securecfg/1/identity-id\x00")
+        ),
+        refused("another version of the line of a former key pair", public + previous_line(seeds[0], SEED, version=2)),
+        refused(
+            "a former public key that another took the place of",
+            public + previous_line(seeds[0], SEED, public=public_key(seeds[1])),
+        ),
+        refused(
+            "a former public key that is a byte short",
+            public + previous_line(seeds[0], SEED, public=public_key(seeds[0])[1:]),
+        ),
+        refused("a signature that is a byte short", public + previous_line(seeds[0], SEED, signature=bytes(63))),
+        refused("a signature of zeros", public + previous_line(seeds[0], SEED, signature=bytes(64))),
+        refused("a former key pair after the private half", good + first),
+        refused("a former key pair alone", first),
+        refused("a former key pair that the check does not cover", public + first + good[len(public) :]),
         vector("the public half", "valid", public, protection=None),
         vector("both halves", "valid", good, protection="none"),
         vector(

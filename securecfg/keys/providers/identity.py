@@ -112,7 +112,8 @@ class IdentityProvider:
 
     def _load(self) -> KeyBytes:
         name = os.fspath(self._path)
-        identity, private = self._file()
+        file = self._file()
+        identity, private = file.identity, file.private
         if private is None:
             message = f"`{name}` holds the public half of an identity only"
             raise KeyProviderRefused(message, hint="the vault opens with the private half, which its owner keeps")
