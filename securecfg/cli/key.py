@@ -12,7 +12,8 @@ from securecfg.cli.compromise import compromise
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.key_ceremony import ceremony
-from securecfg.cli.key_rotation import retire, rotate, usage
+from securecfg.cli.key_limits import policy, usage
+from securecfg.cli.key_rotation import retire, rotate
 from securecfg.cli.key_shares import combine, split
 from securecfg.cli.key_slot import slot
 from securecfg.cli.output import shown_time, timestamp
@@ -203,5 +204,5 @@ def providers(invocation: Invocation) -> None:
 
 
 rotate.add_command(slot)
-for command in (split, combine, ceremony, rotate, retire, usage, compromise):
+for command in (split, combine, ceremony, rotate, retire, usage, policy, compromise):
     key.add_command(command)

@@ -616,6 +616,27 @@ MUTANTS = (
         "cli/test_identity_rotation.py::test_the_new_key_pair_takes_the_place_of_the_old_one_in_file_and_vault",
     ),
     Mutant(
+        "a vault may allow more uses than are published",
+        "vault/key_limits.py",
+        "    if not 0 < limit.max_uses <= most:",
+        "    if not 0 < limit.max_uses:",
+        "cli/test_key_limits.py::test_no_vault_allows_more_than_is_published",
+    ),
+    Mutant(
+        "limits that somebody else has just set are lost",
+        "vault/key_limits.py",
+        "for name, each in read_limits(opened).own.items() if name != subject",
+        "for name, each in {}.items() if name != subject",
+        "cli/test_key_limits.py::test_two_who_set_limits_at_once_keep_both",
+    ),
+    Mutant(
+        "records before the last hand-over are counted",
+        "vault/key_usage.py",
+        "    if authority.opened.replica.state.epoch == 0:",
+        "    if size:",
+        "cli/test_key_limits.py::test_records_are_counted_from_the_hand_over_on",
+    ),
+    Mutant(
         "settings start a program that is one of several keys",
         "vault/settings.py",
         "[_key_of_settings(uri, path, folder) for uri in uris]",
