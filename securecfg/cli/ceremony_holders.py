@@ -108,28 +108,29 @@ def hand_out(stage: Stage | None, holders: Sequence[Invited], shares: Sequence[S
 
 
 def _hand_to(stage: Stage, holder: Invited, share: Share, *, is_rehearsal: bool) -> None:
+    # No text of the share is kept in a variable, which a traceback might show.
     for _ in range(_TRIES):
-        rows = _rows(share)
-        stage.say(
-            f"{holder.name}: share {share.number} of {share.total}, {share.threshold} are needed",
-            "",
-            format_share(share),
-            "",
-        )
-        stage.say(
-            "the same in rows, to write it down:", *(f"  {place}  {row}" for place, row in enumerate(rows, 1)), ""
-        )
+        stage.say(f"{holder.name}: share {share.number} of {share.total}, {share.threshold} are needed", "")
+        stage.say(format_share(share), "", "the same in rows, to write it down:", *_numbered(share), "")
         if is_rehearsal:
             stage.say("This is a rehearsal: the share opens nothing.", "")
         stage.wait("when you have it")
         stage.clear()
-        place = _ROWS_ALIKE + secrets.randbelow(len(rows) - _ROWS_ALIKE)
-        answer = stage.ask_hidden(f"row {place + 1} of your share")
-        if hmac.compare_digest(answer.strip().encode(), rows[place].encode()):
+        if _is_confirmed(stage, share):
             return
         stage.say("that is not what the row says; look again", "")
     message = f"{holder.name} did not confirm share {share.number}"
     raise ConfirmationRequired(message, hint="nothing was changed, and the shares are void; begin again")
+
+
+def _is_confirmed(stage: Stage, share: Share) -> bool:
+    place = _ROWS_ALIKE + secrets.randbelow(len(_rows(share)) - _ROWS_ALIKE)
+    answer = stage.ask_hidden(f"row {place + 1} of your share")
+    return hmac.compare_digest(answer.strip().encode(), _rows(share)[place].encode())
+
+
+def _numbered(share: Share) -> Iterator[str]:
+    return (f"  {place}  {row}" for place, row in enumerate(_rows(share), start=1))
 
 
 def _rows(share: Share) -> list[str]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from securecfg.cli.ceremony_holders import Invited
     from securecfg.cli.stage import Stage
     from securecfg.keys import Share
+    from securecfg.secret import Secret
     from securecfg.vault import Vault
 
 _TRANSCRIPT_BYTES_MAX = 1 << 20
@@ -215,10 +216,12 @@ def recover(
         made = Ceremony(Kind.RECOVERED, begun_ns, shares[0], taken_part(invited, shares), number, new)
         write_transcript(invocation, vault, made, file[0])
     invocation.emit(
-        result_of(invited, shares, number, file[0]) | {"new_slot": new} | ({"recovery_code": code} if code else {}),
+        result_of(invited, shares, number, file[0])
+        | {"new_slot": new}
+        | ({"recovery_code": code.reveal()} if code else {}),
         f"opened   slot {number}   added  slot {new}",
         f"written  {file[0]}",
-        *([f"recovery code {code} (shown once)"] if code else []),
+        *([f"recovery code {code.reveal()} (shown once)"] if code else []),
     )
 
 
@@ -310,7 +313,7 @@ def _hand_out(stage: Stage | None, invited: Sequence[Invited], shares: Sequence[
     hand_out(stage, invited, shares, is_rehearsal=is_rehearsal)
 
 
-def _add_key(invocation: Invocation, vault: Vault, uri: str, label: str) -> tuple[int, str]:
+def _add_key(invocation: Invocation, vault: Vault, uri: str, label: str) -> tuple[int, Secret[str] | None]:
     """Return the number of the new slot, and the recovery code where that is its key."""
     from securecfg.cli.new_keys import make_missing, make_or_open_provider, warn_if_weak
     from securecfg.vault.slots import Slots
@@ -320,7 +323,7 @@ def _add_key(invocation: Invocation, vault: Vault, uri: str, label: str) -> tupl
     make_missing(provider)
     number = Slots(vault.authority).add(provider, label=label)
     warn_if_weak(invocation, provider)
-    return number, "" if code is None else code.reveal()
+    return number, code
 
 
 def _now_ns() -> int:

@@ -25,8 +25,15 @@ class Stage:
         self._terminal = terminal
 
     def say(self, *lines: str) -> None:
-        """Show lines."""
-        self._write("".join(f"{line}\n" for line in lines))
+        """Show lines.
+
+        Raises:
+            SettingMissing: The terminal was closed.
+        """
+        is_shown = self._write("".join(f"{line}\n" for line in lines))
+        del lines  # a traceback that shows locals must not show them
+        if not is_shown:
+            raise _closed()
 
     def wait(self, what: str) -> None:
         """Show a text, and wait for Enter.
@@ -34,20 +41,12 @@ class Stage:
         Raises:
             SettingMissing: The terminal was closed.
         """
-        self.ask(f"{what} [Enter] ")
-
-    def ask(self, what: str) -> str:
-        """Return a line that is shown while it is typed.
-
-        Raises:
-            SettingMissing: The terminal was closed.
-        """
-        self._write(what)
-        answer = self._terminal.readline()
+        try:
+            answer = self._terminal.readline() if self._write(f"{what} [Enter] ") else b""
+        except OSError:
+            answer = b""
         if not answer:
-            message = "the terminal was closed"
-            raise SettingMissing(message, hint="begin again; nothing was changed")
-        return answer.decode(errors="replace").strip()
+            raise _closed()
 
     @contextmanager
     def private(self) -> Iterator[None]:
@@ -70,8 +69,17 @@ class Stage:
         """
         return ask_hidden(what)
 
-    def _write(self, text: str) -> None:
-        self._terminal.write(text.encode(errors="backslashreplace"))
+    def _write(self, text: str) -> bool:
+        # Its caller raises, from a frame that holds nothing of the text.
+        try:
+            self._terminal.write(text.encode(errors="backslashreplace"))
+        except OSError:
+            return False
+        return True
+
+
+def _closed() -> SettingMissing:
+    return SettingMissing("the terminal was closed", hint="begin again; nothing was changed")
 
 
 @contextmanager

@@ -113,21 +113,21 @@ def split_uris(rest: str) -> tuple[int, tuple[str, ...]]:
     """
     first, _, others = rest.partition(",")
     uris = tuple(piece.replace("\x00", ",") for piece in _halved(others).split(","))
-    count = len(uris)
-    needed = count if first == "all" else int(first) if _NUMBER.fullmatch(first) else 0
     is_whole = all(uris) and "\x00" not in rest
-    if not is_whole or not THRESHOLD_MIN <= needed <= count <= PARTS_MAX:
-        del first, others, uris
+    needed = len(uris) if first == "all" else int(first) if _NUMBER.fullmatch(first) else 0
+    is_within = any(uri.partition(":")[0].lower() == SCHEME for uri in uris)
+    is_twice = any(uris.count(uri) > 1 and not _is_asked_for(uri) for uri in uris)
+    # What was given is not shown: a passphrase may be in it.
+    del rest, first, others
+    if not is_whole or not THRESHOLD_MIN <= needed <= len(uris) <= PARTS_MAX:
+        del uris
         message = f"a `composite:` key names how many of its keys are needed, and from 2 to {PARTS_MAX} keys"
         raise InvalidKeyUri(message, hint=_HINT)
-    if any(uri.partition(":")[0].lower() == SCHEME for uri in uris):
-        del others, uris
-        message = "a `composite:` key is made of keys of other kinds"
-        raise InvalidKeyUri(message, hint="name each key by itself, at one level")
-    if any(uris.count(uri) > 1 and not _is_asked_for(uri) for uri in uris):
-        del others, uris
-        message = "a `composite:` key names one of its keys twice"
-        raise InvalidKeyUri(message, hint="whoever had this one would need no other")
+    if is_within or is_twice:
+        del uris
+        message = f"a `composite:` key names {'another of its kind' if is_within else 'one of its keys twice'}"
+        hint = "name keys of other kinds, at one level" if is_within else "whoever had this one would need no other"
+        raise InvalidKeyUri(message, hint=hint)
     return needed, uris
 
 

@@ -70,8 +70,9 @@ def parse_sealed_share(text: str) -> SealedShare:
         # Comparing what it should have been refuses a wrong check and a second spelling.
         if hmac.compare_digest(_format(sealed), text):
             return sealed
-    message_ = "this is not a sealed share, or it was altered"
-    raise ShareRefused(message_, hint="a sealed share is one line that begins with SECURECFG-SEALED-SHARE-1")
+    del text  # a traceback that shows locals must not show it: it may be a share that is not sealed
+    reason = "this is not a sealed share, or it was altered"
+    raise ShareRefused(reason, hint="a sealed share is one line that begins with SECURECFG-SEALED-SHARE-1")
 
 
 def open_share(sealed: SealedShare, provider: IdentityProvider) -> Share:

@@ -215,7 +215,7 @@ class _Attempt:
 def _named(provider: KeyProvider, error: SecurecfgError) -> SecurecfgError:
     """Return an error of one of several keys, which says whose it is."""
     failure = copy.copy(error)
-    failure.message = f"of the keys, `{provider.scheme}:` {error.message}"
+    failure.message = f"one of the keys, `{provider.scheme}:`, cannot be used: {error.message}"
     failure.args = (failure.message,)
     return failure
 
@@ -244,5 +244,14 @@ def from_uri(uri: KeyUri, ask: Ask | None) -> CompositeProvider:
         InvalidKeyUri, ExtraMissing: It is written otherwise, or one of the URIs is wrong.
     """
     needed, uris = split_uris(uri.rest)
-    providers = [open_provider(one, ask=asking_for(ask, number, len(uris))) for number, one in enumerate(uris, start=1)]
+    providers: list[KeyProvider] = []
+    failure: SecurecfgError | None = None
+    for number, one in enumerate(uris, start=1):
+        try:
+            providers.append(open_provider(one, ask=asking_for(ask, number, len(uris))))
+        except SecurecfgError as error:
+            failure = copy.copy(error)  # without the frames, which hold a URI
+    del uris, one
+    if failure is not None:
+        raise failure
     return CompositeProvider(needed, providers)
