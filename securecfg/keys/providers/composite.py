@@ -156,6 +156,9 @@ class _Attempt:
                 break
             if flight is None:
                 self.open(provider)
+        if not self._is_open():
+            # The error names all that failed, so those that were asked may say how it is with them.
+            wait(asked.values())
         with self._lock:
             return list(self._shares.values())
 
@@ -205,6 +208,10 @@ class _Attempt:
 
     def _is_hinted(self, name: str, number: int, part: Part) -> bool:
         return is_hinted(parse_params(part.wrapped), name, part_context(self._context, number).slot_id)
+
+    def _is_open(self) -> bool:
+        with self._lock:
+            return len(self._shares) >= self._parts.needed
 
     def _is_decided(self, providers: Sequence[KeyProvider]) -> bool:
         with self._lock:
