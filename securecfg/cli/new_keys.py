@@ -62,17 +62,10 @@ def make_missing(provider: KeyProvider) -> bool:
         InvalidKeyUri: The key URI does not say enough of the key.
         KeyProviderUnavailable, KeyProviderRefused, Unsupported: The key cannot be made.
     """
-    from securecfg.keys.provider import CreatingProvider
+    from securecfg.keys.provider import CreatingProvider, providers_in
 
-    made = [one.create_missing() for one in _each(provider) if isinstance(one, CreatingProvider)]
+    made = [one.create_missing() for one in providers_in(provider) if isinstance(one, CreatingProvider)]
     return any(made)
-
-
-def _each(provider: KeyProvider) -> tuple[KeyProvider, ...]:
-    """Return the providers that one stands for: itself, or several."""
-    from securecfg.keys import CompositeProvider
-
-    return provider.providers if isinstance(provider, CompositeProvider) else (provider,)
 
 
 def make_or_open_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret[str] | None]:
@@ -119,8 +112,9 @@ def create_vault(path: str | os.PathLike[str], provider: KeyProvider, admin: str
 def warn_if_weak(invocation: Invocation, provider: KeyProvider) -> None:
     """Say so where a new slot opens with a passphrase that is guessed early. It is the operator's to choose."""
     from securecfg.keys import PassphraseProvider
+    from securecfg.keys.provider import providers_in
 
-    for one in _each(provider):
+    for one in providers_in(provider):
         weakness = one.weakness() if isinstance(one, PassphraseProvider) else ""
         if not weakness:
             continue

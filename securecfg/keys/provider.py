@@ -149,7 +149,16 @@ class DescribedProvider(KeyProvider, Protocol):
 
 @runtime_checkable
 class PartedProvider(KeyProvider, Protocol):
-    """A provider that stands for several keys, each of which opens a part of a slot: an optional interface."""
+    """A provider that stands for several keys, each of which opens a part of a slot: an optional interface.
+
+    Attributes:
+        providers: Who holds them.
+    """
+
+    @property
+    def providers(self) -> tuple[KeyProvider, ...]:
+        """Who holds the keys."""
+        ...
 
     def try_parts(self, wrapped: bytes, context: WrapContext) -> Sequence[PartState]:
         """Return what becomes of each key where all are tried, whether or not they are enough.
@@ -167,6 +176,11 @@ class PartedProvider(KeyProvider, Protocol):
             SecurecfgError: One of the keys opens none, as its provider says it.
         """
         ...
+
+
+def providers_in(provider: KeyProvider) -> tuple[KeyProvider, ...]:
+    """Return the providers of the keys that one stands for: itself, where it stands for one."""
+    return provider.providers if isinstance(provider, PartedProvider) else (provider,)
 
 
 class PartState(NamedTuple):

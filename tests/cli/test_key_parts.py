@@ -109,11 +109,13 @@ def test_settings_name_several_keys_with_their_files_in_the_project(
     assert cli("secret", "get", "db/main", "--reveal", reveals=True).text == CANARY
 
 
-@pytest.mark.parametrize("scheme", ["command", "COMMAND"])
-def test_settings_start_no_program_as_one_of_several(stored: Path, cli: Cli, scheme: str) -> None:
+@pytest.mark.parametrize(
+    "named", ["command:touch started", "COMMAND:touch started", "pkcs11:object=x?module-path=/x.so"]
+)
+def test_settings_start_no_program_as_one_of_several(stored: Path, cli: Cli, named: str) -> None:
     local = Path(".securecfg/local.toml")
     lines = [line for line in local.read_text().splitlines() if not line.startswith("key")]
-    local.write_text("\n".join([*lines, f'key = "composite:2,file:a,{scheme}:touch started"']))
+    local.write_text("\n".join([*lines, f'key = "composite:2,file:a,{named}"']))
     assert cli("vault", "open", "--json").error == "config-type"
     assert not Path("started").exists()
 
@@ -191,3 +193,16 @@ def test_a_backup_can_be_for_several_keys_together(parted: Path, cli: Cli) -> No
     assert cli("vault", "restore", "kept", "copy", "--with", "file:b.key", "--json").code == 7
     uri = "composite:all,file:b.key,file:a,,1.key"
     assert cli("vault", "restore", "kept", "copy", "--with", uri).code == 0
+
+
+def test_a_weak_passphrase_among_several_keys_is_warned_of(
+    stored: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever copies the file can guess at it alone."""
+    monkeypatch.setenv("WEAK", "letmein")
+    cli("key", "generate", "b.key")
+    outcome = cli("key", "add", "--part", "file:b.key", "--part", "passphrase:?env=WEAK")
+    assert outcome.code == 0
+    assert "warning: the passphrase has fewer than 12 characters" in outcome.err
+    outcome = cli("vault", "create", "v", "--key", "composite:all,file:b.key,passphrase:?env=WEAK")
+    assert outcome.err.count("has fewer than 12 characters") == 1

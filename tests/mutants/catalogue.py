@@ -641,7 +641,7 @@ MUTANTS = (
         "vault/settings.py",
         "[_key_of_settings(uri, path, folder) for uri in uris]",
         "list(uris)",
-        "cli/test_key_parts.py::test_settings_start_no_program_as_one_of_several[command]",
+        "cli/test_key_parts.py::test_settings_start_no_program_as_one_of_several",
     ),
     Mutant(
         "people are asked for a key that is not needed any more",
