@@ -14,10 +14,12 @@ from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.sealed_rows import SealedRows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
+    from securecfg.audit import Record
     from securecfg.vault.authority import Authority
+    from securecfg.vault.storedlog import StoredLog
 
 # What only sealed scopes have, and what a later version adds, has no limits here.
 _NAMES: Mapping[int, str] = {
@@ -106,20 +108,37 @@ def look_at_keys(authority: Authority, counted: Collection[str]) -> list[KeyUse]
 
 def _records_signed(authority: Authority) -> int:
     """Return how many records there are since the last hand-over of the signing key, that included."""
-    size = AuditLog(authority).stored().checkpoint.size
-    if authority.opened.replica.state.epoch == 0:
-        return size
-    return next(
-        number for number, event in enumerate(_events_backwards(authority), start=1) if event is Event.AUDIT_EPOCH
-    )
-
-
-def _events_backwards(authority: Authority) -> Iterator[Event]:
+    replica = authority.opened.replica
     log = AuditLog(authority).stored()
-    last = log.checkpoint.size - 1
-    while last >= 0:
-        first = max(0, last - _RECORDS_AT_ONCE + 1)
-        rows = list(log.rows(first, last))
-        for index, row in reversed(rows):
-            yield log.opener.open_row(row, index).event
-        last = first - 1
+    size, epoch = log.checkpoint.size, replica.state.epoch
+    if epoch == 0:
+        return size
+    # The hand-over was recorded when the key was made. Where clocks have lied since, all are looked at.
+    near = _first_since(log, replica.keyring.active(Purpose.LOG_SIGNING).created_ns)
+    windows = [(near - _RECORDS_AT_ONCE, near + _RECORDS_AT_ONCE), (0, size)]
+    found = (_hand_over_within(log, max(0, first), min(size, end), epoch) for first, end in windows)
+    return size - next((index for index in found if index is not None), 0)
+
+
+def _first_since(log: StoredLog, time_ns: int) -> int:
+    first, end = 0, log.checkpoint.size
+    while first < end:
+        middle = (first + end) // 2
+        if _record(log, middle).time_ns < time_ns:
+            first = middle + 1
+        else:
+            end = middle
+    return first
+
+
+def _hand_over_within(log: StoredLog, first: int, end: int, epoch: int) -> int | None:
+    for index, row in log.rows(first, end - 1):
+        record = log.opener.open_row(row, index)
+        if record.event is Event.AUDIT_EPOCH and record.obj["epoch"] == epoch:
+            return index
+    return None
+
+
+def _record(log: StoredLog, index: int) -> Record:
+    ((_, row),) = log.rows(index, index)
+    return log.opener.open_row(row, index)

@@ -13,6 +13,7 @@ from securecfg.audit import Event
 from securecfg.clock import SystemClock
 from securecfg.errors import AccessDenied, UsageError
 from securecfg.keys import generate_key_file
+from securecfg.vault.epochs import rotate_signing_key
 from securecfg.vault.key_limits import MOST_USES, Limit, read_limits, set_limit
 from securecfg.vault.key_usage import look_at_keys
 
@@ -227,6 +228,25 @@ def test_records_are_counted_from_the_hand_over_on(aged: Path, cli: Cli) -> None
     [(message, hint)] = told(cli)
     assert "100% of 4 records" in message
     assert "`securecfg key rotate audit`" in hint
+
+
+@pytest.mark.parametrize("days", [100, 0, 200], ids=["in order", "later", "before everything"])
+def test_the_hand_over_is_found_wherever_it_is_and_whatever_the_clock_said(
+    aged: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    monkeypatch.setattr("securecfg.vault.key_usage._RECORDS_AT_ONCE", 4)
+    with Vault.open(clock=Ago(100)) as vault:
+        for number in range(20):
+            vault.write(f"a/{number}", "x")
+    with Vault.open(clock=Ago(days)) as vault:
+        rotate_signing_key(vault.authority)
+    with Vault.open(clock=Ago(100)) as vault:
+        for number in range(20):
+            vault.write(f"b/{number}", "x")
+        [signing] = [key for key in look_at_keys(vault.authority, ("log-signing",)) if key.subject == "log-signing"]
+        size = vault.opened.replica.checkpoint.size
+        handed_over = next(each.index for each in vault.log.records() if each.record.event is Event.AUDIT_EPOCH)
+    assert (signing.number, signing.uses) == (1, size - handed_over)
 
 
 def test_a_clock_that_is_behind_makes_no_key_older_than_nothing(tmp_path: Path) -> None:

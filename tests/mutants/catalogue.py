@@ -632,7 +632,7 @@ MUTANTS = (
     Mutant(
         "records before the last hand-over are counted",
         "vault/key_usage.py",
-        "    if authority.opened.replica.state.epoch == 0:",
+        "    if epoch == 0:",
         "    if size:",
         "cli/test_key_limits.py::test_records_are_counted_from_the_hand_over_on",
     ),
