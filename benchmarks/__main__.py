@@ -22,6 +22,7 @@ TOPICS = {
     "peers": "Reads beside other clients",
     "writes": "Writes and durable records",
     "sizes": "Opening and memory",
+    "provider_opens": "Opening with each kind of key",
     "key_changes": "Changing keys",
     "scopes": "Sealed scopes",
     "policy_decisions": "Policy",

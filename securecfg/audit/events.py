@@ -47,6 +47,7 @@ class Event(StrEnum):
     KEY_SLOT_REMOVED = "key.slot.removed"
     KEY_ROTATED = "key.rotated"
     KEY_RETIRED = "key.retired"
+    KEY_LIMITED = "key.limited"
     KEY_COMPROMISED = "key.compromised"
     AUDIT_READ = "audit.read"
     AUDIT_EXPORTED = "audit.exported"
@@ -115,6 +116,8 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "label": Field.TEXT,
         "last": Field.NUMBER,
         "lineage": Field.TEXT,
+        "max_age_s": Field.NUMBER,
+        "max_uses": Field.NUMBER,
         "members": Field.TEXTS,
         "new_sig": Field.TEXT,
         "number": Field.NUMBER,
@@ -204,6 +207,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.KEY_SLOT_REMOVED: _administration("slot", "kind label"),
         Event.KEY_ROTATED: _administration("kind epoch", "count slot"),
         Event.KEY_RETIRED: _administration("kind epoch"),
+        Event.KEY_LIMITED: _administration("kind", "max_age_s max_uses"),
         Event.KEY_COMPROMISED: _administration("epoch", "reason removed"),
         Event.AUDIT_READ: _administration("", "first last"),
         Event.AUDIT_EXPORTED: _administration("size format", "first last"),

@@ -52,6 +52,7 @@ def doctor(invocation: Invocation) -> int:
 def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
     from securecfg.cli.findings import Finding, Grade, look_at_file, look_at_slots, look_inside, problem, recorded_size
     from securecfg.cli.inspection import Front
+    from securecfg.cli.key_findings import look_at_limits, look_at_parts
 
     try:
         path = invocation.vault_path()
@@ -69,6 +70,8 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
         recorded = recorded_size(front.header.vault_id, path)
         with invocation.open() as vault:
             yield from look_inside(vault, path, recorded)
+            yield from look_at_limits(vault)
+            yield from look_at_parts(vault, invocation.settings().key)
     except FileMissing as error:
         hint = "restore the key file, or use the recovery code: `--key recovery:`"
         yield Finding("opens", Grade.PROBLEM, error.message, hint, Sealed.exit_code)

@@ -27,8 +27,6 @@ _RECORDS_MANY = 1_000_000
 _UNSEEN_MANY = 1_000
 _LOOKED_AT_MOST = 20_000
 _NAMED_MOST = 5
-_KEY_DAYS_MANY = 365
-_DAY_NS = 86_400 * 10**9
 _OTHER_EXTRAS = {"pydantic": "pydantic", "ssh": "bcrypt"}
 """Extras besides those of the kinds of keys, and a module of what each needs."""
 
@@ -99,7 +97,11 @@ def look_at_file(path: Path) -> Iterator[Finding]:
 
 def look_at_slots(front: Front) -> Iterator[Finding]:
     """Look at what opens a vault."""
-    if sum(front.kinds.values()) == 1:
+    slots = sum(front.kinds.values())
+    if slots == len(front.fragile):
+        message = "every slot takes all of several keys; if one key of each is lost, so is everything"
+        yield Finding("keys", Grade.WARNING, message, "run `securecfg key add recovery:` and write the code down")
+    elif slots == 1:
         message = "one key alone opens the vault; if it is lost, so is everything"
         yield Finding("keys", Grade.WARNING, message, "run `securecfg key add recovery:` and write the code down")
     else:
@@ -141,7 +143,6 @@ def look_inside(vault: Vault, path: Path, recorded: int | None) -> Iterator[Find
         yield Finding("clock", Grade.PROBLEM, message, hint, Unavailable.exit_code)
     else:
         yield Finding("clock", Grade.OK, "agrees with the log")
-    yield _key_age(vault)
     yield _policy(vault)
     if inside.pending:
         message = f"still to be finished: {' and '.join(inside.pending)}"
@@ -268,26 +269,6 @@ def _anchor(vault: Vault, path: Path, recorded: int | None) -> Finding:
         message = f"this machine knew only {recorded} of {all_records}; an older copy with a few more would have passed"
         return Finding("anchor", Grade.WARNING, f"{message}; from now on it knows all", elsewhere)
     return Finding("anchor", Grade.OK, f"this machine knows all {all_records}")
-
-
-def _key_age(vault: Vault) -> Finding:
-    from securecfg.keys import KeyState, Purpose
-
-    opened = vault.opened
-    keys = [entry for entry in opened.replica.keyring.keys if entry.purpose == Purpose.SCOPE]
-    active = next(entry for entry in keys if entry.state == KeyState.ACTIVE)
-    days = max(0, opened.clock.now_ns() - active.created_ns) // _DAY_NS
-    age = f"the key that wraps all others has been in use for {counted(days, 'day')}"
-    if days > _KEY_DAYS_MANY:
-        return Finding(
-            "key age", Grade.WARNING, age, "`securecfg key rotate scope /` replaces it while the vault is in use"
-        )
-    if len(keys) > 1:
-        message = (
-            f"{counted(len(keys) - 1, 'older key')} of the scope `/` {'is' if len(keys) == 2 else 'are'} still kept"  # noqa: PLR2004 - one besides the one in use
-        )
-        return Finding("key age", Grade.NOTE, message, "`securecfg key rotate scope / --resume` brings an end to it")
-    return Finding("key age", Grade.OK, age)
 
 
 def _policy(vault: Vault) -> Finding:

@@ -11,6 +11,7 @@ from securecfg.clock import to_datetime
 from securecfg.crypto import SUITE
 from securecfg.errors import WrongKey
 from securecfg.keys.header import FORMAT, Header
+from securecfg.keys.parts import Part, parts_of
 from securecfg.keys.roots import FIRST_ROOT_ROW
 from securecfg.keys.slots import FIRST_SLOT_ROW, KIND_PASSPHRASE, KIND_PASSPHRASE_AND_FILE, Slot, name_of_kind
 from securecfg.words import counted
@@ -34,6 +35,7 @@ class Front:
         header: Its header.
         kinds: How many unlock slots there are of each kind.
         cheap: The numbers of slots whose passphrase costs less to guess than that of a new slot.
+        fragile: The numbers of slots that one lost key closes, since they take all of several.
         size_bytes: The size of the file.
     """
 
@@ -41,6 +43,7 @@ class Front:
     header: Header
     kinds: dict[str, int]
     cheap: tuple[int, ...]
+    fragile: tuple[int, ...]
     size_bytes: int
 
     @classmethod
@@ -62,8 +65,10 @@ class Front:
             store.close()
         slots = {row_id: Slot.parse(row) for row_id, row in sorted(rows.items()) if row_id < FIRST_ROOT_ROW}
         kinds = Counter(name_of_kind(slot.kind) for slot in slots.values())
-        cheap = tuple(row_id - FIRST_SLOT_ROW + 1 for row_id, slot in slots.items() if _is_cheap(slot))
-        return cls(path, header, dict(sorted(kinds.items())), cheap, path.stat().st_size)
+        numbered = [(row_id - FIRST_SLOT_ROW + 1, slot) for row_id, slot in slots.items()]
+        cheap = tuple(number for number, slot in numbered if _is_cheap(slot))
+        fragile = tuple(number for number, slot in numbered if _is_fragile(slot))
+        return cls(path, header, dict(sorted(kinds.items())), cheap, fragile, path.stat().st_size)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON shows it."""
@@ -187,12 +192,25 @@ class Inside:
 
 
 def _is_cheap(slot: Slot) -> bool:
-    if slot.kind not in {KIND_PASSPHRASE, KIND_PASSPHRASE_AND_FILE}:
+    try:
+        parts = parts_of(slot)
+        return any(map(_costs_little, parts.each if parts is not None else (Part(slot.kind, slot.wrapped),)))
+    except WrongKey:
+        return False
+
+
+def _costs_little(part: Part) -> bool:
+    if part.kind not in {KIND_PASSPHRASE, KIND_PASSPHRASE_AND_FILE}:
         return False
     from securecfg.crypto import DEFAULT_COSTS
     from securecfg.keys.stretching import costs_of
 
+    return costs_of(part.wrapped).is_below(DEFAULT_COSTS)
+
+
+def _is_fragile(slot: Slot) -> bool:
     try:
-        return costs_of(slot.wrapped).is_below(DEFAULT_COSTS)
+        parts = parts_of(slot)
     except WrongKey:
         return False
+    return parts is not None and parts.needed == len(parts.each)

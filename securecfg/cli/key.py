@@ -11,10 +11,13 @@ from securecfg.cli.backup import note_backups
 from securecfg.cli.compromise import compromise
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.cli.key_rotation import retire, rotate, usage
+from securecfg.cli.key_ceremony import ceremony
+from securecfg.cli.key_limits import policy, usage
+from securecfg.cli.key_rotation import retire, rotate
 from securecfg.cli.key_shares import combine, split
 from securecfg.cli.key_slot import slot
 from securecfg.cli.output import shown_time, timestamp
+from securecfg.errors import UsageError
 
 
 @click.group(cls=Noun)
@@ -48,6 +51,8 @@ def list_(invocation: Invocation) -> None:
                 {
                     "slot": slot.number,
                     "kind": slot.kind,
+                    "parts": list(slot.parts),
+                    "needed": slot.needed,
                     "label": slot.label,
                     "added": timestamp(slot.added),
                     "last_used": None,
@@ -58,7 +63,13 @@ def list_(invocation: Invocation) -> None:
         },
         ("SLOT", "KIND", "LABEL", "ADDED", "MAY SPEAK FOR"),
         [
-            (str(slot.number), slot.kind, slot.label, shown_time(slot.added), " ".join(slot.principals) or "anyone")
+            (
+                str(slot.number),
+                slot.shown_kind,
+                slot.label,
+                shown_time(slot.added),
+                " ".join(slot.principals) or "anyone",
+            )
             for slot in slots
         ],
         shorten=("ADDED", "LABEL", "MAY SPEAK FOR"),
@@ -72,16 +83,31 @@ def list_(invocation: Invocation) -> None:
         "securecfg key add identity:web.pub              # lets svc:web in, who proves that with the private half",
         "securecfg key add recovery:                     # makes a new code and shows it once",
         "securecfg key add 'pkcs11:token=hsm;object=shop?module-name=softhsm2'    # makes the key if it is not there",
+        "securecfg key add --part awskms:alias/shop --part file:/etc/shop.key       # both together",
+        "securecfg key add --part awskms:alias/a --part gcpkms:KEY --part recovery: --need 2",
     )
 )
-@click.argument("uri")
+@click.argument("uri", required=False)
+@click.option("--part", "parts", multiple=True, metavar="URI", help="One of several keys that open together.")
+@click.option("--need", type=Number(2), metavar="K", help="How many of the parts open; all if not given.")
 @click.option("--label", default="", metavar="TEXT", help="What to call it.")
 @click.option(
     "--principal", "principals", multiple=True, metavar="PRINCIPAL", help="Whom it may speak for; else anyone."
 )
 @common_flags
-def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, ...]) -> None:
-    """Add a key with which the vault opens. A passphrase that is easy to guess is accepted with a warning."""
+def add(
+    invocation: Invocation,
+    *,
+    uri: str | None,
+    parts: tuple[str, ...],
+    need: int | None,
+    label: str,
+    principals: tuple[str, ...],
+) -> None:
+    """Add a key with which the vault opens, or several that open it together.
+
+    A passphrase that is easy to guess is accepted with a warning.
+    """
     from securecfg.cli.identity import grouped
     from securecfg.cli.new_keys import make_missing, make_or_open_provider, warn_if_weak
     from securecfg.keys import IdentityProvider
@@ -89,7 +115,8 @@ def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, 
 
     with invocation.open() as vault:
         vault.authority.require("key.manage", "")
-        provider, code = make_or_open_provider(invocation, uri)
+        named = _named(uri, parts, need)
+        provider, code = make_or_open_provider(invocation, named)
         was_made = make_missing(provider)
         number = Slots(vault.authority).add(provider, label=label, principals=principals)
     result: dict[str, object] = {"slot": number, "kind": provider.scheme, "label": label}
@@ -97,6 +124,9 @@ def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, 
     if was_made:
         result["made_key"] = True
         lines.insert(0, "made   the key, which never leaves its holder")
+    if parts:
+        result["uri"] = named
+        lines.append(f"use it as  {named}")
     if isinstance(provider, IdentityProvider):
         identity = provider.read_identity()
         result |= {"principal": identity.name, "fingerprint": identity.fingerprint.hex()}
@@ -106,6 +136,16 @@ def add(invocation: Invocation, *, uri: str, label: str, principals: tuple[str, 
         lines.append(f"recovery code {code.reveal()} (shown once)")
     invocation.emit(result, *lines)
     warn_if_weak(invocation, provider)
+
+
+def _named(uri: str | None, parts: tuple[str, ...], need: int | None) -> str:
+    """Return the URI of a new key: the one that is given, or that of several."""
+    if (uri is None) == (not parts) or (need is not None and not parts):
+        message = "either one key URI is given, or each of several with `--part`"
+        raise UsageError(message, hint="`securecfg key add --part URI --part URI --need K`")
+    from securecfg.keys.parts import join_uris
+
+    return uri if uri is not None else join_uris(len(parts) if need is None else need, parts)
 
 
 @key.command(examples=("securecfg key remove 2",))
@@ -164,5 +204,5 @@ def providers(invocation: Invocation) -> None:
 
 
 rotate.add_command(slot)
-for command in (split, combine, rotate, retire, usage, compromise):
+for command in (split, combine, ceremony, rotate, retire, usage, policy, compromise):
     key.add_command(command)

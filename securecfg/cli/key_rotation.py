@@ -1,4 +1,4 @@
-"""`securecfg key rotate`, `retire` and `usage`: replacing the keys of a vault while it is in use."""
+"""`securecfg key rotate` and `retire`: replacing the keys of a vault while it is in use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from securecfg.cli.arguments import Number
 from securecfg.cli.backup import note_backups
 from securecfg.cli.groups import Noun, Verb
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.cli.output import shown_time, timestamp
 from securecfg.errors import InvalidPath
 from securecfg.words import counted
 
@@ -129,38 +128,3 @@ def retire(invocation: Invocation, *, epoch: int) -> None:
         KeyChanges(vault.authority).retire(epoch)
         note_backups(invocation, vault)
     invocation.emit({"epoch": epoch}, f"retired  scope key of epoch {epoch}")
-
-
-@click.command(cls=Verb, examples=("securecfg key usage", "securecfg key usage --json"))
-@common_flags
-def usage(invocation: Invocation) -> None:
-    """List the keys inside the vault: since when each is in use, and what it still opens."""
-    from securecfg.vault.key_changes import KeyChanges
-
-    with invocation.open() as vault:
-        keys = KeyChanges(vault.authority).usage()
-    invocation.emit_table(
-        {
-            "keys": [
-                {
-                    "purpose": key.purpose,
-                    "epoch": key.epoch,
-                    "is_active": key.is_active,
-                    "created": timestamp(key.created),
-                    "rows": key.rows,
-                }
-                for key in keys
-            ]
-        },
-        ("KEY", "EPOCH", "STATE", "SINCE", "ROWS"),
-        [
-            (
-                key.purpose,
-                str(key.epoch),
-                "in use" if key.is_active else "opens only",
-                shown_time(key.created),
-                "" if key.rows is None else str(key.rows),
-            )
-            for key in keys
-        ],
-    )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import logging
     import os
+    from collections.abc import Callable
 
     from securecfg.cli.invocation import Invocation
-    from securecfg.keys import KeyProvider
+    from securecfg.keys import Ask, KeyProvider
     from securecfg.secret import Secret
     from securecfg.vault import Vault
 
@@ -23,11 +24,35 @@ def open_new_provider(invocation: Invocation, uri: str) -> KeyProvider:
     Raises:
         InvalidKeyUri, ExtraMissing: The key URI is wrong.
     """
+    return _assembled(uri, lambda one, place: _open_new(invocation, one, place))
+
+
+def _open_new(invocation: Invocation, uri: str, place: tuple[int, int]) -> KeyProvider:
     from securecfg.cli.prompts import ask_new
     from securecfg.keys import open_provider
 
     is_new = uri.partition(":")[0].lower() in _THOUGHT_OF_NOW
-    return open_provider(uri, ask=ask_new if is_new and invocation.ask is not None else invocation.ask)
+    ask = ask_new if is_new and invocation.ask is not None else invocation.ask
+    return open_provider(uri, ask=_naming(ask, place))
+
+
+def _assembled(uri: str, open_one: Callable[[str, tuple[int, int]], KeyProvider]) -> KeyProvider:
+    """Return the provider that a URI names, made of one for each of its keys where it stands for several."""
+    from securecfg.keys.parts import SCHEME, split_uris
+
+    scheme, _, rest = uri.partition(":")
+    if scheme.lower() != SCHEME:
+        return open_one(uri, (1, 1))
+    from securecfg.keys import CompositeProvider
+
+    needed, uris = split_uris(rest)
+    return CompositeProvider(needed, [open_one(one, (number, len(uris))) for number, one in enumerate(uris, start=1)])
+
+
+def _naming(ask: Ask | None, place: tuple[int, int]) -> Ask | None:
+    from securecfg.keys.parts import asking_for
+
+    return ask if place == (1, 1) else asking_for(ask, *place)
 
 
 def make_missing(provider: KeyProvider) -> bool:
@@ -37,23 +62,30 @@ def make_missing(provider: KeyProvider) -> bool:
         InvalidKeyUri: The key URI does not say enough of the key.
         KeyProviderUnavailable, KeyProviderRefused, Unsupported: The key cannot be made.
     """
-    from securecfg.keys.provider import CreatingProvider
+    from securecfg.keys.provider import CreatingProvider, providers_in
 
-    return isinstance(provider, CreatingProvider) and provider.create_missing()
+    made = [one.create_missing() for one in providers_in(provider) if isinstance(one, CreatingProvider)]
+    return any(made)
 
 
 def make_or_open_provider(invocation: Invocation, uri: str) -> tuple[KeyProvider, Secret[str] | None]:
-    """Return the provider of a new key, and the recovery code where that is the key: it is made now.
+    """Return the provider of a new key, and the recovery code where that is the key, or one of several: it is made now.
 
     Raises:
         InvalidKeyUri, ExtraMissing: The key URI is wrong.
     """
     from securecfg.keys import RecoveryProvider, generate_recovery_code
 
-    if uri == "recovery:":
-        code = generate_recovery_code()
-        return RecoveryProvider(code), code
-    return open_new_provider(invocation, uri), None
+    codes: list[Secret[str]] = []
+
+    def open_one(one: str, place: tuple[int, int]) -> KeyProvider:
+        if one != "recovery:" or codes:
+            return _open_new(invocation, one, place)
+        codes.append(generate_recovery_code())
+        return RecoveryProvider(codes[0])
+
+    provider = _assembled(uri, open_one)
+    return provider, codes[0] if codes else None
 
 
 def create_vault(path: str | os.PathLike[str], provider: KeyProvider, admin: str) -> Vault:
@@ -80,8 +112,11 @@ def create_vault(path: str | os.PathLike[str], provider: KeyProvider, admin: str
 def warn_if_weak(invocation: Invocation, provider: KeyProvider) -> None:
     """Say so where a new slot opens with a passphrase that is guessed early. It is the operator's to choose."""
     from securecfg.keys import PassphraseProvider
+    from securecfg.keys.provider import providers_in
 
-    weakness = provider.weakness() if isinstance(provider, PassphraseProvider) else ""
-    if weakness:
+    for one in providers_in(provider):
+        weakness = one.weakness() if isinstance(one, PassphraseProvider) else ""
+        if not weakness:
+            continue
         invocation.note(f"warning: the passphrase {weakness}; whoever copies the vault can guess as long as they like")
         invocation.note("hint: add a longer one with `securecfg key add passphrase:`, then remove this slot")

@@ -11,13 +11,14 @@ from securecfg.cli.tables import lay_out
 from securecfg.crypto import generate_key
 from securecfg.errors import KeyProviderRefused, SecurecfgError, Tampered
 from securecfg.keys import RemoteKeyProvider, WrapContext, call_unwrap, call_wrap
-from securecfg.keys.provider import DescribedProvider
+from securecfg.keys.provider import DescribedProvider, PartedProvider
 from securecfg.vault.slots import Slots
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from securecfg.keys import KeyProvider
+    from securecfg.keys.provider import PartState
     from securecfg.vault import Vault
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class Probe:
         unwrap_ms: How long it took to unwrap that.
         refusal: Why the new key could not be wrapped, or None.
         facts: What the provider says of the key.
+        parts: What became of each of several keys.
     """
 
     slot: int
@@ -46,6 +48,7 @@ class Probe:
     unwrap_ms: float | None
     refusal: SecurecfgError | None
     facts: Mapping[str, str]
+    parts: Sequence[PartState]
 
     def to_json(self) -> dict[str, Any]:
         """Return it for programs."""
@@ -57,8 +60,9 @@ class Probe:
             "open_ms": self.open_ms,
             "wrap_ms": self.wrap_ms,
             "unwrap_ms": self.unwrap_ms,
-            "refusal": {"code": refusal.code, "message": refusal.message} if refusal else None,
+            "refusal": _to_json(refusal),
             "facts": dict(self.facts),
+            "parts": [{"kind": part.scheme, "refusal": _to_json(part.error)} for part in self.parts],
         }
 
     def lines(self) -> list[str]:
@@ -70,10 +74,18 @@ class Probe:
         return lay_out(
             [
                 ("opens", f"slot {self.slot}, in {self.open_ms} ms"),
+                *(
+                    (f"key {number}", f"{part.scheme}: {part.error.message if part.error else 'opens its part'}")
+                    for number, part in enumerate(self.parts, start=1)
+                ),
                 ("round trip", trip),
                 *self.facts.items(),
             ]
         )
+
+
+def _to_json(error: SecurecfgError | None) -> dict[str, str] | None:
+    return {"code": error.code, "message": error.message} if error else None
 
 
 def probe_key(vault: Vault, provider: KeyProvider) -> Probe:
@@ -85,15 +97,20 @@ def probe_key(vault: Vault, provider: KeyProvider) -> Probe:
         KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
         Tampered: It does not give back what it wrapped.
     """
-    slot, open_ms = _timed(lambda: Slots(vault.authority).test(provider))
-    wrap_ms = unwrap_ms = refusal = None
+    slots = Slots(vault.authority)
+    slot, open_ms = _timed(lambda: slots.test(provider))
+    parts = slots.try_parts(slot, provider) if isinstance(provider, PartedProvider) else ()
+    wrap_ms = unwrap_ms = None
+    # A new key is made of all parts, so it is not tried while one of them is away.
+    refusal = next((part.error for part in parts if part.error is not None), None)
     try:
-        wrap_ms, unwrap_ms = _round_trip(provider, vault.opened.replica.vault_id)
+        if refusal is None:
+            wrap_ms, unwrap_ms = _round_trip(provider, vault.opened.replica.vault_id)
     except KeyProviderRefused as error:
         refusal = error
     facts = provider.describe() if isinstance(provider, DescribedProvider) else {}
     is_remote = isinstance(provider, RemoteKeyProvider)
-    return Probe(slot, provider.scheme, is_remote, open_ms, wrap_ms, unwrap_ms, refusal, facts)
+    return Probe(slot, provider.scheme, is_remote, open_ms, wrap_ms, unwrap_ms, refusal, facts, parts)
 
 
 def _round_trip(provider: KeyProvider, vault_id: bytes) -> tuple[float, float]:

@@ -39,6 +39,7 @@ from securecfg.lazy import load_names
 if TYPE_CHECKING:
     from securecfg.keys.identity import Identity
     from securecfg.keys.providers.command import CommandProvider
+    from securecfg.keys.providers.composite import CompositeProvider
     from securecfg.keys.providers.file import FileProvider
     from securecfg.keys.providers.identity import IdentityProvider
     from securecfg.keys.providers.keyring import KeyringProvider
@@ -57,6 +58,7 @@ __all__ = [
     "PATIENCE",
     "Ask",
     "CommandProvider",
+    "CompositeProvider",
     "FileProvider",
     "Header",
     "Identity",
@@ -114,6 +116,7 @@ __getattr__ = load_names(
         "IdentityProvider": "securecfg.keys.providers.identity",
         "KeyringProvider": "securecfg.keys.providers.keyring",
         "CommandProvider": "securecfg.keys.providers.command",
+        "CompositeProvider": "securecfg.keys.providers.composite",
         "PassphraseFileProvider": "securecfg.keys.providers.passphrase_file",
         "PassphraseProvider": "securecfg.keys.providers.passphrase",
         "RecoveryProvider": "securecfg.keys.providers.recovery",

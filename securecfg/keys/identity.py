@@ -1,6 +1,7 @@
 """Identities: the key pairs of a person or a service, and the files that hold them (format, section 4.11).
 
-A file has one line for the public half, which others are given, and a second one where it holds the private half too.
+A file has one line for the public half, which others are given, one for each key pair that the identity had before, and
+a last one where it holds the private half too.
 """
 
 from __future__ import annotations
@@ -24,18 +25,22 @@ from securecfg.keys.slots import SLOT_ID_BYTES, Slot
 from securecfg.keys.uri import names_code
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys.provider import KeyProvider
 
 PUBLIC_KEY_BYTES = HYBRID_PUBLIC_BYTES + 32
-FILE_BYTES_MAX = 16_384
+FILE_BYTES_MAX = 32_768
+PREVIOUS_MAX = 8
 UNPROTECTED = "none"
 
 _DERIVED_BYTES = HYBRID_PRIVATE_BYTES + 32
 _FINGERPRINT_BYTES = 16
 _NAME = r"[!-~]{1,255}"
 _PUBLIC = re.compile(rf"SECURECFG-IDENTITY-1 ({_NAME}) ([A-Za-z0-9_-]{{1664}}) [0-9a-f]{{32}}", re.ASCII)
+_PREVIOUS = re.compile(r"SECURECFG-IDENTITY-PREVIOUS-1 ([A-Za-z0-9_-]{1664}) ([A-Za-z0-9_-]{86})", re.ASCII)
 _PRIVATE = re.compile(r"SECURECFG-IDENTITY-KEY-1 (\S{1,4096}) ([A-Za-z0-9_-]{1,5462}) [0-9a-f]{8}", re.ASCII)
 _SAFE = "-._~:/?=,;@+&"
 
@@ -76,16 +81,35 @@ class PrivateHalf(NamedTuple):
     content: KeyBytes
 
 
+class Previous(NamedTuple):
+    """A key pair that an identity had before.
+
+    Attributes:
+        public_key: As that of the identity, 1,248 bytes.
+        signature: By its own signing key, over itself and the public key that came after it, 64 bytes.
+    """
+
+    public_key: bytes
+    signature: bytes
+
+
 class IdentityFile(NamedTuple):
     """What a file of an identity holds.
 
     Attributes:
         identity: The public half.
         private: The private half, or None where the file is for others.
+        previous: The key pairs that it had before, the newest first.
     """
 
     identity: Identity
     private: PrivateHalf | None
+    previous: tuple[Previous, ...] = ()
+
+    @property
+    def chain(self) -> tuple[Identity, ...]:
+        """The identity with each of its key pairs, the one of today first."""
+        return (self.identity, *(Identity(self.identity.name, one.public_key) for one in self.previous))
 
 
 def generate_identity(name: str) -> tuple[Identity, KeyBytes]:
@@ -111,6 +135,38 @@ def signing_key_of(seed: bytes) -> Ed25519PrivateKey:
 
     derived = KeyBytes(expand(seed, Label.IDENTITY, b"", _DERIVED_BYTES))
     return Ed25519PrivateKey.from_private_bytes(derived[HYBRID_PRIVATE_BYTES:])
+
+
+# --- succession -------------------------------------------------------------------------------------------------------
+
+
+def sign_successor(seed: bytes, former: Identity, successor: Identity) -> Previous:
+    """Return the statement of a former key pair that another one has taken its place.
+
+    Args:
+        seed: The former one's.
+        former: Its public half.
+        successor: The public half of the new one.
+    """
+    return Previous(former.public_key, signing_key_of(seed).sign(_statement(former, successor)))
+
+
+def _is_successor(former: Identity, successor: Identity, signature: bytes) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    try:
+        signer = Ed25519PublicKey.from_public_bytes(former.public_key[HYBRID_PUBLIC_BYTES:])
+        signer.verify(signature, _statement(former, successor))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _statement(former: Identity, successor: Identity) -> bytes:
+    name = former.name.encode()
+    told = bytes((len(name),)) + name + former.public_key + successor.public_key
+    return Label.IDENTITY_NEXT.encode() + b"\x00" + told
 
 
 # --- protection -------------------------------------------------------------------------------------------------------
@@ -145,8 +201,8 @@ def verify_protection(uri: str) -> None:
     if scheme == "pkcs11" and names_code(uri):
         message = "a `pkcs11:` key that protects an identity does not say where its module lies"
         raise InvalidKeyUri(message, hint="name a module of the system: `module-name=` instead of `module-path=`")
-    # A file must not say which program is started; and two identities could protect each other.
-    if scheme == "identity" or names_code(uri):
+    # A file must not say which program is started, nor may one of several keys; identities could protect each other.
+    if scheme in {"identity", "composite"} or names_code(uri):
         message = f"a `{scheme}:` key protects no identity"
         raise InvalidKeyUri(message, hint="use `passphrase:`, `file:PATH`, `keyring:` or a key service")
 
@@ -175,13 +231,15 @@ def open_seed(identity: Identity, private: PrivateHalf, provider: KeyProvider) -
 
 
 def format_identity(identity: Identity) -> str:
-    """Return the line that others are given, without its end."""
+    """Return the first line of its public half, without its end."""
     return f"SECURECFG-IDENTITY-1 {identity.name} {_encode(identity.public_key)} {identity.fingerprint.hex()}"
 
 
 def format_identity_file(file: IdentityFile) -> str:
     """Return the content of a file."""
     text = f"{format_identity(file.identity)}\n"
+    for former in file.previous:
+        text += f"SECURECFG-IDENTITY-PREVIOUS-1 {_encode(former.public_key)} {_encode(former.signature)}\n"
     if file.private is None:
         return text
     protection, content = file.private
@@ -231,22 +289,42 @@ def read_identity_file(path: str | os.PathLike[str]) -> IdentityFile:
 def _parse(content: bytes) -> IdentityFile | None:
     lines = content.decode("latin-1").split("\n")
     public = _PUBLIC.fullmatch(lines[0])
-    if public is None or not 2 <= len(lines) <= 3:  # noqa: PLR2004 - one or two lines, each with its end
+    last = _PRIVATE.fullmatch(lines[-2]) if len(lines) > 2 else None  # noqa: PLR2004 - two lines, and an empty end
+    previous = _parse_previous(lines[1 : -1 if last is None else -2])
+    raw = _decode(public[2]) if public is not None else None
+    if public is None or raw is None or previous is None:
         return None
     private = None
-    if len(lines) > 2:  # noqa: PLR2004 - as above
-        match = _PRIVATE.fullmatch(lines[1])
-        encoded = _decode(match[2]) if match is not None else None
-        if match is None or encoded is None:
+    if last is not None:
+        encoded = _decode(last[2])
+        if encoded is None:
             return None
-        private = PrivateHalf(unquote(match[1]), KeyBytes(encoded))
-    raw = _decode(public[2])
-    file = IdentityFile(Identity(public[1], raw or b""), private)
+        private = PrivateHalf(unquote(last[1]), KeyBytes(encoded))
+    file = IdentityFile(Identity(public[1], raw), private, previous)
     # Comparing what it should have been refuses another check and a second spelling.
-    if raw is None or not hmac.compare_digest(format_identity_file(file).encode(), content):
+    if not hmac.compare_digest(format_identity_file(file).encode(), content) or not _is_chain(file.chain, previous):
         return None
     is_open = private is not None and private.protection == UNPROTECTED
     return None if is_open and private is not None and not _is_seed_of(private.content, file.identity) else file
+
+
+def _parse_previous(lines: Sequence[str]) -> tuple[Previous, ...] | None:
+    previous = []
+    for line in lines:
+        match = _PREVIOUS.fullmatch(line)
+        decoded = [_decode(field) for field in match.groups()] if match is not None else [None]
+        if None in decoded:
+            return None
+        previous.append(Previous(*(field or b"" for field in decoded)))
+    return tuple(previous)
+
+
+def _is_chain(chain: Sequence[Identity], previous: Sequence[Previous]) -> bool:
+    """Return whether each former key pair, all of them different, has signed the next one."""
+    if len(previous) > PREVIOUS_MAX or len(set(chain)) < len(chain):
+        return False
+    links = zip(chain[1:], chain, previous, strict=False)
+    return all(_is_successor(former, successor, one.signature) for former, successor, one in links)
 
 
 def _is_seed_of(seed: bytes, identity: Identity) -> bool:
@@ -266,4 +344,6 @@ def _decode(text: str) -> bytes | None:
 
 def _damaged() -> KeyProviderRefused:
     message = "this is not the file of an identity, or it was altered"
-    return KeyProviderRefused(message, hint="`securecfg identity create` makes one; the public half is one line")
+    return KeyProviderRefused(
+        message, hint="`securecfg identity create` makes one; `identity export` prints the public half"
+    )

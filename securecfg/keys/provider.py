@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from securecfg.crypto import slot_context
 from securecfg.tuples import NamedTuple
+
+if TYPE_CHECKING:
+    from securecfg.errors import SecurecfgError
 
 Ask = Callable[[str], str]
 """Asks a person for a text that is not shown while it is typed. Given by the host; the library never asks by itself."""
@@ -142,6 +145,54 @@ class DescribedProvider(KeyProvider, Protocol):
         It is called after a `wrap` or an `unwrap` and asks no service.
         """
         ...
+
+
+@runtime_checkable
+class PartedProvider(KeyProvider, Protocol):
+    """A provider that stands for several keys, each of which opens a part of a slot: an optional interface.
+
+    Attributes:
+        providers: Who holds them.
+    """
+
+    @property
+    def providers(self) -> tuple[KeyProvider, ...]:
+        """Who holds the keys."""
+        ...
+
+    def try_parts(self, wrapped: bytes, context: WrapContext) -> Sequence[PartState]:
+        """Return what becomes of each key where all are tried, whether or not they are enough.
+
+        Raises:
+            WrongKey: The bytes are not those of a slot with so many parts.
+        """
+        ...
+
+    def verify_parts(self, wrapped: bytes, context: WrapContext) -> None:
+        """Check that the keys open all parts of a slot, not only as many as are needed.
+
+        Raises:
+            WrongKey: There are fewer keys than parts, or the bytes are not those of such a slot.
+            SecurecfgError: One of the keys opens none, as its provider says it.
+        """
+        ...
+
+
+def providers_in(provider: KeyProvider) -> tuple[KeyProvider, ...]:
+    """Return the providers of the keys that one stands for: itself, where it stands for one."""
+    return provider.providers if isinstance(provider, PartedProvider) else (provider,)
+
+
+class PartState(NamedTuple):
+    """What became of one of several keys when its part was tried.
+
+    Attributes:
+        scheme: The scheme of its URIs.
+        error: Why it opened none, or None.
+    """
+
+    scheme: str
+    error: SecurecfgError | None
 
 
 class KeyUri(NamedTuple):

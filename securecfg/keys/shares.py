@@ -45,6 +45,11 @@ class Share(NamedTuple):
         """Which share of its set it is, from 1 to `total`: its x coordinate."""
         return self.raw[-1]
 
+    @property
+    def check(self) -> str:
+        """The end of its text, by which people find a share again; it says nothing of the rest."""
+        return format_share(self)[-8:]
+
     def is_of_set(self, other: Share) -> bool:
         """Return whether two shares say that they belong together."""
         return self[:3] == other[:3]

@@ -9,7 +9,7 @@ from securecfg.crypto import SUITE, KeyBytes, generate_key
 from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, NotAVault, UnsupportedFormat, WrongKey
 from securecfg.keys.calls import PATIENCE, call_unwrap, call_wrap
 from securecfg.keys.kek import SEALED_BYTES, parse_params
-from securecfg.keys.provider import RemoteKeyProvider, WrapContext
+from securecfg.keys.provider import PartedProvider, RemoteKeyProvider, WrapContext
 from securecfg.keys.remote import is_hinted
 from securecfg.keys.roots import FIRST_ROOT_ROW, ROWS_APART, SlotKey, seal_root
 from securecfg.octets import Cursor, Malformed, pad
@@ -59,6 +59,7 @@ _SCHEMES = {
     KIND_IDENTITY: "identity",
     KIND_COMMAND: "command",
     KIND_PASSPHRASE_AND_FILE: "passphrase+file",
+    KIND_COMPOSITE: "composite",
     KIND_ROLE: "role",
 }
 
@@ -200,6 +201,9 @@ def rewrap_slot(vault_id: bytes, slot: Slot, public_key: bytes, provider: KeyPro
         message = f"the slot does not take a key of the kind `{provider.scheme}:`"
         raise WrongKey(message, hint="name the key of that very slot")
     context = WrapContext(vault_id, slot.slot_id)
+    if isinstance(provider, PartedProvider):
+        # Some of the keys open the slot; a new one is made of all.
+        provider.verify_parts(slot.wrapped, context)
     key = KeyBytes(call_unwrap(provider, slot.wrapped, context))
     if SlotKey(key, vault_id, slot.slot_id).public_key != public_key:
         message = "the key does not open this slot"

@@ -22,6 +22,7 @@ BUILT_IN = (
     "awskms",
     "azurekeyvault",
     "command",
+    "composite",
     "file",
     "gcpkms",
     "identity",
@@ -85,6 +86,9 @@ def names_code(text: str) -> bool:
 
     Such a URI is taken from whoever opens a vault, never from a file that may have come from somebody else. A library
     of the system that is named without its path, `module-name=` of `pkcs11:`, is nobody else's choice.
+
+    Raises:
+        InvalidKeyUri: It begins with `composite:` and goes on otherwise than it may.
     """
     scheme, _, rest = text.partition(":")
     match scheme.lower():
@@ -92,6 +96,10 @@ def names_code(text: str) -> bool:
             return True
         case "pkcs11":
             return any(part.partition("=")[0] == "module-path" for part in rest.partition("?")[2].split("&"))
+        case "composite":
+            from securecfg.keys.parts import uris_of  # which needs all of the slots
+
+            return any(names_code(one) for one in uris_of(text))
     return False
 
 

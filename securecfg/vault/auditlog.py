@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -26,11 +26,13 @@ from securecfg.vault.staging import PART_FRONT, PART_PADDING
 from securecfg.vault.storedlog import StoredLog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import timedelta
     from pathlib import Path
 
-    from securecfg.audit import Record, VerifierKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from securecfg.audit import Checkpoint, Record, VerifierKey
     from securecfg.audit.epoch import HandOver
     from securecfg.vault.authority import Authority
     from securecfg.vault.storedlog import Verified
@@ -42,6 +44,22 @@ class Entry:
 
     index: int
     record: Record
+
+
+class LogSeal(NamedTuple):
+    """What a statement about the log is signed with.
+
+    Attributes:
+        genesis: The verifier key of the first epoch.
+        checkpoint: The newest checkpoint.
+        signer: The signing key of the epoch that it is of.
+        hand_overs: All hand-overs from the first epoch's key to this one.
+    """
+
+    genesis: VerifierKey
+    checkpoint: Checkpoint
+    signer: Ed25519PrivateKey
+    hand_overs: tuple[HandOver, ...]
 
 
 class AuditLog:
@@ -213,6 +231,29 @@ class AuditLog:
         evidence = collect_evidence(log.tree, older, log.note, _hand_overs(entries))
         return Report(start_ns=start_ns, end_ns=end_ns, made_ns=now_ns, rows=rows, evidence=evidence)
 
+    def stored(self) -> StoredLog:
+        """Return the log up to its newest checkpoint, for what is verified against it; nothing is recorded.
+
+        Raises:
+            VaultClosed: The vault is closed.
+        """
+        self._opened.refresh()
+        return self._log()
+
+    def seal(self) -> LogSeal:
+        """Return what a statement about the log is signed with: its head, its key, and how that came to be trusted.
+
+        Raises:
+            LogTampered: A record does not open.
+        """
+        opened = self._opened
+        opened.check_open()
+        with opened.replica.lock:  # another writer may put a new key in use
+            log, signer = self._log(), opened.replica.signer
+        has_changed = log.vkey != log.genesis
+        entries = (Entry(index, log.opener.open_row(row, index)) for index, row in enumerate(log.leaves()))
+        return LogSeal(log.genesis, log.checkpoint, signer, tuple(_hand_overs(entries)) if has_changed else ())
+
     def _authorize(self, action: str, event: Event, obj: dict[str, object]) -> None:
         session, decision = self._authority.require(action, "")
         if self._opened.options.read_only:
@@ -253,7 +294,7 @@ def _interval(first: int, last: int | None) -> dict[str, object]:
     return {"first": first} if last is None else {"first": first, "last": last}
 
 
-def _hand_overs(entries: list[Entry]) -> list[HandOver]:
+def _hand_overs(entries: Iterable[Entry]) -> list[HandOver]:
     return [
         parse_hand_over(entry.record.obj, entry.index) for entry in entries if entry.record.event is Event.AUDIT_EPOCH
     ]

@@ -152,11 +152,13 @@ def create_vault(
 def log_weakness(provider: KeyProvider) -> None:
     """Log a warning where a new slot opens with a passphrase that is guessed early. It is its owner's to choose."""
     from securecfg.keys import PassphraseProvider
+    from securecfg.keys.provider import providers_in
 
-    weakness = provider.weakness() if isinstance(provider, PassphraseProvider) else ""
-    if weakness:
-        told = "the passphrase of a new vault %s; whoever copies the file can guess as long as they like"
-        logger().warning(told, weakness, extra={"event": WEAKNESS_EVENT})
+    for one in providers_in(provider):
+        weakness = one.weakness() if isinstance(one, PassphraseProvider) else ""
+        if weakness:
+            told = "the passphrase of a new vault %s; whoever copies the file can guess as long as they like"
+            logger().warning(told, weakness, extra={"event": WEAKNESS_EVENT})
 
 
 def open_vault(

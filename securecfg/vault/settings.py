@@ -233,6 +233,11 @@ def _key_of_settings(key: str, path: str, folder: str) -> str:
     scheme, _, rest = key.partition(":")
     if scheme.lower() in _KEYS_IN_FILES:
         return f"{scheme.lower()}:{_located(rest, folder)}" if rest else key
+    if scheme.lower() == "composite":
+        from securecfg.keys.parts import join_uris, split_uris
+
+        needed, uris = split_uris(rest)
+        return join_uris(needed, [_key_of_settings(uri, path, folder) for uri in uris])
     if scheme.lower() not in _KEYS_WITH_CODE:
         return key
     from securecfg.keys.uri import names_code  # with it comes cryptography, which configuration does not need

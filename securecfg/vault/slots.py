@@ -15,11 +15,14 @@ from securecfg.keys import (
     Purpose,
     Slot,
     SlotInfo,
+    WrapContext,
     rewrap_slot,
     root_row_of,
     seal_slot,
     unlock,
 )
+from securecfg.keys.parts import parts_of
+from securecfg.keys.slots import name_of_kind
 from securecfg.policy import Decision
 from securecfg.store import Delete, Space, open_sqlite
 from securecfg.vault.creation import proved_principals
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from securecfg.keys import KeyProvider
+    from securecfg.keys.provider import PartedProvider, PartState
     from securecfg.vault.authority import Authority
     from securecfg.vault.key_changes import Progress
     from securecfg.vault.publishing import Plan, Publication
@@ -55,6 +59,8 @@ class UnlockSlot:
         label: What people call it.
         principals: Whom its key may speak for; empty means anyone.
         added: When it was added.
+        parts: The kinds of its keys, where it takes several together.
+        needed: How many of its keys open it.
     """
 
     number: int
@@ -63,6 +69,13 @@ class UnlockSlot:
     label: str
     principals: tuple[str, ...]
     added: datetime
+    parts: tuple[str, ...] = ()
+    needed: int = 1
+
+    @property
+    def shown_kind(self) -> str:
+        """The kind, and of what it is made."""
+        return f"{self.needed} of {' '.join(self.parts)}" if self.parts else self.kind
 
 
 def find_slot(path: Path, provider: KeyProvider) -> int:
@@ -110,7 +123,9 @@ class Slots:
         for row_id, row in sorted(replica.slots.items()):
             if row_id >= FIRST_ROOT_ROW:
                 break
-            info = replica.keyring.slot(Slot.parse(row).slot_id)
+            slot = Slot.parse(row)
+            info = replica.keyring.slot(slot.slot_id)
+            parts = parts_of(slot)
             slots.append(
                 UnlockSlot(
                     _number(row_id),
@@ -119,6 +134,8 @@ class Slots:
                     info.label,
                     info.principals,
                     to_datetime(info.added_ns),
+                    () if parts is None else tuple(map(name_of_kind, parts.kinds)),
+                    1 if parts is None else parts.needed,
                 ),
             )
         return slots
@@ -135,6 +152,18 @@ class Slots:
         replica = self._opened.replica
         slot_id = unlock(replica.header, replica.slots, provider).slot_id
         return next(slot.number for slot in self.list() if slot.slot_id == slot_id.hex())
+
+    def try_parts(self, number: int, provider: PartedProvider) -> Sequence[PartState]:
+        """Return what becomes of each of the keys that open a slot together, where all are tried.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is no such slot.
+            WrongKey: The slot is of another kind, or has other numbers of keys.
+        """
+        self._authority.require("key.manage", "")
+        slot = Slot.parse(self._row(number)[1])
+        return provider.try_parts(slot.wrapped, WrapContext(self._opened.replica.vault_id, slot.slot_id))
 
     def add(self, provider: KeyProvider, *, label: str = "", principals: Sequence[str] = ()) -> int:
         """Add a slot that a key opens, and return its number.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # The other topics compare with packages that only the bench group installs.
-TOPICS = ("reads", "writes", "sizes", "policy_decisions", "audit_verify", "processes", "store_rows")
+TOPICS = ("reads", "writes", "sizes", "provider_opens", "policy_decisions", "audit_verify", "processes", "store_rows")
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

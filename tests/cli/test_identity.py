@@ -117,6 +117,7 @@ def test_show_tells_whose_it_is_and_what_a_file_holds(alone: Path, cli: Cli) -> 
         assert cli("identity", "show", file, "--json").json == {
             "name": "svc:web",
             "fingerprint": made["fingerprint"],
+            "former_fingerprints": [],
             "has_private": has_private,
             "protection": protection,
         }

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from urllib.parse import unquote_to_bytes
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
@@ -38,7 +39,7 @@ class Identity:
         demand(len(params) == 1088 + 32 + 32 + 16, "a message of another size")
         fields = place[16:] + u8(11) + u16(0)
         info = b"securecfg/1/identity-slot\0" + context(0x10, place[:16], NO_SCOPE, 0, fields)
-        return hpke_open(self._private_keys()[:96], params, info)
+        return hpke_open(self.private_keys()[:96], params, info)
 
     def fingerprint(self) -> bytes:
         """Read the public line and return the fingerprint."""
@@ -49,12 +50,32 @@ class Identity:
         demand(len(public) == 1184 + 32 + 32, "a public key of another size")
         told = b"securecfg/1/identity-id\0" + u8(len(line[1])) + line[1].encode() + public
         demand(sha256(told).hexdigest()[:32] == line[3], "another fingerprint")
+        self._follow(line[1].encode(), public)
         return sha256(told).digest()[:16]
+
+    def _follow(self, name: bytes, public: bytes) -> None:
+        """Read the lines of former key pairs: each has signed for the one above."""
+        rest = self.text.split("\n", 1)[1]
+        seen = [public]
+        while line := re.match(r"SECURECFG-IDENTITY-PREVIOUS-1 ([\w-]+) ([\w-]+)\n", rest, re.ASCII):
+            former, signature = plain(line[1]), plain(line[2])
+            demand(len(former) == 1184 + 32 + 32 and len(signature) == 64, "fields of another size")
+            told = b"securecfg/1/identity-next\0" + u8(len(name)) + name + former + seen[-1]
+            try:
+                Ed25519PublicKey.from_public_bytes(former[-32:]).verify(signature, told)
+            except (InvalidSignature, ValueError):
+                demand(False, "a signature that does not verify")
+            demand(former not in seen and len(seen) <= 8, "a key pair twice, or too many")
+            seen.append(former)
+            rest = rest[line.end() :]
+        demand(
+            not rest or re.fullmatch(r"SECURECFG-IDENTITY-KEY-1 [^\n]+\n", rest, re.ASCII) is not None, "another line"
+        )
 
     def protection(self) -> tuple[str, bytes]:
         """Read the private line and return what protects it, and what is protected."""
         uri = r"((?:[A-Za-z0-9\-._~:/?=,;@+&]|%[0-9A-F]{2})+)"
-        pattern = rf"([^\n]+\nSECURECFG-IDENTITY-KEY-1 {uri} ([\w-]+)) ([0-9a-f]{{8}})\n"
+        pattern = rf"((?:[^\n]+\n)+SECURECFG-IDENTITY-KEY-1 {uri} ([\w-]+)) ([0-9a-f]{{8}})\n"
         line = re.fullmatch(pattern, self.text, re.ASCII)
         demand(line is not None, "no private half")
         assert line is not None
@@ -63,7 +84,8 @@ class Identity:
             demand(not re.match(rb"[A-Za-z0-9\-._~:/?=,;@+&]", bytes.fromhex(octet)), "a second spelling")
         return unquote_to_bytes(line[2]).decode(), plain(line[3])
 
-    def _private_keys(self) -> bytes:
+    def private_keys(self) -> bytes:
+        """Check the whole file, both halves, and return what follows from the seed."""
         self.fingerprint()
         protection, content = self.protection()
         scheme, _, rest = protection.partition(":")

@@ -27,7 +27,7 @@ from tests.decoder.refusals import (
     demand,
     refusing,
 )
-from tests.decoder.shares import Shares
+from tests.decoder.shares import Shares, value_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -93,6 +93,47 @@ class PassphraseAndKeyFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """The key of slots of kind 14, of keys of other kinds: section 4.16."""
+
+    needed: int
+    keys: tuple[Key, ...]
+    kind = 14
+
+    def kek(self, params: bytes, place: bytes) -> bytes:
+        octets = Octets(params)
+        needed, count = octets.u8(), octets.u8()
+        demand(2 <= needed <= count <= 8, "numbers that cannot be")
+        parts = [(octets.u8(), octets.str16()) for _ in range(count)]
+        octets.end()
+        slots = []
+        for x, (kind, part) in enumerate(parts, start=1):
+            demand(kind != 14, "a part of this kind itself")
+            inner = Octets(part)
+            part_id = sha256(b"securecfg/1/part\0" + place[16:] + u8(x)).digest()[:16]
+            slots.append(Slot(kind, part_id, inner.str16(), inner.take(32), inner.take(48)))
+            inner.end()
+        demand(needed == self.needed and len(self.keys) <= count, "keys of another slot")
+        points: dict[int, bytes] = {}
+        for key in self.keys:
+            for x, slot in enumerate(slots, start=1):
+                share = None if x in points else _open_with(key, place[:16], slot)
+                if share is not None:
+                    points[x] = share
+                    break
+        demand(len(points) >= needed, "too few keys")
+        secret = value_at(dict(list(points.items())[:needed]), 0)
+        return derive(secret, "securecfg/1/parts", place, 32)
+
+
+def _open_with(key: Key, vault_id: bytes, slot: Slot) -> bytes | None:
+    try:
+        return unlock(Header(b"", vault_id, 1, 1, b"", 1, b""), [slot], key)[1]
+    except SlotRefused:
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class RecoveryCode:
     """The key of slots of kind 4."""
 
@@ -121,7 +162,7 @@ class Kek:
         return self.key
 
 
-Key = Passphrase | KeyFile | PassphraseAndKeyFile | RecoveryCode | Shares | Identity | Kek
+Key = Passphrase | KeyFile | PassphraseAndKeyFile | RecoveryCode | Shares | Identity | Together | Kek
 
 
 @dataclass(frozen=True, slots=True)

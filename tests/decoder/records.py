@@ -128,6 +128,7 @@ CATALOGUE = {
     "key.slot.removed": ("slot", "kind label"),
     "key.rotated": ("kind epoch#", "count# slot"),
     "key.retired": ("kind epoch#", ""),
+    "key.limited": ("kind", "max_age_s# max_uses#"),
     "key.compromised": ("epoch#", "reason removed[]"),
     "audit.read": ("", "first# last#"),
     "audit.exported": ("size# format", "first# last#"),

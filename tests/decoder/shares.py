@@ -55,8 +55,8 @@ class Shares:
         demand(params == u8(threshold) + u8(total) + set_id, "shares of another slot")
         enough = dict(list(points.items())[:threshold])
         for x, y in points.items():
-            demand(self._value(enough, x) == y, "a share that is not on the polynomial of the others")
-        return self._value(enough, 0)
+            demand(value_at(enough, x) == y, "a share that is not on the polynomial of the others")
+        return value_at(enough, 0)
 
     @staticmethod
     def _parse(text: str) -> tuple[bytes, int, int, bytes]:
@@ -71,15 +71,15 @@ class Shares:
         demand(2 <= threshold <= total <= 255 and 1 <= x <= total and raw[-1] == x, "numbers that cannot be")
         return bytes.fromhex(line[2]), threshold, total, raw
 
-    @staticmethod
-    def _value(points: Mapping[int, bytes], at: int) -> bytes:
-        """Lagrange's formula, term by term."""
-        values = bytearray(32)
-        for x, y in points.items():
-            factor = 1
-            for other in points:
-                if other != x:
-                    factor = _product(factor, _ratio(at ^ other, x ^ other))
-            for place in range(32):
-                values[place] ^= _product(y[place], factor)
-        return bytes(values)
+
+def value_at(points: Mapping[int, bytes], at: int) -> bytes:
+    """Lagrange's formula, term by term."""
+    values = bytearray(32)
+    for x, y in points.items():
+        factor = 1
+        for other in points:
+            if other != x:
+                factor = _product(factor, _ratio(at ^ other, x ^ other))
+        for place in range(32):
+            values[place] ^= _product(y[place], factor)
+    return bytes(values)

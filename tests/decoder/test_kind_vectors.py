@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.decoder.identity import Identity
-from tests.decoder.keys import Header, Kek, PassphraseAndKeyFile, parse_slot, unlock
+from tests.decoder.keys import Header, Kek, KeyFile, PassphraseAndKeyFile, Together, parse_slot, unlock
 from tests.decoder.refusals import Malformed, Refused, SlotRefused
 from tests.decoder.shares import Shares
-from tests.vectors.generate_keys import PROTECTING
+from tests.vectors.generate_keys import PROTECTING, SEED
 
 if TYPE_CHECKING:
     from tests.decoder.keys import Key
@@ -53,6 +53,18 @@ def seed_of(text: str) -> bytes:
         return b""
 
 
+@pytest.mark.parametrize("vector", vectors("identities"))
+def test_files_of_identities_are_read_or_refused(vector: dict[str, Any]) -> None:
+    file = Identity(vector["content"], SEED)
+    if vector["result"] == "valid":
+        assert file.fingerprint().hex() == vector["fingerprint"]
+        assert vector["protection"] is None or file.private_keys()
+        return
+    read = file.private_keys if "IDENTITY-KEY" in vector["content"] else file.fingerprint
+    with pytest.raises((Malformed, UnicodeDecodeError)):
+        read()
+
+
 @pytest.mark.parametrize("vector", vectors("identity-slots"))
 def test_identities_open_or_are_refused(vector: dict[str, Any]) -> None:
     assert_opens_as_named(vector, Identity(vector["file"], seed_of(vector["file"])))
@@ -64,3 +76,14 @@ def test_a_passphrase_with_a_key_file_opens_or_is_refused(vector: dict[str, Any]
     path.touch(mode=0o600)
     path.write_text(vector["file"])
     assert_opens_as_named(vector, PassphraseAndKeyFile(vector["passphrase"], path))
+
+
+@pytest.mark.parametrize("vector", vectors("composite"))
+def test_keys_open_together_or_are_refused(vector: dict[str, Any], tmp_path: Path) -> None:
+    keys = []
+    for place, text in enumerate(vector["files"]):
+        path = tmp_path / str(place)
+        path.touch(mode=0o600)
+        path.write_text(text)
+        keys.append(KeyFile(path))
+    assert_opens_as_named(vector, Together(vector["needed"], tuple(keys)))

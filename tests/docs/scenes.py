@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,28 @@ def a_shop_with_a_code(project: Path) -> Iterator[dict[str, Any]]:
         with Vault.open() as vault:
             Slots(vault.authority).add(RecoveryProvider(code), label="recovery code")
         os.environ["CODE"] = code.reveal()
+        yield {}
+
+
+@contextmanager
+def a_shop_with_shares(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, and a slot of which three people have the shares: ana and eve in files, ben sealed to his identity."""
+    with a_shop_with_a_code(project):
+        for arguments in (
+            ("identity", "create", "ben", "--out", "ben.identity", "--public", "ben.pub"),
+            (
+                *("key", "ceremony", "add", "--threshold", "2", "--transcript", "founding.txt"),
+                *(
+                    "--holder",
+                    "ana=ana.share",
+                    "--holder",
+                    "ben=ben.share,identity:ben.pub",
+                    "--holder",
+                    "eve=eve.share",
+                ),
+            ),
+        ):
+            subprocess.run([sys.executable, "-m", "securecfg", *arguments], check=True, capture_output=True)
         yield {}
 
 
@@ -248,6 +271,7 @@ SCENES = {
     "docs/how-to/identities.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/seal-a-scope.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/key-compromise.md": Scene(prepare=a_shop),
+    "docs/how-to/key-ceremony.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys-awskms.md": Scene(prepare=a_shop_with_aws),
     "docs/how-to/keys-gcpkms.md": Scene(prepare=a_shop_with_cloud_kms),
@@ -256,7 +280,9 @@ SCENES = {
     "docs/how-to/leave-a-key-service.md": Scene(prepare=a_shop_whose_service_is_gone),
     "docs/how-to/keys-pkcs11.md": Scene(prepare=a_shop_with_an_hsm),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
+    "docs/how-to/recover.md": Scene(prepare=a_shop_with_shares),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
+    "docs/how-to/several-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/sign-configuration.md": Scene(
         prepare=a_signer, places={"/etc/shop/allowed_signers": "allowed_signers"}

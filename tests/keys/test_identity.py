@@ -32,7 +32,6 @@ from securecfg.keys.identity import (
     UNPROTECTED,
     IdentityFile,
     PrivateHalf,
-    format_identity,
     format_identity_file,
     generate_identity,
     identity_of,
@@ -195,7 +194,7 @@ def test_no_octets_make_it_fail_otherwise(octets: bytes) -> None:
     for content in (
         octets,
         format_identity_file(OPEN).encode() + octets,
-        f"{format_identity(WEB)}\n".encode() + octets,
+        format_identity_file(IdentityFile(WEB, None)).encode() + octets,
     ):
         try:
             assert format_identity_file(parse_identity_file(content)).encode() == content
@@ -216,7 +215,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(KeyProviderRefused) as refused:
         read_identity_file(path)
     assert refused.value.message.startswith(f"`{path}`: ")
-    path.write_bytes(bytes(20_000))
+    path.write_bytes(bytes(40_000))
     with pytest.raises(KeyProviderRefused, match="larger"):
         read_identity_file(path)
     os.mkfifo(tmp_path / "pipe")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import securecfg
+from securecfg.cli.ceremony_holders import Invited, collect, hand_out
+from securecfg.cli.stage import Stage
 from securecfg.crypto import (
     FORM_CHUNKED,
     FORM_INLINE,
@@ -28,6 +32,7 @@ from securecfg.crypto import (
 from securecfg.errors import SecurecfgError
 from securecfg.keys import (
     CommandProvider,
+    CompositeProvider,
     FileProvider,
     Header,
     IdentityProvider,
@@ -61,6 +66,7 @@ from securecfg.keys.identity import (
 )
 from securecfg.keys.keyfile import format_key, read_key_file
 from securecfg.keys.recovery import format_recovery_code, parse_recovery_code
+from securecfg.keys.sealed_shares import open_share, parse_sealed_share, seal_share
 from securecfg.keys.shares import combine_shares, parse_share, read_share
 from securecfg.secret import Secret
 from securecfg.testing.key_services import MemoryKms, MemoryKmsProvider, ServiceFault
@@ -83,6 +89,33 @@ CHEAP = Argon2Costs(64, 1, 1)
 HASTY = Patience(deadline_s=0.1, pauses_s=())
 INLINE = value_context(VAULT, ROOT_SCOPE, (1, 1), 1, FORM_INLINE)
 CHUNKED = value_context(VAULT, ROOT_SCOPE, (1, 1), 1, FORM_CHUNKED)
+
+
+class Terminal(io.BytesIO):
+    """Takes what is shown, and has Enter pressed; it may be gone once a share is to be shown."""
+
+    def __init__(self, *, is_gone: bool) -> None:
+        super().__init__()
+        self._is_gone = is_gone
+
+    def readline(self, _size: int | None = -1, /) -> bytes:
+        return b"\n"
+
+    def write(self, text: Any, /) -> int:  # noqa: ANN401 - any buffer
+        if self._is_gone and b"SECURECFG" in text:
+            raise OSError
+        return len(text)
+
+
+class Deaf(Stage):
+    """A terminal with a person who always types the same."""
+
+    def __init__(self, answer: str = "x", *, is_gone: bool = False) -> None:
+        super().__init__(Terminal(is_gone=is_gone))
+        self._answer = answer
+
+    def ask_hidden(self, _what: str) -> str:
+        return self._answer
 
 
 class DamagedKeyring:
@@ -183,6 +216,10 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
     endless = CommandProvider(["sh", "-c", f"cat {key}; sleep 9"], timeout_s=0.3)
     protected = protect_seed(WEB, ROOT, FileProvider(key), "file:key")
     share = private(folder / "share", format_share(SHARES[0])[:-1].encode())
+    plain = private(folder / "plain", f"{format_share(SHARES[0])}\n".encode())
+    holder = Invited("ana", "", None)
+    sealed = parse_sealed_share(seal_share(SHARES[0], WEB))
+    several = partial(CompositeProvider, patience=HASTY)
     return {
         "header": tampered_header,
         "root": tampered_root,
@@ -229,6 +266,29 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
         "service that refuses": lambda: seal_slot(VAULT, memory(ServiceFault.DENIED)),
         "service that is away": lambda: seal_slot(VAULT, memory(ServiceFault.RESET), HASTY),
         "service that says nothing": lambda: seal_slot(VAULT, memory(ServiceFault.SILENT), HASTY),
+        "several wrong keys": lambda: wrapped(several(2, [FileProvider(key), memory()])),
+        "several keys, one of them away": lambda: seal_slot(
+            VAULT, several(2, [FileProvider(key), memory(ServiceFault.RESET)])
+        ),
+        "several keys, too few of them": lambda: several(
+            2, [FileProvider(key), FileProvider(folder / "absent")]
+        ).unwrap(several(2, [FileProvider(key), FileProvider(key)]).wrap(ROOT, CONTEXT), CONTEXT),
+        "several keys in a URI": lambda: open_provider(f"composite:2,{PASSPHRASE},{PASSPHRASE}"),
+        "several keys in a URI, one of them none": lambda: open_provider(f"composite:2,file:{key},{PASSPHRASE}"),
+        "several keys in a URI, one of them twice": lambda: open_provider(f"composite:2,x:{PASSPHRASE},x:{PASSPHRASE}"),
+        "share that is not sealed": lambda: parse_sealed_share(format_share(SHARES[0])),
+        "sealed share of another identity": lambda: open_share(
+            sealed._replace(fingerprint=bytes(16)), IdentityProvider(own)
+        ),
+        "sealed share of another place": lambda: open_share(
+            sealed._replace(place=f"{'0' * 16}-2of3-2"), IdentityProvider(own)
+        ),
+        "share that is sealed to somebody": lambda: collect(None, [Invited("ben", str(plain), IdentityProvider(own))]),
+        "share that nobody confirms": lambda: hand_out(Deaf(), [holder], SHARES[:1], is_rehearsal=False),
+        "share on a terminal that is closed": lambda: hand_out(
+            Deaf(is_gone=True), [holder], SHARES[:1], is_rehearsal=False
+        ),
+        "share that is typed wrong": lambda: collect(Deaf(format_share(SHARES[0])[:-1]), [holder]),
         "passphrase in a URI": lambda: open_provider(Secret(f"passphrase:{PASSPHRASE}").reveal()),
     }
 

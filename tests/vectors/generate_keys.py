@@ -7,6 +7,7 @@ import hmac
 import json
 import unicodedata
 from base64 import urlsafe_b64encode
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,6 +19,7 @@ from tests.vectors.generate import (
     FOLDER,
     OTHER_VAULT,
     ROOT,
+    SLOT_ID,
     VAULT,
     Vector,
     expand,
@@ -202,6 +204,24 @@ def protected(seed: bytes = SEED, kind: int = 2, vault_id: bytes | None = None) 
     return slot_row(kind, b"", *sealed(PROTECTING, slot_context(kind, b"", vault_id=vault_id), content=seed))
 
 
+def signing_key(seed: bytes) -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.from_private_bytes(expand(seed, "securecfg/1/identity", b"", 128)[96:])
+
+
+def previous_line(former: bytes, successor: bytes, signer: bytes | None = None, **changes: Any) -> str:  # noqa: ANN401 - parts of a line
+    """The statement of the key pair of a seed that the one of another seed came after it."""
+    parts: dict[str, Any] = {
+        "version": 1,
+        "label": b"securecfg/1/identity-next\x00",
+        "name": "svc:web",
+        "public": public_key(former),
+    } | changes
+    name = parts["name"].encode()
+    told = parts["label"] + bytes((len(name),)) + name + public_key(former) + public_key(successor)
+    signature = parts.get("signature", signing_key(signer or former).sign(told))
+    return f"SECURECFG-IDENTITY-PREVIOUS-{parts['version']} {base64url(parts['public'])} {base64url(signature)}\n"
+
+
 PROTECTED = "file:/keys/web%20identity.key"
 
 
@@ -218,7 +238,41 @@ def identity_vectors() -> list[Vector]:
         return vector(name, result, content)
 
     words = good.split(" ")
+    seeds = [fixed(f"former identity seed {number}", 32) for number in range(1, 10)]
+    chain = [SEED, *seeds]
+    links = [previous_line(former, successor) for successor, former in pairwise(chain)]
+    first, second = links[:2]
+    looping = first + previous_line(SEED, seeds[0])
     return [
+        vector("the public half, after one key pair", "valid", public + first, protection=None),
+        vector("the public half, after eight key pairs", "valid", public + "".join(links[:8]), protection=None),
+        vector("both halves, after two key pairs", "valid", private_line(public + first + second), protection="none"),
+        refused("nine former key pairs", public + "".join(links)),
+        refused("former key pairs in another order", public + second + first),
+        refused("a former key pair that is missing", public + second),
+        refused("a former key pair twice", public + first + first),
+        refused("the key pair of today among the former ones", public + looping),
+        refused("signed by the new key pair", public + previous_line(seeds[0], SEED, SEED)),
+        refused("signed by a stranger", public + previous_line(seeds[0], SEED, OTHER_SEED)),
+        refused("signed for another key pair", public + previous_line(seeds[0], OTHER_SEED)),
+        refused("signed for another name", public + previous_line(seeds[0], SEED, name="svc:wed")),
+        refused(
+            "signed under another label", public + previous_line(seeds[0], SEED, label=b"securecfg/1/identity-id\x00")
+        ),
+        refused("another version of the line of a former key pair", public + previous_line(seeds[0], SEED, version=2)),
+        refused(
+            "a former public key that another took the place of",
+            public + previous_line(seeds[0], SEED, public=public_key(seeds[1])),
+        ),
+        refused(
+            "a former public key that is a byte short",
+            public + previous_line(seeds[0], SEED, public=public_key(seeds[0])[1:]),
+        ),
+        refused("a signature that is a byte short", public + previous_line(seeds[0], SEED, signature=bytes(63))),
+        refused("a signature of zeros", public + previous_line(seeds[0], SEED, signature=bytes(64))),
+        refused("a former key pair after the private half", good + first),
+        refused("a former key pair alone", first),
+        refused("a former key pair that the check does not cover", public + first + good[len(public) :]),
         vector("the public half", "valid", public, protection=None),
         vector("both halves", "valid", good, protection="none"),
         vector(
@@ -378,6 +432,101 @@ def both_vectors() -> list[Vector]:
     ]
 
 
+# --- 4.16 several keys together ---------------------------------------------------------------------------------------
+
+PART_KEYS = [fixed(f"key file {number}", 32) for number in range(1, 4)]
+PARTED = fixed("what the parts are shares of", 32)
+
+
+def part(x: int, kek: bytes | None = None, needed: int = 2, **place: bytes) -> bytes:
+    """What a key file wraps of the share x."""
+    told = b"securecfg/1/part\x00" + SLOT_ID + bytes((x,))
+    ctx = slot_context(2, b"", **({"slot_id": hashlib.sha256(told).digest()[:16]} | place))
+    share = raw_share(x, needed, PARTED)[:-1]
+    return b"\x00\x00" + b"".join(sealed(kek or PART_KEYS[x - 1], ctx, content=share))
+
+
+def parts_of(*parts: bytes, needed: int = 2, count: int | None = None, kinds: Sequence[int] = ()) -> bytes:
+    listed = b"".join(
+        bytes((kind,)) + len(each).to_bytes(2) + each
+        for kind, each in zip(kinds or [2] * len(parts), parts, strict=True)
+    )
+    return bytes((needed, len(parts) if count is None else count)) + listed
+
+
+def composite_vectors() -> list[Vector]:
+    three = [part(x) for x in (1, 2, 3)]
+    good_params = parts_of(*three)
+
+    def kek_of(label: str = "securecfg/1/parts", slot_id: bytes = SLOT_ID, vault_id: bytes = VAULT) -> bytes:
+        return expand(PARTED, label, vault_id + slot_id, 32)
+
+    def row(params: bytes = good_params, kek: bytes | None = None, sealed_with: bytes | None = None) -> bytes:
+        ctx = slot_context(14, params if sealed_with is None else sealed_with)
+        return slot_row(14, params, *sealed(kek or kek_of(), ctx))
+
+    def vector(
+        name: str,
+        result: str,
+        slot: bytes,
+        needed: int = 2,
+        keys: Sequence[bytes] = PART_KEYS[:2],
+        vault_id: bytes = VAULT,
+    ) -> Vector:
+        files = [f"SECURECFG-KEY-1-{base64url(key)}-{hashlib.sha256(key).hexdigest()[:8]}\n" for key in keys]
+        opened = {"opens_to": ROOT.hex()} if result == "valid" else {}
+        given = {"row": slot.hex(), "vault_id": vault_id.hex(), "needed": needed, "files": files}
+        return {"name": name, "result": result, **given, **opened}
+
+    def refused(name: str, params: bytes, needed: int = 2) -> Vector:
+        return vector(name, "wrong-key", row(params), needed)
+
+    first, second, third = PART_KEYS
+    all_params = parts_of(*(part(x, needed=3) for x in (1, 2, 3)), needed=3)
+    swapped = row(parts_of(three[0], three[2]), sealed_with=parts_of(*three[:2]))
+    overlong = b"\xff" + three[2][1:]
+    unknown = parts_of(b"\x00\x00" + bytes(80), three[1], three[2], kinds=(200, 2, 2))
+    return [
+        vector("two of three", "valid", row()),
+        vector("two others, in another order", "valid", row(), keys=[third, first]),
+        vector("all three where two are needed", "valid", row(), keys=PART_KEYS),
+        vector("two right ones and a stranger", "valid", row(), keys=[ROOT, second, third]),
+        vector("all of three", "valid", row(all_params), 3, PART_KEYS),
+        vector("a part of an unknown kind", "valid", row(unknown), keys=[second, third]),
+        vector("one right one and a stranger", "wrong-key", row(), keys=[first, ROOT]),
+        vector("two strangers", "wrong-key", row(), keys=[ROOT, VAULT * 2]),
+        vector("the same key twice", "wrong-key", row(), keys=[first, first]),
+        vector("two where three are needed", "wrong-key", row(all_params), 2),
+        vector("three where two are needed", "wrong-key", row(), 3, PART_KEYS),
+        vector("more keys than parts", "wrong-key", row(parts_of(*three[:2])), keys=PART_KEYS),
+        vector("another vault", "wrong-key", row(), vault_id=OTHER_VAULT),
+        vector("sealed with the 32 bytes themselves", "wrong-key", row(kek=PARTED)),
+        vector("expanded with another label", "wrong-key", row(kek=kek_of("securecfg/1/part"))),
+        vector("expanded for another slot", "wrong-key", row(kek=kek_of(slot_id=bytes(16)))),
+        vector("expanded for another vault", "wrong-key", row(kek=kek_of(vault_id=OTHER_VAULT))),
+        vector("a part that another took the place of", "wrong-key", swapped),
+        refused("parts in another order", parts_of(three[1], three[0], three[2])),
+        refused("a part that is bound to the slot itself", parts_of(part(1, slot_id=SLOT_ID), three[1], three[2])),
+        refused("a part of another vault", parts_of(part(1, vault_id=OTHER_VAULT), three[1], three[2])),
+        refused("one needed", parts_of(*three, needed=1), 2),
+        refused("none needed", parts_of(*three, needed=0), 2),
+        refused("four of three needed", parts_of(*three, needed=4), 2),
+        refused("one part", parts_of(three[0], needed=1), 2),
+        refused("no parts", parts_of(needed=2), 2),
+        refused("nine parts", parts_of(*three, *(part(x, ROOT) for x in range(4, 10)))),
+        refused("one part less than is said", parts_of(*three, count=4)),
+        refused("one part more than is said", parts_of(*three, count=2)),
+        refused("a byte after the last part", good_params + b"\x00"),
+        refused("a part of this kind itself", parts_of(*three, kinds=(2, 2, 14))),
+        refused("a part that is a byte short", parts_of(three[0], three[1], three[2][:-1])),
+        refused("a part that is a byte long", parts_of(three[0], three[1], three[2] + b"\x00")),
+        refused("a part with parameters that go on after its end", parts_of(*three[:2], overlong)),
+        refused("an empty part", parts_of(three[0], three[1], b"")),
+        refused("no parameters", b""),
+        refused("one byte of parameters", b"\x02"),
+    ]
+
+
 def build() -> dict[str, str]:
     """The files by their names."""
     made = {
@@ -385,6 +534,7 @@ def build() -> dict[str, str]:
         "identities": ("4.11, files", identity_vectors()),
         "identity-slots": ("4.11, slots", identity_slot_vectors()),
         "passphrase-and-file": ("4.13", both_vectors()),
+        "composite": ("4.16", composite_vectors()),
     }
     return {
         f"{name}.json": json.dumps({"section": section, "vectors": vectors}, indent=1, ensure_ascii=True) + "\n"

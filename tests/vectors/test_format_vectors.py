@@ -42,6 +42,7 @@ from securecfg.keys import (
 )
 from securecfg.keys.identity import format_identity_file, parse_identity_file
 from securecfg.keys.keyfile import format_key
+from securecfg.keys.parts import join_uris
 from securecfg.secret import Secret
 from tests.vectors.generate import FOLDER, build
 from tests.vectors.generate_keys import PROTECTING
@@ -175,6 +176,18 @@ def open_both(vector: Vector, folder: Path) -> None:
     assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
 
 
+def open_composite(vector: Vector, folder: Path) -> None:
+    row, vault_id = octets(vector, "row", "vault_id")
+    slot = Slot.parse(row)
+    uris = [f"file:{folder / str(place)}" for place in range(len(vector["files"]))]
+    for place, text in enumerate(vector["files"]):
+        (folder / str(place)).touch(mode=0o600)
+        (folder / str(place)).write_text(text)
+    provider = open_provider(join_uris(vector["needed"], uris))
+    assert provider.kind == slot.kind
+    assert provider.unwrap(slot.wrapped, WrapContext(vault_id, slot.slot_id)).hex() == vector["opens_to"]
+
+
 def open_keyring(vector: Vector, _folder: Path) -> None:
     row, root, vault_id = octets(vector, "row", "root", "vault_id")
     keyring = Keyring.open(row, root, vault_id, vector["generation"])
@@ -231,6 +244,7 @@ OPENERS: dict[str, Callable[[Vector, Path], None]] = {
     "identities": parse_identity,
     "identity-slots": open_identity_slot,
     "passphrase-and-file": open_both,
+    "composite": open_composite,
     "keyrings": open_keyring,
     "roots": open_sealed_root,
     "data-keys": open_data_key,

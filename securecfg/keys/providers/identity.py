@@ -101,9 +101,19 @@ class IdentityProvider:
         """
         return KeyBytes(open_sealed(self._opening_key(), sealed, info))
 
+    def open_message(self, sealed: bytes, info: bytes) -> KeyBytes:
+        """Return what was sealed to the identity's public key for another purpose than a slot.
+
+        Raises:
+            Tampered: It was sealed to another identity or purpose, or altered.
+            FileMissing, KeyProviderRefused, KeyProviderUnavailable, SettingMissing, WrongKey: As for `unwrap`.
+        """
+        return KeyBytes(open_sealed(self._opening_key(), sealed, info))
+
     def _load(self) -> KeyBytes:
         name = os.fspath(self._path)
-        identity, private = self._file()
+        file = self._file()
+        identity, private = file.identity, file.private
         if private is None:
             message = f"`{name}` holds the public half of an identity only"
             raise KeyProviderRefused(message, hint="the vault opens with the private half, which its owner keeps")

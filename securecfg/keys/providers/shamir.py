@@ -91,14 +91,19 @@ def ask_for_shares(ask: Ask | None) -> Sequence[Share]:
     if ask is None:
         message = "shares of the key are needed and there is nobody to ask"
         raise SettingMissing(message, hint="name the files that they are in: `shamir:FILE,FILE,...`")
-    shares = [_ask_for_one(ask, "share 1", ())]
+    shares = [ask_for_share(ask, "share 1", ())]
     while len(shares) < shares[0].threshold:
-        shares.append(_ask_for_one(ask, f"share {len(shares) + 1} of {shares[0].threshold}", shares))
+        shares.append(ask_for_share(ask, f"share {len(shares) + 1} of {shares[0].threshold}", shares))
     return shares
 
 
-def _ask_for_one(ask: Ask, what: str, others: Sequence[Share]) -> Share:
-    # The others need not come again for one slip.
+def ask_for_share(ask: Ask, what: str, others: Sequence[Share]) -> Share:
+    """Return a share of the set of the others; for one slip they need not come again.
+
+    Raises:
+        ShareRefused: The share was wrong every time.
+        SettingMissing: There is nobody to ask.
+    """
     prompt = what
     for _ in range(_TRIES - 1):
         try:

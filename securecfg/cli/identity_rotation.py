@@ -1,0 +1,124 @@
+"""The way of an identity from one key pair to the next: opened, signed for, and written so that none is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.errors import KeyProviderRefused, UsageError
+from securecfg.files import create_private, create_public, write_atomically
+from securecfg.keys import KeyUri, open_provider
+from securecfg.keys.identity import (
+    PREVIOUS_MAX,
+    UNPROTECTED,
+    IdentityFile,
+    PrivateHalf,
+    format_identity_file,
+    generate_identity,
+    open_seed,
+    protect_seed,
+    read_identity_file,
+    sign_successor,
+)
+from securecfg.keys.secret_input import split_source
+
+if TYPE_CHECKING:
+    from securecfg.crypto import KeyBytes
+    from securecfg.keys import Ask, Identity, KeyProvider
+    from securecfg.keys.identity import Previous
+
+
+class Rotation(NamedTuple):
+    """A new key pair that the old one has signed for; nothing is written yet.
+
+    Attributes:
+        path: The file of the identity.
+        old: What it holds.
+        provider: What protects the old private half, or None.
+        successor: The public half of the new key pair.
+        seed: Its private half.
+        previous: The former key pairs, the one of now first.
+    """
+
+    path: str
+    old: IdentityFile
+    provider: KeyProvider | None
+    successor: Identity
+    seed: KeyBytes
+    previous: tuple[Previous, ...]
+
+    @property
+    def former(self) -> Identity:
+        """The public half of the old key pair."""
+        return self.old.identity
+
+    @classmethod
+    def open(cls, file: str, ask: Ask | None) -> Rotation:
+        """Open the private half in a file, and have it sign for a new key pair.
+
+        Args:
+            file: The path, with `?env=NAME` or `?fd=N` after it for the passphrase.
+            ask: Asks a person for it instead.
+
+        Raises:
+            FileMissing, KeyProviderRefused, KeyProviderUnavailable, SettingMissing, WrongKey: It cannot be opened.
+        """
+        path, source = split_source(KeyUri("identity", file))
+        old = read_identity_file(path)
+        former, private = old.identity, old.private
+        if private is None:
+            message = f"`{path}` holds the public half of an identity only"
+            raise KeyProviderRefused(message, hint="its owner replaces it, who has the private half")
+        provider = None
+        if private.protection != UNPROTECTED:
+            provider = open_provider(private.protection + source, ask=ask)
+        own = private.content if provider is None else open_seed(former, private, provider)
+        successor, seed = generate_identity(former.name)
+        previous = (sign_successor(own, former, successor), *old.previous)[:PREVIOUS_MAX]
+        return cls(path, old, provider, successor, seed, previous)
+
+    def protected(self) -> PrivateHalf:
+        """Return the new private half under the same key as the old one.
+
+        Raises:
+            KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
+        """
+        old = self.old.private
+        if self.provider is None or old is None:
+            return PrivateHalf(UNPROTECTED, self.seed)
+        return protect_seed(self.successor, self.seed, self.provider, old.protection)
+
+    def write(self, private: PrivateHalf, public: str | None, keep: str | None) -> None:
+        """Put the new file in the place of the old one, after the old one was kept where that is asked for.
+
+        Args:
+            private: The new private half.
+            public: A new file for the public half, or None.
+            keep: A new file for what the old one holds, or None.
+
+        Raises:
+            UsageError: Two of the files are the same.
+            AlreadyExists: There is something where a new file would be.
+            StoreFailed: The file system refuses. The file holds the old key pair or the new one, whole.
+        """
+        paths = [Path(path).absolute() for path in (self.path, public, keep) if path is not None]
+        if len(set(paths)) < len(paths):
+            message = "two of the files have the same name"
+            raise UsageError(message, hint="the old private half, the new one and the public half lie in three files")
+        made = IdentityFile(self.successor, private, self.previous)
+        if keep is not None:
+            create_private(keep, format_identity_file(self.old).encode())
+        try:
+            if public is not None:
+                create_public(public, format_identity_file(made._replace(private=None)).encode())
+        except BaseException:
+            if keep is not None:
+                Path(keep).unlink()
+            raise
+        try:
+            write_atomically(self.path, format_identity_file(made).encode())
+        except BaseException:
+            # What was kept stays: whether the old file is still there is not known.
+            if public is not None:
+                Path(public).unlink()
+            raise

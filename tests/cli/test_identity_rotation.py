@@ -1,0 +1,168 @@
+"""`securecfg identity rotate`: a new key pair that the old one has signed for, and how a vault follows."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.running import CANARY, Terminal
+
+if TYPE_CHECKING:
+    from tests.cli.running import Cli
+
+
+@pytest.fixture
+def web(stored: Path, cli: Cli) -> Path:
+    """A project whose slot 3 is sealed to the identity svc:web, in `web` and `web.pub`."""
+    assert cli("identity", "create", "svc:web", "--out", "web", "--public", "web.pub").code == 0
+    assert cli("key", "add", "identity:web.pub").code == 0
+    return stored
+
+
+def shown(cli: Cli, file: str, *flags: str) -> dict[str, object]:
+    outcome = cli("identity", "show", file, *flags, "--json")
+    assert outcome.code == 0, outcome.text
+    found: dict[str, object] = outcome.json
+    return found
+
+
+def test_the_new_key_pair_takes_the_place_of_the_old_one_in_file_and_vault(web: Path, cli: Cli) -> None:
+    before = shown(cli, "web")
+    rotated = cli("identity", "rotate", "web", "--public", "new.pub", "--keep", "old", "--json").json
+    assert rotated["former_fingerprint"] == before["fingerprint"] != rotated["fingerprint"]
+    assert stat.S_IMODE(Path("web").stat().st_mode) == stat.S_IMODE(Path("old").stat().st_mode) == 0o600
+    for file in ("web", "new.pub"):
+        found = shown(cli, file)
+        assert (found["name"], found["fingerprint"]) == ("svc:web", rotated["fingerprint"])
+        assert found["former_fingerprints"] == [before["fingerprint"]]
+    assert shown(cli, "old")["former_fingerprints"] == []
+    # Until the vault has let the new one in, the old one opens it.
+    assert cli("vault", "open", "--key", "identity:web", "--json").error == "wrong-key"
+    assert cli("vault", "open", "--key", "identity:old").code == 0
+    assert cli("key", "add", "identity:new.pub", "--json").json["principal"] == "svc:web"
+    assert cli("vault", "open", "--key", "identity:web", "--json").json["principal"] == "svc:web"
+    assert cli("key", "remove", "3", "--yes").code == 0
+    assert cli("vault", "open", "--key", "identity:old", "--json").error == "wrong-key"
+    assert cli("vault", "open", "--key", "identity:web").code == 0
+
+
+def test_a_chain_leads_from_any_former_fingerprint_to_the_one_of_today(web: Path, cli: Cli) -> None:
+    seen = [shown(cli, "web")["fingerprint"]]
+    for number in range(9):
+        assert cli("identity", "rotate", "web", "--yes").code == 0
+        seen.insert(0, shown(cli, "web")["fingerprint"])
+        assert shown(cli, "web")["former_fingerprints"] == seen[1:9], number
+    for known in seen[:9]:
+        assert shown(cli, "web", "--from", str(known))["fingerprint"] == seen[0]
+    grouped = "-".join(str(seen[8])[start : start + 4] for start in range(0, 32, 4)).upper()
+    assert shown(cli, "web", "--from", grouped)["fingerprint"] == seen[0]
+    for unknown in (str(seen[9]), "0" * 32):
+        outcome = cli("identity", "show", "web", "--from", unknown, "--json")
+        assert (outcome.code, outcome.error) == (8, "signature-invalid")
+    assert cli("identity", "show", "web", "--from", "f" * 31, "--json").error == "usage"
+
+
+def test_export_prints_the_chain_and_opens_what_was_sealed(web: Path, cli: Cli) -> None:
+    assert cli("identity", "rotate", "web", "--public", "new.pub", "--yes").code == 0
+    assert cli("identity", "export", "web").text == Path("new.pub").read_text()
+    Path("exported").write_text(cli("identity", "export", "web").text)
+    assert cli("key", "add", "identity:exported").code == 0
+    assert cli("vault", "open", "--key", "identity:web").code == 0
+
+
+def test_the_same_passphrase_protects_the_new_key_pair_and_is_asked_for_once(
+    stored: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PW", CANARY)
+    made = cli("identity", "create", "ana", "--out", "ana", "--public", "p", "--protect", "passphrase:?env=PW")
+    assert made.code == 0
+    first = shown(cli, "ana")
+    terminal = Terminal("identity", "rotate", "ana", "--yes")
+    terminal.expect("passphrase: ")
+    terminal.type(CANARY)
+    assert terminal.end() == 0
+    assert CANARY not in terminal.shown
+    assert cli("identity", "rotate", "ana?env=PW", "--public", "new.pub", "--yes").code == 0
+    assert shown(cli, "ana")["protection"] == "passphrase"
+    assert first["fingerprint"] in shown(cli, "new.pub")["former_fingerprints"]  # type: ignore[operator]  # a list
+    assert cli("key", "add", "identity:new.pub").code == 0
+    assert cli("vault", "open", "--key", "identity:ana?env=PW").code == 0
+    monkeypatch.setenv("PW", "another")
+    before = Path("ana").read_bytes()
+    assert cli("identity", "rotate", "ana?env=PW", "--yes", "--json").error == "wrong-key"
+    assert Path("ana").read_bytes() == before
+
+
+def test_another_key_can_protect_the_new_key_pair(web: Path, cli: Cli) -> None:
+    cli("key", "generate", "k.key")
+    rotated = cli("identity", "rotate", "web", "--protect", "file:k.key", "--yes", "--json").json
+    assert rotated["protection"] == "file"
+    assert cli("identity", "rotate", "web", "--yes").code == 0
+    Path("k.key").unlink()
+    assert cli("identity", "rotate", "web", "--yes", "--json").error == "file-missing"
+    assert cli("identity", "rotate", "web", "--protect", "command:true", "--yes", "--json").error == "invalid-key-uri"
+
+
+def test_what_cannot_be_undone_is_confirmed(web: Path, cli: Cli) -> None:
+    before = Path("web").read_bytes()
+    assert cli("identity", "rotate", "web", "--no-input", "--json").error == "confirmation-required"
+    assert Path("web").read_bytes() == before
+    assert cli("identity", "rotate", "web", "--keep", "old", "--no-input").code == 0
+    assert Path("old").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "error"),
+    [
+        (("--keep", "there"), "already-exists"),
+        (("--public", "there"), "already-exists"),
+        (("--keep", "kept", "--public", "there"), "already-exists"),
+        (("--keep", "kept", "--public", "none/new"), "store-failed"),
+        (("--keep", "same", "--public", "same"), "usage"),
+        (("--keep", "web"), "usage"),
+    ],
+)
+def test_what_fails_leaves_the_old_key_pair_and_nothing_new(
+    web: Path, cli: Cli, flags: tuple[str, ...], error: str
+) -> None:
+    Path("there").write_text("x")
+    before, names = Path("web").read_bytes(), sorted(path.name for path in web.iterdir())
+    assert cli("identity", "rotate", "web", *flags, "--yes", "--json").error == error
+    assert Path("web").read_bytes() == before
+    assert sorted(path.name for path in web.iterdir()) == names
+
+
+def test_a_link_to_the_file_stays_one(web: Path, cli: Cli) -> None:
+    (web / "away").mkdir()
+    Path("web").rename(web / "away" / "web")
+    Path("web").symlink_to(web / "away" / "web")
+    before = Path("web").read_bytes()
+    assert cli("identity", "rotate", "web", "--keep", "kept").code == 0
+    assert Path("web").is_symlink()
+    assert Path("kept").read_bytes() == before != Path("web").read_bytes()
+
+
+def test_only_its_owner_replaces_an_identity(web: Path, cli: Cli) -> None:
+    outcome = cli("identity", "rotate", "web.pub", "--yes", "--json")
+    assert outcome.error == "key-provider-refused"
+    assert cli("identity", "rotate", "absent", "--yes", "--json").error == "file-missing"
+    Path("web").chmod(0o644)
+    assert cli("identity", "rotate", "web", "--yes", "--json").error == "key-provider-refused"
+
+
+def test_a_stranger_cannot_claim_to_be_a_successor(web: Path, cli: Cli) -> None:
+    """Whoever has only the public half makes no chain that leads to a key of his own."""
+    trusted = shown(cli, "web")["fingerprint"]
+    assert cli("identity", "create", "svc:web", "--out", "own", "--public", "own.pub").code == 0
+    assert cli("identity", "rotate", "own", "--public", "claim.pub", "--yes").code == 0
+    assert cli("identity", "show", "claim.pub", "--from", str(trusted), "--json").code == 8
+    stolen = Path("web.pub").read_text().split()[2]
+    lines = Path("claim.pub").read_text().split("\n")
+    signature = lines[1].split()[2]
+    lines[1] = f"SECURECFG-IDENTITY-PREVIOUS-1 {stolen} {signature}"
+    Path("claim.pub").write_text("\n".join(lines))
+    for command in (("identity", "show", "claim.pub"), ("key", "add", "identity:claim.pub")):
+        assert cli(*command, "--json").error == "key-provider-refused"
