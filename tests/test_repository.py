@@ -15,6 +15,7 @@ import pytest
 
 from securecfg import errors
 from securecfg.errors import SecurecfgError
+from tests.mutants.catalogue import MUTANTS, Mutant
 
 ROOT = Path(__file__).resolve().parent.parent
 CODE_FOLDERS = ("securecfg", "tests", "benchmarks", "examples")
@@ -218,3 +219,12 @@ def test_every_entry_point_leads_somewhere() -> None:
         for name, reference in group.items():
             module, _, attribute = reference.partition(":")
             assert hasattr(importlib.import_module(module), attribute), name
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_planted_defect_has_its_place_and_its_test(mutant: Mutant) -> None:
+    assert (ROOT / "securecfg" / mutant.file).read_text().count(mutant.old) == 1
+    file, *names = mutant.test.split("::")
+    content = (ROOT / "tests" / file).read_text()
+    if len(names) == 1:
+        assert f"def {names[0].partition('[')[0]}(" in content
