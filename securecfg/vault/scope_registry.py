@@ -18,12 +18,24 @@ from securecfg.vault.opened import REGISTRY_PATH
 from securecfg.vault.paths import SYSTEM
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from securecfg.vault.drafts import Drafts, NewVersion
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Plan
 
 ADMINISTRATOR_PATH = SYSTEM + b"administrator"
 ADMINISTRATOR = "administrator"
+
+
+def scope_among(scopes: Container[str], path: str) -> str | None:
+    """Return which of some scopes a path lies in, None where it lies in none. None of them lies in another one."""
+    end = path.find("/") + 1
+    while end:
+        if path[:end] in scopes:
+            return path[:end]
+        end = path.find("/", end) + 1
+    return None
 
 
 class ScopePlace(NamedTuple):
@@ -51,7 +63,7 @@ class Registry(NamedTuple):
 
     def scope_of(self, path: str) -> str | None:
         """Return the path of the scope that a path lies in, None where it lies in none."""
-        return next((scope for scope in self.scopes if path.startswith(scope)), None)
+        return scope_among(self.scopes, path)
 
     def overlapping(self, scope: str) -> str | None:
         """Return the path of a scope that lies in another one, or in which that lies."""

@@ -13,6 +13,7 @@ from securecfg.vault.replica import read_header
 from securecfg.vault.scope_completion import complete
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import Doorway, charter_of
+from securecfg.vault.scope_registry import scope_among
 from securecfg.vault.scope_trust import choose_trust
 from securecfg.vault.vault import Vault
 
@@ -46,11 +47,11 @@ class _Parts:
     """The open scopes of one vault, by path. May be used by any thread.
 
     Args:
-        names: Returns the paths of all scopes that are known.
+        names: Returns the paths of all scopes that are known, as keys.
         open_part: Opens one of them.
     """
 
-    def __init__(self, names: Callable[[], Sequence[str]], open_part: Callable[[str], Vault]) -> None:
+    def __init__(self, names: Callable[[], Mapping[str, object]], open_part: Callable[[str], Vault]) -> None:
         self.names = names
         self._open_part = open_part
         self._open: dict[str, Vault] = {}
@@ -58,7 +59,7 @@ class _Parts:
 
     def of(self, path: str) -> str | None:
         """Return the scope that a path lies in, None where it lies in none that is known."""
-        return next((scope for scope in self.names() if path.startswith(scope)), None)
+        return scope_among(self.names(), path)
 
     def get(self, scope: str) -> Vault:
         """Return an open scope.
@@ -102,7 +103,7 @@ class ScopedVault(Vault):
         self._whole = whole
         self._parts = parts
         self._close = close
-        one = whole or parts.get(parts.names()[0])
+        one = whole or parts.get(next(iter(parts.names())))
         self._opened, self._authority = one.opened, one.authority
 
     @classmethod
@@ -303,7 +304,7 @@ class ScopedVault(Vault):
         if len(names) > 1:
             message = "the key at hand opens several scopes, and not the vault around them"
             raise Unsupported(message, hint="name the scope: `vault.scope(path)`")
-        return self._parts.get(names[0])
+        return self._parts.get(next(iter(names)))
 
 
 def open_as_member(
@@ -370,12 +371,11 @@ def open_as_member(
             complete(part.authority, store, vault_id, door.keys, trust)
         if not parts:
             raise no_role()
-        names = sorted(parts)
 
         def open_part(scope: str) -> Vault:
             return parts[scope]
 
-        return ScopedVault(None, _Parts(lambda: names, open_part), _closer(list(parts.values()), store.close))
+        return ScopedVault(None, _Parts(lambda: parts, open_part), _closer(list(parts.values()), store.close))
     except BaseException:
         with suppress(SecurecfgError):
             _closer(list(parts.values()), store.close)()
@@ -392,9 +392,9 @@ def _closer(parts: Sequence[Vault], close: Callable[[], None]) -> Callable[[], N
     return close_all
 
 
-def _scopes_of(opened: OpenVault) -> Sequence[str]:
+def _scopes_of(opened: OpenVault) -> Mapping[str, object]:
     registry = opened.scopes()
-    return tuple(registry.scopes) if registry is not None else ()
+    return registry.scopes if registry is not None else {}
 
 
 def _open_by_root(vault: Vault, scope: str, *, is_anchor_required: bool) -> Vault:
