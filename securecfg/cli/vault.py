@@ -13,6 +13,8 @@ from securecfg.cli.backup import backup, backups, restore
 from securecfg.cli.export import export
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.publish import publish
+from securecfg.clock import to_datetime
 from securecfg.errors import (
     ExtraMissing,
     FileMissing,
@@ -66,7 +68,12 @@ def create(invocation: Invocation, *, path: str, admin: str | None) -> None:
 @vault.command("open", examples=("securecfg vault open && echo it opens",))
 @common_flags
 def open_(invocation: Invocation) -> None:
-    """Test that the vault opens, and that it continues what this machine has seen of it."""
+    """Test that the vault or the bundle opens, and that it continues what this machine has seen of it."""
+    from securecfg.vault.kinds import is_bundle
+
+    if is_bundle(invocation.vault_path()):
+        _open_bundle(invocation)
+        return
     with invocation.open() as opened:
         replica = opened.opened.replica
         result = {
@@ -77,6 +84,32 @@ def open_(invocation: Invocation) -> None:
         }
     who = opened.principal or "nobody"
     invocation.emit(result, f"open  {replica.vault_id.hex()}   as  {who}   records  {replica.checkpoint.size}")
+
+
+def _open_bundle(invocation: Invocation) -> None:
+    from securecfg.cli.output import shown_time, timestamp
+    from securecfg.vault.bundle import Bundle
+
+    with invocation.open() as opened:
+        if not isinstance(opened, Bundle):
+            message = "the file was another one a moment ago"
+            raise Tampered(message, hint="try again")
+        bundle = opened.bundle
+    expires = to_datetime(bundle.inventory.expires)
+    result = {
+        "state": "open",
+        "id": bundle.vault_id.hex(),
+        "principal": bundle.reader.name,
+        "role": bundle.inventory.role,
+        "serial": bundle.serial,
+        "expires": timestamp(expires),
+        "issuer": str(bundle.issuer),
+    }
+    invocation.emit(
+        result,
+        f"open  bundle {bundle.serial} of {bundle.vault_id.hex()}   as  {bundle.reader.name}",
+        f"role  {bundle.inventory.role}   until  {shown_time(expires)}",
+    )
 
 
 @vault.command(examples=("securecfg vault status", "securecfg vault status --json"))
@@ -215,5 +248,5 @@ def refuse_damage(opened: Vault, report: Verification) -> None:
     raise Tampered(message, hint="restore the vault from a backup; undamaged secrets can still be read")
 
 
-for command in (backup, backups, restore, export):
+for command in (backup, backups, restore, export, publish):
     vault.add_command(command)

@@ -1,0 +1,182 @@
+"""`securecfg vault publish`, and the commands that read what it writes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.running import CANARY, Terminal
+
+if TYPE_CHECKING:
+    from tests.cli.running import Cli
+
+ROLES = '[roles.web]\n[[roles.web.grants]]\nactions = ["read", "list"]\npaths = ["db/**"]\n'
+READING = ("--key", "identity:web.identity", "--audit-sink", "file:reads.sink")
+
+
+@pytest.fixture
+def shop(stored: Path, cli: Cli) -> Path:
+    """A project with a role `web`, which has one member with a public key."""
+    Path("roles.toml").write_text(ROLES)
+    assert cli("policy", "apply", "roles.toml", "--yes").code == 0
+    cli("identity", "create", "svc:web", "--out", "web.identity", "--public", "web.pub")
+    assert cli("role", "add", "web", "--member", "svc:web", "--identity", "web.pub").code == 0
+    cli("secret", "put", "other/x", stdin=CANARY)
+    return stored
+
+
+@pytest.fixture
+def published(shop: Path, cli: Cli) -> Path:
+    """The same, and a bundle `web.sealed`."""
+    outcome = cli("vault", "publish", "--for", "web", "-o", "web.sealed")
+    assert outcome.code == 0, outcome.err
+    return shop
+
+
+def test_says_what_it_wrote_and_for_whom(shop: Path, cli: Cli) -> None:
+    cli("role", "add", "web", "--member", "svc:late")
+    outcome = cli("vault", "publish", "--for", "web", "-o", "web.sealed", "--ttl", "7d")
+    assert outcome.code == 0
+    lines = outcome.text.splitlines()
+    assert lines[0].startswith("published  web.sealed   serial  ")
+    assert "1 secret   until  " in lines[0]
+    assert lines[1].startswith("issuer     securecfg/")
+    assert lines[2].startswith("for        svc:web   ")
+    assert outcome.err == "note: svc:late cannot open it, since the vault knows no public key of it\n"
+
+
+def test_json_has_all_of_it(shop: Path, cli: Cli) -> None:
+    shown = cli("vault", "publish", "--for", "web", "-o", "web.sealed", "--json").json
+    assert shown["secrets"] == ["db/main"]
+    assert shown["recipients"][0]["principal"] == "svc:web"
+    assert (shown["is_done"], shown["without_key"], shown["value_count"]) == (True, [], 1)
+    assert shown["size_bytes"] == Path("web.sealed").stat().st_size
+    record = next(r for r in cli("audit", "show", "--json").json["records"] if r["index"] == shown["serial"])
+    assert record["event"] == "bundle.published"
+
+
+def test_a_dry_run_writes_and_reads_nothing(shop: Path, cli: Cli) -> None:
+    shown = cli("vault", "publish", "--for", "web", "--dry-run")
+    assert shown.text.startswith("would publish  1 secret for web")
+    assert "secret     db/main" in shown.text
+    assert not list(Path().glob("*.sealed"))
+    assert "secret.read" not in cli("audit", "show").text
+
+
+def test_replaces_a_file_only_when_told_to(published: Path, cli: Cli) -> None:
+    before = Path("web.sealed").read_bytes()
+    refused = cli("vault", "publish", "--for", "web", "-o", "web.sealed", "--no-input", "--json")
+    assert (refused.code, refused.error) == (2, "confirmation-required")
+    assert Path("web.sealed").read_bytes() == before
+    assert cli("vault", "publish", "--for", "web", "-o", "web.sealed", "--yes").code == 0
+    assert Path("web.sealed").read_bytes() != before
+    terminal = Terminal("vault", "publish", "--for", "web", "-o", "web.sealed")
+    terminal.expect("Replace `web.sealed`?")
+    terminal.type("n")
+    assert terminal.end() == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "error"),
+    [
+        (("--for", "web"), 2, "usage"),
+        (("--for", "web", "-o", "x", "--ttl", "0s"), 2, "usage"),
+        (("--for", "no role", "-o", "x"), 2, "invalid-metadata"),
+        (("--for", "nobody", "-o", "x"), 6, "conflict"),
+        (("--for", "web", "-o", "none/x"), 9, "store-failed"),
+        (("--for", "web", "-o", "link", "--yes"), 9, "store-failed"),
+        (("--for", "web", "-o", "config", "--yes"), 6, "already-exists"),
+        (("--for", "web", "-o", "x", "--as", "svc:shop"), 5, "denied"),
+    ],
+)
+def test_refuses_what_cannot_be(shop: Path, cli: Cli, flags: tuple[str, ...], code: int, error: str) -> None:
+    Path("link").symlink_to("roles.toml")
+    Path("config").mkdir(exist_ok=True)
+    outcome = cli("vault", "publish", *flags, "--json")
+    assert (outcome.code, outcome.error) == (code, error)
+    assert not Path("x").exists()
+    assert Path("roles.toml").read_text() == ROLES
+
+
+def test_secrets_are_got_listed_and_searched(published: Path, cli: Cli) -> None:
+    given = ("--vault", "web.sealed", *READING)
+    assert cli("secret", "get", "db/main", "--reveal", *given, reveals=True).text == CANARY
+    assert "***" in cli("secret", "get", "db/main", *given).text
+    assert cli("secret", "list", *given).text == "db/main\n"
+    assert cli("secret", "search", "MAIN", *given).text == "db/main\n"
+    assert "live" in cli("secret", "history", "db/main", *given).text
+    for path in ("other/x", "nothing"):
+        assert cli("secret", "get", path, "--reveal", *given, "--json").error == "denied"
+    refused = cli("secret", "put", "db/main", *given, "--json", stdin="x")
+    assert (refused.code, refused.error) == (10, "unsupported")
+
+
+def test_open_says_what_a_bundle_is(published: Path, cli: Cli) -> None:
+    outcome = cli("vault", "open", "--vault", "web.sealed", *READING)
+    assert outcome.code == 0, outcome.err
+    assert "as  svc:web" in outcome.text
+    assert "role  web   until  " in outcome.text
+    shown = cli("vault", "open", "--vault", "web.sealed", *READING, "--json").json
+    assert (shown["role"], shown["principal"]) == ("web", "svc:web")
+    assert shown["issuer"].startswith("securecfg/")
+
+
+def test_without_a_sink_nothing_opens(published: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ("secret", "list", "--vault", "web.sealed", "--key", "identity:web.identity")
+    refused = cli(*given, "--json")
+    assert (refused.code, refused.error) == (2, "setting-missing")
+    assert "--audit-sink" in refused.json["error"]["hint"]
+    monkeypatch.setenv("SECURECFG_AUDIT", "file:reads.sink")
+    assert cli(*given).code == 0
+
+
+def test_settings_name_sink_and_issuer(published: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    issuer = cli("vault", "publish", "--for", "web", "-o", "web.sealed", "--yes", "--json").json["issuer"]
+    place = published / "place"
+    (place / "below").mkdir(parents=True)
+    for name in ("web.sealed", "web.identity"):
+        (place / name).write_bytes(Path(name).read_bytes())
+    (place / "web.identity").chmod(0o600)
+    settings = ['vault = "web.sealed"', 'key = "identity:web.identity"', 'audit = "file:reads.sink"']
+    (place / "securecfg.toml").write_text("\n".join([*settings, f'issuer = "{issuer}"\n']))
+    monkeypatch.chdir(place / "below")
+    monkeypatch.setenv("XDG_STATE_HOME", "/proc/nothing")
+    assert cli("secret", "list").text == "db/main\n"
+    assert (place / "reads.sink").exists()
+    refused = cli("secret", "list", "--issuer", "unverified", "--audit-sink", "nothing", "--json")
+    assert refused.error == "usage"
+
+
+def test_run_works_on_a_bundle(published: Path, cli: Cli) -> None:
+    Path("config").mkdir(exist_ok=True)
+    Path("config/default.yaml").write_text("db:\n  password: ${secret:db/main}\n")
+    program = "import os; print(len(os.environ['DB_PASSWORD']))"
+    given = ("--vault", "web.sealed", *READING)
+    terminal = Terminal("run", *given, "--", sys.executable, "-c", program)
+    assert terminal.end() == 0, terminal.shown
+    assert str(len(CANARY)) in terminal.shown
+    Path("config/default.yaml").write_text("db:\n  password: ${secret:other/x}\n")
+    refused = cli("run", *given, "--json", "--", "true")
+    assert (refused.code, refused.error) == (5, "denied")
+
+
+def test_a_bundle_is_no_vault(published: Path, cli: Cli) -> None:
+    given = ("--vault", "web.sealed", *READING, "--json")
+    for command in (("role", "list"), ("audit", "show"), ("key", "list"), ("policy", "history")):
+        outcome = cli(*command, *given)
+        assert (outcome.code, outcome.error) == (10, "unsupported"), command
+
+
+def test_the_identity_file_that_others_can_read_is_refused(published: Path, cli: Cli) -> None:
+    Path("web.identity").chmod(0o644)
+    outcome = cli("secret", "list", "--vault", "web.sealed", *READING, "--json")
+    assert (outcome.code, outcome.error) == (7, "key-provider-refused")
+
+
+def test_json_of_a_dry_run_names_the_secrets(shop: Path, cli: Cli) -> None:
+    shown = json.loads(cli("vault", "publish", "--for", "web", "--dry-run", "--json").out)
+    assert (shown["secrets"], shown["is_done"]) == (["db/main"], False)
