@@ -180,3 +180,39 @@ def test_the_identity_file_that_others_can_read_is_refused(published: Path, cli:
 def test_json_of_a_dry_run_names_the_secrets(shop: Path, cli: Cli) -> None:
     shown = json.loads(cli("vault", "publish", "--for", "web", "--dry-run", "--json").out)
     assert (shown["secrets"], shown["is_done"]) == (["db/main"], False)
+
+
+def test_records_of_readers_are_merged_into_the_log(published: Path, cli: Cli) -> None:
+    given = ("--vault", "web.sealed", *READING)
+    cli("secret", "get", "db/main", "--reveal", *given, reveals=True)
+    cli("secret", "get", "other/x", "--reveal", *given)
+    merged = cli("audit", "merge", "reads.sink")
+    assert merged.text == "merged  reads.sink   2 records, 0 known before, of 2 sessions\n"
+    assert merged.err == ""
+    again = cli("audit", "merge", "reads.sink", "--json").json
+    assert again["files"] == [
+        {
+            "path": "reads.sink",
+            "record_count": 0,
+            "known_count": 2,
+            "session_count": 2,
+            "unfinished_count": 0,
+            "damaged_count": 0,
+        }
+    ]
+    shown = cli("audit", "show", "--principal", "svc:web").text
+    assert "bundle.read" in shown
+    assert "other/x" in shown
+    assert "db/main" in shown
+
+
+def test_merge_warns_of_what_is_no_record(published: Path, cli: Cli) -> None:
+    given = ("--vault", "web.sealed", *READING)
+    cli("secret", "get", "db/main", "--reveal", *given, reveals=True)
+    sink = Path("reads.sink")
+    sink.write_bytes(b"".join(sink.read_bytes().splitlines(keepends=True)[:-1]) + b"torn")
+    merged = cli("audit", "merge", "reads.sink")
+    assert merged.code == 0
+    assert "note: reads.sink: 1 session without an end" in merged.err
+    assert "warning: reads.sink: 1 line cut off" in merged.err
+    assert cli("audit", "merge", "none.sink", "--json").error == "file-missing"
