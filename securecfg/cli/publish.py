@@ -55,6 +55,9 @@ def publish(
     if not ttl:
         message = "a bundle that may be used for no time is of no use"
         raise UsageError(message, hint="for instance `--ttl 30d`")
+    if out is not None and since is not None and Path(out).resolve() == Path(since).resolve():
+        message = "a bundle cannot take the place of the one that it builds on"
+        raise UsageError(message, hint=f"give the name under which it is found beside it: `-o {since}.1`")
     with invocation.open() as vault:
         bundles = Bundles(vault.authority)
         if out is None or dry_run:

@@ -91,6 +91,9 @@ def test_replaces_a_file_only_when_told_to(published: Path, cli: Cli) -> None:
         (("--for", "web", "-o", "link", "--yes"), 9, "store-failed"),
         (("--for", "web", "-o", "config", "--yes"), 6, "already-exists"),
         (("--for", "web", "-o", "x", "--as", "svc:shop"), 5, "denied"),
+        (("--for", "web", "-o", "./roles.toml", "--since", "roles.toml", "--yes"), 2, "usage"),
+        (("--for", "web", "-o", "x", "--since", "roles.toml"), 8, "not-a-bundle"),
+        (("--for", "web", "-o", "x", "--since", "none"), 3, "file-missing"),
     ],
 )
 def test_refuses_what_cannot_be(shop: Path, cli: Cli, flags: tuple[str, ...], code: int, error: str) -> None:
@@ -216,3 +219,15 @@ def test_merge_warns_of_what_is_no_record(published: Path, cli: Cli) -> None:
     assert "note: reads.sink: 1 session without an end" in merged.err
     assert "warning: reads.sink: 1 line cut off" in merged.err
     assert cli("audit", "merge", "none.sink", "--json").error == "file-missing"
+
+
+def test_a_bundle_of_what_changed_is_found_beside_the_first(published: Path, cli: Cli) -> None:
+    cli("secret", "put", "db/new", stdin=CANARY)
+    shown = cli("vault", "publish", "--for", "web", "--since", "web.sealed", "-o", "web.sealed.1", "--json").json
+    assert (shown["secrets"], shown["value_count"]) == (["db/main", "db/new"], 1)
+    given = ("--vault", "web.sealed", *READING)
+    assert cli("secret", "list", *given).text == "db/main\ndb/new\n"
+    assert cli("secret", "get", "db/main", "--reveal", *given, reveals=True).text == CANARY
+    Path("web.sealed").unlink()
+    Path("web.sealed.1").rename("web.sealed")
+    assert cli("secret", "list", *given, "--json").error == "bundle-chain-broken"
