@@ -48,6 +48,7 @@ def publish(
     in it. What changes in the vault later reaches nobody until it is published again.
     """
     from securecfg.vault.bundles import Bundles
+    from securecfg.vault.kinds import is_bundle
 
     if out is None and not dry_run:
         message = "nothing says where the bundle goes"
@@ -64,7 +65,7 @@ def publish(
             _emit(invocation, bundles.plan(role, ttl), None)
             return
         vault.authority.require("role.read", "")
-        is_there = Path(out).is_file() and not Path(out).is_symlink()
+        is_there = is_bundle(out) and not Path(out).is_symlink()
         if is_there:
             invocation.confirm(f"Replace `{out}`?")
         done = bundles.publish(role, out, ttl=ttl, since=since, replace=is_there)

@@ -22,6 +22,7 @@ from securecfg.errors import (
     AlreadyExists,
     BundleChainBroken,
     Conflict,
+    NotABundle,
     NotFound,
     SecurecfgError,
     StaleWrite,
@@ -52,6 +53,7 @@ from securecfg.vault.bundle_format import (
 )
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.history import LIVE
+from securecfg.vault.kinds import is_bundle, is_database
 from securecfg.vault.members import identities_of
 from securecfg.vault.opened import ROLES_PATH
 from securecfg.vault.paths import FIRST_USER_PATH, SYSTEM, check_role
@@ -176,14 +178,15 @@ class Bundles:
             path: The file.
             ttl: How long it may be used.
             since: An earlier bundle of the role, whose values are left out where they are the same still.
-            replace: Whether the file may take the place of another one.
+            replace: Whether the file may take the place of another bundle.
 
         Raises:
             AccessDenied: The caller may not `role.read`, or not `list`, `read` and `export` each path.
-            AlreadyExists: There is something at the path.
+            AlreadyExists: There is something at the path that may not be replaced.
             AuditUnavailable: The reads cannot be recorded, so nothing was read.
             BundleChainBroken: The earlier bundle is not one that this vault published for the role.
             Conflict: Too many, or none, of the members have a public key; or the policy changed meanwhile.
+            NotABundle, FileMissing: There is no earlier bundle at its path.
             NotFound: The role may read nothing that is there.
             StoreFailed: The file cannot be written.
             ValueTooLarge: It would be larger than a bundle may be.
@@ -383,6 +386,9 @@ class Bundles:
         return log.genesis, serial, Evidence(create_proof(log.tree, serial, log.note), tuple(hand_overs)), signer
 
     def _find_earlier(self, role: str, path: str | os.PathLike[str]) -> _Earlier:
+        if is_database(path):
+            message = f"`{path}` is a vault"
+            raise NotABundle(message, hint="name a bundle that was published before")
         front = parse_front(read_bounded(path, BUNDLE_BYTES_MAX))
         note: dict[str, Any] = self._opened.system_document(note_path(front.bundle_id), {})
         index = Index.parse(b64decode(note["index"])) if note.get("digest") == front.digest.hex() else None
@@ -493,9 +499,9 @@ def _verified_target(path: str | os.PathLike[str], *, replace: bool) -> Path:
     if target.is_symlink():
         message = f"`{target}` is a symbolic link"
         raise StoreFailed(message, hint="name the file itself")
-    if target.exists() and not (replace and target.is_file()):
-        message = f"`{target}` exists already"
-        raise AlreadyExists(message, hint="choose another path, or let it be replaced")
+    if target.exists() and not (replace and is_bundle(target)):
+        message = f"`{target}` exists already" if is_bundle(target) else f"`{target}` is there, and is no bundle"
+        raise AlreadyExists(message, hint="choose another path; only a bundle is ever replaced by one")
     if not target.absolute().parent.is_dir():
         message = f"there is no folder `{target.absolute().parent}`"
         raise StoreFailed(message, hint="make it first")

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
+from typing import TYPE_CHECKING
+
+from securecfg.store import read_beginning
+
+if TYPE_CHECKING:
+    import os
 
 BUNDLE_MAGIC = b"SCFP"
+
+_DATABASE_MAGIC = b"SQLite format 3\x00"
 
 
 def is_bundle(path: str | os.PathLike[str]) -> bool:
     """Return whether a file begins as a bundle does; False where it cannot be read."""
-    try:
-        # Without O_NONBLOCK, opening a FIFO would wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError:
-        return False
-    try:
-        return os.read(descriptor, len(BUNDLE_MAGIC)) == BUNDLE_MAGIC
-    except OSError:
-        return False
-    finally:
-        os.close(descriptor)
+    return read_beginning(path, len(BUNDLE_MAGIC)) == BUNDLE_MAGIC
+
+
+def is_database(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file begins as a vault does: opening and closing it would drop the locks of an open one."""
+    return read_beginning(path, len(_DATABASE_MAGIC)) == _DATABASE_MAGIC

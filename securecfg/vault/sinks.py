@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from securecfg.audit.sessions import Entry
-from securecfg.errors import AuditUnavailable, SecurecfgError, UsageError
+from securecfg.errors import AuditUnavailable, SecurecfgError, StoreFailed, UsageError
 from securecfg.files import PRIVATE, read_bounded, sync_directory
 from securecfg.octets import Malformed
+from securecfg.vault.kinds import is_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "securecfg.audit_sinks"
 FILE_BYTES_MAX = 1 << 30
 
+_OWN_FILE = "name a file of its own for the records"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
 
 
@@ -93,6 +95,9 @@ class FileSink:
         """
         self._path = Path(path).expanduser()
         self._lock = threading.Lock()
+        if is_database(self._path):
+            message = f"`{self._path}` is a vault"
+            raise AuditUnavailable(message, hint=_OWN_FILE)
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
             self._descriptor = os.open(self._path, flags, PRIVATE)
@@ -143,7 +148,7 @@ class FileSink:
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             message = f"`{self._path}` is not a regular file"
-            raise AuditUnavailable(message, hint="name a file of its own for the records")
+            raise AuditUnavailable(message, hint=_OWN_FILE)
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             message = f"others may write to `{self._path}`"
             raise AuditUnavailable(message, hint=f"`chmod 600 {self._path}`")
@@ -161,6 +166,9 @@ def read_file(path: str | os.PathLike[str]) -> tuple[list[Entry], int]:
     Raises:
         FileMissing, ValueTooLarge, StoreFailed: As for `read_bounded`.
     """
+    if is_database(path):
+        message = f"`{os.fspath(path)}` is a vault, and no file of records"
+        raise StoreFailed(message, hint="name what a reader of a bundle wrote")
     entries, damaged = [], 0
     for line in read_bounded(path, FILE_BYTES_MAX).splitlines():
         try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,13 +43,13 @@ from securecfg.vault import vault as vault_module
 from securecfg.vault.bundle_format import parse_front, verify_front
 from securecfg.vault.bundles import Bundles
 from securecfg.vault.epochs import rotate_signing_key
+from securecfg.vault.merging import Merging
 from tests.vault.published import GRANTS, OTHER, TTL, WEB, make_publisher
 from tests.vault.test_identities import identity_file
 from tests.vault.world import grant, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from securecfg.vault.bundle import Bundle
     from tests.vault.published import Publisher
@@ -309,8 +311,39 @@ def test_writes_over_nothing_unless_told_to(publisher: Publisher) -> None:
         publisher.publish()
     assert publisher.file.read_text() == "mine"
     assert "secret.read" not in set(events(publisher.vault)) - set(before)
+    with pytest.raises(AlreadyExists, match="no bundle"):
+        publisher.publish(replace=True)
+    with pytest.raises(AlreadyExists, match="no bundle"):
+        publisher.publish(publisher.world.path, replace=True)
+    publisher.file.unlink()
+    publisher.publish()
     publisher.publish(replace=True)
     assert text_of(publisher.open(), "app/a") == "two"
+
+
+def test_a_vault_that_is_open_keeps_its_locks_whatever_is_taken_for_a_bundle(
+    publisher: Publisher, world: World
+) -> None:
+    publisher.publish()
+    held = locks()
+    assert held
+    for use in (
+        world.open,
+        lambda: publisher.publish(world.path, replace=True),
+        lambda: publisher.publish(world.folder / "x", since=world.path),
+        lambda: publisher.open(audit=f"file:{world.path}"),
+        lambda: Merging(publisher.vault.authority).merge(world.path),
+    ):
+        with suppress(SecurecfgError):
+            use()
+        assert locks() >= held
+    publisher.vault.write("app/a", "three")
+
+
+def locks() -> set[str]:
+    """The files on which this process holds locks, as inodes."""
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return {line[-3] for line in lines if line[-4] == str(os.getpid())}
 
 
 def test_never_writes_through_a_symbolic_link_or_into_nothing(publisher: Publisher) -> None:
