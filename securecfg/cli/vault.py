@@ -28,6 +28,8 @@ from securecfg.errors import (
 from securecfg.words import counted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from securecfg.keys import KeyProvider
     from securecfg.vault import Vault
     from securecfg.vault.verification import Verification
@@ -133,15 +135,26 @@ def status(invocation: Invocation) -> None:
     invocation.emit(front.to_json() | inside.to_json(), *front.to_lines(), *inside.to_lines())
 
 
-@vault.command(examples=("securecfg vault verify",))
+@vault.command(
+    examples=(
+        "securecfg vault verify",
+        "securecfg vault verify --vault web.sealed --issuer securecfg/8c1f...     # needs no key",
+    )
+)
 @common_flags
 def verify(invocation: Invocation) -> None:
     """Check the whole vault: every record and signature of the log, every version of every secret.
 
-    Values are opened and dropped; none is shown, and none is recorded as read.
+    Values are opened and dropped; none is shown, and none is recorded as read. Of a bundle it checks, without any key,
+    that the vault with the verifier key --issuer published it.
     """
+    from securecfg.vault.kinds import is_bundle
     from securecfg.vault.verification import verify_vault
 
+    path = invocation.vault_path()
+    if is_bundle(path):
+        _verify_bundle(invocation, path)
+        return
     logs, reports = [], []
     with invocation.open() as opened:
         for _, part in opened.parts():
@@ -174,6 +187,26 @@ def verify(invocation: Invocation) -> None:
         *([f"sealed   {counted(sealed, 'version')} that this key does not open"] if sealed else []),
         *([f"left     {counted(left, 'row')} of writers that crashed, which does no harm"] if left else []),
         *([f"clock    {counted(len(behind), 'record')} written by a clock far behind"] if behind else []),
+    )
+
+
+def _verify_bundle(invocation: Invocation, path: Path) -> None:
+    from securecfg.audit import parse_vkey
+    from securecfg.files import read_bounded
+    from securecfg.vault.bundle_format import BUNDLE_BYTES_MAX, parse_front, verify_front
+    from securecfg.vault.settings import find_bundle_settings
+
+    issuer = find_bundle_settings(None, invocation.issuer)[1]
+    if not issuer:
+        message = "nothing says which vault the bundle must come from"
+        raise SettingMissing(message, hint="give `--issuer`: the verifier key that `securecfg vault publish` shows")
+    front = parse_front(read_bounded(path, BUNDLE_BYTES_MAX))
+    vouched = verify_front(front, parse_vkey(issuer))
+    result = {"serial": vouched.serial, "issuer": str(vouched.issuer), "digest": front.digest.hex()}
+    invocation.emit(
+        result,
+        f"sound  {path}   serial  {vouched.serial}",
+        f"by     {vouched.issuer}, whose log has the publication as record {vouched.serial}",
     )
 
 

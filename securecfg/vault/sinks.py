@@ -12,7 +12,6 @@ import stat
 import threading
 from base64 import b64decode, b64encode
 from binascii import Error
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -43,7 +42,7 @@ class AuditSink(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what is held."""
+        """Let go of what is held. May be called again."""
         ...
 
 
@@ -130,9 +129,10 @@ class FileSink:
                 raise self._failed(error) from None
 
     def close(self) -> None:
-        """Close the file."""
-        with suppress(OSError):
-            os.close(self._descriptor)
+        """Close the file. May be called again."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _append(self, lines: bytes) -> None:
         size = os.fstat(self._descriptor).st_size

@@ -231,3 +231,25 @@ def test_a_bundle_of_what_changed_is_found_beside_the_first(published: Path, cli
     Path("web.sealed").unlink()
     Path("web.sealed.1").rename("web.sealed")
     assert cli("secret", "list", *given, "--json").error == "bundle-chain-broken"
+
+
+def test_whoever_has_the_verifier_key_can_check_a_bundle_without_any_other(
+    published: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = cli("vault", "publish", "--for", "web", "-o", "web.sealed", "--yes", "--json").json
+    place = published / "elsewhere"
+    place.mkdir()
+    (place / "web.sealed").write_bytes(Path("web.sealed").read_bytes())
+    (place / "securecfg.toml").write_text("")
+    monkeypatch.chdir(place)
+    given = ("vault", "verify", "--vault", "web.sealed")
+    checked = cli(*given, "--issuer", shown["issuer"], "--json").json
+    assert (checked["serial"], checked["issuer"]) == (shown["serial"], shown["issuer"])
+    assert cli(*given, "--issuer", shown["issuer"]).text.startswith(f"sound  web.sealed   serial  {shown['serial']}")
+    assert cli(*given, "--json").error == "setting-missing"
+    assert cli(*given, "--issuer", "unverified", "--json").error == "usage"
+    content = bytearray(Path("web.sealed").read_bytes())
+    content[2_000] ^= 1
+    Path("web.sealed").write_bytes(content)
+    refused = cli(*given, "--issuer", shown["issuer"], "--json")
+    assert (refused.code, refused.error) == (8, "signature-invalid")

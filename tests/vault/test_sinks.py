@@ -20,6 +20,7 @@ from securecfg.audit.sessions import Entry, EntryKind, SessionReader, sessions_o
 from securecfg.errors import AccessDenied, AuditUnavailable, LogTampered, UsageError
 from securecfg.keys import Purpose
 from securecfg.octets import Malformed
+from securecfg.testing.audit_sink_conformance import MemorySink
 from securecfg.vault.sinks import FileSink, open_sink, read_file
 from tests.vault.published import WEB, make_publisher
 from tests.vault.world import text_of
@@ -32,21 +33,12 @@ if TYPE_CHECKING:
     from tests.vault.world import World
 
 
-class Memory:
-    """A sink that keeps entries in memory, and can fail."""
+class Memory(MemorySink):
+    """The public double, its entries taken apart."""
 
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.error: Exception | None = None
-        self.is_closed = False
-
-    def append(self, entries: Sequence[bytes]) -> None:
-        if self.error is not None:
-            raise self.error
-        self.entries += [Entry.parse(entry) for entry in entries]
-
-    def close(self) -> None:
-        self.is_closed = True
+    @property
+    def parsed(self) -> list[Entry]:
+        return [Entry.parse(entry) for entry in self.entries]
 
 
 @pytest.fixture
@@ -76,15 +68,15 @@ def shown(records: Sequence[Record]) -> list[tuple[str, Any, int | None]]:
 def test_a_read_is_in_the_sink_before_it_returns_and_repeats_are_counted(publisher: Publisher) -> None:
     sink = Memory()
     bundle = publisher.open(audit=sink)
-    assert [entry.kind for entry in sink.entries] == [EntryKind.START]
+    assert [entry.kind for entry in sink.parsed] == [EntryKind.START]
     for _ in range(3):
         bundle.read("app/a")
     bundle.read("app/a", at="previous")
-    assert shown(records_of(publisher, sink.entries)) == [("secret.read", "app/a", None)] * 2
+    assert shown(records_of(publisher, sink.parsed)) == [("secret.read", "app/a", None)] * 2
     bundle.close()
     assert sink.is_closed
-    assert shown(records_of(publisher, sink.entries))[2:] == [("secret.read.counted", "app/a", 2)]
-    assert sink.entries[-1].kind is EntryKind.END
+    assert shown(records_of(publisher, sink.parsed))[2:] == [("secret.read.counted", "app/a", 2)]
+    assert sink.parsed[-1].kind is EntryKind.END
 
 
 def test_counts_are_kept_within_a_minute_and_written_after_it(publisher: Publisher, world: World) -> None:
@@ -94,7 +86,7 @@ def test_counts_are_kept_within_a_minute_and_written_after_it(publisher: Publish
         bundle.read("app/a")
     world.clock.advance(timedelta(seconds=61))
     bundle.read("app/a")
-    assert shown(records_of(publisher, sink.entries)) == [
+    assert shown(records_of(publisher, sink.parsed)) == [
         ("secret.read", "app/a", None),
         ("secret.read.counted", "app/a", 5),
     ]
@@ -105,13 +97,13 @@ def test_strict_records_every_read(publisher: Publisher) -> None:
     with publisher.open(audit=sink, strict=True) as bundle:
         for _ in range(3):
             bundle.read("app/a")
-    assert shown(records_of(publisher, sink.entries)) == [("secret.read", "app/a", None)] * 3
+    assert shown(records_of(publisher, sink.parsed)) == [("secret.read", "app/a", None)] * 3
 
 
 def test_a_record_says_who_what_and_by_which_policy(publisher: Publisher) -> None:
     sink = Memory()
     publisher.open(audit=sink).read("app/a")
-    (record,) = records_of(publisher, sink.entries)
+    (record,) = records_of(publisher, sink.parsed)
     assert record.event is Event.SECRET_READ
     assert (record.subject.id, record.subject.is_proved, record.subject.roles) == (WEB, True, ("role:web",))
     assert dict(record.obj) == {"path": "app/a", "ver": 2}
@@ -130,7 +122,7 @@ def test_denials_are_recorded_ten_times_and_then_counted(publisher: Publisher, w
         world.clock.advance(timedelta(seconds=61))
         with pytest.raises(AccessDenied):
             bundle.read("other/x")
-    records = shown(records_of(publisher, sink.entries))
+    records = shown(records_of(publisher, sink.parsed))
     assert records.count(("access.denied", "other/x", None)) == 11
     assert records.count(("access.denied.counted", "other/x", 3)) == 1
 
@@ -154,8 +146,8 @@ def test_nothing_is_given_out_while_the_sink_fails(publisher: Publisher, error: 
     assert text_of(bundle, "app/a") == "two"
     bundle.close()
     # What the sink may have kept of the session that failed does not matter: the records are in another one.
-    assert len(sessions_of(sink.entries)) == 2
-    assert shown(records_of(publisher, sink.entries)) == [("secret.read", "app/a", None)]
+    assert len(sessions_of(sink.parsed)) == 2
+    assert shown(records_of(publisher, sink.parsed)) == [("secret.read", "app/a", None)]
 
 
 def test_a_sink_that_fails_at_first_opens_nothing(publisher: Publisher) -> None:
@@ -184,7 +176,7 @@ def test_threads_make_one_unbroken_session(publisher: Publisher) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(records_of(publisher, sink.entries)) == 80
+    assert len(records_of(publisher, sink.parsed)) == 80
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------
@@ -196,7 +188,7 @@ def session(publisher: Publisher) -> list[Entry]:
     with publisher.open(audit=sink, strict=True) as bundle:
         for _ in range(3):
             bundle.read("app/a")
-    return sink.entries
+    return sink.parsed
 
 
 def test_an_entry_that_is_missing_moved_or_altered_is_found(publisher: Publisher, session: list[Entry]) -> None:
@@ -341,7 +333,7 @@ def test_an_installed_sink_is_found_by_its_scheme(publisher: Publisher, monkeypa
     monkeypatch.setattr(metadata, "entry_points", found)
     publisher.open(audit="memory:here").read("app/a")
     assert made == ["here"]
-    assert len(sink.entries) == 2
+    assert len(sink.parsed) == 2
     with pytest.raises(AuditUnavailable) as refused:
         publisher.open(audit="memory:broken")
     assert "canary" not in refused.value.message
