@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event, VerifierKey, audit_public_key
 from securecfg.audit.epoch import parse_hand_over
 from securecfg.audit.proof import create_proof
 from securecfg.audit.record import format_time
 from securecfg.clock import to_datetime
-from securecfg.crypto import HYBRID_PRIVATE_BYTES, KIND_TEXT, KeyBytes, generate_key, hybrid_public_key, seal_to
+from securecfg.crypto import generate_key
 from securecfg.errors import (
     AlreadyExists,
     BundleChainBroken,
@@ -31,35 +29,30 @@ from securecfg.errors import (
 )
 from securecfg.files import PUBLIC, create_public, read_bounded, write_atomically
 from securecfg.keys import Purpose
-from securecfg.octets import U64
 from securecfg.policy import Request
 from securecfg.vault.bundle_format import (
     BUNDLE_BYTES_MAX,
     BUNDLE_ID_BYTES,
     CHAIN_MAX,
-    INDEX,
     RECIPIENTS_MAX,
     Base,
     Evidence,
     Index,
-    Messages,
     PublishedSecret,
     PublishedVersion,
-    head_to_bytes,
-    padded_index_length,
     parse_front,
-    slot_info,
     trailer_to_bytes,
 )
-from securecfg.vault.drafts import Content, Drafts, NewVersion
+from securecfg.vault.bundle_notes import Earlier, find_earlier, note_content, note_path
+from securecfg.vault.bundle_sealing import BundleSealing
+from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.history import LIVE
 from securecfg.vault.kinds import is_bundle, is_database
 from securecfg.vault.members import identities_of
 from securecfg.vault.opened import ROLES_PATH
-from securecfg.vault.paths import FIRST_USER_PATH, SYSTEM, check_role
+from securecfg.vault.paths import FIRST_USER_PATH, check_role
 from securecfg.vault.reading import Reads
 from securecfg.vault.storedlog import StoredLog
-from securecfg.vault.values import encode_value
 from securecfg.vault.writing import Wanted, Writes
 
 if TYPE_CHECKING:
@@ -75,8 +68,6 @@ if TYPE_CHECKING:
     from securecfg.vault.history import Version
     from securecfg.vault.publishing import Plan
 
-_NOTES = SYSTEM + b"bundles/"
-_VERSION = 1
 _AT_ONCE = 64
 _VALUES_BYTES_MAX = BUNDLE_BYTES_MAX - (32 << 20)
 _LOOKED_AT = 4_096
@@ -127,14 +118,6 @@ class _Selection(NamedTuple):
         return Published(
             self.role, tuple(self.versions), fingerprints, without_key, self.expired, to_datetime(expires_ns)
         )
-
-
-class _Earlier(NamedTuple):
-    """What the vault remembers of a bundle that another one builds on."""
-
-    bases: tuple[Base, ...]
-    versions: Mapping[tuple[str, int], PublishedVersion]
-    commitments: Mapping[tuple[str, int], str]
 
 
 class Bundles:
@@ -197,7 +180,7 @@ class Bundles:
         issued = self._opened.clock.now_ns()
         expires = self._expiry(ttl)
         file_key, bundle_id = generate_key(), secrets.token_bytes(BUNDLE_ID_BYTES)
-        sealing = _Sealing(self._opened.replica.vault_id, bundle_id, file_key)
+        sealing = BundleSealing(self._opened.replica.vault_id, bundle_id, file_key)
         index = Index(
             selection.role,
             issued,
@@ -301,7 +284,7 @@ class Bundles:
         return opened.consistently(look)
 
     def _seal_values(
-        self, selection: _Selection, sealing: _Sealing, earlier: _Earlier | None
+        self, selection: _Selection, sealing: BundleSealing, earlier: Earlier | None
     ) -> dict[str, PublishedSecret]:
         lines: dict[str, list[PublishedVersion]] = {path: [] for path in selection.versions}
         fresh: list[tuple[str, Version]] = []
@@ -320,8 +303,7 @@ class Bundles:
             for (path, version), read in zip(part, found, strict=True):
                 if isinstance(read, SecurecfgError):
                     raise read
-                _, content = encode_value(read.value)
-                lines[path].append(_line(version, sealing.add(content)))
+                lines[path].append(_line(version, sealing.add(read.value)))
         return {
             path: PublishedSecret(path in selection.listed, labels, tuple(sorted(lines[path], reverse=True)))
             for path, (labels, _) in selection.versions.items()
@@ -330,20 +312,12 @@ class Bundles:
     def _record(self, selection: _Selection, index: Index, base: Base) -> None:
         """Record the publication, together with the note that later bundles build on."""
         opened = self._opened
-        commitments = [
-            [path, version.number, version.commitment.hex()]
+        commitments = {
+            (path, version.number): version.commitment.hex()
             for path, (_, versions) in selection.versions.items()
             for version in versions
-        ]
-        note = {
-            "v": _VERSION,
-            "digest": base.digest.hex(),
-            "key": b64encode(base.file_key).decode(),
-            "index": b64encode(index.to_bytes()).decode(),
-            "commitments": commitments,
         }
-        encoded = json.dumps(note, separators=(",", ":"), ensure_ascii=False).encode()
-        content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+        content = note_content(base, index, commitments)
         new = NewVersion(self._authority.identity.principal, opened.clock.now_ns())
         obj = {
             "role": selection.role,
@@ -385,27 +359,19 @@ class Bundles:
                     hand_overs.append(parse_hand_over(record.obj, index))
         return log.genesis, serial, Evidence(create_proof(log.tree, serial, log.note), tuple(hand_overs)), signer
 
-    def _find_earlier(self, role: str, path: str | os.PathLike[str]) -> _Earlier:
+    def _find_earlier(self, role: str, path: str | os.PathLike[str]) -> Earlier:
         if is_database(path):
             message = f"`{path}` is a vault"
             raise NotABundle(message, hint="name a bundle that was published before")
         front = parse_front(read_bounded(path, BUNDLE_BYTES_MAX))
-        note: dict[str, Any] = self._opened.system_document(note_path(front.bundle_id), {})
-        index = Index.parse(b64decode(note["index"])) if note.get("digest") == front.digest.hex() else None
-        if index is None or index.role != role:
+        earlier = find_earlier(self._opened, front.bundle_id)
+        if earlier is None or (earlier.role, earlier.bases[0].digest) != (role, front.digest):
             message = f"`{path}` is not a bundle that this vault published for `role:{role}`"
             raise BundleChainBroken(message, hint="publish all of it, without `--since`")
-        base = Base(front.bundle_id, front.digest, KeyBytes(b64decode(note["key"])))
-        if len(index.bases) + 1 >= CHAIN_MAX:
+        if len(earlier.bases) >= CHAIN_MAX:
             message = f"`{path}` builds on as many bundles as one can"
             raise BundleChainBroken(message, hint="publish all of it, without `--since`")
-        versions = {
-            (name, version.number): version._replace(depth=version.depth + 1)
-            for name, secret in index.secrets.items()
-            for version in secret.versions
-        }
-        commitments = {(str(name), int(number)): str(text) for name, number, text in note["commitments"]}
-        return _Earlier((base, *index.bases), versions, commitments)
+        return earlier
 
     def _expiry(self, ttl: timedelta) -> int:
         return self._opened.clock.now_ns() + int(ttl.total_seconds()) * 1_000_000_000
@@ -423,63 +389,12 @@ class Bundles:
         )
 
 
-class _Sealing:
-    """The content of a bundle in the making.
-
-    Attributes:
-        count: How many values are in it.
-    """
-
-    def __init__(self, vault_id: bytes, bundle_id: bytes, file_key: KeyBytes) -> None:
-        self._bundle_id = bundle_id
-        self._file_key = file_key
-        self._messages = Messages(vault_id, bundle_id, file_key)
-        self._contents: list[bytes] = []
-        self._length = 0
-        self.count = 0
-
-    def add(self, content: bytes) -> tuple[int, int, int, int]:
-        """Seal a value and return where it lies: depth, number, start and sealed length."""
-        self.count += 1
-        sealed = self._messages.seal(self.count, (content,))
-        place = (0, self.count, self._length, len(sealed))
-        self._contents.append(sealed)
-        self._length += len(sealed)
-        return place
-
-    def finish(self, index: Index, recipients: Mapping[str, Identity]) -> bytes:
-        """Return head and content, sealed to the recipients.
-
-        Raises:
-            Tampered: A recipient's public key is none.
-        """
-        plain = index.to_bytes()
-        plain = plain.ljust(padded_index_length(len(plain), self._length), b"\x00")
-        sealed = self._messages.seal(INDEX, (plain,))
-        payload = KeyBytes(self._file_key + U64.pack(self._length))
-        slots = [
-            seal_to(identity.recipient, payload, slot_info(self._bundle_id, identity.fingerprint))
-            for identity in recipients.values()
-        ]
-        while len(slots) & (len(slots) - 1):
-            nobody = hybrid_public_key(secrets.token_bytes(HYBRID_PRIVATE_BYTES))
-            slots.append(seal_to(nobody, payload, slot_info(self._bundle_id, secrets.token_bytes(16))))
-        secrets.SystemRandom().shuffle(slots)
-        content = b"".join((*self._contents, sealed))
-        return head_to_bytes(self._bundle_id, slots) + U64.pack(len(content)) + content
-
-
 def _allowed_always(policy: Policy, asking: Sequence[Request], paths: list[str]) -> list[str]:
     """Return the paths that all who ask are allowed, and whatever the time."""
     for request in asking:
         allowed = policy.decide_many(request, paths)
         paths = [path for path, is_allowed in zip(paths, allowed, strict=True) if is_allowed]
     return [path for path in paths if all(policy.decide(ask._replace(path=path)).cacheable for ask in asking)]
-
-
-def note_path(bundle_id: bytes) -> bytes:
-    """Return the path of what the vault remembers of a bundle."""
-    return _NOTES + bundle_id.hex().encode()
 
 
 def _line(version: Version, place: tuple[int, int, int, int]) -> PublishedVersion:
