@@ -80,11 +80,8 @@ class BundleState:
         if not raw:
             return
         known = Seen(int(str(raw["epochs"])), int(str(raw["serial"])), str(raw["digest"]))
-        if (
-            (known.epochs, known.serial) > (seen.epochs, seen.serial)
-            or known.epochs > seen.epochs
-            or (known.serial == seen.serial and known.digest != seen.digest)
-        ):
+        is_other = seen.serial == known.serial and seen.digest != known.digest
+        if seen.epochs < known.epochs or seen.serial < known.serial or is_other:
             message = f"the bundle has the serial number {seen.serial}, and {known.serial} was opened here before"
             hint = "take the newest one; if the vault itself was restored from a backup, remove"
             raise RollbackSuspected(message, hint=f"{hint} `{self._path(name)}`")
