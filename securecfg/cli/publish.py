@@ -53,9 +53,6 @@ def publish(
     if out is None and not dry_run:
         message = "nothing says where the bundle goes"
         raise UsageError(message, hint="give `-o FILE`, or `--dry-run` to see what would be in it")
-    if not ttl:
-        message = "a bundle that may be used for no time is of no use"
-        raise UsageError(message, hint="for instance `--ttl 30d`")
     if out is not None and since is not None and Path(out).resolve() == Path(since).resolve():
         message = "a bundle cannot take the place of the one that it builds on"
         raise UsageError(message, hint=f"give the name under which it is found beside it: `-o {since}.1`")

@@ -122,8 +122,12 @@ def status(invocation: Invocation) -> None:
     Without a key that opens the vault it shows what the file tells everybody, and succeeds; `vault open` fails then.
     """
     from securecfg.cli.inspection import Front, Inside
+    from securecfg.vault.kinds import is_bundle
 
     path = invocation.vault_path()
+    if is_bundle(path):
+        _open_bundle(invocation)
+        return
     front = Front.read(path)
     try:
         with invocation.open() as opened:

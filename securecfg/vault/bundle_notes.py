@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from securecfg.crypto import KIND_TEXT, KeyBytes
 from securecfg.vault.bundle_format import Base, Index, PublishedVersion
 from securecfg.vault.drafts import Content
+from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import SYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from securecfg.vault.opened import OpenVault
 
@@ -43,10 +44,18 @@ def note_path(bundle_id: bytes) -> bytes:
     return _NOTES + bundle_id.hex().encode()
 
 
-def note_content(bundle: Base, index: Index, commitments: Commitments) -> Content:
-    """Return the content of the note of a bundle."""
+def note_content(bundle: Base, index: Index, commitments: Commitments, recipients: Mapping[str, str]) -> Content:
+    """Return the content of the note of a bundle.
+
+    Args:
+        bundle: The bundle as others build on it.
+        index: What is in it.
+        commitments: To which of the vault's values its versions belong.
+        recipients: Who can open it, and the fingerprints of their keys.
+    """
     note = {
         "v": _VERSION,
+        "recipients": dict(recipients),
         "digest": bundle.digest.hex(),
         "key": b64encode(bundle.file_key).decode(),
         "index": b64encode(index.to_bytes()).decode(),
@@ -54,6 +63,14 @@ def note_content(bundle: Base, index: Index, commitments: Commitments) -> Conten
     }
     encoded = json.dumps(note, separators=(",", ":"), ensure_ascii=False).encode()
     return Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+
+
+def published_to(opened: OpenVault) -> Iterator[tuple[Index, Mapping[str, str]]]:
+    """Yield what is in each bundle that the vault has published, and its recipients with their fingerprints."""
+    for path, entry in opened.entries(_NOTES, prefix_end(_NOTES)):
+        if entry.live:
+            note: dict[str, Any] = opened.system_document(path, {})
+            yield Index.parse(b64decode(note["index"])), note["recipients"]
 
 
 def find_earlier(opened: OpenVault, bundle_id: bytes) -> Earlier | None:

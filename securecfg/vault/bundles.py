@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from dataclasses import replace as replaced
+from datetime import timedelta
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,7 @@ from securecfg.errors import (
     SecurecfgError,
     StaleWrite,
     StoreFailed,
+    UsageError,
     ValueTooLarge,
 )
 from securecfg.files import PUBLIC, create_public, read_bounded, write_atomically
@@ -58,7 +60,7 @@ from securecfg.vault.writing import Wanted, Writes
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -67,6 +69,8 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority, Stamp
     from securecfg.vault.history import Version
     from securecfg.vault.publishing import Plan
+
+TTL_MAX = timedelta(days=3_650)
 
 _AT_ONCE = 64
 _VALUES_BYTES_MAX = BUNDLE_BYTES_MAX - (32 << 20)
@@ -168,10 +172,11 @@ class Bundles:
             AlreadyExists: There is something at the path that may not be replaced.
             AuditUnavailable: The reads cannot be recorded, so nothing was read.
             BundleChainBroken: The earlier bundle is not one that this vault published for the role.
-            Conflict: Too many, or none, of the members have a public key; or the policy changed meanwhile.
+            Conflict: Too many, or none, of the members have a public key; or the policy or a secret changed meanwhile.
             NotABundle, FileMissing: There is no earlier bundle at its path.
             NotFound: The role may read nothing that is there.
             StoreFailed: The file cannot be written.
+            UsageError: The time is none, or longer than ten years.
             ValueTooLarge: It would be larger than a bundle may be.
         """
         target = _verified_target(path, replace=replace)
@@ -303,6 +308,10 @@ class Bundles:
             for (path, version), read in zip(part, found, strict=True):
                 if isinstance(read, SecurecfgError):
                     raise read
+                if read.created != to_datetime(version.created):
+                    # Another secret was moved to the path.
+                    message = f"`{path}` changed meanwhile"
+                    raise Conflict(message, hint="publish again")
                 lines[path].append(_line(version, sealing.add(read.value)))
         return {
             path: PublishedSecret(path in selection.listed, labels, tuple(sorted(lines[path], reverse=True)))
@@ -317,14 +326,15 @@ class Bundles:
             for path, (_, versions) in selection.versions.items()
             for version in versions
         }
-        content = note_content(base, index, commitments)
+        fingerprints = {name: identity.fingerprint.hex() for name, identity in selection.recipients.items()}
+        content = note_content(base, index, commitments, fingerprints)
         new = NewVersion(self._authority.identity.principal, opened.clock.now_ns())
         obj = {
             "role": selection.role,
             "count": len(selection.versions),
             "expires": format_time(index.expires),
             "digest": base.digest.hex(),
-            "recipients": [f"{name}:{identity.fingerprint.hex()}" for name, identity in selection.recipients.items()],
+            "recipients": [f"{name}:{fingerprint}" for name, fingerprint in fingerprints.items()],
         }
 
         def draft(drafts: Drafts) -> Plan:
@@ -374,7 +384,10 @@ class Bundles:
         return earlier
 
     def _expiry(self, ttl: timedelta) -> int:
-        return self._opened.clock.now_ns() + int(ttl.total_seconds()) * 1_000_000_000
+        if not timedelta(0) < ttl <= TTL_MAX:
+            message = f"a bundle may be used for at most {TTL_MAX.days} days, and for longer than no time"
+            raise UsageError(message, hint="a short time is better: nothing takes back what was published")
+        return self._opened.clock.now_ns() + int(ttl / timedelta(microseconds=1)) * 1_000
 
     def _without_key(self, selection: _Selection) -> tuple[str, ...]:
         roles: dict[str, list[str]] = self._opened.system_document(ROLES_PATH, {})

@@ -123,6 +123,7 @@ def test_open_says_what_a_bundle_is(published: Path, cli: Cli) -> None:
     assert outcome.code == 0, outcome.err
     assert "as  svc:web" in outcome.text
     assert "role  web   until  " in outcome.text
+    assert cli("vault", "status", "--vault", "web.sealed", *READING).text == outcome.text
     shown = cli("vault", "open", "--vault", "web.sealed", *READING, "--json").json
     assert (shown["role"], shown["principal"]) == ("web", "svc:web")
     assert shown["issuer"].startswith("securecfg/")
@@ -253,3 +254,16 @@ def test_whoever_has_the_verifier_key_can_check_a_bundle_without_any_other(
     Path("web.sealed").write_bytes(content)
     refused = cli(*given, "--issuer", shown["issuer"], "--json")
     assert (refused.code, refused.error) == (8, "signature-invalid")
+
+
+def test_what_a_replaced_key_could_read_is_listed_as_exposed(published: Path, cli: Cli) -> None:
+    cli("identity", "create", "svc:web", "--out", "new.identity", "--public", "new.pub")
+    replaced = cli("role", "add", "web", "--member", "svc:web", "--identity", "new.pub", "--replace")
+    assert "`securecfg audit exposed` lists" in replaced.err
+    shown = cli("audit", "exposed")
+    assert "db/main" in shown.text
+    assert "bundle of web for svc:web" in shown.text
+    (listed,) = cli("audit", "exposed", "--json").json["secrets"]
+    assert (listed["path"], listed["reason"], listed["principal"]) == ("db/main", "bundle", "svc:web")
+    cli("secret", "put", "db/main", stdin=f"{CANARY}-new")
+    assert cli("audit", "exposed").text == "no secret is known to be exposed\n"

@@ -33,25 +33,31 @@ from securecfg.errors import (
     SignatureInvalid,
     StoreFailed,
     Unsupported,
+    UsageError,
     VaultClosed,
     VaultForked,
     VersionNotFound,
     WrongKey,
 )
+from securecfg.keys.identity import read_identity_file
 from securecfg.policy import Document
 from securecfg.vault import vault as vault_module
+from securecfg.vault.bundle_exposures import find_known_from_bundles
 from securecfg.vault.bundle_format import parse_front, verify_front
 from securecfg.vault.bundles import Bundles
 from securecfg.vault.epochs import rotate_signing_key
+from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.merging import Merging
 from tests.vault.published import GRANTS, OTHER, TTL, WEB, make_publisher
 from tests.vault.test_identities import identity_file
 from tests.vault.world import grant, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from securecfg.vault import SecretVersion
     from securecfg.vault.bundle import Bundle
+    from securecfg.vault.reading import At
     from tests.vault.published import Publisher
     from tests.vault.world import World
 
@@ -205,6 +211,32 @@ def test_values_of_several_rows_come_out_whole(publisher: Publisher) -> None:
     assert b"".join(pieces) == contents["app/big700000"]
 
 
+def test_a_secret_that_is_replaced_while_it_is_published_is_noticed(
+    publisher: Publisher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles = Bundles(publisher.vault.authority)
+    read_many = bundles._reads.read_many
+    other = world.open()
+    other.write("app/z", "another secret")
+
+    def moved(wanted: Sequence[tuple[str, At]]) -> list[SecretVersion | SecurecfgError]:
+        other.move("app/settings", "app/old")
+        other.move("app/z", "app/settings")
+        return read_many(wanted)
+
+    monkeypatch.setattr(bundles._reads, "read_many", moved)
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        bundles.publish("web", publisher.file, ttl=TTL)
+    assert not publisher.file.exists()
+
+
+@pytest.mark.parametrize("ttl", [timedelta(0), timedelta(days=-1), timedelta(days=3_651), timedelta.max])
+def test_refuses_a_time_that_makes_no_sense(publisher: Publisher, ttl: timedelta) -> None:
+    with pytest.raises(UsageError):
+        publisher.publish(ttl=ttl)
+    assert not publisher.file.exists()
+
+
 # --- who may publish --------------------------------------------------------------------------------------------------
 
 OPS = """
@@ -269,7 +301,8 @@ def test_the_log_says_who_got_what_and_where_the_record_is(publisher: Publisher)
 def test_nothing_that_people_chose_is_readable_in_it(publisher: Publisher) -> None:
     publisher.publish()
     raw = publisher.file.read_bytes()
-    for text in (b"app/", b"web", b"two", b"canary", b"shop", b"user:", b"pay"):
+    # Long enough that no random bytes are them.
+    for text in (b"app/settings", b"unlisted", b"role:web", b"svc:web", b"user:ada", b"canary", b"password"):
         assert text not in raw
 
 
@@ -376,7 +409,7 @@ def test_opens_for_its_recipients_only(publisher: Publisher) -> None:
 
 
 def test_another_name_for_the_same_key_opens_nothing(publisher: Publisher) -> None:
-    from securecfg.keys.identity import Identity, IdentityFile, format_identity_file, read_identity_file
+    from securecfg.keys.identity import Identity, IdentityFile, format_identity_file
 
     publisher.publish()
     path = publisher.world.folder / "svc-web.identity"
@@ -420,7 +453,6 @@ def test_a_member_that_was_added_later_needs_a_new_bundle(publisher: Publisher) 
 
 def another_vault(publisher: Publisher, world: World, path: Path) -> None:
     """Publish from another vault to the same key."""
-    from securecfg.keys.identity import read_identity_file
     from tests.vault.published import Publisher
     from tests.vault.world import World
 
@@ -698,3 +730,47 @@ def test_no_value_is_given_out_where_it_cannot_be_recorded(publisher: Publisher)
     for sink in (f"file:{publisher.world.folder}", "file:/proc/nothing/x"):
         with pytest.raises(AuditUnavailable):
             publisher.open(audit=sink)
+
+
+# --- who may know it --------------------------------------------------------------------------------------------------
+
+
+def known(vault: Vault) -> list[tuple[str, int, str]]:
+    return [(each.path, each.version, each.principal) for each in find_known_from_bundles(vault.authority)]
+
+
+def test_what_was_published_for_a_replaced_key_is_exposed_until_it_changes(publisher: Publisher, world: World) -> None:
+    vault = publisher.vault
+    assert known(vault) == []
+    publisher.add(OTHER)
+    old = publisher.publish().recipients[WEB]
+    assert known(vault) == []
+    (world.folder / "svc-web.identity").unlink()
+    (world.folder / "svc-web.pub").unlink()
+    _, public = identity_file(world.folder, WEB)
+    new = read_identity_file(public).identity
+    vault.administration.add_member("web", WEB, identity=new, replace=True)
+    assert known(vault) == [(path, number, WEB) for path, number in (("app/a", 2), ("app/f", 1))] + [
+        ("app/settings", 1, WEB),
+        ("unlisted/u", 1, WEB),
+    ]
+    found = find_known_from_bundles(vault.authority)[0]
+    assert (found.fingerprint, found.role) == (old, "web")
+    assert found.days(found.since + timedelta(days=2, hours=1)) == 2
+    publisher.publish(replace=True)
+    vault.write("app/a", "three")
+    vault.move("app/f", "other/f")
+    vault.delete("app/settings")
+    assert known(vault) == [("other/f", 1, WEB), ("unlisted/u", 1, WEB)]
+    KeyChanges(vault.authority).rotate_data("other/")
+    assert ("other/f", 1, WEB) in known(vault)
+    assert known(world.open("user:nobody")) == []
+
+
+def test_what_was_published_for_a_member_that_left_is_exposed(publisher: Publisher) -> None:
+    publisher.add(OTHER)
+    publisher.publish()
+    publisher.vault.administration.remove_member("web", OTHER)
+    assert {principal for _, _, principal in known(publisher.vault)} == {OTHER}
+    publisher.vault.administration.add_member("jobs", OTHER)
+    assert {principal for _, _, principal in known(publisher.vault)} == {OTHER}
