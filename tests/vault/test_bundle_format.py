@@ -26,6 +26,7 @@ from securecfg.errors import (
     WrongKey,
 )
 from securecfg.octets import Malformed, var32
+from securecfg.vault import bundle_sealing
 from securecfg.vault.bundle_format import (
     BUNDLE_BYTES_MAX,
     Base,
@@ -153,6 +154,18 @@ def test_a_content_that_is_signed_and_does_not_open_is_refused(publisher: Publis
     length = int.from_bytes(raw[at - 8 : at])
     raw[at + length - 1] ^= 1
     assert isinstance(refused(publisher, signed_again(publisher, bytes(raw))), Tampered)
+
+
+@pytest.mark.parametrize("more", [1, 64, 4_096])
+def test_an_index_with_more_zeros_than_fit_is_refused(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, more: int
+) -> None:
+    monkeypatch.setattr(
+        bundle_sealing, "padded_index_length", lambda length, before: padded_index_length(length, before) + more
+    )
+    publisher.publish(replace=True)
+    with pytest.raises(Tampered):
+        publisher.open()
 
 
 def test_a_value_that_does_not_open_is_not_given_out(publisher: Publisher) -> None:
