@@ -156,9 +156,13 @@ def _trusted(state: BundleState, front: Front, issuer: str, *, is_issuer_require
         return parse_vkey(issuer), False
     if recorded := state.issuer():
         return parse_vkey(recorded), False
-    if is_issuer_required or not state.is_writable():
-        why = "is recorded here" if is_issuer_required else "is recorded here, nor can it be"
+    # Who could lay a bundle where a vault was would otherwise choose what is read instead.
+    was_vault = state.is_place_of_vault()
+    if is_issuer_required or was_vault or not state.is_writable():
+        why = "is recorded here" if is_issuer_required or was_vault else "is recorded here, nor can it be"
         message = f"no vault that the bundle must come from is named, and none {why}"
+        if was_vault:
+            message = "a vault was opened at this path before, and nothing says which one the bundle must come from"
         hint = (
             f"give the verifier key that `securecfg vault publish` shows as issuer, or `{UNVERIFIED}` to trust the file"
         )

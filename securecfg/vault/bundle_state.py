@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import RollbackSuspected, SecurecfgError, StoreFailed
 from securecfg.files import PRIVATE, read_bounded, write_atomically
-from securecfg.vault.anchor import state_directory
+from securecfg.vault.anchor import lineage, state_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,6 +44,7 @@ class BundleState:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Find the folder; read nothing."""
+        self._path = os.fspath(path)
         try:
             self._folder: Path | None = Path(state_directory(), _FOLDER)
         except StoreFailed:
@@ -57,6 +58,12 @@ class BundleState:
             StoreFailed: What is recorded cannot be read, or is damaged.
         """
         return str(self._read(self._place).get("issuer", ""))
+
+    def is_place_of_vault(self) -> bool:
+        """Return whether a vault was opened at this path here."""
+        if self._folder is None:
+            return False
+        return any((self._folder.parent / "anchors").glob(f"*-{lineage(self._path)}"))
 
     def is_writable(self) -> bool:
         """Return whether something can be recorded here. It makes the folder."""
@@ -84,7 +91,7 @@ class BundleState:
         if seen.epochs < known.epochs or seen.serial < known.serial or is_other:
             message = f"the bundle has the serial number {seen.serial}, and {known.serial} was opened here before"
             hint = "take the newest one; if the vault itself was restored from a backup, remove"
-            raise RollbackSuspected(message, hint=f"{hint} `{self._path(name)}`")
+            raise RollbackSuspected(message, hint=f"{hint} `{self._file(name)}`")
 
     def record(self, issuer: str, vault_id: bytes, role: str, seen: Seen) -> None:
         """Record a bundle that was opened, unless a newer one was recorded meanwhile.
@@ -113,7 +120,7 @@ class BundleState:
             raise StoreFailed(message) from None
 
     def _read(self, name: str) -> dict[str, object]:
-        path = self._path(name)
+        path = self._file(name)
         if path is None or not path.exists():
             return {}
         try:
@@ -126,19 +133,19 @@ class BundleState:
         raise StoreFailed(message, hint="find out why; without the file the next bundle is taken as the first one")
 
     def _write(self, name: str, data: dict[str, object]) -> None:
-        path = self._path(name)
+        path = self._file(name)
         encoded = json.dumps(data | {"v": 1}, sort_keys=True).encode() + b"\n"
         if path is not None and not (path.exists() and read_bounded(path, _BYTES_MAX) == encoded):
             write_atomically(path, encoded)
 
-    def _path(self, name: str) -> Path | None:
+    def _file(self, name: str) -> Path | None:
         return self._folder / name if self._folder is not None else None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         import fcntl
 
-        path = self._path(_LOCK)
+        path = self._file(_LOCK)
         descriptor = os.open(str(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

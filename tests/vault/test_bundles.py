@@ -504,6 +504,15 @@ def test_without_a_state_directory_the_issuer_must_be_named(
     assert text_of(publisher.open(), "app/a") == "two"
 
 
+def test_a_bundle_in_the_place_of_a_vault_is_not_trusted_at_first(publisher: Publisher, world: World) -> None:
+    done = publisher.publish()
+    world.path.unlink()
+    publisher.file.rename(world.path)
+    with pytest.raises(IssuerUnknown, match="a vault was opened at this path"):
+        publisher.open(world.path)
+    assert text_of(publisher.open(world.path, issuer=done.issuer), "app/a") == "two"
+
+
 def test_a_known_issuer_can_be_required(publisher: Publisher) -> None:
     done = publisher.publish()
     with pytest.raises(IssuerUnknown):
