@@ -12,13 +12,14 @@ from securecfg.cli.groups import Verb
 from securecfg.cli.identity import grouped
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import shown_time, timestamp
-from securecfg.errors import UsageError
+from securecfg.errors import Unsupported, UsageError
 from securecfg.words import counted
 
 if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any
 
+    from securecfg.vault import Vault
     from securecfg.vault.bundles import Published
 
 
@@ -57,25 +58,40 @@ def publish(
         message = "a bundle cannot take the place of the one that it builds on"
         raise UsageError(message, hint=f"give the name under which it is found beside it: `-o {since}.1`")
     with invocation.open() as vault:
+        scopes = _sealed_scopes(vault)
         bundles = Bundles(vault.authority)
         if out is None or dry_run:
-            _emit(invocation, bundles.plan(role, ttl), None)
+            _emit(invocation, bundles.plan(role, ttl), None, scopes)
             return
         vault.authority.require("role.read", "")
         is_there = is_bundle(out) and not Path(out).is_symlink()
         if is_there:
             invocation.confirm(f"Replace `{out}`?")
         done = bundles.publish(role, out, ttl=ttl, since=since, replace=is_there)
-    _emit(invocation, done, out)
+    _emit(invocation, done, out, scopes)
 
 
-def _emit(invocation: Invocation, done: Published, out: str | None) -> None:
+def _sealed_scopes(vault: Vault) -> list[str]:
+    """Return the sealed scopes of a vault, of which nothing is published.
+
+    Raises:
+        Unsupported: The key at hand opens a scope only, and not the vault around it.
+    """
+    parts = [path for path, _ in vault.parts()]
+    if "" not in parts:
+        message = "what lies in a sealed scope is not published"
+        raise Unsupported(message, hint="its members read it where the vault is, with their own keys")
+    return [path for path in parts if path]
+
+
+def _emit(invocation: Invocation, done: Published, out: str | None, scopes: list[str]) -> None:
     result: dict[str, Any] = {
         "role": done.role,
         "secrets": list(done.paths),
         "recipients": [{"principal": name, "fingerprint": text} for name, text in done.recipients.items()],
         "without_key": list(done.without_key),
         "expired": list(done.expired),
+        "scopes": scopes,
         "expires": timestamp(done.expires),
         "is_done": out is not None,
     }
@@ -99,5 +115,7 @@ def _emit(invocation: Invocation, done: Published, out: str | None) -> None:
     invocation.emit(result, *lines)
     for member in done.without_key:
         invocation.note(f"note: {member} cannot open it, since the vault knows no public key of it")
+    for scope in scopes:
+        invocation.note(f"note: what lies in the sealed scope `{scope}` is not published")
     for path in done.expired:
         invocation.note(f"note: left out, since it has expired: {path}")
