@@ -47,7 +47,7 @@ INDEX = 0
 
 _FRONT = struct.Struct(f">4sHBB{BUNDLE_ID_BYTES}sH")
 _VERSION = struct.Struct(">IBQQBIQQQ")
-_BASE = struct.Struct(f">{BUNDLE_ID_BYTES}s32s32s")
+_BASE = struct.Struct(f">{BUNDLE_ID_BYTES}s32s")
 _SMALLEST_CONTENT = 4_096
 _STATEMENT = re.compile(
     r"securecfg-bundle/1\n(?P<issuer>[!-~]{1,1024})\nrecord (?P<serial>0|[1-9][0-9]{0,15})\n"
@@ -72,6 +72,7 @@ class PublishedVersion(NamedTuple):
         author: The principal that wrote it.
         content_type: Of a configuration document, or empty.
         metadata: As JSON, or empty.
+        key: The message's own, where it lies in another bundle; else None.
     """
 
     number: int
@@ -86,6 +87,7 @@ class PublishedVersion(NamedTuple):
     author: str
     content_type: str
     metadata: bytes
+    key: KeyBytes | None = None
 
 
 class PublishedSecret(NamedTuple):
@@ -103,11 +105,10 @@ class PublishedSecret(NamedTuple):
 
 
 class Base(NamedTuple):
-    """A bundle that another one builds on: its id, the SHA-256 of its body, and its key."""
+    """A bundle that another one builds on: its id and the SHA-256 of its body."""
 
     bundle_id: bytes
     digest: bytes
-    file_key: KeyBytes
 
 
 class Index(NamedTuple):
@@ -143,7 +144,7 @@ class Index(NamedTuple):
             parts += [var8(name.encode()) + U32.pack(number) for name, number in sorted(labels.items())]
             parts.append(U16.pack(len(versions)))
             for version in versions:
-                parts += [_VERSION.pack(*version[:9]), var8(version.author.encode())]
+                parts += [_VERSION.pack(*version[:9]), version.key or b"", var8(version.author.encode())]
                 parts += [var8(version.content_type.encode()), var16(version.metadata)]
         return b"".join(parts)
 
@@ -157,17 +158,18 @@ class Index(NamedTuple):
         cursor = Cursor(raw)
         role, issued, expires, policy = cursor.str8(), cursor.u64(), cursor.u64(), cursor.str8()
         audit_key = cursor.take(HYBRID_PUBLIC_BYTES)
-        bases = []
-        for _ in range(cursor.u8()):
-            bundle_id, digest, key = _BASE.unpack(cursor.take(_BASE.size))
-            bases.append(Base(bundle_id, digest, KeyBytes(key)))
+        bases = [Base(*_BASE.unpack(cursor.take(_BASE.size))) for _ in range(cursor.u8())]
         secrets: dict[str, PublishedSecret] = {}
         last = b""
         for _ in range(cursor.u32()):
             path, listed = cursor.var16(), cursor.u8()
-            labels = {cursor.str8(): cursor.u32() for _ in range(cursor.u16())}
+            named = [(cursor.str8(), cursor.u32()) for _ in range(cursor.u16())]
+            labels = dict(named)
             versions = tuple(_parse_version(cursor, len(bases)) for _ in range(cursor.u16()))
-            if path <= last or listed > 1 or not versions or list(labels) != sorted(labels):
+            if path <= last or listed > 1 or [name for name, _ in named] != sorted(labels):
+                raise Malformed
+            numbers = [version.number for version in versions]
+            if "current" not in labels or set(labels.values()) != set(numbers) or numbers != sorted(set(numbers))[::-1]:
                 raise Malformed
             last = path
             try:
@@ -182,7 +184,9 @@ class Index(NamedTuple):
 def _parse_version(cursor: Cursor, bases: int) -> PublishedVersion:
     number, kind, created, expires, depth, message, start, sealed, length = _VERSION.unpack(cursor.take(_VERSION.size))
     place = (depth, message, start, sealed, length)
-    version = PublishedVersion(number, kind, created, expires, *place, cursor.str8(), cursor.str8(), cursor.var16())
+    key = KeyBytes(cursor.take(KEY_BYTES)) if depth else None
+    told = (cursor.str8(), cursor.str8(), cursor.var16())
+    version = PublishedVersion(number, kind, created, expires, *place, *told, key)
     if not version.number or version.depth > bases or not version.message:
         raise Malformed
     return version
@@ -346,31 +350,34 @@ def trailer_to_bytes(
     return var32(sign_note(text, issuer.name, key)) + told
 
 
+def message_key(file_key: KeyBytes, bundle_id: bytes, number: int) -> KeyBytes:
+    """Return the key of one message, which opens no other."""
+    return KeyBytes(expand(file_key, Label.BUNDLE, bundle_id + U32.pack(number), KEY_BYTES))
+
+
 class Messages:
     """Seals and opens the messages of one bundle.
 
     Args:
         vault_id: 16 bytes.
         bundle_id: 16 bytes.
-        file_key: The bundle's own key.
     """
 
-    def __init__(self, vault_id: bytes, bundle_id: bytes, file_key: bytes) -> None:
-        """Derive the key."""
+    def __init__(self, vault_id: bytes, bundle_id: bytes) -> None:
+        """Open nothing yet."""
         self._place = vault_id, bundle_id
-        self._key = KeyBytes(expand(file_key, Label.BUNDLE, bundle_id, KEY_BYTES))
 
-    def seal(self, number: int, pieces: Iterable[bytes]) -> bytes:
-        """Return a sealed message."""
-        return b"".join(ChunkSealer(self._key, self._context(number)).seal(pieces))
+    def seal(self, key: KeyBytes, number: int, pieces: Iterable[bytes]) -> bytes:
+        """Return a message sealed with its own key."""
+        return b"".join(ChunkSealer(key, self._context(number)).seal(pieces))
 
-    def open(self, number: int, sealed: memoryview) -> bytes:
+    def open(self, key: KeyBytes, number: int, sealed: memoryview) -> bytes:
         """Return the plaintext of a message.
 
         Raises:
             Tampered: It does not open.
         """
-        return b"".join(ChunkOpener(self._key, self._context(number)).open(_rows(sealed)))
+        return b"".join(ChunkOpener(key, self._context(number)).open(_rows(sealed)))
 
     def _context(self, number: int) -> bytes:
         return bundle_context(*self._place, number)

@@ -7,7 +7,7 @@ from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.crypto import KIND_TEXT, KeyBytes
-from securecfg.vault.bundle_format import Base, Index, PublishedVersion
+from securecfg.vault.bundle_format import Base, Index, PublishedVersion, message_key
 from securecfg.vault.drafts import Content
 from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import SYSTEM
@@ -44,11 +44,14 @@ def note_path(bundle_id: bytes) -> bytes:
     return _NOTES + bundle_id.hex().encode()
 
 
-def note_content(bundle: Base, index: Index, commitments: Commitments, recipients: Mapping[str, str]) -> Content:
+def note_content(
+    digest: bytes, file_key: KeyBytes, index: Index, commitments: Commitments, recipients: Mapping[str, str]
+) -> Content:
     """Return the content of the note of a bundle.
 
     Args:
-        bundle: The bundle as others build on it.
+        digest: The SHA-256 of its body.
+        file_key: Its key, from which later ones take the keys of single messages.
         index: What is in it.
         commitments: To which of the vault's values its versions belong.
         recipients: Who can open it, and the fingerprints of their keys.
@@ -56,8 +59,8 @@ def note_content(bundle: Base, index: Index, commitments: Commitments, recipient
     note = {
         "v": _VERSION,
         "recipients": dict(recipients),
-        "digest": bundle.digest.hex(),
-        "key": b64encode(bundle.file_key).decode(),
+        "digest": digest.hex(),
+        "key": b64encode(file_key).decode(),
         "index": b64encode(index.to_bytes()).decode(),
         "commitments": [[path, number, text] for (path, number), text in commitments.items()],
     }
@@ -79,9 +82,12 @@ def find_earlier(opened: OpenVault, bundle_id: bytes) -> Earlier | None:
     if not note:
         return None
     index = Index.parse(b64decode(note["index"]))
-    bundle = Base(bundle_id, bytes.fromhex(note["digest"]), KeyBytes(b64decode(note["key"])))
+    bundle, file_key = Base(bundle_id, bytes.fromhex(note["digest"])), KeyBytes(b64decode(note["key"]))
     versions = {
-        (path, version.number): version._replace(depth=version.depth + 1)
+        (path, version.number): version._replace(
+            depth=version.depth + 1,
+            key=version.key if version.depth else message_key(file_key, bundle_id, version.message),
+        )
         for path, secret in index.secrets.items()
         for version in secret.versions
     }

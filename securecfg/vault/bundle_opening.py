@@ -25,6 +25,7 @@ from securecfg.vault.bundle_format import (
     Messages,
     altered,
     claimed_issuer,
+    message_key,
     parse_front,
     slot_info,
     verify_front,
@@ -53,7 +54,9 @@ class OpenBundle(NamedTuple):
         vault_id: 16 bytes.
         serial: Its serial number.
         digest: The SHA-256 of its body, in hexadecimal digits.
+        bundle_id: 16 bytes.
         reader: The identity that opened it.
+        file_key: Of the file itself, and of none that it builds on.
         inventory: What is in it.
         parts: What each depth lies in: the content, and what opens its messages.
     """
@@ -63,7 +66,9 @@ class OpenBundle(NamedTuple):
     vault_id: bytes
     serial: int
     digest: str
+    bundle_id: bytes
     reader: Identity
+    file_key: KeyBytes
     inventory: Index
     parts: tuple[tuple[memoryview, Messages], ...]
 
@@ -74,7 +79,8 @@ class OpenBundle(NamedTuple):
             Tampered: It does not open.
         """
         content, messages = self.parts[version.depth]
-        return messages.open(version.message, content[version.start : version.start + version.sealed_length])
+        key = version.key or message_key(self.file_key, self.bundle_id, version.message)
+        return messages.open(key, version.message, content[version.start : version.start + version.sealed_length])
 
 
 def open_bundle(
@@ -116,9 +122,9 @@ def open_bundle(
     vouched = verify_front(front, trusted)
     reader = provider.read_identity()
     file_key, start = _open_slot(front, provider, reader)
-    messages = Messages(vouched.vault_id, front.bundle_id, file_key)
+    messages = Messages(vouched.vault_id, front.bundle_id)
     try:
-        raw = messages.open(INDEX, front.content[start:])
+        raw = messages.open(message_key(file_key, front.bundle_id, INDEX), INDEX, front.content[start:])
         index = Index.parse(raw)
         verify_padding(index, raw, start)
         del raw  # it holds keys, and a traceback that shows locals must not show them
@@ -132,9 +138,8 @@ def open_bundle(
     parts = ((front.content, messages), *_parts(index, files[:-1], vouched.vault_id))
     _verify_places(index, parts)
     _record(state, str(vouched.issuer) if records_issuer else "", vouched.vault_id, index.role, seen)
-    return OpenBundle(
-        newest, vouched.issuer, vouched.vault_id, vouched.serial, front.digest.hex(), reader, index, parts
-    )
+    place = (newest, vouched.issuer, vouched.vault_id, vouched.serial, front.digest.hex(), front.bundle_id)
+    return OpenBundle(*place, reader, file_key, index, parts)
 
 
 def _files(path: str) -> list[str]:
@@ -194,7 +199,7 @@ def _parts(index: Index, files: list[str], vault_id: bytes) -> list[tuple[memory
             message = "a bundle that this one builds on is missing, or is another one"
             hint = "keep `NAME`, `NAME.1`, `NAME.2` and so on together as they were published, or publish all anew"
             raise BundleChainBroken(message, hint=hint)
-        parts.append((front.content, Messages(vault_id, base.bundle_id, base.file_key)))
+        parts.append((front.content, Messages(vault_id, base.bundle_id)))
     return parts
 
 

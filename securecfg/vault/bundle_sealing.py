@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 from securecfg.crypto import HYBRID_PRIVATE_BYTES, KeyBytes, hybrid_public_key, seal_to
 from securecfg.octets import U64
-from securecfg.vault.bundle_format import INDEX, Messages, head_to_bytes, padded_index_length, slot_info
+from securecfg.vault.bundle_format import (
+    INDEX,
+    Messages,
+    head_to_bytes,
+    message_key,
+    padded_index_length,
+    slot_info,
+)
 from securecfg.vault.values import encode_value
 
 if TYPE_CHECKING:
@@ -34,7 +41,7 @@ class BundleSealing:
         """Seal nothing yet."""
         self._bundle_id = bundle_id
         self._file_key = file_key
-        self._messages = Messages(vault_id, bundle_id, file_key)
+        self._messages = Messages(vault_id, bundle_id)
         self._contents: list[bytes] = []
         self._length = 0
         self.count = 0
@@ -42,7 +49,7 @@ class BundleSealing:
     def add(self, value: Value) -> tuple[int, int, int, int]:
         """Seal a value and return where it lies: depth, number, start and sealed length."""
         self.count += 1
-        sealed = self._messages.seal(self.count, (encode_value(value)[1],))
+        sealed = self._seal(self.count, encode_value(value)[1])
         place = (0, self.count, self._length, len(sealed))
         self._contents.append(sealed)
         self._length += len(sealed)
@@ -56,7 +63,7 @@ class BundleSealing:
         """
         plain = index.to_bytes()
         plain = plain.ljust(padded_index_length(len(plain), self._length), b"\x00")
-        sealed = self._messages.seal(INDEX, (plain,))
+        sealed = self._seal(INDEX, plain)
         del plain  # it holds keys, and a traceback that shows locals must not show them
         payload = KeyBytes(self._file_key + U64.pack(self._length))
         slots = [
@@ -69,3 +76,7 @@ class BundleSealing:
         secrets.SystemRandom().shuffle(slots)
         content = b"".join((*self._contents, sealed))
         return head_to_bytes(self._bundle_id, slots) + U64.pack(len(content)) + content
+
+    def _seal(self, number: int, content: bytes) -> bytes:
+        key = message_key(self._file_key, self._bundle_id, number)
+        return self._messages.seal(key, number, (content,))

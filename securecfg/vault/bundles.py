@@ -64,6 +64,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from securecfg.crypto import KeyBytes
     from securecfg.keys import Identity
     from securecfg.policy import Policy
     from securecfg.vault.authority import Authority, Stamp
@@ -198,7 +199,7 @@ class Bundles:
         index = index._replace(secrets=self._seal_values(selection, sealing, earlier))
         body = sealing.finish(index, selection.recipients)
         digest = sha256(body).digest()
-        self._record(selection, index, Base(bundle_id, digest, file_key))
+        self._record(selection, index, Base(bundle_id, digest), file_key)
         issuer, serial, evidence, signer = self._vouch(digest)
         whole = body + trailer_to_bytes(digest, issuer, serial, evidence, signer)
         if len(whole) > BUNDLE_BYTES_MAX:
@@ -299,7 +300,8 @@ class Bundles:
                 commitment = earlier.commitments.get((path, version.number)) if earlier is not None else None
                 if known is not None and commitment == version.commitment.hex():
                     # What is said of it may have changed, the expiry included, where it was set anew.
-                    lines[path].append(_line(version, (known.depth, known.message, known.start, known.sealed_length)))
+                    place = (known.depth, known.message, known.start, known.sealed_length)
+                    lines[path].append(_line(version, place)._replace(key=known.key))
                 else:
                     fresh.append((path, version))
         rest = iter(fresh)
@@ -318,7 +320,7 @@ class Bundles:
             for path, (labels, _) in selection.versions.items()
         }
 
-    def _record(self, selection: _Selection, index: Index, base: Base) -> None:
+    def _record(self, selection: _Selection, index: Index, base: Base, file_key: KeyBytes) -> None:
         """Record the publication, together with the note that later bundles build on."""
         opened = self._opened
         commitments = {
@@ -327,7 +329,7 @@ class Bundles:
             for version in versions
         }
         fingerprints = {name: identity.fingerprint.hex() for name, identity in selection.recipients.items()}
-        content = note_content(base, index, commitments, fingerprints)
+        content = note_content(base.digest, file_key, index, commitments, fingerprints)
         new = NewVersion(self._authority.identity.principal, opened.clock.now_ns())
         obj = {
             "role": selection.role,

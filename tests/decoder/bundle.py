@@ -114,30 +114,37 @@ def read_bundle(files: Sequence[bytes], identity: Identity) -> Bundle:
     info = b"securecfg/1/bundle\0" + front.bundle_id + fingerprint
     payload = next(filter(None, (_open(identity, slot, info) for slot in front.slots)), b"")
     demand(len(payload) == 40, "no slot for this identity")
-    place = (front.vault_id, front.bundle_id, payload[:32])
-    octets = Octets(_message(place, 0, front.content[int.from_bytes(payload[32:], "big") :]))
+    place = (front.vault_id, front.bundle_id)
+    index = front.content[int.from_bytes(payload[32:], "big") :]
+    octets = Octets(_message(_key(payload, front.bundle_id, 0), place, 0, index))
     role, _, expires, _ = octets.str8(), octets.u64(), octets.u64(), octets.str8()
     audit_key = octets.take(1_216)
     parts = [(place, front.content)]
     earlier = {sha256(other.body).digest(): other for other in map(read_front, files[:-1])}
     for _ in range(octets.u8()):
-        bundle_id, digest, key = octets.take(16), octets.take(32), octets.take(32)
+        bundle_id, digest = octets.take(16), octets.take(32)
         demand(digest in earlier and earlier[digest].bundle_id == bundle_id, "a bundle that is missing")
-        parts.append(((front.vault_id, bundle_id, key), earlier[digest].content))
+        parts.append(((front.vault_id, bundle_id), earlier[digest].content))
     found = Bundle(front.serial, role, expires, audit_key, {}, {}, set())
     for _ in range(octets.u32()):
         path = octets.str16().decode()
         if octets.u8():
             found.listed.add(path)
-        found.labels[path] = {octets.str8(): octets.u32() for _ in range(octets.u16())}
+        labels = [(octets.str8(), octets.u32()) for _ in range(octets.u16())]
+        found.labels[path] = dict(labels)
+        demand([name for name, _ in labels] == sorted(found.labels[path]), "labels in another order, or twice")
+        demand("current" in found.labels[path], "a secret without a current version")
         for _ in range(octets.u16()):
             version, _, _, _ = octets.u32(), octets.u8(), octets.u64(), octets.u64()
             depth, number, start, sealed, length = octets.u8(), octets.u32(), octets.u64(), octets.u64(), octets.u64()
+            key = octets.take(32) if depth else _key(payload, front.bundle_id, number)
             _, _, _ = octets.str8(), octets.str8(), octets.str16()
             where, content = parts[depth]
-            value = _message(where, number, content[start : start + sealed])
+            value = _message(key, where, number, content[start : start + sealed])
             demand(len(value) == length, "a value of another length")
             found.values[path, version] = value
+        labelled = {(path, number) for number in found.labels[path].values()}
+        demand(labelled == {each for each in found.values if each[0] == path}, "labels that point elsewhere")
     demand(not any(octets.rest()), "padding that is not zero")
     return found
 
@@ -202,8 +209,11 @@ def _open(identity: Identity, slot: bytes, info: bytes) -> bytes:
         return b""
 
 
-def _message(place: tuple[bytes, bytes, bytes], number: int, sealed: bytes) -> bytes:
-    vault_id, bundle_id, file_key = place
-    key = derive(file_key, "securecfg/1/bundle", bundle_id, 32)
+def _key(payload: bytes, bundle_id: bytes, number: int) -> bytes:
+    return derive(payload[:32], "securecfg/1/bundle", bundle_id + u32(number), 32)
+
+
+def _message(key: bytes, place: tuple[bytes, bytes], number: int, sealed: bytes) -> bytes:
+    vault_id, bundle_id = place
     rows = [sealed[: 56 + ROW], *(sealed[at : at + ROW] for at in range(56 + ROW, len(sealed), ROW))]
     return b"".join(chunked_open(key, rows, context(0x19, vault_id, NO_SCOPE, 0, bundle_id + u32(number))))

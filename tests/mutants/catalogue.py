@@ -1164,6 +1164,20 @@ MUTANTS = (
         "vault/test_bundles.py::test_an_older_bundle_is_refused_once_a_newer_one_was_opened",
     ),
     Mutant(
+        "the key of one message of a bundle opens all of them",
+        "vault/bundle_format.py",
+        "Label.BUNDLE, bundle_id + U32.pack(number), KEY_BYTES",
+        "Label.BUNDLE, bundle_id, KEY_BYTES",
+        "vault/test_bundle_deltas.py::test_a_new_member_opens_nothing_of_what_it_builds_on_but_its_own",
+    ),
+    Mutant(
+        "a label of a bundle may point at no version",
+        "vault/bundle_format.py",
+        " or set(labels.values()) != set(numbers)",
+        "",
+        "vault/test_bundle_format.py::test_labels_and_versions_that_do_not_fit_are_refused",
+    ),
+    Mutant(
         "a bundle does not end while it is open",
         "vault/bundle.py",
         "        if expires <= self._clock.now_ns():",

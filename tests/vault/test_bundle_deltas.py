@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.errors import AccessDenied, BundleChainBroken, NotABundle, RollbackSuspected, SignatureInvalid
-from securecfg.vault.bundle_format import parse_front
+from securecfg.errors import (
+    AccessDenied,
+    BundleChainBroken,
+    NotABundle,
+    RollbackSuspected,
+    SignatureInvalid,
+    Tampered,
+)
+from securecfg.vault.bundle_exposures import find_known_from_bundles
+from securecfg.vault.bundle_format import INDEX, message_key, parse_front
 from securecfg.vault.key_changes import KeyChanges
 from tests.vault.published import GRANTS, OTHER, make_publisher
 from tests.vault.world import World, grant, text_of
@@ -80,6 +89,38 @@ def test_nobody_needs_to_be_a_recipient_of_what_it_builds_on(publisher: Publishe
     assert bundle.read("app/big").field("").reveal() == BIG
 
 
+def test_a_new_member_opens_nothing_of_what_it_builds_on_but_its_own(publisher: Publisher) -> None:
+    old = publisher.open().bundle
+    publisher.vault.write("app/big", "new")
+    grant(publisher.vault, GRANTS.replace('paths = ["app/**"]', 'paths = ["app/a", "app/big"]'))
+    publisher.add(OTHER)
+    for number in (1, 2):
+        publish_part(publisher, number)
+    opened = publisher.open(key=publisher.key(OTHER)).bundle
+    lines = [version for secret in opened.inventory.secrets.values() for version in secret.versions]
+    held = [version.key for version in lines if version.key] + [
+        message_key(opened.file_key, base.bundle_id, number) for base in opened.inventory.bases for number in range(9)
+    ]
+    messages = {
+        (path, version.number): (version.message, old.parts[0][0][version.start :][: version.sealed_length])
+        for path, secret in old.inventory.secrets.items()
+        for version in secret.versions
+    }
+    assert {path for path, _ in messages} == {"app/a", "app/big", "app/f", "app/settings", "unlisted/u"}
+    end = max(version.start + version.sealed_length for s in old.inventory.secrets.values() for version in s.versions)
+    messages["index", 0] = (INDEX, old.parts[0][0][end:])
+    assert old.parts[0][1].open(message_key(old.file_key, old.bundle_id, INDEX), *messages["index", 0])
+    known = set()
+    for name, (number, sealed) in messages.items():
+        for key in held:
+            with suppress(Tampered):
+                old.parts[0][1].open(key, number, sealed)
+                known.add(name)
+    # `unlisted/u` is still theirs, and so is the version before of what has a new one.
+    assert known == {("app/a", 1), ("app/a", 2), ("app/big", 1), ("unlisted/u", 1)}
+    assert opened.inventory.to_bytes().find(old.file_key) < 0
+
+
 def test_a_member_that_left_cannot_open_it(publisher: Publisher) -> None:
     from securecfg.errors import WrongKey
 
@@ -90,6 +131,15 @@ def test_a_member_that_left_cannot_open_it(publisher: Publisher) -> None:
     with pytest.raises(WrongKey):
         publisher.open(key=publisher.key(OTHER))
     assert text_of(publisher.open(), "app/a") == "two"
+
+
+def test_what_is_exposed_is_what_the_delta_opens(publisher: Publisher) -> None:
+    grant(publisher.vault, GRANTS.replace('paths = ["app/**"]', 'paths = ["app/a"]'))
+    publisher.add(OTHER)
+    publish_part(publisher, 1)
+    publisher.vault.administration.remove_member("web", OTHER)
+    found = find_known_from_bundles(publisher.vault.authority)
+    assert [known.path for known in found if known.principal == OTHER] == ["app/a", "unlisted/u"]
 
 
 def test_values_under_new_data_keys_are_published_again(publisher: Publisher) -> None:
@@ -152,8 +202,9 @@ def test_is_refused_on_another_base(publisher: Publisher) -> None:
     publisher.vault.write("app/a", "three")
     publish_part(publisher, 1)
     kept = part(publisher, 0).read_bytes()
-    part(publisher, 0).unlink()
-    publisher.publish(part(publisher, 0))
+    other = publisher.world.folder / "other"
+    publisher.publish(other)
+    other.replace(part(publisher, 0))
     with pytest.raises(BundleChainBroken):
         publisher.open()
     # What only vouches for a base may be another one: the newest vouches for its body.

@@ -25,7 +25,7 @@ from securecfg.errors import (
     ValueTooLarge,
     WrongKey,
 )
-from securecfg.octets import Malformed, var32
+from securecfg.octets import U16, U32, Malformed, var8, var32
 from securecfg.vault import bundle_sealing
 from securecfg.vault.bundle_format import (
     BUNDLE_BYTES_MAX,
@@ -45,6 +45,7 @@ from tests.vault.published import make_publisher
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.vault.published import Publisher
@@ -261,48 +262,86 @@ def test_what_is_refused_leaves_no_trace_in_the_state(
 numbers = st.integers(1, (1 << 32) - 1)
 longs = st.integers(0, (1 << 64) - 1)
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
-versions = st.builds(
-    PublishedVersion,
-    *(numbers, st.integers(0, 255), longs, longs, st.just(0), numbers, longs, longs, longs),
-    *(texts, texts, st.binary(max_size=40)),
-)
-secrets = st.builds(
-    PublishedSecret,
-    st.booleans(),
-    st.dictionaries(texts, numbers, max_size=3).map(lambda labels: dict(sorted(labels.items()))),
-    st.lists(versions, min_size=1, max_size=3).map(tuple),
-)
-indexes = st.builds(
-    Index,
-    texts,
-    longs,
-    longs,
-    texts,
-    st.binary(min_size=1_216, max_size=1_216),
-    st.lists(
-        st.builds(
-            Base,
-            st.binary(min_size=16, max_size=16),
-            st.binary(min_size=32, max_size=32),
-            st.binary(min_size=32, max_size=32).map(KeyBytes),
-        ),
-        max_size=2,
-    ).map(tuple),
-    st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1, max_size=20), secrets, max_size=3),
-)
+keys = st.binary(min_size=32, max_size=32).map(KeyBytes)
 
 
-@given(indexes, st.integers(0, 100))
+@st.composite
+def versions(draw: st.DrawFn, number: int, depth_max: int) -> PublishedVersion:
+    depth = draw(st.integers(0, depth_max))
+    of_value = (draw(st.integers(0, 255)), draw(longs), draw(longs))
+    place = (depth, draw(numbers), draw(longs), draw(longs), draw(longs))
+    told = (draw(texts), draw(texts), draw(st.binary(max_size=40)))
+    return PublishedVersion(number, *of_value, *place, *told, draw(keys) if depth else None)
+
+
+@st.composite
+def secrets(draw: st.DrawFn, depth_max: int) -> PublishedSecret:
+    kept = sorted(draw(st.sets(numbers, min_size=1, max_size=3)), reverse=True)
+    labels = {f"{draw(texts)}.{number}": number for number in kept} | {"current": kept[0]}
+    found = tuple(draw(versions(number, depth_max)) for number in kept)
+    return PublishedSecret(draw(st.booleans()), dict(sorted(labels.items())), found)
+
+
+@st.composite
+def indexes(draw: st.DrawFn) -> Index:
+    id_, digest = st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32)
+    bases = draw(st.lists(st.builds(Base, id_, digest), max_size=2).map(tuple))
+    paths = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
+    found = draw(st.dictionaries(paths, secrets(len(bases)), max_size=3))
+    audit_key = draw(st.binary(min_size=1_216, max_size=1_216))
+    return Index(draw(texts), draw(longs), draw(longs), draw(texts), audit_key, bases, found)
+
+
+@given(indexes(), st.integers(0, 100))
 def test_an_index_is_read_as_it_was_written(index: Index, padding: int) -> None:
     assert Index.parse(index.to_bytes() + bytes(padding)) == index
 
 
-@given(indexes, st.data())
+@given(indexes(), st.data())
 def test_an_index_that_was_altered_is_another_one_or_refused(index: Index, data: st.DataObject) -> None:
     raw = bytearray(index.to_bytes())
     raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
     with suppress(Malformed):
         assert Index.parse(bytes(raw)) != index
+
+
+def index_of(labels: Sequence[tuple[str, int]], numbers: Sequence[int]) -> bytes:
+    """Return an index with one secret, with these labels and versions in this order."""
+    version = PublishedVersion(1, 0, 0, 0, 0, 1, 0, 0, 0, "", "", b"")
+    secret = PublishedSecret(True, {}, tuple(version._replace(number=number) for number in numbers))
+    raw = Index("web", 0, 0, "", bytes(1_216), (), {"app/a": secret}).to_bytes()
+    at = raw.index(b"app/a") + 6
+    named = b"".join(var8(name.encode()) + U32.pack(number) for name, number in labels)
+    return raw[:at] + U16.pack(len(labels)) + named + raw[at + 2 :]
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers"),
+    [
+        ([], [1]),
+        ([("canary", 1)], [1]),
+        ([("current", 2)], [1]),
+        ([("canary", 3), ("current", 1)], [1]),
+        ([("current", 1), ("current", 1)], [1]),
+        ([("canary", 1), ("canary", 2), ("current", 2)], [2, 1]),
+        ([("current", 2), ("canary", 1)], [2, 1]),
+        ([("canary", 1), ("current", 2)], [1, 2]),
+        ([("current", 1)], [1, 1]),
+        ([("current", 2)], [2, 1]),
+        ([("current", 1)], []),
+    ],
+)
+def test_labels_and_versions_that_do_not_fit_are_refused(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch, labels: Sequence[tuple[str, int]], numbers: Sequence[int]
+) -> None:
+    assert Index.parse(index_of([("canary", 1), ("current", 2)], [2, 1])).secrets["app/a"].labels["current"] == 2
+    raw = index_of(labels, numbers)
+    with pytest.raises(Malformed):
+        Index.parse(raw)
+    monkeypatch.setattr(Index, "to_bytes", lambda _: raw)
+    publisher.publish(replace=True)
+    with pytest.raises(Tampered):
+        publisher.open()
 
 
 @given(st.binary(max_size=1_500))
@@ -324,9 +363,9 @@ def test_the_index_is_filled_to_a_length_of_padme(length: int, before: int) -> N
 
 @given(st.binary(max_size=600_000))
 def test_a_message_has_the_length_that_is_said(content: bytes) -> None:
-    messages = Messages(bytes(16), bytes(16), bytes(32))
-    sealed = messages.seal(1, (content,))
+    messages, key = Messages(bytes(16), bytes(16)), KeyBytes(bytes(32))
+    sealed = messages.seal(key, 1, (content,))
     assert len(sealed) == sealed_length(len(content))
-    assert messages.open(1, memoryview(sealed)) == content
+    assert messages.open(key, 1, memoryview(sealed)) == content
     with pytest.raises(Tampered):
-        messages.open(2, memoryview(sealed))
+        messages.open(key, 2, memoryview(sealed))
