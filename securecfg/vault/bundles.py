@@ -8,7 +8,6 @@ from dataclasses import replace as replaced
 from datetime import timedelta
 from hashlib import sha256
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event, VerifierKey, audit_public_key
@@ -18,20 +17,19 @@ from securecfg.audit.record import format_time
 from securecfg.clock import to_datetime
 from securecfg.crypto import generate_key
 from securecfg.errors import (
-    AlreadyExists,
     BundleChainBroken,
     Conflict,
     NotABundle,
     NotFound,
     SecurecfgError,
     StaleWrite,
-    StoreFailed,
     UsageError,
     ValueTooLarge,
 )
-from securecfg.files import PUBLIC, create_public, read_bounded, write_atomically
+from securecfg.files import read_bounded
 from securecfg.keys import Purpose
 from securecfg.policy import Request
+from securecfg.vault.bundle_file import put_bundle, verified_target
 from securecfg.vault.bundle_format import (
     BUNDLE_BYTES_MAX,
     BUNDLE_ID_BYTES,
@@ -49,7 +47,7 @@ from securecfg.vault.bundle_notes import Earlier, find_earlier, note_content, no
 from securecfg.vault.bundle_sealing import BundleSealing
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.history import LIVE
-from securecfg.vault.kinds import is_bundle, is_database
+from securecfg.vault.kinds import is_database
 from securecfg.vault.members import identities_of
 from securecfg.vault.opened import ROLES_PATH
 from securecfg.vault.paths import FIRST_USER_PATH, check_role
@@ -170,7 +168,7 @@ class Bundles:
 
         Raises:
             AccessDenied: The caller may not `role.read`, or not `list`, `read` and `export` each path.
-            AlreadyExists: There is something at the path that may not be replaced.
+            AlreadyExists: There is something at the path that may not be replaced, or a bundle that builds on it.
             AuditUnavailable: The reads cannot be recorded, so nothing was read.
             BundleChainBroken: The earlier bundle is not one that this vault published for the role.
             Conflict: Too many, or none, of the members have a public key; or the policy or a secret changed meanwhile.
@@ -180,7 +178,7 @@ class Bundles:
             UsageError: The time is none, or longer than ten years.
             ValueTooLarge: It would be larger than a bundle may be.
         """
-        target = _verified_target(path, replace=replace)
+        target = verified_target(path, replace=replace)
         selection = self._select(role)
         earlier = None if since is None else self._find_earlier(selection.role, since)
         issued = self._opened.clock.now_ns()
@@ -204,10 +202,7 @@ class Bundles:
         whole = body + trailer_to_bytes(digest, issuer, serial, evidence, signer)
         if len(whole) > BUNDLE_BYTES_MAX:
             raise _too_large()
-        if replace:
-            write_atomically(target, whole, mode=PUBLIC)
-        else:
-            create_public(target, whole)
+        put_bundle(target, whole, replace=replace)
         done = selection.published(expires, self._without_key(selection))
         return replaced(done, serial=serial, issuer=str(issuer), value_count=sealing.count, size_bytes=len(whole))
 
@@ -421,21 +416,6 @@ def _line(version: Version, place: tuple[int, int, int, int]) -> PublishedVersio
 def _is_publication(log: StoredLog, index: int, digest: bytes) -> bool:
     record = log.opener.open_row(log.tree.leaf(index), index)
     return record.event is Event.BUNDLE_PUBLISHED and record.obj["digest"] == digest.hex()
-
-
-def _verified_target(path: str | os.PathLike[str], *, replace: bool) -> Path:
-    """Return where the file goes; refuse early, before anything is recorded, what would fail at the end."""
-    target = Path(path)
-    if target.is_symlink():
-        message = f"`{target}` is a symbolic link"
-        raise StoreFailed(message, hint="name the file itself")
-    if target.exists() and not (replace and is_bundle(target)):
-        message = f"`{target}` exists already" if is_bundle(target) else f"`{target}` is there, and is no bundle"
-        raise AlreadyExists(message, hint="choose another path; only a bundle is ever replaced by one")
-    if not target.absolute().parent.is_dir():
-        message = f"there is no folder `{target.absolute().parent}`"
-        raise StoreFailed(message, hint="make it first")
-    return target
 
 
 def _too_large() -> ValueTooLarge:

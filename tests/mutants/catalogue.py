@@ -1178,6 +1178,20 @@ MUTANTS = (
         "vault/test_bundle_format.py::test_labels_and_versions_that_do_not_fit_are_refused",
     ),
     Mutant(
+        "what came to be at the name of a bundle is written over",
+        "vault/bundle_file.py",
+        "        verified_target(target, replace=replace)\n",
+        "",
+        "vault/test_bundles.py::test_what_takes_the_place_of_the_file_meanwhile_is_not_written_over",
+    ),
+    Mutant(
+        "a bundle is published again although others build on it",
+        "vault/bundle_file.py",
+        "    if (after := _follower(target)) is not None:",
+        "    if (after := _follower(target)) is target:",
+        "vault/test_bundle_deltas.py::test_nothing_is_published_over_what_others_build_on",
+    ),
+    Mutant(
         "a bundle does not end while it is open",
         "vault/bundle.py",
         "        if expires <= self._clock.now_ns():",

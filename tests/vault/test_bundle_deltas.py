@@ -11,6 +11,7 @@ import pytest
 
 from securecfg.errors import (
     AccessDenied,
+    AlreadyExists,
     BundleChainBroken,
     NotABundle,
     RollbackSuspected,
@@ -258,3 +259,26 @@ def test_the_newest_decides_how_long_all_may_be_used(publisher: Publisher, world
     publish_part(publisher, 1)
     world.clock.advance(timedelta(hours=23))
     assert text_of(publisher.open(), "app/a") == "two"
+
+
+def test_nothing_is_published_over_what_others_build_on(publisher: Publisher, world: World) -> None:
+    for number in (1, 2):
+        publish_part(publisher, number)
+    kept = [part(publisher, number).read_bytes() for number in range(3)]
+    for number in (0, 1):
+        for replace in (True, False):
+            with pytest.raises(AlreadyExists) as refused:
+                publisher.publish(part(publisher, number), replace=replace)
+            assert refused.value.hint
+        part(publisher, number).rename(world.folder / "away")
+        if number == 0:
+            with pytest.raises(AlreadyExists, match=r"web\.sealed\.1` is there"):
+                publisher.publish(part(publisher, number))
+        (world.folder / "away").rename(part(publisher, number))
+    assert [part(publisher, number).read_bytes() for number in range(3)] == kept
+    publisher.publish(part(publisher, 2), replace=True)
+    publisher.publish(part(publisher, 3))
+    assert text_of(publisher.open(), "app/a") == "two"
+    # Numbers in other names mean nothing.
+    for name in ("2027", "2026"):
+        publisher.publish(world.folder / f"jobs.{name}")

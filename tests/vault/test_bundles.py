@@ -354,6 +354,60 @@ def test_writes_over_nothing_unless_told_to(publisher: Publisher) -> None:
     assert text_of(publisher.open(), "app/a") == "two"
 
 
+def test_what_takes_the_place_of_the_file_meanwhile_is_not_written_over(
+    publisher: Publisher, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vouch, victim, link = Bundles._vouch, world.folder / "victim", publisher.file
+    victim.write_text("precious")
+    changes: list[tuple[bool, Callable[[], object], type[SecurecfgError]]] = [
+        (True, lambda: link.symlink_to(victim), StoreFailed),
+        (True, lambda: link.write_text("mine"), AlreadyExists),
+        (True, link.mkdir, AlreadyExists),
+        (False, lambda: link.symlink_to(victim), StoreFailed),
+        (False, lambda: link.write_text("mine"), AlreadyExists),
+    ]
+    for replace, change, error in changes:
+        if replace:
+            publisher.publish()
+
+        def racing(bundles: Bundles, digest: bytes, change: Callable[[], object] = change) -> object:
+            link.unlink(missing_ok=True)
+            change()
+            return vouch(bundles, digest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Bundles, "_vouch", racing)
+            with pytest.raises(error):
+                publisher.publish(replace=replace)
+        assert victim.read_text() == "precious"
+        assert link.is_symlink() or link.is_dir() or link.read_text() == "mine"
+        assert not list(world.folder.glob(".*.tmp"))
+        if link.is_dir() and not link.is_symlink():
+            link.rmdir()
+        else:
+            link.unlink()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_the_file_appears_with_all_of_it(publisher: Publisher, monkeypatch: pytest.MonkeyPatch, replace: bool) -> None:
+    if replace:
+        publisher.publish()
+    before = publisher.file.read_bytes() if replace else None
+    seen = []
+
+    def fsync(descriptor: int, really: Callable[[int], None] = os.fsync) -> None:
+        seen.append(publisher.file.read_bytes() if publisher.file.exists() else None)
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    publisher.publish(replace=replace)
+    assert before in seen
+    assert set(seen) <= {before, publisher.file.read_bytes()}
+    assert publisher.file.stat().st_mode & 0o777 == 0o644
+    monkeypatch.undo()
+    assert text_of(publisher.open(), "app/a") == "two"
+
+
 def test_a_vault_that_is_open_keeps_its_locks_whatever_is_taken_for_a_bundle(
     publisher: Publisher, world: World
 ) -> None:
