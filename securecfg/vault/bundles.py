@@ -23,6 +23,7 @@ from securecfg.errors import (
     NotFound,
     SecurecfgError,
     StaleWrite,
+    Unsupported,
     UsageError,
     ValueTooLarge,
 )
@@ -175,6 +176,7 @@ class Bundles:
             NotABundle, FileMissing: There is no earlier bundle at its path.
             NotFound: The role may read nothing that is there.
             StoreFailed: The file cannot be written.
+            Unsupported: The vault is a sealed scope.
             UsageError: The time is none, or longer than ten years.
             ValueTooLarge: It would be larger than a bundle may be.
         """
@@ -209,6 +211,9 @@ class Bundles:
     # --- steps -------------------------------------------------------------------------------------------------------
 
     def _select(self, role: str) -> _Selection:
+        if self._opened.replica.seat is not None:
+            message = "what lies in a sealed scope is not published"
+            raise Unsupported(message, hint="its members read it where the vault is, with their own keys")
         name = check_role(role)
         session, _ = self._authority.require("role.read", "")
         opened = self._opened

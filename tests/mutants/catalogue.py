@@ -1178,6 +1178,13 @@ MUTANTS = (
         "vault/test_bundle_format.py::test_labels_and_versions_that_do_not_fit_are_refused",
     ),
     Mutant(
+        "a sealed scope is published",
+        "vault/bundles.py",
+        "        if self._opened.replica.seat is not None:",
+        "        if self._opened.replica.seat is self:",
+        "vault/test_bundles.py::test_nothing_is_published_from_a_sealed_scope",
+    ),
+    Mutant(
         "what came to be at the name of a bundle is written over",
         "vault/bundle_file.py",
         "        verified_target(target, replace=replace)\n",

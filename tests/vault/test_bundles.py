@@ -48,7 +48,9 @@ from securecfg.vault.bundles import Bundles
 from securecfg.vault.epochs import rotate_signing_key
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.merging import Merging
+from securecfg.vault.scopes import Scopes
 from tests.vault.published import GRANTS, OTHER, TTL, WEB, make_publisher
+from tests.vault.scope_world import scope_world
 from tests.vault.test_identities import identity_file
 from tests.vault.world import grant, text_of
 
@@ -167,6 +169,15 @@ def test_a_rule_that_mentions_time_publishes_nothing(publisher: Publisher) -> No
     documents = [Document("g.toml", "grants", GRANTS), Document("p.cedar", "cedar", late + never)]
     publisher.vault.administration.apply_policy(documents)
     assert publisher.publish().paths == ("app/f", "app/settings", "unlisted/u")
+
+
+def test_a_rule_that_applies_in_some_contexts_counts_as_without_any(publisher: Publisher) -> None:
+    given = '@id("given") permit (principal, action, resource == Secret::"other/x") when { context.mfa == true };'
+    forbid = '@id("{0}") forbid (principal, action, resource == Secret::"app/{0}") when {{ {1} }};'
+    taken = forbid.format("a", 'context has purpose && context.purpose == "x"') + forbid.format("f", "!context.mfa")
+    documents = [Document("g.toml", "grants", GRANTS), Document("p.cedar", "cedar", given + taken)]
+    publisher.vault.administration.apply_policy(documents)
+    assert publisher.publish().paths == ("app/a", "app/settings", "unlisted/u")
 
 
 def test_the_role_of_administrators_publishes_nothing(publisher: Publisher) -> None:
@@ -406,6 +417,20 @@ def test_the_file_appears_with_all_of_it(publisher: Publisher, monkeypatch: pyte
     assert publisher.file.stat().st_mode & 0o777 == 0o644
     monkeypatch.undo()
     assert text_of(publisher.open(), "app/a") == "two"
+
+
+def test_nothing_is_published_from_a_sealed_scope(tmp_path: Path) -> None:
+    world = scope_world(tmp_path)
+    Scopes(world.admin().authority).create("pay/", read=["pay"], write=["pay"])
+    member = world.as_member("pay")
+    member.write("pay/key", "in the scope")
+    bundles, file = Bundles(member.authority), tmp_path / "pay.sealed"
+    with pytest.raises(Unsupported, match="sealed scope"):
+        bundles.publish("pay", file, ttl=TTL)
+    with pytest.raises(Unsupported, match="sealed scope"):
+        bundles.plan("pay", TTL)
+    assert not file.exists()
+    world.close()
 
 
 def test_a_vault_that_is_open_keeps_its_locks_whatever_is_taken_for_a_bundle(
