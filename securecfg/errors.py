@@ -13,7 +13,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     │   └── ConfirmationRequired  VaultClosed  VaultForked  SettingMissing
     ├── NotFound                                        3   SecretNotFound  VersionNotFound  SecretExpired
     │                                                       SecretDestroyed  ConfigKeyNotFound  FileMissing
-    │                                                       VaultNotFound  RequestTooOld
+    │                                                       VaultNotFound  RequestTooOld  BundleExpired
     ├── NotAuthenticated                                4
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
@@ -24,7 +24,8 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── IntegrityError                                  8   Tampered  RollbackSuspected  LogTampered  LogTruncated
     │                                                       LogStale  AnchorMissing  SignatureInvalid  NotAVault
     │                                                       NotABackup  BackupTruncated  BackupAltered
-    │                                                       BackupChainBroken
+    │                                                       BackupChainBroken  NotABundle
+    │                                                       BundleChainBroken  IssuerUnknown
     ├── Unavailable                                     9   CommitUnknown  AuditUnavailable  StoreBusy  StoreFailed
     │                                                       DestroyPending
     │                                                       KeyProviderUnavailable (TokenMissing)
@@ -285,6 +286,12 @@ class RequestTooOld(NotFound):
     code = "request-too-old"
 
 
+class BundleExpired(NotFound):
+    """The time until which a published bundle may be used has passed."""
+
+    code = "bundle-expired"
+
+
 # --- 4 and 5: identity and policy -------------------------------------------------------------------------------------
 
 
@@ -518,6 +525,24 @@ class BackupChainBroken(IntegrityError):
     """A part of a backup is missing, or belongs to another chain."""
 
     code = "backup-chain-broken"
+
+
+class NotABundle(IntegrityError):
+    """The file is not a bundle, or does not have the layout of one."""
+
+    code = "not-a-bundle"
+
+
+class BundleChainBroken(IntegrityError):
+    """A bundle that another one builds on is missing, or is another one."""
+
+    code = "bundle-chain-broken"
+
+
+class IssuerUnknown(IntegrityError):
+    """Nothing says which vault a bundle must come from, and that cannot be recorded here either."""
+
+    code = "issuer-unknown"
 
 
 class SignatureInvalid(IntegrityError):

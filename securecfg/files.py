@@ -73,6 +73,20 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, mode: int 
         # A rename would put a file in the place of a device, a pipe or a folder.
         message = f"`{os.fspath(path)}` is not a regular file"
         raise StoreFailed(message, hint="name a file; without one the output goes to standard output")
+    temporary = write_beside(target, content, mode=mode)
+    try:
+        take_name(temporary, target)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_beside(target: Path, content: bytes, *, mode: int) -> Path:
+    """Write a durable temporary file in the folder of a target, for `take_name` or `give_name`, and return its path.
+
+    Raises:
+        StoreFailed: The file system refuses; nothing is left behind.
+    """
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
@@ -82,12 +96,25 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, mode: int 
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        temporary.replace(target)
-        sync_directory(target.parent)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        message = f"cannot write `{os.fspath(path)}`: {error.strerror}"
+        message = f"cannot write `{target}`: {error.strerror}"
+        raise StoreFailed(message) from None
+    return temporary
+
+
+def take_name(temporary: Path, target: Path) -> None:
+    """Put a finished file in the place of what has its name, durably; of a symbolic link the link, not what it names.
+
+    Raises:
+        StoreFailed: The file system refuses.
+    """
+    try:
+        temporary.replace(target)
+        sync_directory(target.parent)
+    except OSError as error:
+        message = f"cannot write `{target}`: {error.strerror}"
         raise StoreFailed(message) from None
 
 

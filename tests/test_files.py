@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.errors import AlreadyExists, FileMissing, StoreFailed, ValueTooLarge
-from securecfg.files import create_private, create_public, read_bounded, write_atomically
+from securecfg.files import create_private, create_public, read_bounded, take_name, write_atomically, write_beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,3 +86,12 @@ def test_reads_no_more_than_the_limit(tmp_path: Path) -> None:
         read_bounded(tmp_path / "a", 4)
     with pytest.raises(FileMissing):
         read_bounded(tmp_path / "none", 4)
+
+
+def test_a_finished_file_takes_the_place_of_a_link_and_not_of_what_it_names(tmp_path: Path) -> None:
+    victim, link = tmp_path / "victim", tmp_path / "link"
+    victim.write_bytes(b"precious")
+    link.symlink_to(victim)
+    take_name(write_beside(link, b"new", mode=0o644), link)
+    assert (link.is_symlink(), link.read_bytes(), victim.read_bytes()) == (False, b"new", b"precious")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "victim"]

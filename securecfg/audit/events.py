@@ -27,6 +27,10 @@ class Event(StrEnum):
     VAULT_RESTORED = "vault.restored"
     BACKUP_BEGUN = "backup.begun"
     BACKUP_FINISHED = "backup.finished"
+    BUNDLE_PUBLISHED = "bundle.published"
+    BUNDLE_MERGED = "bundle.merged"
+    BUNDLE_READ = "bundle.read"
+    BUNDLE_DENIED = "bundle.denied"
     SECRET_READ = "secret.read"  # noqa: S105 - the name of an event
     SECRET_READ_COUNTED = "secret.read.counted"  # noqa: S105 - as above
     SECRET_WRITTEN = "secret.written"  # noqa: S105 - as above
@@ -96,8 +100,10 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
     {
         "action": Field.TEXT,
         "added": Field.TEXTS,
+        "at": Field.TEXT,
         "backup": Field.TEXT,
         "behind_s": Field.NUMBER,
+        "bundle": Field.NUMBER,
         "change": Field.TEXT,
         "commit": Field.TEXT,
         "count": Field.NUMBER,
@@ -185,6 +191,12 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.VAULT_RESTORED: _administration("backup part size", "lineage reason"),
         Event.BACKUP_BEGUN: _administration("backup part recipients"),
         Event.BACKUP_FINISHED: _administration("backup part size digest"),
+        Event.BUNDLE_PUBLISHED: _administration("role count expires digest recipients"),
+        Event.BUNDLE_MERGED: _administration("bundle count", "file"),
+        Event.BUNDLE_READ: Shape(Category.READ, _fields("bundle path ver at"), _fields("count")),
+        Event.BUNDLE_DENIED: Shape(
+            Category.REFUSAL, _fields("bundle action at"), _fields("path ver count"), Decision.DENY
+        ),
         Event.SECRET_READ: Shape(Category.READ, _READ),
         Event.SECRET_READ_COUNTED: Shape(Category.READ, _READ, is_counted=True),
         Event.SECRET_WRITTEN: _change("path ver", "expires"),

@@ -15,6 +15,7 @@ from securecfg.cli.arguments import Duration, Number
 from securecfg.cli.audit_access import Moment, open_for_audit
 from securecfg.cli.audit_evidence import prove, report
 from securecfg.cli.audit_exposed import exposed
+from securecfg.cli.audit_merge import merge
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import shown_time, timestamp, write_bytes, write_json, write_lines
@@ -165,6 +166,7 @@ def checkpoint(invocation: Invocation) -> None:
 
 
 audit.add_command(exposed)
+audit.add_command(merge)
 audit.add_command(prove)
 audit.add_command(report)
 

@@ -16,8 +16,10 @@ def exposed(invocation: Invocation) -> None:
     """List the secrets that somebody may know who should not, until they are rotated.
 
     They stand in git history, where `securecfg import --history` found them, or could be read with a key that was
-    removed since, or were in a vault that was compromised. A secret leaves the list when it has another value.
+    removed since, or were in a vault that was compromised, or lie in a bundle for a key that is no longer that of a
+    member. A secret leaves the list when it has another value.
     """
+    from securecfg.vault.bundle_exposures import find_known_from_bundles
     from securecfg.vault.departures import find_exposed
     from securecfg.vault.exposures import Exposures
 
@@ -25,6 +27,7 @@ def exposed(invocation: Invocation) -> None:
         exposures = Exposures(vault.authority)
         marks, now = exposures.unrotated(), exposures.now()
         known = find_exposed(vault.authority)
+        published = find_known_from_bundles(vault.authority)
     result = {
         "secrets": [
             {
@@ -53,6 +56,20 @@ def exposed(invocation: Invocation) -> None:
             }
             for each in known
         ]
+        + [
+            {
+                "path": each.path,
+                "field": None,
+                "version": each.version,
+                "since": timestamp(each.since),
+                "days": each.days(now),
+                "reason": "bundle",
+                "role": each.role,
+                "principal": each.principal,
+                "fingerprint": each.fingerprint,
+            }
+            for each in published
+        ]
     }
     rows = [
         (mark.target, f"{mark.since:%Y-%m-%d}", str(mark.days(now)), f"commit {mark.short_commit}, {mark.file}")
@@ -65,6 +82,15 @@ def exposed(invocation: Invocation) -> None:
             ("compromised: " if each.is_compromise else "removed ") + each.key,
         )
         for each in known
+    ]
+    rows += [
+        (
+            each.path,
+            f"{each.since:%Y-%m-%d}",
+            str(each.days(now)),
+            f"bundle of {each.role} for {each.principal} {each.fingerprint}",
+        )
+        for each in published
     ]
     if rows or invocation.is_json:
         columns = ("PATH", "SINCE", "DAYS", "KNOWN FROM")

@@ -36,6 +36,8 @@ class Invocation(NamedTuple):
         is_json: `--json`: one object on standard output.
         is_silent: `--no-input`: nobody is asked.
         is_confirmed: `--yes`: what would be asked for confirmation is confirmed.
+        audit: `--audit-sink`, or None: where the records of a bundle's reads go.
+        issuer: `--issuer`, or None: whom a bundle must come from.
     """
 
     vault: str | None
@@ -44,6 +46,8 @@ class Invocation(NamedTuple):
     is_json: bool
     is_silent: bool
     is_confirmed: bool
+    audit: str | None = None
+    issuer: str | None = None
 
     @property
     def ask(self) -> Ask | None:
@@ -72,6 +76,8 @@ class Invocation(NamedTuple):
             key=self._provider(settings.key) if key is None else key,
             principal=settings.principal,
             cache_values=0,
+            audit=self.audit,
+            issuer=self.issuer,
         )
         with vault:
             yield vault
@@ -214,6 +220,8 @@ _FLAGS = (
     click.option("--json", "is_json", is_flag=True, help="Print one JSON object, failures too."),
     click.option("--no-input", "is_silent", is_flag=True, help="Never ask; what cannot be undone then needs --yes."),
     click.option("--yes", "is_confirmed", is_flag=True, help="Confirm what would be asked."),
+    click.option("--audit-sink", "audit", metavar="URI", help="Where reads of a bundle are recorded: file:PATH."),
+    click.option("--issuer", metavar="VKEY", help="The verifier key of the vault that a bundle must come from."),
 )
 
 
@@ -222,7 +230,7 @@ def common_flags(function: Callable[Concatenate[Invocation, P], R]) -> Callable[
 
     @functools.wraps(function)
     def call(**given: Any) -> R:  # noqa: ANN401 - click passes what the options of the command are
-        names = ("vault", "key", "principal", "is_json", "is_silent", "is_confirmed")
+        names = ("vault", "key", "principal", "is_json", "is_silent", "is_confirmed", "audit", "issuer")
         invocation = Invocation(**{name: given.pop(name) for name in names})
         return function(invocation, **given)  # type: ignore[call-arg]  # checked by click, by name
 

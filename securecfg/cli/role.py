@@ -80,6 +80,7 @@ def add(invocation: Invocation, *, name: str, member: str, identity: str | None,
     if old is not None:
         told = f"warning: what was sealed to the key {grouped(old.fingerprint)} of {member} stays readable with it"
         invocation.note(told)
+        invocation.note("`securecfg audit exposed` lists what was published for it, until it has another value")
     shown = {"fingerprint": public.fingerprint.hex()} if public is not None else {}
     invocation.emit(
         {"role": name, "member": member} | shown,

@@ -13,6 +13,8 @@ from securecfg.cli.backup import backup, backups, restore
 from securecfg.cli.export import export
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.publish import publish
+from securecfg.clock import to_datetime
 from securecfg.errors import (
     ExtraMissing,
     FileMissing,
@@ -26,6 +28,8 @@ from securecfg.errors import (
 from securecfg.words import counted
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from securecfg.keys import KeyProvider
     from securecfg.vault import Vault
     from securecfg.vault.verification import Verification
@@ -66,7 +70,12 @@ def create(invocation: Invocation, *, path: str, admin: str | None) -> None:
 @vault.command("open", examples=("securecfg vault open && echo it opens",))
 @common_flags
 def open_(invocation: Invocation) -> None:
-    """Test that the vault opens, and that it continues what this machine has seen of it."""
+    """Test that the vault or the bundle opens, and that it continues what this machine has seen of it."""
+    from securecfg.vault.kinds import is_bundle
+
+    if is_bundle(invocation.vault_path()):
+        _open_bundle(invocation)
+        return
     with invocation.open() as opened:
         replica = opened.opened.replica
         result = {
@@ -79,6 +88,32 @@ def open_(invocation: Invocation) -> None:
     invocation.emit(result, f"open  {replica.vault_id.hex()}   as  {who}   records  {replica.checkpoint.size}")
 
 
+def _open_bundle(invocation: Invocation) -> None:
+    from securecfg.cli.output import shown_time, timestamp
+    from securecfg.vault.bundle import Bundle
+
+    with invocation.open() as opened:
+        if not isinstance(opened, Bundle):
+            message = "the file was another one a moment ago"
+            raise Tampered(message, hint="try again")
+        bundle = opened.bundle
+    expires = to_datetime(bundle.inventory.expires)
+    result = {
+        "state": "open",
+        "id": bundle.vault_id.hex(),
+        "principal": bundle.reader.name,
+        "role": bundle.inventory.role,
+        "serial": bundle.serial,
+        "expires": timestamp(expires),
+        "issuer": str(bundle.issuer),
+    }
+    invocation.emit(
+        result,
+        f"open  bundle {bundle.serial} of {bundle.vault_id.hex()}   as  {bundle.reader.name}",
+        f"role  {bundle.inventory.role}   until  {shown_time(expires)}",
+    )
+
+
 @vault.command(examples=("securecfg vault status", "securecfg vault status --json"))
 @common_flags
 def status(invocation: Invocation) -> None:
@@ -87,8 +122,12 @@ def status(invocation: Invocation) -> None:
     Without a key that opens the vault it shows what the file tells everybody, and succeeds; `vault open` fails then.
     """
     from securecfg.cli.inspection import Front, Inside
+    from securecfg.vault.kinds import is_bundle
 
     path = invocation.vault_path()
+    if is_bundle(path):
+        _open_bundle(invocation)
+        return
     front = Front.read(path)
     try:
         with invocation.open() as opened:
@@ -100,15 +139,26 @@ def status(invocation: Invocation) -> None:
     invocation.emit(front.to_json() | inside.to_json(), *front.to_lines(), *inside.to_lines())
 
 
-@vault.command(examples=("securecfg vault verify",))
+@vault.command(
+    examples=(
+        "securecfg vault verify",
+        "securecfg vault verify --vault web.sealed --issuer securecfg/8c1f...     # needs no key",
+    )
+)
 @common_flags
 def verify(invocation: Invocation) -> None:
     """Check the whole vault: every record and signature of the log, every version of every secret.
 
-    Values are opened and dropped; none is shown, and none is recorded as read.
+    Values are opened and dropped; none is shown, and none is recorded as read. Of a bundle it checks, without any key,
+    that the vault with the verifier key --issuer published it.
     """
+    from securecfg.vault.kinds import is_bundle
     from securecfg.vault.verification import verify_vault
 
+    path = invocation.vault_path()
+    if is_bundle(path):
+        _verify_bundle(invocation, path)
+        return
     logs, reports = [], []
     with invocation.open() as opened:
         for _, part in opened.parts():
@@ -141,6 +191,26 @@ def verify(invocation: Invocation) -> None:
         *([f"sealed   {counted(sealed, 'version')} that this key does not open"] if sealed else []),
         *([f"left     {counted(left, 'row')} of writers that crashed, which does no harm"] if left else []),
         *([f"clock    {counted(len(behind), 'record')} written by a clock far behind"] if behind else []),
+    )
+
+
+def _verify_bundle(invocation: Invocation, path: Path) -> None:
+    from securecfg.audit import parse_vkey
+    from securecfg.files import read_bounded
+    from securecfg.vault.bundle_format import BUNDLE_BYTES_MAX, parse_front, verify_front
+    from securecfg.vault.settings import find_bundle_settings
+
+    issuer = find_bundle_settings(None, invocation.issuer)[1]
+    if not issuer:
+        message = "nothing says which vault the bundle must come from"
+        raise SettingMissing(message, hint="give `--issuer`: the verifier key that `securecfg vault publish` shows")
+    front = parse_front(read_bounded(path, BUNDLE_BYTES_MAX))
+    vouched = verify_front(front, parse_vkey(issuer))
+    result = {"serial": vouched.serial, "issuer": str(vouched.issuer), "digest": front.digest.hex()}
+    invocation.emit(
+        result,
+        f"sound  {path}   serial  {vouched.serial}",
+        f"by     {vouched.issuer}, whose log has the publication as record {vouched.serial}",
     )
 
 
@@ -215,5 +285,5 @@ def refuse_damage(opened: Vault, report: Verification) -> None:
     raise Tampered(message, hint="restore the vault from a backup; undamaged secrets can still be read")
 
 
-for command in (backup, backups, restore, export):
+for command in (backup, backups, restore, export, publish):
     vault.add_command(command)

@@ -21,6 +21,7 @@ _HISTORY = struct.Struct(">12sBB16s16sIQI")
 _DEK = struct.Struct(">12sBB16s16sIQ")
 _VALUE = struct.Struct(">12sBB16s16sIQIQB")
 _BACKUP = struct.Struct(">16sIB32s")
+_BUNDLE = struct.Struct(">16sI")
 _MAGIC = b"securecfg/1\x00"
 _ID_BYTES = 16
 
@@ -37,6 +38,7 @@ class ContextType(IntEnum):
     DEK = 0x16
     VALUE = 0x17
     BACKUP = 0x18
+    BUNDLE = 0x19
 
 
 def context(kind: ContextType, vault_id: bytes, scope_id: bytes, epoch: int, fields: bytes) -> bytes:
@@ -161,3 +163,13 @@ def backup_context(vault_id: bytes, chain_id: bytes, part: int, message: int, he
     """
     _check_ids(vault_id, chain_id)
     return context(ContextType.BACKUP, vault_id, NO_SCOPE, 0, _BACKUP.pack(chain_id, part, message, header_digest))
+
+
+def bundle_context(vault_id: bytes, bundle_id: bytes, number: int) -> bytes:
+    """Return the context of a message of a bundle.
+
+    Raises:
+        ValueError: An id does not have 16 bytes.
+    """
+    _check_ids(vault_id, bundle_id)
+    return context(ContextType.BUNDLE, vault_id, NO_SCOPE, 0, _BUNDLE.pack(bundle_id, number))

@@ -42,6 +42,8 @@ class Label(StrEnum):
     STATE = "securecfg/1/state"
     HEADER_HASH = "securecfg/1/header"
     BACKUP = "securecfg/1/backup"
+    BUNDLE = "securecfg/1/bundle"
+    SINK = "securecfg/1/sink"
     GRANT = "securecfg/1/grant"
     ROLE = "securecfg/1/role"
     ROLE_SLOT = "securecfg/1/role-slot"

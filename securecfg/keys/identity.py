@@ -68,6 +68,11 @@ class Identity(NamedTuple):
         """The public key that is sealed to, 1,216 bytes."""
         return self.public_key[:HYBRID_PUBLIC_BYTES]
 
+    @property
+    def verifier(self) -> bytes:
+        """Its Ed25519 public key, 32 bytes."""
+        return self.public_key[HYBRID_PUBLIC_BYTES:]
+
 
 class PrivateHalf(NamedTuple):
     """The private half of an identity as its file holds it.

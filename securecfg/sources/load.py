@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import weakref
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload, runtime_checkable
@@ -94,7 +96,7 @@ def load(
     *sources: str | os.PathLike[str],
     model: type[_M],
     profile: str | None = None,
-    vault: DocumentVault | SecretResolver | None = None,
+    vault: DocumentVault | SecretResolver | str | os.PathLike[str] | None = None,
     env_prefix: str | None = None,
     require_signature: str | os.PathLike[str] | None = None,
     strategies: Mapping[str, Strategy] | None = None,
@@ -106,7 +108,7 @@ def load(
     *sources: str | os.PathLike[str],
     model: None = None,
     profile: str | None = None,
-    vault: DocumentVault | SecretResolver | None = None,
+    vault: DocumentVault | SecretResolver | str | os.PathLike[str] | None = None,
     env_prefix: str | None = None,
     require_signature: str | os.PathLike[str] | None = None,
     strategies: Mapping[str, Strategy] | None = None,
@@ -117,7 +119,7 @@ def load(
     *sources: str | os.PathLike[str],
     model: type[Any] | None = None,
     profile: str | None = None,
-    vault: DocumentVault | SecretResolver | None = None,
+    vault: DocumentVault | SecretResolver | str | os.PathLike[str] | None = None,
     env_prefix: str | None = None,
     require_signature: str | os.PathLike[str] | None = None,
     strategies: Mapping[str, Strategy] | None = None,
@@ -130,7 +132,9 @@ def load(
             directory.
         model: A dataclass or pydantic model to bind the whole to; the secrets that it needs are resolved at once.
         profile: The profile that directories are read with.
-        vault: The vault that holds the secrets and documents, or only someone who resolves secrets.
+        vault: The vault that holds the secrets and documents, or only someone who resolves secrets. The path of a vault
+            or of a bundle is opened as `Vault.open` does: with a model until all that it needs is read, else as long as
+            something refers to the configuration.
         env_prefix: Read the environment variables that begin so: with `SHOP`, `SHOP_A__B` is `a.b`.
         require_signature: A file of allowed signers (see `ssh-keygen`). Every file must then have a valid signature
             beside it (`FILE.sig`) over the very bytes that are parsed. Which files there are, and under which names,
@@ -162,17 +166,28 @@ def load(
         raise UsageError(message, hint='name a file or a directory, such as `load("config/")`')
     if profile is not None:
         check_profile_name(profile)
-    reader = _Reader.create(vault, require_signature)
-    layers = _layers(sources, reader, profile)
-    if env_prefix is not None:
-        layer = Layer("environment", "environment", reader.resolver)
-        layers.append(parse_environment(os.environ, env_prefix, layer))
-    config = merge(layers, strategies)
-    if model is None:
-        return config
-    from securecfg.config.bind import bind
+    with ExitStack() as stack:
+        if isinstance(vault, str | os.PathLike):
+            from securecfg.vault import Vault
 
-    return bind(config, model)
+            vault = opened = stack.enter_context(Vault.open(vault))
+        else:
+            opened = None
+        reader = _Reader.create(vault, require_signature)
+        layers = _layers(sources, reader, profile)
+        if env_prefix is not None:
+            layer = Layer("environment", "environment", reader.resolver)
+            layers.append(parse_environment(os.environ, env_prefix, layer))
+        config = merge(layers, strategies)
+        if model is None:
+            if opened is not None:
+                stack.pop_all()
+                # References are resolved when they are revealed, so the vault stays open for as long as there are any.
+                weakref.finalize(reader.resolver, opened.close)
+            return config
+        from securecfg.config.bind import bind
+
+        return bind(config, model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securecfg.lazy import load_names
+from securecfg.store.database import read_beginning
 from securecfg.store.interface import (
     BATCH_LIMIT_BYTES,
     BATCH_LIMIT_OPERATIONS,
@@ -54,6 +55,7 @@ __all__ = [
     "check_staging",
     "create_sqlite",
     "open_sqlite",
+    "read_beginning",
 ]
 
 __getattr__ = load_names(__name__, {"MemoryBacking": "securecfg.store.memory", "MemoryStore": "securecfg.store.memory"})

@@ -49,6 +49,25 @@ _COPY_CHUNK_BYTES = 1024 * 1024
 _HEADER = struct.Struct(">16xH10xI36xI")  # page size, number of pages, application id
 
 
+def read_beginning(path: str | os.PathLike[str], length: int) -> bytes:
+    """Return the first bytes of a regular file, which may be a store that this process has open.
+
+    They are read through SQLite, as everything that may be a store must be: whoever closes another descriptor of it
+    drops the locks of the process. Of what is no regular file, or cannot be read, nothing is returned.
+    """
+    try:
+        real = os.path.realpath(path)
+        if not stat.S_ISREG(os.stat(real).st_mode):
+            return b""
+        file = apsw.VFSFile("", real, [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_MAIN_DB, 0])
+        try:
+            return file.xRead(min(length, file.xFileSize()), 0)
+        finally:
+            file.xClose()
+    except (*FOREIGN, ValueError):
+        return b""
+
+
 class DatabaseFile:
     """One database file, by name and by inode.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,6 +18,8 @@ from securecfg.errors import (
     NotAVault,
     RollbackSuspected,
     SecurecfgError,
+    StoreFailed,
+    UnsupportedFileSystem,
 )
 from securecfg.keys import (
     FIRST_SLOT_ROW,
@@ -187,8 +190,13 @@ def open_vault(
         Tampered: A row does not match the signed state.
         RollbackSuspected: It is older than the anchor.
         AnchorMissing: There is no anchor and one is required.
+        StoreFailed: It cannot be opened.
+        UnsupportedFileSystem: It lies where nothing can be written, or on a network file system.
     """
-    store = open_sqlite(path, read_only=options.read_only)
+    try:
+        store = open_sqlite(path, read_only=options.read_only)
+    except (StoreFailed, UnsupportedFileSystem) as error:
+        raise _explained(error, path) from None
     try:
         opened, slot = open_rows(
             store,
@@ -207,6 +215,21 @@ def open_vault(
         store.close()
         raise
     return opened, slot
+
+
+def _explained(error: StoreFailed | UnsupportedFileSystem, path: str | os.PathLike[str]) -> SecurecfgError:
+    """Return the error of a vault that cannot be written, with the way to read secrets in such a place."""
+    if isinstance(error, UnsupportedFileSystem):
+        error.hint = f"{error.hint}; {_PUBLISH_HINT}"
+        return error
+    folder = os.path.dirname(os.path.abspath(path))  # noqa: PTH100, PTH120 - without `pathlib`, as the store
+    with suppress(OSError, AttributeError):
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            message = f"`{os.fspath(path)}` lies on a read-only file system, where no read can be recorded in it"
+            return UnsupportedFileSystem(message, hint=f"mount it for writing; {_PUBLISH_HINT}")
+        if not os.access(folder, os.W_OK):
+            error.hint = f"{error.hint}; {_PUBLISH_HINT}"
+    return error
 
 
 def open_rows(
@@ -287,6 +310,7 @@ def _finish_what_was_left(opened: OpenVault) -> None:
         logger().info("maintenance is left for later: %s", error.message, extra={"event": "maintenance.postponed"})
 
 
+_PUBLISH_HINT = "for a place that only reads, publish a bundle: `securecfg vault publish --for ROLE -o FILE`"
 _ANCHOR_HINT = "`securecfg vault adopt` accepts the vault as it is and records it"
 
 

@@ -307,7 +307,8 @@ class Reads:
             return
         if options.read_only:
             message = "the vault is open for reading only, and a read cannot be recorded in it"
-            raise AuditUnavailable(message, hint="open it for writing; without a record no value is given out")
+            hint = "open it for writing, or publish what is read here: `securecfg vault publish --for ROLE -o FILE`"
+            raise AuditUnavailable(message, hint=hint)
         for start in range(0, len(fresh), RECORDS_AT_ONCE):
             part = fresh[start : start + RECORDS_AT_ONCE]
             self._authority.publish(lambda _, part=part: self._plan_records(part))  # type: ignore[misc]  # lambda default

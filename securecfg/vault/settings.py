@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from securecfg.keys import Ask, KeyProvider
+    from securecfg.vault.sinks import AuditSink
 
 SETTINGS_FILE = "securecfg.toml"
 LOCAL_FOLDER = ".securecfg"
@@ -29,7 +30,7 @@ LOCAL_FILE = "local.toml"
 SETTINGS_BYTES_MAX = 1 << 20
 _KEYS_IN_FILES = frozenset({"file", "identity", "passphrase+file"})
 _KEYS_WITH_CODE = frozenset({"command", "pkcs11"})
-_NAMES = frozenset({"vault", "key", "as", "service"})
+_NAMES = frozenset({"vault", "key", "as", "service", "audit", "issuer"})
 _AT = r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
 
 
@@ -52,7 +53,8 @@ class Project(NamedTuple):
 
     Attributes:
         file: The file that all who work on the project share, or None where there is none.
-        values: What counts: `vault`, `key`, `as`, and `service`, on whose behalf `securecfg run` acts.
+        values: What counts: `vault`, `key`, `as`; `service`, on whose behalf `securecfg run` acts; `audit` and `issuer`
+            of a bundle.
         local: The file of one person, whose settings win; None where there is none.
     """
 
@@ -98,6 +100,18 @@ def find_settings(
             hint = f"give {flag}, set {names[name]}, or run `securecfg init` in the project"
             raise SettingMissing(message, hint=hint)
     return Settings(os.fspath(chosen["vault"]), chosen["key"], chosen["as"] or "")
+
+
+def find_bundle_settings(audit: str | AuditSink | None, issuer: str | None) -> tuple[str | AuditSink, str]:
+    """Complete what a caller says of a bundle: where its records go, and whom it must come from. Both may be empty.
+
+    Raises:
+        ConfigSyntaxError, ConfigTypeError: As for `find_settings`.
+    """
+    sink = audit or os.environ.get("SECURECFG_AUDIT") or ""
+    vkey = issuer or os.environ.get("SECURECFG_ISSUER") or ""
+    found = {} if sink and vkey else _find_project(os.getcwd())[1]
+    return sink or found.get("audit", ""), vkey or found.get("issuer", "")
 
 
 def proves_principal(key: str | KeyProvider) -> bool:
@@ -217,11 +231,15 @@ def _checked(table: Any, path: str, folder: str) -> dict[str, str]:  # noqa: ANN
     for name, value in table.items():
         if name not in _NAMES:
             message = f"unknown setting `{name}`"
-            raise ConfigTypeError(message, place=path, hint="settings are `vault`, `key`, `as` and `service`")
+            raise ConfigTypeError(
+                message, place=path, hint="settings are `vault`, `key`, `as`, `service`, `audit` and `issuer`"
+            )
         if not isinstance(value, str):
             message = f"the setting `{name}` is not text"
             raise ConfigTypeError(message, place=path, hint=f'put it into quotes, as in `{name} = "..."`')
         settings[name] = value
+    if settings.get("audit", "").startswith("file:"):
+        settings["audit"] = f"file:{_located(settings['audit'].removeprefix('file:'), folder)}"
     if "vault" in settings:
         settings["vault"] = _located(settings["vault"], folder)
     if "key" in settings:

@@ -13,6 +13,7 @@ from securecfg.vault.authority import Authority
 from securecfg.vault.changes import Changes
 from securecfg.vault.creation import create_vault, identify, log_weakness, open_vault
 from securecfg.vault.index import prefix_end
+from securecfg.vault.kinds import is_bundle
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.opened import Options
 from securecfg.vault.paths import FIRST_USER_PATH, check_prefix, check_principal, path_to_bytes
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from securecfg.vault.publishing import Plan
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef, VaultResolver
+    from securecfg.vault.sinks import AuditSink
     from securecfg.vault.values import SecretVersion
     from securecfg.vault.writing import Wanted, Writes
 
@@ -126,10 +128,12 @@ class Vault(Changes):
         strict: bool = False,
         read_only: bool = False,
         anchor: str = "",
+        audit: str | AuditSink | None = None,
+        issuer: str | None = None,
         ask: Ask | None = None,
         clock: Clock | None = None,
     ) -> Self:
-        """Open a vault file. What is not given is found as the command line finds it.
+        """Open a vault file, or a bundle. What is not given is found as the command line finds it.
 
         Args:
             path: The file; None takes SECURECFG_VAULT or the settings file.
@@ -140,7 +144,12 @@ class Vault(Changes):
             cache_values: How many opened values may be kept in memory; 0 keeps none.
             strict: Whether every read, repeats too, is durable in the log before its value is returned.
             read_only: Whether to write nothing at all; then no value can be read, since no read can be recorded.
-            anchor: `required` refuses a vault that no checkpoint was recorded of on this machine.
+            anchor: `required` refuses a vault that no checkpoint was recorded of on this machine, and a bundle whose
+                issuer is neither given nor recorded.
+            audit: Where the records of a bundle's reads go, such as `file:PATH`; None takes SECURECFG_AUDIT or the
+                settings file. A vault has its own log.
+            issuer: The verifier key of the vault that a bundle must come from; None takes SECURECFG_ISSUER, the
+                settings file, or what this machine has recorded. `unverified` trusts the file.
             ask: Asks a person for a passphrase, where the key needs one; None asks on the terminal, if there is one.
             clock: The time.
 
@@ -153,7 +162,8 @@ class Vault(Changes):
             Tampered: A row does not match the signed state.
             RollbackSuspected: The vault is older than what was recorded on this machine.
             AnchorMissing: Nothing was recorded, and it is required.
-            SettingMissing: No vault or key is given or found.
+            SettingMissing: No vault or key is given or found, or of a bundle no sink.
+            As for `open_bundle`: The file is a bundle, and cannot be opened.
         """
         from securecfg.vault.settings import find_settings, terminal_asker
 
@@ -163,6 +173,25 @@ class Vault(Changes):
         provider = open_provider(settings.key, ask=ask or terminal_asker())
         clock = clock or SystemClock()
         is_required = anchor == "required"
+        if is_bundle(settings.vault):
+            from securecfg.vault.bundle import open_as_vault
+            from securecfg.vault.settings import find_bundle_settings
+
+            sink, issuer = find_bundle_settings(audit, issuer)
+            return cast(
+                "Self",
+                open_as_vault(
+                    settings.vault,
+                    provider,
+                    clock,
+                    sink=sink,
+                    issuer=issuer,
+                    principal=name,
+                    context=context,
+                    strict=strict,
+                    is_issuer_required=is_required,
+                ),
+            )
         who = Identity(name, context=dict(context or {}))
         try:
             opened, slot = open_vault(settings.vault, provider, clock, options, is_anchor_required=is_required)

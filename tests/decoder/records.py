@@ -108,6 +108,10 @@ CATALOGUE = {
     "vault.restored": ("backup part# size#", "lineage reason"),
     "backup.begun": ("backup part# recipients[]", ""),
     "backup.finished": ("backup part# size# digest", ""),
+    "bundle.published": ("role count# expires digest recipients[]", ""),
+    "bundle.merged": ("bundle# count#", "file"),
+    "bundle.read": ("bundle# path ver# at", "count#"),
+    "bundle.denied": ("bundle# action at", "path ver# count#"),
     "secret.read": ("path ver#", ""),
     "secret.read.counted": ("path ver#", ""),
     "secret.written": ("path ver#", "expires"),
@@ -148,6 +152,7 @@ CATALOGUE = {
 DECISIONS = {
     "access.denied": "deny",
     "access.denied.counted": "deny",
+    "bundle.denied": "deny",
     "config.signature_bad": "deny",
     "access.error": "error",
 }

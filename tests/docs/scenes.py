@@ -280,6 +280,7 @@ SCENES = {
     "docs/how-to/leave-a-key-service.md": Scene(prepare=a_shop_whose_service_is_gone),
     "docs/how-to/keys-pkcs11.md": Scene(prepare=a_shop_with_an_hsm),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
+    "docs/how-to/publish-a-bundle.md": Scene(prepare=a_shop),
     "docs/how-to/recover.md": Scene(prepare=a_shop_with_shares),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
     "docs/how-to/several-keys.md": Scene(prepare=a_shop_with_a_code),

@@ -1134,4 +1134,145 @@ MUTANTS = (
         '            b"",',
         "vault/test_sealed_scopes.py::test_a_write_that_began_before_there_was_a_scope_does_not_end_beside_it",
     ),
+    # --- bundles ---
+    Mutant(
+        "the signature of a bundle is not checked",
+        "vault/bundle_format.py",
+        "        open_note(front.statement, [key])\n",
+        "",
+        "vault/test_bundle_format.py::test_a_statement_by_another_key_is_refused",
+    ),
+    Mutant(
+        "any vault may be the issuer of a bundle",
+        "vault/bundle_format.py",
+        "        if trusted not in keys:",
+        "        if trusted not in keys and not keys:",
+        "vault/test_bundles.py::test_what_another_vault_publishes_for_the_same_key_is_refused",
+    ),
+    Mutant(
+        "the proof of a bundle may be of another record",
+        "vault/bundle_format.py",
+        "        if proved.index != serial or ",
+        "        if ",
+        "vault/test_bundle_format.py::test_a_proof_that_is_not_of_the_record_is_refused",
+    ),
+    Mutant(
+        "an older bundle passes",
+        "vault/bundle_state.py",
+        "seen.epochs < known.epochs or seen.serial < known.serial or is_other",
+        "seen.epochs < known.epochs or is_other",
+        "vault/test_bundles.py::test_an_older_bundle_is_refused_once_a_newer_one_was_opened",
+    ),
+    Mutant(
+        "the key of one message of a bundle opens all of them",
+        "vault/bundle_format.py",
+        "Label.BUNDLE, bundle_id + U32.pack(number), KEY_BYTES",
+        "Label.BUNDLE, bundle_id, KEY_BYTES",
+        "vault/test_bundle_deltas.py::test_a_new_member_opens_nothing_of_what_it_builds_on_but_its_own",
+    ),
+    Mutant(
+        "a label of a bundle may point at no version",
+        "vault/bundle_format.py",
+        " or set(labels.values()) != set(numbers)",
+        "",
+        "vault/test_bundle_format.py::test_labels_and_versions_that_do_not_fit_are_refused",
+    ),
+    Mutant(
+        "a sealed scope is published",
+        "vault/bundles.py",
+        "        if self._opened.replica.seat is not None:",
+        "        if self._opened.replica.seat is self:",
+        "vault/test_bundles.py::test_nothing_is_published_from_a_sealed_scope",
+    ),
+    Mutant(
+        "what came to be at the name of a bundle is written over",
+        "vault/bundle_file.py",
+        "        verified_target(target, replace=replace)\n",
+        "",
+        "vault/test_bundles.py::test_what_takes_the_place_of_the_file_meanwhile_is_not_written_over",
+    ),
+    Mutant(
+        "a bundle is published again although others build on it",
+        "vault/bundle_file.py",
+        "    if (after := _follower(target)) is not None:",
+        "    if (after := _follower(target)) is target:",
+        "vault/test_bundle_deltas.py::test_nothing_is_published_over_what_others_build_on",
+    ),
+    Mutant(
+        "a bundle does not end while it is open",
+        "vault/bundle.py",
+        "        if expires <= self._clock.now_ns():",
+        "        if expires <= 0:",
+        "vault/test_bundles.py::test_ends_by_the_clock_of_the_reader",
+    ),
+    Mutant(
+        "a slot of a bundle is not bound to the name of its reader",
+        "vault/bundle_format.py",
+        """    return Label.BUNDLE.encode() + b"\\x00" + bundle_id + fingerprint""",
+        """    return Label.BUNDLE.encode() + b"\\x00" + bundle_id + fingerprint[:0]""",
+        "vault/test_bundles.py::test_another_name_for_the_same_key_opens_nothing",
+    ),
+    Mutant(
+        "a value of a bundle is given out before its record is kept",
+        "vault/bundle.py",
+        """        self._trail.reads([(path, found.version.number)], repeats=self._strict)
+        return self._hand_out(found)""",
+        """        version = self._hand_out(found)
+        try:
+            self._trail.reads([(path, found.version.number)], repeats=self._strict)
+        except AuditUnavailable:
+            pass
+        return version""",
+        "vault/test_sinks.py::test_nothing_is_given_out_while_the_sink_fails",
+    ),
+    Mutant(
+        "a rule that mentions time publishes",
+        "vault/bundles.py",
+        "all(policy.decide(ask._replace(path=path)).cacheable for ask in asking)",
+        "asking",
+        "vault/test_bundles.py::test_a_rule_that_mentions_time_publishes_nothing",
+    ),
+    Mutant(
+        "what a member may read by another role is published",
+        "vault/bundles.py",
+        "        return asking + [Request(",
+        "        return [Request(",
+        "vault/test_bundles.py::test_what_a_member_may_read_by_another_role_is_not_in_it",
+    ),
+    Mutant(
+        "the records of whoever has an identity are merged",
+        "vault/merging.py",
+        """                and recipient in record.obj["recipients"]
+""",
+        "",
+        "vault/test_merging.py::test_refuses_sessions_of_bundles_that_were_not_published_for_their_reader",
+    ),
+    Mutant(
+        "the signatures of a reader are not checked",
+        "audit/sessions.py",
+        "            verify_signature(self._public_key, entry.signature, _signed(self.chain))",
+        "            _signed(self.chain)",
+        "vault/test_sinks.py::test_an_entry_that_is_missing_moved_or_altered_is_found",
+    ),
+    Mutant(
+        "a bundle is told from a vault by opening the file",
+        "store/database.py",
+        """        file = apsw.VFSFile("", real, [apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_MAIN_DB, 0])
+        try:
+            return file.xRead(min(length, file.xFileSize()), 0)
+        finally:
+            file.xClose()
+""",
+        """        with open(real, "rb") as file:
+            return file.read(length)
+""",
+        "vault/test_bundles.py::test_a_vault_that_is_open_keeps_its_locks_whatever_is_taken_for_a_bundle",
+    ),
+    Mutant(
+        "with the right for roles alone one sets the key of an administrator",
+        "vault/administration.py",
+        "or (is_same and change.keyed not in now)",
+        "or is_same",
+        "vault/test_members.py::test_only_an_administrator_sets_the_key_of_one",
+    ),
 )

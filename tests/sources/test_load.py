@@ -19,6 +19,7 @@ from securecfg.errors import (
     StoreFailed,
     UnknownProfile,
     UsageError,
+    VaultNotFound,
 )
 from securecfg.secret import Secret
 from securecfg.sources import load
@@ -278,7 +279,13 @@ def test_the_vault_itself_is_what_load_asks_for() -> None:
 
 def test_refuses_a_vault_that_is_none(directory: Path) -> None:
     with pytest.raises(UsageError, match="`vault` is neither"):
-        load(directory, vault="app.vault")  # type: ignore[call-overload]  # what is tested
+        load(directory, vault=3)  # type: ignore[call-overload]  # what is tested
+
+
+def test_opens_a_vault_that_is_named_by_its_path(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECURECFG_KEY", "file:app.key")
+    with pytest.raises(VaultNotFound, match=r"app\.vault"):
+        load(directory, vault="app.vault")
 
 
 def test_refuses_a_document_without_a_vault() -> None:

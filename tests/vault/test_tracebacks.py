@@ -6,6 +6,8 @@ import io
 import os
 import secrets
 import traceback
+from base64 import b64encode
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -15,9 +17,10 @@ import securecfg
 from securecfg.errors import SecurecfgError, StoreFailed
 from securecfg.keys import open_provider
 from securecfg.store.memory import MemoryStore
-from securecfg.vault import staging
+from securecfg.vault import bundles, staging
 from securecfg.vault.creation import create_rows
 from securecfg.vault.staging import StagingArea
+from tests.vault.published import TTL, make_publisher
 from tests.vault.world import InterruptedStore, World, interrupted
 
 if TYPE_CHECKING:
@@ -50,14 +53,14 @@ def fail() -> None:
     raise StoreFailed(message)
 
 
-def shown_by(call: Callable[[], object]) -> list[str]:
-    """Return the functions of the package whose locals show the canary in the traceback of a call that fails."""
+def shown_by(call: Callable[[], object], *canaries: str) -> list[str]:
+    """Return the functions of the package whose locals show a canary in the traceback of a call that fails."""
     with pytest.raises(SecurecfgError) as failed:
         call()
     frames = traceback.TracebackException.from_exception(failed.value, capture_locals=True).stack
     ours = [frame for frame in frames if frame.filename.startswith(PACKAGE)]
     assert ours
-    return [frame.name for frame in ours if "canary" in str(frame.locals)]
+    return [frame.name for frame in ours if any(text in str(frame.locals) for text in canaries or ("canary",))]
 
 
 @pytest.mark.usefixtures("known_keys")
@@ -84,3 +87,36 @@ def test_a_large_change_that_fails_does_not_show_the_key_of_a_part(
     store.interrupt("stage", None, fail)
     assert shown_by(lambda: area.stage_parts([("app/a", 1)])) == []
     assert vault.list() == []
+
+
+@pytest.mark.usefixtures("known_keys")
+def test_a_bundle_that_cannot_be_recorded_shows_neither_its_key_nor_a_value(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher = make_publisher(world)
+    publisher.publish()
+    for path in ("app/x", "app/y"):
+        publisher.vault.write(path, "canary-value")
+    monkeypatch.setattr(bundles, "_AT_ONCE", 1)
+    vault, store = interrupted(world)
+
+    def fail_after(commits: int) -> None:
+        store.interrupt("commit", None, fail if not commits else lambda: fail_after(commits - 1))
+
+    encoded = b64encode(KEY).decode()[:40]
+    for commits in range(3):
+        fail_after(commits)
+        target = publisher.file.with_name("web.sealed.1")
+        since = publisher.file
+        publish = partial(bundles.Bundles(vault.authority).publish, "web", target, ttl=TTL, since=since)
+        assert shown_by(publish, "canary", encoded) == []
+        assert not target.exists()
+
+
+def test_a_bundle_that_does_not_open_shows_no_key(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    publisher = make_publisher(world)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "urandom", lambda size, draw=os.urandom: KEY if size == len(KEY) else draw(size))
+        publisher.publish()
+    world.clock.advance(TTL)
+    assert shown_by(publisher.open, "canary") == []

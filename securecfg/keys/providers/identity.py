@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from securecfg.crypto import KeyBytes, Label, open_sealed
 from securecfg.errors import InvalidKeyUri, KeyProviderRefused, Tampered
-from securecfg.keys.identity import UNPROTECTED, open_seed, opening_key_of, read_identity_file
+from securecfg.keys.identity import UNPROTECTED, open_seed, opening_key_of, read_identity_file, signing_key_of
 from securecfg.keys.once import once
 from securecfg.keys.recipients import unwrap_as_recipient, wrap_to_recipient
 from securecfg.keys.secret_input import split_source
@@ -44,7 +44,8 @@ class IdentityProvider:
         # Read once, so that name and key are of one file; and what protects it is asked once, however many slots of
         # other people are tried.
         self._file = once(lambda: read_identity_file(path))
-        self._opening_key = once(self._load)
+        self._seed = once(self._load)
+        self._opening_key = once(lambda: opening_key_of(self._seed()))
 
     def read_identity(self) -> Identity:
         """Return the public half.
@@ -110,6 +111,14 @@ class IdentityProvider:
         """
         return KeyBytes(open_sealed(self._opening_key(), sealed, info))
 
+    def sign(self, message: bytes) -> bytes:
+        """Return the identity's Ed25519 signature of a message, 64 bytes.
+
+        Raises:
+            FileMissing, KeyProviderRefused, KeyProviderUnavailable, SettingMissing, WrongKey: As for `unwrap`.
+        """
+        return signing_key_of(self._seed()).sign(message)
+
     def _load(self) -> KeyBytes:
         name = os.fspath(self._path)
         file = self._file()
@@ -121,9 +130,9 @@ class IdentityProvider:
             message = f"no passphrase protects `{name}`"
             raise KeyProviderRefused(message, hint=f"name it without `{self._source}`")
         if private.protection == UNPROTECTED:
-            return opening_key_of(private.content)
+            return private.content
         provider = open_provider(private.protection + self._source, ask=self._ask)
-        return opening_key_of(open_seed(identity, private, provider))
+        return open_seed(identity, private, provider)
 
 
 def from_uri(uri: KeyUri, ask: Ask | None) -> IdentityProvider:
