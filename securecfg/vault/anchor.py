@@ -72,7 +72,12 @@ def state_directory() -> str:
 
 def lineage(vault_path: str | os.PathLike[str]) -> str:
     """Return what tells a vault at this place from a copy of it elsewhere: 16 hexadecimal digits."""
-    return hashlib.sha256(os.fsencode(os.path.realpath(vault_path))).hexdigest()[:16]
+    return lineage_of_name(os.path.realpath(vault_path))
+
+
+def lineage_of_name(name: str) -> str:
+    """Return the lineage of a vault whose real path this is, or was."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
 
 
 def newest_known(vault_id: bytes) -> Mark | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import parse_vkey
+from securecfg.audit.epoch import follow_hand_overs, parse_hand_over
 from securecfg.clock import to_datetime
 from securecfg.crypto import KEY_BYTES, KeyBytes
 from securecfg.errors import (
@@ -31,8 +33,7 @@ from securecfg.vault.bundle_format import (
     verify_front,
     verify_padding,
 )
-from securecfg.vault.bundle_state import BundleState, Seen
-from securecfg.vault.kinds import is_bundle
+from securecfg.vault.bundle_state import BundleState, Seen, Trust
 from securecfg.vault.logger import logger
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from securecfg.clock import Clock
     from securecfg.keys import Identity, IdentityProvider
     from securecfg.vault.bundle_format import Front, PublishedVersion
+
+_CLOCK_TOLERANCE_NS = 5 * 60 * 1_000_000_000
 
 UNVERIFIED = "unverified"
 """The issuer that stands for whoever signed the file: nothing then tells a bundle from one that somebody else made."""
@@ -103,12 +106,12 @@ def open_bundle(
 
     Raises:
         BundleChainBroken: A bundle that it builds on is missing or another one.
-        BundleExpired: Its time has passed.
+        BundleExpired: Its time has passed, or has not begun by this clock.
         FileMissing, StoreFailed, ValueTooLarge: The file, or what is recorded, cannot be read.
         IssuerUnknown: Nothing says which vault it must come from.
         KeyProviderRefused, KeyProviderUnavailable: The identity cannot be used.
         NotABundle, UnsupportedFormat: It is not a bundle that this program reads.
-        RollbackSuspected: A newer one was opened here before.
+        RollbackSuspected: A newer one was opened here before, or one of another role at its place.
         SignatureInvalid: It was altered, or another vault made it.
         Tampered: It is signed and does not open.
         UsageError: The issuer is not a verifier key.
@@ -118,8 +121,10 @@ def open_bundle(
     newest = files[-1]
     front = parse_front(read_bounded(newest, BUNDLE_BYTES_MAX))
     state = BundleState(path)
-    trusted, records_issuer = _trusted(state, front, issuer, is_issuer_required=is_issuer_required)
+    trusted = _trusted(state, front, issuer, is_issuer_required=is_issuer_required)
     vouched = verify_front(front, trusted)
+    hand_overs = [parse_hand_over(obj) for obj in json.loads(front.hand_overs)]
+    signer = follow_hand_overs(trusted, hand_overs)[-1]
     reader = provider.read_identity()
     file_key, start = _open_slot(front, provider, reader)
     messages = Messages(vouched.vault_id, front.bundle_id)
@@ -130,14 +135,20 @@ def open_bundle(
         del raw  # it holds keys, and a traceback that shows locals must not show them
     except (Malformed, Tampered):
         raise altered() from None
-    seen = Seen(vouched.epochs, vouched.serial, front.digest.hex())
-    state.verify(vouched.vault_id, index.role, seen)
+    seen = Seen(str(vouched.issuer), str(signer), index.role, vouched.serial, front.digest.hex())
+    is_verified = issuer != UNVERIFIED
+    trust = Trust(trusted, hand_overs, is_named=is_verified and bool(issuer), is_verified=is_verified)
+    state.verify(seen, trust)
+    if clock.now_ns() + _CLOCK_TOLERANCE_NS < index.issued:
+        message = f"the bundle was published at {to_datetime(index.issued):%Y-%m-%d %H:%M:%S}Z, after this clock's time"
+        raise BundleExpired(message, hint="set the clock: by one that is behind a bundle would never expire")
     if index.expires <= clock.now_ns():
         message = f"the bundle could be used until {to_datetime(index.expires):%Y-%m-%d %H:%M:%S}Z"
         raise BundleExpired(message, hint="ask for a newer one; `securecfg vault publish` makes it")
     parts = ((front.content, messages), *_parts(index, files[:-1], vouched.vault_id))
     _verify_places(index, parts)
-    _record(state, str(vouched.issuer) if records_issuer else "", vouched.vault_id, index.role, seen)
+    if is_verified:
+        _record(state, seen, trust)
     place = (newest, vouched.issuer, vouched.vault_id, vouched.serial, front.digest.hex(), front.bundle_id)
     return OpenBundle(*place, reader, file_key, index, parts)
 
@@ -147,20 +158,21 @@ def _files(path: str) -> list[str]:
     files = [path]
     for number in count(1):
         name = f"{path}.{number}"
-        if not is_bundle(name):
+        # One that is there and cannot be read is no end of the row: it would hide what is newer.
+        if not os.path.lexists(name):
             return files
         files.append(name)
     raise AssertionError
 
 
-def _trusted(state: BundleState, front: Front, issuer: str, *, is_issuer_required: bool) -> tuple[VerifierKey, bool]:
-    """Return which key must vouch for a bundle, and whether it is to be recorded."""
+def _trusted(state: BundleState, front: Front, issuer: str, *, is_issuer_required: bool) -> VerifierKey:
+    """Return which key must vouch for a bundle."""
     if issuer == UNVERIFIED:
-        return claimed_issuer(front), False
+        return claimed_issuer(front)
     if issuer:
-        return parse_vkey(issuer), False
+        return parse_vkey(issuer)
     if recorded := state.issuer():
-        return parse_vkey(recorded), False
+        return parse_vkey(recorded)
     # Who could lay a bundle where a vault was would otherwise choose what is read instead.
     was_vault = state.is_place_of_vault()
     if is_issuer_required or was_vault or not state.is_writable():
@@ -172,7 +184,7 @@ def _trusted(state: BundleState, front: Front, issuer: str, *, is_issuer_require
             f"give the verifier key that `securecfg vault publish` shows as issuer, or `{UNVERIFIED}` to trust the file"
         )
         raise IssuerUnknown(message, hint=hint)
-    return claimed_issuer(front), True
+    return claimed_issuer(front)
 
 
 def _open_slot(front: Front, provider: IdentityProvider, reader: Identity) -> tuple[KeyBytes, int]:
@@ -210,9 +222,9 @@ def _verify_places(index: Index, parts: tuple[tuple[memoryview, Messages], ...])
                 raise altered()
 
 
-def _record(state: BundleState, issuer: str, vault_id: bytes, role: str, seen: Seen) -> None:
+def _record(state: BundleState, seen: Seen, trust: Trust) -> None:
     if not state.is_writable():
         message = "the state of bundles cannot be written here; an older bundle may pass unnoticed until it expires"
         logger().info(message, extra={"event": "bundle.unrecorded"})
         return
-    state.record(issuer, vault_id, role, seen)
+    state.record(seen, trust)

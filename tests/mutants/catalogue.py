@@ -1159,8 +1159,8 @@ MUTANTS = (
     Mutant(
         "an older bundle passes",
         "vault/bundle_state.py",
-        "seen.epochs < known.epochs or seen.serial < known.serial or is_other",
-        "seen.epochs < known.epochs or is_other",
+        "        elif seen.serial < known.serial:",
+        "        elif seen.serial < 0:",
         "vault/test_bundles.py::test_an_older_bundle_is_refused_once_a_newer_one_was_opened",
     ),
     Mutant(
@@ -1197,6 +1197,20 @@ MUTANTS = (
         "    if (after := _follower(target)) is not None:",
         "    if (after := _follower(target)) is target:",
         "vault/test_bundle_deltas.py::test_nothing_is_published_over_what_others_build_on",
+    ),
+    Mutant(
+        "a key that the log gave up signs bundles",
+        "vault/bundle_state.py",
+        "        elif not _follows(known.key, seen.key, trust.hand_overs):",
+        "        elif not known.key:",
+        "vault/test_bundle_state.py::test_a_stolen_signing_key_makes_no_bundles_once_its_successor_was_seen",
+    ),
+    Mutant(
+        "a symbolic link has no place of its own",
+        "vault/bundle_state.py",
+        "(given, given.parent.resolve() / given.name, given.resolve())",
+        "(given.resolve(),)",
+        "vault/test_bundle_state.py::test_a_symbolic_link_in_the_place_of_a_bundle_is_held_to_its_issuer",
     ),
     Mutant(
         "a bundle does not end while it is open",
