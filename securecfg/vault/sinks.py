@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "securecfg.audit_sinks"
 FILE_BYTES_MAX = 1 << 30
 
+_BEGINNING_BYTES = 1 << 16
+_BEGINNING = re.compile(rb"[A-Za-z0-9+/]+={0,2}(\n|\Z)")
 _OWN_FILE = "name a file of its own for the records"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
 
@@ -92,20 +94,12 @@ class FileSink:
         Raises:
             AuditUnavailable: It cannot be written, is no regular file, or others may write to it.
         """
-        self._path = Path(path).expanduser()
+        self._path = Path(path).expanduser().absolute()
         self._lock = threading.Lock()
-        if is_database(self._path):
-            message = f"`{self._path}` is a vault"
-            raise AuditUnavailable(message, hint=_OWN_FILE)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._descriptor = -1
+        self._is_closed = False
         try:
-            self._descriptor = os.open(self._path, flags, PRIVATE)
-            try:
-                self._verify()
-                sync_directory(self._path.absolute().parent)
-            except BaseException:
-                os.close(self._descriptor)
-                raise
+            self._open()
         except OSError as error:
             raise self._failed(error) from None
 
@@ -119,30 +113,78 @@ class FileSink:
 
         lines = b"".join(b64encode(entry) + b"\n" for entry in entries)
         with self._lock:
+            if self._is_closed:
+                message = f"`{self._path}` is closed as a sink"
+                raise AuditUnavailable(message, hint="open the bundle again")
             try:
+                if self._descriptor < 0:
+                    self._open()
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
                 try:
                     self._append(lines)
                 finally:
-                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+                    if self._descriptor >= 0:
+                        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             except OSError as error:
                 raise self._failed(error) from None
 
     def close(self) -> None:
         """Close the file. May be called again."""
+        with self._lock:
+            self._is_closed = True
+            self._release()
+
+    def _open(self) -> None:
+        if is_database(self._path):
+            message = f"`{self._path}` is a vault"
+            raise AuditUnavailable(message, hint=_OWN_FILE)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        self._descriptor = os.open(self._path, flags, PRIVATE)
+        self._written = 0
+        try:
+            self._verify()
+            sync_directory(self._path.parent)
+        except BaseException:
+            self._release()
+            raise
+
+    def _release(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def _append(self, lines: bytes) -> None:
         size = os.fstat(self._descriptor).st_size
+        self._verify_place(size)
         # What a crash has cut off stays a line of its own.
         if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
             lines = b"\n" + lines
+        if size + len(lines) > FILE_BYTES_MAX:
+            message = f"`{self._path}` is full: more than {FILE_BYTES_MAX} bytes are not merged"
+            raise AuditUnavailable(message, hint="merge it (`securecfg audit merge`), and move it away")
         view = memoryview(lines)
         while view:
             view = view[os.write(self._descriptor, view) :]
         os.fsync(self._descriptor)
+        self._written = size + len(lines)
+
+    def _verify_place(self, size: int) -> None:
+        """Check that the file is the one at the path, and as long as it was: else nobody would merge what is written.
+
+        The next entries then go into a file that is opened anew. They begin a session, as after any failure.
+
+        Raises:
+            AuditUnavailable: It was moved, removed, replaced or cut off.
+        """
+        held = os.fstat(self._descriptor)
+        try:
+            there: os.stat_result | None = os.lstat(self._path)
+        except FileNotFoundError:
+            there = None
+        if there is None or (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino) or size < self._written:
+            self._release()
+            message = f"`{self._path}` was moved, removed or cut off"
+            raise AuditUnavailable(message, hint="try again; the records then go into a new file")
 
     def _verify(self) -> None:
         status = os.fstat(self._descriptor)
@@ -152,12 +194,26 @@ class FileSink:
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             message = f"others may write to `{self._path}`"
             raise AuditUnavailable(message, hint=f"`chmod 600 {self._path}`")
+        if status.st_uid not in {os.geteuid(), 0}:
+            message = f"`{self._path}` belongs to another user"
+            raise AuditUnavailable(message, hint=_OWN_FILE)
+        # A line that a crash has cut off is still of these characters.
+        if status.st_size and not _BEGINNING.match(os.pread(self._descriptor, _BEGINNING_BYTES, 0)):
+            message = f"`{self._path}` holds something else than records"
+            raise AuditUnavailable(message, hint=_OWN_FILE)
 
     def _failed(self, error: OSError) -> AuditUnavailable:
         message = f"the records cannot be written to `{self._path}`: {error.strerror}"
         return AuditUnavailable(
             message, hint="name a file on a disk that can be written; no value is given out without"
         )
+
+
+def _parse_line(line: bytes) -> Entry | None:
+    try:
+        return Entry.parse(b64decode(line, validate=True))
+    except (Malformed, Error, ValueError):
+        return None
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[list[Entry], int]:
@@ -171,10 +227,11 @@ def read_file(path: str | os.PathLike[str]) -> tuple[list[Entry], int]:
         raise StoreFailed(message, hint="name what a reader of a bundle wrote")
     entries, damaged = [], 0
     for line in read_bounded(path, FILE_BYTES_MAX).splitlines():
-        try:
-            entries.append(Entry.parse(b64decode(line, validate=True)))
-        except (Malformed, Error, ValueError):
+        entry = _parse_line(line)
+        if entry is None:
             damaged += 1
+        else:
+            entries.append(entry)
     return entries, damaged
 
 

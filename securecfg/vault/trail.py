@@ -81,8 +81,10 @@ class Trail:
 
         Raises:
             AuditUnavailable: The sink does not keep it.
+            VaultClosed: The bundle was closed meanwhile.
         """
         with self._lock:
+            self.check()
             fresh = [place for place in dict.fromkeys(places) if repeats or place not in self._recorded]
             if fresh:
                 self._append([self._record(Event.SECRET_READ, {"path": path, "ver": n}) for path, n in fresh])
@@ -97,9 +99,11 @@ class Trail:
 
         Raises:
             AuditUnavailable: The sink does not keep it.
+            VaultClosed: The bundle was closed meanwhile.
         """
         now = self._clock.now_ns()
         with self._lock:
+            self.check()
             if len(self._denials) >= DENIALS_KEPT:
                 self._denials = {key: window for key, window in self._denials.items() if window[2]}
             window = self._denials.setdefault((action, path), [now, 0, 0])
@@ -118,16 +122,18 @@ class Trail:
         Raises:
             AuditUnavailable: The sink does not keep them.
         """
-        if self.is_closed or self._pid != os.getpid():
+        if self._pid != os.getpid():
             return
-        self.is_closed = True
-        try:
-            with self._lock:
+        with self._lock:
+            if self.is_closed:
+                return
+            self.is_closed = True
+            try:
                 self._flush()
                 if self._session is not None:
                     append(self._sink, [self._session.end()])
-        finally:
-            self._sink.close()
+            finally:
+                self._sink.close()
 
     def _flush_if_due(self) -> None:
         if not 0 <= self._clock.now_ns() - self._flushed_ns <= FLUSH_INTERVAL_NS:

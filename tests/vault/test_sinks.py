@@ -17,16 +17,17 @@ from hypothesis import strategies as st
 from securecfg.audit import Event, Record
 from securecfg.audit.sealer import open_sealer
 from securecfg.audit.sessions import Entry, EntryKind, SessionReader, sessions_of
-from securecfg.errors import AccessDenied, AuditUnavailable, LogTampered, UsageError
+from securecfg.errors import AccessDenied, AuditUnavailable, LogTampered, UsageError, VaultClosed
 from securecfg.keys import Purpose
 from securecfg.octets import Malformed
 from securecfg.testing.audit_sink_conformance import MemorySink
+from securecfg.vault import sinks
 from securecfg.vault.sinks import FileSink, open_sink, read_file
 from tests.vault.published import WEB, make_publisher
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from tests.vault.published import Publisher
@@ -338,3 +339,87 @@ def test_an_installed_sink_is_found_by_its_scheme(publisher: Publisher, monkeypa
     with pytest.raises(AuditUnavailable) as refused:
         publisher.open(audit="memory:broken")
     assert "canary" not in refused.value.message
+
+
+# --- the file is still the one at the path ----------------------------------------------------------------------------
+
+
+def moved(sink: Path) -> None:
+    sink.rename(sink.with_name("moved"))
+
+
+def removed(sink: Path) -> None:
+    sink.unlink()
+
+
+def replaced(sink: Path) -> None:
+    moved(sink)
+    sink.touch(mode=0o600)
+
+
+def cut_off(sink: Path) -> None:
+    os.truncate(sink, 0)
+
+
+@pytest.mark.parametrize("how", [moved, removed, replaced, cut_off])
+def test_no_record_goes_into_a_file_that_nobody_will_merge(publisher: Publisher, how: Callable[[Path], None]) -> None:
+    bundle = publisher.open()
+    bundle.read("app/a")
+    how(publisher.sink)
+    with pytest.raises(AuditUnavailable, match="moved, removed or cut off"):
+        bundle.read("app/f")
+    assert bundle.read("app/f").field("user").reveal() == "shop"
+    bundle.close()
+    entries, damaged = read_file(publisher.sink)
+    assert shown(records_of(publisher, entries)) == [("secret.read", "app/f", None)]
+    assert not damaged
+
+
+def test_a_file_takes_no_more_than_can_be_merged(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = publisher.open(strict=True)
+    limit = publisher.sink.stat().st_size + 2_000
+    monkeypatch.setattr(sinks, "FILE_BYTES_MAX", limit)
+    with pytest.raises(AuditUnavailable, match="full"):
+        list(map(bundle.read, ["app/a"] * 20))
+    assert 0 < publisher.sink.stat().st_size <= limit
+    assert len(read_file(publisher.sink)[0]) > 1
+
+
+@pytest.mark.parametrize("content", [b"export A=1\n", b"-----BEGIN X-----\n", b"\x00", b"\n", b"{}"])
+def test_a_file_of_something_else_is_no_sink(publisher: Publisher, content: bytes) -> None:
+    publisher.sink.write_bytes(content)
+    publisher.sink.chmod(0o600)
+    with pytest.raises(AuditUnavailable, match="something else"):
+        publisher.open()
+    assert publisher.sink.read_bytes() == content
+
+
+def test_a_start_that_a_crash_cut_off_does_not_end_the_use_of_a_file(publisher: Publisher) -> None:
+    publisher.open().close()
+    publisher.sink.write_bytes(publisher.sink.read_bytes()[:701])
+    for _ in range(2):
+        with publisher.open() as bundle:
+            bundle.read("app/a")
+    entries, damaged = read_file(publisher.sink)
+    assert (len(records_of(publisher, entries)), damaged) == (2, 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file to another user")
+def test_a_file_of_another_user_is_no_sink(publisher: Publisher) -> None:
+    publisher.sink.touch(mode=0o600)
+    os.chown(publisher.sink, 65_534, 65_534)
+    with pytest.raises(AuditUnavailable, match="another user"):
+        publisher.open()
+
+
+def test_a_read_that_waits_while_the_bundle_is_closed_records_nothing(publisher: Publisher) -> None:
+    sink = Memory()
+    bundle = publisher.open(audit=sink)
+    bundle.close()
+    kept = len(sink.entries)
+    # What passed the first check before the bundle was closed.
+    with pytest.raises(VaultClosed):
+        bundle._trail.reads([("app/a", 2)], repeats=False)
+    with pytest.raises(VaultClosed):
+        bundle._trail.denied("read", "other/x")
+    assert len(sink.entries) == kept
