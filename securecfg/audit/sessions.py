@@ -243,4 +243,4 @@ def _signed(chain: bytes) -> bytes:
 
 def _tampered(entry: Entry) -> LogTampered:
     message = f"entry {entry.sequence} of the session {entry.session_id.hex()} was altered, or one before it is missing"
-    return LogTampered(message, hint="take the file as its reader wrote it; what is whole was not merged either")
+    return LogTampered(message, hint="take the file as its reader wrote it; nothing of the session was merged")

@@ -14,17 +14,26 @@ from securecfg.words import counted
 @click.command("merge", cls=Verb, examples=("securecfg audit merge reads.sink", "securecfg audit merge web-*.sink"))
 @click.argument("files", nargs=-1, required=True, type=click.Path(), metavar="FILE...")
 @common_flags
-def merge(invocation: Invocation, *, files: tuple[str, ...]) -> None:
+def merge(invocation: Invocation, *, files: tuple[str, ...]) -> int:
     """Take the records that readers of bundles made into the log, each once.
 
-    Every entry is verified before any is taken: that it is by an identity for which this vault published the bundle,
-    and that none before it is missing. A file may be merged again when it has grown. You need the right `audit.read`.
+    Every session is verified before any of it is taken: that it is by an identity for which this vault published the
+    bundle, and that no entry before another is missing. One that is not sound is refused with exit code 8, and the
+    others are taken. A file may be merged again when it has grown. You need the right `audit.read`.
     """
+    from securecfg.errors import Conflict, FileMissing, LogTampered, StoreFailed, ValueTooLarge
     from securecfg.vault.merging import Merging
 
+    results, failed = [], []
     with invocation.open() as vault:
         merging = Merging(vault.authority)
-        results = [(file, merging.merge(file, Path(file).name)) for file in files]
+        for file in files:
+            try:
+                results.append((file, merging.merge(file, Path(file).name)))
+            except (FileMissing, StoreFailed, ValueTooLarge, Conflict) as error:
+                failed.append((file, error))
+    if not results:
+        raise failed[0][1]
     invocation.emit(
         {
             "files": [
@@ -35,9 +44,18 @@ def merge(invocation: Invocation, *, files: tuple[str, ...]) -> None:
                     "session_count": merged.sessions,
                     "unfinished_count": merged.unfinished,
                     "damaged_count": merged.damaged,
+                    "foreign_count": merged.foreign,
+                    "refused": [
+                        {"session": session, "error": error.code, "message": error.message}
+                        for session, error in merged.refused
+                    ],
                 }
                 for file, merged in results
-            ]
+            ],
+            "failed": [
+                {"path": file, "error": error.code, "message": error.message, "hint": error.hint}
+                for file, error in failed
+            ],
         },
         *(
             f"merged  {file}   {counted(merged.records, 'record')}, {merged.known} known before, "
@@ -51,3 +69,13 @@ def merge(invocation: Invocation, *, files: tuple[str, ...]) -> None:
             invocation.note(f"note: {file}: {said}")
         if merged.damaged:
             invocation.note(f"warning: {file}: {counted(merged.damaged, 'line')} cut off by a crash, or damaged")
+        if merged.foreign:
+            said = f"{counted(merged.foreign, 'session')} that no key of this vault opens: another vault's, or damaged"
+            invocation.note(f"note: {file}: {said}")
+        for session, error in merged.refused:
+            invocation.note(f"error: {file}: session {session}: {error.message}")
+    for file, failure in failed:
+        invocation.note(f"error: {file}: {failure.message}")
+    if any(merged.refused for _, merged in results):
+        return LogTampered.exit_code
+    return failed[0][1].exit_code if failed else 0

@@ -12,10 +12,20 @@ from securecfg.audit.record import format_time
 from securecfg.audit.sealer import open_sealer
 from securecfg.audit.sessions import SessionReader, sessions_of
 from securecfg.crypto import KIND_TEXT
-from securecfg.errors import Conflict, KeyProviderRefused, LogTampered, Tampered, Unsupported
+from securecfg.errors import (
+    Conflict,
+    InvalidMetadata,
+    KeyProviderRefused,
+    LogTampered,
+    Tampered,
+    Unsupported,
+    UnsupportedFormat,
+)
 from securecfg.keys import Purpose
 from securecfg.keys.identity import parse_identity_file
+from securecfg.vault.bundle_format import Index
 from securecfg.vault.drafts import Content, Drafts, NewVersion
+from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import SYSTEM
 from securecfg.vault.sinks import read_file
 from securecfg.vault.storedlog import StoredLog
@@ -25,11 +35,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from securecfg.audit.sessions import Entry
+    from securecfg.errors import SecurecfgError
     from securecfg.keys import Identity
     from securecfg.vault.authority import Authority
     from securecfg.vault.publishing import Plan, Publication
 
 _NOTES = SYSTEM + b"merged/"
+_BUNDLES = SYSTEM + b"bundles/"
 _VERSION = 1
 _AT_ONCE = 40
 _EVENTS = {
@@ -47,9 +59,11 @@ class Merged:
     Attributes:
         records: How many records were taken.
         known: How many had been taken before.
-        sessions: How many sessions there are.
+        sessions: How many sessions are sound.
         unfinished: How many of them have no end: they go on, their process died, or the end was cut off.
         damaged: How many lines are no entries: cut off by a crash, or damaged.
+        foreign: How many sessions no audit key of this vault opens: they are another vault's, or damaged.
+        refused: The sessions of which nothing was taken, in hexadecimal digits, and why.
     """
 
     records: int
@@ -57,6 +71,20 @@ class Merged:
     sessions: int
     unfinished: int
     damaged: int
+    foreign: int
+    refused: tuple[tuple[str, SecurecfgError], ...]
+
+
+class _Publication(NamedTuple):
+    """A bundle as the vault knows it."""
+
+    role: str
+    policy: str
+    versions: frozenset[tuple[str, int]]
+
+
+class _ForeignSession(Exception):
+    """No audit key of the vault opens the session."""
 
 
 class _Session(NamedTuple):
@@ -65,7 +93,7 @@ class _Session(NamedTuple):
     Attributes:
         reader: What read it.
         identity: Whose it is.
-        records: All its records, with their sequence numbers.
+        records: All its records as the log tells them, with their sequence numbers.
         chains: The hash up to each entry.
         note_path: Where the vault keeps how much it has taken.
         known: How many entries it has taken.
@@ -92,9 +120,10 @@ class Merging:
         """Merge nothing yet."""
         self._authority = authority
         self._opened = authority.opened
+        self._publications: dict[str, _Publication] = {}
 
     def merge(self, path: str | os.PathLike[str], name: str = "") -> Merged:
-        """Take what is new in a file of records into the log. All of it is verified before any is taken.
+        """Take what is new in a file of records into the log. A session is verified as a whole before any is taken.
 
         Args:
             path: The file.
@@ -105,9 +134,7 @@ class Merging:
             AuditUnavailable: The log cannot be written.
             Conflict: Somebody else merges the same records right now.
             FileMissing, ValueTooLarge, StoreFailed: The file cannot be read.
-            LogTampered: An entry was altered or is missing, or is not by a reader of a bundle of this vault.
             Unsupported: The vault is open for reading only.
-            UnsupportedFormat: A later version of this library wrote it.
         """
         self._authority.require("audit.read", "")
         if self._opened.options.read_only:
@@ -115,26 +142,38 @@ class Merging:
             raise Unsupported(message, hint="open it for writing")
         entries, damaged = read_file(path)
         self._opened.refresh()
-        sessions = [self._verify(session) for session in sessions_of(entries).values()]
+        sessions, refused, foreign = [], [], 0
+        for session_id, each in sessions_of(entries).items():
+            try:
+                sessions.append(self._verify(each))
+            except _ForeignSession:
+                foreign += 1
+            except (LogTampered, UnsupportedFormat) as error:
+                refused.append((session_id.hex(), error))
         taken = sum(self._take(session, name) for session in sessions)
         known = sum(sequence < session.known for session in sessions for sequence, _ in session.records)
         unfinished = sum(not session.reader.has_ended for session in sessions)
-        return Merged(taken, known, len(sessions), unfinished, damaged)
+        return Merged(taken, known, len(sessions), unfinished, damaged, foreign, tuple(refused))
 
     # --- verifying ---------------------------------------------------------------------------------------------------
 
     def _verify(self, entries: Sequence[Entry]) -> _Session:
+        """Return a session whose every record can be taken.
+
+        Raises:
+            LogTampered: An entry was altered or is missing, or is not by a reader of a bundle of this vault.
+            UnsupportedFormat: A later version of this library wrote it.
+            _ForeignSession: It is not of this vault.
+        """
         replica = self._opened.replica
         reader = SessionReader(entries[0], self._open_row, replica.vault_id)
-        identity = self._reader_of(reader)
+        identity, publication = self._reader_of(reader)
         reader.verify_start(identity.verifier)
         records, chains = [], [reader.chain]
         for entry in entries[1:]:
             record = reader.add(entry)
             if record is not None:
-                if record.event not in _EVENTS or record.subject.id != identity.name or not record.request_id:
-                    raise _refusal(reader, "holds a record that no reader of a bundle makes")
-                records.append((entry.sequence, record))
+                records.append((entry.sequence, self._told(reader, identity, publication, record)))
             chains.append(reader.chain)
         note_path = _NOTES + reader.session_id.hex().encode()
         known, version = self._known(note_path, reader, chains)
@@ -144,7 +183,7 @@ class Merging:
         """Return the key of a sealer, which any audit key of the vault may open.
 
         Raises:
-            LogTampered: None does.
+            _ForeignSession: None does.
         """
         replica = self._opened.replica
         for key in replica.keyring.all(Purpose.AUDIT):
@@ -152,11 +191,10 @@ class Merging:
                 return open_sealer(row, key, replica.vault_id)
             except Tampered:
                 continue
-        message = "a session was not recorded for this vault"
-        raise LogTampered(message, hint="merge the file into the vault that published the bundle")
+        raise _ForeignSession
 
-    def _reader_of(self, reader: SessionReader) -> Identity:
-        """Return the identity that a session names, once the log says that the bundle was published for it.
+    def _reader_of(self, reader: SessionReader) -> tuple[Identity, _Publication]:
+        """Return the identity that a session names, and the bundle, once the log says that it was published for it.
 
         Raises:
             LogTampered: It was not.
@@ -164,12 +202,12 @@ class Merging:
         start = reader.start
         try:
             identity = parse_identity_file(f"{start.identity}\n".encode()).identity
-        except KeyProviderRefused:
+        except (KeyProviderRefused, ValueError):
             raise _refusal(reader, "names no identity") from None
         opened = self._opened
         with opened.replica.lock:
             log = StoredLog(opened.store, opened.replica.header, opened.replica.keyring, opened.mark().note)
-        if start.bundle < log.checkpoint.size:
+        if 0 <= start.bundle < log.checkpoint.size:
             record = log.opener.open_row(log.tree.leaf(start.bundle), start.bundle)
             recipient = f"{identity.name}:{identity.fingerprint.hex()}"
             if (
@@ -177,8 +215,59 @@ class Merging:
                 and record.obj["digest"] == start.digest
                 and recipient in record.obj["recipients"]
             ):
-                return identity
+                publication = self._publication(start.digest)
+                if publication is not None and publication.role == record.obj["role"]:
+                    return identity, publication
         raise _refusal(reader, "is of a bundle that this vault did not publish for its reader")
+
+    def _publication(self, digest: str) -> _Publication | None:
+        """Return what the vault's note of a bundle says, or None where there is none."""
+        if digest not in self._publications:
+            opened = self._opened
+            for path, entry in opened.entries(_BUNDLES, prefix_end(_BUNDLES)):
+                note: dict[str, str] = opened.system_document(path, {}) if entry.live else {}
+                if note and note["digest"] not in self._publications:
+                    index = Index.parse(b64decode(note["index"]))
+                    places = ((path, each.number) for path, secret in index.secrets.items() for each in secret.versions)
+                    self._publications[note["digest"]] = _Publication(index.role, index.policy, frozenset(places))
+        return self._publications.get(digest)
+
+    def _told(self, reader: SessionReader, identity: Identity, publication: _Publication, record: Record) -> Record:
+        """Return a reader's record as the log tells it. Its time is that of the publication which takes it.
+
+        Raises:
+            LogTampered: No reader of the bundle makes such a record.
+        """
+        place = record.obj.get("path"), record.obj.get("ver")
+        is_read = _EVENTS.get(record.event) is Event.BUNDLE_READ
+        if (
+            record.event not in _EVENTS
+            or record.subject.id != identity.name
+            or not record.request_id
+            or (is_read and place not in publication.versions)
+        ):
+            raise _refusal(reader, "holds a record that no reader of a bundle makes")
+        own = self._authority.identity
+        who = Subject(
+            identity.name, is_proved=True, roles=(f"role:{publication.role}",), slot=own.slot, via=own.principal
+        )
+        try:
+            obj = dict(record.obj) | {"bundle": reader.start.bundle, "at": format_time(record.time_ns)}
+            obj |= {"count": record.count} if record.count is not None else {}
+            host = self._opened.masker.mask("host", record.source.host) if record.source.host else ""
+            told = Record(
+                time_ns=self._opened.clock.now_ns(),
+                event=_EVENTS[record.event],
+                subject=who,
+                source=Source(record.source.pid, record.source.program, host),
+                obj=obj,
+                policy=publication.policy,
+                request_id=record.request_id,
+            )
+            told.to_bytes()
+        except (InvalidMetadata, ValueError, OverflowError):
+            raise _refusal(reader, "holds a record that the log cannot take") from None
+        return told
 
     def _known(self, path: bytes, reader: SessionReader, chains: Sequence[bytes]) -> tuple[int, int]:
         """Return how many entries of a session were taken before, and the version of the note of it."""
@@ -221,7 +310,7 @@ class Merging:
         def plan(publication: Publication) -> Plan:
             plan = Drafts(opened, publication).write(session.note_path, content, new)
             merged = current.record(Event.BUNDLE_MERGED, obj, decision=decision)
-            plan.records = [merged, *(self._told(session, record, merged) for _, record in part)]
+            plan.records = [merged, *(_at(record, merged.time_ns) for _, record in part)]
             return plan
 
         try:
@@ -230,30 +319,19 @@ class Merging:
             message = "somebody else merges the same records right now"
             raise Conflict(message, hint="merge the file again; what was taken is not taken twice") from None
 
-    def _told(self, session: _Session, record: Record, merged: Record) -> Record:
-        """Return a reader's record as the log tells it."""
-        identity = self._authority.identity
-        obj = dict(record.obj) | {"bundle": session.reader.start.bundle, "at": format_time(record.time_ns)}
-        obj |= {"count": record.count} if record.count is not None else {}
-        host = self._opened.masker.mask("host", record.source.host) if record.source.host else ""
-        who = Subject(
-            session.identity.name,
-            is_proved=True,
-            roles=record.subject.roles,
-            slot=identity.slot,
-            via=identity.principal,
-        )
-        return Record(
-            time_ns=merged.time_ns,
-            event=_EVENTS[record.event],
-            subject=who,
-            source=Source(record.source.pid, record.source.program, host),
-            obj=obj,
-            policy=record.policy,
-            request_id=record.request_id,
-        )
+
+def _at(record: Record, time_ns: int) -> Record:
+    return Record(
+        time_ns=time_ns,
+        event=record.event,
+        subject=record.subject,
+        source=record.source,
+        obj=record.obj,
+        policy=record.policy,
+        request_id=record.request_id,
+    )
 
 
 def _refusal(reader: SessionReader, what: str) -> LogTampered:
     message = f"the session {reader.session_id.hex()} {what}"
-    return LogTampered(message, hint="nothing of the file was taken; find out where it comes from")
+    return LogTampered(message, hint="nothing of the session was taken; find out where it comes from")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from securecfg.audit import Event
 from securecfg.audit.opening import RecordOpener
 from securecfg.errors import LogTampered, NotAuthenticated, RequestTooOld
 from securecfg.keys import Purpose
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 WINDOW_RECORDS = 100_000
 WINDOW_NS = 7 * 86_400 * 1_000_000_000
 _ROWS_AT_ONCE = 512
+_MERGED = frozenset({Event.BUNDLE_READ, Event.BUNDLE_DENIED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,9 @@ def find_outcome(authority: Authority, request_id: str) -> Outcome | None:
         newest_ns = 0
         for index, row in reversed(rows):
             record = opener.open_row(row, index)
+            # A reader of a bundle chooses its own request ids, and what it did is no change.
+            if record.event in _MERGED:
+                continue
             if record.request_id == request_id and principal in {record.subject.id, record.subject.via}:
                 return Outcome(index, _version(record))
             newest_ns = max(newest_ns, record.time_ns)

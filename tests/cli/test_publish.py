@@ -202,8 +202,11 @@ def test_records_of_readers_are_merged_into_the_log(published: Path, cli: Cli) -
             "session_count": 2,
             "unfinished_count": 0,
             "damaged_count": 0,
+            "foreign_count": 0,
+            "refused": [],
         }
     ]
+    assert again["failed"] == []
     shown = cli("audit", "show", "--principal", "svc:web").text
     assert "bundle.read" in shown
     assert "other/x" in shown
@@ -220,6 +223,26 @@ def test_merge_warns_of_what_is_no_record(published: Path, cli: Cli) -> None:
     assert "note: reads.sink: 1 session without an end" in merged.err
     assert "warning: reads.sink: 1 line cut off" in merged.err
     assert cli("audit", "merge", "none.sink", "--json").error == "file-missing"
+
+
+def test_merge_goes_on_after_what_it_refuses_and_fails_at_the_end(published: Path, cli: Cli) -> None:
+    given = ("--vault", "web.sealed", *READING)
+    cli("secret", "get", "db/main", "--reveal", *given, reveals=True)
+    sink = Path("reads.sink")
+    lines = sink.read_bytes().splitlines(keepends=True)
+    Path("cut.sink").write_bytes(b"".join((lines[0], *lines[2:])))
+    merged = cli("audit", "merge", "cut.sink", "none.sink", "reads.sink")
+    assert merged.code == 8
+    assert "merged  reads.sink   1 record, " in merged.text
+    assert "error: cut.sink: session " in merged.err
+    assert "error: none.sink: " in merged.err
+    shown = cli("audit", "merge", "none.sink", "cut.sink", "--json")
+    assert shown.code == 8
+    told = json.loads(shown.text)
+    assert [refused["error"] for refused in told["files"][0]["refused"]] == ["log-tampered"]
+    assert [(failed["path"], failed["error"]) for failed in told["failed"]] == [("none.sink", "file-missing")]
+    missing = cli("audit", "merge", "none.sink", "reads.sink")
+    assert missing.code == cli("audit", "merge", "none.sink").code != 0
 
 
 def test_a_bundle_of_what_changed_is_found_beside_the_first(published: Path, cli: Cli) -> None:

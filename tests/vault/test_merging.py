@@ -16,6 +16,7 @@ from securecfg.keys import IdentityProvider
 from securecfg.keys.identity import format_identity, read_identity_file
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.merging import Merging
+from securecfg.vault.outcomes import find_outcome
 from securecfg.vault.slots import Slots
 from tests.vault.published import OTHER, WEB, make_publisher
 from tests.vault.world import ADMIN, GRANTS, InterruptedStore, World, grant, interrupted
@@ -189,27 +190,35 @@ def test_needs_the_right_to_read_the_log_and_a_vault_that_can_be_written(publish
 
 
 def refused(publisher: Publisher, content: bytes) -> str:
-    """Merge a file with this content, and return why it is refused."""
+    """Merge a file with this content, and return why its one session that is not sound is refused."""
     file = publisher.world.folder / "forged"
     file.write_bytes(content)
-    before = len(merged(publisher.vault))
-    with pytest.raises(LogTampered) as error:
-        Merging(publisher.vault.authority).merge(file)
-    assert len(merged(publisher.vault)) == before
-    return error.value.message
+    done = Merging(publisher.vault.authority).merge(file)
+    ((session, error),) = done.refused
+    assert isinstance(error, LogTampered)
+    assert session in error.message
+    return error.message
 
 
-def test_takes_nothing_of_a_file_in_which_an_entry_was_altered_or_is_missing(publisher: Publisher) -> None:
-    read(publisher, "app/f")
+def test_takes_nothing_of_a_session_in_which_an_entry_was_altered_or_is_missing(publisher: Publisher) -> None:
     read(publisher, "app/a", "app/a", "app/a")
     whole = lines(publisher)
     for number in range(len(whole)):
         entry = Entry.parse(b64decode(whole[number]))
         altered = b64encode(entry._replace(signature=bytes(64)).to_bytes()) + b"\n"
         refused(publisher, b"".join((*whole[:number], altered, *whole[number + 1 :])))
-    for number in range(3, len(whole) - 1):
+    for number in range(len(whole) - 1):
         refused(publisher, b"".join((*whole[:number], *whole[number + 1 :])))
-    assert Merging(publisher.vault.authority).merge(publisher.sink).records == 4
+    assert not merged(publisher.vault)
+    assert Merging(publisher.vault.authority).merge(publisher.sink).records == 3
+
+
+def test_takes_the_sound_sessions_beside_one_that_is_refused(publisher: Publisher) -> None:
+    read(publisher, "app/f")
+    read(publisher, "app/a")
+    whole = lines(publisher)
+    assert "altered" in refused(publisher, b"".join((*whole[:4], *whole[5:])))
+    assert [record.obj["path"] for record in merged(publisher.vault)] == ["app/f"]
 
 
 def test_an_end_that_was_cut_off_is_counted(publisher: Publisher) -> None:
@@ -277,11 +286,92 @@ def test_refuses_records_that_a_reader_does_not_make(publisher: Publisher, done:
         assert "no reader of a bundle makes" in refused(publisher, forged(publisher, start, each))
 
 
-def test_refuses_the_records_of_another_vault(publisher: Publisher, world: World) -> None:
+def test_counts_the_sessions_of_another_vault_and_takes_its_own(publisher: Publisher, world: World) -> None:
     folder = world.folder / "other"
     folder.mkdir()
     other = make_publisher(World(folder, world.clock))
     other.publish()
     read(other, "app/a")
-    assert "not recorded for this vault" in refused(publisher, other.sink.read_bytes())
+    read(publisher, "app/f")
+    publisher.sink.write_bytes(other.sink.read_bytes() + publisher.sink.read_bytes())
+    for vault, path in ((publisher.vault, "app/f"), (other.vault, "app/a")):
+        done = Merging(vault.authority).merge(publisher.sink)
+        assert (done.records, done.sessions, done.foreign, done.refused) == (1, 1, 1, ())
+        assert [record.obj["path"] for record in merged(vault)] == [path]
     other.world.close()
+
+
+def test_the_log_takes_role_and_policy_from_the_publication_and_only_what_was_in_it(
+    publisher: Publisher, done: Published, world: World
+) -> None:
+    web = format_identity(read_identity_file(world.folder / "svc-web.pub").identity)
+    start = Start(done.serial, publisher.open().bundle.digest, web)
+
+    def told(path: str, version: int) -> Record:
+        subject = Subject(WEB, is_proved=True, roles=("role:admin",))
+        place = {"path": path, "ver": version}
+        return Record(
+            time_ns=1,
+            event=Event.SECRET_READ,
+            subject=subject,
+            source=Source(1),
+            obj=place,
+            policy="false",
+            request_id="a" * 32,
+        )
+
+    for path, version in (("never/there", 1), ("other/x", 1), ("app/a", 9)):
+        assert "no reader of a bundle makes" in refused(publisher, forged(publisher, start, told(path, version)))
+    file = world.folder / "forged"
+    file.write_bytes(forged(publisher, start, told("app/a", 2)))
+    assert Merging(publisher.vault.authority).merge(file).records == 1
+    (record,) = merged(publisher.vault)
+    assert record.subject.roles == ("role:web",)
+    assert record.policy == publisher.vault.administration.policy().digest
+
+
+def test_what_a_reader_did_is_not_the_outcome_of_a_change(publisher: Publisher, done: Published, world: World) -> None:
+    web = format_identity(read_identity_file(world.folder / "svc-web.pub").identity)
+    start = Start(done.serial, publisher.open().bundle.digest, web)
+    request = "c" * 32
+    record = Record(
+        time_ns=1,
+        event=Event.SECRET_READ,
+        subject=Subject(WEB, is_proved=True),
+        source=Source(1),
+        obj={"path": "app/a", "ver": 2},
+        request_id=request,
+    )
+    file = world.folder / "forged"
+    file.write_bytes(forged(publisher, start, record))
+    assert Merging(publisher.vault.authority).merge(file).records == 1
+    assert merged(publisher.vault)[0].request_id == request
+    assert find_outcome(publisher.vault.authority, request) is None
+
+
+def test_what_the_log_cannot_take_is_refused_and_holds_nothing_up(
+    publisher: Publisher, done: Published, world: World
+) -> None:
+    web = format_identity(read_identity_file(world.folder / "svc-web.pub").identity)
+    digest = publisher.open().bundle.digest
+    read(publisher, "app/a")
+    sound = publisher.sink.read_bytes()
+    for start in (Start(-1, digest, web), Start(-(2**70), digest, web), Start(2**70, digest, web)):
+        assert "did not publish" in refused(publisher, forged(publisher, start))
+    for line in ("\ud800", f"{web}\n"):
+        assert "session" in refused(publisher, forged(publisher, Start(done.serial, digest, line)))
+
+    def denial(obj: dict[str, object]) -> Record:
+        subject = Subject(WEB, is_proved=True)
+        return Record(
+            time_ns=1, event=Event.ACCESS_DENIED, subject=subject, source=Source(1), obj=obj, request_id="a" * 32
+        )
+
+    start = Start(done.serial, digest, web)
+    for obj in (
+        {"action": "read", "path": "app/a", "to": "x"},
+        {"action": "\U0001f600" * 4_080, "path": "\U0001f600" * 4_045},
+    ):
+        message = refused(publisher, sound + forged(publisher, start, denial(obj)))
+        assert "the log cannot take" in message
+    assert [record.obj["path"] for record in merged(publisher.vault)] == ["app/a"]
