@@ -46,15 +46,15 @@ def merge(invocation: Invocation, *, files: tuple[str, ...]) -> int:
                     "damaged_count": merged.damaged,
                     "foreign_count": merged.foreign,
                     "refused": [
-                        {"session": session, "error": error.code, "message": error.message}
-                        for session, error in merged.refused
+                        {"session": session, "error": refusal.code, "message": refusal.message}
+                        for session, refusal in merged.refused
                     ],
                 }
                 for file, merged in results
             ],
             "failed": [
-                {"path": file, "error": error.code, "message": error.message, "hint": error.hint}
-                for file, error in failed
+                {"path": file, "error": failure.code, "message": failure.message, "hint": failure.hint}
+                for file, failure in failed
             ],
         },
         *(
@@ -72,8 +72,8 @@ def merge(invocation: Invocation, *, files: tuple[str, ...]) -> int:
         if merged.foreign:
             said = f"{counted(merged.foreign, 'session')} that no key of this vault opens: another vault's, or damaged"
             invocation.note(f"note: {file}: {said}")
-        for session, error in merged.refused:
-            invocation.note(f"error: {file}: session {session}: {error.message}")
+        for session, refusal in merged.refused:
+            invocation.note(f"error: {file}: session {session}: {refusal.message}")
     for file, failure in failed:
         invocation.note(f"error: {file}: {failure.message}")
     if any(merged.refused for _, merged in results):

@@ -200,7 +200,7 @@ def _verify_bundle(invocation: Invocation, path: Path) -> None:
     from securecfg.vault.bundle_format import BUNDLE_BYTES_MAX, parse_front, verify_front
     from securecfg.vault.settings import find_bundle_settings
 
-    issuer = find_bundle_settings(None, invocation.issuer)[1]
+    issuer = find_bundle_settings(str(path), None, invocation.issuer)[1]
     if not issuer:
         message = "nothing says which vault the bundle must come from"
         raise SettingMissing(message, hint="give `--issuer`: the verifier key that `securecfg vault publish` shows")

@@ -261,7 +261,7 @@ def open_as_vault(  # noqa: PLR0913 - what `Vault.open` was given
         Unsupported: The host vouches for a context, on which nothing depends here.
         As for `open_bundle`.
     """
-    if not sink:
+    if sink == "":
         message = "a bundle is read only where each read is recorded, and no sink for the records is named"
         hint = 'give `audit="file:PATH"`, `--audit-sink file:PATH`, SECURECFG_AUDIT, or `audit` in the settings'
         raise SettingMissing(message, hint=hint)

@@ -102,16 +102,20 @@ def find_settings(
     return Settings(os.fspath(chosen["vault"]), chosen["key"], chosen["as"] or "")
 
 
-def find_bundle_settings(audit: str | AuditSink | None, issuer: str | None) -> tuple[str | AuditSink, str]:
+def find_bundle_settings(path: str, audit: str | AuditSink | None, issuer: str | None) -> tuple[str | AuditSink, str]:
     """Complete what a caller says of a bundle: where its records go, and whom it must come from. Both may be empty.
+
+    Settings files say it of the bundle that they name as `vault`, and of no other.
 
     Raises:
         ConfigSyntaxError, ConfigTypeError: As for `find_settings`.
     """
-    sink = audit or os.environ.get("SECURECFG_AUDIT") or ""
-    vkey = issuer or os.environ.get("SECURECFG_ISSUER") or ""
-    found = {} if sink and vkey else _find_project(os.getcwd())[1]
-    return sink or found.get("audit", ""), vkey or found.get("issuer", "")
+    sink = audit if audit is not None else os.environ.get("SECURECFG_AUDIT") or None
+    vkey = issuer if issuer is not None else os.environ.get("SECURECFG_ISSUER") or None
+    found = _find_project(os.getcwd())[1] if sink is None or vkey is None else {}
+    if os.path.abspath(found.get("vault", "")) != os.path.abspath(path):
+        found = {}
+    return found.get("audit", "") if sink is None else sink, found.get("issuer", "") if vkey is None else vkey
 
 
 def proves_principal(key: str | KeyProvider) -> bool:
@@ -238,6 +242,10 @@ def _checked(table: Any, path: str, folder: str) -> dict[str, str]:  # noqa: ANN
             message = f"the setting `{name}` is not text"
             raise ConfigTypeError(message, place=path, hint=f'put it into quotes, as in `{name} = "..."`')
         settings[name] = value
+    if settings.get("issuer") == "unverified":
+        # They may have come with somebody else's project.
+        message = "settings do not make a bundle trusted, so their `issuer` is a verifier key"
+        raise ConfigTypeError(message, place=path, hint="take it out; give `--issuer unverified` where you mean it")
     if settings.get("audit", "").startswith("file:"):
         settings["audit"] = f"file:{_located(settings['audit'].removeprefix('file:'), folder)}"
     if "vault" in settings:

@@ -85,12 +85,12 @@ class Trail:
         """
         with self._lock:
             self.check()
-            fresh = [place for place in dict.fromkeys(places) if repeats or place not in self._recorded]
+            fresh = [place for place in places if repeats or place not in self._recorded]
+            known = [] if repeats else [place for place in places if place in self._recorded]
             if fresh:
                 self._append([self._record(Event.SECRET_READ, {"path": path, "ver": n}) for path, n in fresh])
-            for place in places:
-                if place not in fresh:
-                    self._counts[place] = self._counts.get(place, 0) + 1
+            for place in known:
+                self._counts[place] = self._counts.get(place, 0) + 1
             self._recorded.update(fresh)
             self._flush_if_due()
 

@@ -177,7 +177,7 @@ class Vault(Changes):
             from securecfg.vault.bundle import open_as_vault
             from securecfg.vault.settings import find_bundle_settings
 
-            sink, issuer = find_bundle_settings(audit, issuer)
+            sink, issuer = find_bundle_settings(settings.vault, audit, issuer)
             return cast(
                 "Self",
                 open_as_vault(

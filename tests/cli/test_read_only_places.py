@@ -134,7 +134,7 @@ def test_the_shop_runs_on_a_bundle_in_a_place_that_cannot_be_written(
     assert (ran.returncode, ran.stdout) == (0, "51\n"), ran.stderr
     unwritable = container(folder, "app.py", **settings | {"SECURECFG_AUDIT": "file:reads.sink"})
     assert unwritable.returncode == 9
-    assert "the records cannot be written to `reads.sink`" in unwritable.stderr
+    assert "/reads.sink`: Read-only file system" in unwritable.stderr
     merged = cli("audit", "merge", str(tmp_path / "data" / "reads.sink"), "--json").json["files"][0]
     assert merged["session_count"] == 2
     assert merged["record_count"] > 10

@@ -22,6 +22,8 @@ from tests.vault.published import OTHER, WEB, make_publisher
 from tests.vault.world import ADMIN, GRANTS, InterruptedStore, World, grant, interrupted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from securecfg import Vault
     from securecfg.vault.bundles import Published
     from tests.vault.published import Publisher
@@ -361,7 +363,7 @@ def test_what_the_log_cannot_take_is_refused_and_holds_nothing_up(
     for line in ("\ud800", f"{web}\n"):
         assert "session" in refused(publisher, forged(publisher, Start(done.serial, digest, line)))
 
-    def denial(obj: dict[str, object]) -> Record:
+    def denial(obj: Mapping[str, object]) -> Record:
         subject = Subject(WEB, is_proved=True)
         return Record(
             time_ns=1, event=Event.ACCESS_DENIED, subject=subject, source=Source(1), obj=obj, request_id="a" * 32

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.errors import ConfigError, ConfigTypeError
-from securecfg.vault.settings import find_settings, read_project
+from securecfg.vault.settings import find_bundle_settings, find_settings, read_project
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,3 +132,27 @@ def test_a_table_for_other_tools_is_nobodys_business(tmp_path: Path, monkeypatch
     tmp_path.chmod(0o1777)
     give_away(tmp_path / "pyproject.toml", monkeypatch)
     assert read_project(tmp_path).values.get("vault") is None
+
+
+def test_settings_choose_sink_and_issuer_of_the_bundle_that_they_name_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("SECURECFG_AUDIT", "SECURECFG_ISSUER"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "securecfg.toml").write_text('vault = "web.sealed"\naudit = "file:reads.sink"\nissuer = "a+b+c"\n')
+    sink = f"file:{tmp_path / 'reads.sink'}"
+    assert find_bundle_settings("web.sealed", None, None) == (sink, "a+b+c")
+    assert find_bundle_settings(str(tmp_path / "web.sealed"), "x:y", None) == ("x:y", "a+b+c")
+    assert find_bundle_settings(str(tmp_path / "other.sealed"), None, None) == ("", "")
+    assert find_bundle_settings("web.sealed", "", "") == ("", "")
+    monkeypatch.setenv("SECURECFG_ISSUER", "d+e+f")
+    assert find_bundle_settings("web.sealed", None, None) == (sink, "d+e+f")
+    (tmp_path / "securecfg.toml").write_text('audit = "file:reads.sink"\n')
+    assert find_bundle_settings("web.sealed", None, None) == ("", "d+e+f")
+
+
+def test_settings_make_no_bundle_trusted(tmp_path: Path) -> None:
+    (tmp_path / "securecfg.toml").write_text('issuer = "unverified"\n')
+    with pytest.raises(ConfigTypeError, match="do not make a bundle trusted"):
+        read_project(tmp_path)

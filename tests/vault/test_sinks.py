@@ -423,3 +423,31 @@ def test_a_read_that_waits_while_the_bundle_is_closed_records_nothing(publisher:
     with pytest.raises(VaultClosed):
         bundle._trail.denied("read", "other/x")
     assert len(sink.entries) == kept
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_is_asked_for_twice_at_once_is_recorded_twice(publisher: Publisher, *, strict: bool) -> None:
+    sink = Memory()
+    with publisher.open(audit=sink, strict=strict) as bundle:
+        bundle.read_many([("app/a", None)] * 3)
+        bundle.read_many([("app/a", None)] * 2)
+    later = [("secret.read", "app/a", None)] * 2 if strict else [("secret.read.counted", "app/a", 2)]
+    assert shown(records_of(publisher, sink.parsed)) == [("secret.read", "app/a", None)] * 3 + later
+
+
+class EmptyAtFirst(list[bytes]):
+    """A sink that is false while it holds nothing."""
+
+    def append(self, entries: Sequence[bytes]) -> None:  # type: ignore[override]  # as a sink
+        self.extend(entries)
+
+    def close(self) -> None:
+        """Hold nothing open."""
+
+
+def test_a_sink_that_is_given_counts_whatever_it_holds(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECURECFG_AUDIT", f"file:{publisher.sink}")
+    sink = EmptyAtFirst()
+    publisher.open(audit=sink).close()
+    assert len(sink) == 2
+    assert not publisher.sink.exists()
