@@ -66,10 +66,9 @@ def find_outcome(authority: Authority, request_id: str) -> Outcome | None:
         newest_ns = 0
         for index, row in reversed(rows):
             record = opener.open_row(row, index)
+            is_own = principal in {record.subject.id, record.subject.via}
             # A reader of a bundle chooses its own request ids, and what it did is no change.
-            if record.event in _MERGED:
-                continue
-            if record.request_id == request_id and principal in {record.subject.id, record.subject.via}:
+            if record.request_id == request_id and is_own and record.event not in _MERGED:
                 return Outcome(index, _version(record))
             newest_ns = max(newest_ns, record.time_ns)
         # One record by a clock that was behind says nothing about those before it.
