@@ -115,7 +115,7 @@ class Rotation(NamedTuple):
             message = "two of the files have the same name"
             raise UsageError(message, hint="the old private half, the new one and the public half lie in three files")
         made = IdentityFile(self.successor, private, self.previous)
-        content = compose_identity_file(made)
+        compose_identity_file(made)  # which refuses; in a variable a traceback that shows locals would show it
         with _alone_with(self.path):
             if read_identity_file(self.path) != self.old:
                 message = f"`{self.path}` was changed meanwhile"
@@ -125,7 +125,7 @@ class Rotation(NamedTuple):
             if keep is not None:
                 create_private(keep, compose_identity_file(self.old))
             # Should this fail, what was kept stays: whether the old file is still there is not known.
-            write_atomically(self.path, content)
+            write_atomically(self.path, compose_identity_file(made))
         if public is None:
             return
         try:

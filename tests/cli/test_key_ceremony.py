@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,18 +118,37 @@ def test_a_slip_is_shown_again_and_three_end_it(stored: Path, cli: Cli) -> None:
     assert len(cli("key", "list", "--json").json["slots"]) == 3
 
 
-def test_who_interrupts_a_ceremony_changes_nothing_and_leaves_a_clean_screen(stored: Path, cli: Cli) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_interrupts_a_ceremony_changes_nothing_and_leaves_a_clean_screen(
+    stored: Path, cli: Cli, number: signal.Signals
+) -> None:
     terminal = Terminal(*ADD, *holders("ana", "ben", "eve=eve.share"))
     take(terminal, "ana")
     terminal.expect("is for ben")
     terminal.type("")
     terminal.expect("when you have it")
-    terminal.interrupt()
+    terminal.interrupt(number)
     assert terminal.end() != 0
     assert terminal.raw.rindex(b"\x1b[?1049l") > terminal.raw.rindex(b"when you have it")
     assert len(cli("key", "list", "--json").json["slots"]) == 2
     assert not Path("t.txt").exists()
     assert not Path("eve.share").exists()
+
+
+def test_who_presses_enter_twice_does_not_see_the_share_of_the_next_one(stored: Path) -> None:
+    terminal = Terminal(*ADD, *holders("ana", "ben"), "--dry-run")
+    take(terminal, "ana")
+    time.sleep(0.15)
+    terminal.type("")
+    terminal.expect("is for ben; all others look away [Enter] ")
+    terminal.settle()
+    assert len(set(SHARE.findall(terminal.shown))) == 1
+    terminal.type("")
+    terminal.expect("when you have it")
+    assert len(set(SHARE.findall(terminal.shown))) == 2
+    terminal.interrupt()
+    assert terminal.end() != 0
+    assert terminal.shown.count("when you have it") == 2
 
 
 def test_a_rehearsal_shows_everything_and_changes_nothing(stored: Path, cli: Cli) -> None:

@@ -330,7 +330,7 @@ def test_a_service_that_was_away_is_not_waited_for_again_in_the_same_attempt(kms
 class Odd(FileProvider):
     """Somebody's own provider, which answers with something that is no key."""
 
-    kind = 200  # type: ignore[misc,assignment]  # of somebody else
+    kind = 200  # type: ignore[misc]  # of somebody else
     answer: object = b"1" * 31
 
     def wrap(self, key: bytes, context: WrapContext) -> bytes:

@@ -612,7 +612,7 @@ MUTANTS = (
         "the old key pair is gone before the new one is in its place",
         "cli/identity_rotation.py",
         "                create_private(keep, compose_identity_file(self.old))",
-        "                create_private(keep, content)",
+        "                create_private(keep, compose_identity_file(made))",
         "cli/test_identity_rotation.py::test_the_new_key_pair_takes_the_place_of_the_old_one_in_file_and_vault",
     ),
     Mutant(
