@@ -61,7 +61,7 @@ class Stage:
             SettingMissing: The terminal was closed.
         """
         time.sleep(_PAUSE_S)
-        with suppress(termios.error):  # then it is closed, which is seen next
+        with suppress(OSError, termios.error):  # then it is closed, which is seen next
             termios.tcflush(self._terminal.fileno(), termios.TCIFLUSH)
         self.wait(what)
 
