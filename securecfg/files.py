@@ -70,10 +70,15 @@ def write_atomically(path: str | os.PathLike[str], content: bytes, *, mode: int 
 
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
+        del content  # a traceback that shows locals must not show it
         # A rename would put a file in the place of a device, a pipe or a folder.
         message = f"`{os.fspath(path)}` is not a regular file"
         raise StoreFailed(message, hint="name a file; without one the output goes to standard output")
-    temporary = write_beside(target, content, mode=mode)
+    temporary = _beside(target)
+    failure = _fill(temporary, target, content, mode)
+    del content  # the same
+    if failure is not None:
+        raise failure
     try:
         take_name(temporary, target)
     finally:
@@ -87,7 +92,20 @@ def write_beside(target: Path, content: bytes, *, mode: int) -> Path:
     Raises:
         StoreFailed: The file system refuses; nothing is left behind.
     """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    temporary = _beside(target)
+    failure = _fill(temporary, target, content, mode)
+    del content  # a traceback that shows locals must not show it
+    if failure is not None:
+        raise failure
+    return temporary
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+
+
+def _fill(temporary: Path, target: Path, content: bytes, mode: int) -> StoreFailed | None:
+    """Return why a file could not be written: its caller raises, from a frame that holds nothing of the content."""
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE)
         try:
@@ -99,9 +117,8 @@ def write_beside(target: Path, content: bytes, *, mode: int) -> Path:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
-        message = f"cannot write `{target}`: {error.strerror}"
-        raise StoreFailed(message) from None
-    return temporary
+        return StoreFailed(f"cannot write `{target}`: {error.strerror}")
+    return None
 
 
 def take_name(temporary: Path, target: Path) -> None:
@@ -125,7 +142,10 @@ def create_private(path: str | os.PathLike[str], content: bytes) -> None:
         AlreadyExists: There is something at this path.
         StoreFailed: The file system refuses; nothing is left behind.
     """
-    _create(path, content, PRIVATE)
+    failure = _create(path, content, PRIVATE)
+    del content  # a traceback that shows locals must not show it
+    if failure is not None:
+        raise failure
 
 
 def create_public(path: str | os.PathLike[str], content: bytes) -> None:
@@ -134,10 +154,14 @@ def create_public(path: str | os.PathLike[str], content: bytes) -> None:
     Raises:
         As for `create_private`.
     """
-    _create(path, content, PUBLIC)
+    failure = _create(path, content, PUBLIC)
+    del content  # a traceback that shows locals must not show it
+    if failure is not None:
+        raise failure
 
 
-def _create(path: str | os.PathLike[str], content: bytes, mode: int) -> None:
+def _create(path: str | os.PathLike[str], content: bytes, mode: int) -> AlreadyExists | StoreFailed | None:
+    """Return why a file could not be created: its caller raises, from a frame that holds nothing of the content."""
     from pathlib import Path
 
     target = Path(path)
@@ -145,10 +169,9 @@ def _create(path: str | os.PathLike[str], content: bytes, mode: int) -> None:
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
     except FileExistsError:
         message = f"`{target}` exists already"
-        raise AlreadyExists(message, hint="choose another path; nothing is ever written over") from None
+        return AlreadyExists(message, hint="choose another path; nothing is ever written over")
     except OSError as error:
-        message = f"cannot create `{target}`: {error.strerror}"
-        raise StoreFailed(message) from None
+        return StoreFailed(f"cannot create `{target}`: {error.strerror}")
     try:
         try:
             _write_all(descriptor, content)
@@ -160,8 +183,8 @@ def _create(path: str | os.PathLike[str], content: bytes, mode: int) -> None:
     except OSError as error:
         with suppress(OSError):
             target.unlink()
-        message = f"cannot write `{target}`: {error.strerror}"
-        raise StoreFailed(message) from None
+        return StoreFailed(f"cannot write `{target}`: {error.strerror}")
+    return None
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

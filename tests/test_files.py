@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import traceback
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ from securecfg.errors import AlreadyExists, FileMissing, StoreFailed, ValueTooLa
 from securecfg.files import create_private, create_public, read_bounded, take_name, write_atomically, write_beside
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -95,3 +98,20 @@ def test_a_finished_file_takes_the_place_of_a_link_and_not_of_what_it_names(tmp_
     take_name(write_beside(link, b"new", mode=0o644), link)
     assert (link.is_symlink(), link.read_bytes(), victim.read_bytes()) == (False, b"new", b"precious")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "victim"]
+
+
+@pytest.mark.parametrize("write", [create_private, create_public, write_atomically])
+def test_no_traceback_shows_what_could_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, bytes], None]
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(StoreFailed) as refused:
+        write(tmp_path / "file", b"canary" + bytes(8))
+    own = [frame for frame in traceback.walk_tb(refused.value.__traceback__) if frame[0].f_code.co_filename != __file__]
+    assert own
+    assert not [frame for frame in own if "canary" in repr(frame[0].f_locals)]
+    assert refused.value.__context__ is None
+    assert list(tmp_path.iterdir()) == []

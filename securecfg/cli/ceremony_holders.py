@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hmac
+import os
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit.transcript import NAME_CHARACTERS_MAX, is_holder_name
-from securecfg.errors import CommitUnknown, ConfirmationRequired, UsageError
+from securecfg.errors import CommitUnknown, ConfirmationRequired, SecurecfgError, UsageError
 from securecfg.keys import IdentityProvider, format_share, open_provider
 from securecfg.keys.keyfile import read_small_file
 from securecfg.keys.providers.shamir import ask_for_share
@@ -101,7 +102,7 @@ def hand_out(stage: Stage | None, holders: Sequence[Invited], shares: Sequence[S
     for holder, share in zip(holders, shares, strict=True):
         if stage is None or holder.file:
             continue
-        stage.wait(f"share {share.number} of {share.total} is for {holder.name}; all others look away")
+        stage.call(f"share {share.number} of {share.total} is for {holder.name}; all others look away")
         with stage.private():
             _hand_to(stage, holder, share, is_rehearsal=is_rehearsal)
         stage.say(f"share {share.number} of {share.total}   {holder.name}   check  {share.check}   confirmed")
@@ -139,14 +140,22 @@ def _rows(share: Share) -> list[str]:
 
 
 def refuse_existing(paths: Sequence[str]) -> None:
-    """Refuse files that are there already, before anybody is asked for anything.
+    """Refuse new files that are there already or could not be made, before anybody is asked for anything.
 
     Raises:
+        UsageError: Two are the same.
         AlreadyExists: One is there.
+        StoreFailed: There is no folder for one, or nothing can be written into it.
     """
-    from securecfg.errors import AlreadyExists
+    from securecfg.errors import AlreadyExists, StoreFailed
 
+    if len({os.path.realpath(path) for path in paths}) < len(paths):
+        message = "two of the new files have the same name"
+        raise UsageError(message, hint="the transcript and each share lie in a file of their own")
     for path in paths:
+        if not os.access(Path(path).parent, os.W_OK | os.X_OK):
+            message = f"cannot create `{path}`: its folder is not there, or cannot be written"
+            raise StoreFailed(message, hint="nothing was changed")
         if Path(path).exists() or Path(path).is_symlink():
             message = f"`{path}` exists already"
             raise AlreadyExists(message, hint="choose another path; nothing is ever written over")
@@ -154,7 +163,7 @@ def refuse_existing(paths: Sequence[str]) -> None:
 
 @contextmanager
 def written(holders: Sequence[Invited], shares: Sequence[Share]) -> Iterator[None]:
-    """Write the shares of those who have files; take all back where that or what follows fails."""
+    """Write the shares of those who have files; take all back where what follows was certainly not done."""
     from securecfg.files import create_private
 
     made: list[Path] = []
@@ -163,15 +172,25 @@ def written(holders: Sequence[Invited], shares: Sequence[Share]) -> Iterator[Non
             if holder.file:
                 create_private(holder.file, _content(holder, share))
                 made.append(Path(holder.file))
+    except BaseException:
+        _unlink(made)
+        raise
+    try:
         yield
     except CommitUnknown as error:
         # The slot may be there, and then these are the only shares of its key.
         error.hint = f"keep all shares until `securecfg key list` has shown whether the slot was added; {error.hint}"
         raise
-    except BaseException:
-        for path in made:
-            path.unlink()
+    except SecurecfgError:
+        # Whatever else ends it, such as Ctrl-C, may have come after the commit: the files stay.
+        _unlink(made)
         raise
+
+
+def _unlink(paths: Sequence[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
 
 
 def _content(holder: Invited, share: Share) -> bytes:
@@ -203,7 +222,7 @@ def _ask(stage: Stage | None, holder: Invited, others: Sequence[Share]) -> Share
     if stage is None:
         message = f"nobody can ask {holder.name}"
         raise UsageError(message)
-    stage.wait(f"the share of {holder.name}; all others look away")
+    stage.call(f"the share of {holder.name}; all others look away")
     with stage.private():
         share = ask_for_share(stage.ask_hidden, f"share of {holder.name}", others)
     stage.say(f"share {share.number} of {share.total}   {holder.name}   check  {share.check}   given")

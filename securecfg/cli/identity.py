@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,7 @@ def create(invocation: Invocation, *, name: str, out: str, public: str, protect:
     all that somebody needs to let this identity open a vault: `securecfg key add identity:FILE`.
     """
     from securecfg.files import create_private, create_public
-    from securecfg.keys.identity import IdentityFile, format_identity_file, generate_identity, verify_protection
+    from securecfg.keys.identity import IdentityFile, compose_identity_file, generate_identity, verify_protection
     from securecfg.vault.paths import check_principal
 
     principal = check_principal(name if ":" in name else f"user:{name}")
@@ -54,11 +55,12 @@ def create(invocation: Invocation, *, name: str, out: str, public: str, protect:
     if protect is not None:
         verify_protection(protect)
     private = _protected(invocation, made, seed, protect)
-    create_private(out, format_identity_file(IdentityFile(made, private)).encode())
+    create_private(out, compose_identity_file(IdentityFile(made, private)))
     try:
-        create_public(public, format_identity_file(IdentityFile(made, None)).encode())
+        create_public(public, compose_identity_file(IdentityFile(made, None)))
     except BaseException:
-        Path(out).unlink()
+        with suppress(OSError):
+            Path(out).unlink()
         raise
     if protect is None:
         invocation.note(f"warning: nothing protects `{out}` but its mode; `--protect passphrase:` would")

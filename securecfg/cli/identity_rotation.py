@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from securecfg.errors import KeyProviderRefused, UsageError
+from securecfg.errors import AlreadyExists, Conflict, KeyProviderRefused, SecurecfgError, StoreFailed, UsageError
 from securecfg.files import create_private, create_public, write_atomically
 from securecfg.keys import KeyUri, open_provider
 from securecfg.keys.identity import (
@@ -13,7 +16,7 @@ from securecfg.keys.identity import (
     UNPROTECTED,
     IdentityFile,
     PrivateHalf,
-    format_identity_file,
+    compose_identity_file,
     generate_identity,
     open_seed,
     protect_seed,
@@ -23,6 +26,8 @@ from securecfg.keys.identity import (
 from securecfg.keys.secret_input import split_source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from securecfg.crypto import KeyBytes
     from securecfg.keys import Ask, Identity, KeyProvider
     from securecfg.keys.identity import Previous
@@ -96,8 +101,12 @@ class Rotation(NamedTuple):
             public: A new file for the public half, or None.
             keep: A new file for what the old one holds, or None.
 
+        The private half comes before the public one: nobody may hold one of which there is no private half.
+
         Raises:
             UsageError: Two of the files are the same.
+            Conflict: The file holds something else than when it was opened.
+            InvalidKeyUri: The URI of the key that protects the new private half does not fit into a file.
             AlreadyExists: There is something where a new file would be.
             StoreFailed: The file system refuses. The file holds the old key pair or the new one, whole.
         """
@@ -106,19 +115,56 @@ class Rotation(NamedTuple):
             message = "two of the files have the same name"
             raise UsageError(message, hint="the old private half, the new one and the public half lie in three files")
         made = IdentityFile(self.successor, private, self.previous)
-        if keep is not None:
-            create_private(keep, format_identity_file(self.old).encode())
-        try:
+        compose_identity_file(made)  # which refuses; in a variable a traceback that shows locals would show it
+        with _alone_with(self.path):
+            if read_identity_file(self.path) != self.old:
+                message = f"`{self.path}` was changed meanwhile"
+                raise Conflict(message, hint="nothing was written; look at `securecfg identity show`, and try again")
             if public is not None:
-                create_public(public, format_identity_file(made._replace(private=None)).encode())
-        except BaseException:
+                _refuse_unwritable(public)
             if keep is not None:
-                Path(keep).unlink()
-            raise
+                create_private(keep, compose_identity_file(self.old))
+            # Should this fail, what was kept stays: whether the old file is still there is not known.
+            write_atomically(self.path, compose_identity_file(made))
+        if public is None:
+            return
         try:
-            write_atomically(self.path, format_identity_file(made).encode())
-        except BaseException:
-            # What was kept stays: whether the old file is still there is not known.
-            if public is not None:
-                Path(public).unlink()
+            create_public(public, compose_identity_file(made._replace(private=None)))
+        except SecurecfgError as error:
+            error.hint = f"`{self.path}` has the new key pair: `securecfg identity export` prints its public half"
             raise
+
+
+@contextmanager
+def _alone_with(path: str) -> Iterator[None]:
+    """Keep every other rotation of a file out, which would replace what this one has just written.
+
+    The lock is that of the file itself. Who waited for a file that was replaced holds a lock that means nothing; he
+    finds other content than he knows, and so does nothing.
+    """
+    try:
+        # A network file system locks only what may be written.
+        descriptor = os.open(path, (os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY) | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        message = f"cannot lock `{path}`: {error.strerror}"
+        raise StoreFailed(message) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_unwritable(path: str) -> None:
+    """Refuse a new file that could not be created, before anything is replaced."""
+    target = Path(path)
+    if target.exists() or target.is_symlink():
+        message = f"`{path}` exists already"
+        raise AlreadyExists(message, hint="choose another path; nothing is ever written over")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        message = f"cannot create `{path}`: its folder is not there, or cannot be written"
+        raise StoreFailed(message)

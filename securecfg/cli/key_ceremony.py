@@ -213,6 +213,9 @@ def recover(
         return
     with invocation._replace(key="shamir:").open(key=provider) as vault:
         new, code = _add_key(invocation, vault, str(add_key), label)
+        if code is not None:
+            # Before anything that can fail: the slot is there, and nobody else knows its key.
+            invocation.note(f"recovery code {code.reveal()} (shown once)")
         made = Ceremony(Kind.RECOVERED, begun_ns, shares[0], taken_part(invited, shares), number, new)
         write_transcript(invocation, vault, made, file[0])
     invocation.emit(
@@ -221,7 +224,6 @@ def recover(
         | ({"recovery_code": code.reveal()} if code else {}),
         f"opened   slot {number}   added  slot {new}",
         f"written  {file[0]}",
-        *([f"recovery code {code.reveal()} (shown once)"] if code else []),
     )
 
 

@@ -50,6 +50,7 @@ def set_(invocation: Invocation, *, subject: str, max_age: timedelta | None, max
     What is not given has no limit but that of the algorithm.
     """
     from securecfg.vault.key_limits import Limit, set_limit
+    from securecfg.vault.slots import Slots
 
     if max_age is None and max_uses is None:
         message = "a limit of age or of uses is given"
@@ -57,6 +58,11 @@ def set_(invocation: Invocation, *, subject: str, max_age: timedelta | None, max
     limit = Limit(max_age, max_uses)
     with invocation.open() as vault:
         set_limit(vault.authority, subject, limit)
+        kinds = {slot.kind for slot in Slots(vault.authority).list()}
+    if subject.startswith("slot:") and subject.partition(":")[2] not in kinds:
+        invocation.note(
+            f"warning: no slot is of this kind now; there are {', '.join(f'`slot:{kind}`' for kind in sorted(kinds))}"
+        )
     invocation.emit({"key": subject} | _to_json(limit), f"limited  {subject}   {_shown(limit)}")
 
 

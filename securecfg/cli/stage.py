@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from contextlib import contextmanager
+import termios
+import threading
+import time
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
 from securecfg.cli.prompts import ask_hidden, is_somebody_there
@@ -12,6 +16,8 @@ from securecfg.errors import SettingMissing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# How long somebody who just left may still press Enter once more.
+_PAUSE_S = 1.0
 _CLEAR = "\x1b[2J\x1b[3J\x1b[H"
 # What is shown on the other screen is in no scroll-back when that is left.
 _OTHER_SCREEN, _OWN_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
@@ -48,14 +54,26 @@ class Stage:
         if not answer:
             raise _closed()
 
+    def call(self, what: str) -> None:
+        """Call the next one, and wait for Enter; what was typed before, by the one who leaves, is no answer.
+
+        Raises:
+            SettingMissing: The terminal was closed.
+        """
+        time.sleep(_PAUSE_S)
+        with suppress(OSError, termios.error):  # then it is closed, which is seen next
+            termios.tcflush(self._terminal.fileno(), termios.TCIFLUSH)
+        self.wait(what)
+
     @contextmanager
     def private(self) -> Iterator[None]:
         """Show what follows on a screen of its own, of which nothing is left afterwards, whatever happens."""
-        self._write(_OTHER_SCREEN + _CLEAR)
-        try:
-            yield
-        finally:
-            self._write(_CLEAR + _OWN_SCREEN)
+        with _ended_by_exception():
+            self._write(_OTHER_SCREEN + _CLEAR)
+            try:
+                yield
+            finally:
+                self._write(_CLEAR + _OWN_SCREEN)
 
     def clear(self) -> None:
         """Take away what is shown."""
@@ -76,6 +94,25 @@ class Stage:
         except OSError:
             return False
         return True
+
+
+@contextmanager
+def _ended_by_exception() -> Iterator[None]:
+    """Have the signals that end a process raise, so that what has to be cleared is; ignored ones stay ignored."""
+
+    def end(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    former = {}
+    if threading.current_thread() is threading.main_thread():  # no other one may say
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                former[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _closed() -> SettingMissing:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from securecfg.errors import KeyProviderUnavailable, SecurecfgError
+from securecfg.crypto import KEY_BYTES
+from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, SecurecfgError, WrongKey
 from securecfg.keys.provider import RemoteKeyProvider
 from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from securecfg.keys.provider import KeyProvider, WrapContext
 
@@ -56,7 +57,36 @@ def call_unwrap(provider: KeyProvider, wrapped: bytes, context: WrapContext, pat
         KeyProviderRefused: It refuses, and is not asked again.
         SettingMissing: It has nobody to ask.
     """
-    return _call(provider, (provider, wrapped, context), lambda: provider.unwrap(wrapped, context), patience)
+    return _call(provider, (provider, wrapped, context), lambda: _key_of(provider.unwrap(wrapped, context)), patience)
+
+
+def gravest(errors: Iterable[SecurecfgError]) -> SecurecfgError:
+    """Return the error that is told where several keys or slots failed, each for its own reason.
+
+    What may pass is said before what was refused, that before what is lost, and all before what is another key.
+    """
+
+    def rank(error: SecurecfgError) -> int:
+        if isinstance(error, WrongKey):
+            return 3
+        return next(
+            (
+                place
+                for place, kind in enumerate((KeyProviderUnavailable, KeyProviderRefused))
+                if isinstance(error, kind)
+            ),
+            2,
+        )
+
+    return min(errors, key=rank)
+
+
+def _key_of(answer: bytes) -> bytes:
+    if isinstance(answer, bytes) and len(answer) == KEY_BYTES:
+        return answer
+    del answer  # a traceback that shows locals must not show it
+    message = "no key"
+    raise TypeError(message)  # the provider broke its promise
 
 
 def _call(provider: KeyProvider, question: object, call: Callable[[], bytes], patience: Patience) -> bytes:

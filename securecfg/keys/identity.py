@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 from securecfg.crypto import HYBRID_PRIVATE_BYTES, HYBRID_PUBLIC_BYTES, KeyBytes, Label, expand, hybrid_public_key
 from securecfg.crypto import generate_key as generate_seed
-from securecfg.errors import InvalidKeyUri, KeyProviderRefused, NotAVault, UnsupportedFormat
+from securecfg.errors import InvalidKeyUri, KeyProviderRefused, NotAVault, UnsupportedFormat, WrongKey
 from securecfg.keys.calls import call_unwrap, call_wrap
 from securecfg.keys.keyfile import read_small_file, verify_private
 from securecfg.keys.provider import WrapContext
@@ -186,14 +186,22 @@ def protect_seed(identity: Identity, seed: bytes, provider: KeyProvider, uri: st
         provider: Holds the key.
         uri: What names it where the file is used; it is readable in the file.
 
+    What is returned is opened before: it may take the place of the only other one.
+
     Raises:
         InvalidKeyUri: A key of this kind protects no identity.
-        KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
+        KeyProviderUnavailable, KeyProviderRefused: The key cannot be used, or does not open what it has just wrapped.
     """
     verify_protection(uri)
     slot_id = secrets.token_bytes(SLOT_ID_BYTES)
     wrapped = call_wrap(provider, KeyBytes(seed), WrapContext(identity.fingerprint, slot_id))
-    return PrivateHalf(uri, KeyBytes(Slot(provider.kind, slot_id, wrapped).to_bytes()))
+    private = PrivateHalf(uri, KeyBytes(Slot(provider.kind, slot_id, wrapped).to_bytes()))
+    try:
+        open_seed(identity, private, provider)
+    except WrongKey:
+        message = f"the `{provider.scheme}:` key does not open what it has just wrapped"
+        raise KeyProviderRefused(message, hint="nothing was written; test it with `securecfg key test`") from None
+    return private
 
 
 def verify_protection(uri: str) -> None:
@@ -250,6 +258,20 @@ def format_identity_file(file: IdentityFile) -> str:
     protection, content = file.private
     text += f"SECURECFG-IDENTITY-KEY-1 {quote(protection, safe=_SAFE)} {_encode(content)}"
     return f"{text} {hashlib.sha256(text.encode()).hexdigest()[:8]}\n"
+
+
+def compose_identity_file(file: IdentityFile) -> bytes:
+    """Return the content of a file that is going to be written, which reads back as it was given.
+
+    Raises:
+        InvalidKeyUri: The URI of the key that protects the private half does not fit into a file.
+    """
+    content = format_identity_file(file).encode()
+    if len(content) <= FILE_BYTES_MAX and _parse(content) == file:
+        return content
+    del content, file  # a traceback that shows locals must not show them
+    message = "the URI of the key that protects the identity does not fit into its file"
+    raise InvalidKeyUri(message, hint="nothing was written; name a key whose URI or path is shorter")
 
 
 def parse_identity_file(content: bytes) -> IdentityFile:

@@ -160,6 +160,10 @@ class PartedProvider(KeyProvider, Protocol):
         """Who holds the keys."""
         ...
 
+    def for_one_attempt(self) -> KeyProvider:
+        """Return what tries the slots of one vault one after the other, and asks no service again that was away."""
+        ...
+
     def try_parts(self, wrapped: bytes, context: WrapContext) -> Sequence[PartState]:
         """Return what becomes of each key where all are tried, whether or not they are enough.
 

@@ -6,8 +6,15 @@ import secrets
 from typing import TYPE_CHECKING, Self
 
 from securecfg.crypto import SUITE, KeyBytes, generate_key
-from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, NotAVault, UnsupportedFormat, WrongKey
-from securecfg.keys.calls import PATIENCE, call_unwrap, call_wrap
+from securecfg.errors import (
+    KeyProviderRefused,
+    KeyProviderUnavailable,
+    NotAVault,
+    SecurecfgError,
+    UnsupportedFormat,
+    WrongKey,
+)
+from securecfg.keys.calls import PATIENCE, call_unwrap, call_wrap, gravest
 from securecfg.keys.kek import SEALED_BYTES, parse_params
 from securecfg.keys.provider import PartedProvider, RemoteKeyProvider, WrapContext
 from securecfg.keys.remote import is_hinted
@@ -209,7 +216,14 @@ def rewrap_slot(vault_id: bytes, slot: Slot, public_key: bytes, provider: KeyPro
         message = "the key does not open this slot"
         raise WrongKey(message, hint="name the key of that very slot")
     wrapped = call_wrap(provider, key, context)
-    if call_unwrap(provider, wrapped, context) != key:
+    try:
+        if isinstance(provider, PartedProvider):
+            # Enough of the keys may open it where another one has become useless.
+            provider.verify_parts(wrapped, context)
+        is_sound = call_unwrap(provider, wrapped, context) == key
+    except WrongKey:
+        is_sound = False
+    if not is_sound:
         message = f"the `{provider.scheme}:` key does not open what it has just wrapped"
         raise KeyProviderRefused(message, hint="nothing was changed; test it with `securecfg key test`")
     return Slot(slot.kind, slot.slot_id, wrapped)
@@ -282,15 +296,18 @@ def _try(
         name = provider.key_name
         ordered.sort(key=lambda each: not is_hinted(parse_params(each[1].wrapped), name, each[1].slot_id))
     # One slot's refusal must not keep another from opening, so it is raised only when none does.
-    failures: list[WrongKey | KeyProviderRefused] = []
+    passing: tuple[type[SecurecfgError], ...] = (WrongKey, KeyProviderRefused)
+    if isinstance(provider, PartedProvider):
+        # What keeps the keys of one slot from opening it may not matter for another's.
+        passing, provider = (SecurecfgError,), provider.for_one_attempt()
+    failures: list[SecurecfgError] = []
     for row_id, slot in ordered:
         try:
             key = call_unwrap(provider, slot.wrapped, WrapContext(vault_id, slot.slot_id), patience)
             return row_id, SlotKey(key, vault_id, slot.slot_id)
-        except (WrongKey, KeyProviderRefused) as error:
+        except passing as error:
             failures.append(error)
-    refusals = [failure for failure in failures if isinstance(failure, KeyProviderRefused)]
-    raise (refusals or failures)[0]
+    raise gravest(failures)
 
 
 def _other_ways(kinds: set[int]) -> str:

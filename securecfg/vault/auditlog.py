@@ -250,9 +250,7 @@ class AuditLog:
         opened.check_open()
         with opened.replica.lock:  # another writer may put a new key in use
             log, signer = self._log(), opened.replica.signer
-        has_changed = log.vkey != log.genesis
-        entries = (Entry(index, log.opener.open_row(row, index)) for index, row in enumerate(log.leaves()))
-        return LogSeal(log.genesis, log.checkpoint, signer, tuple(_hand_overs(entries)) if has_changed else ())
+        return LogSeal(log.genesis, log.checkpoint, signer, hand_overs_of(log, log.checkpoint.size))
 
     def _authorize(self, action: str, event: Event, obj: dict[str, object]) -> None:
         session, decision = self._authority.require(action, "")
@@ -288,6 +286,18 @@ class AuditLog:
             message = "a part of a record does not open"
             raise Tampered(message) from None
         return [(str(path), int(number)) for path, number in json.loads(text)]
+
+
+def hand_overs_of(log: StoredLog, size: int) -> tuple[HandOver, ...]:
+    """Return the hand-overs among the first records of a log.
+
+    Raises:
+        LogTampered: A record does not open, or is missing.
+    """
+    if log.vkey == log.genesis:
+        return ()
+    entries = (Entry(index, log.opener.open_row(row, index)) for index, row in log.rows(0, size - 1))
+    return tuple(_hand_overs(entries))
 
 
 def _interval(first: int, last: int | None) -> dict[str, object]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.audit import consistency_proof
 from securecfg.audit.transcript import SlotNamed, Transcript, format_moment, open_transcript, sign_transcript
 from securecfg.audit.verify import verify_continues
-from securecfg.vault.auditlog import AuditLog
+from securecfg.errors import SignatureInvalid
+from securecfg.vault.auditlog import AuditLog, hand_overs_of
 from securecfg.vault.slots import Slots
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ def verify_transcript(authority: Authority, raw: bytes) -> Transcript:
     """Verify a transcript of this vault, and that its log continues what the transcript knows of it.
 
     Raises:
-        SignatureInvalid: It is no transcript, was altered, or is of another vault.
+        SignatureInvalid: It is no transcript, was altered, is of another vault, or is signed by a key that was not the
+            log's at that time.
         LogTampered, LogTruncated: The log does not contain what it contained then.
     """
     log = AuditLog(authority).stored()
@@ -81,4 +83,10 @@ def verify_transcript(authority: Authority, raw: bytes) -> Transcript:
     older, newer = transcript.checkpoint, log.checkpoint
     proof = consistency_proof(log.tree, older.size, newer.size) if 0 < older.size <= newer.size else ()
     verify_continues(older, newer, proof)
+    # Whoever stole an old key leaves out those that came after it.
+    if transcript.hand_overs != hand_overs_of(log, older.size):
+        message = "the transcript is not signed by the key that the log had then"
+        raise SignatureInvalid(
+            message, hint="somebody used an old signing key; `securecfg audit verify` checks the log"
+        )
     return transcript

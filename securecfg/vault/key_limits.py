@@ -33,6 +33,8 @@ ANY_SLOT = "slot"
 MOST_USES: Mapping[str, int] = {"scope": 1 << 48, "log-signing": RECORDS_PER_EPOCH}
 """What is published of the algorithms, or set by the format: no vault may allow more."""
 
+# Ages are kept in whole seconds.
+_SHORTEST = timedelta(seconds=1)
 _LONGEST = timedelta(days=36_500)
 
 
@@ -120,7 +122,7 @@ def verify_limit(subject: str, limit: Limit) -> None:
         message = f"there is no key `{subject}`"
         hint = f"keys are {', '.join(f'`{name}`' for name in PURPOSES)}, `slot`, and `slot:KIND`, such as `slot:file`"
         raise UsageError(message, hint=hint)
-    if limit.max_age is not None and not timedelta() < limit.max_age <= _LONGEST:
+    if limit.max_age is not None and not _SHORTEST <= limit.max_age <= _LONGEST:
         message = "a maximum age is from a second to a hundred years"
         raise UsageError(message, hint="for instance `--max-age 90d`")
     if limit.max_uses is None:

@@ -92,8 +92,13 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._own, text.encode() + b"\n")
 
-    def interrupt(self) -> None:
-        os.kill(self._process.pid, signal.SIGINT)
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        os.kill(self._process.pid, number)
+
+    def settle(self) -> None:
+        """Read until nothing more is shown for a second."""
+        while self._read(time.monotonic() + 1):
+            pass
 
     def end(self) -> int:
         """Wait for the end and return the exit code."""

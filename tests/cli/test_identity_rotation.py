@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import securecfg.cli.identity_rotation
+from securecfg.cli.identity_rotation import Rotation, _alone_with
+from securecfg.errors import Conflict, StoreFailed
+from securecfg.files import write_atomically
+from securecfg.keys.identity import IdentityFile, compose_identity_file, read_identity_file
 from tests.cli.running import CANARY, Terminal
 
 if TYPE_CHECKING:
@@ -166,3 +172,68 @@ def test_a_stranger_cannot_claim_to_be_a_successor(web: Path, cli: Cli) -> None:
     Path("claim.pub").write_text("\n".join(lines))
     for command in (("identity", "show", "claim.pub"), ("key", "add", "identity:claim.pub")):
         assert cli(*command, "--json").error == "key-provider-refused"
+
+
+# --- no key pair is lost ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def far(stored: Path, cli: Cli) -> str:
+    """The URI of a key file whose path is valid, and too long for an identity's file once it is quoted."""
+    folder = stored.joinpath(*["\N{LATIN SMALL LETTER U WITH DIAERESIS}" * 120] * 6)
+    folder.mkdir(parents=True)
+    assert cli("key", "generate", str(folder / "k")).code == 0
+    return f"file:{folder / 'k'}"
+
+
+def test_a_protecting_key_that_the_file_cannot_name_replaces_nothing(web: Path, cli: Cli, far: str) -> None:
+    before = Path("web").read_bytes()
+    outcome = cli("identity", "rotate", "web", "--protect", far, "--keep", "old", "--public", "p", "--yes", "--json")
+    assert outcome.error == "invalid-key-uri"
+    assert Path("web").read_bytes() == before
+    assert not Path("old").exists()
+    assert not Path("p").exists()
+
+
+def test_no_identity_is_made_whose_file_cannot_be_read(stored: Path, cli: Cli, far: str) -> None:
+    outcome = cli("identity", "create", "ana", "--out", "ana", "--public", "p", "--protect", far, "--json")
+    assert outcome.error == "invalid-key-uri"
+    assert not Path("ana").exists()
+    assert not Path("p").exists()
+
+
+def test_of_two_rotations_at_once_the_second_replaces_nothing(web: Path) -> None:
+    first, second = Rotation.open("web", None), Rotation.open("web", None)
+    first.write(first.protected(), "first.pub", None)
+    with pytest.raises(Conflict):
+        second.write(second.protected(), "second.pub", "kept")
+    assert read_identity_file("web").identity == read_identity_file("first.pub").identity
+    assert not Path("second.pub").exists()
+    assert not Path("kept").exists()
+
+
+def test_who_waits_for_another_rotation_does_not_replace_what_it_wrote(web: Path) -> None:
+    first, second = Rotation.open("web", None), Rotation.open("web", None)
+    content = compose_identity_file(IdentityFile(first.successor, first.protected(), first.previous))
+    with ThreadPoolExecutor(1) as pool:
+        with _alone_with("web"):
+            waiting = pool.submit(second.write, second.protected(), None, None)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.2)
+            write_atomically("web", content)
+        with pytest.raises(Conflict):
+            waiting.result()
+    assert Path("web").read_bytes() == content
+
+
+def test_no_public_half_is_there_before_its_private_half(web: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        message = "the power fails"
+        raise StoreFailed(message)
+
+    rotation = Rotation.open("web", None)
+    monkeypatch.setattr(securecfg.cli.identity_rotation, "write_atomically", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)  # whoever dies takes nothing back
+    with pytest.raises(StoreFailed):
+        rotation.write(rotation.protected(), "new.pub", None)
+    assert not Path("new.pub").exists()

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
+import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import securecfg.files
+from securecfg.audit.note import parse_note
+from securecfg.audit.transcript import _parse, sign_transcript
+from securecfg.cli.ceremony_holders import Invited, written
+from securecfg.errors import StoreFailed
+from securecfg.keys import generate_shares
+from securecfg.vault import Vault
 from tests.cli.running import CANARY, Terminal
 
 if TYPE_CHECKING:
@@ -109,18 +118,37 @@ def test_a_slip_is_shown_again_and_three_end_it(stored: Path, cli: Cli) -> None:
     assert len(cli("key", "list", "--json").json["slots"]) == 3
 
 
-def test_who_interrupts_a_ceremony_changes_nothing_and_leaves_a_clean_screen(stored: Path, cli: Cli) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_who_interrupts_a_ceremony_changes_nothing_and_leaves_a_clean_screen(
+    stored: Path, cli: Cli, number: signal.Signals
+) -> None:
     terminal = Terminal(*ADD, *holders("ana", "ben", "eve=eve.share"))
     take(terminal, "ana")
     terminal.expect("is for ben")
     terminal.type("")
     terminal.expect("when you have it")
-    terminal.interrupt()
+    terminal.interrupt(number)
     assert terminal.end() != 0
     assert terminal.raw.rindex(b"\x1b[?1049l") > terminal.raw.rindex(b"when you have it")
     assert len(cli("key", "list", "--json").json["slots"]) == 2
     assert not Path("t.txt").exists()
     assert not Path("eve.share").exists()
+
+
+def test_who_presses_enter_twice_does_not_see_the_share_of_the_next_one(stored: Path) -> None:
+    terminal = Terminal(*ADD, *holders("ana", "ben"), "--dry-run")
+    take(terminal, "ana")
+    time.sleep(0.15)
+    terminal.type("")
+    terminal.expect("is for ben; all others look away [Enter] ")
+    terminal.settle()
+    assert len(set(SHARE.findall(terminal.shown))) == 1
+    terminal.type("")
+    terminal.expect("when you have it")
+    assert len(set(SHARE.findall(terminal.shown))) == 2
+    terminal.interrupt()
+    assert terminal.end() != 0
+    assert terminal.shown.count("when you have it") == 2
 
 
 def test_a_rehearsal_shows_everything_and_changes_nothing(stored: Path, cli: Cli) -> None:
@@ -242,16 +270,76 @@ def test_what_fails_leaves_no_share_behind(board: Path, cli: Cli) -> None:
     assert len(cli("key", "list", "--json").json["slots"]) == 2
 
 
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full when it comes to the transcript."""
+    create = securecfg.files.create_private
+
+    def refuse(path: str, content: bytes) -> None:
+        if Path(path).suffix == ".txt":
+            message = f"cannot write `{path}`: no space left on device"
+            raise StoreFailed(message)
+        create(path, content)
+
+    monkeypatch.setattr(securecfg.files, "create_private", refuse)
+
+
+@pytest.mark.usefixtures("full")
 def test_a_transcript_that_cannot_be_written_is_printed(board: Path, cli: Cli) -> None:
-    Path("closed").mkdir()
-    outcome = cli(*ADD[:-1], "closed/no/t.txt", *SEALED)
+    outcome = cli(*ADD, *SEALED)
     assert outcome.code == 9
     assert "securecfg-ceremony/1\n" in outcome.err
     assert "the change is made" in outcome.err
-    Path("t.txt").write_text(outcome.err[outcome.err.index("securecfg-ceremony") :].partition("\nerror:")[0])
-    text = Path("t.txt").read_text()
+    text = outcome.err[outcome.err.index("securecfg-ceremony") :].partition("\nerror:")[0]
     Path("t.txt").write_text(text.rstrip("\n") + "\n")
     assert cli("key", "ceremony", "verify", "t.txt").code == 0
+
+
+@pytest.mark.usefixtures("full")
+def test_a_new_recovery_code_is_shown_though_the_transcript_cannot_be_written(
+    board: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli(*ADD, *SEALED).code == 9
+    given = holders("ana=ana.share", "ben=ben.share,identity:ben.identity")
+    outcome = cli("key", "ceremony", "recover", *given, "--add-key", "recovery:", "--transcript", "r.txt", reveals=True)
+    assert outcome.code == 9
+    monkeypatch.setenv("CODE", re.findall(r"recovery code (\S+)", outcome.err)[0])
+    assert cli("vault", "open", "--key", "recovery:?env=CODE").code == 0
+
+
+def test_a_transcript_without_a_place_is_refused_before_anybody_comes(board: Path, cli: Cli) -> None:
+    for file, error in (("none/t.txt", "store-failed"), ("ana.share", "usage"), ("./ben.share", "usage")):
+        assert cli(*ADD[:-1], file, *SEALED, "--json").error == error
+    assert not Path("ana.share").exists()
+    assert len(cli("key", "list", "--json").json["slots"]) == 2
+    assert cli(*ADD, *SEALED).code == 0
+    given = holders("ana=ana.share", "ben=ben.share,identity:ben.identity")
+    for file in ("none/t.txt", "ana.share"):
+        outcome = cli("key", "ceremony", "recover", *given, "--add-key", "recovery:", "--transcript", file)
+        assert outcome.code in {6, 9}
+    assert len(cli("key", "list", "--json").json["slots"]) == 3
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1), RuntimeError()])
+def test_share_files_stay_where_the_slot_may_be_there(tmp_path: Path, error: BaseException) -> None:
+    invited = [Invited(name, str(tmp_path / name), None) for name in ("ana", "ben")]
+    with pytest.raises(type(error)), written(invited, generate_shares(2, 2)):
+        raise error
+    assert (tmp_path / "ana").exists()
+    assert (tmp_path / "ben").exists()
+
+
+def test_a_share_file_that_is_gone_keeps_no_other_one_from_being_deleted(tmp_path: Path) -> None:
+    invited = [Invited(name, str(tmp_path / name), None) for name in ("ana", "ben")]
+
+    def fail() -> None:
+        (tmp_path / "ana").rename(tmp_path / "stick")
+        message = "busy"
+        raise StoreFailed(message)
+
+    with pytest.raises(StoreFailed, match="busy"), written(invited, generate_shares(2, 2)):
+        fail()
+    assert not (tmp_path / "ben").exists()
 
 
 @pytest.mark.parametrize(
@@ -343,6 +431,27 @@ def test_a_vault_that_went_back_does_not_continue_a_transcript(board: Path, cli:
     outcome = cli("key", "ceremony", "verify", "t.txt", "--json")
     assert outcome.code == 8
     assert outcome.error in {"log-truncated", "log-tampered"}
+
+
+@pytest.mark.parametrize("is_earlier", [False, True])
+def test_a_stolen_signing_key_that_was_replaced_makes_no_transcript_of_a_later_time(
+    board: Path, cli: Cli, *, is_earlier: bool
+) -> None:
+    if is_earlier:
+        assert cli("key", "rotate", "audit").code == 0
+    with Vault.open() as vault:
+        stolen = vault.opened.replica.signer
+    assert cli("key", "rotate", "audit").code == 0
+    assert cli(*ADD, *SEALED).code == 0
+    honest = _parse(parse_note(Path("t.txt").read_bytes()).text)
+    first, *others = honest.holders
+    forged = honest._replace(
+        holders=(first._replace(name="mallory"), *others), hand_overs=honest.hand_overs[: int(is_earlier)]
+    )
+    Path("forged.txt").write_bytes(sign_transcript(forged, stolen))
+    assert cli("key", "ceremony", "verify", "t.txt").code == 0
+    outcome = cli("key", "ceremony", "verify", "forged.txt", "--json")
+    assert (outcome.code, outcome.error) == (8, "signature-invalid")
 
 
 def test_a_transcript_holds_no_secret(board: Path, cli: Cli) -> None:

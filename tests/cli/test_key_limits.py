@@ -117,6 +117,19 @@ def test_refuses_limits_that_cannot_be_meant(aged: Path, cli: Cli, arguments: tu
         assert read_limits(vault.opened).own == {}
 
 
+def test_refuses_an_age_that_is_kept_as_none(aged: Path) -> None:
+    with Vault.open() as vault, pytest.raises(UsageError, match="from a second"):
+        set_limit(vault.authority, "scope", Limit(timedelta(milliseconds=999)))
+
+
+def test_a_kind_that_no_slot_has_is_noted(aged: Path, cli: Cli) -> None:
+    noted = cli("key", "policy", "set", "slot:passphrse", "--max-age", "1d")
+    assert noted.code == 0
+    assert "no slot is of this kind" in noted.err
+    assert "slot:file" in noted.err
+    assert cli("key", "policy", "set", "slot:file", "--max-age", "1d").err == ""
+
+
 def test_no_vault_allows_more_than_is_published(aged: Path) -> None:
     with Vault.open() as vault:
         for subject, most in MOST_USES.items():

@@ -31,9 +31,11 @@ from securecfg.keys import (
     generate_key_file,
     open_provider,
     rewrap_slot,
+    seal_under_kek,
 )
 from securecfg.keys.keyfile import read_key_file
 from securecfg.keys.parts import Parts, join_uris, part_context, split_uris
+from securecfg.keys.slots import open_slot
 from securecfg.secret import Secret
 from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
 from securecfg.testing.key_services import MemoryKms, MemoryKmsProvider, ServiceFault
@@ -287,6 +289,85 @@ def test_the_state_of_each_key_can_be_asked(kms: MemoryKms, files: Path) -> None
     assert [type(state.error) for state in states] == [type(None), KeyDisabled, FileMissing]
 
 
+def slots_of(*providers: CompositeProvider) -> dict[int, Slot]:
+    slots = {}
+    for number, provider in enumerate(providers, start=1):
+        context = WrapContext(CONTEXT.vault_id, bytes((number,)) * 16)
+        slots[number] = Slot(14, context.slot_id, provider.wrap(KEY, context))
+    return slots
+
+
+def test_a_key_that_is_away_does_not_close_a_slot_after_one_that_needs_it(kms: MemoryKms, files: Path) -> None:
+    def keys(*names: str) -> CompositeProvider:
+        service = MemoryKmsProvider(kms, "a")
+        return CompositeProvider(2, [service, *(FileProvider(files / name) for name in names)], patience=HASTY)
+
+    slots = slots_of(keys("1", "2"), keys("3", "other"))
+    kms.fail(ServiceFault.UNREACHABLE)
+    assert open_slot(CONTEXT.vault_id, slots, keys("3", "other"))[0] == 2
+    kms.fail(None)
+    for name in ("4", "5"):
+        generate_key_file(files / name)
+    slots = slots_of(of_files(files, 2, "1", "2", "3"), of_files(files, 2, "4", "5", "other"))
+    (files / "4").unlink()
+    assert open_slot(CONTEXT.vault_id, slots, of_files(files, 2, "4", "5", "other"))[0] == 2
+    with pytest.raises(FileMissing):
+        open_slot(CONTEXT.vault_id, slots, of_files(files, 2, "4", "1", "other"))
+
+
+def test_a_service_that_was_away_is_not_waited_for_again_in_the_same_attempt(kms: MemoryKms, files: Path) -> None:
+    slots = slots_of(*[CompositeProvider(2, [MemoryKmsProvider(kms, "a"), FileProvider(files / "1")])] * 5)
+    kms.fail(ServiceFault.SILENT)
+    made = CompositeProvider(2, [MemoryKmsProvider(kms, "a"), FileProvider(files / "1")], patience=HASTY)
+    begun = time.monotonic()
+    with pytest.raises(KeyProviderUnavailable):
+        open_slot(CONTEXT.vault_id, slots, made)
+    assert time.monotonic() - begun < 4 * HASTY.deadline_s
+    kms.fail(None)
+    assert open_slot(CONTEXT.vault_id, slots, made)[0] == 1
+
+
+class Odd(FileProvider):
+    """Somebody's own provider, which answers with something that is no key."""
+
+    kind = 200  # type: ignore[misc]  # of somebody else
+    answer: object = b"1" * 31
+
+    def wrap(self, key: bytes, context: WrapContext) -> bytes:
+        """Wrap as if it were right."""
+        return seal_under_kek(bytes(32), 200, b"", key, context)
+
+    def unwrap(self, _: bytes, __: WrapContext) -> bytes:
+        """Return what is no key."""
+        return self.answer  # type: ignore[return-value]  # that is the point
+
+
+class OddService(Odd):
+    """The same over a network."""
+
+    key_name = "odd"
+    answer: object = 5
+
+
+@pytest.mark.parametrize("kind", [Odd, OddService])
+def test_an_answer_that_is_no_key_does_not_close_what_the_others_open(files: Path, kind: type[Odd]) -> None:
+    keys: list[KeyProvider] = [FileProvider(files / "1"), kind(files / "3"), FileProvider(files / "2")]
+    made = CompositeProvider(2, keys, patience=HASTY)
+    wrapped = made.wrap(KEY, CONTEXT)
+    assert made.unwrap(wrapped, CONTEXT) == KEY
+    assert [type(one.error) for one in made.try_parts(wrapped, CONTEXT)] == [
+        type(None),
+        KeyProviderUnavailable,
+        type(None),
+    ]
+
+
+def test_one_key_under_two_names_makes_no_slot(files: Path) -> None:
+    (files / "alias").symlink_to(files / "1")
+    with pytest.raises(KeyProviderRefused, match="the same key"):
+        of_files(files, 2, "1", "2", "alias").wrap(KEY, CONTEXT)
+
+
 # --- wrapping anew ----------------------------------------------------------------------------------------------------
 
 
@@ -303,6 +384,23 @@ def test_wrapping_anew_takes_all_keys_not_only_those_that_open(files: Path) -> N
     (files / "3").unlink()
     with pytest.raises(FileMissing):
         rewrap_slot(vault_id, slot, public, of_files(files, 2, "1", "2", "3"))
+
+
+class Forgetful(FileProvider):
+    """A key whose newest version wraps, and cannot be read any more."""
+
+    def wrap(self, key: bytes, context: WrapContext) -> bytes:
+        """Wrap under another key."""
+        return seal_under_kek(bytes(32), self.kind, b"", key, context)
+
+
+def test_wrapping_anew_loses_none_of_the_keys_that_are_not_needed(files: Path) -> None:
+    vault_id, slot_id = CONTEXT
+    public = SlotKey(KEY, vault_id, slot_id).public_key
+    slot = Slot(14, slot_id, of_files(files, 2, "1", "2", "3").wrap(KEY, CONTEXT))
+    keys = [FileProvider(files / "1"), FileProvider(files / "2"), Forgetful(files / "3")]
+    with pytest.raises(KeyProviderRefused, match="has just wrapped"):
+        rewrap_slot(vault_id, slot, public, CompositeProvider(2, keys))
 
 
 # --- what cannot be ---------------------------------------------------------------------------------------------------

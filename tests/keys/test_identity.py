@@ -20,6 +20,7 @@ from securecfg.errors import (
     WrongKey,
 )
 from securecfg.keys import (
+    FileProvider,
     Identity,
     IdentityProvider,
     ProvesPrincipal,
@@ -27,6 +28,7 @@ from securecfg.keys import (
     generate_key_file,
     open_provider,
     parse_params,
+    seal_under_kek,
 )
 from securecfg.keys.identity import (
     UNPROTECTED,
@@ -331,3 +333,27 @@ def test_nothing_of_a_seed_is_shown() -> None:
     assert "canary" not in shown
     assert text[-50:-10] not in shown
     assert shown.count("key of 32 bytes") == 2
+
+
+class EncryptOnly(FileProvider):
+    """A key that its holder may wrap with, and unwrap nothing."""
+
+    def unwrap(self, wrapped: bytes, context: WrapContext) -> bytes:
+        """Refuse."""
+        message = "access denied: decrypt"
+        raise KeyProviderRefused(message)
+
+
+class Forgetful(FileProvider):
+    """A key that opens nothing of what it wraps, for instance one whose newest version cannot be read."""
+
+    def wrap(self, key: bytes, context: WrapContext) -> bytes:
+        """Wrap under another key."""
+        return seal_under_kek(bytes(32), self.kind, b"", key, context)
+
+
+@pytest.mark.parametrize("kind", [EncryptOnly, Forgetful])
+def test_a_key_that_does_not_open_what_it_wraps_protects_no_identity(tmp_path: Path, kind: type[FileProvider]) -> None:
+    generate_key_file(tmp_path / "k")
+    with pytest.raises(KeyProviderRefused):
+        protect_seed(WEB, SEED, kind(tmp_path / "k"), f"file:{tmp_path}/k")

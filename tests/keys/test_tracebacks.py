@@ -61,7 +61,6 @@ from securecfg.keys.identity import (
     format_identity_file,
     identity_of,
     open_seed,
-    protect_seed,
     read_identity_file,
 )
 from securecfg.keys.keyfile import format_key, read_key_file
@@ -214,7 +213,8 @@ def failures(folder: Path) -> dict[str, Callable[[], object]]:
     readable = private(folder / "readable", text)
     readable.chmod(0o644)
     endless = CommandProvider(["sh", "-c", f"cat {key}; sleep 9"], timeout_s=0.3)
-    protected = protect_seed(WEB, ROOT, FileProvider(key), "file:key")
+    foreign = FileProvider(key).wrap(ROOT, WrapContext(WEB.fingerprint, bytes(16)))
+    protected = PrivateHalf("file:key", KeyBytes(Slot(FileProvider.kind, bytes(16), foreign).to_bytes()))
     share = private(folder / "share", format_share(SHARES[0])[:-1].encode())
     plain = private(folder / "plain", f"{format_share(SHARES[0])}\n".encode())
     holder = Invited("ana", "", None)

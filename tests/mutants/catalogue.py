@@ -611,8 +611,8 @@ MUTANTS = (
     Mutant(
         "the old key pair is gone before the new one is in its place",
         "cli/identity_rotation.py",
-        "            create_private(keep, format_identity_file(self.old).encode())",
-        "            create_private(keep, format_identity_file(made).encode())",
+        "                create_private(keep, compose_identity_file(self.old))",
+        "                create_private(keep, compose_identity_file(made))",
         "cli/test_identity_rotation.py::test_the_new_key_pair_takes_the_place_of_the_old_one_in_file_and_vault",
     ),
     Mutant(
@@ -660,7 +660,7 @@ MUTANTS = (
     Mutant(
         "a slot that was wrapped anew is not tried",
         "keys/slots.py",
-        "    if call_unwrap(provider, wrapped, context) != key:",
+        "    if not is_sound:",
         "    if False:",
         "vault/test_slot_rotation.py::test_a_slot_is_kept_where_the_new_one_would_not_open",
     ),

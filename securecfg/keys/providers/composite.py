@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from securecfg.crypto import KEY_BYTES, KeyBytes, generate_key, split_secret
 from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, SecurecfgError, WrongKey
-from securecfg.keys.calls import PATIENCE, Patience, call_unwrap, call_wrap
+from securecfg.keys.calls import PATIENCE, Patience, call_unwrap, call_wrap, gravest
 from securecfg.keys.kek import MOST_PARAMS_BYTES, open_under_kek, parse_params, seal_under_kek, wrong_key
 from securecfg.keys.parts import PARTS_MAX, SCHEME, Part, Parts, asking_for, derive_kek, part_context, split_uris
 from securecfg.keys.provider import PartState, RemoteKeyProvider
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from securecfg.keys.provider import Ask, KeyProvider, KeyUri, WrapContext
-
-# What may pass is said before what was refused, that before what is lost, and all before what is another key.
-_GRAVE = (KeyProviderUnavailable, KeyProviderRefused)
 
 
 class CompositeProvider:
@@ -49,6 +46,13 @@ class CompositeProvider:
         self._needed = needed
         self.providers = tuple(providers)
         self._patience = patience
+        self._away: dict[int, KeyProviderUnavailable] | None = None
+
+    def for_one_attempt(self) -> CompositeProvider:
+        """Return what tries the slots of one vault one after the other, and asks no service again that was away."""
+        same = copy.copy(self)
+        same._away = {}  # noqa: SLF001 - its own kind
+        return same
 
     def wrap(self, key: bytes, context: WrapContext) -> bytes:
         """Return `key` under all keys together; each wraps its part, so none of them may be away.
@@ -56,7 +60,7 @@ class CompositeProvider:
         Raises:
             KeyProviderUnavailable, KeyProviderRefused: By one of the providers, whose kind the message begins with.
             FileMissing, SettingMissing: The same.
-            KeyProviderRefused: What they wrap does not fit into a slot.
+            KeyProviderRefused: What they wrap does not fit into a slot, or two of them are the same key.
         """
         secret = generate_key()
         shares = split_secret(secret, self._needed, len(self.providers))
@@ -72,7 +76,9 @@ class CompositeProvider:
                 each.append(Part(provider.kind, wrapped))
                 continue
             raise failure
-        params = Parts(self._needed, tuple(each)).to_bytes()
+        parts = Parts(self._needed, tuple(each))
+        self._refuse_one_twice(parts, context)
+        params = parts.to_bytes()
         if len(params) > MOST_PARAMS_BYTES:
             message = f"what these keys wrap takes {len(params)} bytes, and a slot has room for {MOST_PARAMS_BYTES}"
             raise KeyProviderRefused(message, hint="take fewer keys; those of identities and of RSA are large")
@@ -87,7 +93,7 @@ class CompositeProvider:
             KeyProviderRefused, FileMissing, SettingMissing: The same, for another reason.
         """
         parts = self._parse(wrapped)
-        attempt = _Attempt(parts, context, self._patience)
+        attempt = _Attempt(parts, context, self._patience, self._away)
         shares = attempt.open_enough(self.providers)
         if len(shares) < parts.needed:
             raise _too_few(parts.needed, attempt.states(self.providers))
@@ -124,6 +130,23 @@ class CompositeProvider:
                 continue
             raise failure
 
+    def _refuse_one_twice(self, parts: Parts, context: WrapContext) -> None:
+        """Refuse keys of which one opens the part of another: it may have two names, and would count twice."""
+        for own, provider in enumerate(self.providers, start=1):
+            for number, part in enumerate(parts.each, start=1):
+                if number == own or part.kind != provider.kind:
+                    continue
+                try:
+                    call_unwrap(provider, part.wrapped, part_context(context, number), self._patience)
+                except (WrongKey, KeyProviderRefused):
+                    continue
+                except SecurecfgError as error:
+                    failure = _named(provider, error)
+                else:
+                    message = f"two of the keys, both `{provider.scheme}:`, are the same key"
+                    failure = KeyProviderRefused(message, hint="whoever had this one would need no other")
+                raise failure
+
     def _parse(self, wrapped: bytes) -> Parts:
         parts = Parts.parse(wrapped)
         # Another slot's keys; nobody is asked for them in vain.
@@ -135,7 +158,15 @@ class CompositeProvider:
 class _Attempt:
     """One slot that is tried: which parts are open, and why others are not. May be used by many threads."""
 
-    def __init__(self, parts: Parts, context: WrapContext, patience: Patience) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        context: WrapContext,
+        patience: Patience,
+        away: dict[int, KeyProviderUnavailable] | None = None,
+    ) -> None:
+        # Services that were away in a slot before this one, by their provider; None where nobody keeps them.
+        self._away = {} if away is None else away
         self._parts = parts
         self._context = context
         self._patience = patience
@@ -164,8 +195,11 @@ class _Attempt:
 
     def open(self, provider: KeyProvider) -> None:
         """Try a key on the parts of its kind, most probable ones first; keep what it opens or why it does not."""
+        candidates = self._candidates(provider)
         error: SecurecfgError = wrong_key()
-        for number, part in self._candidates(provider):
+        if candidates and id(provider) in self._away:
+            candidates, error = [], self._away[id(provider)]
+        for number, part in candidates:
             try:
                 share = call_unwrap(provider, part.wrapped, part_context(self._context, number), self._patience)
             except SecurecfgError as refused:
@@ -173,6 +207,8 @@ class _Attempt:
                 error = error if isinstance(refused, WrongKey) and not isinstance(error, WrongKey) else refused
                 if isinstance(refused, WrongKey | KeyProviderRefused):
                     continue
+                if isinstance(refused, KeyProviderUnavailable) and isinstance(provider, RemoteKeyProvider):
+                    self._away[id(provider)] = refused
                 break
             with self._lock:
                 if number not in self._shares:
@@ -227,17 +263,10 @@ def _named(provider: KeyProvider, error: SecurecfgError) -> SecurecfgError:
     return failure
 
 
-def _rank(error: SecurecfgError) -> int:
-    if isinstance(error, WrongKey):
-        return len(_GRAVE) + 1
-    return next((place for place, kind in enumerate(_GRAVE) if isinstance(error, kind)), len(_GRAVE))
-
-
 def _too_few(needed: int, states: Iterator[PartState]) -> SecurecfgError:
     """Return the error for too few keys: of the kind that matters most, with all that failed in its message."""
     failed = [(state.scheme, state.error) for state in states if state.error is not None]
-    errors = [error for _, error in failed]
-    failure = copy.copy(min(errors, key=_rank))
+    failure = copy.copy(gravest(error for _, error in failed))
     said = "; ".join(f"`{scheme}:` {error.message}" for scheme, error in failed)
     failure.message = f"{needed} of the keys are needed, and too few can be used: {said}"
     failure.args = (failure.message,)
