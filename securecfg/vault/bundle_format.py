@@ -292,7 +292,9 @@ def verify_front(front: Front, trusted: VerifierKey) -> Vouched:
         keys = follow_hand_overs(issuer, hand_overs)
         if trusted not in keys:
             message = "the bundle is from another vault than it must be from"
-            raise SignatureInvalid(message, hint="ask who published it, and compare `securecfg audit vkey` there")
+            raise SignatureInvalid(
+                message, hint="ask who published it, and compare what `securecfg audit verify` says there"
+            )
         # What came before the trusted key proves nothing to its holder, so the chain is followed from it alone.
         key = follow_hand_overs(trusted, hand_overs)[-1]
         open_note(front.statement, [key])
