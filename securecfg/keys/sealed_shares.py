@@ -97,7 +97,7 @@ def open_share(sealed: SealedShare, provider: IdentityProvider) -> Share:
 def _opened(sealed: SealedShare, provider: IdentityProvider) -> Share | None:
     # Its caller raises, from a frame that holds nothing of the content.
     try:
-        text = provider.open_message(sealed.message, _info(sealed.place, sealed.fingerprint))
+        text = provider.open_for_owner(sealed.message, _info(sealed.place, sealed.fingerprint))
         return parse_share(text.decode("latin-1"))
     except (Tampered, ShareRefused):
         return None

@@ -102,15 +102,6 @@ class IdentityProvider:
         """
         return KeyBytes(open_sealed(self._opening_key(), sealed, info))
 
-    def open_message(self, sealed: bytes, info: bytes) -> KeyBytes:
-        """Return what was sealed to the identity's public key for another purpose than a slot.
-
-        Raises:
-            Tampered: It was sealed to another identity or purpose, or altered.
-            FileMissing, KeyProviderRefused, KeyProviderUnavailable, SettingMissing, WrongKey: As for `unwrap`.
-        """
-        return KeyBytes(open_sealed(self._opening_key(), sealed, info))
-
     def sign(self, message: bytes) -> bytes:
         """Return the identity's Ed25519 signature of a message, 64 bytes.
 
