@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from securecfg.policy.index import candidates, named_entities
-from securecfg.policy.requests import is_text, resource_entity
+from securecfg.policy.requests import is_text, keys_of_secrets_in
 from securecfg.policy.schema import ROOT
 from securecfg.policy.usage import usage_of
 
@@ -198,9 +198,7 @@ class Listing:
         folder = path.rpartition("/")[0]
         shelf = self._shelves.get(folder)
         if shelf is None:
-            # Any secret of the folder stands for all: no rule names a path with `?`, which paths cannot have.
-            keys = resource_entity(f"{folder}/?" if folder else "?").keys
-            shelf = self._shelves[folder] = candidates(self._maps, keys)
+            shelf = self._shelves[folder] = candidates(self._maps, keys_of_secrets_in(folder))
         named = self._named.get(f"Secret::{path}")
         positions = shelf if named is None else tuple(sorted({*shelf, *named}))
         return self._tested(path, positions)

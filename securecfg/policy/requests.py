@@ -132,7 +132,6 @@ class _Folder(NamedTuple):
     names: tuple[str, ...]
     ancestors: tuple[tuple[str, str], ...]
     keys: tuple[str, ...]
-    parents: str
 
 
 @lru_cache(maxsize=4096)
@@ -141,29 +140,38 @@ def _folder(path: str) -> _Folder:
     prefixes = ["/".join(names[:count]) for count in range(len(names), 0, -1)]
     ancestors = tuple(("Folder", prefix) for prefix in (*prefixes, ROOT))
     keys = tuple(key_of(*ancestor) for ancestor in ancestors)
-    return _Folder(names, ancestors, keys, ",".join(_uid_json(*ancestor) for ancestor in ancestors))
+    return _Folder(names, ancestors, keys)
+
+
+@lru_cache(maxsize=4096)
+def _parents_json(path: str) -> str:
+    return ",".join(_uid_json(*ancestor) for ancestor in _folder(path).ancestors)
+
+
+def keys_of_secrets_in(folder: str) -> tuple[str, ...]:
+    """Return what the index finds rules by for any secret in a folder that no rule names."""
+    return (*_folder(folder).keys, "Secret", ANYTHING)
 
 
 def resource_entity(path: str) -> Entity:
     """Return the entity of a secret, or of a folder where the path ends in a slash or is empty."""
     if not path:
-        return _resource(ROOT, "", _Folder((), (), (), ""), "Folder", ())
+        return _resource(ROOT, "", _Folder((), (), ()), "", "Folder")
     bare = path.removesuffix("/")
-    outer, _, name = bare.rpartition("/")
-    inside = _folder(outer)
-    if bare == path:
-        return _resource(path, path, inside, "Secret", inside.names)
-    return _resource(bare, bare, inside, "Folder", (*inside.names, name))
+    outer = bare.rpartition("/")[0]
+    return _resource(bare, bare, _folder(outer), _parents_json(outer), "Secret" if bare == path else "Folder")
 
 
-def _resource(entity_id: str, path: str, inside: _Folder, type_name: str, folders: tuple[str, ...]) -> Entity:
+def _resource(entity_id: str, path: str, inside: _Folder, parents: str, type_name: str) -> Entity:
     depth = path.count("/") + 1 if path else 0
     written = json.dumps(path)
     text = (
         f'{{"uid":{_uid_json(type_name, entity_id)},"attrs":{{"path":{written},"depth":{depth}}},'
-        f'"parents":[{inside.parents}]}}'
+        f'"parents":[{parents}]}}'
     )
     keys = (key_of(type_name, entity_id), *inside.keys, type_name, ANYTHING)
+    own = (path.rpartition("/")[2],) if path and type_name == "Folder" else ()
+    folders = (*inside.names, *own)
     return Entity(type_name, entity_id, inside.ancestors, keys, text, {"path": path, "depth": depth}, folders)
 
 

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import SYSTEM, skeleton
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from securecfg.vault.deltas import Change
     from securecfg.vault.index import Index
     from securecfg.vault.segments import Entry
 
 
+class _Folder:
+    """The names in one folder, by what they look like."""
+
+    __slots__ = ("alike", "names")
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        self.names: set[bytes] = set()
+        self.alike: dict[str, list[bytes]] = {}
+        for name in names:
+            self.add(name)
+
+    def add(self, name: bytes) -> None:
+        if name not in self.names:
+            self.names.add(name)
+            self.alike.setdefault(skeleton(name.decode()), []).append(name)
+
+
 class Lookalikes:
     """What the names in each folder look like, remembered per folder once it was asked for.
 
-    It may remember names that are gone; a find is checked against the index.
+    It knows of every name that there is in such a folder. It may remember names that are gone; a find is checked
+    against the index.
     """
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._folders: dict[bytes, dict[str, list[bytes]]] = {}
+        self._folders: dict[bytes, _Folder] = {}
         # The folders that are known to exist, and in which state of which index.
         self._present: tuple[Index | None, int, set[bytes]] = (None, 0, set())
 
@@ -37,34 +54,37 @@ class Lookalikes:
             new: What exists besides once the changes in the making are published.
         """
         present = self._present_in(index)
+        end = path.find(b"/")
         start = 0
         while True:
-            end = path.find(b"/", start)
-            folder, name = path[:start], path[start:] if end < 0 else path[start:end]
-            if folder + name in present or any(folder + name in names for names in new):
+            place = path if end < 0 else path[:end]
+            if place in present or _is_among(new, place):
                 pass
-            elif _exists(index, folder + name):
-                present.add(folder + name)
             else:
-                look = skeleton(name.decode())
-                known = (folder + alike for alike in self._names(index, folder).get(look, ()) if alike != name)
-                there = (place for place in known if _exists(index, place))
-                found = next(chain(there, *(names.alike(folder, look) for names in new)), None)
-                return None if found is None else found.decode()
+                folder, name = path[:start], place[start:]
+                known = self._folders.get(folder)
+                if (known is None or name in known.names) and _exists(index, place):
+                    present.add(place)
+                else:
+                    return self._alike(index, folder, name, new)
             if end < 0:
                 return None
             start = end + 1
+            end = path.find(b"/", start)
 
     def add(self, path: bytes) -> None:
         """Remember a path that was written."""
-        if path.startswith(SYSTEM) or not self._folders:
+        if not self._folders or path.startswith(SYSTEM):
             return
-        folder = b""
-        for segment in path.split(b"/"):
-            names = self._folders.get(folder)
-            if names is not None:
-                _add(names, segment)
-            folder += segment + b"/"
+        start = 0
+        while True:
+            end = path.find(b"/", start)
+            folder = self._folders.get(path[:start])
+            if folder is not None:
+                folder.add(path[start:] if end < 0 else path[start:end])
+            if end < 0:
+                return
+            start = end + 1
 
     def clear(self) -> None:
         """Forget everything, after others changed the vault."""
@@ -78,14 +98,23 @@ class Lookalikes:
             self._present = (index, index.applied, present)
         return present
 
-    def _names(self, index: Index, folder: bytes) -> dict[str, list[bytes]]:
-        names = self._folders.get(folder)
-        if names is None:
-            names = {}
-            for name in _children(index, folder):
-                _add(names, name)
-            self._folders[folder] = names
-        return names
+    def _alike(self, index: Index, folder: bytes, name: bytes, new: Sequence[NewNames]) -> str | None:
+        """Return another name in a folder that looks like a new one, as a path."""
+        known = self._folders.get(folder)
+        if known is None:
+            known = self._folders[folder] = _Folder(_children(index, folder))
+        look = skeleton(name.decode())
+        for alike in known.alike.get(look, ()):
+            if alike != name and _exists(index, folder + alike):
+                return (folder + alike).decode()
+        return next((found.decode() for names in new for found in names.alike(folder, look)), None)
+
+
+def _is_among(new: Sequence[NewNames], place: bytes) -> bool:
+    for names in new:  # noqa: SIM110 - on the way of every new path of a batch, where a generator costs as much again
+        if place in names:
+            return True
+    return False
 
 
 class NewNames:
@@ -126,23 +155,20 @@ class NewNames:
                 yield place
 
     def _take_up(self) -> None:
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, []
+        places = self._places
         for path, _ in waiting:
-            start = -1 if path.startswith(SYSTEM) else 0
-            while start >= 0:
-                end = path.find(b"/", start)
-                place = path if end < 0 else path[:end]
-                if place not in self._places:
-                    self._places.add(place)
-                    look = skeleton(place[start:].decode())
-                    self._alike.setdefault((path[:start], look), []).append(place)
-                start = end + 1 or -1
-
-
-def _add(names: dict[str, list[bytes]], name: bytes) -> None:
-    alike = names.setdefault(skeleton(name.decode()), [])
-    if name not in alike:
-        alike.append(name)
+            if path.startswith(SYSTEM):
+                continue
+            end = len(path)
+            # From the leaf upwards, as far as nothing was taken up yet.
+            while end >= 0 and (place := path[:end]) not in places:
+                places.add(place)
+                start = place.rfind(b"/") + 1
+                self._alike.setdefault((place[:start], skeleton(place[start:].decode())), []).append(place)
+                end = start - 1
 
 
 def _exists(index: Index, path: bytes) -> bool:
