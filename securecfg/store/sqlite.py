@@ -12,6 +12,7 @@ import time
 import weakref
 from contextlib import contextmanager
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import apsw
@@ -547,6 +548,9 @@ def _apply(cursor: apsw.Cursor, operations: Sequence[Operation], sql: _Statement
 
 def _apply_staged(cursor: apsw.Cursor, operations: Sequence[Staged], sql: _Statements) -> None:
     """Apply operations of which there may be thousands, those of a kind in one call of SQLite."""
+    if all(operation.__class__ is Put for operation in operations):
+        # The rows of secrets come in turns: a data key, a value, a history. Of one id the last one still counts.
+        operations = sorted(operations, key=_space_of)
     for (kind, space), run in groupby(operations, _kind_of):
         if kind is Put:
             cursor.executemany(sql.put[space], [operation[1:] for operation in run])
@@ -554,6 +558,9 @@ def _apply_staged(cursor: apsw.Cursor, operations: Sequence[Staged], sql: _State
             cursor.executemany(sql.replace[space], [(row, id_, old) for _, id_, old, row in run])  # type: ignore[misc]  # of its kind
         else:
             cursor.executemany(sql.delete[space], [operation[1:] for operation in run])
+
+
+_space_of = attrgetter("space")
 
 
 def _kind_of(operation: Staged) -> tuple[type[Staged], Space]:

@@ -239,8 +239,10 @@ def _parse_version(cursor: Cursor) -> Version:
 
 def count_overflow(versions: tuple[Version, ...]) -> int:
     """Return how many of the oldest versions must move to an older page: none where the newest page holds them all."""
+    if len(versions) == 1:
+        return 0
     sizes = [version.size_bytes for version in versions]
-    if len(versions) <= PAGE_FULL and (len(versions) == 1 or sum(sizes) <= PAGE_BYTES):
+    if len(versions) <= PAGE_FULL and sum(sizes) <= PAGE_BYTES:
         return 0
     count = total = 0
     for size in reversed(sizes[1:]):

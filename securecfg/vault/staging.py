@@ -111,8 +111,8 @@ class StagingArea:
             StoreFailed: The store cannot write.
             ValueTooLarge: There are more changes than one publication can record.
         """
-        for put in plan.puts:
-            self.put(put.space, put.id, put.row)
+        for space, id_, row in plan.puts:
+            self.put(space, id_, row)
         for space, first, rows in plan.streams:
             for offset, row in enumerate(rows):
                 self.put(space, first + offset, row)
