@@ -16,6 +16,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     │                                                       VaultNotFound  RequestTooOld  BundleExpired
     ├── NotAuthenticated                                4
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
+    │                                                       SignaturesMissing
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
     ├── Sealed                                          7   WrongKey  SlotRemoved  ScopeSealed
@@ -313,6 +314,12 @@ class DeniedByPolicyError(AccessDenied):
     """A policy could not be evaluated, which denies."""
 
     code = "denied-by-policy-error"
+
+
+class SignaturesMissing(AccessDenied):
+    """Too few administrators have signed."""
+
+    code = "signatures-missing"
 
 
 # --- 6: conflict ------------------------------------------------------------------------------------------------------

@@ -8,26 +8,25 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-
 from securecfg.crypto import HYBRID_PUBLIC_BYTES, KeyBytes, Label, seal_to
 from securecfg.errors import Tampered
 from securecfg.keys.identity import identity_of, opening_key_of, signing_key_of
 from securecfg.keys.recipients import unwrap_as_recipient, wrap_to_recipient
 from securecfg.keys.slots import KIND_ROLE
+from securecfg.keys.trust import Trust, read_signatures, signatures_to_bytes
 from securecfg.octets import Cursor, Malformed, pad, var8, var16
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from securecfg.keys.identity import Identity
     from securecfg.keys.provider import WrapContext
+    from securecfg.keys.trust import Signatures
 
 SEED_BYTES = 32
 ROLE_PUBLIC_BYTES = HYBRID_PUBLIC_BYTES + 32
 
 _FRONT = b"\x4d\x01"
-_KEY_BYTES = 32
-_SIGNATURE_BYTES = 64
 _PADDING_BYTES = 256
 
 
@@ -98,34 +97,28 @@ class RoleKey(RolePublic):
 
 
 class Certificate(NamedTuple):
-    """An administrator's word that somebody is a member of a role, and whom the member may believe.
+    """The word of administrators that somebody is a member of a role, and whom the member may believe.
 
     Attributes:
         role: Its name.
         public_key: The role's, 1,248 bytes.
-        administrators: The Ed25519 public keys of those who sign charters.
-        threshold: How many of them have to.
-        signer: Which of them signed this.
-        signature: Over all of it, the vault and the member.
+        trust: Who signs charters, and this.
+        signatures: Over all of it, the vault and the member.
     """
 
     role: str
     public_key: bytes
-    administrators: tuple[bytes, ...]
-    threshold: int
-    signer: bytes = b""
-    signature: bytes = b""
+    trust: Trust
+    signatures: Signatures = ()
 
-    def signed(self, key: Ed25519PrivateKey, vault_id: bytes, member: Identity) -> Certificate:
-        """Return it signed by an administrator."""
-        unsigned = self._replace(signer=key.public_key().public_bytes_raw(), signature=b"")
-        return unsigned._replace(signature=key.sign(_to_sign(unsigned, vault_id, member)))
+    def message(self, vault_id: bytes, member: Identity) -> bytes:
+        """Return what administrators sign."""
+        told = var8(member.name.encode()) + member.fingerprint + var8(self.role.encode()) + self.public_key
+        return Label.ROLE.encode() + b"/member\x00" + vault_id + told + self.trust.to_bytes()
 
     def is_signed(self, vault_id: bytes, member: Identity) -> bool:
-        """Return whether one of the administrators that it names signed it, for this member of this vault."""
-        return self.signer in self.administrators and is_signed(
-            self.signer, self.signature, _to_sign(self, vault_id, member)
-        )
+        """Return whether enough of the administrators that it names signed it, for this member of this vault."""
+        return self.trust.holds(self.signatures, self.message(vault_id, member))
 
 
 def seal_membership(seed: KeyBytes, certificate: Certificate, vault_id: bytes, member: Identity) -> bytes:
@@ -140,9 +133,8 @@ def seal_membership(seed: KeyBytes, certificate: Certificate, vault_id: bytes, m
     Raises:
         Tampered: The member's public key is none.
     """
-    role, _, administrators, threshold, signer, signature = certificate
-    content = var8(role.encode()) + seed + bytes((threshold, len(administrators))) + b"".join(administrators)
-    plaintext = KeyBytes(pad(var16(content + signer + signature), _PADDING_BYTES))
+    content = var8(certificate.role.encode()) + seed + certificate.trust.to_bytes()
+    plaintext = KeyBytes(pad(var16(content + signatures_to_bytes(certificate.signatures)), _PADDING_BYTES))
     return _FRONT + seal_to(member.recipient, plaintext, membership_info(vault_id))
 
 
@@ -157,15 +149,13 @@ def parse_membership(plaintext: KeyBytes) -> tuple[RoleKey, Certificate]:
         cursor = Cursor(outer.var16())
         outer.finish_padding(_PADDING_BYTES)
         role, seed = cursor.str8(), KeyBytes(cursor.take(SEED_BYTES))
-        threshold, count = cursor.u8(), cursor.u8()
-        administrators = tuple(cursor.take(_KEY_BYTES) for _ in range(count))
-        signer, signature = cursor.take(_KEY_BYTES), cursor.take(_SIGNATURE_BYTES)
+        trust, signatures = Trust.read(cursor), read_signatures(cursor)
         cursor.finish()
     except Malformed:
         message = "a membership is malformed"
         raise Tampered(message) from None
     key = RoleKey(role, seed)
-    return key, Certificate(role, key.public_key, administrators, threshold, signer, signature)
+    return key, Certificate(role, key.public_key, trust, signatures)
 
 
 def sealed_membership_of(row: bytes) -> bytes | None:
@@ -182,21 +172,6 @@ def membership_row_of(member: Identity, role_public: bytes) -> int:
 def membership_info(vault_id: bytes) -> bytes:
     """Return what a sealed membership is bound to."""
     return Label.ROLE.encode() + b"\x00" + vault_id
-
-
-def is_signed(public_key: bytes, signature: bytes, message: bytes) -> bool:
-    """Return whether a signature is that of an Ed25519 key over a message."""
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
-def _to_sign(certificate: Certificate, vault_id: bytes, member: Identity) -> bytes:
-    role, public_key, administrators, threshold, signer, _ = certificate
-    told = var8(role.encode()) + public_key + bytes((threshold, len(administrators))) + b"".join(administrators)
-    return Label.ROLE.encode() + b"/member\x00" + vault_id + member.fingerprint + told + signer
 
 
 def _nobody() -> KeyBytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 from securecfg.crypto import SUITE, Label
 from securecfg.errors import Tampered
 from securecfg.keys import Purpose
-from securecfg.keys.role_keys import is_signed
+from securecfg.keys.trust import PUBLIC_KEY_BYTES, SIGNATURE_BYTES, is_signed, read_signatures, signatures_to_bytes
 from securecfg.octets import U32, U64, Cursor, Malformed, var8, var16
 from securecfg.tuples import NamedTuple
 
@@ -22,32 +22,20 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys import Keyring
+    from securecfg.keys.trust import Signatures, Trust
     from securecfg.vault.state import State
 
 VOUCHER_ID = 4
-PUBLIC_KEY_BYTES = 32
 PARTIES_MAX = 255
 
 LIST, READ, WRITE = 1, 2, 4
 
 _CHARTER = b"\x43\x01"
 _VOUCHER = 0x56
-_SIGNATURE_BYTES = 64
+_VAULT_ID_BYTES = 16
 _SCOPE_ID_BYTES = 16
 _SLOT_ID_BYTES = 16
 _VOUCHER_FIELDS = struct.Struct(">BB32sQ32s32s32s")
-
-
-class Trust(NamedTuple):
-    """Whose signatures a charter needs, as its reader knows beforehand.
-
-    Attributes:
-        administrators: Their Ed25519 public keys, 32 bytes each.
-        threshold: How many of them have to sign.
-    """
-
-    administrators: tuple[bytes, ...]
-    threshold: int
 
 
 class Party(NamedTuple):
@@ -70,6 +58,7 @@ class Charter(NamedTuple):
     """Who may do what in a sealed scope.
 
     Attributes:
+        vault_id: Of the vault that the scope is part of, 16 bytes.
         scope_id: The vault id of the scope, 16 bytes.
         serial: 1 at creation, plus one at every change.
         previous: The digest of the charter before, 32 zero bytes for the first one.
@@ -79,6 +68,7 @@ class Charter(NamedTuple):
         parties: The roles.
     """
 
+    vault_id: bytes
     scope_id: bytes
     serial: int
     previous: bytes
@@ -90,7 +80,12 @@ class Charter(NamedTuple):
     @property
     def digest(self) -> bytes:
         """The SHA-256 by which vouchers and the next charter name it."""
-        return hashlib.sha256(Label.CHARTER.encode() + b"\x00" + self.to_bytes()).digest()
+        return hashlib.sha256(self.message).digest()
+
+    @property
+    def message(self) -> bytes:
+        """What administrators sign."""
+        return Label.CHARTER.encode() + b"\x00" + self.to_bytes()
 
     def party(self, role: str) -> Party | None:
         """Return a role's line, None where it has none."""
@@ -101,8 +96,9 @@ class Charter(NamedTuple):
         return frozenset(party.signing_key for party in self.parties if party.rights & WRITE)
 
     def to_bytes(self) -> bytes:
-        """Return the bytes that are signed."""
+        """Return the bytes of it in the scope's document."""
         parts = [
+            self.vault_id,
             self.scope_id,
             U32.pack(self.serial),
             self.previous,
@@ -125,7 +121,8 @@ class Charter(NamedTuple):
             Malformed: They break the format.
         """
         cursor = Cursor(raw)
-        scope_id, serial, previous = cursor.take(_SCOPE_ID_BYTES), cursor.u32(), cursor.take(32)
+        vault_id, scope_id = cursor.take(_VAULT_ID_BYTES), cursor.take(_SCOPE_ID_BYTES)
+        serial, previous = cursor.u32(), cursor.take(32)
         shared, keys = cursor.u8(), cursor.take(32)
         path = cursor.str16()
         parties = tuple(
@@ -141,21 +138,14 @@ class Charter(NamedTuple):
         if any(not party.rights & LIST or party.rights > LIST | READ | WRITE for party in parties):
             message = "gives a right that there is not"
             raise Malformed(message)
-        return cls(scope_id, serial, previous, path, bool(shared), keys, parties)
+        return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, parties)
 
 
 class SignedCharter(NamedTuple):
-    """A charter and the signatures of administrators, each with its public key."""
+    """A charter and the signatures of administrators."""
 
     charter: Charter
-    signatures: tuple[tuple[bytes, bytes], ...]
-
-    def signed_by(self, signer: Ed25519PrivateKey) -> SignedCharter:
-        """Return it with one more signature."""
-        public_key = signer.public_key().public_bytes_raw()
-        signature = signer.sign(_to_sign(self.charter))
-        kept = tuple(known for known in self.signatures if known[0] != public_key)
-        return self._replace(signatures=(*kept, (public_key, signature)))
+    signatures: Signatures
 
     def verify(self, trust: Trust) -> None:
         """Check that enough of the administrators signed.
@@ -163,44 +153,38 @@ class SignedCharter(NamedTuple):
         Raises:
             Tampered: They did not.
         """
-        message = _to_sign(self.charter)
-        signed = {
-            key
-            for key, signature in self.signatures
-            if key in trust.administrators and is_signed(key, signature, message)
-        }
-        if not 0 < trust.threshold <= len(signed):
+        if not trust.holds(self.signatures, self.charter.message):
             text = "the charter of the scope is not signed by its administrators"
             raise Tampered(text, hint=_HINT)
 
     def to_bytes(self) -> bytes:
         """Return the content of the scope's document."""
         raw = self.charter.to_bytes()
-        signatures = b"".join(key + signature for key, signature in self.signatures)
-        return _CHARTER + U32.pack(len(raw)) + raw + bytes((len(self.signatures),)) + signatures
+        return _CHARTER + U32.pack(len(raw)) + raw + signatures_to_bytes(self.signatures)
 
 
-def parse_charter(content: bytes, scope_id: bytes, trust: Trust) -> SignedCharter:
+def parse_charter(content: bytes, vault_id: bytes, scope_id: bytes, trust: Trust) -> SignedCharter:
     """Return the charter that enough administrators have signed.
 
     Args:
         content: Of the scope's document.
+        vault_id: Of the vault that the scope must be part of.
         scope_id: Whose it must be.
         trust: Who must have signed.
 
     Raises:
-        Tampered: It is malformed, of another scope, or not signed as it must be.
+        Tampered: It is malformed, of another scope or vault, or not signed as it must be.
     """
     try:
         cursor = Cursor(content)
         if cursor.take(2) != _CHARTER:
             raise _refusal()
         charter = Charter.parse(cursor.var32())
-        signatures = tuple((cursor.take(PUBLIC_KEY_BYTES), cursor.take(_SIGNATURE_BYTES)) for _ in range(cursor.u8()))
+        signatures = read_signatures(cursor)
         cursor.finish()
     except Malformed:
         raise _refusal() from None
-    if charter.scope_id != scope_id:
+    if (charter.vault_id, charter.scope_id) != (vault_id, scope_id):
         raise _refusal()
     signed = SignedCharter(charter, signatures)
     signed.verify(trust)
@@ -233,12 +217,12 @@ class Voucher(NamedTuple):
     def verify(self, scope_id: bytes, charter: Charter, trust: Trust, state: State) -> None:
         """Check that a writer of the charter vouches for the data of a state.
 
-        What an administrator vouches for counts as well: he could make himself a writer.
+        What an administrator vouches for counts as well where he needs no other: he could make himself a writer.
 
         Raises:
             Tampered: Nobody does who may.
         """
-        may_vouch = charter.writers() | set(trust.administrators)
+        may_vouch = charter.writers() | trust.alone()
         if (
             self.charter_digest != charter.digest
             or self.data_digest != data_digest(state)
@@ -255,7 +239,7 @@ def parse_voucher(row: bytes | None) -> Voucher:
     Raises:
         Tampered: It is missing or malformed.
     """
-    if row is None or len(row) != _VOUCHER_FIELDS.size + _SIGNATURE_BYTES or row[:2] != bytes((_VOUCHER, SUITE)):
+    if row is None or len(row) != _VOUCHER_FIELDS.size + SIGNATURE_BYTES or row[:2] != bytes((_VOUCHER, SUITE)):
         message = "the voucher of the scope is missing or malformed"
         raise Tampered(message, hint=_HINT)
     fields = _VOUCHER_FIELDS.unpack_from(row)[2:]
@@ -298,10 +282,6 @@ def keys_digest(keyring: Keyring) -> bytes:
 
 def _vouched(scope_id: bytes, voucher: Voucher) -> bytes:
     return Label.VOUCHER.encode() + b"\x00" + scope_id + _VOUCHER_FIELDS.pack(_VOUCHER, SUITE, *voucher[:5])
-
-
-def _to_sign(charter: Charter) -> bytes:
-    return Label.CHARTER.encode() + b"\x00" + charter.to_bytes()
 
 
 def _refusal() -> Tampered:

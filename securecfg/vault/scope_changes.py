@@ -11,6 +11,7 @@ from securecfg.errors import Conflict, SecretNotFound
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
 from securecfg.store import Delete, Put, Space
+from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority
 from securecfg.vault.charters import LIST, READ, WRITE, Party, SignedCharter, keys_digest
 from securecfg.vault.departures import note_departure
@@ -26,14 +27,16 @@ from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 from securecfg.vault.sealed_rows import SealedRows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from securecfg.keys import Keyring
-    from securecfg.keys.role_keys import RoleKey, RolePublic
+    from securecfg.keys.role_keys import RolePublic
+    from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.session import Identity
+    from securecfg.vault.signatories import Signatories
 
     Progress = Callable[[int, int], None]
 
@@ -46,20 +49,44 @@ def rights_to_words(rights: int) -> tuple[str, ...]:
     return tuple(word for word, bit in _WORDS.items() if rights & bit)
 
 
+class _Draft(NamedTuple):
+    """A change of who may do what, as one state has it.
+
+    Attributes:
+        parties: Of the charter.
+        keyring: Without new keys that no charter names.
+        slots: The slots and sealed roots.
+        change: What the record says of it.
+        puts: Grants of value keys.
+        deletes: Grants that nobody needs any more.
+        departing: The row of the slot that goes, None where none does.
+    """
+
+    parties: tuple[Party, ...]
+    keyring: Keyring
+    slots: dict[int, bytes]
+    change: Mapping[str, object]
+    puts: list[Put]
+    deletes: Sequence[Delete] = ()
+    departing: int | None = None
+
+
 class ScopeChanges:
     """An open scope, and the administrator who changes it.
 
     Args:
         opened: The scope.
         identity: On whose behalf.
-        administrator: Signs charters.
+        own: The vault's own key.
+        signatories: Sign charters.
     """
 
-    def __init__(self, opened: OpenVault, identity: Identity, administrator: RoleKey) -> None:
+    def __init__(self, opened: OpenVault, identity: Identity, own: RolePublic, signatories: Signatories) -> None:
         """Change nothing yet."""
         self.opened = opened
         self._authority = Authority(opened, identity)
-        self._administrator = administrator
+        self._own_key = own.signing_key
+        self._signatories = signatories
 
     def write_documents(self, documents: Mapping[bytes, Content]) -> None:
         """Replace those of the scope's documents that differ.
@@ -87,18 +114,20 @@ class ScopeChanges:
 
         Raises:
             AccessDenied: The policy of the scope does not let the administrator.
-            Conflict: There are too many roles.
+            SignaturesMissing: Too few administrators signed.
+            Conflict: There are too many roles, or somebody else changed the charter meanwhile.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
         opened, replica = self.opened, self.opened.replica
-        new_slot = seal_slot(replica.vault_id, public)
+        # What is random is drawn once, so that the state alone says what administrators sign.
+        new_slot, seed = seal_slot(replica.vault_id, public), KeyBytes(generate_key())
 
-        def plan(publication: Publication) -> Plan:
+        def draft() -> _Draft | None:
             charter = charter_of(opened)
             party = charter.party(role)
             if party is not None and party.rights | rights == party.rights:
-                return Plan()
+                return None
             slots, keyring = dict(replica.slots), replica.keyring
             if party is None:
                 row = next((number for number in SLOT_IDS if number not in slots), None)
@@ -114,28 +143,32 @@ class ScopeChanges:
             parties = (*(other for other in charter.parties if other.role != role), after)
             puts: list[Put] = []
             if rights & READ and not party.rights & READ:
-                keyring, puts = self._grants_for(keyring, slots, parties, after)
-            plan = plan_key_change(opened, publication, slots, keyring)
-            plan.puts += puts
+                keyring, puts = self._grants_for(keyring, slots, parties, after, seed)
             change = {"role": role, "added": list(rights_to_words(after.rights & ~party.rights))}
-            return self._with_charter(publication, plan, parties, keyring, change)
+            return _Draft(parties, keyring, slots, change, puts)
 
-        opened.publisher.publish(plan)
+        def plan(publication: Publication, draft: _Draft) -> Plan:
+            return plan_key_change(opened, publication, draft.slots, draft.keyring)
+
+        self._publish(draft, plan)
 
     def revoke(self, role: str, right: str, progress: Progress | None = None) -> None:
         """Take a right from a role; with `list` go the others, and its slot.
 
         Raises:
             AccessDenied: The policy of the scope does not let the administrator.
+            SignaturesMissing: Too few administrators signed.
             SecretNotFound: The role has no such right.
+            Conflict: Somebody else changed the charter meanwhile.
             DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for the removal of a slot.
         """
         self._authority.require("key.manage", "")
         has_finished = self._finish(progress)
         opened, replica = self.opened, self.opened.replica
         gone = LIST | READ | WRITE if right == "list" else _WORDS[right]
+        seed = KeyBytes(generate_key())
 
-        def plan(publication: Publication) -> Plan:
+        def draft() -> _Draft:
             charter = charter_of(opened)
             party = charter.party(role)
             if party is None or not party.rights & _WORDS[right] or party.signing_key == self._own_key:
@@ -152,24 +185,25 @@ class ScopeChanges:
                 )
             change = {"role": role, "removed": list(rights_to_words(party.rights & gone))}
             row = next(number for number, slot_id in slot_ids(replica.slots).items() if slot_id == party.slot_id)
-            deletes = []
+            slots, keyring = dict(replica.slots), replica.keyring
+            if not after.rights:
+                del slots[row], slots[root_row_of(row)]
+                keyring = keyring.without_slot(party.slot_id)
+            puts: list[Put] = []
+            deletes: list[Delete] = []
             if party.rights & gone & READ:
-                epochs = [entry.epoch for entry in replica.keyring.keys if entry.purpose == Purpose.VALUE]
+                epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
                 deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs]
-            if after.rights:
-                keyring = replica.keyring
-                puts: list[Put] = []
-                if deletes:
-                    keyring, puts = self._new_value_key(keyring, replica.slots, parties)
-                plan = plan_key_change(opened, publication, replica.slots, keyring)
-            else:
-                plan, keyring, puts = self._plan_departure(publication, row, party, parties, is_reader=bool(deletes))
-            plan.puts += puts
-            plan.deletes += deletes
-            return self._with_charter(publication, plan, parties, keyring, change)
+                keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+            return _Draft(parties, keyring, slots, change, puts, deletes, None if after.rights else row)
+
+        def plan(publication: Publication, draft: _Draft) -> Plan:
+            if draft.departing is None:
+                return plan_key_change(opened, publication, draft.slots, draft.keyring)
+            return self._plan_departure(publication, draft, draft.departing)
 
         try:
-            opened.publisher.publish(plan)
+            self._publish(draft, plan)
         except SecretNotFound:
             # What an earlier call had taken, and died over.
             if not has_finished:
@@ -189,38 +223,64 @@ class ScopeChanges:
             finish_destruction(opened)
         return is_stale or is_pending
 
-    @property
-    def _own_key(self) -> bytes:
-        return self._administrator.signing_key
+    def _publish(self, draft: Callable[[], _Draft | None], plan: Callable[[Publication, _Draft], Plan]) -> None:
+        """Have the charter of a draft signed, and publish the draft where it still is what was signed.
 
-    def _plan_departure(
-        self, publication: Publication, row: int, party: Party, parties: tuple[Party, ...], *, is_reader: bool
-    ) -> tuple[Plan, Keyring, list[Put]]:
+        Raises:
+            Conflict: Somebody else changed the charter meanwhile.
+        """
+        self.opened.refresh()
+        drafted = draft()
+        if drafted is None:
+            return
+        charter = self._charter_after(drafted)
+        (signatures,) = self._signatories.sign([charter.message], f"the charter of `{charter.path}`")
+
+        def signed_plan(publication: Publication) -> Plan:
+            drafted = draft()
+            if drafted is None:
+                return Plan()
+            if self._charter_after(drafted) != charter:
+                message = "somebody else changed who may do what in the scope at the same moment"
+                raise Conflict(message, hint=f"look at `securecfg scope show {charter.path}`, and try again")
+            planned = plan(publication, drafted)
+            planned.puts += drafted.puts
+            planned.deletes += drafted.deletes
+            return self._with_charter(publication, planned, SignedCharter(charter, signatures), drafted.change)
+
+        self.opened.publisher.publish(signed_plan)
+
+    def _charter_after(self, draft: _Draft) -> Charter:
+        before = charter_of(self.opened)
+        return before._replace(
+            serial=before.serial + 1,
+            previous=before.digest,
+            keys=keys_digest(draft.keyring),
+            parties=draft.parties,
+        )
+
+    def _plan_departure(self, publication: Publication, draft: _Draft, row: int) -> Plan:
         """Plan to remove a slot, with new keys of every kind, as for a vault."""
         opened, replica = self.opened, self.opened.replica
-        info = replica.keyring.slot(party.slot_id)
-        left = {number: raw for number, raw in replica.slots.items() if number not in (row, root_row_of(row))}
-        keyring = replica.keyring.without_slot(party.slot_id)
+        info = replica.keyring.slot(slot_ids(replica.slots)[row])
+        keyring = draft.keyring
         for purpose in (Purpose.SCOPE, Purpose.AUDIT):
             keyring = keyring.with_new_epoch(purpose, opened.clock.now_ns())
-        puts: list[Put] = []
-        if is_reader:
-            keyring, puts = self._new_value_key(keyring, left, parties)
         root = generate_key()
-        slots = seal_root_to_all(replica.vault_id, root, left, keyring)
+        slots = seal_root_to_all(replica.vault_id, root, draft.slots, keyring)
         plan = plan_new_epoch(self._authority, publication, slots, keyring, root)
         number = row - SLOT_IDS.start + 1
         plan.join(note_departure(opened, publication, number, info, self._authority.identity.principal))
         plan.deletes += [Delete(Space.META, gone) for gone in (row, root_row_of(row))]
-        return plan, keyring, puts
+        return plan
 
     def _grants_for(
-        self, keyring: Keyring, slots: Mapping[int, bytes], parties: tuple[Party, ...], reader: Party
+        self, keyring: Keyring, slots: Mapping[int, bytes], parties: tuple[Party, ...], reader: Party, seed: KeyBytes
     ) -> tuple[Keyring, list[Put]]:
         """Return what a new reader is given: all that this process reads, or else a new key for what comes."""
         grants = grants_of(self.opened)
         if not grants.is_granted(grants.active):
-            return self._new_value_key(keyring, slots, parties)
+            return self._new_value_key(keyring, slots, parties, seed)
         vault_id = self.opened.replica.vault_id
         public_key = keyring.slot(reader.slot_id).public_key
         row = next(number for number, slot_id in slot_ids(slots).items() if slot_id == reader.slot_id)
@@ -236,12 +296,11 @@ class ScopeChanges:
         ]
 
     def _new_value_key(
-        self, keyring: Keyring, slots: Mapping[int, bytes], parties: tuple[Party, ...]
+        self, keyring: Keyring, slots: Mapping[int, bytes], parties: tuple[Party, ...], seed: KeyBytes
     ) -> tuple[Keyring, list[Put]]:
         """Return a keyring in which values are sealed under a new key, and the grants of that to all readers."""
         vault_id = self.opened.replica.vault_id
         epoch = keyring.active(Purpose.VALUE).epoch + 1
-        seed = KeyBytes(generate_key())
         keyring = keyring.with_value_key(value_public_key(seed, vault_id, epoch), self.opened.clock.now_ns())
         readers = {party.slot_id for party in parties if party.rights & READ}
         return keyring, [
@@ -255,21 +314,12 @@ class ScopeChanges:
         ]
 
     def _with_charter(
-        self,
-        publication: Publication,
-        plan: Plan,
-        parties: tuple[Party, ...],
-        keyring: Keyring,
-        change: Mapping[str, object],
+        self, publication: Publication, plan: Plan, signed: SignedCharter, change: Mapping[str, object]
     ) -> Plan:
-        """Complete a plan by the charter that goes with it, signed."""
-        before = charter_of(self.opened)
-        charter = before._replace(
-            serial=before.serial + 1, previous=before.digest, keys=keys_digest(keyring), parties=parties
-        )
-        signed = SignedCharter(charter, ()).signed_by(self._administrator.signer)
+        """Complete a plan by the charter that goes with it."""
         plan.charter = signed
         plan.join(Drafts(self.opened, publication).write(CHARTER_PATH, charter_content(signed), self._new_version()))
+        charter = signed.charter
         obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex(), **change}
         # Of the records the first carries the changes of the index.
         plan.records.insert(0, self._authority.session().record(Event.SCOPE_CHANGED, obj))

@@ -14,11 +14,11 @@ from securecfg.keys import Purpose
 from securecfg.keys.role_keys import Certificate, membership_row_of, seal_membership
 from securecfg.keys.value_grants import grant_row_of, is_grant_of, seal_grant
 from securecfg.store import Put, Space
+from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_from_json
 from securecfg.vault.charters import READ
 from securecfg.vault.logger import logger
 from securecfg.vault.members import identities_of
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_members import CERTIFICATES_PATH
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from securecfg.audit import Record
     from securecfg.keys import Identity
     from securecfg.keys.role_keys import RoleKey
+    from securecfg.keys.trust import Trust
     from securecfg.store import Store
     from securecfg.vault.authority import Authority
-    from securecfg.vault.charters import Trust
     from securecfg.vault.publishing import Publication
 
 _ROWS_AT_ONCE = 32
@@ -105,21 +105,21 @@ def _missing_grants(authority: Authority) -> tuple[list[Put], list[Record]]:
 
 
 def admit_members(authority: Authority, store: Store, vault_id: bytes, keys: Sequence[RoleKey], trust: Trust) -> int:
-    """Give the key of a role to those whom an administrator certified as its members, and return how many got it.
+    """Give the key of a role to those whom administrators certified as its members, and return how many got it.
 
     Each certificate is signed for one member, and each admission is in the log of the scope before it happens.
     """
     opened = authority.opened
-    signatures: dict[str, dict[str, str]] = opened.system_document(CERTIFICATES_PATH, {})
+    signatures: dict[str, dict[str, list[str]]] = opened.system_document(CERTIFICATES_PATH, {})
     identities = identities_of(opened)
     count = 0
     for key in keys:
         certified = signatures.get(key.name, {})
-        for name, signature in certified.items():
+        for name, encoded in certified.items():
             member = identities.get(name)
             if member is None or store.get(Space.GRANT, membership_row_of(member, key.public_key)) is not None:
                 continue
-            row = _admission(key, member, vault_id, trust, signature)
+            row = _admission(key, member, vault_id, trust, encoded)
             if row is not None:
                 obj = {"role": key.name, "members": sorted(certified), "added": [name]}
                 obj |= {"fingerprint": member.fingerprint.hex()}
@@ -129,13 +129,6 @@ def admit_members(authority: Authority, store: Store, vault_id: bytes, keys: Seq
     return count
 
 
-def _admission(key: RoleKey, member: Identity, vault_id: bytes, trust: Trust, signature: str) -> bytes | None:
-    try:
-        raw = bytes.fromhex(signature)
-    except ValueError:
-        return None
-    for signer in trust.administrators:
-        certificate = Certificate(key.name, key.public_key, trust.administrators, trust.threshold, signer, raw)
-        if certificate.is_signed(vault_id, member):
-            return seal_membership(key.seed, certificate, vault_id, member)
-    return None
+def _admission(key: RoleKey, member: Identity, vault_id: bytes, trust: Trust, encoded: list[str]) -> bytes | None:
+    certificate = Certificate(key.name, key.public_key, trust, signatures_from_json(encoded))
+    return seal_membership(key.seed, certificate, vault_id, member) if certificate.is_signed(vault_id, member) else None

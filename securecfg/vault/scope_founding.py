@@ -18,7 +18,7 @@ from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.opened import Options
 from securecfg.vault.paths import CHARTER_PATH
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_registry import ADMINISTRATOR, trust_in
+from securecfg.vault.scope_registry import ADMINISTRATOR
 from securecfg.vault.seats import Seat
 from securecfg.vault.session import Session
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.session import Identity
+    from securecfg.vault.signatories import Signatories
 
 ROLES_AT_FIRST = 10
 
@@ -42,6 +43,7 @@ class Founding(NamedTuple):
     """What a scope is made of.
 
     Attributes:
+        vault_id: Of the vault that it is part of, 16 bytes.
         scope_id: Its vault id, 16 bytes.
         path: The subtree, ending in `/`.
         is_shared: Whether the administrator's key reads its values too.
@@ -49,6 +51,7 @@ class Founding(NamedTuple):
         documents: The vault's own documents: policy, roles and members.
     """
 
+    vault_id: bytes
     scope_id: bytes
     path: str
     is_shared: bool
@@ -56,24 +59,28 @@ class Founding(NamedTuple):
     documents: Mapping[bytes, Content]
 
 
-def found_scope(store: Store, founding: Founding, administrator: RoleKey, creator: Identity, clock: Clock) -> None:
+def found_scope(
+    store: Store, founding: Founding, own: RoleKey, signatories: Signatories, creator: Identity, *, clock: Clock
+) -> None:
     """Write a sealed scope into an empty partition; it is there as a whole or not at all.
 
     Args:
         store: The partition.
         founding: What it is made of.
-        administrator: Signs the charter, and takes part in the scope.
+        own: The vault's own key, which takes part in the scope.
+        signatories: Sign the charter.
         creator: Whom the first record names.
         clock: The time.
 
     Raises:
         Conflict: There are more roles than one publication takes.
         HeadMoved: There is one already.
+        SignaturesMissing: Too few administrators signed.
         StoreFailed: The store cannot write.
     """
     now_ns = clock.now_ns()
     scope_id = founding.scope_id
-    rights = {ADMINISTRATOR: (_rights_of_administrator(founding), administrator.public_key), **founding.roles}
+    rights = {ADMINISTRATOR: (_rights_of_administrator(founding), own.public_key), **founding.roles}
     slots = {name: seal_slot(scope_id, RolePublic(key)) for name, (_, key) in rights.items()}
     infos = tuple(
         SlotInfo(new.slot.slot_id, new.public_key, now_ns, RolePublic.scheme, name) for name, new in slots.items()
@@ -85,8 +92,10 @@ def found_scope(store: Store, founding: Founding, administrator: RoleKey, creato
     seed = generate_key()
     keyring = Keyring.generate(now_ns, infos)
     keyring = keyring.with_value_key(value_public_key(seed, scope_id, _FIRST_EPOCH), now_ns)
-    charter = Charter(scope_id, 1, bytes(32), founding.path, founding.is_shared, keys_digest(keyring), parties)
-    signed = SignedCharter(charter, ()).signed_by(administrator.signer)
+    digest = keys_digest(keyring)
+    charter = Charter(founding.vault_id, scope_id, 1, bytes(32), founding.path, founding.is_shared, digest, parties)
+    (signatures,) = signatories.sign([charter.message], f"the charter of `{charter.path}`")
+    signed = SignedCharter(charter, signatures)
     memory = MemoryStore()
     write_first_rows(memory, scope_id, list(slots.values()), keyring, now_ns)
     memory.stage(
@@ -100,8 +109,8 @@ def found_scope(store: Store, founding: Founding, administrator: RoleKey, creato
             if rights[name][0] & READ
         ]
     )
-    seat = Seat(trust_in(administrator), administrator.signer, signed)
-    opened, slot = open_rows(memory, administrator, None, clock, Options(), seat=seat)
+    seat = Seat(founding.vault_id, signatories.trust, own.signer, signed)
+    opened, slot = open_rows(memory, own, None, clock, Options(), seat=seat)
     try:
         creator = creator._replace(slot=slot.slot_id.hex())
         opened.publisher.publish(lambda publication: _first_plan(opened, publication, founding, signed, creator))

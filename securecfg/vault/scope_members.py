@@ -7,23 +7,20 @@ from typing import TYPE_CHECKING
 from securecfg.errors import Tampered, WrongKey
 from securecfg.keys.role_keys import membership_info, parse_membership, sealed_membership_of
 from securecfg.store import ID_LIMIT, Space
-from securecfg.vault.charters import Trust
-from securecfg.vault.paths import SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from securecfg.keys import IdentityProvider
     from securecfg.keys.role_keys import Certificate, RoleKey
+    from securecfg.keys.trust import Trust
     from securecfg.store import Store
-
-CERTIFICATES_PATH = SYSTEM + b"certificates"
 
 _ROWS_AT_ONCE = 64
 
 
 def find_roles(store: Store, vault_id: bytes, provider: IdentityProvider) -> list[tuple[RoleKey, Certificate]]:
-    """Return the keys of the roles that an identity is a member of, each with an administrator's word for it.
+    """Return the keys of the roles that an identity is a member of, each with the word of administrators for it.
 
     Args:
         store: The vault's.
@@ -50,7 +47,7 @@ def trust_of(roles: Sequence[tuple[RoleKey, Certificate]]) -> dict[Trust, list[R
     """Return the keys of roles by whom their certificates say to believe."""
     groups: dict[Trust, list[RoleKey]] = {}
     for key, certificate in roles:
-        groups.setdefault(Trust(certificate.administrators, certificate.threshold), []).append(key)
+        groups.setdefault(certificate.trust, []).append(key)
     return groups
 
 

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from securecfg.clock import Clock
     from securecfg.keys.role_keys import RoleKey
+    from securecfg.keys.trust import Trust
     from securecfg.keys.value_grants import ValueGrants
     from securecfg.store import Store
-    from securecfg.vault.charters import Charter, Trust
+    from securecfg.vault.charters import Charter
     from securecfg.vault.opened import OpenVault, Options
 
 
@@ -30,6 +31,7 @@ class Doorway(NamedTuple):
         path: Its file; None for stores without a place.
         clock: The time.
         options: As the vault is opened.
+        vault_id: The vault's id, 16 bytes.
         trust: Whose signatures make a charter.
         keys: The keys of roles at hand.
         is_anchor_required: Whether to refuse a scope that no checkpoint was recorded of.
@@ -40,6 +42,7 @@ class Doorway(NamedTuple):
     path: str | os.PathLike[str] | None
     clock: Clock
     options: Options
+    vault_id: bytes
     trust: Trust
     keys: Sequence[RoleKey]
     is_anchor_required: bool = False
@@ -92,7 +95,7 @@ class Doorway(NamedTuple):
             self.options,
             is_anchor_required=self.is_anchor_required,
             is_adopting=self.is_adopting,
-            seat=Seat(self.trust, signer.signer),
+            seat=Seat(self.vault_id, self.trust, signer.signer),
         )
         return opened, slot.slot_id
 

@@ -1,7 +1,7 @@
-"""What a vault knows of its sealed scopes: where they lie, the public keys of roles, and its administrator's key.
+"""What a vault knows of its sealed scopes: where they lie, the public keys of roles, and its own key.
 
 The documents lie in the vault under its authenticated state. Nothing in them opens the values of a sealed scope: the
-administrator's key opens what lists it, and the seeds of roles are with their members alone.
+vault's own key opens what lists it, and the seeds of roles are with their members alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from securecfg.crypto import generate_key
 from securecfg.keys.role_keys import RoleKey
 from securecfg.tuples import NamedTuple
 from securecfg.vault.administration import to_document
-from securecfg.vault.charters import Trust
 from securecfg.vault.opened import REGISTRY_PATH
 from securecfg.vault.paths import SYSTEM
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Plan
 
-ADMINISTRATOR_PATH = SYSTEM + b"administrator"
+OWN_KEY_PATH = SYSTEM + b"administrator"
 ADMINISTRATOR = "administrator"
 
 
@@ -88,19 +87,14 @@ def read_registry(opened: OpenVault) -> Registry:
     return Registry(scopes, {name: b64decode(key) for name, key in raw.get("roles", {}).items()})
 
 
-def read_administrator(opened: OpenVault) -> RoleKey | None:
-    """Return the key that the vault's administrators sign charters with, None where there is none yet.
+def read_own_key(opened: OpenVault) -> RoleKey | None:
+    """Return the vault's own key, which opens the scopes, None where there is none yet.
 
     Raises:
         Tampered: The document is damaged.
     """
-    raw: dict[str, str] = opened.system_document(ADMINISTRATOR_PATH, {})
+    raw: dict[str, str] = opened.system_document(OWN_KEY_PATH, {})
     return RoleKey(ADMINISTRATOR, b64decode(raw["seed"])) if raw else None
-
-
-def trust_in(administrator: RoleKey) -> Trust:
-    """Return whom the members of a vault believe: its administrators, who share one key."""
-    return Trust((administrator.signing_key,), 1)
 
 
 def draft_registry(drafts: Drafts, registry: Registry, new: NewVersion) -> Plan:
@@ -108,6 +102,6 @@ def draft_registry(drafts: Drafts, registry: Registry, new: NewVersion) -> Plan:
     return drafts.write(REGISTRY_PATH, to_document(registry.to_json()), new)
 
 
-def draft_administrator(drafts: Drafts, new: NewVersion) -> Plan:
-    """Return the draft that makes a new administrator's key."""
-    return drafts.write(ADMINISTRATOR_PATH, to_document({"seed": b64encode(generate_key()).decode()}), new)
+def draft_own_key(drafts: Drafts, new: NewVersion) -> Plan:
+    """Return the draft that makes a new key of the vault's own."""
+    return drafts.write(OWN_KEY_PATH, to_document({"seed": b64encode(generate_key()).decode()}), new)

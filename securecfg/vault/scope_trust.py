@@ -20,8 +20,8 @@ from securecfg.errors import (
     ValueTooLarge,
 )
 from securecfg.files import create_private, read_bounded
+from securecfg.keys.trust import PUBLIC_KEY_BYTES, Trust
 from securecfg.vault.anchor import lineage, state_directory
-from securecfg.vault.charters import PUBLIC_KEY_BYTES, Trust
 from securecfg.vault.logger import logger
 
 if TYPE_CHECKING:

@@ -355,7 +355,9 @@ def open_as_member(
         trust = choose_trust(path, vault_id, claimed, is_required=is_anchor_required)
         if trust is None:
             raise no_role()
-        door = Doorway(store, path, clock, options, trust, claimed[trust], is_anchor_required=is_anchor_required)
+        door = Doorway(
+            store, path, clock, options, vault_id, trust, claimed[trust], is_anchor_required=is_anchor_required
+        )
         for number in numbers:
             found = door.open(number)
             if found is None:

@@ -20,10 +20,11 @@ from securecfg.errors import (
     StoreFailed,
 )
 from securecfg.keys import Purpose
-from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic, membership_row_of, seal_membership
+from securecfg.keys.role_keys import RoleKey, RolePublic, membership_row_of, seal_membership
 from securecfg.store import Put, Space
 from securecfg.vault.administration import Administration, to_document
 from securecfg.vault.anchor import AnchorFile
+from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.index import prefix_end
 from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_to_json
@@ -32,19 +33,18 @@ from securecfg.vault.paths import check_role, path_to_bytes
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_changes import RIGHTS, ScopeChanges, rights_to_words
 from securecfg.vault.scope_founding import Founding, found_scope
-from securecfg.vault.scope_members import CERTIFICATES_PATH
 from securecfg.vault.scope_opening import Doorway, charter_of
 from securecfg.vault.scope_registry import (
     ADMINISTRATOR,
-    ADMINISTRATOR_PATH,
+    OWN_KEY_PATH,
     Registry,
     ScopePlace,
-    draft_administrator,
+    draft_own_key,
     draft_registry,
-    read_administrator,
+    read_own_key,
     read_registry,
-    trust_in,
 )
+from securecfg.vault.signatories import own_signatory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,8 +52,10 @@ if TYPE_CHECKING:
     from securecfg.keys import Identity as PublicHalf
     from securecfg.vault.administration import Change
     from securecfg.vault.authority import Authority
+    from securecfg.vault.certificates import Encoded
     from securecfg.vault.drafts import Content
     from securecfg.vault.publishing import Publication
+    from securecfg.vault.signatories import Signatories
 
     Progress = Callable[[int, int], None]
 
@@ -84,12 +86,14 @@ class Scopes:
 
     Args:
         authority: Decides and records in the vault.
+        signatories: Sign charters, and who is a member of a role; without them the vault's own key does.
     """
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, signatories: Signatories | None = None) -> None:
         """Open nothing yet."""
         self._authority = authority
         self._opened = authority.opened
+        self._signatories = signatories
 
     def paths(self) -> list[str]:
         """Return the paths of all scopes, sorted.
@@ -149,19 +153,22 @@ class Scopes:
                 name = check_role(role)
                 wanted[name] = wanted.get(name, 0) | RIGHTS[right]
         self.verify_free(path)
-        administrator = self._administrator()
-        keys = {name: self._role_public(name, administrator) for name in wanted}
+        own = self._own_key()
+        certificates = self._certificates(own)
+        keys = {name: self._role_public(name, certificates) for name in wanted}
         place = self._register(scope, keys)
         founding = Founding(
+            self._vault_id,
             place.scope_id,
             scope,
             is_shared,
             {name: (rights, keys[name]) for name, rights in wanted.items()},
-            self._documents(keys, administrator),
+            self._documents(keys, certificates),
         )
         partition = self._opened.store.partition(place.number)
         try:
-            found_scope(partition, founding, administrator, self._authority.identity, self._opened.clock)
+            creator, clock = self._authority.identity, self._opened.clock
+            found_scope(partition, founding, own, self._signing(own), creator, clock=clock)
         except HeadMoved:
             message = f"somebody else made the scope `{scope}` at the same moment"
             raise AlreadyExists(message, hint=f"`securecfg scope show {scope}` shows who may do what in it") from None
@@ -202,8 +209,7 @@ class Scopes:
         """
         self._authority.require("key.manage", "")
         name = check_role(role)
-        administrator = self._administrator()
-        public = RolePublic(self._role_public(name, administrator))
+        public = RolePublic(self._role_public(name, self._certificates(self._own_key())))
         scope = _scope_path(path)
         if scope in self._registry().scopes:
             self._register(scope, {name: public.public_key})
@@ -239,7 +245,7 @@ class Scopes:
         registry = self._registry()
         if not registry.scopes:
             return
-        administrator = self._administrator()
+        certificates = self._certificates(self._own_key())
         failures: list[SecurecfgError] = []
         for path, place in registry.scopes.items():
             if self._opened.store.partition(place.number).head() is None:
@@ -248,7 +254,9 @@ class Scopes:
                 with self._inside(path) as inside:
                     names = {party.role for party in charter_of(inside.opened).parties}
                     keys = {name: key for name, key in registry.roles.items() if name in names}
-                    inside.write_documents(self._documents(keys, administrator))
+                    known: Encoded = inside.opened.system_document(CERTIFICATES_PATH, {})
+                    certificates.learn(known, keys, {name: self._members(name) for name in keys})
+                    inside.write_documents(self._documents(keys, certificates))
             except SecurecfgError as error:
                 # The others get it all the same.
                 failures.append(error)
@@ -282,47 +290,52 @@ class Scopes:
     # --- pieces ------------------------------------------------------------------------------------------------------
 
     def doorway(self) -> Doorway | None:
-        """Return how scopes are opened with the administrator's key, None where there are none."""
-        administrator = read_administrator(self._opened)
-        return None if administrator is None else self._doorway(administrator)
+        """Return how scopes are opened with the vault's own key, None where there are none."""
+        own = read_own_key(self._opened)
+        return None if own is None else self._doorway(own)
 
-    def _doorway(self, administrator: RoleKey) -> Doorway:
-        opened = self._opened
-        return Doorway(
-            opened.store, opened.path, opened.clock, opened.options, trust_in(administrator), [administrator]
-        )
+    def _doorway(self, own: RoleKey) -> Doorway:
+        opened, trust = self._opened, self._signing(own).trust
+        return Doorway(opened.store, opened.path, opened.clock, opened.options, self._vault_id, trust, [own])
+
+    def _signing(self, own: RoleKey) -> Signatories:
+        return self._signatories or own_signatory(own)
+
+    def _certificates(self, own: RoleKey) -> Certificates:
+        return Certificates(self._vault_id, self._signing(own))
 
     def _registry(self) -> Registry:
         self._opened.refresh()
         return read_registry(self._opened)
 
-    def _administrator(self) -> RoleKey:
-        """Return the administrator's key, made now where there is none."""
+    def _own_key(self) -> RoleKey:
+        """Return the vault's own key, made now where there is none."""
         self._opened.refresh()
-        known = read_administrator(self._opened)
+        known = read_own_key(self._opened)
         if known is None:
             new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
             def plan(publication: Publication) -> Plan:
-                is_there = publication.entry(ADMINISTRATOR_PATH) is not None
-                if is_there or read_administrator(self._opened) is not None:
+                is_there = publication.entry(OWN_KEY_PATH) is not None
+                if is_there or read_own_key(self._opened) is not None:
                     return Plan()
-                plan = draft_administrator(Drafts(self._opened, publication), new)
+                plan = draft_own_key(Drafts(self._opened, publication), new)
                 session = self._authority.session()
                 plan.records = [session.record(Event.ROLE_CHANGED, {"role": ADMINISTRATOR})]
                 return plan
 
             self._opened.publisher.publish(plan)
-            known = read_administrator(self._opened)
+            known = read_own_key(self._opened)
         if known is None:
             raise TypeError
         return known
 
-    def _role_public(self, name: str, administrator: RoleKey) -> bytes:
+    def _role_public(self, name: str, certificates: Certificates) -> bytes:
         """Return the public key of a role, made and given to all its members where it has none yet.
 
         Raises:
             InvalidMetadata: It has no member with a public key, or is reserved.
+            SignaturesMissing: Too few administrators signed who its members are.
         """
         if name == ADMINISTRATOR:
             message = f"`role:{name}` is the administrator's own in every scope"
@@ -336,11 +349,12 @@ class Scopes:
             hint = f"`securecfg role add {name} --member PRINCIPAL --identity PUBLIC-FILE` adds one"
             raise InvalidMetadata(message, hint=hint)
         key = RoleKey(name, generate_key())
+        certificates.complete({name: key.public_key}, {name: members})
         rows = [
             Put(
                 Space.GRANT,
                 membership_row_of(member, key.public_key),
-                seal_membership(key.seed, self._certify(key, member, administrator), self._vault_id, member),
+                seal_membership(key.seed, certificates.of(name, key.public_key, member), self._vault_id, member),
             )
             for member in members
         ]
@@ -351,12 +365,6 @@ class Scopes:
         members: dict[str, list[str]] = self._opened.system_document(ROLES_PATH, {})
         identities = identities_of(self._opened)
         return [identities[member] for member in members.get(role, []) if member in identities]
-
-    def _certify(self, key: RolePublic, member: PublicHalf, administrator: RoleKey, role: str = "") -> Certificate:
-        trust = trust_in(administrator)
-        name = role or (key.name if isinstance(key, RoleKey) else "")
-        unsigned = Certificate(name, key.public_key, trust.administrators, trust.threshold)
-        return unsigned.signed(administrator.signer, self._vault_id, member)
 
     @property
     def _vault_id(self) -> bytes:
@@ -395,7 +403,7 @@ class Scopes:
             raise TypeError
         return place
 
-    def _documents(self, keys: Mapping[str, bytes], administrator: RoleKey) -> dict[bytes, Content]:
+    def _documents(self, keys: Mapping[str, bytes], certificates: Certificates) -> dict[bytes, Content]:
         """Return the documents of the vault that a scope has too: policy, roles, and who may be let into its roles."""
         opened = self._opened
         policy: list[object] = opened.system_document(POLICY_PATH, [])
@@ -406,15 +414,8 @@ class Scopes:
         members = {name: self._members(name) for name in keys}
         known = {member.name: member for those in members.values() for member in those}
         documents[IDENTITIES_PATH] = to_document(identities_to_json(known))
-        documents[CERTIFICATES_PATH] = to_document(
-            {
-                name: {
-                    member.name: self._certify(RolePublic(key), member, administrator, name).signature.hex()
-                    for member in members[name]
-                }
-                for name, key in keys.items()
-            }
-        )
+        certificates.complete(keys, members)
+        documents[CERTIFICATES_PATH] = to_document(certificates.to_json(keys, members))
         return documents
 
     @contextmanager
@@ -429,14 +430,15 @@ class Scopes:
         if place is None:
             message = f"there is no sealed scope `{scope}`"
             raise SecretNotFound(message, hint="`securecfg scope list` shows the scopes")
-        administrator = self._administrator()
-        found = self._doorway(administrator).open(place.number, (scope, place.scope_id))
+        own = self._own_key()
+        found = self._doorway(own).open(place.number, (scope, place.scope_id))
         if found is None:
-            message = f"the administrator's key does not open the scope `{scope}`"
+            message = f"the vault's own key does not open the scope `{scope}`"
             raise ScopeSealed(message, hint="the making of it was interrupted: `securecfg scope create` again")
         opened, slot = found
         try:
-            yield ScopeChanges(opened, self._authority.identity._replace(slot=slot.hex()), administrator)
+            identity = self._authority.identity._replace(slot=slot.hex())
+            yield ScopeChanges(opened, identity, own, self._signing(own))
         finally:
             opened.close()
 

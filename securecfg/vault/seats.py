@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys import Keyring
+    from securecfg.keys.trust import Trust
     from securecfg.store import Store
-    from securecfg.vault.charters import Charter, SignedCharter, Trust, Voucher
+    from securecfg.vault.charters import Charter, SignedCharter, Voucher
     from securecfg.vault.state import State
 
 
@@ -23,6 +24,7 @@ class Seat:
     """What a replica of a sealed scope has beside one of an ordinary vault. Used under the replica's lock.
 
     Args:
+        vault_id: Of the vault that the scope is part of, 16 bytes.
         trust: Whose signatures make a charter.
         signer: What this process signs with, where it may change anything.
         founding: The first charter of a scope that is being made, in which there is no voucher yet.
@@ -33,9 +35,14 @@ class Seat:
     """
 
     def __init__(
-        self, trust: Trust, signer: Ed25519PrivateKey | None = None, founding: SignedCharter | None = None
+        self,
+        vault_id: bytes,
+        trust: Trust,
+        signer: Ed25519PrivateKey | None = None,
+        founding: SignedCharter | None = None,
     ) -> None:
         """Believe nothing yet."""
+        self._vault_id = vault_id
         self._trust = trust
         self._signer = signer
         self._public_key = signer.public_key().public_bytes_raw() if signer is not None else b""
@@ -46,7 +53,7 @@ class Seat:
     @property
     def signer(self) -> Ed25519PrivateKey | None:
         """What this process vouches with, None where its vouching would count for nothing."""
-        counts = self._public_key in self._trust.administrators or self.may_write
+        counts = self._public_key in self._trust.alone() or self.may_write
         return self._signer if counts else None
 
     @property
@@ -92,7 +99,7 @@ class Seat:
             return self._founding
         known = self.charter
         if known is None or known.charter.digest != voucher.charter_digest:
-            known = parse_charter(load(), scope_id, self._trust)
+            known = parse_charter(load(), self._vault_id, scope_id, self._trust)
             _verify_newer(known.charter, self.charter)
         voucher.verify(scope_id, known.charter, self._trust, state)
         if known.charter.keys != keys_digest(keyring):

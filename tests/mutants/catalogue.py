@@ -1039,9 +1039,16 @@ MUTANTS = (
     Mutant(
         "the charter of a scope needs no signature",
         "vault/charters.py",
-        "        if not 0 < trust.threshold <= len(signed):",
+        "        if not trust.holds(self.signatures, self.charter.message):",
         "        if False:",
         "vault/test_scope_attacks.py::test_a_charter_that_no_administrator_signed_is_accepted_by_nobody",
+    ),
+    Mutant(
+        "one administrator is enough where two are needed",
+        "keys/trust.py",
+        "        return 0 < self.threshold <= len(signed)",
+        "        return bool(signed)",
+        "vault/test_scope_attacks.py::test_a_certificate_of_one_administrator_where_two_are_needed_lets_nobody_in",
     ),
     Mutant(
         "anybody may vouch for what is in a scope",

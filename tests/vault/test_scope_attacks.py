@@ -16,20 +16,33 @@ from securecfg.audit import Event
 from securecfg.crypto import KIND_TEXT, XAES256GCM, ChunkedValueKey, KeyBytes, generate_key, open_sealed
 from securecfg.errors import (
     AnchorMissing,
+    Conflict,
     HeadMoved,
     IntegrityError,
     RollbackSuspected,
     ScopeSealed,
     SecurecfgError,
+    SignaturesMissing,
     Tampered,
     ValueTooLarge,
     WrongKey,
 )
 from securecfg.keys import Identity, Purpose, open_provider
 from securecfg.keys.identity import read_identity_file
-from securecfg.keys.role_keys import Certificate, RoleKey, membership_row_of, seal_membership
+from securecfg.keys.providers.identity import IdentityProvider
+from securecfg.keys.role_keys import (
+    Certificate,
+    RoleKey,
+    membership_info,
+    membership_row_of,
+    parse_membership,
+    seal_membership,
+)
+from securecfg.keys.trust import Trust
 from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
+from securecfg.octets import Cursor, Malformed
 from securecfg.store import ID_LIMIT, Delete, Put, Space, open_sqlite
+from securecfg.vault.certificates import CERTIFICATES_PATH
 from securecfg.vault.charters import (
     LIST,
     READ,
@@ -38,7 +51,6 @@ from securecfg.vault.charters import (
     Charter,
     Party,
     SignedCharter,
-    Trust,
     keys_digest,
     parse_charter,
     parse_voucher,
@@ -51,18 +63,22 @@ from securecfg.vault.publishing import Plan, Publication
 from securecfg.vault.replica import Replica
 from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_founding import Founding, found_scope
-from securecfg.vault.scope_members import CERTIFICATES_PATH, find_roles
+from securecfg.vault.scope_members import find_roles
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
+from securecfg.vault.scope_registry import read_own_key
+from securecfg.vault.scopes import Scopes
 from securecfg.vault.seats import Seat
 from securecfg.vault.session import Identity as Who
+from securecfg.vault.signatories import HeldKeys, own_signatory
 from securecfg.vault.verification import verify_vault
 from tests.vault.scope_world import scope_world
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from securecfg.keys.trust import Signatures
     from securecfg.vault import Vault
     from securecfg.vault.opened import OpenVault
     from tests.vault.scope_world import ScopeWorld
@@ -271,7 +287,14 @@ def forged_charter(opened: OpenVault, key: RoleKey, parties: tuple[Party, ...], 
     charter = before._replace(serial=before.serial + 1, previous=before.digest, parties=parties)
     if keys:
         charter = charter._replace(keys=keys)
-    return SignedCharter(charter, ()).signed_by(key.signer)
+    return signed_by(charter, key)
+
+
+def signed_by(charter: Charter, *keys: RoleKey) -> SignedCharter:
+    """Return a charter that some sign, whoever believes them."""
+    trust = Trust(tuple(key.signing_key for key in keys), len(keys))
+    (signatures,) = HeldKeys(trust, [key.signer for key in keys]).sign([charter.message], "a charter")
+    return SignedCharter(charter, signatures)
 
 
 def test_a_charter_that_no_administrator_signed_is_accepted_by_nobody(
@@ -283,7 +306,7 @@ def test_a_charter_that_no_administrator_signed_is_accepted_by_nobody(
         party._replace(rights=LIST | READ | WRITE) if party.role == "pay" else party
         for party in charter_of(opened).parties
     )
-    changes = ScopeChanges(opened, attacker.authority.identity, key)
+    changes = ScopeChanges(opened, attacker.authority.identity, key, own_signatory(key))
     signed = forged_charter(opened, key, promoted)
     from securecfg.vault.drafts import Drafts
     from securecfg.vault.scope_founding import charter_content
@@ -488,9 +511,9 @@ def test_a_second_making_changes_nothing_of_the_first(world: ScopeWorld) -> None
     store = world.admin().opened.store.partition(charter_number(world, "pay"))
     before = [store.scan(space, 0, ID_LIMIT - 1, 1_000) for space in Space]
     boss = RoleKey("administrator", generate_key())
-    founding = Founding(bytes(16), "pay/", False, {"pay": (LIST | READ, boss.public_key)}, {})
+    founding = Founding(bytes(16), bytes(16), "pay/", False, {"pay": (LIST | READ, boss.public_key)}, {})
     with pytest.raises(HeadMoved):
-        found_scope(store, founding, boss, Who("user:ada"), world.clock)
+        found_scope(store, founding, boss, own_signatory(boss), Who("user:ada"), clock=world.clock)
     assert [store.scan(space, 0, ID_LIMIT - 1, 1_000) for space in Space] == before
 
 
@@ -514,10 +537,12 @@ def plant_scope(world: ScopeWorld, member: Identity, role: str) -> None:
     key = RoleKey(role, generate_key())
     store = open_sqlite(world.path)
     vault_id = world.admin().opened.replica.vault_id
-    founding = Founding(bytes(range(16)), "pay/", False, {role: (LIST | READ | WRITE, key.public_key)}, {})
-    found_scope(store.partition(77), founding, boss, Who("user:mallory"), world.clock)
-    certificate = Certificate(role, key.public_key, (boss.signing_key,), 1).signed(boss.signer, vault_id, member)
-    row = seal_membership(key.seed, certificate, vault_id, member)
+    founding = Founding(vault_id, bytes(range(16)), "pay/", False, {role: (LIST | READ | WRITE, key.public_key)}, {})
+    signatories = own_signatory(boss)
+    found_scope(store.partition(77), founding, boss, signatories, Who("user:mallory"), clock=world.clock)
+    certificate = Certificate(role, key.public_key, signatories.trust)
+    (signatures,) = signatories.sign([certificate.message(vault_id, member)], "a membership")
+    row = seal_membership(key.seed, certificate._replace(signatures=signatures), vault_id, member)
     store.stage([Put(Space.GRANT, membership_row_of(member, key.public_key), row)])
     store.close()
 
@@ -577,13 +602,13 @@ def a_charter() -> tuple[SignedCharter, Trust]:
         Party("administrator", LIST | WRITE, b"1" * 16, boss.signing_key),
         Party("pay", LIST | READ, b"2" * 16, b"k" * 32),
     )
-    charter = Charter(b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, parties)
-    return SignedCharter(charter, ()).signed_by(boss.signer), Trust((boss.signing_key,), 1)
+    charter = Charter(b"v" * 16, b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, parties)
+    return signed_by(charter, boss), Trust((boss.signing_key,), 1)
 
 
 def test_a_charter_comes_back_as_it_was_signed() -> None:
     signed, trust = a_charter()
-    assert parse_charter(signed.to_bytes(), b"s" * 16, trust) == signed
+    assert parse_charter(signed.to_bytes(), b"v" * 16, b"s" * 16, trust) == signed
 
 
 def test_every_altered_or_cut_charter_is_refused() -> None:
@@ -592,12 +617,13 @@ def test_every_altered_or_cut_charter_is_refused() -> None:
     for at in range(len(raw)):
         for bad in (raw[:at], raw[:at] + bytes((raw[at] ^ 0x81,)) + raw[at + 1 :]):
             with pytest.raises(Tampered):
-                parse_charter(bad, b"s" * 16, trust)
+                parse_charter(bad, b"v" * 16, b"s" * 16, trust)
     for bad in (raw + b"\0", b"", bytes(1_000_000)):
         with pytest.raises(Tampered):
-            parse_charter(bad, b"s" * 16, trust)
-    with pytest.raises(Tampered):
-        parse_charter(raw, b"t" * 16, trust)
+            parse_charter(bad, b"v" * 16, b"s" * 16, trust)
+    for ids in ((b"v" * 16, b"t" * 16), (b"w" * 16, b"s" * 16)):
+        with pytest.raises(Tampered):
+            parse_charter(raw, *ids, trust)
 
 
 def test_a_charter_needs_as_many_signatures_as_are_asked_for() -> None:
@@ -608,13 +634,85 @@ def test_a_charter_needs_as_many_signatures_as_are_asked_for() -> None:
         signed.verify(both)
     with pytest.raises(Tampered):
         signed._replace(signatures=signed.signatures * 2).verify(both)
-    twice = signed.signed_by(second.signer)
+    twice = signed._replace(signatures=signed.signatures + signed_by(signed.charter, second).signatures)
     twice.verify(both)
-    assert parse_charter(twice.to_bytes(), b"s" * 16, both) == twice
+    assert parse_charter(twice.to_bytes(), b"v" * 16, b"s" * 16, both) == twice
     with pytest.raises(Tampered):
         twice.verify(both._replace(threshold=0))
     with pytest.raises(Tampered):
         twice.verify(Trust((b"x" * 32,), 1))
+
+
+def test_a_certificate_of_one_administrator_where_two_are_needed_lets_nobody_in(world: ScopeWorld) -> None:
+    member = read_identity_file(world.folder / "pay.identity").identity
+    one, two, stranger = (RoleKey("administrator", KeyBytes(letter * 32)) for letter in (b"b", b"c", b"d"))
+    unsigned = Certificate("pay", bytes(1248), Trust((one.signing_key, two.signing_key), 2))
+    vault_id, message = b"v" * 16, unsigned.message(b"v" * 16, member)
+    first, second, third = ((key.signing_key, key.signer.sign(message)) for key in (one, two, stranger))
+    for signatures in ((), (first,), (first, first), (first, third), (first, (second[0], first[1]))):
+        assert not unsigned._replace(signatures=signatures).is_signed(vault_id, member)
+    signed = unsigned._replace(signatures=(first, second))
+    assert signed.is_signed(vault_id, member)
+    other = read_identity_file(world.folder / "web.identity").identity
+    assert not signed.is_signed(vault_id, other)
+    assert not signed.is_signed(b"w" * 16, member)
+    for changed in ({"role": "web"}, {"public_key": bytes(1247) + b"x"}, {"trust": signed.trust._replace(threshold=1)}):
+        assert not signed._replace(**changed).is_signed(vault_id, member)
+
+
+def test_a_membership_says_whose_signatures_it_has(world: ScopeWorld) -> None:
+    key = RoleKey("pay", generate_key())
+    trust = Trust((b"a" * 32, b"b" * 32), 2)
+    certificate = Certificate("pay", key.public_key, trust, ((b"a" * 32, b"1" * 64), (b"b" * 32, b"2" * 64)))
+    member = read_identity_file(world.folder / "pay.identity").identity
+    row = seal_membership(key.seed, certificate, b"v" * 16, member)
+    provider = open_provider(f"identity:{world.folder / 'pay.identity'}")
+    assert isinstance(provider, IdentityProvider)
+    plaintext = provider.open_for_owner(row[2:], membership_info(b"v" * 16))
+    assert parse_membership(plaintext)[1] == certificate
+    for bad in (plaintext[:-1], bytes(256), bytes(2) + plaintext[2:]):
+        with pytest.raises(Tampered):
+            parse_membership(KeyBytes(bad))
+
+
+def test_a_threshold_that_cannot_be_reached_is_malformed() -> None:
+    for raw in (b"\x00\x01" + b"a" * 32, b"\x02\x01" + b"a" * 32, b"\x02\x02" + b"a" * 64, b"\x01\x00"):
+        with pytest.raises(Malformed):
+            Trust.read(Cursor(raw))
+
+
+def test_what_was_signed_of_another_state_is_published_by_nobody(world: ScopeWorld) -> None:
+    class Slow(HeldKeys):
+        def sign(self, messages: Sequence[bytes], summary: str) -> list[Signatures]:
+            if not moved:
+                moved.append(True)
+                world.scopes().grant("pay", "web", "list")
+            return super().sign(messages, summary)
+
+    moved: list[bool] = []
+    admin = world.admin()
+    own = read_own_key(admin.opened)
+    assert own is not None
+    slow = Slow(own_signatory(own).trust, [own.signer])
+    with pytest.raises(Conflict, match="at the same moment"):
+        Scopes(admin.authority, slow).grant("pay", "pay", "write")
+    roles = world.scopes().show("pay").roles
+    assert (roles["pay"], roles["web"]) == (("list", "read"), ("list",))
+    assert accepted_by(world, "pay", "pay/key") == "of pay"
+
+
+def test_without_enough_signatures_nothing_is_changed(world: ScopeWorld) -> None:
+    admin = world.admin()
+    own = read_own_key(admin.opened)
+    assert own is not None
+    nobody = HeldKeys(own_signatory(own).trust, [])
+    world.person("pay", "second")
+    sizes = [part.opened.replica.checkpoint.size for _, part in world.admin().parts()]
+    scopes = Scopes(admin.authority, nobody)
+    for change in (scopes.grant, scopes.revoke):
+        with pytest.raises(SignaturesMissing):
+            change("pay", "audit", "write" if change == scopes.grant else "list")
+    assert [part.opened.replica.checkpoint.size for _, part in world.admin().parts()] == sizes
 
 
 def test_vouchers_of_another_size_are_refused() -> None:

@@ -239,7 +239,7 @@ def test_refuses_roles_without_a_public_key(world: ScopeWorld) -> None:
 def test_a_making_that_was_interrupted_is_finished_by_the_next(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: object) -> None:
+    def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

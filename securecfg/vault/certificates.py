@@ -1,0 +1,106 @@
+"""Certificates of the members of roles: what administrators signed once is kept in the scopes, and is found there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from securecfg.keys.role_keys import Certificate
+from securecfg.keys.trust import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
+from securecfg.vault.paths import SYSTEM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from securecfg.keys import Identity
+    from securecfg.keys.trust import Signatures
+    from securecfg.vault.signatories import Signatories
+
+CERTIFICATES_PATH = SYSTEM + b"certificates"
+
+Encoded = dict[str, dict[str, list[str]]]
+"""The document: by role and member the signatures, as `signatures_to_json` gives them."""
+
+
+class Certificates:
+    """What administrators have signed of who is a member of which role, and what they still have to.
+
+    Args:
+        vault_id: The vault's id, 16 bytes.
+        signatories: Sign what nobody has signed yet.
+    """
+
+    def __init__(self, vault_id: bytes, signatories: Signatories) -> None:
+        """Know of none yet."""
+        self._vault_id = vault_id
+        self._signatories = signatories
+        self._known: dict[bytes, Signatures] = {}
+
+    def learn(self, document: Encoded, keys: Mapping[str, bytes], members: Mapping[str, Sequence[Identity]]) -> None:
+        """Take up the certificates of a scope that hold.
+
+        Args:
+            document: Of the scope.
+            keys: The public keys of roles.
+            members: Of each of these roles.
+        """
+        for role, key in keys.items():
+            encoded = document.get(role, {})
+            for member in members.get(role, ()):
+                signatures = signatures_from_json(encoded.get(member.name, []))
+                certificate = self._unsigned(role, key)._replace(signatures=signatures)
+                if certificate.is_signed(self._vault_id, member):
+                    self._known[certificate.message(self._vault_id, member)] = signatures
+
+    def complete(self, keys: Mapping[str, bytes], members: Mapping[str, Sequence[Identity]]) -> None:
+        """Have signed what is missing of the members of some roles.
+
+        Raises:
+            SignaturesMissing: Too few administrators signed.
+        """
+        wanted = {
+            self._unsigned(role, key).message(self._vault_id, member): f"`{member.name}` in `role:{role}`"
+            for role, key in keys.items()
+            for member in members.get(role, ())
+        }
+        missing = {message: what for message, what in wanted.items() if message not in self._known}
+        if missing:
+            signed = self._signatories.sign(list(missing), _told(missing.values()))
+            self._known.update(zip(missing, signed, strict=True))
+
+    def of(self, role: str, key: bytes, member: Identity) -> Certificate:
+        """Return the certificate of a member, which was completed."""
+        unsigned = self._unsigned(role, key)
+        return unsigned._replace(signatures=self._known[unsigned.message(self._vault_id, member)])
+
+    def to_json(self, keys: Mapping[str, bytes], members: Mapping[str, Sequence[Identity]]) -> Encoded:
+        """Return the document of a scope in which some roles are."""
+        return {
+            role: {member.name: signatures_to_json(self.of(role, key, member).signatures) for member in members[role]}
+            for role, key in keys.items()
+        }
+
+    def _unsigned(self, role: str, key: bytes) -> Certificate:
+        return Certificate(role, key, self._signatories.trust)
+
+
+def signatures_to_json(signatures: Signatures) -> list[str]:
+    """Return signatures as documents keep them, each with its public key in front, in hexadecimal digits."""
+    return [(key + signature).hex() for key, signature in signatures]
+
+
+def signatures_from_json(encoded: Iterable[str]) -> Signatures:
+    """Return the signatures of a document; what is none is left out."""
+    found = []
+    for text in encoded:
+        try:
+            raw = bytes.fromhex(text)
+        except ValueError:
+            continue
+        if len(raw) == PUBLIC_KEY_BYTES + SIGNATURE_BYTES:
+            found.append((raw[:PUBLIC_KEY_BYTES], raw[PUBLIC_KEY_BYTES:]))
+    return tuple(found)
+
+
+def _told(what: Iterable[str]) -> str:
+    first, *others = what
+    return f"{first} and {len(others)} more" if others else first

@@ -1,0 +1,74 @@
+"""Who signs what members of sealed scopes believe: charters, and who is a member of a role."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from securecfg.errors import SignaturesMissing
+from securecfg.keys.trust import Trust
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from securecfg.keys.role_keys import RoleKey
+    from securecfg.keys.trust import Signatures
+
+
+class Signatories(Protocol):
+    """Administrators who sign: at one place, or one after the other.
+
+    Attributes:
+        trust: Who they are, and how many of them have to sign.
+    """
+
+    @property
+    def trust(self) -> Trust:
+        """Who they are, and how many of them have to sign."""
+
+    def sign(self, messages: Sequence[bytes], summary: str) -> list[Signatures]:
+        """Return enough signatures of each message, so that `trust` holds them.
+
+        It may wait for people, so it is called with nothing locked and nothing changed.
+
+        Args:
+            messages: What readers verify: `Charter.message`, `Certificate.message` and others that say what they are.
+            summary: What is asked for, in a few words, for people. Who signs is shown what the messages say.
+
+        Raises:
+            SignaturesMissing: Too few signed.
+        """
+
+
+class HeldKeys:
+    """Administrators whose keys are at hand.
+
+    Args:
+        trust: Who the administrators are.
+        keys: The keys, those of others than administrators among them.
+    """
+
+    def __init__(self, trust: Trust, keys: Sequence[Ed25519PrivateKey]) -> None:
+        """Sign nothing yet."""
+        self.trust = trust
+        self._keys = {key.public_key().public_bytes_raw(): key for key in keys}
+
+    def sign(self, messages: Sequence[bytes], summary: str) -> list[Signatures]:
+        """Return the signatures of every administrator whose key is at hand; see `Signatories.sign`."""
+        signers = [(public, self._keys[public]) for public in self.trust.administrators if public in self._keys]
+        missing = self.trust.threshold - len(signers)
+        if missing > 0 and messages:
+            raise signatures_missing(missing, self.trust, summary)
+        return [tuple((public, key.sign(message)) for public, key in signers) for message in messages]
+
+
+def own_signatory(own: RoleKey) -> HeldKeys:
+    """Return the vault's own key as its only administrator."""
+    return HeldKeys(Trust((own.signing_key,), 1), [own.signer])
+
+
+def signatures_missing(missing: int, trust: Trust, summary: str) -> SignaturesMissing:
+    """Return the error for a change that too few administrators have signed."""
+    message = f"{summary}: {missing} of the {trust.threshold} signatures of administrators that it takes are missing"
+    return SignaturesMissing(message, hint="every administrator signs with a key of his own")
