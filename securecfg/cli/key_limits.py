@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from securecfg.vault.key_usage import KeyUse
 
 _COUNTED = ("scope", "log-signing")
+_ROWS = ("scope", "value")
 _MANY = 1 << 32
 
 
@@ -95,24 +96,27 @@ def show(invocation: Invocation) -> None:
     )
 
 
-@click.command(cls=Verb, examples=("securecfg key usage", "securecfg key usage --json"))
+@click.command(cls=Verb, examples=("securecfg key usage", "securecfg key usage --json", "securecfg key usage payments"))
+@click.argument("path", default="")
 @common_flags
-def usage(invocation: Invocation) -> None:
+def usage(invocation: Invocation, *, path: str) -> None:
     """List the keys inside the vault and its slots: how old each is, what it is used for, and how near its limits.
 
-    Rows are those that a key sealed and that are there; records are those that it signed.
+    Rows are those that a key sealed and that are there; records are those that it signed. With the PATH of a sealed
+    scope the keys are those of the scope.
     """
     from securecfg.vault.key_usage import look_at_keys
 
     with invocation.open() as vault:
-        vault.authority.require("key.manage", "")
-        keys = look_at_keys(vault.authority, _COUNTED)
+        authority = vault.scope(path).authority if path else vault.authority
+        authority.require("key.manage", "")
+        keys = look_at_keys(authority, _COUNTED)
     invocation.emit_table(
         {
             "keys": [
                 {"purpose": key.subject, "epoch": key.number, "is_active": key.is_active}
                 | {"created": timestamp(key.created)}
-                | {"rows": key.uses if key.subject == "scope" else None}
+                | {"rows": key.uses if key.subject in _ROWS else None}
                 | {"records": key.uses if key.subject == "log-signing" and key.is_active else None}
                 | _age_to_json(key)
                 | {"uses_share": key.uses_share}
@@ -163,7 +167,7 @@ def shown_uses(number: int) -> str:
 
 
 def _unit(subject: str) -> str:
-    return "rows" if subject == "scope" else "records"
+    return "rows" if subject in _ROWS else "records"
 
 
 def _used(key: KeyUse) -> str:

@@ -54,7 +54,7 @@ class KeyUsage:
     """One key of the vault, and how much it is used.
 
     Attributes:
-        purpose: `scope`, `log-signing`, `audit` or `masking`.
+        purpose: `scope`, `log-signing`, `audit` or `masking`, in a sealed scope `value` too.
         epoch: Which key of this purpose it is, from 0.
         is_active: Whether it is the one in use; others only open what they sealed.
         created: When it was made.
@@ -332,12 +332,17 @@ class KeyChanges:
             AccessDenied: The caller may not `key.manage`.
         """
         self._authority.require("key.manage", "")
-        counts = self._sealed.count()
+        counts = {Purpose.SCOPE: self._sealed.count(), Purpose.VALUE: self._sealed.count_sealed_values()}
         replica = self._opened.replica
-        names = {Purpose.SCOPE: "scope", Purpose.LOG_SIGNING: "log-signing", Purpose.AUDIT: "audit"}
+        names = {
+            Purpose.SCOPE: "scope",
+            Purpose.LOG_SIGNING: "log-signing",
+            Purpose.AUDIT: "audit",
+            Purpose.VALUE: "value",
+        }
         usages = []
         for entry in replica.keyring.keys:
-            rows = counts.get(entry.epoch, 0) if entry.purpose == Purpose.SCOPE else None
+            rows = counts[Purpose(entry.purpose)][entry.epoch] if entry.purpose in counts else None
             name = names.get(Purpose(entry.purpose), "masking")
             is_active = entry.state == KeyState.ACTIVE
             usages.append(KeyUsage(name, entry.epoch, is_active, to_datetime(entry.created_ns), rows))

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority
     from securecfg.vault.storedlog import StoredLog
 
-# What only sealed scopes have, and what a later version adds, has no limits here.
+# What a later version adds has no limits here.
 _NAMES: Mapping[int, str] = {
     Purpose.SCOPE: "scope",
     Purpose.LOG_SIGNING: "log-signing",
     Purpose.AUDIT: "audit",
     Purpose.MASKING: "masking",
+    Purpose.VALUE: "value",
 }
 _RECORDS_AT_ONCE = 512
 
@@ -35,7 +36,8 @@ class KeyUse(NamedTuple):
     """A key, and how near it is to what it may come to.
 
     Attributes:
-        subject: `scope`, `log-signing`, `audit` or `masking`; of a slot `slot:` and its kind.
+        subject: `scope`, `log-signing`, `audit` or `masking`, in a sealed scope `value` too; of a slot `slot:` and its
+            kind.
         number: Its epoch, or the number of the slot.
         is_active: Whether it is in use; others only open what they sealed.
         created: When it was made, or the slot added.
@@ -73,8 +75,8 @@ def look_at_keys(authority: Authority, counted: Collection[str]) -> list[KeyUse]
 
     Args:
         authority: Of the open vault.
-        counted: Of which purposes the uses are counted, `scope` and `log-signing`; it takes the longer the more there
-            is.
+        counted: Of which purposes the uses are counted, `scope` (with `value`) and `log-signing`; it takes the longer
+            the more there is.
 
     Raises:
         Tampered, LogTampered: A row or a record is damaged.
@@ -83,7 +85,8 @@ def look_at_keys(authority: Authority, counted: Collection[str]) -> list[KeyUse]
     opened.refresh()
     limits, now_ns = read_limits(opened), opened.clock.now_ns()
     replica = opened.replica
-    rows = SealedRows(opened).count() if "scope" in counted else None
+    sealed = SealedRows(opened)
+    rows = {"scope": sealed.count(), "value": sealed.count_sealed_values()} if "scope" in counted else {}
     signed = _records_signed(authority) if "log-signing" in counted else None
 
     def use(subject: str, number: int, created_ns: int, uses: int | None, *, is_active: bool = True) -> KeyUse:
@@ -96,8 +99,8 @@ def look_at_keys(authority: Authority, counted: Collection[str]) -> list[KeyUse]
         if name is None:
             continue
         uses = signed if name == "log-signing" else None
-        if name == "scope" and rows is not None:
-            uses = rows.get(entry.epoch, 0)
+        if name in rows:
+            uses = rows[name][entry.epoch]
         found.append(use(name, entry.epoch, entry.created_ns, uses, is_active=entry.state == KeyState.ACTIVE))
     for row_id, row in sorted(replica.slots.items()):
         if row_id < FIRST_ROOT_ROW:

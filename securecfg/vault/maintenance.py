@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from securecfg.audit import parse_leaf
 from securecfg.crypto import ROOT_SCOPE
 from securecfg.errors import DestroyPending, IntegrityError, SecurecfgError, Unavailable
+from securecfg.keys import FIRST_SLOT_ROW, Purpose
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.logger import logger
 from securecfg.vault.publishing import Plan
@@ -47,6 +48,7 @@ def finish_destruction(opened: OpenVault) -> None:
             opened.refresh()
             generation = opened.replica.state.generation
             _delete_freed_keys(opened)
+            _delete_retired_grants(opened)
             opened.store.purge()
             if opened.publisher.publish(lambda publication, seen=generation: _plan_end(publication, seen)):  # type: ignore[misc]  # lambda default
                 return
@@ -68,6 +70,18 @@ def _delete_freed_keys(opened: OpenVault) -> None:
     deletes = [delete for _, delta in stored_deltas(opened, first, size) for delete in freed_rows(delta.freed)]
     deletes += find_freed(opened)
     delete_rows(opened, [delete for delete in deletes if delete.space is Space.DEK])
+
+
+def _delete_retired_grants(opened: OpenVault) -> None:
+    """Delete, in a sealed scope, what was granted of value keys that the keyring has forgotten."""
+    keyring = opened.replica.keyring
+    if keyring.is_sealed:
+        from securecfg.keys.value_grants import grant_row_of  # few vaults have them
+
+        oldest = min(entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE)
+        end = grant_row_of(FIRST_SLOT_ROW, oldest)
+        while end and (rows := opened.store.scan(Space.GRANT, 0, end - 1, STAGE_LIMIT_OPERATIONS)):
+            delete_rows(opened, [Delete(Space.GRANT, number) for number, _ in rows])
 
 
 def _plan_end(publication: Publication, seen: int) -> Plan:

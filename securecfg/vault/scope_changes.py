@@ -49,7 +49,7 @@ def rights_to_words(rights: int) -> tuple[str, ...]:
     return tuple(word for word, bit in _WORDS.items() if rights & bit)
 
 
-class _Draft(NamedTuple):
+class CharterDraft(NamedTuple):
     """A change of who may do what, as one state has it.
 
     Attributes:
@@ -123,7 +123,7 @@ class ScopeChanges:
         # What is random is drawn once, so that the state alone says what administrators sign.
         new_slot, seed = seal_slot(replica.vault_id, public), KeyBytes(generate_key())
 
-        def draft() -> _Draft | None:
+        def draft() -> CharterDraft | None:
             charter = charter_of(opened)
             party = charter.party(role)
             if party is not None and party.rights | rights == party.rights:
@@ -145,9 +145,9 @@ class ScopeChanges:
             if rights & READ and not party.rights & READ:
                 keyring, puts = self._grants_for(keyring, slots, parties, after, seed)
             change = {"role": role, "added": list(rights_to_words(after.rights & ~party.rights))}
-            return _Draft(parties, keyring, slots, change, puts)
+            return CharterDraft(parties, keyring, slots, change, puts)
 
-        def plan(publication: Publication, draft: _Draft) -> Plan:
+        def plan(publication: Publication, draft: CharterDraft) -> Plan:
             return plan_key_change(opened, publication, draft.slots, draft.keyring)
 
         self._publish(draft, plan)
@@ -168,7 +168,7 @@ class ScopeChanges:
         gone = LIST | READ | WRITE if right == "list" else _WORDS[right]
         seed = KeyBytes(generate_key())
 
-        def draft() -> _Draft:
+        def draft() -> CharterDraft:
             charter = charter_of(opened)
             party = charter.party(role)
             if party is None or not party.rights & _WORDS[right] or party.signing_key == self._own_key:
@@ -195,9 +195,9 @@ class ScopeChanges:
                 epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
                 deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs]
                 keyring, puts = self._new_value_key(keyring, slots, parties, seed)
-            return _Draft(parties, keyring, slots, change, puts, deletes, None if after.rights else row)
+            return CharterDraft(parties, keyring, slots, change, puts, deletes, None if after.rights else row)
 
-        def plan(publication: Publication, draft: _Draft) -> Plan:
+        def plan(publication: Publication, draft: CharterDraft) -> Plan:
             if draft.departing is None:
                 return plan_key_change(opened, publication, draft.slots, draft.keyring)
             return self._plan_departure(publication, draft, draft.departing)
@@ -223,7 +223,7 @@ class ScopeChanges:
             finish_destruction(opened)
         return is_stale or is_pending
 
-    def _publish(self, draft: Callable[[], _Draft | None], plan: Callable[[Publication, _Draft], Plan]) -> None:
+    def _publish(self, draft: Callable[[], CharterDraft | None], plan: Callable[[Publication, CharterDraft], Plan]) -> None:
         """Have the charter of a draft signed, and publish the draft where it still is what was signed.
 
         Raises:
@@ -250,7 +250,7 @@ class ScopeChanges:
 
         self.opened.publisher.publish(signed_plan)
 
-    def _charter_after(self, draft: _Draft) -> Charter:
+    def _charter_after(self, draft: CharterDraft) -> Charter:
         before = charter_of(self.opened)
         return before._replace(
             serial=before.serial + 1,
@@ -259,7 +259,7 @@ class ScopeChanges:
             parties=draft.parties,
         )
 
-    def _plan_departure(self, publication: Publication, draft: _Draft, row: int) -> Plan:
+    def _plan_departure(self, publication: Publication, draft: CharterDraft, row: int) -> Plan:
         """Plan to remove a slot, with new keys of every kind, as for a vault."""
         opened, replica = self.opened, self.opened.replica
         info = replica.keyring.slot(slot_ids(replica.slots)[row])

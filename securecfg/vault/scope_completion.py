@@ -20,6 +20,7 @@ from securecfg.vault.logger import logger
 from securecfg.vault.members import identities_of
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
+from securecfg.vault.value_keys import rewrap_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +51,7 @@ def complete(authority: Authority, store: Store, vault_id: bytes, keys: Sequence
     try:
         while complete_grants(authority):
             pass
+        rewrap_values(authority.opened)
         admit_members(authority, store, vault_id, keys, trust)
     except Unavailable as error:
         logger().info("grants are completed later: %s", error.message, extra={"event": "grants.postponed"})

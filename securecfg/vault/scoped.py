@@ -137,6 +137,11 @@ class ScopedVault(Vault):
         """As `opened`."""
         return self._one().authority
 
+    @property
+    def is_by_root(self) -> bool:
+        """Whether the vault itself is open, and not only sealed scopes of it."""
+        return self._whole is not None
+
     def parts(self) -> Iterator[tuple[str, Vault]]:
         """Yield the vault itself, where its root opened it, and each sealed scope that the key at hand opens.
 

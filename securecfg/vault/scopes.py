@@ -31,7 +31,7 @@ from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_t
 from securecfg.vault.opened import POLICY_PATH, REGISTRY_PATH, ROLES_PATH
 from securecfg.vault.paths import check_role, path_to_bytes
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_changes import RIGHTS, ScopeChanges, rights_to_words
+from securecfg.vault.scope_changes import RIGHTS, rights_to_words
 from securecfg.vault.scope_founding import Founding, found_scope
 from securecfg.vault.scope_opening import Doorway, charter_of
 from securecfg.vault.scope_registry import (
@@ -44,6 +44,7 @@ from securecfg.vault.scope_registry import (
     read_own_key,
     read_registry,
 )
+from securecfg.vault.scope_rotation import ScopeRotation
 from securecfg.vault.signatories import own_signatory
 
 if TYPE_CHECKING:
@@ -419,7 +420,7 @@ class Scopes:
         return documents
 
     @contextmanager
-    def _inside(self, path: str) -> Iterator[ScopeChanges]:
+    def _inside(self, path: str) -> Iterator[ScopeRotation]:
         """Open a scope with the administrator's key.
 
         Raises:
@@ -438,7 +439,7 @@ class Scopes:
         opened, slot = found
         try:
             identity = self._authority.identity._replace(slot=slot.hex())
-            yield ScopeChanges(opened, identity, own, self._signing(own))
+            yield ScopeRotation(opened, identity, own, self._signing(own))
         finally:
             opened.close()
 

@@ -61,6 +61,10 @@ class SealedRows:
         counts[self._manifest_epoch()] += 1
         return counts
 
+    def count_sealed_values(self) -> Counter[int]:
+        """Return the number of data keys that only the readers of a sealed scope open, of each epoch of value keys."""
+        return Counter(epoch_of(row) for _, row in self.rows(Space.DEK) if row[:1] != _WRAPPED)
+
     def _manifest_epoch(self) -> int:
         return epoch_of(self._opened.store.get(Space.META, MANIFEST_ID) or b"")
 

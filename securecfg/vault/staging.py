@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from securecfg.crypto import generate_key
 from securecfg.errors import CommitUnknown, Conflict, SecurecfgError, StoreBusy, StoreFailed, ValueTooLarge
-from securecfg.keys import Purpose
+from securecfg.keys import KeyState, Purpose
 from securecfg.octets import pad, var32
 from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.deltas import Delta, FreedRun, split_changes
@@ -62,7 +62,7 @@ class StagingArea:
     def __init__(self, opened: OpenVault) -> None:
         """Reserve nothing yet."""
         self._opened = opened
-        self._epoch = self._active_epoch()
+        self._epochs = self._active_epochs()
         self._ranges: list[Staging] = []
         self._next = self._end = 0
         self._buffer: dict[tuple[Space, int], bytes] = {}
@@ -155,7 +155,7 @@ class StagingArea:
             flags: Bits to set in the flags of the state.
 
         Raises:
-            StagingMoved: A secret that was read for the staging has changed, or the scope key.
+            StagingMoved: A secret that was read for the staging has changed, or a key.
             CommitUnknown: The store failed while committing.
             StoreBusy: The staging took so long that another writer swept it away.
         """
@@ -166,7 +166,7 @@ class StagingArea:
         def plan(publication: Publication) -> Plan:
             self._is_in_doubt = False
             verify()
-            self._verify_epoch()
+            self._verify_epochs()
             if not mine <= set(publication.stagings):
                 raise _took_too_long()
             for path, entry in self._seen.items():
@@ -198,14 +198,14 @@ class StagingArea:
             base_digest: The SHA-256 of the manifest that it was made from.
 
         Raises:
-            StagingMoved: Another compaction was faster, or the scope key has changed.
+            StagingMoved: Another compaction was faster, or a key has changed.
         """
         self._flush()
         mine = set(self._ranges)
 
         def plan(publication: Publication) -> Plan:
             self._is_in_doubt = False
-            self._verify_epoch()
+            self._verify_epochs()
             if publication.state.manifest_digest != base_digest or not mine <= set(publication.stagings):
                 message = "another process compacted the index meanwhile"
                 raise StagingMoved(message)
@@ -216,17 +216,21 @@ class StagingArea:
         self._opened.publisher.publish(plan)
         self._ranges = []
 
-    def _active_epoch(self) -> int:
-        return self._opened.replica.keyring.active(Purpose.SCOPE).epoch
+    def _active_epochs(self) -> set[tuple[int, int]]:
+        """Return which keys seal rows: the scope key, and in a sealed scope the value key."""
+        sealing = (entry for entry in self._opened.replica.keyring.keys if entry.state == KeyState.ACTIVE)
+        return {(entry.purpose, entry.epoch) for entry in sealing if entry.purpose in {Purpose.SCOPE, Purpose.VALUE}}
 
-    def _verify_epoch(self) -> None:
-        """Check that the rows are sealed under the scope key in use: only then may an old one ever be forgotten.
+    def _verify_epochs(self) -> None:
+        """Check that the rows are sealed under the keys in use: only then may an old one ever be forgotten.
+
+        Nor may a value be published under a key that somebody holds who may not read it any more.
 
         Raises:
             StagingMoved: There is a new one since the first row.
         """
-        if self._active_epoch() != self._epoch:
-            message = "the scope key changed meanwhile"
+        if self._active_epochs() != self._epochs:
+            message = "the keys of the vault changed meanwhile"
             raise StagingMoved(message)
 
     def sweep_freed(self) -> None:
@@ -289,7 +293,7 @@ class StagingArea:
         """Stage a row.
 
         Raises:
-            StagingMoved: The scope key has changed since the first row.
+            StagingMoved: A key has changed since the first row.
             StoreFailed: The store cannot write.
         """
         if len(self._buffer) >= STAGE_LIMIT_OPERATIONS or self._buffered_bytes + len(row) > STAGE_LIMIT_BYTES:
@@ -300,7 +304,7 @@ class StagingArea:
     def _flush(self) -> None:
         if self._buffer:
             self._opened.refresh()
-            self._verify_epoch()
+            self._verify_epochs()
             if not set(self._ranges) <= set(self._opened.replica.state.stagings):
                 # Another writer has swept it. What is written now would be found by nobody.
                 raise _took_too_long()

@@ -245,6 +245,11 @@ class Vault(Changes):
         """As `opened`: the decisions and records of this handle."""
         return self._authority
 
+    @property
+    def is_by_root(self) -> bool:
+        """Whether the vault itself is open, and not only sealed scopes of it."""
+        return self._opened.replica.seat is None
+
     def authority_over(self, path: str) -> Authority:
         """Return the decisions and records that a path is under: those of the sealed scope that it lies in, if any."""
         del path

@@ -130,3 +130,80 @@ def test_an_import_puts_nothing_beside_a_scope_nor_into_it(people: Cli) -> None:
     assert into.code != 0
     assert "hunter2-canary-4711" in Path("app.toml").read_text(encoding="utf-8")
     assert people("secret", "list").text == ""
+
+
+# --- keys -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sealed(people: Cli) -> Cli:
+    """A scope that role `pay` reads and the administrator writes."""
+    assert people("scope", "create", "payments", "--read", "role:pay").code == 0
+    assert people("secret", "put", "payments/key", stdin="sk-canary").code == 0
+    return people
+
+
+def test_rotates_the_keys_of_a_scope_with_the_help_of_a_reader(sealed: Cli) -> None:
+    would = sealed("key", "rotate", "scope", "payments", "--dry-run")
+    assert would.text == "would put a new scope key and a new value key in use in payments/\n"
+    done = sealed("key", "rotate", "scope", "payments")
+    assert done.text == "rotated  payments/   scope key of epoch 1, value key of epoch 1\n"
+    assert "until a reader opens the scope: 1 data key of payments/" in done.err
+    assert sealed("key", "retire", "0", "payments", "--value", "--json").error == "epoch-in-use"
+    code, text = as_service(sealed, "pay", "key", "rotate", "scope", "payments")
+    assert (code, "by whoever opens the vault by its root" in text) == (7, True)
+    code, text = as_service(sealed, "pay", "key", "rotate", "scope", "payments", "--resume")
+    assert (code, text) == (0, "rotated  payments   all data keys are under the value key in use\n")
+    keys = sealed("key", "usage", "payments", "--json").json["keys"]
+    values = [(key["epoch"], key["is_active"], key["rows"]) for key in keys if key["purpose"] == "value"]
+    assert values == [(0, False, 0), (1, True, 1)]
+    done = sealed("key", "rotate", "scope", "payments", "--resume", "--json").json
+    assert (done["retired_value_epochs"], done["waiting"]) == ([0], 0)
+    shown = sealed("secret", "get", "payments/key", "--reveal", "--key", "identity:pay.identity", reveals=True)
+    assert shown.text == "sk-canary"
+
+
+def test_forgets_a_value_key_by_its_epoch(sealed: Cli) -> None:
+    sealed("key", "rotate", "scope", "payments", "--keep")
+    as_service(sealed, "pay", "secret", "list")
+    assert sealed("key", "retire", "0", "--value", "--json").error == "usage"
+    assert sealed("key", "retire", "0", "payments", "--value").text == "retired  value key of epoch 0\n"
+    assert sealed("key", "retire", "0", "payments").text == "retired  scope key of epoch 0\n"
+    assert sealed("scope", "show", "payments", "--json").json["value_epochs"] == 1
+
+
+def test_the_root_of_every_scope_is_replaced_too(sealed: Cli) -> None:
+    assert sealed("key", "rotate", "root", "--dry-run", "--json").json["scopes"] == ["payments/"]
+    assert sealed("key", "rotate", "root").text.endswith("rotated  root of payments/\n")
+    code, text = as_service(sealed, "pay", "key", "rotate", "root")
+    assert (code, "this key opens scopes of it" in text) == (7, True)
+    assert as_service(sealed, "pay", "secret", "list") == (0, "payments/key\n")
+
+
+def test_the_log_of_a_scope_gets_a_new_key(sealed: Cli) -> None:
+    done = sealed("key", "rotate", "audit", "payments", "--json").json
+    assert done["epoch"] == 1
+    assert sealed("scope", "verify", "payments").code == 0
+    assert sealed("key", "rotate", "audit", "nowhere", "--json").error == "secret-not-found"
+
+
+def test_data_keys_are_replaced_by_who_reads_and_writes(sealed: Cli) -> None:
+    refused = sealed("key", "rotate", "data", "payments/key")
+    assert (refused.code, "sealed from this key" in refused.err) == (7, True)
+    assert "--key identity:FILE" in refused.err
+    code, text = as_service(sealed, "pay", "key", "rotate", "data", "payments/")
+    assert (code, "reads `payments/` and does not write it" in text) == (7, True)
+    assert sealed("scope", "grant", "payments", "--write", "role:pay").code == 0
+    code, text = as_service(sealed, "pay", "key", "rotate", "data", "payments/key")
+    assert (code, "may not key.manage" in text) == (5, True)
+    more = '\n[[roles.pay.grants]]\nactions = ["key.manage"]\n'
+    tables = _GRANTS.format("pay") + more
+    Path("grants.toml").write_text(tables, encoding="utf-8")
+    assert sealed("policy", "apply", "grants.toml", "--yes").code == 0
+    code, text = as_service(sealed, "pay", "key", "rotate", "data", "payments/")
+    assert (code, text) == (0, "rotated  the data keys of 1 secret\n")
+    sealed("secret", "put", "app/key", stdin="outside")
+    everything = sealed("key", "rotate", "data", "", "--json").json
+    assert (everything["secret_count"], everything["left"]) == (1, ["payments/"])
+    shown = sealed("secret", "get", "payments/key", "--reveal", "--key", "identity:pay.identity", reveals=True)
+    assert shown.text == "sk-canary"

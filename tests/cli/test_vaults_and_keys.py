@@ -319,7 +319,7 @@ def test_managing_keys_is_decided_before_anything_else(project: Path, cli: Cli) 
 
 
 def test_a_new_root_is_sealed_to_every_slot(stored: Path, cli: Cli) -> None:
-    assert cli("key", "rotate", "root", "--dry-run", "--json").json == {"slots": 2, "is_done": False}
+    assert cli("key", "rotate", "root", "--dry-run", "--json").json == {"slots": 2, "scopes": [], "is_done": False}
     cli("key", "generate", "two.key")
     cli("key", "add", "file:two.key")
     assert cli("key", "rotate", "root").text == "rotated  root, sealed to 3 slots\n"
@@ -342,14 +342,14 @@ def test_a_new_scope_key_takes_everything_over(stored: Path, cli: Cli) -> None:
     assert cli("vault", "verify").code == 0
     assert cli("key", "retire", "2", "--json").error == "epoch-in-use"
     assert cli("key", "retire", "1", "--json").error == "version-not-found"
-    assert cli("key", "rotate", "scope", "app/", "--json").error == "invalid-path"
+    assert cli("key", "rotate", "scope", "app/", "--json").error == "secret-not-found"
     assert cli("key", "usage").text.splitlines()[0].split()[:6] == ["KEY", "EPOCH", "STATE", "SINCE", "AGE", "USED"]
 
 
 def test_data_keys_are_replaced_below_a_path(stored: Path, cli: Cli) -> None:
     cli("secret", "put", "app/a", stdin="one")
     cli("secret", "put", "app/b", stdin="two")
-    assert cli("key", "rotate", "data", "app/", "--json").json == {"path": "app/", "secret_count": 2}
+    assert cli("key", "rotate", "data", "app/", "--json").json == {"path": "app/", "secret_count": 2, "left": []}
     assert cli("key", "rotate", "data", "app/a").text == "rotated  the data keys of 1 secret\n"
     assert cli("secret", "get", "app/a", "--reveal").text == "one"
     assert cli("key", "rotate", "data", "nothing", "--json").error == "secret-not-found"

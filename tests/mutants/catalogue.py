@@ -1037,6 +1037,21 @@ MUTANTS = (
         "vault/test_compromise.py::test_whoever_had_every_key_opens_no_row_that_is_there_now",
     ),
     Mutant(
+        "a large change is published under a value key that is not in use any more",
+        "vault/staging.py",
+        "if entry.purpose in {Purpose.SCOPE, Purpose.VALUE}}",
+        "if entry.purpose == Purpose.SCOPE}",
+        "vault/test_scope_keys.py"
+        "::test_a_large_change_that_was_prepared_under_a_value_key_before_is_not_published_under_it",
+    ),
+    Mutant(
+        "a value key is forgotten while data keys are under it",
+        "vault/scope_rotation.py",
+        "        if used:\n",
+        "        if used < 0:\n",
+        "vault/test_scope_keys.py::test_a_value_key_stays_as_long_as_a_data_key_is_under_it",
+    ),
+    Mutant(
         "the charter of a scope needs no signature",
         "vault/charters.py",
         "        if not trust.holds(self.signatures, self.charter.message):",

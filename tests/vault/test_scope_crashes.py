@@ -61,13 +61,13 @@ class DyingStore:
         self._left[0] -= 1
 
 
-def dying(world: ScopeWorld, changes: int) -> Scopes:
-    """Return what the administrator does with scopes, until some changes are made."""
+def dying(world: ScopeWorld, changes: int) -> Vault:
+    """Return the vault as its administrator opens it, whose store fails once some changes are made."""
     store = cast("Store", DyingStore(open_sqlite(world.path), [changes]))
     opened, slot = open_rows(store, open_provider(world.key), world.path, world.clock, Options())
     vault = Vault(opened, Identity(ADMIN, slot=slot.slot_id.hex()))
     world.vaults.append(vault)
-    return Scopes(vault.authority)
+    return vault
 
 
 CHANGES: dict[str, Callable[[Scopes], object]] = {
@@ -95,7 +95,7 @@ def test_wherever_a_change_dies_the_scope_is_as_before_or_as_after(tmp_path: Pat
         try:
             is_done = True
             try:
-                CHANGES[change](dying(world, changes))
+                CHANGES[change](Scopes(dying(world, changes).authority))
             except SecurecfgError:
                 is_done = False
                 world.clock.advance(timedelta(hours=2))

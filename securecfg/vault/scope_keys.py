@@ -1,0 +1,152 @@
+"""The keys of the sealed scopes of a vault, as its administrator replaces them: one scope after the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from securecfg.audit import VerifierKey, origin_of
+from securecfg.errors import SecretNotFound, SecurecfgError
+from securecfg.vault.epochs import rotate_signing_key
+from securecfg.vault.scope_registry import scope_among
+from securecfg.vault.scopes import Scopes
+from securecfg.vault.value_keys import count_waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securecfg.vault.scope_rotation import ScopeRotation
+
+    Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RotatedScope:
+    """What became of the keys of a scope.
+
+    Attributes:
+        path: The scope, ending in `/`.
+        epoch: Of the scope key in use.
+        value_epoch: Of the value key in use.
+        is_scope_key_alone: Whether older scope keys are forgotten.
+        retired_values: The epochs of value keys that were forgotten now.
+        waiting: How many data keys wait for a reader.
+    """
+
+    path: str
+    epoch: int
+    value_epoch: int
+    is_scope_key_alone: bool
+    retired_values: tuple[int, ...]
+    waiting: int
+
+
+class ScopeKeyring(Scopes):
+    """The keys of the sealed scopes of a vault that its root has opened."""
+
+    def around(self, path: str) -> str:
+        """Return the scope at a path, or that a path lies in.
+
+        Raises:
+            SecretNotFound: There is none.
+        """
+        scope = scope_among(self._registry().scopes, path if path.endswith("/") else f"{path}/")
+        if scope is None:
+            message = f"`{path}` is in no sealed scope"
+            raise SecretNotFound(message, hint="`securecfg scope list` shows the scopes")
+        return scope
+
+    def rotate(
+        self, path: str, progress: Progress | None = None, *, resumes: bool = False, keeps: bool = False
+    ) -> RotatedScope:
+        """Put a new scope key and a new value key in use, and bring over what the administrator can.
+
+        He brings over index and history, and in a shared scope the data keys. Those of other scopes wait for the next
+        reader that opens them; then `resumes` finishes.
+
+        Args:
+            path: The scope, or a path in it.
+            progress: Called with how much of what is there was brought over, and of how much.
+            resumes: Whether to put no new key in use, and only go on.
+            keeps: Whether not to forget old keys that nothing needs any more.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is no such scope.
+            DestroyPending: It is done, but bytes of old keys may lie in the store's log until another reader lets go.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        self._authority.require("key.manage", "")
+        scope = self.around(path)
+        with self._inside(scope) as inside:
+            if not resumes:
+                inside.begin_epochs()
+            inside.keys.carry_over(progress)
+            inside.rewrap_values()
+            retired = [] if keeps else inside.retire_unused_values()
+            if not keeps:
+                inside.keys.retire_older()
+            epochs, is_alone = inside.epochs, inside.has_one_scope_key
+            return RotatedScope(scope, *epochs, is_alone, tuple(retired), count_waiting(inside.opened))
+
+    def rotate_roots(self, progress: Progress | None = None) -> list[str]:
+        """Replace the root of every scope; return their paths. It does no harm to call it again.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecurecfgError: What the first of the scopes failed with, of which the others were done.
+        """
+        self._authority.require("key.manage", "")
+        return self._in_each(lambda inside: inside.keys.rotate_root(), progress)
+
+    def rotate_audit(self, path: str) -> tuple[int, str]:
+        """Begin a new epoch of the key that signs the log of a scope; return its number and its verifier key.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is no such scope.
+            DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for `rotate_signing_key`.
+        """
+        self._authority.require("key.manage", "")
+        with self._inside(self.around(path)) as inside:
+            epoch = rotate_signing_key(inside.authority)
+            replica = inside.opened.replica
+            return epoch, str(VerifierKey(origin_of(replica.vault_id), replica.state.epoch_key))
+
+    def retire(self, path: str, epoch: int, *, of_values: bool = False) -> None:
+        """Forget an old scope key of a scope, or an old value key, and all older ones, once nothing is under them.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is no such scope.
+            VersionNotFound: There is no such key.
+            EpochInUse: Something is under one of them, or it is the key in use.
+            DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for `KeyChanges.retire`.
+        """
+        self._authority.require("key.manage", "")
+        with self._inside(self.around(path)) as inside:
+            if of_values:
+                inside.retire_values(epoch)
+            else:
+                inside.keys.retire(epoch)
+
+    def _in_each(self, change: Callable[[ScopeRotation], object], progress: Progress | None) -> list[str]:
+        """Make a change in every scope; where it fails in some, in the others all the same."""
+        registry = self._registry()
+        made = [
+            path
+            for path, place in sorted(registry.scopes.items())
+            if self._opened.store.partition(place.number).head() is not None
+        ]
+        failures: list[SecurecfgError] = []
+        for number, path in enumerate(made, start=1):
+            try:
+                with self._inside(path) as inside:
+                    change(inside)
+            except SecurecfgError as error:
+                failures.append(error)
+            if progress is not None:
+                progress(number, len(made))
+        if failures:
+            raise failures[0]
+        return made

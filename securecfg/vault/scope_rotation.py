@@ -1,0 +1,148 @@
+"""Replacing the keys of one sealed scope, as an administrator may: he signs for the value keys, and reads none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from securecfg.audit import Event
+from securecfg.crypto import KeyBytes, generate_key
+from securecfg.errors import EpochInUse, VersionNotFound
+from securecfg.keys import Purpose
+from securecfg.vault.epochs import plan_key_change
+from securecfg.vault.key_changes import KeyChanges
+from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.scope_changes import CharterDraft, ScopeChanges
+from securecfg.vault.scope_opening import charter_of
+from securecfg.vault.sealed_rows import SealedRows
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.value_keys import rewrap_values
+from securecfg.words import counted
+
+if TYPE_CHECKING:
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.publishing import Plan, Publication
+
+
+class ScopeRotation(ScopeChanges):
+    """An open scope, and the administrator who replaces its keys."""
+
+    @property
+    def authority(self) -> Authority:
+        """The administrator's decisions and records in the scope."""
+        return self._authority
+
+    @property
+    def keys(self) -> KeyChanges:
+        """The changes of keys that a scope has in common with any vault."""
+        return KeyChanges(self._authority)
+
+    @property
+    def epochs(self) -> tuple[int, int]:
+        """Which scope key and which value key are in use."""
+        keyring = self.opened.replica.keyring
+        return keyring.active(Purpose.SCOPE).epoch, keyring.active(Purpose.VALUE).epoch
+
+    def begin_epochs(self) -> None:
+        """Put a new scope key and a new value key in use, the latter granted to all readers, in one publication.
+
+        Raises:
+            AccessDenied: The policy of the scope does not let the administrator.
+            SignaturesMissing: Too few administrators signed.
+            Conflict: Somebody else changed the charter meanwhile.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        session, decision = self._authority.require("key.manage", "")
+        opened, seed = self.opened, KeyBytes(generate_key())
+
+        def draft() -> CharterDraft:
+            slots, parties = opened.replica.slots, charter_of(opened).parties
+            keyring, puts = self._new_value_key(opened.replica.keyring, slots, parties, seed)
+            return CharterDraft(parties, keyring, slots, {}, puts)
+
+        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+            keyring = draft.keyring.with_new_epoch(Purpose.SCOPE, opened.clock.now_ns())
+            plan = plan_key_change(opened, publication, draft.slots, keyring)
+            for kind, purpose in (("scope", Purpose.SCOPE), ("value", Purpose.VALUE)):
+                obj = {"kind": kind, "epoch": keyring.active(purpose).epoch}
+                plan.records.append(session.record(Event.KEY_ROTATED, obj, decision=decision))
+            return plan
+
+        self._publish(draft, plan)
+
+    @property
+    def has_one_scope_key(self) -> bool:
+        """Whether older scope keys are forgotten."""
+        return sum(entry.purpose == Purpose.SCOPE for entry in self.opened.replica.keyring.keys) == 1
+
+    def rewrap_values(self) -> int:
+        """Bring the data keys that the administrator reads, in a shared scope, to the value key in use."""
+        return rewrap_values(self.opened)
+
+    def retire_values(self, epoch: int) -> None:
+        """Forget an old value key, and all older ones, once no data key is under them; shred what was granted of them.
+
+        Raises:
+            AccessDenied: The policy of the scope does not let the administrator.
+            SignaturesMissing: Too few administrators signed.
+            Conflict: Somebody else changed the charter meanwhile.
+            VersionNotFound: There is no such key.
+            EpochInUse: A data key is under one of them, or it is the key in use.
+            DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for `KeyChanges.retire`.
+        """
+        session, decision = self._authority.require("key.manage", "")
+        opened = self.opened
+        opened.refresh()
+        self._leaving(epoch)
+        # What is not under one of them by now never will be: no publication adds a row under a key not in use.
+        counts = SealedRows(opened).count_sealed_values()
+        used = sum(count for older, count in counts.items() if older <= epoch)
+        if used:
+            message = f"the value key of epoch {epoch} or an older one still opens {counted(used, 'data key')}"
+            hint = "the next reader to open the scope brings them to the key in use: `--key identity:FILE`"
+            raise EpochInUse(message, hint=hint)
+
+        def draft() -> CharterDraft:
+            keyring = opened.replica.keyring
+            for old in self._leaving(epoch):
+                keyring = keyring.without_epoch(Purpose.VALUE, old)
+            return CharterDraft(charter_of(opened).parties, keyring, opened.replica.slots, {}, [])
+
+        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+            plan = plan_key_change(opened, publication, draft.slots, draft.keyring)
+            obj = {"kind": "value", "epoch": epoch}
+            plan.records.append(session.record(Event.KEY_RETIRED, obj, decision=decision))
+            plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+            return plan
+
+        self._publish(draft, plan)
+        finish_destruction(opened)
+
+    def retire_unused_values(self) -> list[int]:
+        """Forget those value keys that are older than every one that a data key is under; return their epochs.
+
+        Raises:
+            As for `retire_values`.
+        """
+        self.opened.refresh()
+        used = [epoch for epoch, count in SealedRows(self.opened).count_sealed_values().items() if count]
+        first = min([*used, self.epochs[1]])
+        unused = [epoch for epoch in self._value_epochs() if epoch < first]
+        if unused:
+            self.retire_values(max(unused))
+        return unused
+
+    # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def _value_epochs(self) -> list[int]:
+        return [entry.epoch for entry in self.opened.replica.keyring.keys if entry.purpose == Purpose.VALUE]
+
+    def _leaving(self, epoch: int) -> list[int]:
+        """Return the epochs up to one, which must not be in use."""
+        known, active = self._value_epochs(), self.epochs[1]
+        if epoch not in known:
+            message = f"there is no value key of epoch {epoch}"
+            raise VersionNotFound(message, hint="`securecfg key usage PATH` lists the keys of a scope")
+        if epoch == active:
+            message = f"the value key of epoch {epoch} is in use"
+            raise EpochInUse(message, hint="put a new one in use first: `securecfg key rotate scope PATH`")
+        return [old for old in known if old <= epoch]
