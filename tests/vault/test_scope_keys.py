@@ -180,9 +180,10 @@ def test_a_large_change_that_was_prepared_under_a_value_key_before_is_not_publis
     admin = world.admin()
     monkeypatch.setattr(StagingArea, "publish", late)
     admin.write("pay/large", b"y" * 1_500_000)
-    entry = admin.authority_over("pay/x").opened.entry(b"pay/large")
+    opened = admin.authority_over("pay/large").opened
+    opened.refresh()
+    entry = opened.entry(b"pay/large")
     assert entry is not None
-    opened = world.as_member("pay").opened
     version = opened.locate(b"pay/large", entry, 0).version
     assert version.number == 2
     epoch = parse_dek(opened.store.get(Space.DEK, version.dek_id) or b"")[1]
