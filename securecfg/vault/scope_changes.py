@@ -223,7 +223,9 @@ class ScopeChanges:
             finish_destruction(opened)
         return is_stale or is_pending
 
-    def _publish(self, draft: Callable[[], CharterDraft | None], plan: Callable[[Publication, CharterDraft], Plan]) -> None:
+    def _publish(
+        self, draft: Callable[[], CharterDraft | None], plan: Callable[[Publication, CharterDraft], Plan]
+    ) -> None:
         """Have the charter of a draft signed, and publish the draft where it still is what was signed.
 
         Raises:
