@@ -16,18 +16,19 @@ def exposed(invocation: Invocation) -> None:
     """List the secrets that somebody may know who should not, until they are rotated.
 
     They stand in git history, where `securecfg import --history` found them, or could be read with a key that was
-    removed since, or were in a vault that was compromised, or lie in a bundle for a key that is no longer that of a
-    member. A secret leaves the list when it has another value.
+    removed since, in a sealed scope by a role that may not read it any more, or were in a vault that was compromised, or
+    lie in a bundle for a key that is no longer that of a member. A secret leaves the list when it has another value.
     """
     from securecfg.vault.bundle_exposures import find_known_from_bundles
     from securecfg.vault.departures import find_exposed
     from securecfg.vault.exposures import Exposures
 
     with open_for_audit(invocation) as vault:
-        exposures = Exposures(vault.authority)
-        marks, now = exposures.unrotated(), exposures.now()
-        known = find_exposed(vault.authority)
-        published = find_known_from_bundles(vault.authority)
+        parts = [part.authority for _, part in vault.parts()]
+        now = Exposures(parts[0]).now()
+        marks = [mark for part in parts for mark in Exposures(part).unrotated()]
+        known = [each for part in parts for each in find_exposed(part)]
+        published = [each for part in parts for each in find_known_from_bundles(part)]
     result = {
         "secrets": [
             {

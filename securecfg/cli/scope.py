@@ -170,7 +170,7 @@ def revoke(
     """Take rights from roles in a sealed scope; with the right to list the others go too.
 
     Keys change, so that what is written later is sealed from a former reader. What it could read before it may know:
-    `securecfg audit exposed` cannot tell what was copied, so give those secrets new values.
+    `securecfg audit exposed` lists those secrets until they have new values. What a role has not is not taken from it.
     """
     wanted = {"list": list_roles, "read": read_roles, "write": write_roles}
     with invocation.progress("changing keys") as progress:

@@ -1,7 +1,8 @@
 """What the holders of removed keys may know: every secret that has not had another value since.
 
-A key that opened the vault could read all of it, whatever the policy said, from the file or a copy. So each removal is
-noted, and what it leaves exposed is worked out when it is asked for.
+A key that opened the vault could read all of it, whatever the policy said, from the file or a copy; the key of a role
+could read the sealed scopes that were granted to it. So each removal is noted, and what it leaves exposed is worked out
+when it is asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT
+from securecfg.errors import ScopeSealed
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.history import LIVE
 from securecfg.vault.index import prefix_end
@@ -123,7 +125,8 @@ def _draft(opened: OpenVault, publication: Publication, departure: _Departure, n
 def find_exposed(authority: Authority) -> list[Exposed]:
     """Return what the holders of removed keys may know, by path, as far as the caller may list it.
 
-    A secret leaves the list when its current value is another than all that it had when the key was removed.
+    A secret leaves the list when its current value is another than all that it had when the key was removed. Who lists
+    a sealed scope and does not read it cannot compare values: for him each new version counts as another value.
 
     Raises:
         NotAuthenticated: Nobody says who asks.
@@ -173,9 +176,12 @@ def _has_known_value(opened: OpenVault, entry: Entry, history: History, current:
     known = [version for version in history.versions if note.could_read(version) and version.state == LIVE]
     if not any(version.length == current.length for version in known):
         return False
-    digest = _digest(opened, entry, history, current)
     same_length = (version for version in known if version.length == current.length)
-    return any(_digest(opened, entry, history, version) == digest for version in same_length)
+    try:
+        digest = _digest(opened, entry, history, current)
+        return any(_digest(opened, entry, history, version) == digest for version in same_length)
+    except ScopeSealed:
+        return False
 
 
 def _digest(opened: OpenVault, entry: Entry, history: History, version: Version) -> bytes:

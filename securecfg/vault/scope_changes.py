@@ -60,6 +60,7 @@ class CharterDraft(NamedTuple):
         puts: Grants of value keys.
         deletes: Grants that nobody needs any more.
         departing: The row of the slot that goes, None where none does.
+        reader: The row of the slot whose holder could read what is there and may not read what comes, None for none.
     """
 
     parties: tuple[Party, ...]
@@ -69,6 +70,7 @@ class CharterDraft(NamedTuple):
     puts: list[Put]
     deletes: Sequence[Delete] = ()
     departing: int | None = None
+    reader: int | None = None
 
 
 class ScopeChanges:
@@ -155,23 +157,28 @@ class ScopeChanges:
     def revoke(self, role: str, right: str, progress: Progress | None = None) -> None:
         """Take a right from a role; with `list` go the others, and its slot.
 
+        Nothing changes where it has no such right. What a role that read could know is listed from then on: each secret
+        until it has another value.
+
         Raises:
             AccessDenied: The policy of the scope does not let the administrator.
             SignaturesMissing: Too few administrators signed.
-            SecretNotFound: The role has no such right.
+            SecretNotFound: It is the vault's own right, which cannot be taken away.
             Conflict: Somebody else changed the charter meanwhile.
             DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for the removal of a slot.
         """
         self._authority.require("key.manage", "")
-        has_finished = self._finish(progress)
+        self._finish(progress)
         opened, replica = self.opened, self.opened.replica
         gone = LIST | READ | WRITE if right == "list" else _WORDS[right]
         seed = KeyBytes(generate_key())
 
-        def draft() -> CharterDraft:
+        def draft() -> CharterDraft | None:
             charter = charter_of(opened)
             party = charter.party(role)
-            if party is None or not party.rights & _WORDS[right] or party.signing_key == self._own_key:
+            if party is None or not party.rights & _WORDS[right]:
+                return None
+            if party.signing_key == self._own_key:
                 message = f"`role:{role}` has no right to {right} here that could be taken away"
                 raise SecretNotFound(message, hint=f"`securecfg scope show {charter.path}` shows who has which")
             after = party._replace(rights=party.rights & ~gone)
@@ -195,33 +202,26 @@ class ScopeChanges:
                 epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
                 deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs]
                 keyring, puts = self._new_value_key(keyring, slots, parties, seed)
-            return CharterDraft(parties, keyring, slots, change, puts, deletes, None if after.rights else row)
+            departing, reader = None if after.rights else row, row if deletes else None
+            return CharterDraft(parties, keyring, slots, change, puts, deletes, departing, reader)
 
         def plan(publication: Publication, draft: CharterDraft) -> Plan:
             if draft.departing is None:
                 return plan_key_change(opened, publication, draft.slots, draft.keyring)
             return self._plan_departure(publication, draft, draft.departing)
 
-        try:
-            self._publish(draft, plan)
-        except SecretNotFound:
-            # What an earlier call had taken, and died over.
-            if not has_finished:
-                raise
+        self._publish(draft, plan)
         self._finish(progress)
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
-    def _finish(self, progress: Progress | None) -> bool:
-        """Bring everything to the scope key in use and erase old keys; return whether there was anything to do."""
+    def _finish(self, progress: Progress | None) -> None:
+        """Bring everything to the scope key in use and erase old keys, where an earlier call died over it too."""
         opened = self.opened
-        is_stale = SealedRows(opened).is_used_before(opened.replica.keyring.active(Purpose.SCOPE).epoch)
-        is_pending = opened.is_destruction_pending
-        if is_stale:
+        if SealedRows(opened).is_used_before(opened.replica.keyring.active(Purpose.SCOPE).epoch):
             KeyChanges(self._authority).carry_over(progress)
         if opened.is_destruction_pending:
             finish_destruction(opened)
-        return is_stale or is_pending
 
     def _publish(
         self, draft: Callable[[], CharterDraft | None], plan: Callable[[Publication, CharterDraft], Plan]
@@ -248,6 +248,8 @@ class ScopeChanges:
             planned = plan(publication, drafted)
             planned.puts += drafted.puts
             planned.deletes += drafted.deletes
+            if drafted.reader is not None:
+                planned.join(self._note_reader(publication, drafted.reader))
             return self._with_charter(publication, planned, SignedCharter(charter, signatures), drafted.change)
 
         self.opened.publisher.publish(signed_plan)
@@ -264,17 +266,20 @@ class ScopeChanges:
     def _plan_departure(self, publication: Publication, draft: CharterDraft, row: int) -> Plan:
         """Plan to remove a slot, with new keys of every kind, as for a vault."""
         opened, replica = self.opened, self.opened.replica
-        info = replica.keyring.slot(slot_ids(replica.slots)[row])
         keyring = draft.keyring
         for purpose in (Purpose.SCOPE, Purpose.AUDIT):
             keyring = keyring.with_new_epoch(purpose, opened.clock.now_ns())
         root = generate_key()
         slots = seal_root_to_all(replica.vault_id, root, draft.slots, keyring)
         plan = plan_new_epoch(self._authority, publication, slots, keyring, root)
-        number = row - SLOT_IDS.start + 1
-        plan.join(note_departure(opened, publication, number, info, self._authority.identity.principal))
         plan.deletes += [Delete(Space.META, gone) for gone in (row, root_row_of(row))]
         return plan
+
+    def _note_reader(self, publication: Publication, row: int) -> Plan:
+        """Return the draft of a note of what the holder of a slot could read."""
+        info = self.opened.replica.keyring.slot(slot_ids(self.opened.replica.slots)[row])
+        number, author = row - SLOT_IDS.start + 1, self._authority.identity.principal
+        return note_departure(self.opened, publication, number, info, author)
 
     def _grants_for(
         self, keyring: Keyring, slots: Mapping[int, bytes], parties: tuple[Party, ...], reader: Party, seed: KeyBytes

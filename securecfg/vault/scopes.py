@@ -48,7 +48,7 @@ from securecfg.vault.scope_rotation import ScopeRotation
 from securecfg.vault.signatories import own_signatory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from securecfg.keys import Identity as PublicHalf
     from securecfg.vault.administration import Change
@@ -216,29 +216,35 @@ class Scopes:
             self._register(scope, {name: public.public_key})
         with self._inside(path) as inside:
             inside.grant(name, public, RIGHTS[right])
-        self.propagate()
+        self.propagate([scope])
         return self.show(path)
 
     def revoke(self, path: str, role: str, right: str, progress: Progress | None = None) -> ScopeInfo:
-        """Take a right from a role in a scope; without `list` it has none.
+        """Take a right from a role in a scope; without `list` it has none. It does no harm to take it again.
 
         Values that are written from now on are sealed from a role that read them; those that were written before it may
         know, and they want to be replaced.
 
         Raises:
             AccessDenied: The caller may not `key.manage`.
-            SecretNotFound: There is no such scope, or the role has no such right in it.
+            SecretNotFound: There is no such scope or role, or the right cannot be taken away.
             DestroyPending: It is done, but bytes of old keys may lie in the store's log until another reader lets go.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
         name = check_role(role)
+        if name != ADMINISTRATOR and name not in self._registry().roles:
+            message = f"`role:{name}` never had a right in a sealed scope"
+            raise SecretNotFound(message, hint=f"`securecfg scope show {path}` shows who has which")
         with self._inside(path) as inside:
             inside.revoke(name, right, progress)
         return self.show(path)
 
-    def propagate(self) -> None:
-        """Bring the policy, the roles and the members of the vault to every scope, where they differ.
+    def propagate(self, only: Collection[str] | None = None) -> None:
+        """Bring the policy, the roles and the members of the vault to its scopes, where they differ.
+
+        Args:
+            only: The paths of the scopes that a change concerns; None for all.
 
         Raises:
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
@@ -249,6 +255,8 @@ class Scopes:
         certificates = self._certificates(self._own_key())
         failures: list[SecurecfgError] = []
         for path, place in registry.scopes.items():
+            if only is not None and path not in only:
+                continue
             if self._opened.store.partition(place.number).head() is None:
                 continue  # its making was interrupted; it is made with the documents of that day
             try:

@@ -207,3 +207,15 @@ def test_data_keys_are_replaced_by_who_reads_and_writes(sealed: Cli) -> None:
     assert (everything["secret_count"], everything["left"]) == (1, ["payments/"])
     shown = sealed("secret", "get", "payments/key", "--reveal", "--key", "identity:pay.identity", reveals=True)
     assert shown.text == "sk-canary"
+
+
+def test_what_a_role_could_read_is_listed_as_exposed(sealed: Cli) -> None:
+    assert sealed("scope", "grant", "payments", "--read", "role:web").code == 0
+    assert sealed("scope", "revoke", "payments", "--list", "role:web").code == 0
+    assert sealed("scope", "revoke", "payments", "--list", "role:web").code == 0
+    told = sealed("audit", "exposed", "--json").json["secrets"]
+    assert [(each["path"], each["reason"], each["kind"], each["label"]) for each in told] == [
+        ("payments/key", "removed-key", "role", "web")
+    ]
+    code, text = as_service(sealed, "pay", "audit", "exposed")
+    assert (code, "payments/key" in text) == (0, True)
