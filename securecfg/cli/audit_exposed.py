@@ -16,8 +16,9 @@ def exposed(invocation: Invocation) -> None:
     """List the secrets that somebody may know who should not, until they are rotated.
 
     They stand in git history, where `securecfg import --history` found them, or could be read with a key that was
-    removed since, in a sealed scope by a role that may not read it any more, or were in a vault that was compromised, or
-    lie in a bundle for a key that is no longer that of a member. A secret leaves the list when it has another value.
+    removed since (in a sealed scope that of a role that may not read it any more), or were in a vault that was
+    compromised, or lie in a bundle for a key that is no longer that of a member. A secret leaves the list when it has
+    another value.
     """
     from securecfg.vault.bundle_exposures import find_known_from_bundles
     from securecfg.vault.departures import find_exposed

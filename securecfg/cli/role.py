@@ -13,6 +13,7 @@ from securecfg.errors import UsageError
 
 if TYPE_CHECKING:
     from securecfg.vault import Vault
+    from securecfg.vault.role_rotation import RotatedRole
 
 _MEMBER = click.option("--member", metavar="PRINCIPAL", required=True, help="user:NAME or svc:NAME.")
 
@@ -89,18 +90,80 @@ def add(invocation: Invocation, *, name: str, member: str, identity: str | None,
     )
 
 
-@role.command(examples=("securecfg role remove web --member svc:web",))
+@role.command(
+    examples=(
+        "securecfg role remove web --member svc:web",
+        "securecfg role remove web --member svc:web --rotate     # and gives the role another key in sealed scopes",
+    )
+)
 @click.argument("name")
 @_MEMBER
+@click.option("--rotate", "rotates", is_flag=True, help="Give the role another key, as `role rotate` does.")
 @common_flags
-def remove(invocation: Invocation, *, name: str, member: str) -> None:
+def remove(invocation: Invocation, *, name: str, member: str, rotates: bool) -> None:
     """Take a role from a principal. The last administrator stays.
 
-    With the last role that it was given in the vault its public key is forgotten.
+    With the last role that it was given in the vault its public key is forgotten. Where the role takes part in sealed
+    scopes it may have kept the key of the role: give the role another one.
     """
+    from securecfg.vault.role_rotation import RoleRotation
+
     with invocation.open() as vault:
+        if rotates:
+            vault.authority.require("key.manage", "")
         vault.administration.remove_member(name, member)
-    invocation.emit({"role": name, "member": member}, f"removed  {member} from {name}")
+        has_key = RoleRotation(vault.authority).has_key(name)
+        if rotates and has_key:
+            _rotate(invocation, vault, name, resumes=False)
+    result = {"role": name, "member": member, "is_rotated": rotates and has_key}
+    invocation.emit(result, f"removed  {member} from {name}")
+    if has_key and not rotates:
+        invocation.note(f"note: {member} may have kept the key of {name}, which opens sealed scopes")
+        invocation.note(f"hint: give the role another one: `securecfg role rotate {name}`")
+
+
+@role.command(
+    examples=(
+        "securecfg role rotate web",
+        "securecfg role rotate web --resume           # goes on where an earlier call was interrupted",
+    )
+)
+@click.argument("name")
+@click.option("--resume", is_flag=True, help="Make no new key; only bring the newest to every scope.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@common_flags
+def rotate(invocation: Invocation, *, name: str, resume: bool, dry_run: bool) -> None:
+    """Give a role another key in all sealed scopes that it takes part in, sealed to those who are its members now.
+
+    Who was its member before reads nothing that is written from then on, with the key and all else that he kept. What
+    he could read is listed by `securecfg audit exposed` until it has another value. Members go on to read everything.
+    """
+    from securecfg.vault.role_rotation import RoleRotation
+
+    with invocation.open() as vault:
+        roles = RoleRotation(vault.authority)
+        if dry_run:
+            scopes, members = roles.takes_part(name), roles.members(name)
+            result = {"role": name, "members": members, "scopes": scopes, "is_done": False}
+            told = f"would give  {name} {'its newest' if resume else 'a new'} key in"
+            invocation.emit(result, *(f"{told} {path}" for path in scopes), *(f"member     {each}" for each in members))
+            return
+        done = _rotate(invocation, vault, name, resumes=resume)
+    invocation.emit(
+        {"role": name, "members": list(done.members), "scopes": list(done.scopes), "waiting": list(done.waiting)},
+        *(f"rotated  {name} in {path}" for path in done.scopes),
+        *(f"member   {each}" for each in done.members),
+    )
+
+
+def _rotate(invocation: Invocation, vault: Vault, name: str, *, resumes: bool) -> RotatedRole:
+    from securecfg.vault.role_rotation import RoleRotation
+
+    with invocation.progress("replacing the key of the role") as progress:
+        done = RoleRotation(vault.authority).rotate_role(name, progress, resumes=resumes)
+    for path in done.waiting:
+        invocation.note(f"note: what was written before waits in {path} for a member to open it")
+    return done
 
 
 def _in_grant_tables(vault: Vault) -> list[tuple[str, str, str]]:

@@ -77,11 +77,13 @@ def _delete_retired_grants(opened: OpenVault) -> None:
     keyring = opened.replica.keyring
     if keyring.is_sealed:
         from securecfg.keys.value_grants import grant_row_of  # few vaults have them
+        from securecfg.vault.scope_formers import retired_formers
 
         oldest = min(entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE)
         end = grant_row_of(FIRST_SLOT_ROW, oldest)
         while end and (rows := opened.store.scan(Space.GRANT, 0, end - 1, STAGE_LIMIT_OPERATIONS)):
             delete_rows(opened, [Delete(Space.GRANT, number) for number, _ in rows])
+        delete_rows(opened, retired_formers(opened.store, oldest))
 
 
 def _plan_end(publication: Publication, seen: int) -> Plan:

@@ -19,6 +19,7 @@ from securecfg.vault.charters import READ
 from securecfg.vault.logger import logger
 from securecfg.vault.members import identities_of
 from securecfg.vault.publishing import Plan
+from securecfg.vault.scope_formers import recover_grants
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 from securecfg.vault.value_keys import rewrap_values
 
@@ -49,6 +50,8 @@ def complete(authority: Authority, store: Store, vault_id: bytes, keys: Sequence
     if authority.opened.options.read_only or not authority.identity.principal:
         return
     try:
+        while recover_grants(authority, keys):
+            pass
         while complete_grants(authority):
             pass
         rewrap_values(authority.opened)

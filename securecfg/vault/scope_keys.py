@@ -5,16 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from securecfg.audit import VerifierKey, origin_of
-from securecfg.errors import SecretNotFound, SecurecfgError
+from securecfg.audit import Event, VerifierKey, origin_of
+from securecfg.errors import Conflict, SecretNotFound, SecurecfgError
+from securecfg.keys.role_keys import membership_row_of
+from securecfg.store import Delete, Space
+from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.epochs import rotate_signing_key
-from securecfg.vault.scope_registry import scope_among
+from securecfg.vault.maintenance import delete_rows
+from securecfg.vault.members import identities_of
+from securecfg.vault.opened import REGISTRY_PATH
+from securecfg.vault.scope_formers import has_formers
+from securecfg.vault.scope_registry import ADMINISTRATOR, draft_registry, read_registry, scope_among
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.value_keys import count_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.scope_registry import Registry
     from securecfg.vault.scope_rotation import ScopeRotation
 
     Progress = Callable[[int, int], None]
@@ -87,7 +96,9 @@ class ScopeKeyring(Scopes):
             if not keeps:
                 inside.keys.retire_older()
             epochs, is_alone = inside.epochs, inside.has_one_scope_key
-            return RotatedScope(scope, *epochs, is_alone, tuple(retired), count_waiting(inside.opened))
+            done = RotatedScope(scope, *epochs, is_alone, tuple(retired), count_waiting(inside.opened))
+        self.sweep_memberships()
+        return done
 
     def rotate_roots(self, progress: Progress | None = None) -> list[str]:
         """Replace the root of every scope; return their paths. It does no harm to call it again.
@@ -129,6 +140,42 @@ class ScopeKeyring(Scopes):
                 inside.retire_values(epoch)
             else:
                 inside.keys.retire(epoch)
+
+    def sweep_memberships(self) -> None:
+        """Delete the memberships in former keys of roles, once no scope holds anything that only these open.
+
+        Raises:
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        registry, store = self._registry(), self._opened.store
+        if not registry.formers or registry.unfinished:
+            return
+        if any(has_formers(store.partition(each.number)) for each in registry.scopes.values()):
+            return
+        members = identities_of(self._opened).values()
+        keys = [key for former in registry.formers.values() for key in former]
+        delete_rows(
+            self._opened, [Delete(Space.GRANT, membership_row_of(member, key)) for member in members for key in keys]
+        )
+        self._change_registry({"role": ADMINISTRATOR}, lambda known: known._replace(formers={}))
+
+    def _change_registry(self, obj: Mapping[str, object], change: Callable[[Registry], Registry]) -> None:
+        """Replace the registry by what is made of the one in force, with a record about a role.
+
+        Raises:
+            Conflict: Somebody else changes it in the same publication.
+        """
+        new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+
+        def plan(publication: Publication) -> Plan:
+            if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
+                message = "somebody else changed the scopes at the same moment"
+                raise Conflict(message, hint="look at `securecfg scope list`, and try again")
+            plan = draft_registry(Drafts(self._opened, publication), change(read_registry(self._opened)), new)
+            plan.records = [self._authority.session().record(Event.ROLE_CHANGED, obj)]
+            return plan
+
+        self._opened.publisher.publish(plan)
 
     def _in_each(self, change: Callable[[ScopeRotation], object], progress: Progress | None) -> list[str]:
         """Make a change in every scope; where it fails in some, in the others all the same."""

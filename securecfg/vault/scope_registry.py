@@ -7,6 +7,7 @@ vault's own key opens what lists it, and the seeds of roles are with their membe
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from securecfg.crypto import generate_key
@@ -17,7 +18,7 @@ from securecfg.vault.opened import REGISTRY_PATH
 from securecfg.vault.paths import SYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Mapping
 
     from securecfg.vault.drafts import Drafts, NewVersion
     from securecfg.vault.opened import OpenVault
@@ -55,10 +56,14 @@ class Registry(NamedTuple):
     Attributes:
         scopes: By path, ending in `/`.
         roles: The public key of each role that a scope was granted to, 1,248 bytes.
+        formers: The public keys that roles had before, as long as members may need them.
+        unfinished: The roles whose newest key is not in every scope yet.
     """
 
     scopes: dict[str, ScopePlace]
     roles: dict[str, bytes]
+    formers: Mapping[str, tuple[bytes, ...]] = MappingProxyType({})
+    unfinished: frozenset[str] = frozenset()
 
     def scope_of(self, path: str) -> str | None:
         """Return the path of the scope that a path lies in, None where it lies in none."""
@@ -73,6 +78,8 @@ class Registry(NamedTuple):
         return {
             "scopes": {path: [place.number, place.scope_id.hex()] for path, place in self.scopes.items()},
             "roles": {name: b64encode(key).decode() for name, key in self.roles.items()},
+            "formers": {name: [b64encode(key).decode() for key in keys] for name, keys in self.formers.items()},
+            "unfinished": sorted(self.unfinished),
         }
 
 
@@ -84,7 +91,9 @@ def read_registry(opened: OpenVault) -> Registry:
     """
     raw: dict[str, Any] = opened.system_document(REGISTRY_PATH, {})
     scopes = {path: ScopePlace(number, bytes.fromhex(hexed)) for path, (number, hexed) in raw.get("scopes", {}).items()}
-    return Registry(scopes, {name: b64decode(key) for name, key in raw.get("roles", {}).items()})
+    roles = {name: b64decode(key) for name, key in raw.get("roles", {}).items()}
+    formers = {name: tuple(b64decode(key) for key in keys) for name, keys in raw.get("formers", {}).items()}
+    return Registry(scopes, roles, formers, frozenset(raw.get("unfinished", ())))
 
 
 def read_own_key(opened: OpenVault) -> RoleKey | None:

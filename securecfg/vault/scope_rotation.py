@@ -7,20 +7,30 @@ from typing import TYPE_CHECKING
 from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
 from securecfg.errors import EpochInUse, VersionNotFound
-from securecfg.keys import Purpose
+from securecfg.keys import Purpose, SlotInfo, root_row_of, seal_slot
+from securecfg.keys.value_grants import grant_row_of
+from securecfg.store import Delete, Space
+from securecfg.vault.charters import READ
 from securecfg.vault.epochs import plan_key_change
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import finish_destruction
-from securecfg.vault.scope_changes import CharterDraft, ScopeChanges
-from securecfg.vault.scope_opening import charter_of
+from securecfg.vault.replica import SLOT_IDS
+from securecfg.vault.scope_changes import CharterDraft, ScopeChanges, rights_to_words
+from securecfg.vault.scope_formers import put_former
+from securecfg.vault.scope_opening import charter_of, slot_ids
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.value_keys import rewrap_values
 from securecfg.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securecfg.keys.role_keys import RolePublic
     from securecfg.vault.authority import Authority
     from securecfg.vault.publishing import Plan, Publication
+
+    Progress = Callable[[int, int], None]
 
 
 class ScopeRotation(ScopeChanges):
@@ -73,6 +83,60 @@ class ScopeRotation(ScopeChanges):
     def has_one_scope_key(self) -> bool:
         """Whether older scope keys are forgotten."""
         return sum(entry.purpose == Purpose.SCOPE for entry in self.opened.replica.keyring.keys) == 1
+
+    def replace_role(self, role: str, public: RolePublic, progress: Progress | None = None) -> bool:
+        """Give a role a slot for another key in the place of the one it has, and change all that the old key opened.
+
+        It is the departure of the one and the arrival of the other in one publication. What the old slot was granted of
+        value keys is kept for members who have both keys; the new slot is granted the next one, which is in use from
+        then on.
+
+        Returns:
+            Whether the role took part in the scope with another key.
+
+        Raises:
+            AccessDenied: The policy of the scope does not let the administrator.
+            SignaturesMissing: Too few administrators signed.
+            Conflict: Somebody else changed the charter meanwhile.
+            DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for the removal of a slot.
+        """
+        self._authority.require("key.manage", "")
+        self._finish(progress)
+        opened, replica = self.opened, self.opened.replica
+        new_slot, seed = seal_slot(replica.vault_id, public), KeyBytes(generate_key())
+
+        def draft() -> CharterDraft | None:
+            charter = charter_of(opened)
+            party = charter.party(role)
+            if party is None or party.signing_key == public.signing_key:
+                return None
+            row = next(number for number, slot_id in slot_ids(replica.slots).items() if slot_id == party.slot_id)
+            free = next(number for number in SLOT_IDS if number not in replica.slots)
+            slots = {number: raw for number, raw in replica.slots.items() if number not in (row, root_row_of(row))}
+            slots |= new_slot.rows(free, replica.vault_id, replica.root)
+            slot_id = new_slot.slot.slot_id
+            info = SlotInfo(slot_id, new_slot.public_key, opened.clock.now_ns(), public.scheme, role)
+            keyring = replica.keyring.without_slot(party.slot_id).with_slot(info)
+            after = party._replace(slot_id=slot_id, signing_key=public.signing_key)
+            parties = tuple(after if other == party else other for other in charter.parties)
+            rights = list(rights_to_words(party.rights))
+            change = {"role": role, "added": rights, "removed": rights}
+            if not party.rights & READ:
+                return CharterDraft(parties, keyring, slots, change, [], departing=row)
+            epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
+            deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs]
+            keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+            puts += put_former(opened, row)
+            return CharterDraft(parties, keyring, slots, change, puts, deletes, departing=row, reader=row)
+
+        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+            return self._plan_departure(publication, draft, draft.departing or 0)
+
+        party = charter_of(opened).party(role)
+        is_other = party is not None and party.signing_key != public.signing_key
+        self._publish(draft, plan)
+        self._finish(progress)
+        return is_other
 
     def rewrap_values(self) -> int:
         """Bring the data keys that the administrator reads, in a shared scope, to the value key in use."""

@@ -21,7 +21,7 @@ from securecfg.errors import (
 )
 from securecfg.keys import Purpose
 from securecfg.keys.role_keys import RoleKey, RolePublic, membership_row_of, seal_membership
-from securecfg.store import Put, Space
+from securecfg.store import Delete, Put, Space
 from securecfg.vault.administration import Administration, to_document
 from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates
@@ -352,6 +352,15 @@ class Scopes:
         known = self._registry().roles.get(name)
         if known is not None:
             return known
+        return self._new_role_key(name, certificates)
+
+    def _new_role_key(self, name: str, certificates: Certificates) -> bytes:
+        """Make a key for a role, give it to all its members, forget it, and return its public half.
+
+        Raises:
+            InvalidMetadata: It has no member with a public key.
+            SignaturesMissing: Too few administrators signed who its members are.
+        """
         members = self._members(name)
         if not members:
             message = f"no member of `role:{name}` has a public key"
@@ -400,7 +409,10 @@ class Scopes:
                     raise _changed_meanwhile()
                 numbers = [known.number for known in registry.scopes.values()]
                 place = ScopePlace(1 + max([*numbers, *taken], default=0), scope_id)
-            after = Registry({**registry.scopes, scope: place}, {**registry.roles, **keys})
+            after = registry._replace(
+                scopes={**registry.scopes, scope: place},
+                roles={**registry.roles, **keys},
+            )
             plan = draft_registry(Drafts(self._opened, publication), after, new)
             obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
             plan.records = [session.record(Event.SCOPE_CREATED, obj, decision=decision)]
@@ -468,6 +480,17 @@ def _scope_path(path: str) -> str:
 
 class ScopedAdministration(Administration):
     """Policy and roles of a vault with sealed scopes; what is changed reaches these too."""
+
+    def remove_member(self, role: str, principal: str) -> None:
+        """Take a role from a principal, and the row by which it comes to the key of the role; see `Administration`.
+
+        A key that it has copied stays known to it: `RoleRotation` gives the role another one.
+        """
+        gone = identities_of(self._opened).get(principal)
+        super().remove_member(role, principal)
+        key = read_registry(self._opened).roles.get(role)
+        if gone is not None and key is not None:
+            self._opened.store.stage([Delete(Space.GRANT, membership_row_of(gone, key))])
 
     def _replace(self, right: str, event: Event, make: Callable[[], Change]) -> int:
         number = super()._replace(right, event, make)

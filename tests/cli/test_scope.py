@@ -219,3 +219,47 @@ def test_what_a_role_could_read_is_listed_as_exposed(sealed: Cli) -> None:
     ]
     code, text = as_service(sealed, "pay", "audit", "exposed")
     assert (code, "payments/key" in text) == (0, True)
+
+
+# --- who leaves a role ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def second(sealed: Cli) -> Cli:
+    """A second member of role `pay`, who has its key."""
+    tables = _GRANTS.format("pay").replace('["svc:pay"]', '["svc:pay", "svc:second"]')
+    Path("grants.toml").write_text(tables, encoding="utf-8")
+    assert sealed("policy", "apply", "grants.toml", "--yes").code == 0
+    sealed("identity", "create", "svc:second", "--out", "second.identity", "--public", "second.pub")
+    assert sealed("role", "add", "pay", "--member", "svc:second", "--identity", "second.pub").code == 0
+    as_service(sealed, "pay", "secret", "list")
+    assert as_service(sealed, "second", "secret", "list") == (0, "payments/key\n")
+    return sealed
+
+
+def test_a_role_gets_another_key_when_somebody_leaves(second: Cli) -> None:
+    removed = second("role", "remove", "pay", "--member", "svc:second")
+    assert removed.text == "removed  svc:second from pay\n"
+    assert "svc:second may have kept the key of pay, which opens sealed scopes" in removed.err
+    assert "securecfg role rotate pay" in removed.err
+    would = second("role", "rotate", "pay", "--dry-run", "--json").json
+    assert would == {"role": "pay", "members": ["svc:pay"], "scopes": ["payments/"], "is_done": False}
+    done = second("role", "rotate", "pay")
+    assert done.text == "rotated  pay in payments/\nmember   svc:pay\n"
+    assert "waits in payments/" in done.err
+    assert second("secret", "put", "payments/new", stdin="sk-newer").code == 0
+    for name in ("key", "new"):
+        shown = second("secret", "get", f"payments/{name}", "--reveal", "--key", "identity:pay.identity", reveals=True)
+        assert shown.code == 0, shown.err
+    assert as_service(second, "second", "secret", "list")[0] == 7
+    assert second("role", "rotate", "pay", "--resume", "--json").json["waiting"] == []
+    exposed = second("audit", "exposed", "--json").json["secrets"]
+    assert [each["path"] for each in exposed] == ["payments/key"]
+
+
+def test_removing_a_recipient_is_one_operation(second: Cli) -> None:
+    removed = second("role", "remove", "pay", "--member", "svc:second", "--rotate", "--json").json
+    assert removed == {"role": "pay", "member": "svc:second", "is_rotated": True}
+    assert as_service(second, "second", "secret", "list")[0] == 7
+    assert as_service(second, "pay", "secret", "list") == (0, "payments/key\n")
+    assert second("role", "rotate", "web", "--json").error == "secret-not-found"

@@ -1045,6 +1045,20 @@ MUTANTS = (
         "::test_a_large_change_that_was_prepared_under_a_value_key_before_is_not_published_under_it",
     ),
     Mutant(
+        "a role's former key goes on to sign what is in a scope",
+        "vault/scope_rotation.py",
+        "after = party._replace(slot_id=slot_id, signing_key=public.signing_key)",
+        "after = party._replace(slot_id=slot_id)",
+        "vault/test_role_rotation.py::test_what_he_vouches_for_with_it_is_believed_by_nobody",
+    ),
+    Mutant(
+        "what was granted to a former slot is forgotten",
+        "vault/scope_rotation.py",
+        "            puts += put_former(opened, row)\n",
+        "",
+        "vault/test_role_rotation.py::test_who_stays_reads_what_was_and_what_comes",
+    ),
+    Mutant(
         "a value key is forgotten while data keys are under it",
         "vault/scope_rotation.py",
         "        if used:\n",
