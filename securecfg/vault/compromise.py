@@ -16,7 +16,7 @@ from securecfg.errors import EpochInUse, LastSlot, StoreBusy, VersionNotFound
 from securecfg.keys import FIRST_ROOT_ROW, Purpose, Slot, root_row_of
 from securecfg.store import Delete, Space
 from securecfg.vault.backup_notes import find_notes
-from securecfg.vault.departures import newest_compromise, note_compromise
+from securecfg.vault.departures import new_compromise, newest_compromise, note_compromise
 from securecfg.vault.epochs import plan_new_epoch, seal_root_to_all
 from securecfg.vault.history import DESTROYED
 from securecfg.vault.key_changes import KeyChanges
@@ -119,8 +119,8 @@ class Compromise:
             CommitUnknown, StoreFailed, Tampered: As for `KeyChanges`; `resume` goes on.
         """
         exposed = self.find_exposed()
-        self._replace_keys(reason, drops_slots=drops_slots)
-        return self._bring_over(exposed, progress)
+        self.replace_keys(new_compromise(), reason, drops_slots=drops_slots)
+        return self.bring_over(exposed, progress)
 
     def resume(self, progress: Progress | None = None) -> Aftermath:
         """Go on where `declare` was interrupted; it does no harm where it was not.
@@ -129,11 +129,21 @@ class Compromise:
             VersionNotFound: No compromise was declared.
             As for `declare`.
         """
-        return self._bring_over(self.find_exposed(), progress)
+        return self.bring_over(self.find_exposed(), progress)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
-    def _replace_keys(self, reason: str, *, drops_slots: bool) -> None:
+    def replace_keys(self, name: str, reason: str, *, drops_slots: bool) -> None:
+        """Put new keys of every kind in use, in one publication that says so. `bring_over` does the rest.
+
+        Args:
+            name: What the compromise is called, as `new_compromise` gives it.
+            reason: Why.
+            drops_slots: As for `declare`.
+
+        Raises:
+            AccessDenied, LastSlot, CommitUnknown, StoreBusy, StoreFailed: As for `declare`.
+        """
         session, decision = self._authority.require("key.manage", "")
         opened = self._opened
         own = self._authority.identity.slot
@@ -155,7 +165,7 @@ class Compromise:
             plan = plan_new_epoch(self._authority, publication, sealed, keyring, root)
             # Of the records the first carries the changes of the index.
             plan.records.insert(0, session.record(Event.KEY_COMPROMISED, obj, decision=decision))
-            plan.join(note_compromise(opened, publication, reason, session.identity.principal))
+            plan.join(note_compromise(opened, publication, name, reason, session.identity.principal))
             plan.deletes += [Delete(Space.META, id_) for row_id in dropped for id_ in (row_id, root_row_of(row_id))]
             return plan
 
@@ -176,15 +186,25 @@ class Compromise:
         ids = {row_id: Slot.parse(row).slot_id for row_id, row in replica.slots.items() if row_id < FIRST_ROOT_ROW}
         return {row_id: slot_id for row_id, slot_id in ids.items() if slot_id != stays.slot_id}
 
-    def _bring_over(self, exposed: Sequence[ExposedVersions], progress: Progress | None) -> Aftermath:
+    def bring_over(self, exposed: Sequence[ExposedVersions], progress: Progress | None) -> Aftermath:
+        """Bring everything to the new keys, encrypt it anew, and erase the old ones.
+
+        Args:
+            exposed: What could be read, for the result.
+            progress: As for `declare`.
+
+        Raises:
+            VersionNotFound: No compromise was declared.
+            As for `declare`.
+        """
         opened = self._opened
         changes = KeyChanges(self._authority)
-        end = newest_compromise(opened)
-        if end is None:
+        declared = newest_compromise(opened)
+        if declared is None:
             message = "no compromise was declared"
             raise VersionNotFound(message, hint="`securecfg key compromise` without `--resume` does")
         changes.carry_over(progress)
-        count = changes.encrypt_older(end, progress)
+        count = changes.encrypt_older(declared.end, progress)
         self._retire(changes, progress)
         finish_destruction(opened)
         replica = opened.replica

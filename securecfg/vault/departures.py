@@ -99,19 +99,44 @@ def note_departure(opened: OpenVault, publication: Publication, number: int, inf
     return _draft(opened, publication, departure, info.slot_id.hex(), author)
 
 
-def note_compromise(opened: OpenVault, publication: Publication, reason: str, author: str) -> Plan:
+class DeclaredCompromise(NamedTuple):
+    """A note that all that was in a vault, or in a sealed scope, may be known.
+
+    Attributes:
+        end: The first id that was not given yet.
+        name: What it is called, the same in the vault and in its scopes.
+        reason: Why it was declared.
+        declared_ns: When.
+    """
+
+    end: int
+    name: str
+    reason: str
+    declared_ns: int
+
+
+def new_compromise() -> str:
+    """Return a name for a compromise that is about to be declared."""
+    return f"{_COMPROMISE}-{secrets.token_hex(8)}"
+
+
+def note_compromise(opened: OpenVault, publication: Publication, name: str, reason: str, author: str) -> Plan:
     """Return the draft of a note that all that is in the vault may be known, for the publication that says so."""
     departure = _Departure(_NO_SLOT, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
-    return _draft(opened, publication, departure, f"{_COMPROMISE}-{secrets.token_hex(8)}", author)
+    return _draft(opened, publication, departure, name, author)
 
 
-def newest_compromise(opened: OpenVault) -> int | None:
-    """Return the first id that was not given yet when the newest compromise was declared, or None where none was.
+def newest_compromise(opened: OpenVault) -> DeclaredCompromise | None:
+    """Return the newest compromise that was declared, or None where none was.
 
     Raises:
         Tampered: A note is damaged.
     """
-    found = [note.next_id for note in _departures(opened) if note.slot == _NO_SLOT]
+    found = [
+        DeclaredCompromise(note.next_id, name, note.label, note.removed_ns)
+        for name, note in _notes(opened)
+        if note.slot == _NO_SLOT
+    ]
     return max(found, default=None)
 
 
@@ -147,13 +172,18 @@ def find_exposed(authority: Authority) -> list[Exposed]:
 
 
 def _departures(opened: OpenVault) -> list[_Departure]:
+    return sorted((note for _, note in _notes(opened)), key=lambda note: note.removed_ns)
+
+
+def _notes(opened: OpenVault) -> list[tuple[str, _Departure]]:
     notes = []
     for path, entry in opened.entries(_NOTES, prefix_end(_NOTES)):
         if entry.live:
             document: dict[str, object] = opened.system_document(path, {})
             numbers = [int(str(document[name])) for name in ("slot", "removed_ns", "next_id")]
-            notes.append(_Departure(numbers[0], str(document["kind"]), str(document["label"]), *numbers[1:]))
-    return sorted(notes, key=lambda note: note.removed_ns)
+            departure = _Departure(numbers[0], str(document["kind"]), str(document["label"]), *numbers[1:])
+            notes.append((path[len(_NOTES) :].decode(), departure))
+    return notes
 
 
 def _exposed(opened: OpenVault, path: bytes, departures: list[_Departure]) -> list[Exposed]:

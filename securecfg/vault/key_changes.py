@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,7 +23,7 @@ from securecfg.vault.epochs import plan_key_change, seal_root_to_all
 from securecfg.vault.index import prefix_end
 from securecfg.vault.key_drafts import KeyDrafts
 from securecfg.vault.maintenance import compact, finish_destruction
-from securecfg.vault.paths import path_to_bytes
+from securecfg.vault.paths import is_vault_document, path_to_bytes
 from securecfg.vault.publishing import Plan
 from securecfg.vault.rows import epoch_of
 from securecfg.vault.sealed_rows import SealedRows
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from securecfg.audit import Record
     from securecfg.keys import KeyEntry
     from securecfg.vault.authority import Authority
+    from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
 
     Progress = Callable[[int, int], None]
@@ -219,7 +221,8 @@ class KeyChanges:
     def encrypt_older(self, end: int, progress: Progress | None = None) -> int:
         """Encrypt every version anew whose data key has an id below one; return how many secrets that were.
 
-        It is as `rotate_data`, and takes in deleted secrets and the documents of the vault.
+        It is as `rotate_data`, and takes in deleted secrets and the documents of the vault. In a sealed scope it leaves
+        out what the key at hand does not both read and write.
 
         Args:
             end: The first id that is new enough.
@@ -232,11 +235,20 @@ class KeyChanges:
             DestroyPending, CommitUnknown, StoreFailed: As for `rotate_data`.
         """
         self._authority.require("key.manage", "")
+        return self.finish_encryption(end, progress)
+
+    def finish_encryption(self, end: int, progress: Progress | None = None) -> int:
+        """Do as `encrypt_older` what was declared by somebody who may: it changes nothing that a person sees.
+
+        Raises:
+            As for `encrypt_older`.
+        """
         opened = self._opened
         count = 0
         for _ in range(_RETRIES):
             opened.refresh()
-            paths = [path for path, _ in opened.entries(b"", None) if self._has_older_key(path, end)]
+            may_encrypt = self._encrypts()
+            paths = [path for path in find_older(opened, end) if may_encrypt(path)]
             if not paths:
                 return count
             for start in range(0, len(paths), _VALUES_AT_ONCE):
@@ -350,6 +362,17 @@ class KeyChanges:
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
+    def _encrypts(self) -> Callable[[bytes], bool]:
+        """Return what tells which paths the key at hand can encrypt anew."""
+        replica = self._opened.replica
+        grants = replica.data_keys.grants
+        if grants is None:
+            return lambda _: True
+        if not replica.may_change:
+            return lambda _: False
+        reads = all(grants.is_granted(entry.epoch) for entry in replica.keyring.keys if entry.purpose == Purpose.VALUE)
+        return lambda path: reads or is_vault_document(path)
+
     def _active(self) -> int:
         return self._opened.replica.keyring.active(Purpose.SCOPE).epoch
 
@@ -388,20 +411,6 @@ class KeyChanges:
             return entry is not None and any(page.history_id in old for page in self._opened.history(path, entry).older)
 
         return self._opened.consistently(look)
-
-    def _has_older_key(self, path: bytes, end: int) -> bool:
-        """Return whether a version of a secret has a data key with an id below one."""
-        opened = self._opened
-
-        def look() -> bool:
-            entry = opened.replica.index.get(path)
-            if entry is None:
-                return False
-            history = opened.history(path, entry)
-            pages = (opened.older_versions(history, page) for page in range(len(history.older)))
-            return any(0 < version.dek_id < end for version in chain(history.versions, *pages))
-
-        return opened.consistently(look)
 
     def _publish_anew(self, change: _Change, paths: list[bytes]) -> None:
         """Publish the drafts of some secrets that are still there: together, or in parts where others are faster."""
@@ -472,6 +481,21 @@ class KeyChanges:
             message = f"the scope key of epoch {epoch} is in use"
             raise EpochInUse(message, hint="put a new one in use first: `securecfg key rotate scope /`")
         return [entry.epoch for entry in found]
+
+
+def find_older(opened: OpenVault, end: int) -> list[bytes]:
+    """Return the paths of secrets and documents with a version whose data key has an id below one."""
+
+    def has_older_key(path: bytes) -> bool:
+        entry = opened.replica.index.get(path)
+        if entry is None:
+            return False
+        history = opened.history(path, entry)
+        pages = (opened.older_versions(history, page) for page in range(len(history.older)))
+        return any(0 < version.dek_id < end for version in chain(history.versions, *pages))
+
+    paths = [path for path, _ in opened.entries(b"", None)]
+    return [path for path in paths if opened.consistently(partial(has_older_key, path))]
 
 
 def _epoch_of_data_key(found: tuple[int, bytes]) -> int:

@@ -11,7 +11,8 @@ from securecfg.keys import Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.value_grants import grant_row_of
 from securecfg.store import Delete, Space
 from securecfg.vault.charters import READ
-from securecfg.vault.epochs import plan_key_change
+from securecfg.vault.departures import note_compromise
+from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.replica import SLOT_IDS
@@ -137,6 +138,42 @@ class ScopeRotation(ScopeChanges):
         self._publish(draft, plan)
         self._finish(progress)
         return is_other
+
+    def replace_everything(self, name: str, reason: str) -> None:
+        """Put new keys of every kind in use, since all that is in the scope may be known (format 4.6).
+
+        Args:
+            name: What the compromise is called in the vault.
+            reason: Why it was declared.
+
+        Raises:
+            AccessDenied: The policy of the scope does not let the administrator.
+            SignaturesMissing: Too few administrators signed.
+            Conflict: Somebody else changed the charter meanwhile.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        session, decision = self._authority.require("key.manage", "")
+        opened, seed = self.opened, KeyBytes(generate_key())
+
+        def draft() -> CharterDraft:
+            slots, parties = opened.replica.slots, charter_of(opened).parties
+            keyring, puts = self._new_value_key(opened.replica.keyring, slots, parties, seed)
+            return CharterDraft(parties, keyring, slots, {}, puts)
+
+        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+            keyring = draft.keyring
+            for purpose in (Purpose.SCOPE, Purpose.AUDIT, Purpose.MASKING):
+                keyring = keyring.with_new_epoch(purpose, opened.clock.now_ns())
+            root = generate_key()
+            slots = seal_root_to_all(opened.replica.vault_id, root, draft.slots, keyring)
+            plan = plan_new_epoch(self._authority, publication, slots, keyring, root)
+            obj: dict[str, object] = {"epoch": keyring.active(Purpose.SCOPE).epoch}
+            obj |= {"reason": reason} if reason else {}
+            plan.records.append(session.record(Event.KEY_COMPROMISED, obj, decision=decision))
+            plan.join(note_compromise(opened, publication, name, reason, session.identity.principal))
+            return plan
+
+        self._publish(draft, plan)
 
     def rewrap_values(self) -> int:
         """Bring the data keys that the administrator reads, in a shared scope, to the value key in use."""

@@ -263,3 +263,30 @@ def test_removing_a_recipient_is_one_operation(second: Cli) -> None:
     assert as_service(second, "second", "secret", "list")[0] == 7
     assert as_service(second, "pay", "secret", "list") == (0, "payments/key\n")
     assert second("role", "rotate", "web", "--json").error == "secret-not-found"
+
+
+# --- the worst day ----------------------------------------------------------------------------------------------------
+
+
+def test_a_compromise_names_the_scopes_that_need_a_reader(sealed: Cli) -> None:
+    would = sealed("key", "compromise", "--dry-run", "--json").json
+    assert (would["scopes"], [each["path"] for each in would["exposed"]]) == (["payments/"], ["payments/key"])
+    code, text = as_service(sealed, "pay", "key", "compromise", "--yes")
+    assert (code, "by whoever opens the vault by its root" in text) == (7, True)
+    code, text = as_service(sealed, "pay", "key", "compromise", "--resume")
+    assert (code, "no compromise was declared" in text) == (3, True)
+    done = sealed("key", "compromise", "--yes", "--reason", "a theft")
+    assert "replaced  all keys of payments/\n" in done.text
+    assert "exposed  payments/key@1\n" in done.text
+    assert "1 data key of payments/ wait for somebody who reads it" in done.err
+    assert "`securecfg key compromise --resume --key identity:FILE`" in done.err
+    told = sealed("key", "compromise", "--resume", "--key", "identity:pay.identity")
+    assert told.text == "replaced  payments/   0 secrets encrypted anew\n"
+    assert "hint: no role does both; for that time: `securecfg scope grant payments/ --write ROLE`" in told.err
+    sealed("scope", "grant", "payments", "--write", "role:pay")
+    told = sealed("key", "compromise", "--resume", "--json", "--key", "identity:pay.identity").json
+    assert [(each["encrypted_count"], each["is_done"]) for each in told["scopes"]] == [(1, True)]
+    assert [each["is_done"] for each in sealed("key", "compromise", "--resume", "--json").json["scopes"]] == [True]
+    assert sealed("scope", "show", "payments", "--json").json["value_epochs"] == 1
+    shown = sealed("secret", "get", "payments/key", "--reveal", "--key", "identity:pay.identity", reveals=True)
+    assert shown.text == "sk-canary"

@@ -1059,6 +1059,13 @@ MUTANTS = (
         "vault/test_role_rotation.py::test_who_stays_reads_what_was_and_what_comes",
     ),
     Mutant(
+        "a compromise leaves the keys of scopes as they are where it was interrupted",
+        "vault/scope_compromise.py",
+        "    is_done = known is not None and known.name == declared.name",
+        "    is_done = True",
+        "vault/test_scope_compromise.py::test_whoever_had_every_key_opens_no_row_of_a_scope_that_is_there_now",
+    ),
+    Mutant(
         "a value key is forgotten while data keys are under it",
         "vault/scope_rotation.py",
         "        if used:\n",

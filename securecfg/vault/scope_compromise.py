@@ -1,0 +1,167 @@
+"""The worst day of a vault with sealed scopes: who opens it by its root replaces all keys, readers encrypt anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from securecfg.errors import ScopeSealed, VersionNotFound
+from securecfg.vault.charters import READ, WRITE
+from securecfg.vault.compromise import Compromise
+from securecfg.vault.data_rotation import verify_encrypts
+from securecfg.vault.departures import new_compromise, newest_compromise
+from securecfg.vault.key_changes import KeyChanges, find_older
+from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.paths import is_vault_document
+from securecfg.vault.scope_keys import ScopeKeyring
+from securecfg.vault.scope_opening import charter_of
+from securecfg.vault.value_keys import count_waiting, rewrap_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from securecfg.vault.compromise import Aftermath, ExposedVersions
+    from securecfg.vault.departures import DeclaredCompromise
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.scope_rotation import ScopeRotation
+    from securecfg.vault.vault import Vault
+
+    Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeAftermath:
+    """What is left to do in a scope, for others than who has done the rest.
+
+    Attributes:
+        path: The scope, ending in `/`.
+        waiting: How many data keys wait for a reader, under a value key that may be known.
+        secrets: How many secrets wait for somebody who reads and writes, to be encrypted anew.
+        has_both: Whether a role both reads and writes.
+    """
+
+    path: str
+    waiting: int
+    secrets: int
+    has_both: bool
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left."""
+        return not (self.waiting or self.secrets)
+
+
+class ScopeCompromise(ScopeKeyring):
+    """What to do when all keys of a vault and of its scopes may be known."""
+
+    def find_exposed(self) -> list[ExposedVersions]:
+        """Return every version that can be read from the vault and its scopes now, as far as the caller may list it.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            Tampered: A row does not match the signed state.
+        """
+        found = Compromise(self._authority).find_exposed()
+        self._in_each(lambda inside: found.extend(Compromise(inside.authority).find_exposed()), None)
+        return sorted(found, key=lambda each: each.path)
+
+    def declare(
+        self, *, reason: str = "", drops_slots: bool = False, progress: Progress | None = None
+    ) -> tuple[Aftermath, list[ScopeAftermath]]:
+        """Replace every key of the vault and of its scopes, then do as much of the rest as the key at hand can.
+
+        Args:
+            reason: As for `Compromise.declare`.
+            drops_slots: As for `Compromise.declare`; slots of scopes are for roles, and stay.
+            progress: As for `Compromise.declare`.
+
+        Returns:
+            What was done, and of each scope what is left.
+
+        Raises:
+            SignaturesMissing: Too few administrators signed; the scopes that are not done yet keep their keys.
+            As for `Compromise.declare`; `resume` goes on.
+        """
+        exposed = self.find_exposed()
+        Compromise(self._authority).replace_keys(new_compromise(), reason, drops_slots=drops_slots)
+        return self._bring_over(exposed, progress)
+
+    def resume(self, progress: Progress | None = None) -> tuple[Aftermath, list[ScopeAftermath]]:
+        """Go on where `declare` was interrupted, or where it waited for others; it does no harm where it did not.
+
+        Raises:
+            VersionNotFound: No compromise was declared.
+            As for `declare`.
+        """
+        return self._bring_over(self.find_exposed(), progress)
+
+    def _bring_over(
+        self, exposed: list[ExposedVersions], progress: Progress | None
+    ) -> tuple[Aftermath, list[ScopeAftermath]]:
+        declared = newest_compromise(self._opened)
+        if declared is not None:
+            # The keys of all come first: until then what is written in a scope may be read by whoever has the old ones.
+            self._in_each(lambda inside: _replace_keys(inside, declared), None)
+        done = Compromise(self._authority).bring_over(exposed, progress)
+        left: list[ScopeAftermath] = []
+
+        def finish(inside: ScopeRotation) -> None:
+            end = newest_compromise(inside.opened)
+            if end is not None:
+                inside.rewrap_values()
+                Compromise(inside.authority).bring_over([], progress)
+                inside.retire_unused_values()
+                left.append(_look(inside.opened, end.end))
+
+        self._in_each(finish, None)
+        self.sweep_memberships()
+        return replace(done, exposed=exposed), left
+
+
+def finish_as_member(vault: Vault, progress: Progress | None = None) -> list[tuple[int, ScopeAftermath]]:
+    """Do what a member can in the scopes that his key opens, once a compromise was declared by the root of the vault.
+
+    Opening a scope has brought its data keys over. Nothing is asked of the policy: no value leaves the process, and
+    nothing changes that a person sees.
+
+    Returns:
+        Of each scope how many secrets were encrypted anew, and what is left.
+
+    Raises:
+        VersionNotFound: No compromise was declared.
+        DestroyPending, StoreBusy, CommitUnknown, StoreFailed, Tampered: As for `KeyChanges.encrypt_older`.
+    """
+    done = []
+    for _, part in vault.parts():
+        declared = newest_compromise(part.opened)
+        if declared is None:
+            continue
+        rewrap_values(part.opened)
+        count = 0
+        try:
+            verify_encrypts(part.opened)
+            count = KeyChanges(part.authority).finish_encryption(declared.end, progress)
+            finish_destruction(part.opened)
+        except ScopeSealed:
+            pass  # what is left says so
+        done.append((count, _look(part.opened, declared.end)))
+    if not done:
+        message = "no compromise was declared in the scopes that this key opens"
+        raise VersionNotFound(message, hint="who opens the vault by its root does: `securecfg key compromise`")
+    return done
+
+
+def _replace_keys(inside: ScopeRotation, declared: DeclaredCompromise) -> None:
+    """Replace the keys of a scope that was there when a compromise was declared, and was not reached yet."""
+    known = newest_compromise(inside.opened)
+    is_done = known is not None and known.name == declared.name
+    if not is_done and inside.opened.replica.header.created_ns <= declared.declared_ns:
+        inside.replace_everything(declared.name, declared.reason)
+
+
+def _look(opened: OpenVault, end: int) -> ScopeAftermath:
+    opened.refresh()
+    charter = charter_of(opened)
+    older = [path for path in find_older(opened, end) if not is_vault_document(path)]
+    has_both = any(party.rights & READ and party.rights & WRITE for party in charter.parties)
+    return ScopeAftermath(charter.path, count_waiting(opened), len(older), has_both)

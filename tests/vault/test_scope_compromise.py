@@ -1,0 +1,209 @@
+"""The worst day of a vault with sealed scopes: all keys are replaced, and who reads does what the root cannot."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.crypto import ROOT_SCOPE, dek_context, open_granted_dek
+from securecfg.errors import SecurecfgError, Tampered, VersionNotFound
+from securecfg.keys import Keyring, Purpose
+from securecfg.keys.value_grants import ValueGrants
+from securecfg.store import ID_LIMIT, Space
+from securecfg.vault.departures import find_exposed, newest_compromise
+from securecfg.vault.key_changes import find_older
+from securecfg.vault.scope_compromise import ScopeCompromise, finish_as_member
+from securecfg.vault.scope_opening import grants_of
+from securecfg.vault.verification import verify_vault
+from tests.vault.scope_world import ScopeWorld, scope_world
+from tests.vault.test_scope_crashes import dying
+from tests.vault.world import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = scope_world(tmp_path)
+    fill(world)
+    yield world
+    world.close()
+
+
+def fill(world: ScopeWorld) -> None:
+    """Make a scope whose readers write, one whose readers do not, and one that is shared."""
+    scopes = world.scopes()
+    scopes.create("web", read=["web"], write=["web"])
+    scopes.create("pay", read=["pay"])
+    scopes.create("both", read=["web"], is_shared=True)
+    admin = world.admin()
+    admin.write("app/a", "of the vault")
+    world.as_member("web").write("web/a", "of web")
+    admin.write("pay/a", "of pay")
+    admin.write("pay/a", "of pay again")
+    admin.write("both/a", "of both")
+
+
+def worst(world: ScopeWorld) -> ScopeCompromise:
+    return ScopeCompromise(world.admin().authority)
+
+
+def rows_of(world: ScopeWorld, path: str, space: Space) -> list[tuple[int, bytes]]:
+    return world.admin().scope(path).opened.store.scan(space, 0, ID_LIMIT - 1, 10_000)
+
+
+def test_whoever_had_every_key_opens_no_row_of_a_scope_that_is_there_now(world: ScopeWorld) -> None:
+    web = world.as_member("web").scope("web").opened
+    root, vault_id, keyring, seed = bytes(web.replica.root), web.replica.vault_id, web.replica.keyring, None
+    seed = grants_of(web).seed(0)
+    thief = ValueGrants(vault_id, keyring, None, lambda _: None)  # type: ignore[arg-type]  # opens nothing
+    thief._seeds[0] = seed
+    spaces = (Space.HISTORY, Space.DEK, Space.VALUE, Space.SEGMENT)
+    before = {(space, row) for space in spaces for _, row in rows_of(world, "web", space)}
+    worst(world).declare(reason="a stolen laptop")
+    finish_as_member(world.as_member("web"))
+    worst(world).resume()
+    sealed = dict(rows_of(world, "web", Space.META))[2]
+    with pytest.raises(Tampered):
+        Keyring.open(sealed, root, vault_id, int.from_bytes(sealed[2:10]))
+    after = {(space, row) for space in spaces for _, row in rows_of(world, "web", space)}
+    assert not before & after
+    for number, row in rows_of(world, "web", Space.DEK):
+        if row[0] != 1:
+            ctx = dek_context(vault_id, ROOT_SCOPE, 0, number)
+            with pytest.raises(Tampered):
+                open_granted_dek(row, ctx, thief.wrap(0), thief.private_key(0))
+    now = world.as_member("web").scope("web").opened.replica.keyring
+    for purpose in (Purpose.AUDIT, Purpose.LOG_SIGNING, Purpose.MASKING, Purpose.SCOPE, Purpose.VALUE):
+        assert now.active(purpose).key not in {entry.key for entry in keyring.keys}
+    assert [entry.epoch for entry in now.keys if entry.purpose in {Purpose.SCOPE, Purpose.VALUE}] == [1, 1]
+
+
+def test_says_of_each_scope_who_is_needed(world: ScopeWorld) -> None:
+    _, left = worst(world).declare()
+    told = {each.path: (each.waiting, each.secrets, each.has_both, each.is_done) for each in left}
+    assert told == {
+        "both/": (0, 0, True, True),
+        "pay/": (2, 1, False, False),
+        "web/": (1, 1, True, False),
+    }
+    ((count, web),) = [each for each in finish_as_member(world.as_member("web")) if each[1].path == "web/"]
+    assert (count, web.waiting, web.secrets) == (1, 0, 0)
+    ((count, pay),) = finish_as_member(world.as_member("pay"))
+    assert (count, pay.waiting, pay.secrets, pay.has_both) == (0, 0, 1, False)
+    world.scopes().grant("pay", "pay", "write")
+    ((count, pay),) = finish_as_member(world.as_member("pay"))
+    assert (count, pay.is_done) == (1, True)
+    _, left = worst(world).resume()
+    assert all(each.is_done for each in left)
+    assert {info.value_epochs for info in map(world.scopes().show, ("web", "pay", "both"))} == {1}
+    for path in ("web", "pay", "both"):
+        assert verify_vault(world.admin().scope(path).opened).problems == []
+
+
+def test_everything_reads_as_before(world: ScopeWorld) -> None:
+    worst(world).declare()
+    web, pay = world.as_member("web"), world.as_member("pay")
+    assert [text_of(web, path) for path in ("web/a", "both/a")] == ["of web", "of both"]
+    assert [text_of(pay, "pay/a", at) for at in (1, 2)] == ["of pay", "of pay again"]
+    assert text_of(world.admin(), "app/a") == "of the vault"
+    for path in ("web", "pay", "both"):
+        world.admin().scope(path).log.verify()
+
+
+def test_the_report_is_over_all_versions_of_the_scopes_too(world: ScopeWorld) -> None:
+    done, _ = worst(world).declare(reason="a theft")
+    assert [(each.path, each.versions) for each in done.exposed] == [
+        ("app/a", (1,)),
+        ("both/a", (1,)),
+        ("pay/a", (1, 2)),
+        ("web/a", (1,)),
+    ]
+    admin = world.admin()
+    listed = [each for _, part in admin.parts() for each in find_exposed(part.authority)]
+    assert {(each.path, each.key) for each in listed} == {
+        (path, "everything (a theft)") for path in ("app/a", "both/a", "pay/a", "web/a")
+    }
+    admin.write("pay/a", "a new value")
+    assert find_exposed(world.admin().scope("pay").authority) == []
+
+
+def test_a_scope_that_was_made_later_is_left_alone(world: ScopeWorld) -> None:
+    worst(world).declare()
+    world.scopes().create("later", read=["web"])
+    _, left = worst(world).resume()
+    assert [each.path for each in left] == ["both/", "pay/", "web/"]
+    assert newest_compromise(world.admin().scope("later").opened) is None
+
+
+def test_a_member_goes_on_only_where_something_was_declared(world: ScopeWorld) -> None:
+    with pytest.raises(VersionNotFound):
+        finish_as_member(world.as_member("web"))
+    with pytest.raises(VersionNotFound):
+        worst(world).resume()
+
+
+def test_a_second_one_begins_anew(world: ScopeWorld) -> None:
+    worst(world).declare()
+    first = newest_compromise(world.admin().scope("web").opened)
+    worst(world).declare()
+    second = newest_compromise(world.admin().scope("web").opened)
+    assert first is not None
+    assert second is not None
+    assert first.name != second.name
+    assert text_of(world.as_member("web"), "web/a") == "of web"
+
+
+def test_wherever_it_dies_it_can_be_finished(tmp_path: Path) -> None:
+    (tmp_path / "origin").mkdir()
+    origin = scope_world(tmp_path / "origin", ["web"])
+    origin.scopes().create("web", read=["web"], write=["web"])
+    origin.scopes().create("both", read=["web"], is_shared=True)
+    origin.as_member("web").write("web/a", "of web")
+    origin.close()
+    # All keys are in use after the first of them; of what follows, which others test at every step, every third.
+    for changes in itertools.chain(range(12), itertools.count(12, 3)):
+        folder = tmp_path / str(changes)
+        shutil.copytree(origin.folder, folder)
+        world = ScopeWorld(folder, origin.clock)
+        try:
+            is_done = True
+            try:
+                ScopeCompromise(dying(world, changes).authority).declare()
+            except SecurecfgError:
+                is_done = False
+                world.clock.advance(timedelta(hours=2))
+            assert text_of(world.as_member("web"), "web/a") == "of web"
+            if newest_compromise(world.admin().opened) is None:
+                worst(world).declare()
+            else:
+                worst(world).resume()
+            finish_as_member(world.as_member("web"))
+            _, left = worst(world).resume()
+            assert [(each.path, each.is_done) for each in left] == [("both/", True), ("web/", True)]
+            names, ends = set(), []
+            for path in ("both", "web"):
+                part = world.admin().scope(path)
+                declared = newest_compromise(part.opened)
+                assert declared is not None
+                names.add(declared.name)
+                ends.append(declared.end)
+                assert verify_vault(part.opened).problems == []
+            assert len(names) == 1
+            assert find_older(world.admin().scope("web").opened, ends[-1]) == []
+            assert text_of(world.as_member("web"), "web/a") == "of web"
+        except Exception as error:
+            error.add_note(f"after {changes} changes")
+            raise
+        finally:
+            world.close()
+            shutil.rmtree(folder)
+        if is_done:
+            break
+    assert changes >= 20
