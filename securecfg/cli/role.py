@@ -109,10 +109,12 @@ def remove(invocation: Invocation, *, name: str, member: str, rotates: bool) -> 
     from securecfg.vault.role_rotation import RoleRotation
 
     with invocation.open() as vault:
+        roles = RoleRotation(vault.authority)
         if rotates:
             vault.authority.require("key.manage", "")
+            roles.verify_kept(name, leaving=member)
         vault.administration.remove_member(name, member)
-        has_key = RoleRotation(vault.authority).has_key(name)
+        has_key = roles.has_key(name)
         if rotates and has_key:
             _rotate(invocation, vault, name, resumes=False)
     result = {"role": name, "member": member, "is_rotated": rotates and has_key}

@@ -171,11 +171,24 @@ def revoke(
 
     Keys change, so that what is written later is sealed from a former reader. What it could read before it may know:
     `securecfg audit exposed` lists those secrets until they have new values. What a role has not is not taken from it.
+    Where nobody else reads the scope, what is in it is lost, and you are asked first.
     """
     wanted = {"list": list_roles, "read": read_roles, "write": write_roles}
+    gone = {role.removeprefix("role:") for role in (*read_roles, *list_roles)}
+
+    def confirm(info: ScopeInfo) -> None:
+        readers = {role for role, rights in info.roles.items() if "read" in rights}
+        if readers & gone and not readers - gone:
+            invocation.confirm(f"Nobody else reads `{info.path}`: what is in it would be lost for ever. Go on?")
+
     with invocation.progress("changing keys") as progress:
         info = _change(
-            invocation, path, wanted, lambda scopes, role, right: scopes.revoke(path, role, right, progress), dry_run
+            invocation,
+            path,
+            wanted,
+            lambda scopes, role, right: scopes.revoke(path, role, right, progress),
+            dry_run,
+            confirm=confirm,
         )
     if info is not None:
         _emit(invocation, info, "revoked  ")
@@ -222,6 +235,8 @@ def _change(
     wanted: dict[str, tuple[str, ...]],
     change: Callable[[Scopes, str, str], ScopeInfo],
     dry_run: bool,  # noqa: FBT001 - a flag of the command
+    *,
+    confirm: Callable[[ScopeInfo], None] = lambda _: None,
 ) -> ScopeInfo | None:
     """Make changes for each role and right, and return what the scope is like afterwards."""
     from securecfg.vault.scopes import Scopes
@@ -241,6 +256,7 @@ def _change(
             }
             invocation.emit(result, *(f"would change  {right} of {role} in {info.path}" for role, right in changes))
             return None
+        confirm(info)
         for role, right in changes:
             info = change(scopes, role, right)
     return info

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from securecfg.errors import SecretNotFound, SecurecfgError
+from securecfg.errors import Conflict, SecretNotFound, SecurecfgError
 from securecfg.keys.role_keys import RolePublic, membership_row_of
 from securecfg.store import Delete, Space
+from securecfg.vault.charters import READ
 from securecfg.vault.maintenance import delete_rows
 from securecfg.vault.members import identities_of
 from securecfg.vault.paths import check_role
 from securecfg.vault.scope_completion import complete_grants
+from securecfg.vault.scope_formers import has_formers
 from securecfg.vault.scope_keys import ScopeKeyring
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.value_keys import count_waiting
@@ -84,12 +86,14 @@ class RoleRotation(ScopeKeyring):
             SecretNotFound: The role never had a right in a scope.
             InvalidMetadata: No member has a public key.
             SignaturesMissing: Too few administrators signed.
-            Conflict: Somebody else changed the scopes meanwhile.
+            Conflict: Somebody else changed the scopes meanwhile; or nobody who stays could read what is in one of them.
             SecurecfgError: What the first of the scopes failed with, of which the others were done; `resumes` goes on.
         """
         self._authority.require("key.manage", "")
         name = check_role(role)
         if not resumes:
+            if self.members(name):
+                self.verify_kept(name)
             self._replace_key(name)
         self._delete_memberships(name)
         public = RolePublic(self._key_of(name))
@@ -117,6 +121,34 @@ class RoleRotation(ScopeKeyring):
         self._finish_key(name, public)
         self.sweep_memberships()
         return RotatedRole(name, self.members(name), scopes, waiting)
+
+    def verify_kept(self, role: str, leaving: str = "") -> None:
+        """Check that somebody goes on to read what is in the scopes of a role when it gets another key.
+
+        Args:
+            role: Its name.
+            leaving: A member that is about to be taken out of it.
+
+        Raises:
+            Conflict: Nobody who stays has the key of the role, and nobody else reads one of the scopes.
+        """
+        registry = self._registry()
+        formers = registry.formers.get(role, ())
+        keys = [key for key in (registry.roles.get(role), *formers) if key is not None]
+
+        def verify(inside: ScopeRotation) -> None:
+            charter = charter_of(inside.opened)
+            party = charter.party(role)
+            if party is None or {other.role for other in charter.parties if other.rights & READ} != {role}:
+                return
+            used = [key for key in keys if RolePublic(key).signing_key == party.signing_key]
+            used += formers if has_formers(inside.opened.store) else ()
+            if not all(set(self.holders(role, key)) - {leaving} for key in used):
+                message = f"nobody who stays has the key of `role:{role}`, and nobody else reads `{charter.path}`"
+                hint = "let a member with the key open the vault once, so that it lets the others in"
+                raise Conflict(message, hint=f"{hint}; or grant another role to read the scope before")
+
+        self._in_each(verify, None)
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 

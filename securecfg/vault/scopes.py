@@ -272,6 +272,15 @@ class Scopes:
         if failures:
             raise failures[0]
 
+    def holders(self, role: str, key: bytes) -> list[str]:
+        """Return which members of a role have come to a key of it, by their names."""
+        store = self._opened.store
+        return [
+            member.name
+            for member in self._members(role)
+            if store.get(Space.GRANT, membership_row_of(member, key)) is not None
+        ]
+
     def adopt(self) -> int:
         """Accept every scope as it is, as the vault around them was accepted, and return how many there are.
 
@@ -484,12 +493,13 @@ class ScopedAdministration(Administration):
     def remove_member(self, role: str, principal: str) -> None:
         """Take a role from a principal, and the row by which it comes to the key of the role; see `Administration`.
 
-        A key that it has copied stays known to it: `RoleRotation` gives the role another one.
+        A key that it has copied stays known to it: `RoleRotation` gives the role another one. The row of the last one
+        who has the key stays, since without it nobody could let anybody else in.
         """
         gone = identities_of(self._opened).get(principal)
         super().remove_member(role, principal)
         key = read_registry(self._opened).roles.get(role)
-        if gone is not None and key is not None:
+        if gone is not None and key is not None and Scopes(self._authority).holders(role, key):
             self._opened.store.stage([Delete(Space.GRANT, membership_row_of(gone, key))])
 
     def _replace(self, right: str, event: Event, make: Callable[[], Change]) -> int:

@@ -290,3 +290,19 @@ def test_a_compromise_names_the_scopes_that_need_a_reader(sealed: Cli) -> None:
     assert sealed("scope", "show", "payments", "--json").json["value_epochs"] == 1
     shown = sealed("secret", "get", "payments/key", "--reveal", "--key", "identity:pay.identity", reveals=True)
     assert shown.text == "sk-canary"
+
+
+def test_taking_the_last_reader_away_is_asked_first(sealed: Cli) -> None:
+    for right in ("--read", "--list"):
+        refused = sealed("scope", "revoke", "payments", right, "role:pay", "--no-input", "--json")
+        assert refused.error == "confirmation-required"
+    assert as_service(sealed, "pay", "secret", "list") == (0, "payments/key\n")
+    assert sealed("scope", "grant", "payments", "--read", "role:web").code == 0
+    assert sealed("scope", "revoke", "payments", "--list", "role:pay", "--no-input").code == 0
+    assert sealed("scope", "revoke", "payments", "--read", "role:web", "--yes").code == 0
+
+
+def test_refuses_to_remove_the_last_who_could_read(sealed: Cli) -> None:
+    refused = sealed("role", "remove", "pay", "--member", "svc:pay", "--rotate", "--json")
+    assert refused.error == "conflict"
+    assert "svc:pay" in sealed("role", "list").text

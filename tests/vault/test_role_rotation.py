@@ -12,6 +12,7 @@ import pytest
 
 from securecfg.crypto import ROOT_SCOPE, dek_context, open_granted_dek
 from securecfg.errors import (
+    Conflict,
     InvalidMetadata,
     ScopeSealed,
     SecretNotFound,
@@ -245,6 +246,46 @@ def test_rows_of_former_slots_that_somebody_made_up_give_nothing(world: ScopeWor
 def test_refuses_malformed_rows_of_former_slots(row: bytes) -> None:
     with pytest.raises(Malformed):
         FormerGrants.parse(row)
+
+
+def test_refuses_to_lose_what_nobody_who_stays_could_read(world: ScopeWorld) -> None:
+    world.person("pay", "second")
+    for name in ("leaver", "pay"):
+        world.admin().administration.remove_member("pay", f"svc:{name}")
+    with pytest.raises(Conflict, match="nobody else reads `pay/`"):
+        rotation(world).rotate_role("pay")
+    # The row of the last one who has the key has stayed, so he can let the others in.
+    world.as_member("pay")
+    done = rotation(world).rotate_role("pay")
+    assert done.members == ["svc:second"]
+    assert text_of(world.as_member("second"), "pay/old") == "old of pay"
+    with pytest.raises(WrongKey):
+        world.as_member("pay")
+
+
+def test_a_rotation_that_was_begun_does_not_make_the_next_one_forget_who_has_the_key(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.person("pay", "second")
+    with monkeypatch.context() as patched:
+        patched.setattr(RoleRotation, "_in_each", lambda *_: [])
+        patched.setattr(RoleRotation, "_finish_key", lambda *_: None)
+        rotation(world).rotate_role("pay")
+    for name in ("leaver", "pay"):
+        world.admin().administration.remove_member("pay", f"svc:{name}")
+    with pytest.raises(Conflict, match="nobody else reads `pay/`"):
+        rotation(world).rotate_role("pay")
+
+
+def test_where_others_read_a_role_may_lose_all_who_had_its_key(world: ScopeWorld) -> None:
+    world.scopes().grant("pay", "web", "read")
+    world.as_member("pay")
+    world.person("pay", "second")
+    for name in ("leaver", "pay"):
+        world.admin().administration.remove_member("pay", f"svc:{name}")
+    rotation(world).rotate_role("pay")
+    assert text_of(world.as_member("web"), "pay/old") == "old of pay"
+    assert text_of(world.as_member("second"), "pay/old") == "old of pay"
 
 
 def test_refuses_roles_without_a_key_or_a_member(world: ScopeWorld) -> None:
