@@ -19,17 +19,17 @@ def merge(invocation: Invocation, *, files: tuple[str, ...]) -> int:
 
     Every session is verified before any of it is taken: that it is by an identity for which this vault published the
     bundle, and that no entry before another is missing. One that is not sound is refused with exit code 8, and the
-    others are taken. A file may be merged again when it has grown. You need the right `audit.read`.
+    others are taken. A file may be merged again when it has grown. What was read of sealed scopes goes into their own
+    logs. You need the right `audit.read`.
     """
     from securecfg.errors import Conflict, FileMissing, LogTampered, StoreFailed, ValueTooLarge
-    from securecfg.vault.merging import Merging
+    from securecfg.vault.merging import merge_into_parts
 
     results, failed = [], []
     with invocation.open() as vault:
-        merging = Merging(vault.authority)
         for file in files:
             try:
-                results.append((file, merging.merge(file, Path(file).name)))
+                results.append((file, merge_into_parts(vault, file, Path(file).name)))
             except (FileMissing, StoreFailed, ValueTooLarge, Conflict) as error:
                 failed.append((file, error))
     if not results:
@@ -44,7 +44,7 @@ def merge(invocation: Invocation, *, files: tuple[str, ...]) -> int:
                     "session_count": merged.sessions,
                     "unfinished_count": merged.unfinished,
                     "damaged_count": merged.damaged,
-                    "foreign_count": merged.foreign,
+                    "foreign_count": len(merged.foreign),
                     "refused": [
                         {"session": session, "error": refusal.code, "message": refusal.message}
                         for session, refusal in merged.refused
@@ -70,7 +70,8 @@ def merge(invocation: Invocation, *, files: tuple[str, ...]) -> int:
         if merged.damaged:
             invocation.note(f"warning: {file}: {counted(merged.damaged, 'line')} cut off by a crash, or damaged")
         if merged.foreign:
-            said = f"{counted(merged.foreign, 'session')} that no key of this vault opens: another vault's, or damaged"
+            sessions = counted(len(merged.foreign), "session")
+            said = f"{sessions} that no key of this vault opens: another vault's, or damaged"
             invocation.note(f"note: {file}: {said}")
         for session, refusal in merged.refused:
             invocation.note(f"error: {file}: session {session}: {refusal.message}")

@@ -12,14 +12,13 @@ from securecfg.cli.groups import Verb
 from securecfg.cli.identity import grouped
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import shown_time, timestamp
-from securecfg.errors import Unsupported, UsageError
+from securecfg.errors import UsageError
 from securecfg.words import counted
 
 if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any
 
-    from securecfg.vault import Vault
     from securecfg.vault.bundles import Published
 
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     examples=(
         "securecfg vault publish --for web -o web.sealed",
         "securecfg vault publish --for web -o web.sealed --ttl 7d --yes     # replaces the file",
+        "securecfg vault publish --for web -o web.sealed --key identity:web.identity    # without the root",
         "securecfg vault publish --for web --since web.sealed -o web.sealed.1    # only what changed",
         "securecfg run --vault web.sealed --key identity:web.identity --audit-sink file:reads.sink -- ./server",
     ),
@@ -37,10 +37,20 @@ if TYPE_CHECKING:
 @click.option("--out", "-o", metavar="FILE", help="Where to.")
 @click.option("--ttl", type=Duration(), default="30d", show_default=True, help="How long it may be used.")
 @click.option("--since", metavar="FILE", help="Leave out the values that this earlier bundle of the role holds.")
+@click.option("--partial", is_flag=True, help="Leave out sealed scopes of the role that this key cannot publish.")
+@click.option("--from", "first_scope", metavar="SCOPE", default="", help="Without the root: whose log vouches for it.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be in it, and for whom.")
 @common_flags
 def publish(
-    invocation: Invocation, *, role: str, out: str | None, ttl: timedelta, since: str | None, dry_run: bool
+    invocation: Invocation,
+    *,
+    role: str,
+    out: str | None,
+    ttl: timedelta,
+    since: str | None,
+    partial: bool,
+    first_scope: str,
+    dry_run: bool,
 ) -> None:
     """Write a bundle: what ROLE may read now, signed, and sealed to those of its members whose public keys are known.
 
@@ -58,40 +68,27 @@ def publish(
         message = "a bundle cannot take the place of the one that it builds on"
         raise UsageError(message, hint=f"give the name under which it is found beside it: `-o {since}.1`")
     with invocation.open() as vault:
-        scopes = _sealed_scopes(vault)
-        bundles = Bundles(vault.authority)
+        bundles = Bundles.over(vault, first_scope)
         if out is None or dry_run:
-            _emit(invocation, bundles.plan(role, ttl), None, scopes)
+            _emit(invocation, bundles.plan(role, ttl, is_partial=partial), None)
             return
-        vault.authority.require("role.read", "")
         is_there = is_bundle(out) and not Path(out).is_symlink()
         if is_there:
+            bundles.plan(role, ttl, is_partial=partial)
             invocation.confirm(f"Replace `{out}`?")
-        done = bundles.publish(role, out, ttl=ttl, since=since, replace=is_there)
-    _emit(invocation, done, out, scopes)
+        done = bundles.publish(role, out, ttl=ttl, since=since, replace=is_there, is_partial=partial)
+    _emit(invocation, done, out)
 
 
-def _sealed_scopes(vault: Vault) -> list[str]:
-    """Return the sealed scopes of a vault, of which nothing is published.
-
-    Raises:
-        Unsupported: The key at hand opens a scope only, and not the vault around it.
-    """
-    parts = [path for path, _ in vault.parts()]
-    if "" not in parts:
-        message = "what lies in a sealed scope is not published"
-        raise Unsupported(message, hint="its members read it where the vault is, with their own keys")
-    return [path for path in parts if path]
-
-
-def _emit(invocation: Invocation, done: Published, out: str | None, scopes: list[str]) -> None:
+def _emit(invocation: Invocation, done: Published, out: str | None) -> None:
     result: dict[str, Any] = {
         "role": done.role,
         "secrets": list(done.paths),
         "recipients": [{"principal": name, "fingerprint": text} for name, text in done.recipients.items()],
         "without_key": list(done.without_key),
         "expired": list(done.expired),
-        "scopes": scopes,
+        "scopes": list(done.scopes),
+        "left_out": list(done.left_out),
         "expires": timestamp(done.expires),
         "is_done": out is not None,
     }
@@ -115,7 +112,7 @@ def _emit(invocation: Invocation, done: Published, out: str | None, scopes: list
     invocation.emit(result, *lines)
     for member in done.without_key:
         invocation.note(f"note: {member} cannot open it, since the vault knows no public key of it")
-    for scope in scopes:
-        invocation.note(f"note: what lies in the sealed scope `{scope}` is not published")
+    for scope in done.left_out:
+        invocation.note(f"note: what the role reads in the sealed scope `{scope}` is left out")
     for path in done.expired:
         invocation.note(f"note: left out, since it has expired: {path}")

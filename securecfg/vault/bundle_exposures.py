@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.clock import to_datetime
-from securecfg.vault.bundle_notes import published_to
+from securecfg.vault.bundle_notes import published_by
 from securecfg.vault.members import identities_of
 from securecfg.vault.paths import FIRST_USER_PATH
 
@@ -55,16 +56,15 @@ def find_known_from_bundles(authority: Authority) -> list[KnownFromBundle]:
     current = {(name, identity.fingerprint.hex()) for name, identity in identities_of(opened).items()}
     # Versions keep their number and time wherever their secret is moved to.
     gone: dict[tuple[int, int], dict[tuple[str, str, str], int]] = {}
-    for index, recipients in published_to(opened):
-        role = f"role:{index.role}"
-        for name, fingerprint in recipients.items():
+    for noted in published_by(opened):
+        role = f"role:{noted.role}"
+        for name, fingerprint in noted.recipients.items():
             if (name, fingerprint) in current and role in policy.roles_of(name):
                 continue
-            for secret in index.secrets.values():
-                for version in secret.versions:
-                    known = gone.setdefault((version.number, version.created), {})
-                    key = (index.role, name, fingerprint)
-                    known[key] = max(index.issued, known.get(key, 0))
+            for _, number, created, _ in noted.versions:
+                known = gone.setdefault((number, created), {})
+                key = (noted.role, name, fingerprint)
+                known[key] = max(noted.issued, known.get(key, 0))
     if not gone:
         return []
     live = [path for path, entry in opened.entries(FIRST_USER_PATH, None) if entry.live]
@@ -72,7 +72,7 @@ def find_known_from_bundles(authority: Authority) -> list[KnownFromBundle]:
     found = []
     for path in live:
         if path.decode() in listed:
-            number, created = opened.consistently(lambda path=path: _current(authority, path))  # type: ignore[misc]  # lambda default
+            number, created = opened.consistently(partial(_current, authority, path))
             found += [
                 KnownFromBundle(path.decode(), number, *key, to_datetime(issued))
                 for key, issued in sorted(gone.get((number, created), {}).items())

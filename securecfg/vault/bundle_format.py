@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from hashlib import sha256
+from itertools import pairwise
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,6 +44,7 @@ CHAIN_MAX = 32
 PAYLOAD_BYTES = KEY_BYTES + 8
 SLOT_BYTES = PAYLOAD_BYTES + HYBRID_OVERHEAD_BYTES
 BUNDLE_ID_BYTES = 16
+SCOPES_MAX = 255
 INDEX = 0
 
 _FRONT = struct.Struct(f">4sHBB{BUNDLE_ID_BYTES}sH")
@@ -51,8 +53,11 @@ _BASE = struct.Struct(f">{BUNDLE_ID_BYTES}s32s")
 _SMALLEST_CONTENT = 4_096
 _STATEMENT = re.compile(
     r"securecfg-bundle/1\n(?P<issuer>[!-~]{1,1024})\nrecord (?P<serial>0|[1-9][0-9]{0,15})\n"
+    r"(?P<scopes>(?:scope [0-9a-f]{32} record (?:0|[1-9][0-9]{0,15})\n){0,255})"
     r"body (?P<body>[A-Za-z0-9+/]{43}=)\nevidence (?P<evidence>[A-Za-z0-9+/]{43}=)\n"
 )
+_SCOPE = re.compile(r"scope (?P<vault_id>[0-9a-f]{32}) record (?P<serial>[0-9]+)\n")
+_VAULT_ID_BYTES = 16
 _HINT = "ask for the file again, from where it was published"
 
 
@@ -111,6 +116,20 @@ class Base(NamedTuple):
     digest: bytes
 
 
+class PublishedScope(NamedTuple):
+    """A sealed scope of which there are secrets in a bundle.
+
+    Attributes:
+        path: Where it lies, ending in `/`.
+        vault_id: Of the vault that it is, 16 bytes.
+        audit_key: What records of its secrets are sealed to.
+    """
+
+    path: str
+    vault_id: bytes
+    audit_key: bytes
+
+
 class Index(NamedTuple):
     """What a bundle says once it is opened.
 
@@ -122,6 +141,7 @@ class Index(NamedTuple):
         audit_key: What its readers seal their records to.
         bases: What it builds on, the nearest first.
         secrets: By path.
+        scopes: The sealed scopes that some of them lie in, by path ascending, but for the one that publishes itself.
     """
 
     role: str
@@ -131,12 +151,15 @@ class Index(NamedTuple):
     audit_key: bytes
     bases: tuple[Base, ...]
     secrets: Mapping[str, PublishedSecret]
+    scopes: tuple[PublishedScope, ...] = ()
 
     def to_bytes(self) -> bytes:
         """Return the plaintext without its padding."""
         parts = [
             *(var8(self.role.encode()), U64.pack(self.issued), U64.pack(self.expires), var8(self.policy.encode())),
-            *(self.audit_key, bytes((len(self.bases),)), *(_BASE.pack(*base) for base in self.bases)),
+            *(self.audit_key, bytes((len(self.scopes),))),
+            *(var16(scope.path.encode()) + scope.vault_id + scope.audit_key for scope in self.scopes),
+            *(bytes((len(self.bases),)), *(_BASE.pack(*base) for base in self.bases)),
             U32.pack(len(self.secrets)),
         ]
         for path, (is_listed, labels, versions) in sorted(self.secrets.items(), key=lambda item: item[0].encode()):
@@ -158,6 +181,11 @@ class Index(NamedTuple):
         cursor = Cursor(raw)
         role, issued, expires, policy = cursor.str8(), cursor.u64(), cursor.u64(), cursor.str8()
         audit_key = cursor.take(HYBRID_PUBLIC_BYTES)
+        scopes = tuple(
+            PublishedScope(cursor.str16(), cursor.take(_VAULT_ID_BYTES), cursor.take(HYBRID_PUBLIC_BYTES))
+            for _ in range(cursor.u8())
+        )
+        _verify_scopes(scopes)
         bases = [Base(*_BASE.unpack(cursor.take(_BASE.size))) for _ in range(cursor.u8())]
         secrets: dict[str, PublishedSecret] = {}
         last = b""
@@ -178,7 +206,14 @@ class Index(NamedTuple):
                 raise Malformed from None
         if raw.count(0, cursor.position) != len(raw) - cursor.position:
             raise Malformed
-        return cls(role, issued, expires, policy, audit_key, tuple(bases), MappingProxyType(secrets))
+        return cls(role, issued, expires, policy, audit_key, tuple(bases), MappingProxyType(secrets), scopes)
+
+
+def _verify_scopes(scopes: Sequence[PublishedScope]) -> None:
+    paths = [scope.path for scope in scopes]
+    overlap = any(other.startswith(path) for path, other in pairwise(paths))
+    if paths != sorted(set(paths)) or overlap or not all(path.endswith("/") for path in paths):
+        raise Malformed
 
 
 def _parse_version(cursor: Cursor, bases: int) -> PublishedVersion:
@@ -259,12 +294,14 @@ class Vouched(NamedTuple):
         vault_id: 16 bytes, of the issuer's name.
         serial: The index of the record of the publication.
         epochs: How many hand-overs there were.
+        scopes: The vault ids of the scopes of which there are secrets in it, and the indexes of their records.
     """
 
     issuer: VerifierKey
     vault_id: bytes
     serial: int
     epochs: int
+    scopes: tuple[tuple[bytes, int], ...]
 
 
 def claimed_issuer(front: Front) -> VerifierKey:
@@ -273,7 +310,7 @@ def claimed_issuer(front: Front) -> VerifierKey:
     Raises:
         SignatureInvalid: It says nothing that could be one.
     """
-    return _parse_statement(front.statement)[0]
+    return _parse_statement(front.statement).issuer
 
 
 def verify_front(front: Front, trusted: VerifierKey) -> Vouched:
@@ -286,7 +323,7 @@ def verify_front(front: Front, trusted: VerifierKey) -> Vouched:
     Raises:
         SignatureInvalid: It did not, or a byte was changed.
     """
-    issuer, serial, body, evidence = _parse_statement(front.statement)
+    issuer, serial, scopes, body, evidence = _parse_statement(front.statement)
     try:
         hand_overs = _parse_hand_overs(front.hand_overs)
         keys = follow_hand_overs(issuer, hand_overs)
@@ -303,18 +340,28 @@ def verify_front(front: Front, trusted: VerifierKey) -> Vouched:
         proved = open_proof(front.proof, [key])
         if proved.index != serial or len(parse_note(front.statement).signatures) != 1:
             raise _altered()
-        return Vouched(issuer, bytes.fromhex(key.name.partition("/")[2]), serial, len(hand_overs))
+        return Vouched(issuer, bytes.fromhex(key.name.partition("/")[2]), serial, len(hand_overs), scopes)
     except (LogTampered, UnsupportedFormat, ValueError):
         raise _altered() from None
 
 
-def _parse_statement(raw: bytes) -> tuple[VerifierKey, int, bytes, bytes]:
+class _Statement(NamedTuple):
+    issuer: VerifierKey
+    serial: int
+    scopes: tuple[tuple[bytes, int], ...]
+    body: bytes
+    evidence: bytes
+
+
+def _parse_statement(raw: bytes) -> _Statement:
     match = _STATEMENT.fullmatch(parse_note(raw).text)
     if match is None:
         raise _altered()
     try:
         issuer = parse_vkey(match["issuer"])
-        return issuer, int(match["serial"]), decode_base64(match["body"]), decode_base64(match["evidence"])
+        scopes = tuple((bytes.fromhex(one["vault_id"]), int(one["serial"])) for one in _SCOPE.finditer(match["scopes"]))
+        hashes = decode_base64(match["body"]), decode_base64(match["evidence"])
+        return _Statement(issuer, int(match["serial"]), scopes, *hashes)
     except (UsageError, ValueError):
         raise _altered() from None
 
@@ -338,15 +385,29 @@ class Evidence(NamedTuple):
 
 
 def trailer_to_bytes(
-    digest: bytes, issuer: VerifierKey, serial: int, evidence: Evidence, key: Ed25519PrivateKey
+    digest: bytes,
+    issuer: VerifierKey,
+    serials: tuple[int, Sequence[tuple[bytes, int]]],
+    evidence: Evidence,
+    key: Ed25519PrivateKey,
 ) -> bytes:
-    """Return what follows the body: the signed statement, the proof and the hand-overs."""
+    """Return what follows the body: the signed statement, the proof and the hand-overs.
+
+    Args:
+        digest: The SHA-256 of the body.
+        issuer: The verifier key of the log's first epoch.
+        serials: The index of the record in that log, and the vault ids of scopes with those in theirs.
+        evidence: Proof and hand-overs.
+        key: Signs, by the newest epoch of the log.
+    """
     from securecfg.audit.note import sign_note
 
     objects = [hand_over.to_object() for hand_over in evidence.hand_overs]
     told = var32(evidence.proof) + var32(_hand_overs_to_bytes(objects))
     text = (
-        f"securecfg-bundle/1\n{issuer}\nrecord {serial}\nbody {encode_base64(digest)}\n"
+        f"securecfg-bundle/1\n{issuer}\nrecord {serials[0]}\n"
+        f"{''.join(f'scope {vault_id.hex()} record {serial}{chr(10)}' for vault_id, serial in serials[1])}"
+        f"body {encode_base64(digest)}\n"
         f"evidence {encode_base64(sha256(told).digest())}\n"
     )
     return var32(sign_note(text, issuer.name, key)) + told

@@ -1,4 +1,8 @@
-"""What a vault remembers of the bundles that it has published, so that later ones can build on them."""
+"""What a vault remembers of the bundles that it has published, so that later ones can build on them.
+
+It is two documents. What was published, and for whom, is for everybody who sees the vault's own documents. The keys of
+the messages lie in another one, which in a sealed scope only those open who read its values.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +10,16 @@ import json
 from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from securecfg.crypto import KIND_TEXT, KeyBytes
+from securecfg.crypto import KIND_TEXT
 from securecfg.vault.bundle_format import Base, Index, PublishedVersion, message_key
 from securecfg.vault.drafts import Content
 from securecfg.vault.index import prefix_end
-from securecfg.vault.paths import SYSTEM
+from securecfg.vault.paths import BUNDLE_KEYS, SYSTEM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from securecfg.crypto import KeyBytes
     from securecfg.vault.opened import OpenVault
 
     Commitments = Mapping[tuple[str, int], str]
@@ -39,57 +44,95 @@ class Earlier(NamedTuple):
     commitments: Commitments
 
 
+class Noted(NamedTuple):
+    """What a vault remembers of a bundle.
+
+    Attributes:
+        role: Whose it is.
+        policy: The digest of the policy that decided.
+        issued: When it was published.
+        digest: The SHA-256 of its body, in hexadecimal digits.
+        recipients: Who can open it, and the fingerprints of their keys.
+        versions: What was published of this part of the vault: path, number, when it was written, and to which value it
+            belongs.
+    """
+
+    role: str
+    policy: str
+    issued: int
+    digest: str
+    recipients: Mapping[str, str]
+    versions: tuple[tuple[str, int, int, str], ...]
+
+
 def note_path(bundle_id: bytes) -> bytes:
     """Return the path of the note of a bundle."""
     return _NOTES + bundle_id.hex().encode()
 
 
-def note_content(
-    digest: bytes, file_key: KeyBytes, index: Index, commitments: Commitments, recipients: Mapping[str, str]
-) -> Content:
-    """Return the content of the note of a bundle.
+def keys_path(bundle_id: bytes) -> bytes:
+    """Return the path of the document with the keys of a bundle."""
+    return BUNDLE_KEYS + bundle_id.hex().encode()
+
+
+def note_content(noted: Noted) -> Content:
+    """Return the content of the note of a bundle."""
+    return _content({"v": _VERSION} | noted._asdict())
+
+
+def keys_content(base: Base, file_key: KeyBytes, index: Index) -> Content:
+    """Return the content of the document with the keys of a bundle: its index as the next one finds it.
 
     Args:
-        digest: The SHA-256 of its body.
-        file_key: Its key, from which later ones take the keys of single messages.
-        index: What is in it.
-        commitments: To which of the vault's values its versions belong.
-        recipients: Who can open it, and the fingerprints of their keys.
+        base: The bundle.
+        file_key: Its key, which is not in it: it would open what lies in other parts of the vault.
+        index: What is in it of one part of the vault.
     """
-    note = {
-        "v": _VERSION,
-        "recipients": dict(recipients),
-        "digest": digest.hex(),
-        "key": b64encode(file_key).decode(),
-        "index": b64encode(index.to_bytes()).decode(),
-        "commitments": [[path, number, text] for (path, number), text in commitments.items()],
+
+    def shifted(version: PublishedVersion) -> PublishedVersion:
+        key = version.key if version.depth else message_key(file_key, base.bundle_id, version.message)
+        return version._replace(depth=version.depth + 1, key=key)
+
+    secrets = {
+        path: secret._replace(versions=tuple(map(shifted, secret.versions))) for path, secret in index.secrets.items()
     }
-    encoded = json.dumps(note, separators=(",", ":"), ensure_ascii=False).encode()
-    return Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+    later = index._replace(bases=(base, *index.bases), secrets=secrets, scopes=())
+    return _content({"v": _VERSION, "index": b64encode(later.to_bytes()).decode()})
 
 
-def published_to(opened: OpenVault) -> Iterator[tuple[Index, Mapping[str, str]]]:
-    """Yield what is in each bundle that the vault has published, and its recipients with their fingerprints."""
+def published_by(opened: OpenVault) -> Iterator[Noted]:
+    """Yield what the vault remembers of each bundle that it has published."""
     for path, entry in opened.entries(_NOTES, prefix_end(_NOTES)):
         if entry.live:
-            note: dict[str, Any] = opened.system_document(path, {})
-            yield Index.parse(b64decode(note["index"])), note["recipients"]
+            yield _noted(opened.system_document(path, {}))
 
 
 def find_earlier(opened: OpenVault, bundle_id: bytes) -> Earlier | None:
-    """Return what the vault remembers of a bundle, or None where it published none of that id."""
+    """Return what the vault remembers of a bundle, or None where it published none of that id.
+
+    Raises:
+        ScopeSealed: It is a sealed scope whose values the key at hand does not open.
+    """
     note: dict[str, Any] = opened.system_document(note_path(bundle_id), {})
-    if not note:
+    keys: dict[str, Any] = opened.system_document(keys_path(bundle_id), {})
+    if not (note and keys):
         return None
-    index = Index.parse(b64decode(note["index"]))
-    bundle, file_key = Base(bundle_id, bytes.fromhex(note["digest"])), KeyBytes(b64decode(note["key"]))
+    index, noted = Index.parse(b64decode(keys["index"])), _noted(note)
     versions = {
-        (path, version.number): version._replace(
-            depth=version.depth + 1,
-            key=version.key if version.depth else message_key(file_key, bundle_id, version.message),
-        )
-        for path, secret in index.secrets.items()
-        for version in secret.versions
+        (path, version.number): version for path, secret in index.secrets.items() for version in secret.versions
     }
-    commitments = {(str(path), int(number)): str(text) for path, number, text in note["commitments"]}
-    return Earlier(index.role, (bundle, *index.bases), versions, commitments)
+    commitments = {(path, number): text for path, number, _, text in noted.versions}
+    return Earlier(noted.role, index.bases, versions, commitments)
+
+
+def _noted(note: dict[str, Any]) -> Noted:
+    versions = tuple(
+        (str(path), int(number), int(created), str(text)) for path, number, created, text in note["versions"]
+    )
+    told = str(note["role"]), str(note["policy"]), int(note["issued"]), str(note["digest"])
+    return Noted(*told, dict(note["recipients"]), versions)
+
+
+def _content(note: dict[str, Any]) -> Content:
+    encoded = json.dumps(note, separators=(",", ":"), ensure_ascii=False).encode()
+    return Content(KIND_TEXT, len(encoded), lambda: (encoded,))

@@ -35,8 +35,11 @@ from securecfg.vault.bundle_format import (
 )
 from securecfg.vault.bundle_state import BundleState, Seen, Trust
 from securecfg.vault.logger import logger
+from securecfg.vault.paths import scope_among
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from securecfg.audit import VerifierKey
     from securecfg.clock import Clock
     from securecfg.keys import Identity, IdentityProvider
@@ -46,6 +49,20 @@ _CLOCK_TOLERANCE_NS = 5 * 60 * 1_000_000_000
 
 UNVERIFIED = "unverified"
 """The issuer that stands for whoever signed the file: nothing then tells a bundle from one that somebody else made."""
+
+
+class Origin(NamedTuple):
+    """Which vault, or sealed scope of it, a secret of a bundle comes from.
+
+    Attributes:
+        vault_id: 16 bytes.
+        serial: The index of the record of the publication in its log.
+        audit_key: What records of reads are sealed to.
+    """
+
+    vault_id: bytes
+    serial: int
+    audit_key: bytes
 
 
 class OpenBundle(NamedTuple):
@@ -62,6 +79,7 @@ class OpenBundle(NamedTuple):
         file_key: Of the file itself, and of none that it builds on.
         inventory: What is in it.
         parts: What each depth lies in: the content, and what opens its messages.
+        origins: Of the secrets that lie in sealed scopes, by the paths of these.
     """
 
     path: str
@@ -74,6 +92,12 @@ class OpenBundle(NamedTuple):
     file_key: KeyBytes
     inventory: Index
     parts: tuple[tuple[memoryview, Messages], ...]
+    origins: Mapping[str, Origin]
+
+    def origin_of(self, path: str) -> Origin:
+        """Return where a path comes from, or would, were it in the bundle."""
+        scope = scope_among(self.origins, path)
+        return Origin(self.vault_id, self.serial, self.inventory.audit_key) if scope is None else self.origins[scope]
 
     def open_value(self, version: PublishedVersion) -> bytes:
         """Return the content of a version.
@@ -132,6 +156,7 @@ def open_bundle(
         raw = messages.open(message_key(file_key, front.bundle_id, INDEX), INDEX, front.content[start:])
         index = Index.parse(raw)
         verify_padding(index, raw, start)
+        origins = _origins(index, vouched.scopes)
         del raw  # it holds keys, and a traceback that shows locals must not show them
     except (Malformed, Tampered):
         raise altered() from None
@@ -150,7 +175,21 @@ def open_bundle(
     if is_verified:
         _record(state, seen, trust)
     place = (newest, vouched.issuer, vouched.vault_id, vouched.serial, front.digest.hex(), front.bundle_id)
-    return OpenBundle(*place, reader, file_key, index, parts)
+    return OpenBundle(*place, reader, file_key, index, parts, origins)
+
+
+def _origins(index: Index, recorded: Sequence[tuple[bytes, int]]) -> dict[str, Origin]:
+    """Return the origins of what lies in sealed scopes, which the index names as the statement does.
+
+    Raises:
+        Malformed: It does not.
+    """
+    if [scope.vault_id for scope in index.scopes] != [vault_id for vault_id, _ in recorded]:
+        raise Malformed
+    return {
+        scope.path: Origin(scope.vault_id, serial, scope.audit_key)
+        for scope, (_, serial) in zip(index.scopes, recorded, strict=True)
+    }
 
 
 def _files(path: str) -> list[str]:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from dataclasses import replace as replaced
 from datetime import timedelta
 from hashlib import sha256
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from securecfg.audit import Event, VerifierKey, audit_public_key
+from securecfg.audit import Event, audit_public_key
 from securecfg.audit.epoch import parse_hand_over
 from securecfg.audit.proof import create_proof
-from securecfg.audit.record import format_time
 from securecfg.clock import to_datetime
 from securecfg.crypto import generate_key
 from securecfg.errors import (
@@ -21,60 +19,44 @@ from securecfg.errors import (
     Conflict,
     NotABundle,
     NotFound,
-    SecurecfgError,
-    StaleWrite,
-    Unsupported,
+    ScopeSealed,
     UsageError,
     ValueTooLarge,
 )
 from securecfg.files import read_bounded
 from securecfg.keys import Purpose
-from securecfg.policy import Request
 from securecfg.vault.bundle_file import put_bundle, verified_target
 from securecfg.vault.bundle_format import (
     BUNDLE_BYTES_MAX,
     BUNDLE_ID_BYTES,
     CHAIN_MAX,
-    RECIPIENTS_MAX,
+    SCOPES_MAX,
     Base,
     Evidence,
     Index,
-    PublishedSecret,
-    PublishedVersion,
     parse_front,
     trailer_to_bytes,
 )
-from securecfg.vault.bundle_notes import Earlier, find_earlier, note_content, note_path
+from securecfg.vault.bundle_parts import BundlePart
 from securecfg.vault.bundle_sealing import BundleSealing
-from securecfg.vault.drafts import Drafts, NewVersion
-from securecfg.vault.history import LIVE
 from securecfg.vault.kinds import is_database
-from securecfg.vault.members import identities_of
-from securecfg.vault.opened import ROLES_PATH
-from securecfg.vault.paths import FIRST_USER_PATH, check_role
-from securecfg.vault.reading import Reads
-from securecfg.vault.storedlog import StoredLog
-from securecfg.vault.writing import Wanted, Writes
+from securecfg.vault.paths import check_role
+from securecfg.vault.scope_opening import charter_of
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    from securecfg.crypto import KeyBytes
-    from securecfg.keys import Identity
-    from securecfg.policy import Policy
-    from securecfg.vault.authority import Authority, Stamp
-    from securecfg.vault.history import Version
-    from securecfg.vault.publishing import Plan
+    from securecfg.audit import VerifierKey
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.bundle_notes import Earlier
+    from securecfg.vault.bundle_parts import Selection
+    from securecfg.vault.vault import Vault
 
 TTL_MAX = timedelta(days=3_650)
 
-_AT_ONCE = 64
 _VALUES_BYTES_MAX = BUNDLE_BYTES_MAX - (32 << 20)
-_LOOKED_AT = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +74,8 @@ class Published:
         issuer: The verifier key that its readers may be given.
         value_count: How many values are in this file.
         size_bytes: Of the file.
+        scopes: The sealed scopes of which there are secrets in it.
+        left_out: Those that the role reads and the key at hand does not publish.
     """
 
     role: str
@@ -104,48 +88,53 @@ class Published:
     issuer: str = ""
     value_count: int = 0
     size_bytes: int = 0
-
-
-class _Selection(NamedTuple):
-    """What goes into a bundle, and for whom, as one policy has it."""
-
-    role: str
-    stamp: Stamp
-    policy: Policy
-    recipients: Mapping[str, Identity]
-    versions: Mapping[str, tuple[Mapping[str, int], tuple[Version, ...]]]
-    expired: tuple[str, ...]
-    listed: frozenset[str]
-
-    def published(self, expires_ns: int, without_key: tuple[str, ...]) -> Published:
-        fingerprints = {name: identity.fingerprint.hex() for name, identity in self.recipients.items()}
-        return Published(
-            self.role, tuple(self.versions), fingerprints, without_key, self.expired, to_datetime(expires_ns)
-        )
+    scopes: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class Bundles:
     """Bundles of a vault, as one identity may publish them.
 
     Args:
-        authority: Decides and records for it.
+        authority: Decides and records for it, over the part whose log vouches for bundles.
+        scopes: The same for the sealed scopes that the key at hand opens, by their paths.
     """
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, scopes: Mapping[str, Authority] | None = None) -> None:
         """Publish nothing yet."""
-        self._authority = authority
         self._opened = authority.opened
-        self._reads = Reads(authority)
-        self._writes = Writes(authority)
+        is_scope = authority.opened.replica.seat is not None
+        self._main = BundlePart(charter_of(authority.opened).path if is_scope else "", authority)
+        others = sorted((scopes or {}).items())
+        self._scopes = [BundlePart(path, each) for path, each in others if path != self._main.path]
 
-    def plan(self, role: str, ttl: timedelta) -> Published:
+    @classmethod
+    def over(cls, vault: Vault, issuer: str = "") -> Bundles:
+        """Return the bundles of a vault with its sealed scopes, as far as the key at hand opens them.
+
+        Args:
+            vault: As it is open.
+            issuer: Where the root of the vault is not at hand, the scope whose log vouches for bundles; empty takes the
+                first one.
+
+        Raises:
+            ScopeSealed: The key at hand does not open that scope.
+        """
+        parts = {path: part.authority for path, part in vault.parts()}
+        first = "" if "" in parts else (f"{issuer.removesuffix('/')}/" if issuer else next(iter(parts)))
+        if first not in parts:
+            message = f"`{first}` is no scope that this key opens"
+            raise ScopeSealed(message, hint="`securecfg scope list` shows the scopes to an administrator")
+        return cls(parts[first], {path: each for path, each in parts.items() if path})
+
+    def plan(self, role: str, ttl: timedelta, *, is_partial: bool = False) -> Published:
         """Return what `publish` would write, without reading a value or writing anything.
 
         Raises:
             As for `publish`.
         """
-        selection = self._select(role)
-        return selection.published(self._expiry(ttl), self._without_key(selection))
+        selections, left_out = self._select(check_role(role), is_partial=is_partial)
+        return self._published(selections, left_out, self._expiry(ttl))
 
     def publish(
         self,
@@ -155,10 +144,12 @@ class Bundles:
         ttl: timedelta,
         since: str | os.PathLike[str] | None = None,
         replace: bool = False,
+        is_partial: bool = False,
     ) -> Published:
         """Write a bundle of what a role may read, sealed to those of its members whose public keys the vault knows.
 
-        Each version is recorded as read before it is opened, and the bundle before the file is there.
+        Each version is recorded as read before it is opened, and the bundle before the file is there: in the log of the
+        part of the vault that it lies in.
 
         Args:
             role: The role's name.
@@ -166,6 +157,7 @@ class Bundles:
             ttl: How long it may be used.
             since: An earlier bundle of the role, whose values are left out where they are the same still.
             replace: Whether the file may take the place of another bundle.
+            is_partial: Whether to leave out the sealed scopes that the role reads and the key at hand does not publish.
 
         Raises:
             AccessDenied: The caller may not `role.read`, or not `list`, `read` and `export` each path.
@@ -175,215 +167,137 @@ class Bundles:
             Conflict: Too many, or none, of the members have a public key; or the policy or a secret changed meanwhile.
             NotABundle, FileMissing: There is no earlier bundle at its path.
             NotFound: The role may read nothing that is there.
+            ScopeSealed: The role reads sealed scopes that the key at hand does not both read and write.
             StoreFailed: The file cannot be written.
-            Unsupported: The vault is a sealed scope.
             UsageError: The time is none, or longer than ten years.
             ValueTooLarge: It would be larger than a bundle may be.
         """
         target = verified_target(path, replace=replace)
-        selection = self._select(role)
-        earlier = None if since is None else self._find_earlier(selection.role, since)
-        issued = self._opened.clock.now_ns()
-        expires = self._expiry(ttl)
+        selections, left_out = self._select(check_role(role), is_partial=is_partial)
+        chosen = selections[self._main]
+        earlier, bases = ({}, ()) if since is None else self._find_earlier(chosen.role, since, list(selections))
+        issued, expires = self._opened.clock.now_ns(), self._expiry(ttl)
         file_key, bundle_id = generate_key(), secrets.token_bytes(BUNDLE_ID_BYTES)
         sealing = BundleSealing(self._opened.replica.vault_id, bundle_id, file_key)
-        index = Index(
-            selection.role,
-            issued,
-            expires,
-            selection.policy.digest,
-            audit_public_key(self._opened.replica.keyring.active(Purpose.AUDIT).key),
-            earlier.bases if earlier is not None else (),
-            {},
-        )
-        index = index._replace(secrets=self._seal_values(selection, sealing, earlier))
-        body = sealing.finish(index, selection.recipients)
-        digest = sha256(body).digest()
-        self._record(selection, index, Base(bundle_id, digest), file_key)
-        issuer, serial, evidence, signer = self._vouch(digest)
-        whole = body + trailer_to_bytes(digest, issuer, serial, evidence, signer)
-        if len(whole) > BUNDLE_BYTES_MAX:
+        audit_key = audit_public_key(self._opened.replica.keyring.active(Purpose.AUDIT).key)
+        empty = Index(chosen.role, issued, expires, chosen.policy.digest, audit_key, bases, {})
+        indexes = {
+            part: empty._replace(secrets=part.seal_values(selection, sealing, earlier.get(part)))
+            for part, selection in selections.items()
+        }
+        others = [part for part in selections if part is not self._main]
+        whole = {secret: line for each in indexes.values() for secret, line in each.secrets.items()}
+        index = empty._replace(secrets=whole, scopes=tuple(part.scope() for part in others))
+        body = sealing.finish(index, chosen.recipients)
+        base = Base(bundle_id, sha256(body).digest())
+        serials = {
+            part: part.record(selection, indexes[part], base, file_key) for part, selection in selections.items()
+        }
+        recorded = [(part.opened.replica.vault_id, serials[part]) for part in others]
+        issuer, trailer = self._vouch(base.digest, serials[self._main], recorded)
+        content = body + trailer
+        if len(content) > BUNDLE_BYTES_MAX:
             raise _too_large()
-        put_bundle(target, whole, replace=replace)
-        done = selection.published(expires, self._without_key(selection))
-        return replaced(done, serial=serial, issuer=str(issuer), value_count=sealing.count, size_bytes=len(whole))
+        put_bundle(target, content, replace=replace)
+        done = self._published(selections, left_out, expires)
+        return replaced(
+            done, serial=serials[self._main], issuer=str(issuer), value_count=sealing.count, size_bytes=len(content)
+        )
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
-    def _select(self, role: str) -> _Selection:
-        if self._opened.replica.seat is not None:
-            message = "what lies in a sealed scope is not published"
-            raise Unsupported(message, hint="its members read it where the vault is, with their own keys")
-        name = check_role(role)
-        session, _ = self._authority.require("role.read", "")
-        opened = self._opened
-        stamp, policy = opened.policy()
-        recipients = {
-            principal: identity
-            for principal, identity in sorted(identities_of(opened).items())
-            if f"role:{name}" in policy.roles_of(principal)
-        }
-        if not recipients:
-            message = f"the vault knows no public key of a member of `role:{name}`"
-            hint = f"`securecfg role add {name} --member PRINCIPAL --identity PUBLIC-FILE` gives it one"
-            raise Conflict(message, hint=hint)
-        if len(recipients) > RECIPIENTS_MAX:
-            message = f"`role:{name}` has {len(recipients)} members with public keys, of at most {RECIPIENTS_MAX}"
-            raise Conflict(message, hint="make smaller roles")
-        live = [path.decode() for path, entry in opened.entries(FIRST_USER_PATH, None) if entry.live]
-        asking = self._asking(name, list(recipients))
-        paths = _allowed_always(policy, asking, live)
-        # Who may not list all of them must not learn which ones there are.
-        if not all(session.decide_many("list", paths)):
-            raise self._authority.deny(session, "list", "", session.decide("list", ""))
-        for action in ("read", "export"):
-            for path, allowed in zip(paths, session.decide_many(action, paths), strict=True):
-                if not allowed:
-                    raise self._authority.deny(session, action, path, session.decide(action, path))
-        listed = _allowed_always(policy, [ask._replace(action="list") for ask in asking], paths)
-        return self._find_versions(_Selection(name, stamp, policy, recipients, {}, (), frozenset(listed)), paths)
+    def _select(self, role: str, *, is_partial: bool) -> tuple[dict[BundlePart, Selection], list[str]]:
+        """Return what goes in from each part, the issuing one first, and the scopes that are left out.
 
-    def _asking(self, role: str, recipients: Sequence[str]) -> list[Request]:
-        """Return who must be allowed to read: somebody with nothing but the role, and each recipient."""
-        now = to_datetime(self._opened.clock.now_ns())
-        trusted = self._opened.is_clock_trusted()
-        kinds = sorted({principal.partition(":")[0] for principal in recipients})
-        # Somebody whom no rule can name: a principal's name does not end in a dot.
-        held = frozenset({f"role:{role}"})
-        asking = [Request(f"{kind}:anybody.", "read", "", {}, now, held, trusted) for kind in kinds]
-        return asking + [Request(name, "read", "", {}, now, frozenset(), trusted) for name in recipients]
+        Raises:
+            As for `publish`.
+        """
+        recipients = self._main.recipients(role)
+        main, _ = self._main.paths_of(role, recipients)
+        left_out = []
+        selections = {self._main: main}
+        for part in (self._main, *self._scopes):
+            if not part.is_read_by(role):
+                continue
+            if part.can_publish:
+                selection = part.select(role, recipients)
+                if part is self._main or selection.versions or selection.expired:
+                    selections[part] = selection
+            elif part.paths_of(role, recipients)[1]:
+                left_out.append(part.path)
+        if not self._main.can_publish:
+            message = f"this key does not both read and write `{self._main.path}`, whose log would vouch for the bundle"
+            raise ScopeSealed(message, hint="name another scope of it, or publish with another key")
+        if left_out and not is_partial:
+            message = f"`role:{role}` reads {_named(left_out)} too, which this key does not both read and write"
+            raise ScopeSealed(message, hint="publish with a key that does, or leave that out: `--partial`")
+        self._verify(role, selections)
+        return selections, left_out
 
-    def _find_versions(self, selection: _Selection, paths: Sequence[str]) -> _Selection:
-        now = self._opened.clock.now_ns()
-        found: dict[str, tuple[Mapping[str, int], tuple[Version, ...]]] = {}
-        expired = []
-        for path in paths:
-            labels, versions = self._labelled(path.encode())
-            kept = tuple(version for version in versions if version.state == LIVE and not 0 < version.expires <= now)
-            numbers = {version.number for version in kept}
-            if labels.get("current") in numbers:
-                found[path] = {name: number for name, number in labels.items() if number in numbers}, kept
-            elif labels:
-                expired.append(path)
-        if not found:
-            message = f"`role:{selection.role}` may read nothing that is in the vault"
+    def _verify(self, role: str, selections: Mapping[BundlePart, Selection]) -> None:
+        if not any(selection.versions for selection in selections.values()):
+            message = f"`role:{role}` may read nothing that is in the vault"
             raise NotFound(message, hint="`securecfg policy explain read PATH --principal MEMBER` says what is missing")
-        if sum(version.length for _, kept in found.values() for version in kept) > _VALUES_BYTES_MAX:
+        if sum(selection.size_bytes for selection in selections.values()) > _VALUES_BYTES_MAX:
             raise _too_large()
-        return selection._replace(versions=found, expired=tuple(expired))
+        if len(selections) > SCOPES_MAX:
+            message = f"a bundle holds secrets of at most {SCOPES_MAX} sealed scopes"
+            raise ValueTooLarge(message, hint="publish for smaller roles")
+        keyless = self._main.without_scope_key(role, selections[self._main].recipients)
+        if keyless and any(part.path for part in selections):
+            message = f"{_named(keyless)} would read sealed scopes, and is no member of `role:{role}` with its key"
+            hint = f"`securecfg role add {role} --member PRINCIPAL` makes one, whom a member lets in"
+            raise Conflict(message, hint=hint)
 
-    def _labelled(self, path: bytes) -> tuple[dict[str, int], list[Version]]:
-        """Return the labels of a secret, and the versions that they point at, newest first."""
-        opened = self._opened
-
-        def look() -> tuple[dict[str, int], list[Version]]:
-            entry = opened.replica.index.get(path)
-            if entry is None or not entry.live:
-                return {}, []
-            history = opened.history(path, entry)
-            labels = dict(history.labels)
-            own = {"current": history.current, "previous": history.previous, "pending": history.pending}
-            labels |= {name: number for name, number in own.items() if number}
-            numbers = sorted(set(labels.values()), reverse=True)
-            return labels, [opened.locate(path, entry, number).version for number in numbers]
-
-        return opened.consistently(look)
-
-    def _seal_values(
-        self, selection: _Selection, sealing: BundleSealing, earlier: Earlier | None
-    ) -> dict[str, PublishedSecret]:
-        lines: dict[str, list[PublishedVersion]] = {path: [] for path in selection.versions}
-        fresh: list[tuple[str, Version]] = []
-        for path, (_, versions) in selection.versions.items():
-            for version in versions:
-                known = earlier.versions.get((path, version.number)) if earlier is not None else None
-                commitment = earlier.commitments.get((path, version.number)) if earlier is not None else None
-                if known is not None and commitment == version.commitment.hex():
-                    # What is said of it may have changed, the expiry included, where it was set anew.
-                    place = (known.depth, known.message, known.start, known.sealed_length)
-                    lines[path].append(_line(version, place)._replace(key=known.key))
-                else:
-                    fresh.append((path, version))
-        rest = iter(fresh)
-        while part := list(islice(rest, _AT_ONCE)):
-            found = self._reads.read_many([(path, version.number) for path, version in part])
-            for (path, version), read in zip(part, found, strict=True):
-                if isinstance(read, SecurecfgError):
-                    raise read
-                if read.created != to_datetime(version.created):
-                    # Another secret was moved to the path.
-                    message = f"`{path}` changed meanwhile"
-                    raise Conflict(message, hint="publish again")
-                lines[path].append(_line(version, sealing.add(read.value)))
-        return {
-            path: PublishedSecret(path in selection.listed, labels, tuple(sorted(lines[path], reverse=True)))
-            for path, (labels, _) in selection.versions.items()
-        }
-
-    def _record(self, selection: _Selection, index: Index, base: Base, file_key: KeyBytes) -> None:
-        """Record the publication, together with the note that later bundles build on."""
-        opened = self._opened
-        commitments = {
-            (path, version.number): version.commitment.hex()
-            for path, (_, versions) in selection.versions.items()
-            for version in versions
-        }
-        fingerprints = {name: identity.fingerprint.hex() for name, identity in selection.recipients.items()}
-        content = note_content(base.digest, file_key, index, commitments, fingerprints)
-        new = NewVersion(self._authority.identity.principal, opened.clock.now_ns())
-        obj = {
-            "role": selection.role,
-            "count": len(selection.versions),
-            "expires": format_time(index.expires),
-            "digest": base.digest.hex(),
-            "recipients": [f"{name}:{fingerprint}" for name, fingerprint in fingerprints.items()],
-        }
-
-        def draft(drafts: Drafts) -> Plan:
-            if opened.policy_stamp() != selection.stamp:
-                message = "the policy or the roles changed meanwhile"
-                raise StaleWrite(message, hint="publish again")
-            return drafts.write(note_path(base.bundle_id), content, new)
-
-        self._writes.apply(Wanted((("role.read", ""),), draft, Event.BUNDLE_PUBLISHED, lambda _: obj))
-
-    def _vouch(self, digest: bytes) -> tuple[VerifierKey, int, Evidence, Ed25519PrivateKey]:
-        """Return the issuer, the serial number, and what vouches for both: proof, hand-overs and the signing key."""
-        opened = self._opened
-        opened.refresh()
-        with opened.replica.lock:
-            log = StoredLog(opened.store, opened.replica.header, opened.replica.keyring, opened.mark().note)
-            signer = opened.replica.signer
-            epoch = opened.replica.keyring.active(Purpose.LOG_SIGNING).epoch
-        size = log.checkpoint.size
-        serial = next(
-            (size - 1 - back for back in range(min(size, _LOOKED_AT)) if _is_publication(log, size - 1 - back, digest)),
-            None,
-        )
-        if serial is None:
-            message = "others recorded so much meanwhile that the record of the bundle is not found"
-            raise Conflict(message, hint="publish again")
-        hand_overs = []
-        if epoch:
-            for index, row in log.rows(0, size - 1):
-                record = log.opener.open_row(row, index)
-                if record.event is Event.AUDIT_EPOCH:
-                    hand_overs.append(parse_hand_over(record.obj, index))
-        return log.genesis, serial, Evidence(create_proof(log.tree, serial, log.note), tuple(hand_overs)), signer
-
-    def _find_earlier(self, role: str, path: str | os.PathLike[str]) -> Earlier:
+    def _find_earlier(
+        self, role: str, path: str | os.PathLike[str], parts: Sequence[BundlePart]
+    ) -> tuple[dict[BundlePart, Earlier], tuple[Base, ...]]:
+        """Return what each part remembers of an earlier bundle, and that bundle with those that it builds on."""
         if is_database(path):
             message = f"`{path}` is a vault"
             raise NotABundle(message, hint="name a bundle that was published before")
         front = parse_front(read_bounded(path, BUNDLE_BYTES_MAX))
-        earlier = find_earlier(self._opened, front.bundle_id)
-        if earlier is None or (earlier.role, earlier.bases[0].digest) != (role, front.digest):
+        found = {part: each for part in parts if (each := part.find_earlier(front.bundle_id)) is not None}
+        main = found.get(self._main)
+        if main is None or (main.role, main.bases[0].digest) != (role, front.digest):
             message = f"`{path}` is not a bundle that this vault published for `role:{role}`"
             raise BundleChainBroken(message, hint="publish all of it, without `--since`")
-        if len(earlier.bases) >= CHAIN_MAX:
+        if len(main.bases) >= CHAIN_MAX:
             message = f"`{path}` builds on as many bundles as one can"
             raise BundleChainBroken(message, hint="publish all of it, without `--since`")
-        return earlier
+        return {part: each for part, each in found.items() if each.bases == main.bases}, main.bases
+
+    def _vouch(self, digest: bytes, serial: int, recorded: Sequence[tuple[bytes, int]]) -> tuple[VerifierKey, bytes]:
+        """Return the issuer, and what vouches for the bundle: the signed statement, the proof and the hand-overs."""
+        opened = self._opened
+        with opened.replica.lock:
+            log, signer = self._main.log(), opened.replica.signer
+            epoch = opened.replica.keyring.active(Purpose.LOG_SIGNING).epoch
+        hand_overs = []
+        if epoch:
+            for index, row in log.rows(0, log.checkpoint.size - 1):
+                record = log.opener.open_row(row, index)
+                if record.event is Event.AUDIT_EPOCH:
+                    hand_overs.append(parse_hand_over(record.obj, index))
+        evidence = Evidence(create_proof(log.tree, serial, log.note), tuple(hand_overs))
+        return log.genesis, trailer_to_bytes(digest, log.genesis, (serial, recorded), evidence, signer)
+
+    def _published(
+        self, selections: Mapping[BundlePart, Selection], left_out: Sequence[str], expires_ns: int
+    ) -> Published:
+        main = selections[self._main]
+        paths = sorted(path for selection in selections.values() for path in selection.versions)
+        expired = sorted(path for selection in selections.values() for path in selection.expired)
+        return Published(
+            main.role,
+            tuple(paths),
+            main.fingerprints,
+            self._main.without_key(main),
+            tuple(expired),
+            to_datetime(expires_ns),
+            scopes=tuple(part.path for part, each in selections.items() if part.path and each.versions),
+            left_out=tuple(left_out),
+        )
 
     def _expiry(self, ttl: timedelta) -> int:
         if not timedelta(0) < ttl <= TTL_MAX:
@@ -391,36 +305,9 @@ class Bundles:
             raise UsageError(message, hint="a short time is better: nothing takes back what was published")
         return self._opened.clock.now_ns() + int(ttl / timedelta(microseconds=1)) * 1_000
 
-    def _without_key(self, selection: _Selection) -> tuple[str, ...]:
-        roles: dict[str, list[str]] = self._opened.system_document(ROLES_PATH, {})
-        members = {member for those in roles.values() for member in those}
-        wanted = f"role:{selection.role}"
-        return tuple(
-            sorted(
-                member
-                for member in members
-                if member not in selection.recipients and wanted in selection.policy.roles_of(member)
-            )
-        )
 
-
-def _allowed_always(policy: Policy, asking: Sequence[Request], paths: list[str]) -> list[str]:
-    """Return the paths that all who ask are allowed, and whatever the time."""
-    for request in asking:
-        allowed = policy.decide_many(request, paths)
-        paths = [path for path, is_allowed in zip(paths, allowed, strict=True) if is_allowed]
-    return [path for path in paths if all(policy.decide(ask._replace(path=path)).cacheable for ask in asking)]
-
-
-def _line(version: Version, place: tuple[int, int, int, int]) -> PublishedVersion:
-    times = (version.number, version.kind, version.created, version.expires)
-    told = (version.length, version.author, version.content_type, version.metadata)
-    return PublishedVersion(*times, *place, *told)
-
-
-def _is_publication(log: StoredLog, index: int, digest: bytes) -> bool:
-    record = log.opener.open_row(log.tree.leaf(index), index)
-    return record.event is Event.BUNDLE_PUBLISHED and record.obj["digest"] == digest.hex()
+def _named(paths: Sequence[str]) -> str:
+    return ", ".join(f"`{path}`" for path in paths)
 
 
 def _too_large() -> ValueTooLarge:

@@ -23,9 +23,8 @@ from securecfg.errors import (
 )
 from securecfg.keys import Purpose
 from securecfg.keys.identity import parse_identity_file
-from securecfg.vault.bundle_format import Index
+from securecfg.vault.bundle_notes import published_by
 from securecfg.vault.drafts import Content, Drafts, NewVersion
-from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import SYSTEM
 from securecfg.vault.sinks import read_file
 from securecfg.vault.storedlog import StoredLog
@@ -39,9 +38,9 @@ if TYPE_CHECKING:
     from securecfg.keys import Identity
     from securecfg.vault.authority import Authority
     from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.vault import Vault
 
 _NOTES = SYSTEM + b"merged/"
-_BUNDLES = SYSTEM + b"bundles/"
 _VERSION = 1
 _AT_ONCE = 40
 _EVENTS = {
@@ -62,7 +61,7 @@ class Merged:
         sessions: How many sessions are sound.
         unfinished: How many of them have no end: they go on, their process died, or the end was cut off.
         damaged: How many lines are no entries: cut off by a crash, or damaged.
-        foreign: How many sessions no audit key of this vault opens: they are another vault's, or damaged.
+        foreign: The sessions that no audit key of this vault opens: they are another vault's, or damaged.
         refused: The sessions of which nothing was taken, in hexadecimal digits, and why.
     """
 
@@ -71,8 +70,32 @@ class Merged:
     sessions: int
     unfinished: int
     damaged: int
-    foreign: int
+    foreign: frozenset[bytes]
     refused: tuple[tuple[str, SecurecfgError], ...]
+
+
+def merge_into_parts(vault: Vault, path: str | os.PathLike[str], name: str = "") -> Merged:
+    """Take what is new in a file of records into the logs of a vault and of its sealed scopes, each into its own.
+
+    Args:
+        vault: As the key at hand opens it.
+        path: The file.
+        name: What the logs call it; empty leaves that out.
+
+    Raises:
+        ScopeSealed: There are records of a scope that the key at hand does not write, or may only read.
+        As for `Merging.merge`.
+    """
+    found = [Merging(part.authority).merge(path, name) for _, part in vault.parts()]
+    return Merged(
+        sum(each.records for each in found),
+        sum(each.known for each in found),
+        sum(each.sessions for each in found),
+        sum(each.unfinished for each in found),
+        found[0].damaged,
+        frozenset.intersection(*(each.foreign for each in found)),
+        tuple(refused for each in found for refused in each.refused),
+    )
 
 
 class _Publication(NamedTuple):
@@ -142,18 +165,18 @@ class Merging:
             raise Unsupported(message, hint="open it for writing")
         entries, damaged = read_file(path)
         self._opened.refresh()
-        sessions, refused, foreign = [], [], 0
+        sessions, refused, foreign = [], [], set()
         for session_id, each in sessions_of(entries).items():
             try:
                 sessions.append(self._verify(each))
             except _ForeignSession:
-                foreign += 1
+                foreign.add(session_id)
             except (LogTampered, UnsupportedFormat) as error:
                 refused.append((session_id.hex(), error))
         taken = sum(self._take(session, name) for session in sessions)
         known = sum(sequence < session.known for session in sessions for sequence, _ in session.records)
         unfinished = sum(not session.reader.has_ended for session in sessions)
-        return Merged(taken, known, len(sessions), unfinished, damaged, foreign, tuple(refused))
+        return Merged(taken, known, len(sessions), unfinished, damaged, frozenset(foreign), tuple(refused))
 
     # --- verifying ---------------------------------------------------------------------------------------------------
 
@@ -224,12 +247,9 @@ class Merging:
         """Return what the vault's note of a bundle says, or None where there is none."""
         if digest not in self._publications:
             opened = self._opened
-            for path, entry in opened.entries(_BUNDLES, prefix_end(_BUNDLES)):
-                note: dict[str, str] = opened.system_document(path, {}) if entry.live else {}
-                if note and note["digest"] not in self._publications:
-                    index = Index.parse(b64decode(note["index"]))
-                    places = ((path, each.number) for path, secret in index.secrets.items() for each in secret.versions)
-                    self._publications[note["digest"]] = _Publication(index.role, index.policy, frozenset(places))
+            for noted in published_by(opened):
+                places = frozenset((path, number) for path, number, _, _ in noted.versions)
+                self._publications.setdefault(noted.digest, _Publication(noted.role, noted.policy, places))
         return self._publications.get(digest)
 
     def _told(self, reader: SessionReader, identity: Identity, publication: _Publication, record: Record) -> Record:

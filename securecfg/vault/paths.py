@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 from securecfg.errors import InvalidMetadata, InvalidPath
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
 
 PATH_BYTES_MAX = 1_024
 SYSTEM = b"\x01"
 CHARTER_PATH = SYSTEM + b"charter"
 IMPORTS = SYSTEM + b"import/"
+BUNDLE_KEYS = SYSTEM + b"bundle-keys/"
 FIRST_USER_PATH = b"\x02"
 
 _PLAIN_PATH = re.compile(r"(?!\.{1,2}(?:/|$))[\w.\-]+(?:/(?!\.{1,2}(?:/|$))[\w.\-]+)*", re.ASCII)
@@ -58,7 +59,17 @@ def path_to_bytes(path: str) -> bytes:
 
 def is_vault_document(path: bytes) -> bool:
     """Return whether a path is that of a document of the vault itself which holds no value of a secret."""
-    return path.startswith(SYSTEM) and not path.startswith(IMPORTS)
+    return path.startswith(SYSTEM) and not path.startswith((IMPORTS, BUNDLE_KEYS))
+
+
+def scope_among(scopes: Container[str], path: str) -> str | None:
+    """Return which of some scopes a path lies in, None where it lies in none. None of them lies in another one."""
+    end = path.find("/") + 1
+    while end:
+        if path[:end] in scopes:
+            return path[:end]
+        end = path.find("/", end) + 1
+    return None
 
 
 def check_prefix(prefix: str) -> bytes:

@@ -14,8 +14,9 @@ from securecfg.vault.epochs import rotate_signing_key
 from securecfg.vault.maintenance import delete_rows
 from securecfg.vault.members import identities_of
 from securecfg.vault.opened import REGISTRY_PATH
+from securecfg.vault.paths import scope_among
 from securecfg.vault.scope_formers import has_formers
-from securecfg.vault.scope_registry import ADMINISTRATOR, draft_registry, read_registry, scope_among
+from securecfg.vault.scope_registry import ADMINISTRATOR, draft_registry, read_registry
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.value_keys import count_waiting
 

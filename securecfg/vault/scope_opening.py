@@ -87,6 +87,8 @@ class Doorway(NamedTuple):
         return None
 
     def _open(self, number: int, key: RoleKey, signer: RoleKey) -> tuple[OpenVault, bytes]:
+        seat = Seat(self.vault_id, self.trust, signer.signer)
+        seat.role_keys = tuple(each.public_key for each in self.keys)
         opened, slot = open_rows(
             self.store.partition(number),
             key,
@@ -95,7 +97,7 @@ class Doorway(NamedTuple):
             self.options,
             is_anchor_required=self.is_anchor_required,
             is_adopting=self.is_adopting,
-            seat=Seat(self.vault_id, self.trust, signer.signer),
+            seat=seat,
         )
         return opened, slot.slot_id
 

@@ -15,10 +15,10 @@ from securecfg.keys.role_keys import RoleKey
 from securecfg.tuples import NamedTuple
 from securecfg.vault.administration import to_document
 from securecfg.vault.opened import REGISTRY_PATH
-from securecfg.vault.paths import SYSTEM
+from securecfg.vault.paths import SYSTEM, scope_among
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Mapping
 
     from securecfg.vault.drafts import Drafts, NewVersion
     from securecfg.vault.opened import OpenVault
@@ -26,16 +26,6 @@ if TYPE_CHECKING:
 
 OWN_KEY_PATH = SYSTEM + b"administrator"
 ADMINISTRATOR = "administrator"
-
-
-def scope_among(scopes: Container[str], path: str) -> str | None:
-    """Return which of some scopes a path lies in, None where it lies in none. None of them lies in another one."""
-    end = path.find("/") + 1
-    while end:
-        if path[:end] in scopes:
-            return path[:end]
-        end = path.find("/", end) + 1
-    return None
 
 
 class ScopePlace(NamedTuple):

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Self
 
 from securecfg.errors import NotAuthenticated, ScopeSealed, SecurecfgError, Tampered, Unsupported, VaultClosed
 from securecfg.store import open_sqlite
-from securecfg.vault.paths import check_prefix, check_principal
+from securecfg.vault.paths import check_prefix, check_principal, scope_among
 from securecfg.vault.replica import read_header
 from securecfg.vault.scope_completion import complete
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import Doorway, charter_of
-from securecfg.vault.scope_registry import scope_among
 from securecfg.vault.scope_trust import choose_trust
 from securecfg.vault.vault import Vault
 

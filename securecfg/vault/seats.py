@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securecfg.errors import RollbackSuspected, Tampered
+from securecfg.keys.role_keys import Certificate, RolePublic
 from securecfg.store import Space
 from securecfg.vault.charters import VOUCHER_ID, keys_digest, parse_charter, parse_voucher
 
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from securecfg.keys import Keyring
-    from securecfg.keys.trust import Trust
+    from securecfg.keys import Identity, Keyring
+    from securecfg.keys.trust import Signatures, Trust
     from securecfg.store import Store
     from securecfg.vault.charters import Charter, SignedCharter, Voucher
     from securecfg.vault.state import State
@@ -32,6 +33,7 @@ class Seat:
     Attributes:
         charter: The charter in force, None until the scope is open.
         voucher: What the newest writer has vouched for; None while the scope is being made.
+        role_keys: The public keys of the roles whose keys are at hand, 1,248 bytes each.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Seat:
         self._founding = founding
         self.charter: SignedCharter | None = None
         self.voucher: Voucher | None = None
+        self.role_keys: tuple[bytes, ...] = ()
 
     @property
     def signer(self) -> Ed25519PrivateKey | None:
@@ -65,6 +68,15 @@ class Seat:
     def charter_digest(self) -> bytes:
         """The digest of the charter in force; empty where there is none yet."""
         return self.charter.charter.digest if self.charter is not None else b""
+
+    def is_certified(self, role: str, member: Identity, signatures: Signatures) -> bool:
+        """Return whether administrators signed that somebody is a member of a role whose key is at hand.
+
+        What the documents of a scope say is the word of its writers, and this is not.
+        """
+        party = self.charter.charter.party(role) if self.charter is not None else None
+        keys = [key for key in self.role_keys if party is not None and RolePublic(key).signing_key == party.signing_key]
+        return any(Certificate(role, key, self._trust, signatures).is_signed(self._vault_id, member) for key in keys)
 
     def forget(self) -> None:
         """Drop what this process signs with."""

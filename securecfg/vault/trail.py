@@ -47,7 +47,8 @@ class Trail:
         self._clock = clock
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._session: SessionWriter | None = None
+        # One for each vault, or sealed scope of it, that is read from: each takes in its own.
+        self._sessions: dict[bytes, SessionWriter] = {}
         self._recorded: set[tuple[str, int]] = set()
         self._counts: dict[tuple[str, int], int] = {}
         self._denials: dict[tuple[str, str], list[int]] = {}
@@ -130,8 +131,8 @@ class Trail:
             self.is_closed = True
             try:
                 self._flush()
-                if self._session is not None:
-                    append(self._sink, [self._session.end()])
+                if self._sessions:
+                    append(self._sink, [session.end() for session in self._sessions.values()])
             finally:
                 self._sink.close()
 
@@ -157,15 +158,26 @@ class Trail:
             window[2] = 0
 
     def _append(self, records: Sequence[Record]) -> None:
-        session, start = self._session, []
-        if session is None:
-            bundle = self._bundle
-            session = SessionWriter(bundle.vault_id, bundle.inventory.audit_key, self._provider.sign)
-            start = [session.start(Start(bundle.serial, bundle.digest, format_identity(bundle.reader)))]
-        # What a sink did with entries that it did not say it kept is not known: they end the session.
-        self._session = None
-        append(self._sink, [*start, *(session.record(record) for record in records)])
-        self._session = session
+        origins = {} if records else {self._bundle.vault_id: self._bundle.origin_of("")}
+        groups: dict[bytes, list[Record]] = {vault_id: [] for vault_id in origins}
+        for record in records:
+            origin = self._bundle.origin_of(str(record.obj.get("path", "")))
+            origins[origin.vault_id] = origin
+            groups.setdefault(origin.vault_id, []).append(record)
+        entries: list[bytes] = []
+        used: dict[bytes, SessionWriter] = {}
+        for vault_id, those in groups.items():
+            session = self._sessions.get(vault_id)
+            if session is None:
+                origin, bundle = origins[vault_id], self._bundle
+                session = SessionWriter(vault_id, origin.audit_key, self._provider.sign)
+                entries.append(session.start(Start(origin.serial, bundle.digest, format_identity(bundle.reader))))
+            used[vault_id] = session
+            entries += [session.record(record) for record in those]
+        # What a sink did with entries that it did not say it kept is not known: they end their sessions.
+        self._sessions = {vault_id: session for vault_id, session in self._sessions.items() if vault_id not in used}
+        append(self._sink, entries)
+        self._sessions |= used
 
     def _record(self, event: Event, obj: Mapping[str, object], count: int | None = None) -> Record:
         return Record(

@@ -157,7 +157,10 @@ class Writes:
         for action, path in rights if len(rights) <= _AT_ONCE_MAX else self._find_refused(rights):
             self._authority.require(action, path)
         seat = self._opened.replica.seat
-        if seat is not None and not seat.may_write:
+        # What has no path is a document of the scope itself, which its administrators may change too.
+        if seat is not None and not (
+            seat.may_write or (seat.signer is not None and not any(path for _, path in rights))
+        ):
             raise no_writer()
         if self._opened.scopes() is not None:
             for _, path in rights:

@@ -292,19 +292,23 @@ def test_what_a_replaced_key_could_read_is_listed_as_exposed(published: Path, cl
     assert cli("audit", "exposed").text == "no secret is known to be exposed\n"
 
 
-def test_says_that_what_lies_in_a_sealed_scope_is_not_published(shop: Path, cli: Cli) -> None:
+def test_says_what_it_cannot_publish_of_sealed_scopes(shop: Path, cli: Cli) -> None:
     Path("roles.toml").write_text(ROLES.replace('"db/**"', '"**"'))
     assert cli("policy", "apply", "roles.toml", "--yes").code == 0
     assert cli("scope", "create", "payments", "--read", "role:web").code == 0
     cli("secret", "put", "payments/key", stdin=CANARY)
-    done = cli("vault", "publish", "--for", "web", "-o", "web.sealed", "--json")
+    refused = cli("vault", "publish", "--for", "web", "-o", "web.sealed", "--json")
+    assert (refused.code, refused.error) == (7, "scope-sealed")
+    assert not Path("web.sealed").exists()
+    done = cli("vault", "publish", "--for", "web", "-o", "web.sealed", "--partial", "--json")
     assert done.code == 0, done.err
-    assert (done.json["secrets"], done.json["scopes"]) == (["db/main", "other/x"], ["payments/"])
-    assert "what lies in the sealed scope `payments/` is not published" in done.err
+    assert (done.json["secrets"], done.json["scopes"]) == (["db/main", "other/x"], [])
+    assert done.json["left_out"] == ["payments/"]
+    assert "what the role reads in the sealed scope `payments/` is left out" in done.err
     assert cli("secret", "list", "--vault", "web.sealed", *READING).text == "db/main\nother/x\n"
     member = ("--key", "identity:web.identity", "--json")
     refused = cli("vault", "publish", "--for", "web", "-o", "x", *member)
-    assert (refused.code, refused.error) == (10, "unsupported")
+    assert (refused.code, refused.error) == (5, "denied")
     old = cli("identity", "create", "svc:web", "--out", "new.identity", "--public", "new.pub")
     assert old.code == 0
     replaced = cli("role", "add", "web", "--member", "svc:web", "--identity", "new.pub", "--replace")

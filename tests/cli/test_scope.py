@@ -306,3 +306,33 @@ def test_refuses_to_remove_the_last_who_could_read(sealed: Cli) -> None:
     refused = sealed("role", "remove", "pay", "--member", "svc:pay", "--rotate", "--json")
     assert refused.error == "conflict"
     assert "svc:pay" in sealed("role", "list").text
+
+
+# --- bundles ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_identity_publishes_its_scopes_and_merges_what_was_read(people: Cli) -> None:
+    tables = "".join(_GRANTS.format(name) for name in ("pay", "web")).replace('"write"]', '"write", "export"]')
+    more = '\n[[roles.web.grants]]\nactions = ["audit.read", "role.read"]\n'
+    Path("grants.toml").write_text(tables + more, encoding="utf-8")
+    assert people("policy", "apply", "grants.toml", "--yes").code == 0
+    for scope in ("front", "back"):
+        assert people("scope", "create", scope, "--read", "role:web", "--write", "role:web").code == 0
+        put = people("secret", "put", f"{scope}/key", "--key", "identity:web.identity", stdin=f"of {scope}")
+        assert put.code == 0, put.err
+    mine = ("--key", "identity:web.identity")
+    would = people("vault", "publish", "--for", "web", "--dry-run", "--json", *mine).json
+    assert (would["secrets"], would["scopes"], would["left_out"]) == (
+        ["back/key", "front/key"],
+        ["back/", "front/"],
+        [],
+    )
+    done = people("vault", "publish", "--for", "web", "-o", "web.sealed", "--from", "front", "--json", *mine)
+    assert done.code == 0, done.err
+    reading = ("--vault", "web.sealed", *mine, "--audit-sink", "file:reads.sink")
+    for scope in ("front", "back"):
+        shown = people("secret", "get", f"{scope}/key", "--reveal", *reading, reveals=True)
+        assert (shown.code, shown.text) == (0, f"of {scope}")
+    merged = people("audit", "merge", "reads.sink", "--json", *mine)
+    assert merged.code == 0, merged.err
+    assert merged.json["files"][0]["record_count"] == 2

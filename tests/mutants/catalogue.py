@@ -1032,7 +1032,7 @@ MUTANTS = (
     Mutant(
         "a compromise keeps the data keys",
         "vault/compromise.py",
-        "        count = changes.encrypt_older(end, progress)",
+        "        count = changes.encrypt_older(declared.end, progress)",
         "        count = 0",
         "vault/test_compromise.py::test_whoever_had_every_key_opens_no_row_that_is_there_now",
     ),
@@ -1064,6 +1064,20 @@ MUTANTS = (
         "    is_done = known is not None and known.name == declared.name",
         "    is_done = True",
         "vault/test_scope_compromise.py::test_whoever_had_every_key_opens_no_row_of_a_scope_that_is_there_now",
+    ),
+    Mutant(
+        "whoever writes a scope chooses who gets bundles of it",
+        "vault/bundle_parts.py",
+        "                if seat.is_certified(",
+        "                if True or seat.is_certified(",
+        "vault/test_bundle_scopes.py::test_a_recipient_that_a_writer_made_up_gets_nothing",
+    ),
+    Mutant(
+        "who lists a scope comes to the keys of bundles",
+        "vault/paths.py",
+        "startswith((IMPORTS, BUNDLE_KEYS))",
+        "startswith(IMPORTS)",
+        "vault/test_bundle_scopes.py::test_what_a_part_remembers_opens_no_other_part_and_nothing_to_who_lists",
     ),
     Mutant(
         "a value key is forgotten while data keys are under it",
@@ -1221,11 +1235,11 @@ MUTANTS = (
         "vault/test_bundle_format.py::test_labels_and_versions_that_do_not_fit_are_refused",
     ),
     Mutant(
-        "a sealed scope is published",
-        "vault/bundles.py",
-        "        if self._opened.replica.seat is not None:",
-        "        if self._opened.replica.seat is self:",
-        "vault/test_bundles.py::test_nothing_is_published_from_a_sealed_scope",
+        "a role is given by a bundle what its charter does not let it read",
+        "vault/bundle_parts.py",
+        "        return party is not None and bool(party.rights & READ)",
+        "        return True",
+        "vault/test_bundle_scopes.py::test_a_role_gets_only_what_the_charter_lets_it_read",
     ),
     Mutant(
         "what came to be at the name of a bundle is written over",
@@ -1284,14 +1298,14 @@ MUTANTS = (
     ),
     Mutant(
         "a rule that mentions time publishes",
-        "vault/bundles.py",
+        "vault/bundle_parts.py",
         "all(policy.decide(ask._replace(path=path)).cacheable for ask in asking)",
         "asking",
         "vault/test_bundles.py::test_a_rule_that_mentions_time_publishes_nothing",
     ),
     Mutant(
         "what a member may read by another role is published",
-        "vault/bundles.py",
+        "vault/bundle_parts.py",
         "        return asking + [Request(",
         "        return [Request(",
         "vault/test_bundles.py::test_what_a_member_may_read_by_another_role_is_not_in_it",

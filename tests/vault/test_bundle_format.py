@@ -33,6 +33,7 @@ from securecfg.vault.bundle_format import (
     Evidence,
     Index,
     Messages,
+    PublishedScope,
     PublishedSecret,
     PublishedVersion,
     padded_index_length,
@@ -146,7 +147,7 @@ def signed_again(publisher: Publisher, raw: bytes, key: Ed25519PrivateKey | None
     opened = publisher.vault.opened.replica
     vkey, signer = publisher.vault.log.vkey, opened.signer if key is None else key
     serial = int(parse_note(front.statement).text.splitlines()[2].split()[1])
-    return raw[:-tail] + trailer_to_bytes(front.digest, vkey, serial, Evidence(front.proof, ()), signer)
+    return raw[:-tail] + trailer_to_bytes(front.digest, vkey, (serial, ()), Evidence(front.proof, ()), signer)
 
 
 def test_a_content_that_is_signed_and_does_not_open_is_refused(publisher: Publisher) -> None:
@@ -289,7 +290,8 @@ def indexes(draw: st.DrawFn) -> Index:
     paths = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
     found = draw(st.dictionaries(paths, secrets(len(bases)), max_size=3))
     audit_key = draw(st.binary(min_size=1_216, max_size=1_216))
-    return Index(draw(texts), draw(longs), draw(longs), draw(texts), audit_key, bases, found)
+    scopes = tuple(PublishedScope(f"s{number}/", draw(id_), audit_key) for number in range(draw(st.integers(0, 2))))
+    return Index(draw(texts), draw(longs), draw(longs), draw(texts), audit_key, bases, found, scopes)
 
 
 @given(indexes(), st.integers(0, 100))
@@ -303,6 +305,13 @@ def test_an_index_that_was_altered_is_another_one_or_refused(index: Index, data:
     raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
     with suppress(Malformed):
         assert Index.parse(bytes(raw)) != index
+
+
+@pytest.mark.parametrize("paths", [("a",), ("b/", "a/"), ("a/", "a/"), ("a/", "a/b/"), ("a/", "a.b/", "a/c/")])
+def test_scopes_that_cannot_be_are_refused(paths: Sequence[str]) -> None:
+    scopes = tuple(PublishedScope(path, bytes(16), bytes(1_216)) for path in paths)
+    with pytest.raises(Malformed):
+        Index.parse(Index("web", 0, 0, "", bytes(1_216), (), {}, scopes).to_bytes())
 
 
 def index_of(labels: Sequence[tuple[str, int]], numbers: Sequence[int]) -> bytes:
