@@ -9,9 +9,11 @@ import click
 from securecfg.cli.groups import Noun
 from securecfg.cli.identity import grouped
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.signing import administration_of, signing_options
 from securecfg.errors import UsageError
 
 if TYPE_CHECKING:
+    from securecfg.cli.signing import SigningOptions
     from securecfg.vault import Vault
 
 _MEMBER = click.option("--member", metavar="PRINCIPAL", required=True, help="user:NAME or svc:NAME.")
@@ -61,12 +63,16 @@ def list_(invocation: Invocation) -> None:
     "--identity", type=click.Path(), metavar="PUBLIC-FILE", help="The member's public key, from `identity create`."
 )
 @click.option("--replace", is_flag=True, help="Take the key although another one of the member is known.")
+@signing_options
 @common_flags
-def add(invocation: Invocation, *, name: str, member: str, identity: str | None, replace: bool) -> None:
+def add(
+    invocation: Invocation, *, name: str, member: str, identity: str | None, replace: bool, signing: SigningOptions
+) -> None:
     """Give a principal a role; the role is made where it is new.
 
     With --identity the vault keeps the member's public key, to seal to it what is for its roles. Compare the
-    fingerprint with what its owner reads to you from `securecfg identity show`.
+    fingerprint with what its owner reads to you from `securecfg identity show`. Where sealed scopes have several
+    administrators, these sign that the member is let into them.
     """
     from securecfg.keys.identity import read_identity_file
 
@@ -74,9 +80,9 @@ def add(invocation: Invocation, *, name: str, member: str, identity: str | None,
         message = "`--replace` says that a key takes the place of another one"
         raise UsageError(message, hint="name the file of the new one: `--identity PUBLIC-FILE`")
     public = None if identity is None else read_identity_file(identity).identity
-    with invocation.open() as vault:
+    with signing.open(invocation) as (vault, sign_for):
         vault.authority.require("role.write", "")
-        old = vault.administration.add_member(name, member, identity=public, replace=replace)
+        old = administration_of(vault, sign_for).add_member(name, member, identity=public, replace=replace)
     if old is not None:
         told = f"warning: what was sealed to the key {grouped(old.fingerprint)} of {member} stays readable with it"
         invocation.note(told)
@@ -92,14 +98,15 @@ def add(invocation: Invocation, *, name: str, member: str, identity: str | None,
 @role.command(examples=("securecfg role remove web --member svc:web",))
 @click.argument("name")
 @_MEMBER
+@signing_options
 @common_flags
-def remove(invocation: Invocation, *, name: str, member: str) -> None:
+def remove(invocation: Invocation, *, name: str, member: str, signing: SigningOptions) -> None:
     """Take a role from a principal. The last administrator stays.
 
     With the last role that it was given in the vault its public key is forgotten.
     """
-    with invocation.open() as vault:
-        vault.administration.remove_member(name, member)
+    with signing.open(invocation) as (vault, sign_for):
+        administration_of(vault, sign_for).remove_member(name, member)
     invocation.emit({"role": name, "member": member}, f"removed  {member} from {name}")
 
 

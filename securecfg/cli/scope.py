@@ -8,12 +8,15 @@ import click
 
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.scope_administrators import administrators, sign
+from securecfg.cli.signing import signing_options
 from securecfg.errors import UsageError
 from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from securecfg.cli.signing import SigningOptions
     from securecfg.vault.scopes import ScopeInfo, Scopes
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
@@ -83,6 +86,7 @@ def show(invocation: Invocation, *, path: str) -> None:
 @click.argument("path")
 @_roles
 @click.option("--shared", is_flag=True, help="Let whoever opens the vault by its root read it too.")
+@signing_options
 @_DRY_RUN
 @common_flags
 def create(
@@ -93,6 +97,7 @@ def create(
     list_roles: tuple[str, ...],
     write_roles: tuple[str, ...],
     shared: bool,
+    signing: SigningOptions,
     dry_run: bool,
 ) -> None:
     """Seal a subtree in which there is nothing yet.
@@ -105,14 +110,14 @@ def create(
     if not (read_roles or list_roles or write_roles):
         message = "a sealed scope that nobody may open is of no use"
         raise UsageError(message, hint="say who may read it: `--read role:NAME`")
-    with invocation.open() as vault:
+    with signing.open(invocation) as (vault, sign_for):
         if dry_run:
             vault.authority.require("key.manage", "")
             Scopes(vault.authority).verify_free(path)
             roles = {"list": list(list_roles), "read": list(read_roles), "write": list(write_roles)}
             invocation.emit({"path": path, "roles": roles, "is_done": False}, f"would seal  {path}")
             return
-        info = Scopes(vault.authority).create(
+        info = Scopes.with_signing(vault.authority, sign_for).create(
             path, read=read_roles, list=list_roles, write=write_roles, is_shared=shared
         )
     _emit(invocation, info, "sealed  ")
@@ -126,6 +131,7 @@ def create(
 )
 @click.argument("path")
 @_roles
+@signing_options
 @_DRY_RUN
 @common_flags
 def grant(
@@ -135,6 +141,7 @@ def grant(
     read_roles: tuple[str, ...],
     list_roles: tuple[str, ...],
     write_roles: tuple[str, ...],
+    signing: SigningOptions,
     dry_run: bool,
 ) -> None:
     """Give roles rights in a sealed scope.
@@ -143,7 +150,9 @@ def grant(
     to a new reader by the next other reader that uses the vault.
     """
     wanted = {"list": list_roles, "read": read_roles, "write": write_roles}
-    info = _change(invocation, path, wanted, lambda scopes, role, right: scopes.grant(path, role, right), dry_run)
+    info = _change(
+        invocation, path, wanted, lambda scopes, role, right: scopes.grant(path, role, right), signing, dry_run
+    )
     if info is not None:
         _emit(invocation, info, "granted  ")
 
@@ -156,6 +165,7 @@ def grant(
 )
 @click.argument("path")
 @_roles
+@signing_options
 @_DRY_RUN
 @common_flags
 def revoke(
@@ -165,6 +175,7 @@ def revoke(
     read_roles: tuple[str, ...],
     list_roles: tuple[str, ...],
     write_roles: tuple[str, ...],
+    signing: SigningOptions,
     dry_run: bool,
 ) -> None:
     """Take rights from roles in a sealed scope; with the right to list the others go too.
@@ -175,7 +186,12 @@ def revoke(
     wanted = {"list": list_roles, "read": read_roles, "write": write_roles}
     with invocation.progress("changing keys") as progress:
         info = _change(
-            invocation, path, wanted, lambda scopes, role, right: scopes.revoke(path, role, right, progress), dry_run
+            invocation,
+            path,
+            wanted,
+            lambda scopes, role, right: scopes.revoke(path, role, right, progress),
+            signing,
+            dry_run,
         )
     if info is not None:
         _emit(invocation, info, "revoked  ")
@@ -216,11 +232,16 @@ def verify(invocation: Invocation, *, path: str) -> None:
     )
 
 
-def _change(
+scope.add_command(administrators)
+scope.add_command(sign)
+
+
+def _change(  # noqa: PLR0917 - of two commands
     invocation: Invocation,
     path: str,
     wanted: dict[str, tuple[str, ...]],
     change: Callable[[Scopes, str, str], ScopeInfo],
+    signing: SigningOptions,
     dry_run: bool,  # noqa: FBT001 - a flag of the command
 ) -> ScopeInfo | None:
     """Make changes for each role and right, and return what the scope is like afterwards."""
@@ -230,8 +251,8 @@ def _change(
     if not changes:
         message = "nothing to change is named"
         raise UsageError(message, hint="name a role: `--read role:NAME`")
-    with invocation.open() as vault:
-        scopes = Scopes(vault.authority)
+    with signing.open(invocation) as (vault, sign_for):
+        scopes = Scopes.with_signing(vault.authority, sign_for)
         info = scopes.show(path)
         if dry_run:
             result = {

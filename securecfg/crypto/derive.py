@@ -51,6 +51,7 @@ class Label(StrEnum):
     VALUE_ROWS = "securecfg/1/value-rows"
     CHARTER = "securecfg/1/charter"
     VOUCHER = "securecfg/1/voucher"
+    SUCCESSION = "securecfg/1/succession"
     ANCHOR = "securecfg/1/anchor"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
@@ -13,7 +14,7 @@ from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_k
 from securecfg.store import Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority
-from securecfg.vault.charters import LIST, READ, WRITE, Party, SignedCharter, keys_digest
+from securecfg.vault.charters import LIST, OWN_ROLE, READ, WRITE, Party, SignedCharter, keys_digest
 from securecfg.vault.departures import note_departure
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from securecfg.keys import Keyring
-    from securecfg.keys.role_keys import RolePublic
+    from securecfg.keys.role_keys import RoleKey, RolePublic
+    from securecfg.keys.trust import Signatures
     from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
     from securecfg.vault.opened import OpenVault
@@ -71,6 +73,18 @@ class _Draft(NamedTuple):
     departing: int | None = None
 
 
+class Prepared(NamedTuple):
+    """A change that waits for the signatures of administrators.
+
+    Attributes:
+        charter: What they sign.
+        publish: Publishes it, given what they signed.
+    """
+
+    charter: Charter
+    publish: Callable[[Signatures], None]
+
+
 class ScopeChanges:
     """An open scope, and the administrator who changes it.
 
@@ -109,8 +123,14 @@ class ScopeChanges:
 
         self.opened.publisher.publish(plan)
 
-    def grant(self, role: str, public: RolePublic, rights: int) -> None:
+    def grant(self, role: str, public: RolePublic, rights: int, settle: Callable[[], None]) -> None:
         """Give a role rights, and a slot where it has none yet.
+
+        Args:
+            role: Its name.
+            public: Its key.
+            rights: Which.
+            settle: Called once administrators have signed, before the scope is changed.
 
         Raises:
             AccessDenied: The policy of the scope does not let the administrator.
@@ -150,7 +170,7 @@ class ScopeChanges:
         def plan(publication: Publication, draft: _Draft) -> Plan:
             return plan_key_change(opened, publication, draft.slots, draft.keyring)
 
-        self._publish(draft, plan)
+        self._publish(draft, plan, settle)
 
     def revoke(self, role: str, right: str, progress: Progress | None = None) -> None:
         """Take a right from a role; with `list` go the others, and its slot.
@@ -203,11 +223,70 @@ class ScopeChanges:
             return self._plan_departure(publication, draft, draft.departing)
 
         try:
-            self._publish(draft, plan)
+            self._publish(draft, plan, lambda: None)
         except SecretNotFound:
             # What an earlier call had taken, and died over.
             if not has_finished:
                 raise
+        self._finish(progress)
+
+    def prepare_succession(self, own: RoleKey, documents: Callable[[], Mapping[bytes, Content]]) -> Prepared | None:
+        """Prepare to put the scope under other administrators, or another key of the vault's own.
+
+        Args:
+            own: The vault's own key from now on. Where it is another one, the scope gets new keys as after the
+                departure of a role, and this handle ends with the publication.
+            documents: Returns who the administrators are and what they have signed, once that is known.
+        """
+        self._authority.require("key.manage", "")
+        opened, replica = self.opened, self.opened.replica
+        new_slot, seed = seal_slot(replica.vault_id, own), KeyBytes(generate_key())
+
+        def draft() -> _Draft:
+            charter = charter_of(opened)
+            slots, keyring = dict(replica.slots), replica.keyring
+            party = charter.party(OWN_ROLE)
+            if party is None or party.signing_key == own.signing_key:
+                return _Draft(charter.parties, keyring, slots, {"role": OWN_ROLE}, [])
+            ids = slot_ids(slots)
+            old = next(number for number, slot_id in ids.items() if slot_id == party.slot_id)
+            row = next(number for number in SLOT_IDS if number not in slots)
+            slots |= new_slot.rows(row, replica.vault_id, replica.root)
+            del slots[old], slots[root_row_of(old)]
+            added, slot_id = opened.clock.now_ns(), new_slot.slot.slot_id
+            keyring = keyring.without_slot(party.slot_id)
+            keyring = keyring.with_slot(SlotInfo(slot_id, new_slot.public_key, added, own.scheme, OWN_ROLE))
+            after = party._replace(slot_id=slot_id, signing_key=own.signing_key)
+            parties = (*(other for other in charter.parties if other.role != OWN_ROLE), after)
+            puts: list[Put] = []
+            deletes: list[Delete] = []
+            if party.rights & READ:
+                epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
+                deletes = [Delete(Space.GRANT, grant_row_of(old, epoch)) for epoch in epochs]
+                puts = self._known_grants(keyring, row, slot_id)
+                keyring, more = self._new_value_key(keyring, slots, parties, seed)
+                puts += more
+            return _Draft(parties, keyring, slots, {"role": OWN_ROLE}, puts, deletes, old)
+
+        def plan(publication: Publication, draft: _Draft) -> Plan:
+            plan = Plan()
+            if draft.departing is not None:
+                plan = self._plan_departure(publication, draft, draft.departing)
+                plan.writer = own.signer
+            drafts, new = Drafts(opened, publication), self._new_version()
+            for path, content in documents().items():
+                if self._differs(path, content):
+                    plan.join(drafts.write(path, content, new))
+            return plan
+
+        return self._prepare(draft, plan)
+
+    def finish(self, progress: Progress | None = None) -> None:
+        """Bring all that is there to the keys in use, as after the departure of a role.
+
+        Raises:
+            DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for the removal of a slot.
+        """
         self._finish(progress)
 
     # --- pieces ------------------------------------------------------------------------------------------------------
@@ -223,20 +302,34 @@ class ScopeChanges:
             finish_destruction(opened)
         return is_stale or is_pending
 
-    def _publish(self, draft: Callable[[], _Draft | None], plan: Callable[[Publication, _Draft], Plan]) -> None:
+    def _publish(
+        self,
+        draft: Callable[[], _Draft | None],
+        plan: Callable[[Publication, _Draft], Plan],
+        settle: Callable[[], None],
+    ) -> None:
         """Have the charter of a draft signed, and publish the draft where it still is what was signed.
 
         Raises:
             Conflict: Somebody else changed the charter meanwhile.
         """
+        prepared = self._prepare(draft, plan)
+        if prepared is not None:
+            charter = prepared.charter
+            (signatures,) = self._signatories.sign([charter.message], f"the charter of `{charter.path}`")
+            settle()
+            prepared.publish(signatures)
+
+    def _prepare(
+        self, draft: Callable[[], _Draft | None], plan: Callable[[Publication, _Draft], Plan]
+    ) -> Prepared | None:
         self.opened.refresh()
         drafted = draft()
         if drafted is None:
-            return
+            return None
         charter = self._charter_after(drafted)
-        (signatures,) = self._signatories.sign([charter.message], f"the charter of `{charter.path}`")
 
-        def signed_plan(publication: Publication) -> Plan:
+        def signed_plan(signatures: Signatures, publication: Publication) -> Plan:
             drafted = draft()
             if drafted is None:
                 return Plan()
@@ -248,7 +341,10 @@ class ScopeChanges:
             planned.deletes += drafted.deletes
             return self._with_charter(publication, planned, SignedCharter(charter, signatures), drafted.change)
 
-        self.opened.publisher.publish(signed_plan)
+        def publish(signatures: Signatures) -> None:
+            self.opened.publisher.publish(partial(signed_plan, signatures))
+
+        return Prepared(charter, publish)
 
     def _charter_after(self, draft: _Draft) -> Charter:
         before = charter_of(self.opened)
@@ -281,15 +377,19 @@ class ScopeChanges:
         grants = grants_of(self.opened)
         if not grants.is_granted(grants.active):
             return self._new_value_key(keyring, slots, parties, seed)
-        vault_id = self.opened.replica.vault_id
-        public_key = keyring.slot(reader.slot_id).public_key
         row = next(number for number, slot_id in slot_ids(slots).items() if slot_id == reader.slot_id)
+        return keyring, self._known_grants(keyring, row, reader.slot_id)
+
+    def _known_grants(self, keyring: Keyring, row: int, slot_id: bytes) -> list[Put]:
+        """Return the grants to a slot of all that this process reads."""
+        grants, vault_id = grants_of(self.opened), self.opened.replica.vault_id
+        public_key = keyring.slot(slot_id).public_key
         epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-        return keyring, [
+        return [
             Put(
                 Space.GRANT,
                 grant_row_of(row, epoch),
-                seal_grant(public_key, vault_id, reader.slot_id, epoch, grants.seed(epoch)),
+                seal_grant(public_key, vault_id, slot_id, epoch, grants.seed(epoch)),
             )
             for epoch in epochs
             if grants.is_granted(epoch)

@@ -12,18 +12,17 @@ from securecfg.keys.role_keys import RolePublic
 from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
 from securecfg.store import BATCH_LIMIT_OPERATIONS, ID_LIMIT, MemoryStore, Put, Space
 from securecfg.tuples import NamedTuple
-from securecfg.vault.charters import LIST, READ, WRITE, Charter, Party, SignedCharter, keys_digest
+from securecfg.vault.charters import LIST, OWN_ROLE, READ, WRITE, Charter, Party, SignedCharter, keys_digest
 from securecfg.vault.creation import open_rows, write_first_rows
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.opened import Options
 from securecfg.vault.paths import CHARTER_PATH
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_registry import ADMINISTRATOR
 from securecfg.vault.seats import Seat
 from securecfg.vault.session import Session
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from securecfg.clock import Clock
     from securecfg.keys.role_keys import RoleKey
@@ -60,12 +59,18 @@ class Founding(NamedTuple):
 
 
 def found_scope(
-    store: Store, founding: Founding, own: RoleKey, signatories: Signatories, creator: Identity, *, clock: Clock
+    open_store: Callable[[], Store],
+    founding: Founding,
+    own: RoleKey,
+    signatories: Signatories,
+    creator: Identity,
+    *,
+    clock: Clock,
 ) -> None:
     """Write a sealed scope into an empty partition; it is there as a whole or not at all.
 
     Args:
-        store: The partition.
+        open_store: Returns the partition. Called once everything is signed.
         founding: What it is made of.
         own: The vault's own key, which takes part in the scope.
         signatories: Sign the charter.
@@ -80,7 +85,7 @@ def found_scope(
     """
     now_ns = clock.now_ns()
     scope_id = founding.scope_id
-    rights = {ADMINISTRATOR: (_rights_of_administrator(founding), own.public_key), **founding.roles}
+    rights = {OWN_ROLE: (_rights_of_administrator(founding), own.public_key), **founding.roles}
     slots = {name: seal_slot(scope_id, RolePublic(key)) for name, (_, key) in rights.items()}
     infos = tuple(
         SlotInfo(new.slot.slot_id, new.public_key, now_ns, RolePublic.scheme, name) for name, new in slots.items()
@@ -118,7 +123,7 @@ def found_scope(
         if len(rows) > BATCH_LIMIT_OPERATIONS:
             message = f"a scope is made with at most {ROLES_AT_FIRST} roles"
             raise Conflict(message, hint="make it with some, and grant the others their rights afterwards")
-        store.commit(rows, expect=None, head=memory.head() or b"")
+        open_store().commit(rows, expect=None, head=memory.head() or b"")
     finally:
         opened.close()
 

@@ -9,6 +9,7 @@ from securecfg.tuples import NamedTuple
 from securecfg.vault.charters import READ, WRITE
 from securecfg.vault.creation import open_rows
 from securecfg.vault.seats import Seat
+from securecfg.vault.successions import former_administrators
 
 if TYPE_CHECKING:
     import os
@@ -32,10 +33,11 @@ class Doorway(NamedTuple):
         clock: The time.
         options: As the vault is opened.
         vault_id: The vault's id, 16 bytes.
-        trust: Whose signatures make a charter.
+        trust: Whose signatures make a charter, or those of their successors.
         keys: The keys of roles at hand.
         is_anchor_required: Whether to refuse a scope that no checkpoint was recorded of.
         is_adopting: Whether to accept one that is older than, or not a continuation of, what was recorded.
+        newest: Who the administrators are by now, where that is known; else whom the scope itself leads to.
     """
 
     store: Store
@@ -47,6 +49,7 @@ class Doorway(NamedTuple):
     keys: Sequence[RoleKey]
     is_anchor_required: bool = False
     is_adopting: bool = False
+    newest: Trust | None = None
 
     def open(self, number: int, expected: tuple[str, bytes] | None = None) -> tuple[OpenVault, bytes] | None:
         """Open a scope with the keys that have the most rights in it, and return it with the id of the slot.
@@ -61,7 +64,8 @@ class Doorway(NamedTuple):
         Raises:
             Tampered: A key opens it, but what is in it is not what its administrators and writers signed, or it is
                 another scope than is expected.
-            RollbackSuspected: It is older than what was recorded on this machine.
+            RollbackSuspected: It is older than what was recorded on this machine, or is as former administrators
+                left it.
             AnchorMissing: Nothing was recorded, and it is required.
         """
         if self.store.partition(number).head() is None:
@@ -76,6 +80,7 @@ class Doorway(NamedTuple):
                 if expected is not None and (charter.path, opened.replica.vault_id) != expected:
                     message = f"another scope lies in the place of `{expected[0]}`"
                     raise Tampered(message, hint="somebody who may write the file may have exchanged them")
+                verify_succeeded(opened, self.newest)
             except BaseException:
                 opened.close()
                 raise
@@ -107,6 +112,22 @@ def charter_of(opened: OpenVault) -> Charter:
         message = "an ordinary vault has no charter"
         raise TypeError(message)
     return seat.charter.charter
+
+
+def trusts_of(opened: OpenVault) -> tuple[Trust, ...]:
+    """Return the administrators of an open scope, from those that were known beforehand to the newest."""
+    seat = opened.replica.seat
+    return () if seat is None else seat.trusts
+
+
+def verify_succeeded(opened: OpenVault, newest: Trust | None) -> None:
+    """Check that an open scope has the newest administrators.
+
+    Raises:
+        RollbackSuspected: It is as former administrators left it.
+    """
+    if newest is not None and trusts_of(opened)[-1] != newest:
+        raise former_administrators(charter_of(opened).path)
 
 
 def grants_of(opened: OpenVault) -> ValueGrants:

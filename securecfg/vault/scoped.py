@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from securecfg.errors import NotAuthenticated, ScopeSealed, SecurecfgError, Tampered, Unsupported, VaultClosed
@@ -12,18 +13,20 @@ from securecfg.vault.paths import check_prefix, check_principal
 from securecfg.vault.replica import read_header
 from securecfg.vault.scope_completion import complete
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
-from securecfg.vault.scope_opening import Doorway, charter_of
+from securecfg.vault.scope_opening import Doorway, charter_of, trusts_of, verify_succeeded
 from securecfg.vault.scope_registry import scope_among
-from securecfg.vault.scope_trust import choose_trust
+from securecfg.vault.scope_trust import choose_trusts, note_trusts
 from securecfg.vault.vault import Vault
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from securecfg.clock import Clock
     from securecfg.errors import WrongKey
     from securecfg.keys import KeyProvider
+    from securecfg.keys.role_keys import RoleKey
+    from securecfg.keys.trust import Trust
     from securecfg.policy import Explanation
     from securecfg.vault.administration import Administration
     from securecfg.vault.auditlog import AuditLog
@@ -352,27 +355,10 @@ def open_as_member(
             message = f"this key may not speak for `{who.principal}`"
             raise NotAuthenticated(message, hint=f"it is the identity of `{principal}`")
         claimed = trust_of(find_roles(store, vault_id, provider))
-        trust = choose_trust(path, vault_id, claimed, is_required=is_anchor_required)
-        if trust is None:
-            raise no_role()
-        door = Doorway(
-            store, path, clock, options, vault_id, trust, claimed[trust], is_anchor_required=is_anchor_required
-        )
-        for number in numbers:
-            found = door.open(number)
-            if found is None:
-                continue
-            opened, slot = found
-            scope = charter_of(opened).path
-            part = Vault(opened, who._replace(principal=principal, is_proved=True, slot=slot.hex()))
-            if scope in parts:
-                part.close()
-                message = f"two scopes say that they are `{scope}`"
-                raise Tampered(message, hint="somebody who may write the file may have copied one")
-            parts[scope] = part
-            complete(part.authority, store, vault_id, door.keys, trust)
-        if not parts:
-            raise no_role()
+        who = who._replace(principal=principal, is_proved=True)
+
+        door = partial(Doorway, store, path, clock, options, vault_id, is_anchor_required=is_anchor_required)
+        parts = _open_believed(door, numbers, claimed, who, is_required=is_anchor_required)
 
         def open_part(scope: str) -> Vault:
             return parts[scope]
@@ -382,6 +368,91 @@ def open_as_member(
         with suppress(SecurecfgError):
             _closer(list(parts.values()), store.close)()
         raise
+
+
+def _open_believed(
+    make_door: Callable[[Trust, Sequence[RoleKey]], Doorway],
+    numbers: Sequence[int],
+    claimed: Mapping[Trust, Sequence[RoleKey]],
+    who: Identity,
+    *,
+    is_required: bool,
+) -> dict[str, Vault]:
+    """Open the scopes whose administrators are those whom this machine knows, or descend from them.
+
+    Args:
+        make_door: Takes who the administrators are, and the keys of roles to open with.
+        numbers: The partitions.
+        claimed: The keys of roles by the administrators whose word for them there is.
+        who: On whose behalf.
+        is_required: Whether to refuse a place that nothing was written down of.
+
+    Raises:
+        WrongKey: No role opens a scope.
+        As for `choose_trusts` and `Doorway.open`.
+    """
+
+    def door_of(start: Trust, trusts: Collection[Trust]) -> Doorway:
+        return make_door(start, [key for trust, keys in claimed.items() if trust in trusts for key in keys])
+
+    def learn(start: Trust, trusts: Collection[Trust]) -> tuple[Trust, ...]:
+        seen = _open_parts(door_of(start, trusts), numbers, who)
+        newest = max((trusts_of(part.opened) for part in seen.values()), key=len, default=())
+        _close_all(seen)
+        return newest
+
+    one = door_of(next(iter(claimed)), ()) if claimed else None
+    if one is None or one.path is None:
+        raise no_role()
+    trusts, claims = choose_trusts(one.path, one.vault_id, claimed, learn, is_required=is_required)
+    door = door_of(trusts[-1], claims)
+    parts = _open_parts(door, numbers, who)
+    try:
+        if not parts:
+            raise no_role()
+        newest = max((trusts_of(part.opened) for part in parts.values()), key=len)
+        for part in parts.values():
+            verify_succeeded(part.opened, newest[-1])
+        note_trusts(one.path, one.vault_id, (*trusts[:-1], *newest))
+        for part in parts.values():
+            complete(part.authority, door.store, door.vault_id, door.keys, newest[-1])
+    except BaseException:
+        with suppress(SecurecfgError):
+            _close_all(parts)
+        raise
+    return parts
+
+
+def _close_all(parts: Mapping[str, Vault]) -> None:
+    _closer(list(parts.values()), lambda: None)()
+
+
+def _open_parts(door: Doorway, numbers: Sequence[int], who: Identity) -> dict[str, Vault]:
+    """Return the scopes that some keys open, by path.
+
+    Raises:
+        Tampered: Two scopes say that they have the same path.
+        As for `Doorway.open`.
+    """
+    parts: dict[str, Vault] = {}
+    try:
+        for number in numbers:
+            found = door.open(number)
+            if found is None:
+                continue
+            opened, slot = found
+            scope = charter_of(opened).path
+            part = Vault(opened, who._replace(slot=slot.hex()))
+            if scope in parts:
+                part.close()
+                message = f"two scopes say that they are `{scope}`"
+                raise Tampered(message, hint="somebody who may write the file may have copied one")
+            parts[scope] = part
+    except BaseException:
+        with suppress(SecurecfgError):
+            _close_all(parts)
+        raise
+    return parts
 
 
 def _closer(parts: Sequence[Vault], close: Callable[[], None]) -> Callable[[], None]:
@@ -412,7 +483,8 @@ def _open_by_root(vault: Vault, scope: str, *, is_anchor_required: bool) -> Vaul
         raise _closed(scope)
     opened, slot = found
     part = Vault(opened, vault.authority.identity._replace(slot=slot.hex()))
-    complete(part.authority, vault.opened.store, vault.opened.replica.vault_id, door.keys, door.trust)
+    newest = trusts_of(opened)[-1]
+    complete(part.authority, vault.opened.store, vault.opened.replica.vault_id, door.keys, newest)
     return part
 
 

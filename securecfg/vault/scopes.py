@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from securecfg.errors import (
     ScopeSealed,
     SecretNotFound,
     SecurecfgError,
+    SignaturesMissing,
     StoreFailed,
 )
 from securecfg.keys import Purpose
@@ -25,39 +26,46 @@ from securecfg.store import Put, Space
 from securecfg.vault.administration import Administration, to_document
 from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates
+from securecfg.vault.charters import OWN_ROLE
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.index import prefix_end
 from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_to_json
 from securecfg.vault.opened import POLICY_PATH, REGISTRY_PATH, ROLES_PATH
-from securecfg.vault.paths import check_role, path_to_bytes
+from securecfg.vault.paths import SUCCESSION_PATH, check_role, path_to_bytes
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_changes import RIGHTS, ScopeChanges, rights_to_words
 from securecfg.vault.scope_founding import Founding, found_scope
 from securecfg.vault.scope_opening import Doorway, charter_of
 from securecfg.vault.scope_registry import (
-    ADMINISTRATOR,
     OWN_KEY_PATH,
+    Administrators,
+    OwnKeys,
     Registry,
     ScopePlace,
-    draft_own_key,
+    draft_own_keys,
     draft_registry,
-    read_own_key,
+    new_own_key,
+    read_administrators,
+    read_own_keys,
     read_registry,
 )
-from securecfg.vault.signatories import own_signatory
+from securecfg.vault.signatories import HeldKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from securecfg.keys import Identity as PublicHalf
+    from securecfg.store import Store
     from securecfg.vault.administration import Change
     from securecfg.vault.authority import Authority
     from securecfg.vault.certificates import Encoded
     from securecfg.vault.drafts import Content
     from securecfg.vault.publishing import Publication
-    from securecfg.vault.signatories import Signatories
+    from securecfg.vault.signatories import Signatories, Signing
 
     Progress = Callable[[int, int], None]
+    # `Scopes.create` hides the built-in name.
+    Puts = list[Put]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,8 @@ class Scopes:
 
     Args:
         authority: Decides and records in the vault.
-        signatories: Sign charters, and who is a member of a role; without them the vault's own key does.
+        signatories: Sign charters, and who is a member of a role; without them only the vault's own key does, where it
+            is the administrator.
     """
 
     def __init__(self, authority: Authority, signatories: Signatories | None = None) -> None:
@@ -94,6 +103,23 @@ class Scopes:
         self._authority = authority
         self._opened = authority.opened
         self._signatories = signatories
+        self._kept: Certificates | None = None
+
+    @classmethod
+    def with_signing(cls, authority: Authority, signing: Signing | None) -> Scopes:
+        """Return the scopes of a vault with those who sign for its administrators of today.
+
+        Args:
+            authority: Decides and records in the vault.
+            signing: Returns who signs for some administrators; None where the vault's own key does.
+        """
+        opened = authority.opened
+        opened.refresh()
+        own = read_own_keys(opened)
+        if own is None or signing is None:
+            return cls(authority)
+        trust = read_administrators(opened, own.current).trust
+        return cls(authority, None if trust.administrators == (own.current.signing_key,) else signing(trust))
 
     def paths(self) -> list[str]:
         """Return the paths of all scopes, sorted.
@@ -153,22 +179,29 @@ class Scopes:
                 name = check_role(role)
                 wanted[name] = wanted.get(name, 0) | RIGHTS[right]
         self.verify_free(path)
-        own = self._own_key()
-        certificates = self._certificates(own)
-        keys = {name: self._role_public(name, certificates) for name in wanted}
-        place = self._register(scope, keys)
+        own = self._own_keys().current
+        certificates = self._certificates()
+        memberships: Puts = []
+        keys = {name: self._role_public(name, certificates, memberships) for name in wanted}
+        known = self._registry().scopes.get(scope)
+        scope_id = secrets.token_bytes(16) if known is None else known.scope_id
+        certificates.complete(keys, {name: self._members(name) for name in keys})
         founding = Founding(
             self._vault_id,
-            place.scope_id,
+            scope_id,
             scope,
             is_shared,
             {name: (rights, keys[name]) for name, rights in wanted.items()},
             self._documents(keys, certificates),
         )
-        partition = self._opened.store.partition(place.number)
+
+        def open_store() -> Store:
+            self._opened.store.stage(memberships)
+            return self._opened.store.partition(self._register(scope, keys, scope_id).number)
+
         try:
             creator, clock = self._authority.identity, self._opened.clock
-            found_scope(partition, founding, own, self._signing(own), creator, clock=clock)
+            found_scope(open_store, founding, own, self._signing(), creator, clock=clock)
         except HeadMoved:
             message = f"somebody else made the scope `{scope}` at the same moment"
             raise AlreadyExists(message, hint=f"`securecfg scope show {scope}` shows who may do what in it") from None
@@ -209,12 +242,16 @@ class Scopes:
         """
         self._authority.require("key.manage", "")
         name = check_role(role)
-        public = RolePublic(self._role_public(name, self._certificates(self._own_key())))
+        memberships: list[Put] = []
         scope = _scope_path(path)
-        if scope in self._registry().scopes:
-            self._register(scope, {name: public.public_key})
         with self._inside(path) as inside:
-            inside.grant(name, public, RIGHTS[right])
+            public = RolePublic(self._role_public(name, self._certificates(), memberships))
+
+            def register() -> None:
+                self._opened.store.stage(memberships)
+                self._register(scope, {name: public.public_key}, inside.opened.replica.vault_id)
+
+            inside.grant(name, public, RIGHTS[right], register)
         self.propagate()
         return self.show(path)
 
@@ -240,25 +277,34 @@ class Scopes:
         """Bring the policy, the roles and the members of the vault to every scope, where they differ.
 
         Raises:
+            SignaturesMissing: Too few administrators signed who is a new member of a role; all else is done.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         registry = self._registry()
         if not registry.scopes:
             return
-        certificates = self._certificates(self._own_key())
+        certificates = self._certificates()
         failures: list[SecurecfgError] = []
+        scopes: dict[str, dict[str, bytes]] = {}
         for path, place in registry.scopes.items():
             if self._opened.store.partition(place.number).head() is None:
                 continue  # its making was interrupted; it is made with the documents of that day
             try:
                 with self._inside(path) as inside:
-                    names = {party.role for party in charter_of(inside.opened).parties}
-                    keys = {name: key for name, key in registry.roles.items() if name in names}
-                    known: Encoded = inside.opened.system_document(CERTIFICATES_PATH, {})
-                    certificates.learn(known, keys, {name: self._members(name) for name in keys})
-                    inside.write_documents(self._documents(keys, certificates))
+                    scopes[path] = self._learn(inside, certificates)
             except SecurecfgError as error:
                 # The others get it all the same.
+                failures.append(error)
+        keys = {name: key for those in scopes.values() for name, key in those.items()}
+        try:
+            certificates.complete(keys, {name: self._members(name) for name in keys})
+        except SignaturesMissing as error:
+            failures.append(error)
+        for path, those in scopes.items():
+            try:
+                with self._inside(path) as inside:
+                    inside.write_documents(self._documents(those, certificates))
+            except SecurecfgError as error:
                 failures.append(error)
         if failures:
             raise failures[0]
@@ -291,53 +337,92 @@ class Scopes:
 
     def doorway(self) -> Doorway | None:
         """Return how scopes are opened with the vault's own key, None where there are none."""
-        own = read_own_key(self._opened)
+        own = read_own_keys(self._opened)
         return None if own is None else self._doorway(own)
 
-    def _doorway(self, own: RoleKey) -> Doorway:
-        opened, trust = self._opened, self._signing(own).trust
-        return Doorway(opened.store, opened.path, opened.clock, opened.options, self._vault_id, trust, [own])
+    def _doorway(self, own: OwnKeys) -> Doorway:
+        opened, administrators = self._opened, read_administrators(self._opened, own.current)
+        first, newest = administrators.succession.first, administrators.trust
+        clock, options = opened.clock, opened.options
+        return Doorway(opened.store, opened.path, clock, options, self._vault_id, first, own.all, newest=newest)
 
-    def _signing(self, own: RoleKey) -> Signatories:
-        return self._signatories or own_signatory(own)
+    def _administrators(self) -> Administrators:
+        own = self._own_keys()
+        return read_administrators(self._opened, own.current)
 
-    def _certificates(self, own: RoleKey) -> Certificates:
-        return Certificates(self._vault_id, self._signing(own))
+    def _signing(self) -> Signatories:
+        """Return who signs for the administrators of today.
+
+        Raises:
+            Conflict: Those who were asked are not the administrators any more.
+        """
+        trust = self._administrators().trust
+        if self._signatories is None:
+            return HeldKeys(trust, {key.signing_key: key.signer.sign for key in self._own_keys().all})
+        if self._signatories.trust != trust:
+            message = "the administrators are not those whose signatures were asked for"
+            raise Conflict(message, hint="`securecfg scope administrators show` shows them")
+        return self._signatories
+
+    def _certificates(self) -> Certificates:
+        signatories = self._signing()
+        if self._kept is None or self._kept.trust != signatories.trust:
+            self._kept = Certificates(self._vault_id, signatories)
+            if self._signatories is not None:
+                # People are not asked for what they have signed.
+                for path in self._registry().scopes:
+                    with suppress(SecurecfgError), self._inside(path) as inside:
+                        self._learn(inside, self._kept)
+        return self._kept
+
+    def _learn(self, inside: ScopeChanges, certificates: Certificates) -> dict[str, bytes]:
+        """Take up the certificates of an open scope, and return the public keys of the roles in it."""
+        names = {party.role for party in charter_of(inside.opened).parties}
+        keys = {name: key for name, key in self._registry().roles.items() if name in names}
+        known: Encoded = inside.opened.system_document(CERTIFICATES_PATH, {})
+        certificates.learn(known, keys, {name: self._members(name) for name in keys})
+        return keys
 
     def _registry(self) -> Registry:
         self._opened.refresh()
         return read_registry(self._opened)
 
-    def _own_key(self) -> RoleKey:
+    def _own_keys(self) -> OwnKeys:
         """Return the vault's own key, made now where there is none."""
         self._opened.refresh()
-        known = read_own_key(self._opened)
+        known = read_own_keys(self._opened)
         if known is None:
             new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+            made = OwnKeys(new_own_key())
 
             def plan(publication: Publication) -> Plan:
                 is_there = publication.entry(OWN_KEY_PATH) is not None
-                if is_there or read_own_key(self._opened) is not None:
+                if is_there or read_own_keys(self._opened) is not None:
                     return Plan()
-                plan = draft_own_key(Drafts(self._opened, publication), new)
+                plan = draft_own_keys(Drafts(self._opened, publication), made, new)
                 session = self._authority.session()
-                plan.records = [session.record(Event.ROLE_CHANGED, {"role": ADMINISTRATOR})]
+                plan.records = [session.record(Event.ROLE_CHANGED, {"role": OWN_ROLE})]
                 return plan
 
             self._opened.publisher.publish(plan)
-            known = read_own_key(self._opened)
+            known = read_own_keys(self._opened)
         if known is None:
             raise TypeError
         return known
 
-    def _role_public(self, name: str, certificates: Certificates) -> bytes:
-        """Return the public key of a role, made and given to all its members where it has none yet.
+    def _role_public(self, name: str, certificates: Certificates, memberships: list[Put]) -> bytes:
+        """Return the public key of a role, made now where it has none yet.
+
+        Args:
+            name: The role.
+            certificates: Get those of its members.
+            memberships: Get what gives a new key to its members, to be staged before anybody else hears of the key.
 
         Raises:
             InvalidMetadata: It has no member with a public key, or is reserved.
             SignaturesMissing: Too few administrators signed who its members are.
         """
-        if name == ADMINISTRATOR:
+        if name == OWN_ROLE:
             message = f"`role:{name}` is the administrator's own in every scope"
             raise InvalidMetadata(message, hint="name another role")
         known = self._registry().roles.get(name)
@@ -350,7 +435,7 @@ class Scopes:
             raise InvalidMetadata(message, hint=hint)
         key = RoleKey(name, generate_key())
         certificates.complete({name: key.public_key}, {name: members})
-        rows = [
+        memberships += [
             Put(
                 Space.GRANT,
                 membership_row_of(member, key.public_key),
@@ -358,7 +443,6 @@ class Scopes:
             )
             for member in members
         ]
-        self._opened.store.stage(rows)
         return key.public_key
 
     def _members(self, role: str) -> list[PublicHalf]:
@@ -370,11 +454,10 @@ class Scopes:
     def _vault_id(self) -> bytes:
         return self._opened.replica.vault_id
 
-    def _register(self, scope: str, keys: Mapping[str, bytes]) -> ScopePlace:
+    def _register(self, scope: str, keys: Mapping[str, bytes], scope_id: bytes) -> ScopePlace:
         """Note where a scope lies, and the public keys of roles."""
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
         session, decision = self._authority.require("key.manage", "")
-        scope_id = secrets.token_bytes(16)
         taken = self._opened.store.partitions()
 
         def plan(publication: Publication) -> Plan:
@@ -382,6 +465,8 @@ class Scopes:
                 raise _changed_meanwhile()
             registry = read_registry(self._opened)
             place = registry.scopes.get(scope)
+            if place is not None and place.scope_id != scope_id:
+                raise _changed_meanwhile()
             if any(registry.roles.get(name, key) != key for name, key in keys.items()):
                 raise _changed_meanwhile()
             if place is not None and keys.items() <= registry.roles.items():
@@ -409,18 +494,24 @@ class Scopes:
         policy: list[object] = opened.system_document(POLICY_PATH, [])
         roles: dict[str, list[str]] = opened.system_document(ROLES_PATH, {})
         documents = {ROLES_PATH: to_document(roles)}
+        succession = self._administrators().succession
+        if succession.steps:
+            documents[SUCCESSION_PATH] = to_document(succession.to_json())
         if policy:
             documents[POLICY_PATH] = to_document(policy)
         members = {name: self._members(name) for name in keys}
         known = {member.name: member for those in members.values() for member in those}
         documents[IDENTITIES_PATH] = to_document(identities_to_json(known))
-        certificates.complete(keys, members)
         documents[CERTIFICATES_PATH] = to_document(certificates.to_json(keys, members))
         return documents
 
     @contextmanager
-    def _inside(self, path: str) -> Iterator[ScopeChanges]:
-        """Open a scope with the administrator's key.
+    def _inside(self, path: str, *, is_behind: bool = False) -> Iterator[ScopeChanges]:
+        """Open a scope with the vault's own key.
+
+        Args:
+            path: The scope's.
+            is_behind: Whether it may be as former administrators left it.
 
         Raises:
             SecretNotFound: There is no such scope.
@@ -430,15 +521,16 @@ class Scopes:
         if place is None:
             message = f"there is no sealed scope `{scope}`"
             raise SecretNotFound(message, hint="`securecfg scope list` shows the scopes")
-        own = self._own_key()
-        found = self._doorway(own).open(place.number, (scope, place.scope_id))
+        own = self._own_keys()
+        door = self._doorway(own)
+        found = (door._replace(newest=None) if is_behind else door).open(place.number, (scope, place.scope_id))
         if found is None:
             message = f"the vault's own key does not open the scope `{scope}`"
             raise ScopeSealed(message, hint="the making of it was interrupted: `securecfg scope create` again")
         opened, slot = found
         try:
             identity = self._authority.identity._replace(slot=slot.hex())
-            yield ScopeChanges(opened, identity, own, self._signing(own))
+            yield ScopeChanges(opened, identity, own.current, self._signing())
         finally:
             opened.close()
 
@@ -458,9 +550,23 @@ def _scope_path(path: str) -> str:
 
 
 class ScopedAdministration(Administration):
-    """Policy and roles of a vault with sealed scopes; what is changed reaches these too."""
+    """Policy and roles of a vault with sealed scopes; what is changed reaches these too.
+
+    Args:
+        authority: Decides and records in the vault.
+        signing: Returns who signs, for some administrators, who is a new member of a role; see `Scopes.with_signing`.
+    """
+
+    def __init__(self, authority: Authority, signing: Signing | None = None) -> None:
+        """Change nothing yet."""
+        super().__init__(authority)
+        self._signing = signing
+
+    def propagate(self) -> None:
+        """Bring policy, roles and members to the scopes where they differ; see `Scopes.propagate`."""
+        Scopes.with_signing(self._authority, self._signing).propagate()
 
     def _replace(self, right: str, event: Event, make: Callable[[], Change]) -> int:
         number = super()._replace(right, event, make)
-        Scopes(self._authority).propagate()
+        self.propagate()
         return number

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from securecfg.errors import RollbackSuspected, Tampered
 from securecfg.store import Space
 from securecfg.vault.charters import VOUCHER_ID, keys_digest, parse_charter, parse_voucher
+from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
+from securecfg.vault.successions import former_administrators, parse_succession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,17 +21,20 @@ if TYPE_CHECKING:
     from securecfg.vault.charters import Charter, SignedCharter, Voucher
     from securecfg.vault.state import State
 
+    Load = Callable[[bytes], bytes | None]
+
 
 class Seat:
     """What a replica of a sealed scope has beside one of an ordinary vault. Used under the replica's lock.
 
     Args:
         vault_id: Of the vault that the scope is part of, 16 bytes.
-        trust: Whose signatures make a charter.
+        trust: Whose signatures make a charter, or those of their successors.
         signer: What this process signs with, where it may change anything.
         founding: The first charter of a scope that is being made, in which there is no voucher yet.
 
     Attributes:
+        trusts: The administrators that were known beforehand, and all that they were succeeded by.
         charter: The charter in force, None until the scope is open.
         voucher: What the newest writer has vouched for; None while the scope is being made.
     """
@@ -43,7 +48,7 @@ class Seat:
     ) -> None:
         """Believe nothing yet."""
         self._vault_id = vault_id
-        self._trust = trust
+        self.trusts: tuple[Trust, ...] = (trust,)
         self._signer = signer
         self._public_key = signer.public_key().public_bytes_raw() if signer is not None else b""
         self._founding = founding
@@ -53,8 +58,8 @@ class Seat:
     @property
     def signer(self) -> Ed25519PrivateKey | None:
         """What this process vouches with, None where its vouching would count for nothing."""
-        counts = self._public_key in self._trust.alone() or self.may_write
-        return self._signer if counts else None
+        is_own = self.charter is not None and self._public_key in self.charter.charter.own_key()
+        return self._signer if is_own or self.may_write or self._founding is not None else None
 
     @property
     def may_write(self) -> bool:
@@ -80,7 +85,12 @@ class Seat:
         return None if row is None and self._founding is not None else parse_voucher(row)
 
     def verify(
-        self, voucher: Voucher | None, scope_id: bytes, keyring: Keyring, state: State, load: Callable[[], bytes]
+        self,
+        voucher: Voucher | None,
+        scope_id: bytes,
+        keyring: Keyring,
+        state: State,
+        load: Load,
     ) -> SignedCharter | None:
         """Return the charter of a state, once it is sure that one who may vouches for the data in it.
 
@@ -89,7 +99,7 @@ class Seat:
             scope_id: The vault id of the scope.
             keyring: As it goes with the state.
             state: What is vouched for.
-            load: Returns the scope's document with the charter.
+            load: Returns one of the scope's documents as of the state, None where it is missing.
 
         Raises:
             RollbackSuspected: The charter is an older one than was known.
@@ -99,13 +109,23 @@ class Seat:
             return self._founding
         known = self.charter
         if known is None or known.charter.digest != voucher.charter_digest:
-            known = parse_charter(load(), self._vault_id, scope_id, self._trust)
+            trusts = self._successors(load(SUCCESSION_PATH))
+            known = parse_charter(load(CHARTER_PATH) or b"", self._vault_id, scope_id, trusts[-1])
             _verify_newer(known.charter, self.charter)
-        voucher.verify(scope_id, known.charter, self._trust, state)
+            self.trusts = trusts
+        voucher.verify(scope_id, known.charter, state)
         if known.charter.keys != keys_digest(keyring):
             message = "the keys of the scope are not those that its administrators signed"
             raise Tampered(message)
         return known
+
+    def _successors(self, document: bytes | None) -> tuple[Trust, ...]:
+        if document is None and not self.trusts[-1].serial:
+            return self.trusts
+        if document is None:
+            raise former_administrators()
+        succession = parse_succession(document)
+        return (*self.trusts[:-1], *succession.follow(self._vault_id, self.trusts[-1]))
 
 
 def _verify_newer(charter: Charter, known: SignedCharter | None) -> None:

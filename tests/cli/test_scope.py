@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.keys.trust import Trust
+from securecfg.vault.signing_requests import Request
+from securecfg.vault.successions import step_message
+
 if TYPE_CHECKING:
     from tests.cli.running import Cli
 
@@ -130,3 +134,99 @@ def test_an_import_puts_nothing_beside_a_scope_nor_into_it(people: Cli) -> None:
     assert into.code != 0
     assert "hunter2-canary-4711" in Path("app.toml").read_text(encoding="utf-8")
     assert people("secret", "list").text == ""
+
+
+@pytest.fixture
+def administered(people: Cli) -> Cli:
+    """The same, with identities of three people who shall administer the scopes."""
+    people("scope", "create", "payments", "--read", "role:pay")
+    people("secret", "put", "payments/key", stdin="sk-canary")
+    for name in ("alice", "bob", "carol"):
+        people("identity", "create", name, "--out", f"{name}.identity", "--public", f"{name}.pub")
+    return people
+
+
+def set_administrators(cli: Cli, *signers: str, more: tuple[str, ...] = ("--yes",)) -> tuple[int, str]:
+    names = [part for name in ("alice", "bob", "carol") for part in ("--administrator", f"{name}.pub")]
+    signing = [part for name in signers for part in ("--sign", f"identity:{name}.identity")]
+    outcome = cli("scope", "administrators", "set", "--threshold", "2", *names, *signing, *more)
+    return outcome.code, outcome.text or outcome.err
+
+
+def test_several_administrators_sign_at_one_place(administered: Cli) -> None:
+    cli = administered
+    assert "the vault's own key signs" in cli("scope", "administrators", "show").text
+    code, text = set_administrators(cli, "alice")
+    assert (code, "signatures of administrators" in text) == (5, True)
+    code, text = set_administrators(cli, "alice", "bob", more=("--dry-run",))
+    assert (code, text.splitlines()[0]) == (0, "would make administrators, of whom 2 sign:")
+    assert cli("scope", "administrators", "show", "--json").json["threshold"] == 1
+    code, text = set_administrators(cli, "alice", "bob")
+    assert code == 0, text
+    shown = cli("scope", "administrators", "show", "--json").json
+    assert (shown["threshold"], shown["revision"], shown["pending"]) == (2, 1, [])
+    assert [each["principal"] for each in shown["administrators"]] == ["user:alice", "user:bob", "user:carol"]
+    refused = cli("scope", "grant", "payments", "--read", "role:web", "--json")
+    assert (refused.code, refused.error) == (5, "signatures-missing")
+    both = ("--sign", "identity:alice.identity", "--sign", "identity:carol.identity")
+    granted = cli("scope", "grant", "payments", "--read", "role:web", *both)
+    assert granted.code == 0, granted.err
+    assert as_service(cli, "web", "secret", "list") == (0, "payments/key\n")
+    assert cli("scope", "revoke", "payments", "--list", "role:web", *both).code == 0
+    assert cli("scope", "administrators", "rotate", *both).code == 0
+    assert cli("scope", "administrators", "resume").code == 0
+    back = cli("scope", "administrators", "set", "--vault-key", *both, "--yes")
+    assert back.code == 0, back.err
+    assert cli("scope", "grant", "payments", "--read", "role:web").code == 0
+    assert as_service(cli, "pay", "secret", "list") == (0, "payments/key\n")
+
+
+def test_a_new_member_is_signed_for(administered: Cli) -> None:
+    cli = administered
+    assert set_administrators(cli, "alice", "bob")[0] == 0
+    cli("identity", "create", "svc:late", "--out", "late.identity", "--public", "late.pub")
+    both = ("--sign", "identity:alice.identity", "--sign", "identity:carol.identity")
+    added = cli("role", "add", "pay", "--member", "svc:late", "--identity", "late.pub", *both)
+    assert added.code == 0, added.err
+    as_service(cli, "pay", "secret", "list")
+    assert as_service(cli, "late", "secret", "list") == (0, "payments/key\n")
+
+
+def test_what_is_not_said_or_cannot_be_is_refused(administered: Cli) -> None:
+    cli = administered
+    for arguments in (
+        ("set", "--yes"),
+        ("set", "--vault-key", "--administrator", "alice.pub", "--yes"),
+        ("set", "--administrator", "alice.pub", "--threshold", "2", "--yes"),
+        ("rotate", "--sign", "file:x.key"),
+    ):
+        refused = cli("scope", "administrators", *arguments)
+        assert refused.code == 2, refused.err
+    names = ("--administrator", "alice.pub", "--sign", "identity:alice.identity")
+    unconfirmed = cli("scope", "administrators", "set", *names, "--no-input")
+    assert (unconfirmed.code, "--yes" in unconfirmed.err) == (2, True)
+    assert "the vault's own key signs" in cli("scope", "administrators", "show").text
+
+
+def test_an_administrator_signs_a_request_after_seeing_what_it_says(administered: Cli) -> None:
+    cli = administered
+    before = Trust((b"a" * 32,), 1)
+    request = Request((step_message(b"v" * 16, before, Trust((b"b" * 32, b"c" * 32), 2, 1)),))
+    Path("x.request").write_text(request.to_text("a lie").replace("from now on", "lunch"), encoding="utf-8")
+    unconfirmed = cli("scope", "sign", "x.request", "--key", "identity:alice.identity", "--no-input")
+    assert unconfirmed.code == 2
+    assert "from now on 2 of 2" in unconfirmed.err
+    assert list(Path().glob("*.signatures")) == []
+    signed = cli("scope", "sign", "x.request", "--key", "identity:alice.identity", "--yes", "--json")
+    assert signed.code == 0, signed.err
+    assert (signed.json["request"], signed.json["signer"]) == (request.id, "user:alice")
+    assert [str(file) for file in Path().glob("*.signatures")] == [signed.json["signatures"]]
+    assert cli("scope", "sign", "x.request", "--key", "identity:alice.pub", "--yes").code == 7
+    Path("y.request").write_text("SECURECFG-REQUEST-1 x\n", encoding="utf-8")
+    assert cli("scope", "sign", "y.request", "--key", "identity:alice.identity", "--yes").code == 2
+
+
+def test_nobody_waits_longer_than_asked(administered: Cli) -> None:
+    code, text = set_administrators(administered, "alice", more=("--yes", "--requests", "asked", "--wait", "0"))
+    assert (code, "1 of the 2 signatures" in text) == (5, True)
+    assert list(Path("asked").iterdir()) == []
