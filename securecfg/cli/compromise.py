@@ -9,11 +9,13 @@ import click
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import shown_time, timestamp
+from securecfg.cli.signing import signing_options
 from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from securecfg.cli.signing import SigningOptions
     from securecfg.vault.backup_notes import BackupNote
     from securecfg.vault.compromise import ExposedVersions
 
@@ -31,19 +33,23 @@ if TYPE_CHECKING:
 @click.option("--drop-slots", is_flag=True, help="Remove every slot but the one that opens the vault now.")
 @click.option("--resume", is_flag=True, help="Put no new keys in use; only finish what was begun.")
 @click.option("--dry-run", is_flag=True, help="Only say what is exposed, and which backups stay readable.")
+@signing_options
 @common_flags
-def compromise(invocation: Invocation, *, reason: str, drop_slots: bool, resume: bool, dry_run: bool) -> None:
+def compromise(
+    invocation: Invocation, *, reason: str, drop_slots: bool, resume: bool, dry_run: bool, signing: SigningOptions
+) -> None:
     """Replace every key of the vault, encrypt everything anew, and list what somebody may know.
 
     For the day when somebody may have had the vault open, or the file and a key of it. Slots stay, with their key
     pairs: whoever holds the key of a slot goes on to open the vault. If such a key is what was lost, drop the slots. It
-    makes nobody forget: every secret that is listed needs a new value.
+    makes nobody forget: every secret that is listed needs a new value. The key that opens sealed scopes is replaced
+    too, which their administrators sign where these are people.
     """
     from securecfg.vault.backup_notes import find_notes
     from securecfg.vault.compromise import Compromise
 
-    with invocation.open() as vault:
-        worst = Compromise(vault.authority)
+    with signing.open(invocation) as (vault, sign_for):
+        worst = Compromise(vault.authority, sign_for)
         if dry_run:
             exposed, backups = worst.find_exposed(), find_notes(vault.opened)
             count = len(vault.opened.replica.keyring.slots)

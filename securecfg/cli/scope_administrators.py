@@ -129,7 +129,10 @@ def rotate(invocation: Invocation, *, signing: SigningOptions, dry_run: bool) ->
 @signing_options
 @common_flags
 def resume(invocation: Invocation, *, signing: SigningOptions) -> None:
-    """Finish a change of administrators, or of the vault's own key, that was interrupted."""
+    """Finish a change of administrators, or of the vault's own key, that was interrupted.
+
+    The own key is replaced too where somebody may know it whose key of the vault was removed.
+    """
     from securecfg.vault.administrators import AdministratorChanges
 
     with signing.open(invocation) as (vault, sign_for), invocation.progress("changing keys") as progress:
@@ -178,6 +181,7 @@ def _emit(invocation: Invocation, info: AdministratorsInfo) -> None:
         "administrators": people,
         "revision": info.serial,
         "pending": list(info.pending),
+        "exposed": info.is_exposed,
     }
     who = f"{info.threshold} of {len(people)} sign" if people else "the vault's own key signs"
     invocation.emit(
@@ -185,4 +189,5 @@ def _emit(invocation: Invocation, info: AdministratorsInfo) -> None:
         f"administrators  revision {info.serial}, {who}",
         *(f"  {person.name}   fingerprint  {grouped(person.fingerprint)}" for person in info.people),
         *(f"pending  {path}: `securecfg scope administrators resume`" for path in info.pending),
+        *(["exposed  the vault's own key: `securecfg scope administrators resume`"] if info.is_exposed else []),
     )

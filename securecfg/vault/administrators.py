@@ -13,10 +13,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
-from securecfg.errors import Conflict, InvalidMetadata, SlotRemoved
+from securecfg.errors import Conflict, InvalidMetadata, SignaturesMissing, SlotRemoved
 from securecfg.keys.trust import ADMINISTRATORS_MAX, Trust
 from securecfg.vault.administration import to_document
 from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates
+from securecfg.vault.departures import newest_departure
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.paths import SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
@@ -57,12 +58,14 @@ class AdministratorsInfo:
         people: Their identities; none where the vault's own key is the administrator.
         serial: How often administrators were replaced.
         pending: The scopes that are as former administrators left them, or that a former key of the vault opens.
+        is_exposed: Whether somebody may know the vault's own key whose key of the vault was removed since.
     """
 
     threshold: int
     people: Sequence[Identity]
     serial: int
     pending: Sequence[str]
+    is_exposed: bool
 
 
 class AdministratorChanges(Scopes):
@@ -90,7 +93,7 @@ class AdministratorChanges(Scopes):
         named = [people[key] for key in trust.administrators if key in people]
         with ExitStack() as stack:
             pending = [charter_of(inside.opened).path for inside in self._behind(stack, self._own_keys())]
-        return AdministratorsInfo(trust.threshold, named, trust.serial, pending)
+        return AdministratorsInfo(trust.threshold, named, trust.serial, pending, self._is_exposed())
 
     def set(self, people: Sequence[Identity], threshold: int, progress: Progress | None = None) -> AdministratorsInfo:
         """Make some people the administrators, of whom a number has to sign; none hand back to the vault's own key.
@@ -126,14 +129,16 @@ class AdministratorChanges(Scopes):
         """
         self._authority.require("key.manage", "")
         before, administrators = self._own_keys(), self._administrators()
-        after = OwnKeys(new_own_key(), tuple(before.all))
+        after = OwnKeys(new_own_key(), former=tuple(before.all))
         trust = administrators.trust
         if trust.administrators == (before.current.signing_key,):
             trust = Trust((after.current.signing_key,), 1, trust.serial + 1)
         return self._replace(before, administrators, after, trust, list(administrators.people.values()), progress)
 
     def resume(self, progress: Progress | None = None) -> AdministratorsInfo:
-        """Go on where `set` or `rotate` was interrupted; it does no harm where nothing was.
+        """Go on where `set` or `rotate` was interrupted, and rotate where the own key may be known to somebody.
+
+        It does no harm where nothing is to be done.
 
         Raises:
             SignaturesMissing: Too few administrators signed.
@@ -141,7 +146,7 @@ class AdministratorChanges(Scopes):
         """
         self._authority.require("key.manage", "")
         self._bring_over(progress)
-        return self.look()
+        return self.rotate(progress) if self._is_exposed() else self.look()
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -190,7 +195,7 @@ class AdministratorChanges(Scopes):
             drafts = Drafts(self._opened, publication)
             plan = draft_administrators(drafts, after, new)
             if own is not None:
-                plan.join(draft_own_keys(drafts, own, new))
+                plan.join(draft_own_keys(drafts, own._replace(made=publication.next_id), new))
             plan.records = [session.record(Event.ROLE_CHANGED, obj, decision=decision)]
             return plan
 
@@ -288,6 +293,10 @@ class AdministratorChanges(Scopes):
 
         return publish
 
+    def _is_exposed(self) -> bool:
+        departed = newest_departure(self._opened)
+        return departed is not None and departed >= self._own_keys().made
+
     def _signatories_of(self, trust: Trust, own: OwnKeys) -> Signatories:
         held = {key.signing_key: key.signer.sign for key in own.all}
         if set(trust.administrators) <= held.keys():
@@ -296,3 +305,20 @@ class AdministratorChanges(Scopes):
 
     def _signing(self) -> Signatories:
         return self._signatories_of(self._administrators().trust, self._own_keys())
+
+
+def replace_exposed_key(authority: Authority, signing: Signing | None, progress: Progress | None) -> None:
+    """Replace the key of the vault's own that opens its scopes, after somebody's key of the vault was removed.
+
+    Raises:
+        SignaturesMissing: Administrators have to sign that, and too few did. The removal is done.
+        As for `AdministratorChanges.rotate`.
+    """
+    if read_own_keys(authority.opened) is None:
+        return
+    try:
+        AdministratorChanges(authority, signing).resume(progress)
+    except SignaturesMissing as error:
+        told = "the keys of the vault are changed, and those of its scopes are not: "
+        error.hint = f"{told}`securecfg scope administrators resume` does that, with the signatures"
+        raise

@@ -98,10 +98,12 @@ class OwnKeys(NamedTuple):
 
     Attributes:
         current: The key in use.
+        made: The first id of the vault that was not given yet when the current one was put in use.
         former: Those that a scope may still need whose key was not replaced yet, the newest first.
     """
 
     current: RoleKey
+    made: int = 0
     former: tuple[RoleKey, ...] = ()
 
     @property
@@ -112,7 +114,8 @@ class OwnKeys(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Return the content of the document."""
         former = [b64encode(key.seed).decode() for key in self.former]
-        return {"seed": b64encode(self.current.seed).decode()} | ({"former": former} if former else {})
+        current = {"seed": b64encode(self.current.seed).decode(), "made": self.made}
+        return current | ({"former": former} if former else {})
 
 
 class Administrators(NamedTuple):
@@ -147,7 +150,7 @@ def read_own_keys(opened: OpenVault) -> OwnKeys | None:
     if not raw:
         return None
     current, *former = (RoleKey(OWN_ROLE, b64decode(seed)) for seed in (raw["seed"], *raw.get("former", ())))
-    return OwnKeys(current, tuple(former))
+    return OwnKeys(current, raw["made"], tuple(former))
 
 
 def read_administrators(opened: OpenVault, own: RoleKey) -> Administrators:

@@ -393,13 +393,14 @@ class Scopes:
         known = read_own_keys(self._opened)
         if known is None:
             new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
-            made = OwnKeys(new_own_key())
+            made = new_own_key()
 
             def plan(publication: Publication) -> Plan:
                 is_there = publication.entry(OWN_KEY_PATH) is not None
                 if is_there or read_own_keys(self._opened) is not None:
                     return Plan()
-                plan = draft_own_keys(Drafts(self._opened, publication), made, new)
+                keys = OwnKeys(made, publication.next_id)
+                plan = draft_own_keys(Drafts(self._opened, publication), keys, new)
                 session = self._authority.session()
                 plan.records = [session.record(Event.ROLE_CHANGED, {"role": OWN_ROLE})]
                 return plan

@@ -18,13 +18,16 @@ from securecfg.errors import (
     SignaturesMissing,
     Tampered,
 )
+from securecfg.keys import open_provider
 from securecfg.keys.identity import generate_identity, read_identity_file, signing_key_of
+from securecfg.keys.keyfile import generate_key_file
 from securecfg.keys.role_keys import RoleKey
 from securecfg.keys.trust import Trust
 from securecfg.store import Space
 from securecfg.vault.administration import to_document
 from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.charters import SignedCharter
+from securecfg.vault.compromise import Compromise
 from securecfg.vault.drafts import Drafts
 from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
@@ -33,6 +36,7 @@ from securecfg.vault.scope_opening import charter_of, trusts_of
 from securecfg.vault.scope_registry import read_administrators, read_own_keys
 from securecfg.vault.scopes import ScopedAdministration, Scopes
 from securecfg.vault.signatories import HeldKeys
+from securecfg.vault.slots import Slots
 from securecfg.vault.successions import Step, Succession, parse_succession, step_message, succession_from_json
 from securecfg.vault.verification import verify_vault
 from tests.vault.scope_world import ScopeWorld, scope_world
@@ -391,6 +395,49 @@ def test_an_early_handle_ends_with_the_own_key_that_it_was_opened_with(world: Sc
     with pytest.raises(SecurecfgError) as refused:
         early.write("pay/key", "x")
     assert refused.value.code == "slot-removed"
+
+
+@pytest.mark.parametrize("by_people", [False, True])
+def test_whose_key_of_the_vault_is_removed_knows_no_key_of_its_scopes(world: ScopeWorld, by_people: bool) -> None:
+    world.as_member("pay")
+    if by_people:
+        hand_over(world)
+    admin = world.admin()
+    generate_key_file(world.folder / "second.key")
+    number = Slots(admin.authority).add(open_provider(f"file:{world.folder / 'second.key'}"))
+    known = world.open(key=f"file:{world.folder / 'second.key'}")
+    own = read_own_keys(known.opened)
+    assert own is not None
+    assert not changes_of(world).look().is_exposed
+    if by_people:
+        with pytest.raises(SignaturesMissing) as refused:
+            Slots(world.admin().authority).remove(number)
+        assert "scope administrators resume" in refused.value.hint
+        assert changes_of(world).look().is_exposed
+        changes_of(world).resume()
+    else:
+        Slots(world.admin().authority).remove(number)
+    assert not changes_of(world).look().is_exposed
+    store, door = world.admin().opened.store, world.scopes().doorway()
+    assert door is not None
+    assert all(door._replace(keys=own.all).open(number) is None for number in store.partitions())
+    assert (accepted_by(world, "pay", "pay/key"), accepted_by(world, "web", "web/key")) == ("of pay", "of web")
+
+
+def test_after_a_compromise_the_scopes_have_another_key(world: ScopeWorld) -> None:
+    old = own_seed(world)
+    Compromise(world.admin().authority).declare(reason="a test")
+    assert own_seed(world).signing_key != old.signing_key
+    assert changes_of(world).look() == changes_of(world).resume()
+    assert accepted_by(world, "pay", "pay/key") == "of pay"
+
+
+def test_a_vault_without_scopes_gets_no_key_for_them(tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    plain = scope_world(tmp_path / "plain")
+    Compromise(plain.admin().authority).declare(reason="a test")
+    assert read_own_keys(plain.admin().opened) is None
+    plain.close()
 
 
 def test_two_changes_at_once_are_a_conflict(world: ScopeWorld) -> None:
