@@ -410,8 +410,12 @@ class OpenVault:
 
     # --- log and anchor ----------------------------------------------------------------------------------------------
 
-    def verify_mark(self, mark: Mark) -> None:
-        """Check that a checkpoint recorded outside the vault is a prefix of the vault's log.
+    def verify_mark(self, mark: Mark, known: str = "recorded on this machine") -> None:
+        """Check that the vault continues a checkpoint that is known from outside, and a scope its charter too.
+
+        Args:
+            mark: The checkpoint.
+            known: How it came to be known, for the message.
 
         Raises:
             RollbackSuspected: The vault is older, or took another way.
@@ -423,19 +427,24 @@ class OpenVault:
         hint = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
         if mark.size > checkpoint.size:
             size = counted(checkpoint.size, "record")
-            message = f"the vault holds {size}, of the {mark.size} that were recorded on this machine"
+            message = f"the vault holds {size}, of the {mark.size} that were {known}"
             raise RollbackSuspected(message, hint=hint)
         try:
             proof = consistency_proof(StoredTree(self.store), mark.size, checkpoint.size)
             verify_consistency(mark.size, checkpoint.size, mark.root, checkpoint.root, proof)
         except LogTampered:
-            message = f"the log does not continue the {counted(mark.size, 'record')} recorded on this machine"
+            message = f"the log does not continue the {counted(mark.size, 'record')} {known}"
             raise RollbackSuspected(message, hint=hint) from None
+        if self.replica.seat is not None and mark.serial:
+            self.replica.seat.verify_continues(mark.serial, mark.charter)
 
     def mark(self) -> Mark:
         """Return the newest checkpoint as an anchor keeps it."""
-        checkpoint = self.replica.checkpoint
-        return Mark(checkpoint.size, checkpoint.root, self.replica.state.epoch_key, self.replica.note)
+        checkpoint, seat = self.replica.checkpoint, self.replica.seat
+        mark = Mark(checkpoint.size, checkpoint.root, self.replica.state.epoch_key, self.replica.note)
+        if seat is None or seat.charter is None:
+            return mark
+        return mark._replace(serial=seat.charter.charter.serial, charter=seat.charter_digest)
 
     def advance_anchor(self) -> None:
         """Record the newest checkpoint outside the vault. A failure is logged and fails nothing.

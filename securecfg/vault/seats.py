@@ -71,6 +71,15 @@ class Seat:
         """The digest of the charter in force; empty where there is none yet."""
         return self.charter.charter.digest if self.charter is not None else b""
 
+    def verify_continues(self, serial: int, digest: bytes) -> None:
+        """Check that the charter in force is one that is known from outside, or came after it.
+
+        Raises:
+            RollbackSuspected: It is older, or another one.
+        """
+        if self.charter is not None:
+            _verify_follows(self.charter.charter, serial, digest)
+
     def forget(self) -> None:
         """Drop what this process signs with."""
         self._signer = None
@@ -111,7 +120,8 @@ class Seat:
         if known is None or known.charter.digest != voucher.charter_digest:
             trusts = self._successors(load(SUCCESSION_PATH))
             known = parse_charter(load(CHARTER_PATH) or b"", self._vault_id, scope_id, trusts[-1])
-            _verify_newer(known.charter, self.charter)
+            if self.charter is not None:
+                _verify_follows(known.charter, self.charter.charter.serial, self.charter_digest)
             self.trusts = trusts
         voucher.verify(scope_id, known.charter, state)
         if known.charter.keys != keys_digest(keyring):
@@ -128,12 +138,18 @@ class Seat:
         return (*self.trusts[:-1], *succession.follow(self._vault_id, self.trusts[-1]))
 
 
-def _verify_newer(charter: Charter, known: SignedCharter | None) -> None:
-    if known is None:
-        return
-    follows = charter.serial > known.charter.serial
-    if follows and charter.serial == known.charter.serial + 1:
-        follows = charter.previous == known.charter.digest
+def _verify_follows(charter: Charter, serial: int, digest: bytes) -> None:
+    """Check that a charter is one that was known before, or came after it.
+
+    Raises:
+        RollbackSuspected: It is older, or another one.
+    """
+    if charter.serial == serial:
+        follows = charter.digest == digest
+    elif charter.serial == serial + 1:
+        follows = charter.previous == digest
+    else:
+        follows = charter.serial > serial
     if not follows:
         message = "the charter of the scope went back"
         raise RollbackSuspected(message, hint="somebody who may open the scope may have put back an older one")

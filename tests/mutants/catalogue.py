@@ -1037,6 +1037,13 @@ MUTANTS = (
         "vault/test_compromise.py::test_whoever_had_every_key_opens_no_row_that_is_there_now",
     ),
     Mutant(
+        "an anchor does not hold a scope to its charter",
+        "vault/opened.py",
+        "        if self.replica.seat is not None and mark.serial:",
+        "        if self.replica.seat is not None and mark.serial < 0:",
+        "vault/test_charter_anchors.py::test_a_former_writer_cannot_put_back_the_charter_that_made_him_one",
+    ),
+    Mutant(
         "the charter of a scope needs no signature",
         "vault/charters.py",
         "        if not trust.holds(self.signatures, self.charter.message):",
