@@ -67,6 +67,7 @@ class Event(StrEnum):
     CLOCK_BEHIND = "clock.behind"
     SCOPE_CREATED = "scope.created"
     SCOPE_CHANGED = "scope.changed"
+    SCOPE_INTRODUCED = "scope.introduced"
 
 
 class Decision(StrEnum):
@@ -235,5 +236,6 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.CLOCK_BEHIND: _administration("behind_s"),
         Event.SCOPE_CREATED: _administration("path number digest"),
         Event.SCOPE_CHANGED: _administration("path rev digest", "role added removed"),
+        Event.SCOPE_INTRODUCED: _administration("count digest", "recipients"),
     }
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from securecfg.cli.groups import Noun
+from securecfg.cli.introductions import introduce
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.scope_administrators import administrators, sign
 from securecfg.cli.signing import signing_options
@@ -71,8 +72,10 @@ def show(invocation: Invocation, *, path: str) -> None:
     from securecfg.vault.scopes import Scopes
 
     with invocation.open() as vault:
-        info = Scopes(vault.authority).show(path)
-    _emit(invocation, info, "scope  ")
+        scopes = Scopes(vault.authority)
+        info, fingerprint = scopes.show(path), scopes.administrators_fingerprint()
+    lines = [*_lines(info, "scope  "), f"  administrators' fingerprint: {fingerprint}"]
+    invocation.emit(_as_object(info) | {"administrators_fingerprint": fingerprint}, *lines)
 
 
 @scope.command(
@@ -214,10 +217,12 @@ def verify(invocation: Invocation, *, path: str) -> None:
         with invocation.progress("verifying") as progress:
             report = verify_vault(part.opened, progress)
         refuse_damage(part, report)
-        charter = charter_of(part.opened)
+        charter, seat = charter_of(part.opened), part.opened.replica.seat
+    fingerprint = seat.administrators_fingerprint if seat is not None else ""
     result = {
         "path": charter.path,
         "revision": charter.serial,
+        "administrators_fingerprint": fingerprint,
         "record_count": log.size,
         "secret_count": report.secrets,
         "version_count": report.versions,
@@ -226,6 +231,7 @@ def verify(invocation: Invocation, *, path: str) -> None:
     invocation.emit(
         result,
         f"charter  of {charter.path}, revision {charter.serial}, signed by its administrators",
+        f"administrators  {fingerprint}",
         f"log      {counted(log.size, 'record')}: sound",
         f"secrets  {report.secrets} with {counted(report.versions, 'version')}, the scope's documents included: sound",
         *([f"sealed   {counted(report.sealed, 'version')} that this key does not open"] if report.sealed else []),
@@ -278,7 +284,13 @@ def _as_object(info: ScopeInfo) -> dict[str, Any]:
 
 
 def _emit(invocation: Invocation, info: ScopeInfo, word: str) -> None:
+    invocation.emit(_as_object(info), *_lines(info, word))
+
+
+def _lines(info: ScopeInfo, word: str) -> list[str]:
     kind = "shared with the vault's root" if info.is_shared else "sealed, also from the vault's root"
     lines = [f"{word}{info.path} ({kind}), revision {info.revision}"]
-    lines += [f"  {role}: {', '.join(rights)}" for role, rights in sorted(info.roles.items())]
-    invocation.emit(_as_object(info), *lines)
+    return [*lines, *(f"  {role}: {', '.join(rights)}" for role, rights in sorted(info.roles.items()))]
+
+
+scope.add_command(introduce)

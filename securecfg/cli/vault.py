@@ -12,6 +12,7 @@ import click
 from securecfg.cli.backup import backup, backups, restore
 from securecfg.cli.export import export
 from securecfg.cli.groups import Noun
+from securecfg.cli.introductions import trust
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.publish import publish
 from securecfg.clock import to_datetime
@@ -285,5 +286,5 @@ def refuse_damage(opened: Vault, report: Verification) -> None:
     raise Tampered(message, hint="restore the vault from a backup; undamaged secrets can still be read")
 
 
-for command in (backup, backups, restore, export, publish):
+for command in (backup, backups, restore, export, publish, trust):
     vault.add_command(command)

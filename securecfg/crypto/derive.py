@@ -53,6 +53,8 @@ class Label(StrEnum):
     VOUCHER = "securecfg/1/voucher"
     SUCCESSION = "securecfg/1/succession"
     ANCHOR = "securecfg/1/anchor"
+    ADMINISTRATORS = "securecfg/1/administrators"
+    INTRODUCTION = "securecfg/1/introduction"
 
 
 def expand(key: bytes, label: str, rest: bytes, length: int) -> bytes:

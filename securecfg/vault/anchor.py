@@ -177,6 +177,15 @@ class AnchorFile:
         finally:
             file.unlock()
 
+    def sync(self) -> None:
+        """Make what was written durable, where that matters more than the time that it takes.
+
+        Raises:
+            OSError: The file system refuses.
+        """
+        if self._file is not None:
+            os.fsync(self._file.descriptor)
+
     def close(self) -> None:
         """Let go of the file; it is opened again where it is needed."""
         if self._file is not None:

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakSet
 
-from securecfg.audit import Masker, audit_public_key, consistency_proof, create_sealer, verify_consistency
+from securecfg.audit import Masker, audit_public_key, create_sealer
 from securecfg.crypto import (
     ROOT_SCOPE,
     ChunkedValueKey,
@@ -16,7 +16,6 @@ from securecfg.crypto import (
 )
 from securecfg.errors import (
     IntegrityError,
-    LogTampered,
     RollbackSuspected,
     ScopeSealed,
     SecurecfgError,
@@ -33,10 +32,9 @@ from securecfg.vault.anchor import Mark
 from securecfg.vault.logger import logger
 from securecfg.vault.lookalikes import Lookalikes
 from securecfg.vault.paths import SYSTEM
+from securecfg.vault.prefixes import ON_THIS_MACHINE, verify_prefix
 from securecfg.vault.publisher import Publisher
-from securecfg.vault.replica import StoredTree
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
-from securecfg.words import counted
 
 if TYPE_CHECKING:
     import os
@@ -410,7 +408,7 @@ class OpenVault:
 
     # --- log and anchor ----------------------------------------------------------------------------------------------
 
-    def verify_mark(self, mark: Mark, known: str = "recorded on this machine") -> None:
+    def verify_mark(self, mark: Mark, known: str = ON_THIS_MACHINE) -> None:
         """Check that the vault continues a checkpoint that is known from outside, and a scope its charter too.
 
         Args:
@@ -423,28 +421,24 @@ class OpenVault:
         if mark.size > self.replica.checkpoint.size:
             # Another process may have recorded what this one has not seen yet.
             self.refresh()
-        checkpoint = self.replica.checkpoint
-        hint = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
-        if mark.size > checkpoint.size:
-            size = counted(checkpoint.size, "record")
-            message = f"the vault holds {size}, of the {mark.size} that were {known}"
-            raise RollbackSuspected(message, hint=hint)
-        try:
-            proof = consistency_proof(StoredTree(self.store), mark.size, checkpoint.size)
-            verify_consistency(mark.size, checkpoint.size, mark.root, checkpoint.root, proof)
-        except LogTampered:
-            message = f"the log does not continue the {counted(mark.size, 'record')} {known}"
-            raise RollbackSuspected(message, hint=hint) from None
+        verify_prefix(self.store, mark, self.replica.checkpoint, known)
         if self.replica.seat is not None and mark.serial:
             self.replica.seat.verify_continues(mark.serial, mark.charter)
 
     def mark(self) -> Mark:
         """Return the newest checkpoint as an anchor keeps it."""
-        checkpoint, seat = self.replica.checkpoint, self.replica.seat
-        mark = Mark(checkpoint.size, checkpoint.root, self.replica.state.epoch_key, self.replica.note)
-        if seat is None or seat.charter is None:
-            return mark
-        return mark._replace(serial=seat.charter.charter.serial, charter=seat.charter_digest)
+        seat = self.replica.seat
+        if seat is None:
+            return self._bare_mark()
+        with self.replica.lock:
+            mark = self._bare_mark()
+            if seat.charter is None:
+                return mark
+            return mark._replace(serial=seat.charter.charter.serial, charter=seat.charter_digest)
+
+    def _bare_mark(self) -> Mark:
+        checkpoint = self.replica.checkpoint
+        return Mark(checkpoint.size, checkpoint.root, self.replica.state.epoch_key, self.replica.note)
 
     def advance_anchor(self) -> None:
         """Record the newest checkpoint outside the vault. A failure is logged and fails nothing.

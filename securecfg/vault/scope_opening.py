@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from securecfg.keys.trust import Trust
     from securecfg.keys.value_grants import ValueGrants
     from securecfg.store import Store
+    from securecfg.vault.anchor import Mark
     from securecfg.vault.charters import Charter
     from securecfg.vault.opened import OpenVault, Options
 
@@ -38,6 +39,7 @@ class Doorway(NamedTuple):
         is_anchor_required: Whether to refuse a scope that no checkpoint was recorded of.
         is_adopting: Whether to accept one that is older than, or not a continuation of, what was recorded.
         newest: Who the administrators are by now, where that is known; else whom the scope itself leads to.
+        known: Checkpoints that are known from elsewhere, by the ids of scopes.
     """
 
     store: Store
@@ -50,6 +52,7 @@ class Doorway(NamedTuple):
     is_anchor_required: bool = False
     is_adopting: bool = False
     newest: Trust | None = None
+    known: Mapping[bytes, Mark] | None = None
 
     def open(self, number: int, expected: tuple[str, bytes] | None = None) -> tuple[OpenVault, bytes] | None:
         """Open a scope with the keys that have the most rights in it, and return it with the id of the slot.
@@ -101,6 +104,7 @@ class Doorway(NamedTuple):
             is_anchor_required=self.is_anchor_required,
             is_adopting=self.is_adopting,
             seat=Seat(self.vault_id, self.trust, signer.signer),
+            known=self.known,
         )
         return opened, slot.slot_id
 

@@ -6,11 +6,13 @@ file can add some of his own making, so what counts is whose were there before.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from securecfg.crypto import Label
 from securecfg.errors import (
     AlreadyExists,
     AnchorMissing,
@@ -21,6 +23,7 @@ from securecfg.errors import (
     ValueTooLarge,
 )
 from securecfg.files import create_private, read_bounded, write_atomically
+from securecfg.keys.recovery import group_base32
 from securecfg.keys.trust import Trust
 from securecfg.octets import Cursor, Malformed
 from securecfg.tuples import NamedTuple
@@ -36,6 +39,59 @@ if TYPE_CHECKING:
 
 _FILE_BYTES_MAX = 65_536
 _FIRST_LINE = "securecfg-administrators-1"
+_FINGERPRINT_BYTES = 15
+_FINGERPRINT_CHARACTERS = 24
+
+
+def fingerprint_of(vault_id: bytes, trust: Trust) -> str:
+    """Return what people compare of a vault's administrators: six groups of four characters.
+
+    It stands for the vault, the public keys in whatever order, the threshold, and how often there were others before.
+    """
+    told = vault_id + trust._replace(administrators=tuple(sorted(trust.administrators))).to_bytes()
+    digest = hashlib.sha256(Label.ADMINISTRATORS.encode() + b"\x00" + told).digest()
+    return group_base32(int.from_bytes(digest[:_FINGERPRINT_BYTES]), _FINGERPRINT_CHARACTERS)
+
+
+def verify_known(path: str | os.PathLike[str], vault_id: bytes, trust: Trust) -> bool:
+    """Check that administrators do not contradict those that are known for a place, and return whether any are.
+
+    Of those who came later, or before the first that are known, nothing here can tell: scopes say by whose signatures.
+
+    Raises:
+        RollbackSuspected: Another vault is known there, or one with other administrators.
+        StoreFailed: What was written down cannot be read.
+    """
+    place = _place_of(path)
+    known = _read(place)
+    if known is None:
+        return False
+    is_between = known[1][0].serial <= trust.serial <= known[1][-1].serial
+    if known[0] != vault_id or (is_between and trust not in known[1]):
+        raise _others(place)
+    return True
+
+
+def write_trust(path: str | os.PathLike[str], vault_id: bytes, trust: Trust) -> None:
+    """Write down whom to believe in a place, where nothing else is known of it.
+
+    Raises:
+        RollbackSuspected: As for `verify_known`.
+        StoreFailed: It cannot be written.
+    """
+    if not verify_known(path, vault_id, trust):
+        _create(_place_of(path), vault_id, (trust,))
+        verify_known(path, vault_id, trust)
+
+
+def verify_led_to(path: str | os.PathLike[str], trusts: Trusts, introduced: Trust | None) -> None:
+    """Check that those whom an introduction names are among the administrators of a vault, as its scopes lead to them.
+
+    Raises:
+        RollbackSuspected: They are not.
+    """
+    if introduced is not None and introduced.serial >= trusts[0].serial and introduced not in trusts:
+        raise _others(_place_of(path))
 
 
 class Believed(NamedTuple):
@@ -51,7 +107,13 @@ class Believed(NamedTuple):
 
 
 def choose_trusts(
-    path: str | os.PathLike[str], vault_id: bytes, claimed: Collection[Trust], learn: Learn, *, is_required: bool
+    path: str | os.PathLike[str],
+    vault_id: bytes,
+    claimed: Collection[Trust],
+    learn: Learn,
+    *,
+    is_required: bool,
+    introduced: Trust | None = None,
 ) -> Believed:
     """Return whom to believe of those that a vault names its administrators.
 
@@ -64,6 +126,7 @@ def choose_trusts(
         learn: Returns those who followed some administrators, by their signatures, as the scopes say that open with
             memberships of some others; none where nothing opens with these.
         is_required: Whether to refuse a place that nothing was written down of.
+        introduced: Whom an introduction to this vault names; as good as written down.
 
     Raises:
         AnchorMissing: Nothing was written down, and it is required.
@@ -74,6 +137,10 @@ def choose_trusts(
     """
     place = _place_of(path)
     known = _read(place)
+    is_introduced = known is None and introduced is not None
+    if introduced is not None:
+        verify_known(path, vault_id, introduced)
+        known = known or (vault_id, (introduced,))
     if known is None and is_required:
         message = "the administrators of this vault are not known on this machine, and they are required to be"
         raise AnchorMissing(message, hint="open it once without requiring that, where nobody can have changed it")
@@ -89,9 +156,10 @@ def choose_trusts(
                 claims.add(trust)
                 trusts = max(trusts, (*trusts[:-1], *found), key=len)
     if not claims:
-        message = "this is not the vault whose administrators are known on this machine"
-        hint = f"somebody may have put another one in its place; if you know better, remove `{place}`"
-        raise RollbackSuspected(message, hint=hint)
+        raise _others(place)
+    if is_introduced and introduced is not None:
+        _write(place, *known)
+        verify_known(path, vault_id, introduced)
     return Believed(trusts, frozenset(claims))
 
 
@@ -122,6 +190,12 @@ def _first_seen(claimed: Collection[Trust], learn: Learn) -> Trusts:
 
 def _place_of(path: str | os.PathLike[str]) -> Path:
     return Path(state_directory(), "administrators", lineage(path))
+
+
+def _others(place: Path) -> RollbackSuspected:
+    message = "this is not the vault whose administrators are known on this machine, or from an introduction"
+    hint = f"somebody may have put another one in its place; if you know better, remove `{place}`"
+    return RollbackSuspected(message, hint=hint if place.exists() else "ask an administrator for a new introduction")
 
 
 def _read(place: Path) -> tuple[bytes, Trusts] | None:
@@ -160,21 +234,28 @@ def _content(vault_id: bytes, trusts: Trusts) -> bytes:
 
 
 def _write(place: Path, vault_id: bytes, trusts: Trusts) -> tuple[bytes, Trusts]:
-    content = _content(vault_id, trusts)
     try:
-        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        create_private(place, content)
-    except AlreadyExists:
-        # Another process was here first, for the same vault or another one.
-        return _read(place) or (vault_id, trusts)
-    except (OSError, StoreFailed) as error:
+        _create(place, vault_id, trusts)
+    except StoreFailed as error:
         logger().warning(
             "whom to believe cannot be written to `%s`: %s; other administrators may pass unnoticed",
             place,
-            getattr(error, "strerror", None) or "the file system refuses",
+            error.message,
             extra={"event": "trust.failed"},
         )
-    return vault_id, trusts
+        return vault_id, trusts
+    # Another process may have been here first, for the same vault or another one.
+    return _read(place) or (vault_id, trusts)
+
+
+def _create(place: Path, vault_id: bytes, trusts: Trusts) -> None:
+    with suppress(AlreadyExists):
+        try:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            message = f"cannot create `{place.parent}`: {error.strerror}"
+            raise StoreFailed(message) from None
+        create_private(place, _content(vault_id, trusts))
 
 
 def _unreadable(place: Path) -> StoreFailed:

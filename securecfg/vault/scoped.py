@@ -15,7 +15,7 @@ from securecfg.vault.scope_completion import complete
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import Doorway, charter_of, trusts_of, verify_succeeded
 from securecfg.vault.scope_registry import scope_among
-from securecfg.vault.scope_trust import choose_trusts, note_trusts
+from securecfg.vault.scope_trust import choose_trusts, note_trusts, verify_led_to
 from securecfg.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from securecfg.vault.administration import Administration
     from securecfg.vault.auditlog import AuditLog
     from securecfg.vault.authority import Authority
+    from securecfg.vault.introductions import Introduction
     from securecfg.vault.listing import VersionInfo
     from securecfg.vault.opened import OpenVault, Options
     from securecfg.vault.outcomes import Outcome
@@ -110,11 +111,19 @@ class ScopedVault(Vault):
         self._opened, self._authority = one.opened, one.authority
 
     @classmethod
-    def over(cls, vault: Vault, *, is_anchor_required: bool = False) -> Self:
-        """Return a vault that its root has opened with its scopes, which are opened as they are used."""
+    def over(cls, vault: Vault, *, is_anchor_required: bool = False, introduction: Introduction | None = None) -> Self:
+        """Return a vault that its root has opened with its scopes, which are opened as they are used.
+
+        Raises:
+            RollbackSuspected: It is not the one that an introduction is to.
+        """
+        if introduction is not None:
+            from securecfg.vault.introduced import verify_administrators
+
+            verify_administrators(vault.opened, introduction)
 
         def open_part(scope: str) -> Vault:
-            return _open_by_root(vault, scope, is_anchor_required=is_anchor_required)
+            return _open_by_root(vault, scope, is_anchor_required=is_anchor_required, introduction=introduction)
 
         return cls(vault, _Parts(lambda: _scopes_of(vault.opened), open_part), vault.close)
 
@@ -319,6 +328,7 @@ def open_as_member(
     *,
     is_anchor_required: bool,
     otherwise: WrongKey,
+    introduction: Introduction | None = None,
 ) -> ScopedVault:
     """Open the scopes of a vault that the roles of an identity open, without the vault's root.
 
@@ -330,6 +340,7 @@ def open_as_member(
         options: How to open it.
         is_anchor_required: Whether to refuse what this machine knows nothing of.
         otherwise: What to raise where the vault has no scopes.
+        introduction: What is known of it from elsewhere.
 
     Raises:
         VaultNotFound: There is no such file.
@@ -354,11 +365,17 @@ def open_as_member(
         if who.principal and who.principal != principal:
             message = f"this key may not speak for `{who.principal}`"
             raise NotAuthenticated(message, hint=f"it is the identity of `{principal}`")
+        if introduction is not None:
+            from securecfg.vault.introduced import verify_introduced
+
+            verify_introduced(store, vault_id, introduction)
         claimed = trust_of(find_roles(store, vault_id, provider))
         who = who._replace(principal=principal, is_proved=True)
 
         door = partial(Doorway, store, path, clock, options, vault_id, is_anchor_required=is_anchor_required)
-        parts = _open_believed(door, numbers, claimed, who, is_required=is_anchor_required)
+        door = partial(door, known=introduction.marks if introduction is not None else None)
+        introduced = introduction.trust if introduction is not None else None
+        parts = _open_believed(door, numbers, claimed, who, is_required=is_anchor_required, introduced=introduced)
 
         def open_part(scope: str) -> Vault:
             return parts[scope]
@@ -377,6 +394,7 @@ def _open_believed(
     who: Identity,
     *,
     is_required: bool,
+    introduced: Trust | None,
 ) -> dict[str, Vault]:
     """Open the scopes whose administrators are those whom this machine knows, or descend from them.
 
@@ -386,6 +404,7 @@ def _open_believed(
         claimed: The keys of roles by the administrators whose word for them there is.
         who: On whose behalf.
         is_required: Whether to refuse a place that nothing was written down of.
+        introduced: Whom an introduction names.
 
     Raises:
         WrongKey: No role opens a scope.
@@ -404,7 +423,9 @@ def _open_believed(
     one = door_of(next(iter(claimed)), ()) if claimed else None
     if one is None or one.path is None:
         raise no_role()
-    trusts, claims = choose_trusts(one.path, one.vault_id, claimed, learn, is_required=is_required)
+    trusts, claims = choose_trusts(
+        one.path, one.vault_id, claimed, learn, is_required=is_required, introduced=introduced
+    )
     door = door_of(trusts[-1], claims)
     parts = _open_parts(door, numbers, who)
     try:
@@ -413,6 +434,7 @@ def _open_believed(
         newest = max((trusts_of(part.opened) for part in parts.values()), key=len)
         for part in parts.values():
             verify_succeeded(part.opened, newest[-1])
+        verify_led_to(one.path, (*trusts[:-1], *newest), introduced)
         note_trusts(one.path, one.vault_id, (*trusts[:-1], *newest))
         for part in parts.values():
             complete(part.authority, door.store, door.vault_id, door.keys, newest[-1])
@@ -470,15 +492,22 @@ def _scopes_of(opened: OpenVault) -> Mapping[str, object]:
     return registry.scopes if registry is not None else {}
 
 
-def _open_by_root(vault: Vault, scope: str, *, is_anchor_required: bool) -> Vault:
-    """Open a scope with the administrator's key, which the root keeps."""
+def _doorway_of(vault: Vault) -> Doorway | None:
     from securecfg.vault.scopes import Scopes
 
-    registry, door = vault.opened.scopes(), Scopes(vault.authority).doorway()
+    return Scopes(vault.authority).doorway()
+
+
+def _open_by_root(vault: Vault, scope: str, *, is_anchor_required: bool, introduction: Introduction | None) -> Vault:
+    """Open a scope with the administrator's key, which the root keeps."""
+    registry, door = vault.opened.scopes(), _doorway_of(vault)
     if registry is None or door is None or scope not in registry.scopes:
         raise _closed(scope)
     place = registry.scopes[scope]
-    found = door._replace(is_anchor_required=is_anchor_required).open(place.number, (scope, place.scope_id))
+    known = introduction.marks if introduction is not None else None
+    found = door._replace(is_anchor_required=is_anchor_required, known=known).open(
+        place.number, (scope, place.scope_id)
+    )
     if found is None:
         raise _closed(scope)
     opened, slot = found

@@ -49,6 +49,7 @@ from securecfg.vault.scope_registry import (
     read_own_keys,
     read_registry,
 )
+from securecfg.vault.scope_trust import fingerprint_of
 from securecfg.vault.signatories import HeldKeys
 
 if TYPE_CHECKING:
@@ -145,6 +146,25 @@ class Scopes:
             roles = {party.role: rights_to_words(party.rights) for party in charter.parties}
             number = self._registry().scopes[charter.path].number
             return ScopeInfo(charter.path, number, charter.is_shared, charter.serial, roles, epochs)
+
+    def administrators_fingerprint(self) -> str:
+        """Return what members compare before they believe the vault's administrators.
+
+        Raises:
+            SecretNotFound: The vault never had a sealed scope.
+        """
+        if read_own_keys(self._opened) is None:
+            message = "the vault has no sealed scopes, and so no administrators that sign"
+            raise SecretNotFound(message, hint="`securecfg scope create` makes one")
+        return fingerprint_of(self._vault_id, self._administrators().trust)
+
+    def signatories(self) -> Signatories:
+        """Return who signs for the administrators of today.
+
+        Raises:
+            Conflict: Those who were asked are not the administrators any more.
+        """
+        return self._signing()
 
     def create(
         self,

@@ -56,6 +56,13 @@ class Seat:
         self.voucher: Voucher | None = None
 
     @property
+    def administrators_fingerprint(self) -> str:
+        """What people compare of the administrators whom this process believes."""
+        from securecfg.vault.scope_trust import fingerprint_of  # only people look at it
+
+        return fingerprint_of(self._vault_id, self.trusts[-1])
+
+    @property
     def signer(self) -> Ed25519PrivateKey | None:
         """What this process vouches with, None where its vouching would count for nothing."""
         is_own = self.charter is not None and self._public_key in self.charter.charter.own_key()

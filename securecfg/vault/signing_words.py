@@ -10,6 +10,7 @@ from securecfg.keys.role_keys import ROLE_PUBLIC_BYTES
 from securecfg.keys.trust import Trust
 from securecfg.octets import Cursor, Malformed
 from securecfg.vault.charters import Charter
+from securecfg.vault.introductions import is_introduction
 from securecfg.vault.scope_changes import rights_to_words
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ def to_words(message: bytes) -> list[str]:
     Raises:
         InvalidMetadata: It is nothing that administrators sign, or holds what cannot be shown.
     """
+    if is_introduction(message):
+        lines = message.decode("utf-8", "replace").splitlines()
+        if all(line.isprintable() for line in lines):
+            return ["an introduction to the vault and its scopes", *(f"  {line}" for line in lines)]
     for label, describe in _KINDS:
         front = label.encode() + b"\x00"
         if message.startswith(front):

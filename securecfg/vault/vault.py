@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self, cast
 
 from securecfg.clock import SystemClock
-from securecfg.errors import SecretNotFound, SecurecfgError, VaultClosed, WrongKey
+from securecfg.errors import SecretNotFound, SecurecfgError, UsageError, VaultClosed, WrongKey
 from securecfg.keys import ProvesPrincipal, open_provider
 from securecfg.vault.authority import Authority
 from securecfg.vault.changes import Changes
@@ -128,6 +128,7 @@ class Vault(Changes):
         strict: bool = False,
         read_only: bool = False,
         anchor: str = "",
+        introduction: str | os.PathLike[str] | None = None,
         audit: str | AuditSink | None = None,
         issuer: str | None = None,
         ask: Ask | None = None,
@@ -145,7 +146,10 @@ class Vault(Changes):
             strict: Whether every read, repeats too, is durable in the log before its value is returned.
             read_only: Whether to write nothing at all; then no value can be read, since no read can be recorded.
             anchor: `required` refuses a vault that no checkpoint was recorded of on this machine, and a bundle whose
-                issuer is neither given nor recorded.
+                issuer is neither given nor recorded. An introduction satisfies it.
+            introduction: A file from an administrator, of `securecfg scope introduce`, or a checkpoint that was kept
+                elsewhere, of `securecfg audit checkpoint`: what the vault has to be and to continue, whatever this
+                machine remembers of it.
             audit: Where the records of a bundle's reads go, such as `file:PATH`; None takes SECURECFG_AUDIT or the
                 settings file. A vault has its own log.
             issuer: The verifier key of the vault that a bundle must come from; None takes SECURECFG_ISSUER, the
@@ -162,6 +166,8 @@ class Vault(Changes):
             Tampered: A row does not match the signed state.
             RollbackSuspected: The vault is older than what was recorded on this machine.
             AnchorMissing: Nothing was recorded, and it is required.
+            SignatureInvalid: The introduction is none, or not signed by the administrators that it names.
+            UsageError: There is an introduction to a bundle.
             SettingMissing: No vault or key is given or found, or of a bundle no sink.
             As for `open_bundle`: The file is a bundle, and cannot be opened.
         """
@@ -174,6 +180,9 @@ class Vault(Changes):
         clock = clock or SystemClock()
         is_required = anchor == "required"
         if is_bundle(settings.vault):
+            if introduction is not None:
+                message = "there are no introductions to bundles"
+                raise UsageError(message, hint="say whom it must come from: `issuer=`, the verifier key of its vault")
             from securecfg.vault.bundle import open_as_vault
             from securecfg.vault.settings import find_bundle_settings
 
@@ -193,25 +202,44 @@ class Vault(Changes):
                 ),
             )
         who = Identity(name, context=dict(context or {}))
+        told = None
+        if introduction is not None:
+            from securecfg.vault.introductions import read_introduction  # few give one
+
+            told = read_introduction(introduction, provider)
+        known = told.marks if told is not None else None
         try:
-            opened, slot = open_vault(settings.vault, provider, clock, options, is_anchor_required=is_required)
+            opened, slot = open_vault(
+                settings.vault, provider, clock, options, is_anchor_required=is_required, known=known
+            )
         except WrongKey as error:
             if not isinstance(provider, ProvesPrincipal):
                 raise
             from securecfg.vault.scoped import open_as_member  # for identities that open no slot of the vault itself
 
             scoped = open_as_member(
-                settings.vault, provider, who, clock, options, is_anchor_required=is_required, otherwise=error
+                settings.vault,
+                provider,
+                who,
+                clock,
+                options,
+                is_anchor_required=is_required,
+                otherwise=error,
+                introduction=told,
             )
             return cast("Self", scoped)
         try:
             identity = identify(slot, provider, name)._replace(context=who.context)
             vault = cls(opened, identity)
+            if told is not None:
+                from securecfg.vault.introduced import verify_introduced
+
+                verify_introduced(opened.store, opened.replica.vault_id, told)
             if not opened.store.partitions():
                 return vault
             from securecfg.vault.scoped import ScopedVault  # for vaults that have scopes
 
-            return cast("Self", ScopedVault.over(vault, is_anchor_required=is_required))
+            return cast("Self", ScopedVault.over(vault, is_anchor_required=is_required, introduction=told))
         except BaseException:
             opened.close()
             raise

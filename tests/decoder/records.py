@@ -148,6 +148,7 @@ CATALOGUE = {
     "clock.behind": ("behind_s#", ""),
     "scope.created": ("path number# digest", ""),
     "scope.changed": ("path rev# digest", "role added[] removed[]"),
+    "scope.introduced": ("count# digest", "recipients[]"),
 }
 DECISIONS = {
     "access.denied": "deny",

@@ -91,9 +91,9 @@ MUTANTS = (
     ),
     Mutant(
         "the anchor's consistency proof is not checked",
-        "vault/opened.py",
-        "            verify_consistency(mark.size, checkpoint.size, mark.root, checkpoint.root, proof)",
-        "            del proof",
+        "vault/prefixes.py",
+        "        verify_consistency(mark.size, checkpoint.size, mark.root, checkpoint.root, proof)",
+        "        del proof",
         "vault/test_anchor.py::test_another_continuation_of_the_same_vault_is_refused",
     ),
     Mutant(
@@ -1042,6 +1042,20 @@ MUTANTS = (
         "        if self.replica.seat is not None and mark.serial:",
         "        if self.replica.seat is not None and mark.serial < 0:",
         "vault/test_charter_anchors.py::test_a_former_writer_cannot_put_back_the_charter_that_made_him_one",
+    ),
+    Mutant(
+        "an introduction is opened with and not compared with the log",
+        "vault/creation.py",
+        "        opened.verify_mark(mark, INTRODUCED)",
+        "        pass",
+        "vault/test_introductions.py::test_an_older_copy_is_refused_by_a_machine_that_has_seen_nothing[svc:pay]",
+    ),
+    Mutant(
+        "an introduction need not be signed",
+        "vault/introductions.py",
+        "    if not trust.holds(signatures, message):",
+        "    if not signatures:",
+        "vault/test_introductions.py::test_it_needs_as_many_signatures_as_it_says",
     ),
     Mutant(
         "the charter of a scope needs no signature",
