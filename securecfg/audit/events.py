@@ -68,6 +68,7 @@ class Event(StrEnum):
     SCOPE_CREATED = "scope.created"
     SCOPE_CHANGED = "scope.changed"
     SCOPE_INTRODUCED = "scope.introduced"
+    BREAKGLASS_OPENED = "breakglass.opened"
 
 
 class Decision(StrEnum):
@@ -237,5 +238,6 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.SCOPE_CREATED: _administration("path number digest"),
         Event.SCOPE_CHANGED: _administration("path rev digest", "role added removed"),
         Event.SCOPE_INTRODUCED: _administration("count digest", "recipients"),
+        Event.BREAKGLASS_OPENED: _administration("path role reason"),
     }
 )

@@ -29,14 +29,13 @@ if TYPE_CHECKING:
         "securecfg key compromise --resume               # goes on where an earlier call was interrupted",
     ),
 )
-@click.option("--reason", default="", metavar="TEXT", help="Why, for the log.")
 @click.option("--drop-slots", is_flag=True, help="Remove every slot but the one that opens the vault now.")
 @click.option("--resume", is_flag=True, help="Put no new keys in use; only finish what was begun.")
 @click.option("--dry-run", is_flag=True, help="Only say what is exposed, and which backups stay readable.")
 @signing_options
 @common_flags
 def compromise(
-    invocation: Invocation, *, reason: str, drop_slots: bool, resume: bool, dry_run: bool, signing: SigningOptions
+    invocation: Invocation, *, drop_slots: bool, resume: bool, dry_run: bool, signing: SigningOptions
 ) -> None:
     """Replace every key of the vault, encrypt everything anew, and list what somebody may know.
 
@@ -64,7 +63,7 @@ def compromise(
             if resume:
                 done = worst.resume(progress)
             else:
-                done = worst.declare(reason=reason, drops_slots=drop_slots, progress=progress)
+                done = worst.declare(reason=invocation.reason, drops_slots=drop_slots, progress=progress)
     result = {"epoch": done.epoch, "slots": done.slots, "encrypted_count": done.encrypted_count}
     anew = f"{counted(done.encrypted_count, 'value')} encrypted anew"
     kept = f"{counted(done.slots, 'slot')} open{'s' if done.slots == 1 else ''} the vault"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from securecfg.cli.break_glass import break_glass
 from securecfg.cli.groups import Noun
 from securecfg.cli.introductions import introduce
 from securecfg.cli.invocation import Invocation, common_flags
@@ -293,4 +294,5 @@ def _lines(info: ScopeInfo, word: str) -> list[str]:
     return [*lines, *(f"  {role}: {', '.join(rights)}" for role, rights in sorted(info.roles.items()))]
 
 
-scope.add_command(introduce)
+for command in (break_glass, introduce):
+    scope.add_command(command)

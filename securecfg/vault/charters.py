@@ -29,8 +29,11 @@ VOUCHER_ID = 4
 PARTIES_MAX = 255
 
 LIST, READ, WRITE = 1, 2, 4
+BREAK_GLASS = 16
+"""A mark, not a right: whoever opens the scope by this role records why before it reads."""
 OWN_ROLE = "administrator"
 
+_RIGHTS = LIST | READ | WRITE | BREAK_GLASS
 _CHARTER = b"\x43\x01"
 _VOUCHER = 0x56
 _VAULT_ID_BYTES = 16
@@ -44,7 +47,7 @@ class Party(NamedTuple):
 
     Attributes:
         role: Its name.
-        rights: `LIST`, with `READ` or `WRITE` or both added.
+        rights: `LIST`, with `READ` or `WRITE` or both added, and perhaps `BREAK_GLASS`.
         slot_id: The unlock slot that the role's key opens, 16 bytes.
         signing_key: What the role signs with, 32 bytes.
     """
@@ -141,7 +144,7 @@ class Charter(NamedTuple):
         if not serial or shared > 1 or len(roles) < len(parties) or len(slots) < len(parties):
             message = "breaks a rule of charters"
             raise Malformed(message)
-        if any(not party.rights & LIST or party.rights > LIST | READ | WRITE for party in parties):
+        if any(not party.rights & LIST or party.rights & ~_RIGHTS for party in parties):
             message = "gives a right that there is not"
             raise Malformed(message)
         return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, parties)

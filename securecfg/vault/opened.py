@@ -413,7 +413,7 @@ class OpenVault:
 
         Args:
             mark: The checkpoint.
-            known: How it came to be known, for the message.
+            known: How it came to be known, `ON_THIS_MACHINE` or `INTRODUCED`.
 
         Raises:
             RollbackSuspected: The vault is older, or took another way.

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 ON_THIS_MACHINE = "recorded on this machine"
 INTRODUCED = "in what was known beforehand"
 
-_HINT = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
+_HINTS = {
+    ON_THIS_MACHINE: "if you did so yourself, run `securecfg vault adopt`",
+    INTRODUCED: "if it was restored from a backup, ask an administrator for a new introduction or checkpoint",
+}
 
 
 def verify_prefix(store: Store, mark: Mark, checkpoint: Checkpoint, known: str) -> None:
@@ -27,17 +30,18 @@ def verify_prefix(store: Store, mark: Mark, checkpoint: Checkpoint, known: str) 
         store: The vault's, or a partition of it.
         mark: What is known.
         checkpoint: The newest of the log.
-        known: How it came to be known, for the message.
+        known: How it came to be known: `ON_THIS_MACHINE` or `INTRODUCED`.
 
     Raises:
         RollbackSuspected: The log is shorter, or took another way.
     """
+    hint = f"someone may have put back an older copy; {_HINTS[known]}"
     if mark.size > checkpoint.size:
         message = f"the vault holds {counted(checkpoint.size, 'record')}, of the {mark.size} that were {known}"
-        raise RollbackSuspected(message, hint=_HINT)
+        raise RollbackSuspected(message, hint=hint)
     try:
         proof = consistency_proof(StoredTree(store), mark.size, checkpoint.size)
         verify_consistency(mark.size, checkpoint.size, mark.root, checkpoint.root, proof)
     except LogTampered:
         message = f"the log does not continue the {counted(mark.size, 'record')} {known}"
-        raise RollbackSuspected(message, hint=_HINT) from None
+        raise RollbackSuspected(message, hint=hint) from None

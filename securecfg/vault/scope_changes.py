@@ -14,7 +14,7 @@ from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_k
 from securecfg.store import Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority
-from securecfg.vault.charters import LIST, OWN_ROLE, READ, WRITE, Party, SignedCharter, keys_digest
+from securecfg.vault.charters import BREAK_GLASS, LIST, OWN_ROLE, READ, WRITE, Party, SignedCharter, keys_digest
 from securecfg.vault.departures import note_departure
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-RIGHTS = {"list": LIST, "read": LIST | READ, "write": LIST | WRITE}
-_WORDS = {"list": LIST, "read": READ, "write": WRITE}
+RIGHTS = {"list": LIST, "read": LIST | READ, "write": LIST | WRITE, "break-glass": LIST | READ | BREAK_GLASS}
+_WORDS = {"list": LIST, "read": READ, "write": WRITE, "break-glass": BREAK_GLASS}
 
 
 def rights_to_words(rights: int) -> tuple[str, ...]:
@@ -185,7 +185,7 @@ class ScopeChanges:
         self._authority.require("key.manage", "")
         has_finished = self._finish(progress)
         opened, replica = self.opened, self.opened.replica
-        gone = LIST | READ | WRITE if right == "list" else _WORDS[right]
+        gone = LIST | READ | WRITE | BREAK_GLASS if right == "list" else _WORDS[right]
         seed = KeyBytes(generate_key())
 
         def draft() -> _Draft:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.errors import Tampered, WrongKey
 from securecfg.tuples import NamedTuple
-from securecfg.vault.charters import READ, WRITE
+from securecfg.vault.charters import BREAK_GLASS, READ, WRITE
 from securecfg.vault.creation import open_rows
 from securecfg.vault.seats import Seat
 from securecfg.vault.successions import former_administrators
@@ -154,8 +154,8 @@ def _best(keys: Sequence[RoleKey], charter: Charter, right: int) -> RoleKey:
     """Return the key that has a right in a charter, and of several the one with the most others."""
     rights = {party.signing_key: party.rights for party in charter.parties}
 
-    def worth(key: RoleKey) -> tuple[bool, int]:
+    def worth(key: RoleKey) -> tuple[bool, bool, int]:
         held = rights.get(key.signing_key, 0)
-        return bool(held & right), held.bit_count()
+        return bool(held & right), not held & BREAK_GLASS, held.bit_count()
 
     return max(keys, key=worth)

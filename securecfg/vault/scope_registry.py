@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Plan
 
+BREAK_GLASS_PATH = SYSTEM + b"break-glass"
 OWN_KEY_PATH = SYSTEM + b"administrator"
 ADMINISTRATORS_PATH = SYSTEM + b"administrators"
 
@@ -184,3 +185,13 @@ def draft_administrators(drafts: Drafts, administrators: Administrators, new: Ne
 def new_own_key() -> RoleKey:
     """Return a new key for a vault to have as its own."""
     return RoleKey(OWN_ROLE, generate_key())
+
+
+def read_break_glass(opened: OpenVault) -> dict[str, list[str]]:
+    """Return the roles that are break-glass, each with the scopes that it is still to be granted.
+
+    Raises:
+        Tampered: The document is damaged.
+    """
+    roles: dict[str, list[str]] = opened.system_document(BREAK_GLASS_PATH, {})
+    return roles

@@ -319,7 +319,7 @@ class ScopedVault(Vault):
         return self._parts.get(next(iter(names)))
 
 
-def open_as_member(
+def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
     path: str | os.PathLike[str],
     provider: KeyProvider,
     who: Identity,
@@ -329,6 +329,7 @@ def open_as_member(
     is_anchor_required: bool,
     otherwise: WrongKey,
     introduction: Introduction | None = None,
+    reason: str = "",
 ) -> ScopedVault:
     """Open the scopes of a vault that the roles of an identity open, without the vault's root.
 
@@ -341,6 +342,7 @@ def open_as_member(
         is_anchor_required: Whether to refuse what this machine knows nothing of.
         otherwise: What to raise where the vault has no scopes.
         introduction: What is known of it from elsewhere.
+        reason: Why, where it is break-glass.
 
     Raises:
         VaultNotFound: There is no such file.
@@ -349,6 +351,8 @@ def open_as_member(
         Tampered: A scope is not what its administrators and writers signed.
         RollbackSuspected: A scope is older than what was recorded on this machine.
         AnchorMissing: Nothing was recorded, and it is required.
+        SettingMissing: It is break-glass, and no reason is given.
+        AuditUnavailable: It is break-glass, and cannot be recorded.
     """
     from securecfg.keys import IdentityProvider
 
@@ -375,7 +379,9 @@ def open_as_member(
         door = partial(Doorway, store, path, clock, options, vault_id, is_anchor_required=is_anchor_required)
         door = partial(door, known=introduction.marks if introduction is not None else None)
         introduced = introduction.trust if introduction is not None else None
-        parts = _open_believed(door, numbers, claimed, who, is_required=is_anchor_required, introduced=introduced)
+        parts = _open_believed(
+            door, numbers, claimed, who, is_required=is_anchor_required, introduced=introduced, reason=reason
+        )
 
         def open_part(scope: str) -> Vault:
             return parts[scope]
@@ -395,6 +401,7 @@ def _open_believed(
     *,
     is_required: bool,
     introduced: Trust | None,
+    reason: str,
 ) -> dict[str, Vault]:
     """Open the scopes whose administrators are those whom this machine knows, or descend from them.
 
@@ -405,6 +412,7 @@ def _open_believed(
         who: On whose behalf.
         is_required: Whether to refuse a place that nothing was written down of.
         introduced: Whom an introduction names.
+        reason: Why, where it is break-glass.
 
     Raises:
         WrongKey: No role opens a scope.
@@ -419,6 +427,8 @@ def _open_believed(
         newest = max((trusts_of(part.opened) for part in seen.values()), key=len, default=())
         _close_all(seen)
         return newest
+
+    from securecfg.vault.break_glass import record_opening  # for those without the root, as this is
 
     one = door_of(next(iter(claimed)), ()) if claimed else None
     if one is None or one.path is None:
@@ -436,6 +446,8 @@ def _open_believed(
             verify_succeeded(part.opened, newest[-1])
         verify_led_to(one.path, (*trusts[:-1], *newest), introduced)
         note_trusts(one.path, one.vault_id, (*trusts[:-1], *newest))
+        for part in parts.values():
+            record_opening(part.authority, bytes.fromhex(part.authority.identity.slot), reason)
         for part in parts.values():
             complete(part.authority, door.store, door.vault_id, door.keys, newest[-1])
     except BaseException:

@@ -26,7 +26,7 @@ from securecfg.store import Put, Space
 from securecfg.vault.administration import Administration, to_document
 from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates
-from securecfg.vault.charters import OWN_ROLE
+from securecfg.vault.charters import BREAK_GLASS, OWN_ROLE
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.index import prefix_end
 from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_to_json
@@ -46,6 +46,7 @@ from securecfg.vault.scope_registry import (
     draft_registry,
     new_own_key,
     read_administrators,
+    read_break_glass,
     read_own_keys,
     read_registry,
 )
@@ -197,7 +198,7 @@ class Scopes:
         for right, roles in (("list", list), ("read", read), ("write", write)):
             for role in roles:
                 name = check_role(role)
-                wanted[name] = wanted.get(name, 0) | RIGHTS[right]
+                wanted[name] = wanted.get(name, 0) | self._rights(name, right)
         self.verify_free(path)
         own = self._own_keys().current
         certificates = self._certificates()
@@ -271,7 +272,7 @@ class Scopes:
                 self._opened.store.stage(memberships)
                 self._register(scope, {name: public.public_key}, inside.opened.replica.vault_id)
 
-            inside.grant(name, public, RIGHTS[right], register)
+            inside.grant(name, public, self._rights(name, right), register)
         self.propagate()
         return self.show(path)
 
@@ -365,6 +366,10 @@ class Scopes:
         first, newest = administrators.succession.first, administrators.trust
         clock, options = opened.clock, opened.options
         return Doorway(opened.store, opened.path, clock, options, self._vault_id, first, own.all, newest=newest)
+
+    def _rights(self, role: str, right: str) -> int:
+        """Return a right in bits, marked where the role is break-glass: nothing of it opens without a record."""
+        return RIGHTS[right] | (BREAK_GLASS if role in read_break_glass(self._opened) else 0)
 
     def _administrators(self) -> Administrators:
         own = self._own_keys()

@@ -129,6 +129,7 @@ class Vault(Changes):
         read_only: bool = False,
         anchor: str = "",
         introduction: str | os.PathLike[str] | None = None,
+        reason: str = "",
         audit: str | AuditSink | None = None,
         issuer: str | None = None,
         ask: Ask | None = None,
@@ -150,6 +151,7 @@ class Vault(Changes):
             introduction: A file from an administrator, of `securecfg scope introduce`, or a checkpoint that was kept
                 elsewhere, of `securecfg audit checkpoint`: what the vault has to be and to continue, whatever this
                 machine remembers of it.
+            reason: Why, where the key is a break-glass identity; it is recorded in every scope before this returns.
             audit: Where the records of a bundle's reads go, such as `file:PATH`; None takes SECURECFG_AUDIT or the
                 settings file. A vault has its own log.
             issuer: The verifier key of the vault that a bundle must come from; None takes SECURECFG_ISSUER, the
@@ -168,7 +170,8 @@ class Vault(Changes):
             AnchorMissing: Nothing was recorded, and it is required.
             SignatureInvalid: The introduction is none, or not signed by the administrators that it names.
             UsageError: There is an introduction to a bundle.
-            SettingMissing: No vault or key is given or found, or of a bundle no sink.
+            AuditUnavailable: The key is a break-glass identity, and that it is used cannot be recorded.
+            SettingMissing: No vault or key is given or found, or of a bundle no sink, or of break-glass no reason.
             As for `open_bundle`: The file is a bundle, and cannot be opened.
         """
         from securecfg.vault.settings import find_settings, terminal_asker
@@ -226,6 +229,7 @@ class Vault(Changes):
                 is_anchor_required=is_required,
                 otherwise=error,
                 introduction=told,
+                reason=reason,
             )
             return cast("Self", scoped)
         try:

@@ -149,6 +149,7 @@ CATALOGUE = {
     "scope.created": ("path number# digest", ""),
     "scope.changed": ("path rev# digest", "role added[] removed[]"),
     "scope.introduced": ("count# digest", "recipients[]"),
+    "breakglass.opened": ("path role reason", ""),
 }
 DECISIONS = {
     "access.denied": "deny",

@@ -284,6 +284,7 @@ SCENES = {
     "docs/how-to/identities.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/administrators.md": Scene(prepare=a_shop_with_services),
     "docs/how-to/seal-a-scope.md": Scene(prepare=a_shop_with_a_code),
+    "docs/how-to/break-glass.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/introduce-a-member.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/key-compromise.md": Scene(prepare=a_shop),
     "docs/how-to/key-ceremony.md": Scene(prepare=a_shop_with_a_code),

@@ -1058,6 +1058,20 @@ MUTANTS = (
         "vault/test_introductions.py::test_it_needs_as_many_signatures_as_it_says",
     ),
     Mutant(
+        "break-glass opens without a record",
+        "vault/break_glass.py",
+        "    authority.publish_records([authority.session().record(Event.BREAKGLASS_OPENED, obj)])",
+        "    del obj",
+        "vault/test_break_glass.py::test_its_use_is_in_the_log_of_every_scope_before_anything_is_read",
+    ),
+    Mutant(
+        "a renewal of break-glass keeps the key of the role",
+        "vault/break_glass_sets.py",
+        "        self._forget_key(role, prepared.former)",
+        "        pass",
+        "vault/test_break_glass.py::test_after_a_renewal_the_new_shares_open_and_the_old_do_not",
+    ),
+    Mutant(
         "the charter of a scope needs no signature",
         "vault/charters.py",
         "        if not trust.holds(self.signatures, self.charter.message):",
