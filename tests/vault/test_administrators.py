@@ -21,11 +21,12 @@ from securecfg.errors import (
 from securecfg.keys import open_provider
 from securecfg.keys.identity import generate_identity, read_identity_file, signing_key_of
 from securecfg.keys.keyfile import generate_key_file
-from securecfg.keys.role_keys import RoleKey, RolePublic
+from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic
 from securecfg.keys.trust import Trust
 from securecfg.store import Space
 from securecfg.vault.administration import to_document
 from securecfg.vault.administrators import AdministratorChanges
+from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_to_json
 from securecfg.vault.charters import LIST, SignedCharter
 from securecfg.vault.compromise import Compromise
 from securecfg.vault.drafts import Drafts
@@ -226,6 +227,24 @@ def test_a_writer_is_followed_by_a_change_and_another_writer(world: ScopeWorld) 
     scopes_of(world, "alice", "bob").revoke("web", "pay", "list")
     assert accepted_by(world, "web", "web/key") == "by pay"
     assert verify_vault(world.admin().scope("web").opened).problems == []
+
+
+def test_members_let_nobody_in_whom_one_administrator_alone_certified(world: ScopeWorld) -> None:
+    hand_over(world)
+    with pytest.raises(SignaturesMissing):
+        world.person("pay", "second")
+    member = read_identity_file(world.folder / "second.identity").identity
+    with world.scopes()._inside("pay") as inside:
+        trust = trusts_of(inside.opened)[-1]
+        key = read_registry(world.admin().opened).roles["pay"]
+        message = Certificate("pay", key, trust).message(world.admin().opened.replica.vault_id, member)
+        alice = PEOPLE.identities[0].verifier
+        for count, signers in ((0, [alice, alice]), (1, [alice, PEOPLE.identities[1].verifier])):
+            signatures = tuple((signer, PEOPLE.signers[signer](message)) for signer in signers)
+            document = {"pay": {"svc:second": signatures_to_json(signatures)}}
+            inside.write_documents({CERTIFICATES_PATH: to_document(document)})
+            world.as_member("pay")
+            assert (accepted_by(world, "second", "pay/key") == "of pay") == bool(count)
 
 
 def test_numbers_that_cannot_be_are_refused(world: ScopeWorld) -> None:
