@@ -39,6 +39,8 @@ from securecfg.vault.successions import SUCCESSION_BYTES_MAX, step_message
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from securecfg.keys import Identity
     from securecfg.vault.authority import Authority
     from securecfg.vault.drafts import Content
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from securecfg.vault.signatories import Signatories, Signing
 
     Progress = Callable[[int, int], None]
+    Keepers = dict[str, Ed25519PrivateKey]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +141,18 @@ class AdministratorChanges(Scopes):
     def resume(self, progress: Progress | None = None) -> AdministratorsInfo:
         """Go on where `set` or `rotate` was interrupted, and rotate where the own key may be known to somebody.
 
-        It does no harm where nothing is to be done.
+        Policy, roles and members are brought to the scopes that lack them for want of signatures. It does no harm where
+        nothing is to be done.
 
         Raises:
             SignaturesMissing: Too few administrators signed.
             As for `rotate`.
         """
         self._authority.require("key.manage", "")
-        self._bring_over(progress)
-        return self.rotate(progress) if self._is_exposed() else self.look()
+        self._bring_over({}, progress)
+        info = self.rotate(progress) if self._is_exposed() else self.look()
+        self.propagate()
+        return info
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -177,8 +183,8 @@ class AdministratorChanges(Scopes):
         with ExitStack() as stack:
             publish = self._prepare(stack, own, after, messages)
             self._note(known, own if own != own_before else None, after)
-            publish()
-        self._bring_over(progress)
+            keepers = publish()
+        self._bring_over(keepers, progress)
         return self.look()
 
     def _note(self, known: tuple[object, object], own: OwnKeys | None, after: Administrators) -> None:
@@ -201,16 +207,16 @@ class AdministratorChanges(Scopes):
 
         self._opened.publisher.publish(plan)
 
-    def _bring_over(self, progress: Progress | None) -> None:
+    def _bring_over(self, keepers: Keepers, progress: Progress | None) -> None:
         """Put every scope under the administrators and the own key of today, and forget former keys of the vault."""
         own = self._own_keys()
         with ExitStack() as stack:
-            if self._behind(stack, own):
-                self._prepare(stack, own, self._administrators(), [])()
+            if any(charter_of(inside.opened).path not in keepers for inside in self._behind(stack, own)):
+                keepers = keepers | self._prepare(stack, own, self._administrators(), [])()
         for path in self._registry().scopes:
             if self._is_made(path):
                 with self._inside(path) as inside:
-                    inside.finish(progress)
+                    inside.finish(keepers.get(path), progress)
         if own.former:
             self._forget_former()
 
@@ -235,7 +241,8 @@ class AdministratorChanges(Scopes):
             if self._is_made(path):
                 inside = stack.enter_context(self._inside(path, is_behind=True))
                 charter = charter_of(inside.opened)
-                if trusts_of(inside.opened)[-1] != trust or own.current.signing_key not in charter.own_key():
+                is_done = trusts_of(inside.opened)[-1] == trust and own.current.signing_key == charter.own_key()
+                if not is_done or inside.is_behind:
                     found.append(inside)
         return found
 
@@ -244,7 +251,7 @@ class AdministratorChanges(Scopes):
 
     def _prepare(
         self, stack: ExitStack, own: OwnKeys, after: Administrators, accepted: Sequence[bytes]
-    ) -> Callable[[], None]:
+    ) -> Callable[[], Keepers]:
         """Have signed what takes the scopes over to some administrators, and return what does that.
 
         Args:
@@ -260,8 +267,8 @@ class AdministratorChanges(Scopes):
             if not self._is_made(path):
                 continue
             inside = stack.enter_context(self._inside(path, is_behind=True))
-            is_done = trusts_of(inside.opened)[-1] == after.trust
-            if is_done and own.current.signing_key in charter_of(inside.opened).own_key():
+            is_done = trusts_of(inside.opened)[-1] == after.trust and not inside.is_behind
+            if is_done and own.current.signing_key == charter_of(inside.opened).own_key():
                 continue
             scopes.append((inside, self._learn(inside, certificates)))
 
@@ -275,7 +282,7 @@ class AdministratorChanges(Scopes):
 
         prepared: list[Prepared] = []
         for inside, keys in scopes:
-            one = inside.prepare_succession(own.current, partial(documents_of, keys))
+            one = inside.prepare_succession(after.trust, own.current, partial(documents_of, keys))
             if one is not None:
                 prepared.append(one)
         all_keys = {name: key for _, keys in scopes for name, key in keys.items()}
@@ -285,11 +292,12 @@ class AdministratorChanges(Scopes):
         signed = signed[len(accepted) :]
         certificates.take(missing, signed[len(charters) :])
 
-        def publish() -> None:
+        def publish() -> Keepers:
             for one, signatures in zip(prepared, signed, strict=False):
                 # The key that the scope was opened with may be the one that goes.
                 with suppress(SlotRemoved):
                     one.publish(signatures)
+            return {one.charter.path: one.keeper for one in prepared}
 
         return publish
 

@@ -69,6 +69,7 @@ class Charter(NamedTuple):
         path: The subtree, ending in `/`.
         is_shared: Whether the administrator's key reads its values too.
         keys: What `keys_digest` gives of the keyring: to whom root and values may be sealed.
+        keeper: The Ed25519 public key that vouches, beside writers, for what is done under this charter, 32 bytes.
         parties: The roles.
     """
 
@@ -79,6 +80,7 @@ class Charter(NamedTuple):
     path: str
     is_shared: bool
     keys: bytes
+    keeper: bytes
     parties: tuple[Party, ...]
 
     @property
@@ -95,10 +97,10 @@ class Charter(NamedTuple):
         """Return a role's line, None where it has none."""
         return next((party for party in self.parties if party.role == role), None)
 
-    def own_key(self) -> frozenset[bytes]:
-        """Return the signing key of the vault itself, which keeps the scope."""
+    def own_key(self) -> bytes:
+        """Return the signing key of the vault itself, empty where it takes no part."""
         own = self.party(OWN_ROLE)
-        return frozenset() if own is None else frozenset((own.signing_key,))
+        return b"" if own is None else own.signing_key
 
     def writers(self) -> frozenset[bytes]:
         """Return the signing keys of the roles that may write."""
@@ -113,6 +115,7 @@ class Charter(NamedTuple):
             self.previous,
             bytes((self.is_shared,)),
             self.keys,
+            self.keeper,
             var16(self.path.encode()),
             bytes((len(self.parties),)),
         ]
@@ -132,7 +135,7 @@ class Charter(NamedTuple):
         cursor = Cursor(raw)
         vault_id, scope_id = cursor.take(_VAULT_ID_BYTES), cursor.take(_SCOPE_ID_BYTES)
         serial, previous = cursor.u32(), cursor.take(32)
-        shared, keys = cursor.u8(), cursor.take(32)
+        shared, keys, keeper = cursor.u8(), cursor.take(32), cursor.take(PUBLIC_KEY_BYTES)
         path = cursor.str16()
         parties = tuple(
             Party(cursor.str8(), cursor.u8(), cursor.take(_SLOT_ID_BYTES), cursor.take(PUBLIC_KEY_BYTES))
@@ -147,7 +150,7 @@ class Charter(NamedTuple):
         if any(not party.rights & LIST or party.rights & ~_RIGHTS for party in parties):
             message = "gives a right that there is not"
             raise Malformed(message)
-        return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, parties)
+        return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, keeper, parties)
 
 
 class SignedCharter(NamedTuple):
@@ -226,12 +229,12 @@ class Voucher(NamedTuple):
     def verify(self, scope_id: bytes, charter: Charter, state: State) -> None:
         """Check that a writer of the charter vouches for the data of a state.
 
-        What the vault's own key vouches for counts as well.
+        What the keeper of the charter vouches for counts as well.
 
         Raises:
             Tampered: Nobody does who may.
         """
-        may_vouch = charter.writers() | charter.own_key()
+        may_vouch = charter.writers() | {charter.keeper}
         if (
             self.charter_digest != charter.digest
             or self.data_digest != data_digest(state)

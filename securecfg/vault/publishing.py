@@ -203,7 +203,7 @@ class Publication:
             ScopeSealed: It changes data of a sealed scope, and nobody would believe this process.
         """
         if plan.changes_data:
-            if not self._replica.may_change:
+            if not self._replica.may_change and plan.writer is None:
                 raise no_writer()
             self._changes_data = True
         operations, size = plan.cost()

@@ -26,13 +26,16 @@ from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.scope_founding import charter_content
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 from securecfg.vault.sealed_rows import SealedRows
+from securecfg.vault.signatories import keeper_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from securecfg.keys import Keyring
     from securecfg.keys.role_keys import RoleKey, RolePublic
-    from securecfg.keys.trust import Signatures
+    from securecfg.keys.trust import Signatures, Trust
     from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
     from securecfg.vault.opened import OpenVault
@@ -79,10 +82,12 @@ class Prepared(NamedTuple):
     Attributes:
         charter: What they sign.
         publish: Publishes it, given what they signed.
+        keeper: Vouches for what is done under it.
     """
 
     charter: Charter
     publish: Callable[[Signatures], None]
+    keeper: Ed25519PrivateKey
 
 
 class ScopeChanges:
@@ -95,33 +100,49 @@ class ScopeChanges:
         signatories: Sign charters.
     """
 
-    def __init__(self, opened: OpenVault, identity: Identity, own: RolePublic, signatories: Signatories) -> None:
+    def __init__(self, opened: OpenVault, identity: Identity, own: RoleKey, signatories: Signatories) -> None:
         """Change nothing yet."""
         self.opened = opened
         self._authority = Authority(opened, identity)
         self._own_key = own.signing_key
         self._signatories = signatories
+        self._keeper = keeper_for(own, signatories.trust)
 
     def write_documents(self, documents: Mapping[bytes, Content]) -> None:
-        """Replace those of the scope's documents that differ.
+        """Replace those of the scope's documents that differ, under a new charter where it takes one.
 
         Raises:
+            SignaturesMissing: It takes a charter, and too few administrators signed.
+            Conflict: Somebody else changed the charter meanwhile.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
 
-        def plan(publication: Publication) -> Plan:
+        def changed_plan(publication: Publication) -> Plan:
             plan = Plan()
-            changed = [path for path, content in documents.items() if self._differs(path, content)]
-            if changed:
-                drafts, new = Drafts(self.opened, publication), self._new_version()
-                for path in changed:
-                    plan.join(drafts.write(path, documents[path], new))
+            drafts, new = Drafts(self.opened, publication), self._new_version()
+            for path, content in documents.items():
+                if self._differs(path, content):
+                    plan.join(drafts.write(path, content, new))
+            return plan
+
+        def plan(publication: Publication) -> Plan:
+            plan = changed_plan(publication)
+            if plan.changes:
                 charter = charter_of(self.opened)
                 obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex()}
                 plan.records = [self._authority.session().record(Event.SCOPE_CHANGED, obj)]
             return plan
 
-        self.opened.publisher.publish(plan)
+        def draft() -> _Draft | None:
+            replica = self.opened.replica
+            if not any(self._differs(path, content) for path, content in documents.items()):
+                return None
+            return _Draft(charter_of(self.opened).parties, replica.keyring, replica.slots, {}, [])
+
+        if self.opened.replica.may_change:
+            self.opened.publisher.publish(plan)
+        else:
+            self._publish(draft, lambda publication, _draft: changed_plan(publication), lambda: None)
 
     def grant(self, role: str, public: RolePublic, rights: int, settle: Callable[[], None]) -> None:
         """Give a role rights, and a slot where it has none yet.
@@ -183,7 +204,7 @@ class ScopeChanges:
             DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for the removal of a slot.
         """
         self._authority.require("key.manage", "")
-        has_finished = self._finish(progress)
+        has_finished = self.opened.replica.may_change and self._finish(progress)
         opened, replica = self.opened, self.opened.replica
         gone = LIST | READ | WRITE | BREAK_GLASS if right == "list" else _WORDS[right]
         seed = KeyBytes(generate_key())
@@ -230,10 +251,13 @@ class ScopeChanges:
                 raise
         self._finish(progress)
 
-    def prepare_succession(self, own: RoleKey, documents: Callable[[], Mapping[bytes, Content]]) -> Prepared | None:
+    def prepare_succession(
+        self, trust: Trust, own: RoleKey, documents: Callable[[], Mapping[bytes, Content]]
+    ) -> Prepared | None:
         """Prepare to put the scope under other administrators, or another key of the vault's own.
 
         Args:
+            trust: The administrators from now on.
             own: The vault's own key from now on. Where it is another one, the scope gets new keys as after the
                 departure of a role, and this handle ends with the publication.
             documents: Returns who the administrators are and what they have signed, once that is known.
@@ -241,6 +265,7 @@ class ScopeChanges:
         self._authority.require("key.manage", "")
         opened, replica = self.opened, self.opened.replica
         new_slot, seed = seal_slot(replica.vault_id, own), KeyBytes(generate_key())
+        self._keeper = keeper_for(own, trust)
 
         def draft() -> _Draft:
             charter = charter_of(opened)
@@ -272,7 +297,6 @@ class ScopeChanges:
             plan = Plan()
             if draft.departing is not None:
                 plan = self._plan_departure(publication, draft, draft.departing)
-                plan.writer = own.signer
             drafts, new = Drafts(opened, publication), self._new_version()
             for path, content in documents().items():
                 if self._differs(path, content):
@@ -281,26 +305,42 @@ class ScopeChanges:
 
         return self._prepare(draft, plan)
 
-    def finish(self, progress: Progress | None = None) -> None:
+    @property
+    def is_behind(self) -> bool:
+        """Whether a change of keys is to be finished, which takes another charter, as nobody here may vouch for it."""
+        return self._is_stale() and not self.opened.replica.may_change
+
+    def finish(self, keeper: Ed25519PrivateKey | None, progress: Progress | None = None) -> None:
         """Bring all that is there to the keys in use, as after the departure of a role.
+
+        Args:
+            keeper: Of the charter in force, where it was made here.
+            progress: As for `revoke`.
 
         Raises:
             DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for the removal of a slot.
         """
-        self._finish(progress)
+        if keeper is not None and self.opened.replica.seat is not None:
+            self.opened.replica.seat.sign_with(keeper)
+        if self.opened.replica.may_change:
+            self._finish(progress)
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
     def _finish(self, progress: Progress | None) -> bool:
         """Bring everything to the scope key in use and erase old keys; return whether there was anything to do."""
         opened = self.opened
-        is_stale = SealedRows(opened).is_used_before(opened.replica.keyring.active(Purpose.SCOPE).epoch)
+        is_stale = self._is_stale()
         is_pending = opened.is_destruction_pending
         if is_stale:
             KeyChanges(self._authority).carry_over(progress)
         if opened.is_destruction_pending:
             finish_destruction(opened)
         return is_stale or is_pending
+
+    def _is_stale(self) -> bool:
+        opened = self.opened
+        return SealedRows(opened).is_used_before(opened.replica.keyring.active(Purpose.SCOPE).epoch)
 
     def _publish(
         self,
@@ -343,8 +383,10 @@ class ScopeChanges:
 
         def publish(signatures: Signatures) -> None:
             self.opened.publisher.publish(partial(signed_plan, signatures))
+            if self.opened.replica.seat is not None:
+                self.opened.replica.seat.sign_with(self._keeper)
 
-        return Prepared(charter, publish)
+        return Prepared(charter, publish, self._keeper)
 
     def _charter_after(self, draft: _Draft) -> Charter:
         before = charter_of(self.opened)
@@ -352,6 +394,7 @@ class ScopeChanges:
             serial=before.serial + 1,
             previous=before.digest,
             keys=keys_digest(draft.keyring),
+            keeper=self._keeper.public_key().public_bytes_raw(),
             parties=draft.parties,
         )
 
@@ -417,7 +460,7 @@ class ScopeChanges:
         self, publication: Publication, plan: Plan, signed: SignedCharter, change: Mapping[str, object]
     ) -> Plan:
         """Complete a plan by the charter that goes with it."""
-        plan.charter = signed
+        plan.charter, plan.writer = signed, self._keeper
         plan.join(Drafts(self.opened, publication).write(CHARTER_PATH, charter_content(signed), self._new_version()))
         charter = signed.charter
         obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex(), **change}

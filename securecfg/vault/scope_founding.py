@@ -20,6 +20,7 @@ from securecfg.vault.paths import CHARTER_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.seats import Seat
 from securecfg.vault.session import Session
+from securecfg.vault.signatories import keeper_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -98,7 +99,18 @@ def found_scope(
     keyring = Keyring.generate(now_ns, infos)
     keyring = keyring.with_value_key(value_public_key(seed, scope_id, _FIRST_EPOCH), now_ns)
     digest = keys_digest(keyring)
-    charter = Charter(founding.vault_id, scope_id, 1, bytes(32), founding.path, founding.is_shared, digest, parties)
+    keeper = keeper_for(own, signatories.trust)
+    charter = Charter(
+        founding.vault_id,
+        scope_id,
+        1,
+        bytes(32),
+        founding.path,
+        founding.is_shared,
+        digest,
+        keeper.public_key().public_bytes_raw(),
+        parties,
+    )
     (signatures,) = signatories.sign([charter.message], f"the charter of `{charter.path}`")
     signed = SignedCharter(charter, signatures)
     memory = MemoryStore()
@@ -114,7 +126,7 @@ def found_scope(
             if rights[name][0] & READ
         ]
     )
-    seat = Seat(founding.vault_id, signatories.trust, own.signer, signed)
+    seat = Seat(founding.vault_id, signatories.trust, keeper, signed)
     opened, slot = open_rows(memory, own, None, clock, Options(), seat=seat)
     try:
         creator = creator._replace(slot=slot.slot_id.hex())

@@ -65,8 +65,8 @@ class Seat:
     @property
     def signer(self) -> Ed25519PrivateKey | None:
         """What this process vouches with, None where its vouching would count for nothing."""
-        is_own = self.charter is not None and self._public_key in self.charter.charter.own_key()
-        return self._signer if is_own or self.may_write or self._founding is not None else None
+        is_keeper = self.charter is not None and self._public_key == self.charter.charter.keeper
+        return self._signer if is_keeper or self.may_write or self._founding is not None else None
 
     @property
     def may_write(self) -> bool:
@@ -86,6 +86,10 @@ class Seat:
         """
         if self.charter is not None:
             _verify_follows(self.charter.charter, serial, digest)
+
+    def sign_with(self, signer: Ed25519PrivateKey) -> None:
+        """Vouch with another key from now on."""
+        self._signer, self._public_key = signer, signer.public_key().public_bytes_raw()
 
     def forget(self) -> None:
         """Drop what this process signs with."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from securecfg.errors import SignaturesMissing
 from securecfg.keys.trust import Trust
 
@@ -67,6 +69,15 @@ class HeldKeys:
 def own_signatory(own: RoleKey, serial: int = 0) -> HeldKeys:
     """Return the vault's own key as its only administrator."""
     return HeldKeys(Trust((own.signing_key,), 1, serial), {own.signing_key: own.signer.sign})
+
+
+def keeper_for(own: RoleKey, trust: Trust) -> Ed25519PrivateKey:
+    """Return what vouches for what is done to a scope under a charter that some administrators sign.
+
+    Where the vault's own key is one who signs alone it vouches too. Others sign for what is done once, by a key that is
+    made for it and forgotten, so that whoever opens the vault by its root changes nothing without them.
+    """
+    return own.signer if own.signing_key in trust.alone() else Ed25519PrivateKey.generate()
 
 
 def signatures_missing(missing: int, trust: Trust, summary: str) -> SignaturesMissing:

@@ -57,6 +57,7 @@ def _charter(cursor: Cursor) -> list[str]:
         f"  in the vault {charter.vault_id.hex()}, scope {charter.scope_id.hex()}",
         f"  after {charter.previous.hex()}",
         f"  sealed to the keys {charter.keys.hex()}",
+        f"  kept by the key {key_to_words(charter.keeper)}",
         *(
             f"  {party.role}: {', '.join(rights_to_words(party.rights))}; key {key_to_words(party.signing_key)}"
             for party in charter.parties

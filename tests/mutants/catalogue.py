@@ -1079,6 +1079,27 @@ MUTANTS = (
         "vault/test_scope_attacks.py::test_a_charter_that_no_administrator_signed_is_accepted_by_nobody",
     ),
     Mutant(
+        "whoever comes after administrators needs no signature of theirs",
+        "vault/successions.py",
+        "not before.holds(step.signatures, signed):",
+        "False:",
+        "vault/test_administrators.py::test_every_step_needs_the_signatures_of_those_before",
+    ),
+    Mutant(
+        "the vault's own key vouches for data though people are the administrators",
+        "vault/charters.py",
+        "may_vouch = charter.writers() | {charter.keeper}",
+        "may_vouch = charter.writers() | {charter.keeper, charter.own_key()}",
+        "vault/test_administrators.py::test_whoever_has_the_root_alone_changes_no_data_that_readers_accept",
+    ),
+    Mutant(
+        "the words of a request are shown instead of its bytes",
+        "vault/signing_requests.py",
+        "        return [line for message in self.messages for line in to_words(message)]",
+        "        return [line for message in self.messages for line in [message.decode(errors='replace')]]",
+        "vault/test_signing_requests.py::test_the_words_of_a_request_persuade_nobody",
+    ),
+    Mutant(
         "one administrator is enough where two are needed",
         "keys/trust.py",
         "        return 0 < self.threshold <= len(signed)",

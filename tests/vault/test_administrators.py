@@ -21,20 +21,23 @@ from securecfg.errors import (
 from securecfg.keys import open_provider
 from securecfg.keys.identity import generate_identity, read_identity_file, signing_key_of
 from securecfg.keys.keyfile import generate_key_file
-from securecfg.keys.role_keys import RoleKey
+from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic
 from securecfg.keys.trust import Trust
 from securecfg.store import Space
 from securecfg.vault.administration import to_document
 from securecfg.vault.administrators import AdministratorChanges
-from securecfg.vault.charters import SignedCharter
+from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_to_json
+from securecfg.vault.charters import LIST, SignedCharter
 from securecfg.vault.compromise import Compromise
 from securecfg.vault.drafts import Drafts
 from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
+from securecfg.vault.replica import Replica
 from securecfg.vault.scope_founding import charter_content
 from securecfg.vault.scope_opening import charter_of, trusts_of
-from securecfg.vault.scope_registry import read_administrators, read_own_keys
+from securecfg.vault.scope_registry import read_administrators, read_own_keys, read_registry
 from securecfg.vault.scopes import ScopedAdministration, Scopes
+from securecfg.vault.seats import Seat
 from securecfg.vault.signatories import HeldKeys
 from securecfg.vault.slots import Slots
 from securecfg.vault.successions import Step, Succession, parse_succession, step_message, succession_from_json
@@ -166,11 +169,82 @@ def test_a_new_member_needs_the_signatures_too(world: ScopeWorld) -> None:
     assert accepted_by(world, "second", "pay/key") == "of pay"
 
 
-def test_a_policy_reaches_the_scopes_without_signatures(world: ScopeWorld) -> None:
+def test_policy_and_roles_reach_a_scope_that_others_write_with_signatures_only(world: ScopeWorld) -> None:
     hand_over(world)
-    world.admin().administration.add_member("ops", "user:olga")
+    with pytest.raises(SignaturesMissing):
+        world.admin().administration.add_member("ops", "user:olga")
     roles: dict[str, list[str]] = world.as_member("pay").opened.system_document(b"\x01roles", {})
-    assert roles["ops"] == ["user:olga"]
+    assert roles["ops"] == ["user:olga"]  # the vault's own key writes there
+    assert "ops" not in world.as_member("web").opened.system_document(b"\x01roles", roles | {})
+    changes_of(world).resume()
+    assert world.as_member("web").opened.system_document(b"\x01roles", {}) == roles
+    assert world.scopes().show("web").revision == 3
+
+
+def test_whoever_has_the_root_alone_changes_no_data_that_readers_accept(world: ScopeWorld) -> None:
+    hand_over(world)
+    admin, early = world.admin(), world.as_member("web")
+    assert text_of(early, "web/key") == "of web"
+    with pytest.raises(ScopeSealed, match="only a writer"):
+        admin.write("web/key", "x")
+    inside = admin.scope("web")
+    seat = inside.opened.replica.seat
+    assert seat is not None
+    own = own_seed(world)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Replica, "may_change", True)
+        patched.setattr(Seat, "may_write", True)
+        patched.setattr(Seat, "signer", own.signer)
+        inside.write("web/key", "forged by the root")
+    assert accepted_by(world, "web", "web/key") == "tampered"
+    with pytest.raises(Tampered, match="no writer of the scope vouches"):
+        early.read("web/key")
+
+
+def test_whoever_made_an_earlier_change_vouches_for_nothing_under_a_later_one(world: ScopeWorld) -> None:
+    hand_over(world)
+    with scopes_of(world, "alice", "bob")._inside("web") as executing:
+        role = RolePublic(read_registry(world.admin().opened).roles["pay"])
+        executing.grant("pay", role, LIST, lambda: None)
+        keeper = executing._keeper
+        assert charter_of(executing.opened).keeper == keeper.public_key().public_bytes_raw()
+    scopes_of(world, "bob", "carol").grant("web", "audit", "list")
+    inside = world.admin().scope("web")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Replica, "may_change", True)
+        patched.setattr(Seat, "may_write", True)
+        patched.setattr(Seat, "signer", keeper)
+        inside.write("web/key", "forged")
+    assert accepted_by(world, "web", "web/key") == "tampered"
+
+
+def test_a_writer_is_followed_by_a_change_and_another_writer(world: ScopeWorld) -> None:
+    hand_over(world)
+    scopes_of(world, "alice", "bob").revoke("web", "web", "write")
+    scopes_of(world, "alice", "bob").grant("web", "pay", "write")
+    world.as_member("pay").write("web/key", "by pay")
+    assert accepted_by(world, "web", "web/key") == "by pay"
+    scopes_of(world, "alice", "bob").revoke("web", "pay", "list")
+    assert accepted_by(world, "web", "web/key") == "by pay"
+    assert verify_vault(world.admin().scope("web").opened).problems == []
+
+
+def test_members_let_nobody_in_whom_one_administrator_alone_certified(world: ScopeWorld) -> None:
+    hand_over(world)
+    with pytest.raises(SignaturesMissing):
+        world.person("pay", "second")
+    member = read_identity_file(world.folder / "second.identity").identity
+    with world.scopes()._inside("pay") as inside:
+        trust = trusts_of(inside.opened)[-1]
+        key = read_registry(world.admin().opened).roles["pay"]
+        message = Certificate("pay", key, trust).message(world.admin().opened.replica.vault_id, member)
+        alice = PEOPLE.identities[0].verifier
+        for count, signers in ((0, [alice, alice]), (1, [alice, PEOPLE.identities[1].verifier])):
+            signatures = tuple((signer, PEOPLE.signers[signer](message)) for signer in signers)
+            document = {"pay": {"svc:second": signatures_to_json(signatures)}}
+            inside.write_documents({CERTIFICATES_PATH: to_document(document)})
+            world.as_member("pay")
+            assert (accepted_by(world, "second", "pay/key") == "of pay") == bool(count)
 
 
 def test_numbers_that_cannot_be_are_refused(world: ScopeWorld) -> None:
@@ -329,7 +403,8 @@ def test_a_first_reader_takes_memberships_of_one_line_for_one(
 ) -> None:
     hand_over(world)
     member = read_identity_file(world.folder / "pay.identity").identity
-    world.admin().administration.add_member("audit", "svc:pay", identity=member)
+    administration = ScopedAdministration(world.admin().authority, PEOPLE.only("alice", "bob"))
+    administration.add_member("audit", "svc:pay", identity=member)
     scopes_of(world, "alice", "bob").create("new", read=["audit"])
     world.admin().write("new/a", "1")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "elsewhere"))
@@ -459,6 +534,7 @@ def test_two_changes_at_once_are_a_conflict(world: ScopeWorld) -> None:
 CHANGES: dict[str, Callable[[AdministratorChanges], object]] = {
     "set": lambda changes: changes.set(PEOPLE.named("alice", "bob", "carol"), 2),
     "rotate": lambda changes: changes.rotate(),
+    "rotate-by-people": lambda changes: changes.rotate(),
 }
 
 
@@ -470,6 +546,10 @@ def test_wherever_a_change_dies_it_is_finished_by_the_next(tmp_path: Path, chang
     origin.scopes().create("other", read=["audit"], is_shared=True)
     for number in range(3):
         origin.admin().write(f"pay/{number}", str(number))
+    origin.scopes().grant("pay", "web", "write")
+    if change == "rotate-by-people":
+        hand_over(origin)
+    before = (own_seed(origin).signing_key, changes_of(origin).look().serial)
     origin.close()
     for count in itertools.count():
         folder = tmp_path / str(count)
@@ -484,10 +564,11 @@ def test_wherever_a_change_dies_it_is_finished_by_the_next(tmp_path: Path, chang
                 world.clock.advance(timedelta(hours=2))
             info = changes_of(world).resume()
             assert info.pending == []
-            if info.serial == 0 and not is_done:
+            if (own_seed(world).signing_key, info.serial) == before and not is_done:
                 CHANGES[change](changes_of(world))
             info = changes_of(world).look()
             assert (info.pending, info.serial) == ([], 1)
+            assert (own_seed(world).signing_key == before[0]) == (change == "set")
             own = read_own_keys(world.admin().opened)
             assert own is not None
             assert own.former == ()

@@ -604,7 +604,7 @@ def a_charter() -> tuple[SignedCharter, Trust]:
         Party("administrator", LIST | WRITE, b"1" * 16, boss.signing_key),
         Party("pay", LIST | READ, b"2" * 16, b"k" * 32),
     )
-    charter = Charter(b"v" * 16, b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, parties)
+    charter = Charter(b"v" * 16, b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, boss.signing_key, parties)
     return signed_by(charter, boss), Trust((boss.signing_key,), 1)
 
 

@@ -36,7 +36,7 @@ TRUST = Trust((ALICE.verifier, BOB.verifier, CAROL.verifier), 2)
 
 def a_charter(path: str = "pay/", role: str = "pay") -> Charter:
     parties = (Party(role, LIST | READ, b"2" * 16, b"k" * 32),)
-    return Charter(VAULT_ID, SCOPE_ID, 3, bytes(32), path, False, b"d" * 32, parties)
+    return Charter(VAULT_ID, SCOPE_ID, 3, bytes(32), path, False, b"d" * 32, b"e" * 32, parties)
 
 
 class Elsewhere:
