@@ -19,7 +19,15 @@ from securecfg.keys.provider import (
     WrapContext,
 )
 from securecfg.keys.remote import open_with_service, seal_with_service
-from securecfg.keys.roots import FIRST_ROOT_ROW, SlotKey, seal_root
+from securecfg.keys.roots import (
+    FIRST_ROOT_ROW,
+    ROOTS_ROW,
+    SlotKey,
+    rows_of_slots,
+    seal_root,
+    slots_of_rows,
+    slots_to_bytes,
+)
 from securecfg.keys.slots import (
     FIRST_SLOT_ROW,
     KIND_IDENTITY,
@@ -56,6 +64,7 @@ __all__ = [
     "KIND_IDENTITY",
     "MOST_SLOTS",
     "PATIENCE",
+    "ROOTS_ROW",
     "Ask",
     "CommandProvider",
     "CompositeProvider",
@@ -100,10 +109,13 @@ __all__ = [
     "parse_params",
     "rewrap_slot",
     "root_row_of",
+    "rows_of_slots",
     "seal_root",
     "seal_slot",
     "seal_under_kek",
     "seal_with_service",
+    "slots_of_rows",
+    "slots_to_bytes",
     "unlock",
 ]
 

@@ -158,13 +158,13 @@ class NewSlot(NamedTuple):
     public_key: bytes
 
     def rows(self, row_id: int, vault_id: bytes, root: bytes) -> dict[int, bytes]:
-        """Return the row of the slot and the one of its root by their ids, given the slot's."""
+        """Return the row of the slot and the sealed root by their numbers, given the slot's."""
         sealed = seal_root(self.public_key, vault_id, self.slot.slot_id, KeyBytes(root))
         return {row_id: self.slot.to_bytes(), root_row_of(row_id): sealed}
 
 
 def root_row_of(row_id: int) -> int:
-    """Return the id of the row with the root for the slot of a row id."""
+    """Return the number that the sealed root for the slot of a row id goes by."""
     return row_id + ROWS_APART
 
 
@@ -238,7 +238,7 @@ def unlock(
 
     Args:
         header: The parsed header.
-        slot_rows: All slots and sealed roots by their row id, 256 to 767.
+        slot_rows: All slots by their row id, 256 to 511, and sealed roots by that of their slot and 256.
         provider: Who holds the key.
         patience: How long a service may take.
 

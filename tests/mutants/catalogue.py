@@ -672,6 +672,20 @@ MUTANTS = (
         "keys/test_header.py::test_no_byte_can_be_changed_unnoticed",
     ),
     Mutant(
+        "the row of a slot that was removed opens the vault",
+        "keys/roots.py",
+        "if number + ROWS_APART in roots} | roots",
+        "if number != ROOTS_ROW} | roots",
+        "vault/test_compromise.py::test_the_row_of_a_dropped_slot_is_no_slot_before_it_is_deleted",
+    ),
+    Mutant(
+        "the rows of a larger document are lost",
+        "vault/publishing.py",
+        "            self.puts += [Put(space, id_, row) for id_, row in enumerate(rows, start=first)]",
+        "            assert space, (first, rows)",
+        "vault/test_publisher.py::test_a_document_of_some_size_is_published_whole",
+    ),
+    Mutant(
         "a slot with padding to spare is taken",
         "keys/slots.py",
         "            cursor.finish_padding(SLOT_UNIT_BYTES)",
