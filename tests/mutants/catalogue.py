@@ -918,10 +918,17 @@ MUTANTS = (
     ),
     Mutant(
         "threads call a PKCS#11 module as they like",
-        "keys/tokens/cryptoki.py",
-        "        with self._lock:\n            return work(self._session(place, pin))",
-        "        return work(self._session(place, pin))",
+        "keys/tokens/turns.py",
+        "        flight: Future[T] = Future()\n",
+        "        return work()\n",
         "keys/test_pkcs11.py::test_threads_that_each_make_their_own_do_not_crash_the_module",
+    ),
+    Mutant(
+        "a module that does not answer is asked again",
+        "keys/tokens/turns.py",
+        "                self._silent.add(call.path)\n",
+        "",
+        "keys/test_silent_tokens.py::test_a_module_that_hangs_is_left_behind_and_not_asked_again",
     ),
     Mutant(
         "a forked child goes on with its parent's session",
