@@ -122,6 +122,22 @@ class RemoteKeyProvider(KeyProvider, Protocol):
 
 
 @runtime_checkable
+class UnattendedProvider(KeyProvider, Protocol):
+    """A provider that is no service and may ask no person all the same: an optional interface of its own.
+
+    Of several keys together such a one is tried in a thread, at the same time as the services.
+
+    Attributes:
+        asks_nobody: Whether this key opens without a person.
+    """
+
+    @property
+    def asks_nobody(self) -> bool:
+        """Whether this key opens without a person."""
+        ...
+
+
+@runtime_checkable
 class CreatingProvider(KeyProvider, Protocol):
     """A provider whose holder can make the key that a URI names: an optional interface of its own."""
 

@@ -924,6 +924,13 @@ MUTANTS = (
         "keys/test_pkcs11.py::test_threads_that_each_make_their_own_do_not_crash_the_module",
     ),
     Mutant(
+        "each part that a service is asked for has the whole time limit",
+        "keys/providers/composite.py",
+        "deadline_s=max(left_s, 0.0)",
+        "deadline_s=self._patience.deadline_s",
+        "keys/test_composite.py::test_several_parts_of_one_service_share_one_time_limit",
+    ),
+    Mutant(
         "a module that does not answer is asked again",
         "keys/tokens/turns.py",
         "                self._silent.add(call.path)\n",

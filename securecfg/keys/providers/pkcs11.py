@@ -50,6 +50,11 @@ class Pkcs11Provider:
         self._pin = pin
         self._facts: Mapping[str, str] = {}
 
+    @property
+    def asks_nobody(self) -> bool:
+        """Whether the PIN comes from where the URI says, and from no person."""
+        return self._uri.pin_source is not None
+
     def __repr__(self) -> str:
         """Show which key."""
         return f"Pkcs11Provider({self._uri.token_name!r}, {self._uri.key_name!r})"
