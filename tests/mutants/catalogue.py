@@ -926,8 +926,8 @@ MUTANTS = (
     Mutant(
         "each part that a service is asked for has the whole time limit",
         "keys/providers/composite.py",
-        "deadline_s=max(left_s, 0.0)",
-        "deadline_s=self._patience.deadline_s",
+        "        self._until = time.monotonic() + patience.deadline_s",
+        "        self._until = time.monotonic() + 8 * patience.deadline_s",
         "keys/test_composite.py::test_several_parts_of_one_service_share_one_time_limit",
     ),
     Mutant(
