@@ -17,6 +17,7 @@ from securecfg.keys.provider import (
     ProviderFactory,
     RemoteKeyProvider,
     WrapContext,
+    proves_principal,
 )
 from securecfg.keys.remote import open_with_service, seal_with_service
 from securecfg.keys.roots import (
@@ -107,6 +108,7 @@ __all__ = [
     "open_under_kek",
     "open_with_service",
     "parse_params",
+    "proves_principal",
     "rewrap_slot",
     "root_row_of",
     "rows_of_slots",

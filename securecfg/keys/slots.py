@@ -16,7 +16,7 @@ from securecfg.errors import (
 )
 from securecfg.keys.calls import PATIENCE, call_unwrap, call_wrap, gravest
 from securecfg.keys.kek import SEALED_BYTES, parse_params
-from securecfg.keys.provider import PartedProvider, RemoteKeyProvider, WrapContext
+from securecfg.keys.provider import WrapContext, is_parted, is_remote
 from securecfg.keys.remote import is_hinted
 from securecfg.keys.roots import FIRST_ROOT_ROW, ROWS_APART, SlotKey, seal_root
 from securecfg.octets import Cursor, Malformed, pad
@@ -208,7 +208,7 @@ def rewrap_slot(vault_id: bytes, slot: Slot, public_key: bytes, provider: KeyPro
         message = f"the slot does not take a key of the kind `{provider.scheme}:`"
         raise WrongKey(message, hint="name the key of that very slot")
     context = WrapContext(vault_id, slot.slot_id)
-    if isinstance(provider, PartedProvider):
+    if is_parted(provider):
         # Some of the keys open the slot; a new one is made of all.
         provider.verify_parts(slot.wrapped, context)
     key = KeyBytes(call_unwrap(provider, slot.wrapped, context))
@@ -217,7 +217,7 @@ def rewrap_slot(vault_id: bytes, slot: Slot, public_key: bytes, provider: KeyPro
         raise WrongKey(message, hint="name the key of that very slot")
     wrapped = call_wrap(provider, key, context)
     try:
-        if isinstance(provider, PartedProvider):
+        if is_parted(provider):
             # Enough of the keys may open it where another one has become useless.
             provider.verify_parts(wrapped, context)
         is_sound = call_unwrap(provider, wrapped, context) == key
@@ -291,13 +291,13 @@ def _try(
     vault_id: bytes, candidates: dict[int, Slot], provider: KeyProvider, patience: Patience
 ) -> tuple[int, SlotKey]:
     ordered = list(candidates.items())
-    if isinstance(provider, RemoteKeyProvider):
+    if is_remote(provider):
         # Of many slots of one kind the right one comes first, so that the service is asked once.
         name = provider.key_name
         ordered.sort(key=lambda each: not is_hinted(parse_params(each[1].wrapped), name, each[1].slot_id))
     # One slot's refusal must not keep another from opening, so it is raised only when none does.
     passing: tuple[type[SecurecfgError], ...] = (WrongKey, KeyProviderRefused)
-    if isinstance(provider, PartedProvider):
+    if is_parted(provider):
         # What keeps the keys of one slot from opening it may not matter for another's.
         passing, provider = (SecurecfgError,), provider.for_one_attempt()
     failures: list[SecurecfgError] = []

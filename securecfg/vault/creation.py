@@ -25,10 +25,10 @@ from securecfg.keys import (
     FIRST_SLOT_ROW,
     KIND_IDENTITY,
     Keyring,
-    ProvesPrincipal,
     Purpose,
     SlotInfo,
     build_header,
+    proves_principal,
     rows_of_slots,
     seal_slot,
     slots_to_bytes,
@@ -323,7 +323,7 @@ def proved_principals(provider: KeyProvider) -> tuple[str, ...]:
         InvalidMetadata: What the key says is not a principal.
         FileMissing, KeyProviderRefused: The key cannot be read.
     """
-    return (check_principal(provider.read_principal()),) if isinstance(provider, ProvesPrincipal) else ()
+    return (check_principal(provider.read_principal()),) if proves_principal(provider) else ()
 
 
 def identify(slot: SlotInfo, provider: KeyProvider, asserted: str) -> Identity:

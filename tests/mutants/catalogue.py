@@ -924,6 +924,13 @@ MUTANTS = (
         "keys/test_pkcs11.py::test_threads_that_each_make_their_own_do_not_crash_the_module",
     ),
     Mutant(
+        "the slots of a role are told by their tags",
+        "keys/role_keys.py",
+        " + context.vault_id + context.slot_id + self.public_key",
+        " + self.public_key",
+        "vault/test_scope_tags.py::test_tags_of_one_role_have_nothing_in_common",
+    ),
+    Mutant(
         "each part that a service is asked for has the whole time limit",
         "keys/providers/composite.py",
         "        self._until = time.monotonic() + patience.deadline_s",

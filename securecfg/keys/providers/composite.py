@@ -14,7 +14,7 @@ from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, Securec
 from securecfg.keys.calls import PATIENCE, Patience, call_unwrap, call_wrap, gravest
 from securecfg.keys.kek import MOST_PARAMS_BYTES, open_under_kek, parse_params, seal_under_kek, wrong_key
 from securecfg.keys.parts import PARTS_MAX, SCHEME, Part, Parts, asking_for, derive_kek, part_context, split_uris
-from securecfg.keys.provider import PartState, RemoteKeyProvider, UnattendedProvider
+from securecfg.keys.provider import PartState, UnattendedProvider, is_remote
 from securecfg.keys.remote import is_hinted
 from securecfg.keys.slots import KIND_COMPOSITE
 from securecfg.keys.uri import open_provider
@@ -237,7 +237,7 @@ class _Attempt:
                 error = error if isinstance(refused, WrongKey) and not isinstance(error, WrongKey) else refused
                 if isinstance(refused, WrongKey | KeyProviderRefused):
                     continue
-                if isinstance(refused, KeyProviderUnavailable) and isinstance(provider, RemoteKeyProvider):
+                if isinstance(refused, KeyProviderUnavailable) and is_remote(provider):
                     self._away[id(provider)] = refused
                 break
             with self._lock:
@@ -258,7 +258,7 @@ class _Attempt:
 
     def _candidates(self, provider: KeyProvider) -> list[tuple[int, Part]]:
         found = [(number, part) for number, part in enumerate(self._parts.each, start=1) if part.kind == provider.kind]
-        if isinstance(provider, RemoteKeyProvider):
+        if is_remote(provider):
             name = provider.key_name
             found.sort(key=lambda one: not self._is_hinted(name, *one))
         return found
@@ -290,7 +290,7 @@ class _Deadline:
             KeyProviderUnavailable: Nothing.
         """
         left_s = self._until - time.monotonic()
-        if left_s <= 0 and isinstance(provider, RemoteKeyProvider):
+        if left_s <= 0 and is_remote(provider):
             message = (
                 f"`{provider.scheme}:` key `{provider.key_name}` gave no answer within {self._patience.deadline_s:g} s"
             )
@@ -299,9 +299,7 @@ class _Deadline:
 
 
 def _asks_nobody(provider: KeyProvider) -> bool:
-    return isinstance(provider, RemoteKeyProvider) or (
-        isinstance(provider, UnattendedProvider) and provider.asks_nobody
-    )
+    return is_remote(provider) or (isinstance(provider, UnattendedProvider) and provider.asks_nobody)
 
 
 def _fly(work: Callable[[], None]) -> Future[None]:
