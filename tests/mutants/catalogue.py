@@ -604,7 +604,7 @@ MUTANTS = (
     Mutant(
         "a stranger signs for the successor of an identity",
         "keys/identity.py",
-        "    return all(_is_successor(former, successor, one.signature) for former, successor, one in links)",
+        "    return all(_is_succession(former, successor, one) for former, successor, one in links)",
         "    return all(True for _ in links)",
         "cli/test_identity_rotation.py::test_a_stranger_cannot_claim_to_be_a_successor",
     ),
@@ -922,6 +922,14 @@ MUTANTS = (
         "        flight: Future[T] = Future()\n",
         "        return work()\n",
         "keys/test_pkcs11.py::test_threads_that_each_make_their_own_do_not_crash_the_module",
+    ),
+    Mutant(
+        "a successor need not have accepted",
+        "keys/identity.py",
+        " and _has_signed(successor, statement.acceptance, told)",
+        "",
+        "vectors/test_format_vectors.py"
+        "::test_a_vector_opens_or_fails_in_the_way_it_names[identities: accepted by a stranger]",
     ),
     Mutant(
         "the slots of a role are told by their tags",
