@@ -22,6 +22,7 @@ from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_completion import complete_grants
 from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.session import Identity
+from securecfg.vault.signatories import own_signatory
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.test_scope_crashes import dying
 from tests.vault.world import ADMIN
@@ -67,7 +68,8 @@ def changes_of(scopes: Scopes) -> ScopeChanges:
     assert door is not None
     found = door.open(1)
     assert found is not None
-    return ScopeChanges(found[0], Identity(ADMIN, slot=found[1].hex()), door.keys[0])
+    own = door.keys[0]
+    return ScopeChanges(found[0], Identity(ADMIN, slot=found[1].hex()), own, own_signatory(own))
 
 
 def open_as(world: ScopeWorld, key: RoleKey) -> OpenVault:
