@@ -932,6 +932,13 @@ MUTANTS = (
         "::test_a_vector_opens_or_fails_in_the_way_it_names[identities: accepted by a stranger]",
     ),
     Mutant(
+        "any word in base64 begins a sink of records",
+        "vault/sinks.py",
+        """ and front[:1] in {b"", bytes((EntryKind.START,))}""",
+        "",
+        "vault/test_sinks.py::test_a_file_of_something_else_is_no_sink",
+    ),
+    Mutant(
         "the slots of a role are told by their tags",
         "keys/role_keys.py",
         " + context.vault_id + context.slot_id + self.public_key",
