@@ -14,7 +14,6 @@ from securecfg.audit import Event
 from securecfg.crypto import generate_key
 from securecfg.errors import EpochInUse, LastSlot, StoreBusy, VersionNotFound
 from securecfg.keys import FIRST_ROOT_ROW, Purpose, Slot, root_row_of
-from securecfg.store import Delete, Space
 from securecfg.vault.administrators import replace_exposed_key
 from securecfg.vault.backup_notes import find_notes
 from securecfg.vault.departures import newest_compromise, note_compromise
@@ -148,6 +147,7 @@ class Compromise:
             slots, keyring = dict(replica.slots), replica.keyring
             dropped = self._dropped(own) if drops_slots else {}
             for row_id, slot_id in dropped.items():
+                # Without a root they are no slots any more; `finish_destruction` deletes their rows.
                 del slots[row_id], slots[root_row_of(row_id)]
                 keyring = keyring.without_slot(slot_id)
             for purpose in (Purpose.SCOPE, Purpose.AUDIT, Purpose.MASKING):
@@ -161,7 +161,6 @@ class Compromise:
             # Of the records the first carries the changes of the index.
             plan.records.insert(0, session.record(Event.KEY_COMPROMISED, obj, decision=decision))
             plan.join(note_compromise(opened, publication, reason, session.identity.principal))
-            plan.deletes += [Delete(Space.META, id_) for row_id in dropped for id_ in (row_id, root_row_of(row_id))]
             return plan
 
         opened.publisher.publish(plan)

@@ -25,11 +25,13 @@ from securecfg.keys import (
     FIRST_SLOT_ROW,
     KIND_IDENTITY,
     Keyring,
-    ProvesPrincipal,
     Purpose,
     SlotInfo,
     build_header,
+    proves_principal,
+    rows_of_slots,
     seal_slot,
+    slots_to_bytes,
     unlock,
 )
 from securecfg.store import Put, Space, create_sqlite, open_sqlite
@@ -116,7 +118,7 @@ def write_first_rows(store: Store, vault_id: bytes, slots: Sequence[NewSlot], ke
         base_size=0,
         manifest_digest=digest_of(manifest_row),
         keyring_digest=digest_of(keyring_row),
-        header_digest=hash_header(header, tuple(slot_rows[number] for number in sorted(slot_rows))),
+        header_digest=hash_header(header, slots_to_bytes(slot_rows)),
         epoch=0,
         epoch_key=public_key,
         flags=0,
@@ -127,7 +129,7 @@ def write_first_rows(store: Store, vault_id: bytes, slots: Sequence[NewSlot], ke
         Put(Space.META, HEADER_ID, header),
         Put(Space.META, KEYRING_ID, keyring_row),
         Put(Space.META, MANIFEST_ID, manifest_row),
-        *(Put(Space.META, number, row) for number, row in slot_rows.items()),
+        *(Put(Space.META, number, row) for number, row in rows_of_slots(slot_rows).items()),
     ]
     store.commit(operations, expect=None, head=build_head(note, state.to_bytes()))
 
@@ -331,7 +333,7 @@ def proved_principals(provider: KeyProvider) -> tuple[str, ...]:
         InvalidMetadata: What the key says is not a principal.
         FileMissing, KeyProviderRefused: The key cannot be read.
     """
-    return (check_principal(provider.read_principal()),) if isinstance(provider, ProvesPrincipal) else ()
+    return (check_principal(provider.read_principal()),) if proves_principal(provider) else ()
 
 
 def identify(slot: SlotInfo, provider: KeyProvider, asserted: str) -> Identity:

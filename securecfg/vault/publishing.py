@@ -53,7 +53,7 @@ class Plan:
         puts: Rows that nothing references before this publication.
         deletes: Rows that nothing references after it.
         changes: Changes of the index.
-        streams: Runs of rows that nothing references before: space, first id, the rows. Only a staging takes them.
+        streams: Runs of rows that nothing references before: space, first id, the rows. Only a staging takes many.
         freed: Rows that a later compaction may delete.
         delta_digests: The digests of the deltas of the changes where they are in the store already.
         state: What changes in the state besides ids and generation.
@@ -85,6 +85,12 @@ class Plan:
         self.changes += other.changes
         self.streams += other.streams
         self.freed += other.freed
+
+    def take_in_streams(self) -> None:
+        """Put the rows of its streams with the others: a document of some size is published as it is."""
+        for space, first, rows in self.streams:
+            self.puts += [Put(space, id_, row) for id_, row in enumerate(rows, start=first)]
+        self.streams = []
 
     @property
     def changes_data(self) -> bool:
@@ -191,6 +197,7 @@ class Publication:
 
     def fits(self, plan: Plan) -> bool:
         """Return whether a plan still fits in; the first one always does as far as this class is concerned."""
+        plan.take_in_streams()
         if not self._operations:
             return True
         operations, size = plan.cost()
@@ -206,6 +213,7 @@ class Publication:
             if not self._replica.may_change and plan.writer is None:
                 raise no_writer()
             self._changes_data = True
+        plan.take_in_streams()
         operations, size = plan.cost()
         self.operations_left -= operations
         self.bytes_left -= size

@@ -16,7 +16,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securecfg.audit import NoteSigner, Tree, VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
 from securecfg.crypto import FORM_INLINE, ROOT_SCOPE, ValueKey, value_context
 from securecfg.errors import IntegrityError, LogTampered, NotAVault, RollbackSuspected, SlotRemoved, Tampered
-from securecfg.keys import FIRST_ROOT_ROW, FIRST_SLOT_ROW, Header, Keyring, Purpose, Slot, Unlocked, root_row_of
+from securecfg.keys import (
+    FIRST_ROOT_ROW,
+    FIRST_SLOT_ROW,
+    ROOTS_ROW,
+    Header,
+    Keyring,
+    Purpose,
+    Slot,
+    Unlocked,
+    root_row_of,
+    slots_of_rows,
+    slots_to_bytes,
+)
 from securecfg.octets import Malformed
 from securecfg.store import Space
 from securecfg.tuples import NamedTuple
@@ -42,7 +54,7 @@ if TYPE_CHECKING:
 
 HEADER_ID, KEYRING_ID, MANIFEST_ID = 1, 2, 3
 SLOT_IDS = range(FIRST_SLOT_ROW, FIRST_ROOT_ROW)
-SLOT_AND_ROOT_IDS = range(FIRST_SLOT_ROW, 2 * FIRST_ROOT_ROW - FIRST_SLOT_ROW)
+ROOTS_AND_SLOTS_IDS = range(ROOTS_ROW, FIRST_ROOT_ROW)
 
 _LEAVES_AT_ONCE = 512
 _ATTEMPTS = 8
@@ -394,9 +406,11 @@ class Replica:
         if header_row is None:
             message = "the header of the vault is missing"
             raise NotAVault(message)
-        slots = read_slots(self.store)
-        ordered = tuple(slots[number] for number in sorted(slots))
-        if hash_header(header_row, ordered) != state.header_digest:
+        try:
+            slots = read_slots(self.store)
+        except Malformed:
+            slots = {}
+        if hash_header(header_row, slots_to_bytes(slots)) != state.header_digest:
             message = "the header or an unlock slot does not match the state of the vault"
             raise Tampered(message)
         header = Header.parse(header_row)
@@ -499,13 +513,22 @@ def read_header(store: Store) -> tuple[Header, dict[int, bytes]]:
     if row is None:
         message = "the file holds no vault"
         raise NotAVault(message)
-    return Header.parse(row), read_slots(store)
+    header = Header.parse(row)
+    try:
+        return header, read_slots(store)
+    except Malformed as error:
+        message = f"the sealed roots of the vault {error}"
+        raise NotAVault(message) from None
 
 
 def read_slots(store: Store) -> dict[int, bytes]:
-    """Return the rows of all unlock slots and sealed roots by their ids, from one snapshot."""
-    ids = SLOT_AND_ROOT_IDS
-    return dict(store.scan(Space.META, ids.start, ids.stop - 1, len(ids)))
+    """Return all unlock slots by their ids and sealed roots by those of their slots and 256, from one snapshot.
+
+    Raises:
+        Malformed: The row with the sealed roots is missing, or not laid out as one.
+    """
+    ids = ROOTS_AND_SLOTS_IDS
+    return slots_of_rows(dict(store.scan(Space.META, ids.start, ids.stop - 1, len(ids))))
 
 
 def _read_front(store: Store) -> tuple[bytes, list[bytes | None]]:

@@ -19,6 +19,7 @@ from securecfg.vault.departures import note_departure
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
+from securecfg.vault.late_grants import WITH_CHANGE, drop_needless, give_late
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import CHARTER_PATH
 from securecfg.vault.publishing import Plan
@@ -234,7 +235,8 @@ class ScopeChanges:
             deletes: list[Delete] = []
             if party.rights & gone & READ:
                 epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-                deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs]
+                # Where there are more, `_finish` deletes them.
+                deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs[-WITH_CHANGE:]]
                 keyring, puts = self._new_value_key(keyring, slots, parties, seed)
             return _Draft(parties, keyring, slots, change, puts, deletes, None if after.rights else row)
 
@@ -287,7 +289,7 @@ class ScopeChanges:
             deletes: list[Delete] = []
             if party.rights & READ:
                 epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-                deletes = [Delete(Space.GRANT, grant_row_of(old, epoch)) for epoch in epochs]
+                deletes = [Delete(Space.GRANT, grant_row_of(old, epoch)) for epoch in epochs[-WITH_CHANGE:]]
                 puts = self._known_grants(keyring, row, slot_id)
                 keyring, more = self._new_value_key(keyring, slots, parties, seed)
                 puts += more
@@ -334,9 +336,10 @@ class ScopeChanges:
         is_pending = opened.is_destruction_pending
         if is_stale:
             KeyChanges(self._authority).carry_over(progress)
+        has_dropped = drop_needless(opened)
         if opened.is_destruction_pending:
             finish_destruction(opened)
-        return is_stale or is_pending
+        return is_stale or is_pending or has_dropped
 
     def _is_stale(self) -> bool:
         opened = self.opened
@@ -368,6 +371,7 @@ class ScopeChanges:
         if drafted is None:
             return None
         charter = self._charter_after(drafted)
+        late: list[Put] = []
 
         def signed_plan(signatures: Signatures, publication: Publication) -> Plan:
             drafted = draft()
@@ -377,7 +381,8 @@ class ScopeChanges:
                 message = "somebody else changed who may do what in the scope at the same moment"
                 raise Conflict(message, hint=f"look at `securecfg scope show {charter.path}`, and try again")
             planned = plan(publication, drafted)
-            planned.puts += drafted.puts
+            planned.puts += drafted.puts[:WITH_CHANGE]
+            late[:] = drafted.puts[WITH_CHANGE:]
             planned.deletes += drafted.deletes
             return self._with_charter(publication, planned, SignedCharter(charter, signatures), drafted.change)
 
@@ -385,6 +390,7 @@ class ScopeChanges:
             self.opened.publisher.publish(partial(signed_plan, signatures))
             if self.opened.replica.seat is not None:
                 self.opened.replica.seat.sign_with(self._keeper)
+            give_late(self.opened, late)
 
         return Prepared(charter, publish, self._keeper)
 
@@ -410,7 +416,7 @@ class ScopeChanges:
         plan = plan_new_epoch(self._authority, publication, slots, keyring, root)
         number = row - SLOT_IDS.start + 1
         plan.join(note_departure(opened, publication, number, info, self._authority.identity.principal))
-        plan.deletes += [Delete(Space.META, gone) for gone in (row, root_row_of(row))]
+        plan.deletes.append(Delete(Space.META, row))
         return plan
 
     def _grants_for(

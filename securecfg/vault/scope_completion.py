@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority
     from securecfg.vault.publishing import Publication
 
-_ROWS_AT_ONCE = 32
+# Each may come with a record of its own.
+_GRANTS_AT_ONCE = 24
 
 
 def complete(authority: Authority, store: Store, vault_id: bytes, keys: Sequence[RoleKey], trust: Trust) -> None:
@@ -81,13 +82,13 @@ def _missing_grants(authority: Authority) -> tuple[list[Put], list[Record]]:
     puts: list[Put] = []
     records: list[Record] = []
     for party in charter.parties:
-        if not party.rights & READ or len(puts) >= _ROWS_AT_ONCE:
+        if not party.rights & READ or len(puts) >= _GRANTS_AT_ONCE:
             continue
         lacking = [
             epoch
             for epoch in held
             if not is_grant_of(replica.store.get(Space.GRANT, grant_row_of(rows[party.slot_id], epoch)), party.slot_id)
-        ][:_ROWS_AT_ONCE]
+        ][: _GRANTS_AT_ONCE - len(puts)]
         public_key = replica.keyring.slot(party.slot_id).public_key
         puts += [
             Put(

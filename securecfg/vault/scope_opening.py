@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securecfg.errors import Tampered, WrongKey
+from securecfg.store import Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.charters import BREAK_GLASS, READ, WRITE
 from securecfg.vault.creation import open_rows
+from securecfg.vault.replica import HEADER_ID, SLOT_IDS
 from securecfg.vault.seats import Seat
 from securecfg.vault.successions import former_administrators
 
@@ -71,9 +73,11 @@ class Doorway(NamedTuple):
                 left it.
             AnchorMissing: Nothing was recorded, and it is required.
         """
-        if self.store.partition(number).head() is None:
-            return None  # its making was interrupted
-        for key in self.keys:
+        partition = self.store.partition(number)
+        fitting = _fitting(partition, self.keys)
+        if not fitting or partition.head() is None:
+            return None  # for others, or its making was interrupted
+        for key in fitting:
             try:
                 opened, slot_id = self._open(number, key, key)
             except WrongKey:
@@ -107,6 +111,24 @@ class Doorway(NamedTuple):
             known=self.known,
         )
         return opened, slot.slot_id
+
+
+def _fitting(partition: Store, keys: Sequence[RoleKey]) -> list[RoleKey]:
+    """Return those keys that a scope has a slot for, by the tags; of a scope that is for others no more is read.
+
+    Raises:
+        NotAVault: The header or a slot is malformed.
+        UnsupportedFormat: The scope needs a newer program.
+    """
+    from securecfg.keys import Header, Slot
+
+    row = partition.get(Space.META, HEADER_ID)
+    if row is None:
+        return []
+    header = Header.parse(row)
+    rows = partition.scan(Space.META, SLOT_IDS.start, SLOT_IDS.stop - 1, len(SLOT_IDS))
+    slots = [Slot.parse(row) for _, row in rows]
+    return [key for key in keys if any(key.fits(slot, header.vault_id) for slot in slots)]
 
 
 def charter_of(opened: OpenVault) -> Charter:

@@ -123,9 +123,9 @@ def proves_principal(key: str | KeyProvider) -> bool:
     """Return whether a key, or the key that a URI names, proves whose it is."""
     if isinstance(key, str):
         return _scheme_of(key) == "identity"
-    from securecfg.keys import ProvesPrincipal
+    from securecfg.keys import proves_principal
 
-    return isinstance(key, ProvesPrincipal)
+    return proves_principal(key)
 
 
 def _scheme_of(key: str) -> str:

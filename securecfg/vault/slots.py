@@ -294,19 +294,20 @@ class Slots:
                 raise LastSlot(message, hint="add another key first: `securecfg key add URI`")
             obj = {"slot": slot_id.hex(), "kind": info.kind} | ({"label": info.label} if info.label else {})
             record = session.record(Event.KEY_SLOT_REMOVED, obj, decision=decision)
-            gone = (row_id, root_row_of(row_id))
-            rest = {other: content for other, content in replica.slots.items() if other not in gone}
+            left_rows = {
+                other: content for other, content in replica.slots.items() if other not in (row_id, root_row_of(row_id))
+            }
             keyring = replica.keyring.without_slot(slot_id)
             for purpose in (Purpose.SCOPE, Purpose.AUDIT):
                 keyring = keyring.with_new_epoch(purpose, self._opened.clock.now_ns())
             root = generate_key()
-            rest = seal_root_to_all(replica.vault_id, root, rest, keyring)
+            rest = seal_root_to_all(replica.vault_id, root, left_rows, keyring)
             plan = plan_new_epoch(self._authority, publication, rest, keyring, root)
             # Of the records the first carries the changes of the index.
             plan.records.insert(0, record)
             author = self._authority.identity.principal
             plan.join(note_departure(self._opened, publication, number, info, author))
-            plan.deletes += [Delete(Space.META, other) for other in gone]
+            plan.deletes.append(Delete(Space.META, row_id))
             plan.result = number
             return plan
 
