@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.keys import IdentityProvider, open_provider
 from securecfg.keys.trust import Trust
-from securecfg.vault.signing_requests import Request
+from securecfg.vault.signing_requests import Request, read_request, write_signatures
 from securecfg.vault.successions import step_message
 
 if TYPE_CHECKING:
@@ -230,3 +232,31 @@ def test_nobody_waits_longer_than_asked(administered: Cli) -> None:
     code, text = set_administrators(administered, "alice", more=("--yes", "--requests", "asked", "--wait", "0"))
     assert (code, "1 of the 2 signatures" in text) == (5, True)
     assert list(Path("asked").iterdir()) == []
+
+
+def test_administrators_who_are_elsewhere_are_asked_by_files(administered: Cli) -> None:
+    signers = [open_provider(f"identity:{name}.identity") for name in ("alice", "bob")]
+    has_ended = threading.Event()
+
+    def sign_elsewhere() -> None:
+        seen: set[Path] = set()
+        while not has_ended.wait(0.02):
+            for file in set(Path("asked").glob("*.request")) - seen:
+                seen.add(file)
+                request = read_request(file)
+                for signer in signers:
+                    assert isinstance(signer, IdentityProvider)
+                    write_signatures(file, request, signer.read_identity().verifier, signer.sign)
+
+    elsewhere = threading.Thread(target=sign_elsewhere)
+    elsewhere.start()
+    try:
+        code, text = set_administrators(administered, more=("--yes", "--requests", "asked"))
+        assert code == 0, text
+        granted = administered("scope", "grant", "payments", "--read", "role:web", "--requests", "asked")
+        assert granted.code == 0, granted.err
+        assert "securecfg scope sign" in granted.err
+    finally:
+        has_ended.set()
+        elsewhere.join()
+    assert as_service(administered, "web", "secret", "list") == (0, "payments/key\n")
