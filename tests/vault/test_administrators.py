@@ -255,6 +255,14 @@ def test_numbers_that_cannot_be_are_refused(world: ScopeWorld) -> None:
     assert changes_of(world).look().serial == 0
 
 
+def test_a_succession_that_is_full_takes_nobody_in(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    hand_over(world)
+    monkeypatch.setattr("securecfg.vault.administrators.SUCCESSION_BYTES_MAX", 400)
+    with pytest.raises(Conflict, match="too often"):
+        hand_over(world, "carol", "dave")
+    assert changes_of(world).look().serial == 1
+
+
 def test_nobody_becomes_an_administrator_who_does_not_sign(world: ScopeWorld) -> None:
     with pytest.raises(SignaturesMissing):
         changes_of(world, PEOPLE.only("alice")).set(PEOPLE.named("alice", "bob"), 2)
@@ -582,3 +590,43 @@ def test_wherever_a_change_dies_it_is_finished_by_the_next(tmp_path: Path, chang
             world.close()
             shutil.rmtree(folder)
     assert count >= 3
+
+
+def test_a_departure_that_people_signed_is_finished_wherever_it_died(tmp_path: Path) -> None:
+    (tmp_path / "origin").mkdir()
+    origin = scope_world(tmp_path / "origin")
+    origin.scopes().create("pay", read=["pay", "web"], write=["pay"])
+    for number in range(3):
+        origin.as_member("pay").write(f"pay/{number}", str(number))
+    hand_over(origin)
+    origin.close()
+    behind = 0
+    for count in itertools.count():
+        folder = tmp_path / str(count)
+        shutil.copytree(origin.folder, folder)
+        world = ScopeWorld(folder, origin.clock)
+        try:
+            is_done = True
+            try:
+                Scopes.with_signing(dying(world, count)._authority, ALL).revoke("pay", "web", "list")
+            except SecurecfgError:
+                is_done = False
+                world.clock.advance(timedelta(hours=2))
+            behind += bool(changes_of(world).look().pending)
+            assert changes_of(world).resume().pending == []
+            with world.scopes()._inside("pay") as inside:
+                assert not inside._is_stale()
+            assert (accepted_by(world, "pay", "pay/1"), accepted_by(world, "web", "pay/1")) in (
+                ("1", "1"),
+                ("1", "wrong-key"),
+            )
+            assert verify_vault(world.admin().scope("pay").opened).problems == []
+            if is_done:
+                break
+        except Exception as error:
+            error.add_note(f"after {count} changes")
+            raise
+        finally:
+            world.close()
+            shutil.rmtree(folder)
+    assert behind
