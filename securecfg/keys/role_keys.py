@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from securecfg.crypto import HYBRID_PUBLIC_BYTES, KeyBytes, Label, seal_to
+from securecfg.crypto import HYBRID_PUBLIC_BYTES, KeyBytes, Label, open_sealed, seal_to
 from securecfg.errors import Tampered
 from securecfg.keys.identity import identity_of, opening_key_of, signing_key_of
 from securecfg.keys.kek import parse_params
@@ -108,6 +108,14 @@ class RoleKey(RolePublic):
         """
         tag = self._tag(context)
         return unwrap_as_recipient(lambda: self._opening_key, self.kind, Label.ROLE_SLOT, wrapped, context, tag=tag)
+
+    def open_for_owner(self, sealed: bytes, info: bytes) -> KeyBytes:
+        """Return a message that was sealed to the role otherwise than in an unlock slot.
+
+        Raises:
+            Tampered: It was sealed to another role, or the bytes or `info` are other ones.
+        """
+        return KeyBytes(open_sealed(self._opening_key, sealed, info))
 
 
 class Certificate(NamedTuple):

@@ -287,13 +287,15 @@ class AdministratorChanges(Scopes):
                 prepared.append(one)
         all_keys = {name: key for _, keys in scopes for name, key in keys.items()}
         missing = certificates.missing(all_keys, {name: self._members(name) for name in all_keys})
-        charters = [one.charter.message for one in prepared]
+        charters = [message for one in prepared for message in one.messages]
         signed = signatories.sign([*accepted, *charters, *missing], "administrators of every scope")
         signed = signed[len(accepted) :]
         certificates.take(missing, signed[len(charters) :])
 
         def publish() -> Keepers:
-            for one, signatures in zip(prepared, signed, strict=False):
+            left = iter(signed)
+            for one in prepared:
+                signatures = [next(left) for _ in one.messages]
                 # The key that the scope was opened with may be the one that goes.
                 with suppress(SlotRemoved):
                     one.publish(signatures)

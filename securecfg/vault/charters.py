@@ -19,6 +19,8 @@ from securecfg.octets import U32, U64, Cursor, Malformed, var8, var16
 from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys import Keyring
@@ -28,17 +30,18 @@ if TYPE_CHECKING:
 VOUCHER_ID = 4
 PARTIES_MAX = 255
 
-LIST, READ, WRITE = 1, 2, 4
+LIST, READ, WRITE, DROP = 1, 2, 4, 8
 BREAK_GLASS = 16
 """A mark, not a right: whoever opens the scope by this role records why before it reads."""
 OWN_ROLE = "administrator"
 
-_RIGHTS = LIST | READ | WRITE | BREAK_GLASS
+_RIGHTS = LIST | READ | WRITE | DROP | BREAK_GLASS
 _CHARTER = b"\x43\x01"
 _VOUCHER = 0x56
 _VAULT_ID_BYTES = 16
 _SCOPE_ID_BYTES = 16
 _SLOT_ID_BYTES = 16
+NO_SLOT = bytes(_SLOT_ID_BYTES)
 _VOUCHER_FIELDS = struct.Struct(">BB32sQ32s32s32s")
 
 
@@ -47,8 +50,8 @@ class Party(NamedTuple):
 
     Attributes:
         role: Its name.
-        rights: `LIST`, with `READ` or `WRITE` or both added, and perhaps `BREAK_GLASS`.
-        slot_id: The unlock slot that the role's key opens, 16 bytes.
+        rights: `LIST`, with any of `READ`, `WRITE` and `DROP` added, and perhaps `BREAK_GLASS`; or `DROP` alone.
+        slot_id: The unlock slot that the role's key opens, 16 bytes; `NO_SLOT` where it may only drop.
         signing_key: What the role signs with, 32 bytes.
     """
 
@@ -106,6 +109,15 @@ class Charter(NamedTuple):
         """Return the signing keys of the roles that may write."""
         return frozenset(party.signing_key for party in self.parties if party.rights & WRITE)
 
+    @property
+    def has_collector(self) -> bool:
+        """Whether a role reads and writes, and so can take in what is dropped."""
+        return any(party.rights & READ and party.rights & WRITE for party in self.parties)
+
+    def covers(self, path: str) -> bool:
+        """Return whether a path lies in the scope."""
+        return path.startswith(self.path)
+
     def to_bytes(self) -> bytes:
         """Return the bytes of it in the scope's document."""
         parts = [
@@ -143,14 +155,28 @@ class Charter(NamedTuple):
         )
         cursor.finish()
         roles = {party.role for party in parties}
-        slots = {party.slot_id for party in parties}
-        if not serial or shared > 1 or len(roles) < len(parties) or len(slots) < len(parties):
+        slots = [party.slot_id for party in parties if party.slot_id != NO_SLOT]
+        if not serial or shared > 1 or len(roles) < len(parties) or len(set(slots)) < len(slots):
             message = "breaks a rule of charters"
             raise Malformed(message)
-        if any(not party.rights & LIST or party.rights & ~_RIGHTS for party in parties):
+        _verify_rights(parties)
+        return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, keeper, parties)
+
+
+def _verify_rights(parties: Iterable[Party]) -> None:
+    """Check that each role has rights that there are, and a slot where it has more than that to drop.
+
+    Raises:
+        Malformed: One has not.
+    """
+    for party in parties:
+        only_drops = party.rights == DROP
+        if party.rights & ~_RIGHTS or not (only_drops or party.rights & LIST):
             message = "gives a right that there is not"
             raise Malformed(message)
-        return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, keeper, parties)
+        if only_drops != (party.slot_id == NO_SLOT):
+            message = "gives a slot to a role that only drops, or none to another one"
+            raise Malformed(message)
 
 
 class SignedCharter(NamedTuple):

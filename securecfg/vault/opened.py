@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from securecfg.crypto import ChunkedContent
     from securecfg.policy import Policy
     from securecfg.vault.anchor import AnchorFile
+    from securecfg.vault.collecting import Collected
     from securecfg.vault.history import History, Version
     from securecfg.vault.index import Index
     from securecfg.vault.reading import Reads
@@ -93,6 +94,9 @@ class OpenVault:
         clock: The time.
         options: How it was opened.
         path: Its file; None for stores without a place.
+
+    Attributes:
+        collected: What was taken in of what had been dropped, when a sealed scope was opened.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class OpenVault:
         self.clock = clock
         self.options = options
         self.lookalikes = Lookalikes()
+        self.collected: Collected | None = None
         self.publisher = Publisher(replica, clock, self._make_sealer, self._after_commit)
         self.is_closed = False
         self._is_inherited = False
@@ -270,17 +275,20 @@ class OpenVault:
             KeyError: There is no such version.
             Tampered: It is damaged.
         """
+        content = self.system_bytes(path, number)
+        return default if content is None else json.loads(content)
 
-        def read() -> T:
+    def system_bytes(self, path: bytes, number: int = 0) -> bytes | None:
+        """Return the content of a system document, None where there is none; see `system_document`."""
+
+        def read() -> bytes | None:
             entry = self.replica.index.get(path)
             if entry is None or not entry.live:
-                return default
+                return None
             located = self.locate(path, entry, number)
             if located.version.value_rows:
-                content = b"".join(self.open_chunked(located))
-            else:
-                _, content = self.open_inline(located)
-            return json.loads(content)  # type: ignore[no-any-return]  # written by this program, authenticated
+                return b"".join(self.open_chunked(located))
+            return self.open_inline(located)[1]
 
         return self.consistently(read)
 

@@ -8,23 +8,36 @@ from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
-from securecfg.errors import Conflict, SecretNotFound
+from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
 from securecfg.store import Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority
-from securecfg.vault.charters import BREAK_GLASS, LIST, OWN_ROLE, READ, WRITE, Party, SignedCharter, keys_digest
+from securecfg.vault.charters import (
+    BREAK_GLASS,
+    DROP,
+    LIST,
+    NO_SLOT,
+    OWN_ROLE,
+    PARTIES_MAX,
+    READ,
+    WRITE,
+    Party,
+    SignedCharter,
+    keys_digest,
+)
 from securecfg.vault.departures import note_departure
 from securecfg.vault.drafts import Drafts, NewVersion
+from securecfg.vault.drop_orders import ORDER_PATH, SignedOrder, droppers, order_row_of, parse_order, remove_orders
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.late_grants import WITH_CHANGE, drop_needless, give_late
 from securecfg.vault.maintenance import finish_destruction
-from securecfg.vault.paths import CHARTER_PATH
+from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import SLOT_IDS
-from securecfg.vault.scope_founding import charter_content
+from securecfg.vault.scope_founding import charter_content, order_after
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.signatories import keeper_for
@@ -39,6 +52,7 @@ if TYPE_CHECKING:
     from securecfg.keys.trust import Signatures, Trust
     from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
+    from securecfg.vault.drop_orders import Admission
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.session import Identity
@@ -46,8 +60,20 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-RIGHTS = {"list": LIST, "read": LIST | READ, "write": LIST | WRITE, "break-glass": LIST | READ | BREAK_GLASS}
-_WORDS = {"list": LIST, "read": READ, "write": WRITE, "break-glass": BREAK_GLASS}
+RIGHTS = {
+    "list": LIST,
+    "read": LIST | READ,
+    "write": LIST | WRITE,
+    "drop": DROP,
+    "break-glass": LIST | READ | BREAK_GLASS,
+}
+_WORDS = {"list": LIST, "read": READ, "write": WRITE, "drop": DROP, "break-glass": BREAK_GLASS}
+
+
+def no_collector(path: str) -> InvalidMetadata:
+    """Return the error for a scope into which something is to be dropped, and nobody could take it in."""
+    message = f"no role reads and writes in `{path}`, and so nobody would take in what is dropped"
+    return InvalidMetadata(message, hint="give a role both rights: `--read role:NAME --write role:NAME`")
 
 
 def rights_to_words(rights: int) -> tuple[str, ...]:
@@ -81,13 +107,15 @@ class Prepared(NamedTuple):
     """A change that waits for the signatures of administrators.
 
     Attributes:
-        charter: What they sign.
-        publish: Publishes it, given what they signed.
+        charter: What it is about.
+        messages: What they sign: the charter, and the drop order that goes with it.
+        publish: Publishes it, given what they signed, in the same order.
         keeper: Vouches for what is done under it.
     """
 
     charter: Charter
-    publish: Callable[[Signatures], None]
+    messages: tuple[bytes, ...]
+    publish: Callable[[Sequence[Signatures]], None]
     keeper: Ed25519PrivateKey
 
 
@@ -99,10 +127,20 @@ class ScopeChanges:
         identity: On whose behalf.
         own: The vault's own key.
         signatories: Sign charters.
+        roles: The public keys of roles, 1,248 bytes each, and who is certified as a member and lacks the key.
     """
 
-    def __init__(self, opened: OpenVault, identity: Identity, own: RoleKey, signatories: Signatories) -> None:
+    def __init__(
+        self,
+        opened: OpenVault,
+        identity: Identity,
+        own: RoleKey,
+        signatories: Signatories,
+        roles: Mapping[str, tuple[bytes, Sequence[Admission]]],
+    ) -> None:
         """Change nothing yet."""
+        self._roles = dict(roles)
+        self._succession = opened.system_bytes(SUCCESSION_PATH) or b""
         self.opened = opened
         self._authority = Authority(opened, identity)
         self._own_key = own.signing_key
@@ -145,22 +183,52 @@ class ScopeChanges:
         else:
             self._publish(draft, lambda publication, _draft: changed_plan(publication), lambda: None)
 
-    def grant(self, role: str, public: RolePublic, rights: int, settle: Callable[[], None]) -> None:
-        """Give a role rights, and a slot where it has none yet.
+    def ask_for_admission(self) -> None:
+        """Ask the members of roles that drop to let in who lacks the key: they may read no document of the scope.
+
+        An order that is gone is given anew.
+
+        Raises:
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+
+        def plan(_publication: Publication) -> Plan:
+            charter = charter_of(self.opened)
+            store, scope_id = self.opened.store, charter.scope_id
+            lacking = [
+                name
+                for name in droppers(charter.parties)
+                if self._roles[name][1] or store.get(Space.GRANT, order_row_of(self._roles[name][0], scope_id)) is None
+            ]
+            if not lacking:
+                return Plan()
+            order = parse_order(self.opened.system_bytes(ORDER_PATH) or b"")
+            obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex()}
+            record = self._authority.session().record(Event.SCOPE_CHANGED, obj)
+            puts = [order.seal(*self._roles[name], self._succession) for name in lacking]
+            return Plan(puts=puts, records=[record])
+
+        self.opened.publisher.publish(plan)
+
+    def grant(self, role: str, public: RolePublic, rights: int, settle: Callable[[], Mapping[bytes, Content]]) -> None:
+        """Give a role rights, and a slot where it needs one and has none yet.
 
         Args:
             role: Its name.
             public: Its key.
             rights: Which.
-            settle: Called once administrators have signed, before the scope is changed.
+            settle: Called once administrators have signed, before the scope is changed; returns the documents of the
+                scope, which name the members of the role from the moment on from which they may do anything.
 
         Raises:
             AccessDenied: The policy of the scope does not let the administrator.
             SignaturesMissing: Too few administrators signed.
             Conflict: There are too many roles, or somebody else changed the charter meanwhile.
+            InvalidMetadata: It is to drop, and no role reads and writes.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
+        self._roles.setdefault(role, (public.public_key, ()))
         opened, replica = self.opened, self.opened.replica
         # What is random is drawn once, so that the state alone says what administrators sign.
         new_slot, seed = seal_slot(replica.vault_id, public), KeyBytes(generate_key())
@@ -171,7 +239,12 @@ class ScopeChanges:
             if party is not None and party.rights | rights == party.rights:
                 return None
             slots, keyring = dict(replica.slots), replica.keyring
-            if party is None:
+            if party is None and len(charter.parties) >= PARTIES_MAX:
+                message = f"a scope has at most {PARTIES_MAX} roles"
+                raise Conflict(message, hint="revoke one that nobody needs")
+            party = party or Party(role, 0, NO_SLOT, public.signing_key)
+            slot_id = party.slot_id
+            if rights & LIST and slot_id == NO_SLOT:
                 row = next((number for number in SLOT_IDS if number not in slots), None)
                 if row is None or len(keyring.slots) >= MOST_SLOTS:
                     message = f"a scope has at most {MOST_SLOTS} roles"
@@ -180,19 +253,27 @@ class ScopeChanges:
                 slot_id = new_slot.slot.slot_id
                 added = opened.clock.now_ns()
                 keyring = keyring.with_slot(SlotInfo(slot_id, new_slot.public_key, added, public.scheme, role))
-                party = Party(role, 0, slot_id, public.signing_key)
-            after = party._replace(rights=party.rights | rights)
+            after = party._replace(rights=party.rights | rights, slot_id=slot_id)
             parties = (*(other for other in charter.parties if other.role != role), after)
+            if rights & DROP and not charter._replace(parties=parties).has_collector:
+                raise no_collector(charter.path)
             puts: list[Put] = []
             if rights & READ and not party.rights & READ:
                 keyring, puts = self._grants_for(keyring, slots, parties, after, seed)
             change = {"role": role, "added": list(rights_to_words(after.rights & ~party.rights))}
             return _Draft(parties, keyring, slots, change, puts)
 
-        def plan(publication: Publication, draft: _Draft) -> Plan:
-            return plan_key_change(opened, publication, draft.slots, draft.keyring)
+        documents: dict[bytes, Content] = {}
 
-        self._publish(draft, plan, settle)
+        def plan(publication: Publication, draft: _Draft) -> Plan:
+            plan = plan_key_change(opened, publication, draft.slots, draft.keyring)
+            drafts, new = Drafts(opened, publication), self._new_version()
+            for path, content in documents.items():
+                if self._differs(path, content):
+                    plan.join(drafts.write(path, content, new))
+            return plan
+
+        self._publish(draft, plan, lambda: documents.update(settle()))
 
     def revoke(self, role: str, right: str, progress: Progress | None = None) -> None:
         """Take a right from a role; with `list` go the others, and its slot.
@@ -207,7 +288,7 @@ class ScopeChanges:
         self._authority.require("key.manage", "")
         has_finished = self.opened.replica.may_change and self._finish(progress)
         opened, replica = self.opened, self.opened.replica
-        gone = LIST | READ | WRITE | BREAK_GLASS if right == "list" else _WORDS[right]
+        gone = LIST | READ | WRITE | DROP | BREAK_GLASS if right == "list" else _WORDS[right]
         seed = KeyBytes(generate_key())
 
         def draft() -> _Draft:
@@ -226,14 +307,15 @@ class ScopeChanges:
                     for other in parties
                 )
             change = {"role": role, "removed": list(rights_to_words(party.rights & gone))}
-            row = next(number for number, slot_id in slot_ids(replica.slots).items() if slot_id == party.slot_id)
+            rows = {slot_id: row for row, slot_id in slot_ids(replica.slots).items()}
+            row = rows.get(party.slot_id)  # None for a role that only drops
             slots, keyring = dict(replica.slots), replica.keyring
-            if not after.rights:
+            if row is not None and not after.rights:
                 del slots[row], slots[root_row_of(row)]
                 keyring = keyring.without_slot(party.slot_id)
             puts: list[Put] = []
             deletes: list[Delete] = []
-            if party.rights & gone & READ:
+            if row is not None and party.rights & gone & READ:
                 epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
                 # Where there are more, `_finish` deletes them.
                 deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs[-WITH_CHANGE:]]
@@ -301,6 +383,8 @@ class ScopeChanges:
                 plan = self._plan_departure(publication, draft, draft.departing)
             drafts, new = Drafts(opened, publication), self._new_version()
             for path, content in documents().items():
+                if path == SUCCESSION_PATH:
+                    self._succession = b"".join(content.pieces())
                 if self._differs(path, content):
                     plan.join(drafts.write(path, content, new))
             return plan
@@ -358,8 +442,7 @@ class ScopeChanges:
         """
         prepared = self._prepare(draft, plan)
         if prepared is not None:
-            charter = prepared.charter
-            (signatures,) = self._signatories.sign([charter.message], f"the charter of `{charter.path}`")
+            signatures = self._signatories.sign(prepared.messages, f"the charter of `{prepared.charter.path}`")
             settle()
             prepared.publish(signatures)
 
@@ -372,8 +455,11 @@ class ScopeChanges:
             return None
         charter = self._charter_after(drafted)
         late: list[Put] = []
+        order = order_after(charter, drafted.keyring)
 
-        def signed_plan(signatures: Signatures, publication: Publication) -> Plan:
+        messages = (charter.message, *((order.message,) if order is not None else ()))
+
+        def signed_plan(signatures: Sequence[Signatures], publication: Publication) -> Plan:
             drafted = draft()
             if drafted is None:
                 return Plan()
@@ -384,15 +470,17 @@ class ScopeChanges:
             planned.puts += drafted.puts[:WITH_CHANGE]
             late[:] = drafted.puts[WITH_CHANGE:]
             planned.deletes += drafted.deletes
-            return self._with_charter(publication, planned, SignedCharter(charter, signatures), drafted.change)
+            signed = SignedOrder(order, signatures[1]) if order is not None else None
+            self._put_orders(publication, planned, charter, signed)
+            return self._with_charter(publication, planned, SignedCharter(charter, signatures[0]), drafted.change)
 
-        def publish(signatures: Signatures) -> None:
+        def publish(signatures: Sequence[Signatures]) -> None:
             self.opened.publisher.publish(partial(signed_plan, signatures))
             if self.opened.replica.seat is not None:
                 self.opened.replica.seat.sign_with(self._keeper)
             give_late(self.opened, late)
 
-        return Prepared(charter, publish, self._keeper)
+        return Prepared(charter, messages, publish, self._keeper)
 
     def _charter_after(self, draft: _Draft) -> Charter:
         before = charter_of(self.opened)
@@ -473,6 +561,15 @@ class ScopeChanges:
         # Of the records the first carries the changes of the index.
         plan.records.insert(0, self._authority.session().record(Event.SCOPE_CHANGED, obj))
         return plan
+
+    def _put_orders(self, publication: Publication, plan: Plan, charter: Charter, order: SignedOrder | None) -> None:
+        """Give the roles that may drop an order for the keys in use, and take theirs from those that may no more."""
+        names = droppers(charter.parties)
+        gone = droppers(charter_of(self.opened).parties) - names
+        plan.deletes += remove_orders(charter.scope_id, (self._roles[name][0] for name in gone))
+        if order is not None:
+            plan.puts += [order.seal(*self._roles[name], self._succession) for name in names]
+            plan.join(Drafts(self.opened, publication).write(ORDER_PATH, order.to_content(), self._new_version()))
 
     def _differs(self, path: bytes, content: Content) -> bool:
         known: object = self.opened.system_document(path, None)

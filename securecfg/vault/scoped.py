@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from securecfg.errors import NotAuthenticated, ScopeSealed, SecurecfgError, Tampered, Unsupported, VaultClosed
 from securecfg.store import open_sqlite
+from securecfg.vault.drop_boxes import DropBoxes, find_box, only_drops
 from securecfg.vault.paths import check_prefix, check_principal
 from securecfg.vault.replica import read_header
 from securecfg.vault.scope_completion import complete
@@ -16,21 +17,26 @@ from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import Doorway, charter_of, trusts_of, verify_succeeded
 from securecfg.vault.scope_registry import scope_among
 from securecfg.vault.scope_trust import choose_trusts, note_trusts, verify_led_to
+from securecfg.vault.successions import former_administrators
 from securecfg.vault.vault import Vault
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from datetime import timedelta
+    from typing import BinaryIO
 
     from securecfg.clock import Clock
     from securecfg.errors import WrongKey
-    from securecfg.keys import KeyProvider
+    from securecfg.keys import IdentityProvider, KeyProvider
     from securecfg.keys.role_keys import RoleKey
     from securecfg.keys.trust import Trust
     from securecfg.policy import Explanation
     from securecfg.vault.administration import Administration
     from securecfg.vault.auditlog import AuditLog
     from securecfg.vault.authority import Authority
+    from securecfg.vault.drop_boxes import DropBox, Receipt
+    from securecfg.vault.dropping import Dropped
     from securecfg.vault.introductions import Introduction
     from securecfg.vault.listing import VersionInfo
     from securecfg.vault.opened import OpenVault, Options
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef
     from securecfg.vault.session import Identity
-    from securecfg.vault.values import SecretVersion
+    from securecfg.vault.values import Plain, SecretVersion
     from securecfg.vault.writing import Wanted
 
     Paths = list[str]
@@ -47,7 +53,7 @@ if TYPE_CHECKING:
     Changed = list[object]
 
 
-class _Parts:
+class Parts:
     """The open scopes of one vault, by path. May be used by any thread.
 
     Args:
@@ -56,6 +62,7 @@ class _Parts:
     """
 
     def __init__(self, names: Callable[[], Mapping[str, object]], open_part: Callable[[str], Vault]) -> None:
+        """Open nothing yet."""
         self.names = names
         self._open_part = open_part
         self._open: dict[str, Vault] = {}
@@ -102,8 +109,11 @@ class _Parts:
 class ScopedVault(Vault):
     """A vault and its sealed scopes, or for a member of roles only the scopes that these open. Used as any `Vault`."""
 
-    def __init__(self, whole: Vault | None, parts: _Parts, close: Callable[[], None]) -> None:
+    def __init__(
+        self, whole: Vault | None, parts: Parts, close: Callable[[], None], boxes: DropBoxes | None = None
+    ) -> None:
         """Take up what is open; programs call `Vault.open`."""
+        self._boxes = boxes
         self._whole = whole
         self._parts = parts
         self._close = close
@@ -125,7 +135,7 @@ class ScopedVault(Vault):
         def open_part(scope: str) -> Vault:
             return _open_by_root(vault, scope, is_anchor_required=is_anchor_required, introduction=introduction)
 
-        return cls(vault, _Parts(lambda: _scopes_of(vault.opened), open_part), vault.close)
+        return cls(vault, Parts(lambda: _scopes_of(vault.opened), open_part), vault.close)
 
     @property
     def administration(self) -> Administration:
@@ -243,6 +253,41 @@ class ScopedVault(Vault):
         """Return why an action is allowed or denied by policy; see `Vault.explain`."""
         return self._at(path).explain(action, path, principal=principal)
 
+    # --- dropping ----------------------------------------------------------------------------------------------------
+
+    def drop(
+        self,
+        path: str,
+        value: Plain | BinaryIO,
+        *,
+        ttl: timedelta | None = None,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str = "",
+    ) -> Receipt:
+        """Hand a value in to a sealed scope that one may drop into; see `Vault.drop`."""
+        if self._boxes is None:
+            return super().drop(path, value, ttl=ttl, metadata=metadata, content_type=content_type)
+        from securecfg.vault.changes import new_version_of
+        from securecfg.vault.dropping import drop_into
+
+        box = self._boxes.get(path)
+        new = new_version_of(self._boxes.principal, box.now_ns(), ttl, metadata, content_type)
+        return drop_into(box, path, value, new)
+
+    def may_only_drop(self, path: str) -> bool:
+        """Return whether values can be dropped at a path and not written; see `Vault.may_only_drop`."""
+        if self._boxes is None or self._boxes.of(path) is None:
+            return False
+        scope = self._parts.of(path)
+        seat = self._parts.get(scope).opened.replica.seat if scope is not None else None
+        return seat is None or not seat.may_write
+
+    def find_drop(self, receipt: str) -> Dropped:
+        """Return what became of a dropped value; see `Vault.find_drop`."""
+        from securecfg.vault.dropping import find_dropped
+
+        return find_dropped([part.authority for part in self._parts.below("")], self._boxes or (), receipt)
+
     # --- changing ----------------------------------------------------------------------------------------------------
 
     def destroy(self, path: str, version: int) -> None:
@@ -266,10 +311,12 @@ class ScopedVault(Vault):
                     raise VaultClosed(message, hint="use it inside its `with` block")
                 return stack.enter_context(self._parts.get(scope).acting(principal, context=context))
 
-            yield ScopedVault(whole, _Parts(self._parts.names, lend), stack.close)
+            yield ScopedVault(whole, Parts(self._parts.names, lend), stack.close)
 
     def close(self) -> None:
         """Close the scopes and the vault; see `Vault.close`."""
+        if self._boxes is not None:
+            self._boxes.close()
         try:
             self._parts.close()
         finally:
@@ -293,6 +340,8 @@ class ScopedVault(Vault):
         scope = self._parts.of(path)
         if scope is not None:
             return self._parts.get(scope)
+        if self._boxes is not None and self._boxes.of(path) is not None:
+            raise only_drops(path)
         if self._whole is None:
             raise _closed(path)
         return self._whole
@@ -303,6 +352,9 @@ class ScopedVault(Vault):
         Raises:
             Unsupported: They lie in different places, and a change is one transaction in one of them.
         """
+        for _, path in rights:
+            if self.may_only_drop(path):
+                raise only_drops(path)
         places = {id(part): part for part in (self._at(path) for _, path in rights)}
         if len(places) > 1:
             message = "one change cannot reach over the edge of a sealed scope"
@@ -360,6 +412,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
         raise otherwise
     store = open_sqlite(path, read_only=options.read_only)
     parts: dict[str, Vault] = {}
+    boxes: dict[str, DropBox] = {}
     try:
         numbers = store.partitions()
         if not numbers:
@@ -379,14 +432,19 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
         door = partial(Doorway, store, path, clock, options, vault_id, is_anchor_required=is_anchor_required)
         door = partial(door, known=introduction.marks if introduction is not None else None)
         introduced = introduction.trust if introduction is not None else None
-        parts = _open_believed(
-            door, numbers, claimed, who, is_required=is_anchor_required, introduced=introduced, reason=reason
+        parts, boxes = _open_believed(
+            door, numbers, claimed, who, provider, is_required=is_anchor_required, introduced=introduced, reason=reason
         )
 
         def open_part(scope: str) -> Vault:
             return parts[scope]
 
-        return ScopedVault(None, _Parts(lambda: parts, open_part), _closer(list(parts.values()), store.close))
+        close = _closer(list(parts.values()), store.close)
+        if not parts:
+            from securecfg.vault.dropping import DropVault
+
+            return DropVault(DropBoxes(boxes, principal), Parts(lambda: parts, open_part), close, clock)
+        return ScopedVault(None, Parts(lambda: parts, open_part), close, DropBoxes(boxes, principal))
     except BaseException:
         with suppress(SecurecfgError):
             _closer(list(parts.values()), store.close)()
@@ -398,18 +456,20 @@ def _open_believed(
     numbers: Sequence[int],
     claimed: Mapping[Trust, Sequence[RoleKey]],
     who: Identity,
+    provider: IdentityProvider,
     *,
     is_required: bool,
     introduced: Trust | None,
     reason: str,
-) -> dict[str, Vault]:
-    """Open the scopes whose administrators are those whom this machine knows, or descend from them.
+) -> tuple[dict[str, Vault], dict[str, DropBox]]:
+    """Open the scopes and find the drop boxes of administrators whom this machine knows, or who descend from them.
 
     Args:
         make_door: Takes who the administrators are, and the keys of roles to open with.
         numbers: The partitions.
         claimed: The keys of roles by the administrators whose word for them there is.
         who: On whose behalf.
+        provider: Holds the identity.
         is_required: Whether to refuse a place that nothing was written down of.
         introduced: Whom an introduction names.
         reason: Why, where it is break-glass.
@@ -423,8 +483,8 @@ def _open_believed(
         return make_door(start, [key for trust, keys in claimed.items() if trust in trusts for key in keys])
 
     def learn(start: Trust, trusts: Collection[Trust]) -> tuple[Trust, ...]:
-        seen = _open_parts(door_of(start, trusts), numbers, who)
-        newest = max((trusts_of(part.opened) for part in seen.values()), key=len, default=())
+        seen, boxes = _open_parts(door_of(start, trusts), numbers, who, provider)
+        newest = _newest(seen, boxes)
         _close_all(seen)
         return newest
 
@@ -437,56 +497,78 @@ def _open_believed(
         one.path, one.vault_id, claimed, learn, is_required=is_required, introduced=introduced
     )
     door = door_of(trusts[-1], claims)
-    parts = _open_parts(door, numbers, who)
+    parts, boxes = _open_parts(door, numbers, who, provider)
     try:
-        if not parts:
+        if not parts and not boxes:
             raise no_role()
-        newest = max((trusts_of(part.opened) for part in parts.values()), key=len)
+        newest = _newest(parts, boxes)
         for part in parts.values():
             verify_succeeded(part.opened, newest[-1])
+        for box in boxes.values():
+            if box.trusts[-1] != newest[-1]:
+                raise former_administrators(box.path)
         verify_led_to(one.path, (*trusts[:-1], *newest), introduced)
         note_trusts(one.path, one.vault_id, (*trusts[:-1], *newest))
         for part in parts.values():
             record_opening(part.authority, bytes.fromhex(part.authority.identity.slot), reason)
         for part in parts.values():
             complete(part.authority, door.store, door.vault_id, door.keys, newest[-1])
+        for box in boxes.values():
+            box.take_up()
     except BaseException:
         with suppress(SecurecfgError):
             _close_all(parts)
         raise
-    return parts
+    return parts, boxes
+
+
+def _newest(parts: Mapping[str, Vault], boxes: Mapping[str, DropBox]) -> tuple[Trust, ...]:
+    """Return the administrators from those that are known to the newest that a scope leads to."""
+    known = [trusts_of(part.opened) for part in parts.values()] + [box.trusts for box in boxes.values()]
+    return max(known, key=len, default=())
 
 
 def _close_all(parts: Mapping[str, Vault]) -> None:
     _closer(list(parts.values()), lambda: None)()
 
 
-def _open_parts(door: Doorway, numbers: Sequence[int], who: Identity) -> dict[str, Vault]:
-    """Return the scopes that some keys open, by path.
+def _open_parts(
+    door: Doorway, numbers: Sequence[int], who: Identity, provider: IdentityProvider
+) -> tuple[dict[str, Vault], dict[str, DropBox]]:
+    """Return the scopes that some keys open, and those that they may drop into, by path.
 
     Raises:
         Tampered: Two scopes say that they have the same path.
-        As for `Doorway.open`.
+        As for `Doorway.open` and `find_box`.
     """
     parts: dict[str, Vault] = {}
+    boxes: dict[str, DropBox] = {}
     try:
         for number in numbers:
+            taken = {*parts, *boxes}
             found = door.open(number)
-            if found is None:
-                continue
-            opened, slot = found
-            scope = charter_of(opened).path
-            part = Vault(opened, who._replace(slot=slot.hex()))
-            if scope in parts:
-                part.close()
-                message = f"two scopes say that they are `{scope}`"
-                raise Tampered(message, hint="somebody who may write the file may have copied one")
-            parts[scope] = part
+            if found is not None:
+                opened, slot = found
+                part, scope = Vault(opened, who._replace(slot=slot.hex())), charter_of(opened).path
+                if scope in taken:
+                    part.close()
+                    raise _two_of(scope)
+                parts[scope] = part
+            box = find_box(number, door, provider)
+            if box is not None:
+                if box.path in taken:
+                    raise _two_of(box.path)
+                boxes[box.path] = box
     except BaseException:
         with suppress(SecurecfgError):
             _close_all(parts)
         raise
-    return parts
+    return parts, boxes
+
+
+def _two_of(scope: str) -> Tampered:
+    message = f"two scopes say that they are `{scope}`"
+    return Tampered(message, hint="somebody who may write the file may have copied one")
 
 
 def _closer(parts: Sequence[Vault], close: Callable[[], None]) -> Callable[[], None]:

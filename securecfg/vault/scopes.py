@@ -21,20 +21,23 @@ from securecfg.errors import (
     StoreFailed,
 )
 from securecfg.keys import Purpose
-from securecfg.keys.role_keys import RoleKey, RolePublic, membership_row_of, seal_membership
+from securecfg.keys.identity import format_identity
+from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic, membership_row_of, seal_membership
 from securecfg.store import Put, Space
 from securecfg.vault.administration import Administration, to_document
 from securecfg.vault.anchor import AnchorFile
-from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates
-from securecfg.vault.charters import BREAK_GLASS, OWN_ROLE
+from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates, signatures_from_json
+from securecfg.vault.charters import BREAK_GLASS, LIST, OWN_ROLE, READ, WRITE
 from securecfg.vault.drafts import Drafts, NewVersion
+from securecfg.vault.drop_orders import Admission, droppers
+from securecfg.vault.drops import count_waiting
 from securecfg.vault.index import prefix_end
 from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_to_json
 from securecfg.vault.opened import POLICY_PATH, REGISTRY_PATH, ROLES_PATH
 from securecfg.vault.paths import SUCCESSION_PATH, check_role, path_to_bytes
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_changes import RIGHTS, ScopeChanges, rights_to_words
-from securecfg.vault.scope_founding import Founding, found_scope
+from securecfg.vault.scope_changes import RIGHTS, ScopeChanges, no_collector, rights_to_words
+from securecfg.vault.scope_founding import Founding, found_scope, rights_of_administrator
 from securecfg.vault.scope_opening import Doorway, charter_of
 from securecfg.vault.scope_registry import (
     OWN_KEY_PATH,
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority
     from securecfg.vault.certificates import Encoded
     from securecfg.vault.drafts import Content
+    from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.signatories import Signatories, Signing
 
@@ -81,6 +85,7 @@ class ScopeInfo:
         revision: The serial of its charter.
         roles: The rights of each role: `list`, `read`, `write`.
         value_epochs: How many keys values are sealed under.
+        waiting: How many dropped values wait; above the 1,000 that may wait, one more.
     """
 
     path: str
@@ -89,6 +94,7 @@ class ScopeInfo:
     revision: int
     roles: Mapping[str, tuple[str, ...]]
     value_epochs: int
+    waiting: int
 
 
 class Scopes:
@@ -146,7 +152,8 @@ class Scopes:
             epochs = sum(entry.purpose == Purpose.VALUE for entry in keyring.keys)
             roles = {party.role: rights_to_words(party.rights) for party in charter.parties}
             number = self._registry().scopes[charter.path].number
-            return ScopeInfo(charter.path, number, charter.is_shared, charter.serial, roles, epochs)
+            waiting = count_waiting(inside.opened.store)
+            return ScopeInfo(charter.path, number, charter.is_shared, charter.serial, roles, epochs, waiting)
 
     def administrators_fingerprint(self) -> str:
         """Return what members compare before they believe the vault's administrators.
@@ -174,6 +181,7 @@ class Scopes:
         read: Sequence[str] = (),
         list: Sequence[str] = (),  # noqa: A002 - the right, as everywhere else
         write: Sequence[str] = (),
+        drop: Sequence[str] = (),
         is_shared: bool = False,
     ) -> ScopeInfo:
         """Make a sealed scope of a subtree in which there is nothing yet.
@@ -183,23 +191,28 @@ class Scopes:
             read: The roles that read values, and so list.
             list: The roles that only list.
             write: The roles that write, and so list; without any the administrator writes, who does not read.
+            drop: The roles that hand values in, and need not even list; another one then has to read and write.
             is_shared: Whether the administrator, and so whoever opens the vault by its root, reads it too.
 
         Raises:
             AccessDenied: The caller may not `key.manage`.
             AlreadyExists: There is a scope at the path, in it or around it.
             Conflict: There are secrets below the path; move them away first.
-            InvalidMetadata: A role has no member with a public key, or is reserved.
+            InvalidMetadata: A role has no member with a public key, or is reserved, or some are to drop and none reads
+                and writes.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
         scope = _scope_path(path)
         wanted: dict[str, int] = {}
-        for right, roles in (("list", list), ("read", read), ("write", write)):
+        for right, roles in (("list", list), ("read", read), ("write", write), ("drop", drop)):
             for role in roles:
                 name = check_role(role)
                 wanted[name] = wanted.get(name, 0) | self._rights(name, right)
         self.verify_free(path)
+        founded = [*wanted.values(), rights_of_administrator(wanted.values(), is_shared=is_shared)]
+        if drop and not any(rights & READ and rights & WRITE for rights in founded):
+            raise no_collector(scope)
         own = self._own_keys().current
         certificates = self._certificates()
         memberships: Puts = []
@@ -250,7 +263,7 @@ class Scopes:
             raise Conflict(message, hint="read them, destroy them here, make the scope, and write them into it")
 
     def grant(self, path: str, role: str, right: str) -> ScopeInfo:
-        """Give a role a right in a scope: `list`, `read` or `write`.
+        """Give a role a right in a scope: `list`, `read`, `write` or `drop`.
 
         Where the administrator does not read the values himself, a new reader reads what is written from now on; what
         was written before is given to him by the next other reader that opens the scope.
@@ -268,9 +281,12 @@ class Scopes:
         with self._inside(path) as inside:
             public = RolePublic(self._role_public(name, self._certificates(), memberships))
 
-            def register() -> None:
+            def register() -> Mapping[bytes, Content]:
                 self._opened.store.stage(memberships)
                 self._register(scope, {name: public.public_key}, inside.opened.replica.vault_id)
+                certificates = self._certificates()
+                keys = self._learn(inside, certificates) | {name: public.public_key}
+                return self._documents(keys, certificates)
 
             inside.grant(name, public, self._rights(name, right), register)
         self.propagate()
@@ -325,6 +341,10 @@ class Scopes:
             try:
                 with self._inside(path) as inside:
                     inside.write_documents(self._documents(those, certificates))
+                    has_drops = bool(droppers(charter_of(inside.opened).parties))
+                if has_drops:
+                    with self._inside(path) as inside:
+                        inside.ask_for_admission()
             except SecurecfgError as error:
                 failures.append(error)
         if failures:
@@ -369,7 +389,8 @@ class Scopes:
 
     def _rights(self, role: str, right: str) -> int:
         """Return a right in bits, marked where the role is break-glass: nothing of it opens without a record."""
-        return RIGHTS[right] | (BREAK_GLASS if role in read_break_glass(self._opened) else 0)
+        opens = bool(RIGHTS[right] & LIST)
+        return RIGHTS[right] | (BREAK_GLASS if opens and role in read_break_glass(self._opened) else 0)
 
     def _administrators(self) -> Administrators:
         own = self._own_keys()
@@ -471,6 +492,20 @@ class Scopes:
         ]
         return key.public_key
 
+    def _keys_of_roles(self, opened: OpenVault) -> dict[str, tuple[bytes, list[Admission]]]:
+        """Return the public keys of roles, each with the members certified in a scope who lack the other half."""
+        document: Encoded = opened.system_document(CERTIFICATES_PATH, {})
+        trust, found = self._administrators().trust, {}
+        for name, key in self._registry().roles.items():
+            lacking = []
+            for member in self._members(name) if name in document else ():
+                if self._opened.store.get(Space.GRANT, membership_row_of(member, key)) is None:
+                    signatures = signatures_from_json(document[name].get(member.name, []))
+                    if Certificate(name, key, trust, signatures).is_signed(self._vault_id, member):
+                        lacking.append(Admission(format_identity(member), signatures))
+            found[name] = key, lacking
+        return found
+
     def _members(self, role: str) -> list[PublicHalf]:
         members: dict[str, list[str]] = self._opened.system_document(ROLES_PATH, {})
         identities = identities_of(self._opened)
@@ -556,7 +591,7 @@ class Scopes:
         opened, slot = found
         try:
             identity = self._authority.identity._replace(slot=slot.hex())
-            yield ScopeChanges(opened, identity, own.current, self._signing())
+            yield ScopeChanges(opened, identity, own.current, self._signing(), self._keys_of_roles(opened))
         finally:
             opened.close()
 

@@ -8,7 +8,7 @@ from securecfg.errors import RollbackSuspected, Tampered
 from securecfg.store import Space
 from securecfg.vault.charters import VOUCHER_ID, keys_digest, parse_charter, parse_voucher
 from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
-from securecfg.vault.successions import former_administrators, parse_succession
+from securecfg.vault.successions import successors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,12 +141,7 @@ class Seat:
         return known
 
     def _successors(self, document: bytes | None) -> tuple[Trust, ...]:
-        if document is None and not self.trusts[-1].serial:
-            return self.trusts
-        if document is None:
-            raise former_administrators()
-        succession = parse_succession(document)
-        return (*self.trusts[:-1], *succession.follow(self._vault_id, self.trusts[-1]))
+        return (*self.trusts[:-1], *successors(self._vault_id, self.trusts[-1], document))
 
 
 def _verify_follows(charter: Charter, serial: int, digest: bytes) -> None:

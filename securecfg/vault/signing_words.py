@@ -10,6 +10,7 @@ from securecfg.keys.role_keys import ROLE_PUBLIC_BYTES
 from securecfg.keys.trust import Trust
 from securecfg.octets import Cursor, Malformed
 from securecfg.vault.charters import Charter
+from securecfg.vault.drop_orders import DropOrder
 from securecfg.vault.introductions import is_introduction
 from securecfg.vault.scope_changes import rights_to_words
 
@@ -65,6 +66,16 @@ def _charter(cursor: Cursor) -> list[str]:
     ]
 
 
+def _order(cursor: Cursor) -> list[str]:
+    order = DropOrder.read(cursor)
+    cursor.finish()
+    return [
+        f"drop order of the scope `{order.path}`, revision {order.serial}",
+        f"  in the vault {order.vault_id.hex()}, scope {order.scope_id.hex()}",
+        f"  values are sealed to key {order.epoch} {key_to_words(order.public_key[-32:])}",
+    ]
+
+
 def _membership(cursor: Cursor) -> list[str]:
     vault_id, name, fingerprint = cursor.take(_ID_BYTES), cursor.str8(), cursor.take(_ID_BYTES)
     role, public_key = cursor.str8(), cursor.take(ROLE_PUBLIC_BYTES)
@@ -97,6 +108,7 @@ def _trust(trust: Trust, what: str) -> list[str]:
 
 _KINDS: tuple[tuple[str, Callable[[Cursor], list[str]]], ...] = (
     (Label.CHARTER, _charter),
+    (Label.ORDER, _order),
     (f"{Label.ROLE}/member", _membership),
     (Label.SUCCESSION, _succession),
 )

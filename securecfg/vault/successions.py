@@ -86,6 +86,25 @@ class Succession(NamedTuple):
         return {"succession": b64encode(raw).decode()}
 
 
+def successors(vault_id: bytes, known: Trust, document: bytes | None) -> tuple[Trust, ...]:
+    """Return the administrators from those whom somebody knows to the newest that a document leads to.
+
+    Args:
+        vault_id: Of the vault, 16 bytes.
+        known: Where to begin.
+        document: Of a scope; None or empty where nobody was succeeded.
+
+    Raises:
+        RollbackSuspected: It ends before those that are known.
+        Tampered: As for `Succession.follow`.
+    """
+    if document:
+        return parse_succession(document).follow(vault_id, known)
+    if known.serial:
+        raise former_administrators()
+    return (known,)
+
+
 def parse_succession(content: bytes) -> Succession:
     """Return the succession of a document's content; see `succession_from_json`.
 

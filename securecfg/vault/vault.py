@@ -23,7 +23,9 @@ from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
     from types import TracebackType
+    from typing import BinaryIO
 
     from securecfg.clock import Clock
     from securecfg.keys import Ask, KeyProvider
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from securecfg.vault.administration import Administration
     from securecfg.vault.auditlog import AuditLog
     from securecfg.vault.drafts import Drafts
+    from securecfg.vault.drop_boxes import Receipt
+    from securecfg.vault.dropping import Dropped
     from securecfg.vault.listing import VersionInfo
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.outcomes import Outcome
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef, VaultResolver
     from securecfg.vault.sinks import AuditSink
-    from securecfg.vault.values import SecretVersion
+    from securecfg.vault.values import Plain, SecretVersion
     from securecfg.vault.writing import Wanted, Writes
 
     # `Vault.list` hides the built-in name inside the class.
@@ -448,6 +452,67 @@ class Vault(Changes):
             session = other.session()
             other.close()
         return session.policy.explain(session.request(action, path))
+
+    # --- dropping ----------------------------------------------------------------------------------------------------
+
+    def drop(
+        self,
+        path: str,
+        value: Plain | BinaryIO,
+        *,
+        ttl: timedelta | None = None,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str = "",
+    ) -> Receipt:
+        """Hand a value in to a sealed scope, where one of the opener's roles may drop; only an identity may.
+
+        It becomes a version, in the name of who dropped it, when a member who reads and writes opens the scope next.
+
+        Args:
+            path: Where.
+            value: As for `write`, of at most 256 KiB.
+            ttl: As for `write`, from now on.
+            metadata: As for `write`.
+            content_type: As for `write`.
+
+        Raises:
+            InvalidPath: The path breaks the rules.
+            InvalidMetadata: Metadata, content type or ttl break theirs.
+            UsageError: The value is of no supported type.
+            ValueTooLarge: The value has more than 256 KiB.
+            ScopeSealed: The path lies in no scope that this key may drop into.
+            Conflict: 1,000 values wait in the scope already.
+            RollbackSuspected: What lets one drop is older than what was seen on this machine.
+            Tampered: It is not what administrators signed.
+            CommitUnknown: The store failed while committing; `find_drop(error.request_id)` tells the outcome.
+            StoreBusy, StoreFailed: Nothing was handed in.
+        """
+        del value, ttl, metadata, content_type
+        from securecfg.vault.drop_boxes import no_box
+
+        path_to_bytes(path)
+        raise no_box(path)
+
+    def may_only_drop(self, path: str) -> bool:
+        """Return whether values can be dropped at a path, and not written."""
+        del path
+        return False
+
+    def find_drop(self, receipt: str) -> Dropped:
+        """Return what became of a dropped value.
+
+        Whoever only drops learns whether it still waits. Who may list the path learns which version it became.
+
+        Args:
+            receipt: From `Receipt.id`.
+
+        Raises:
+            UsageError: It is none.
+            RequestTooOld: It waits no more, and what became of it is not among the records that can be looked up.
+        """
+        from securecfg.vault.dropping import find_dropped
+
+        return find_dropped([self._authority], (), receipt)
 
     # --- changing ----------------------------------------------------------------------------------------------------
 

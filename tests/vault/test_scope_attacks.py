@@ -308,7 +308,7 @@ def test_a_charter_that_no_administrator_signed_is_accepted_by_nobody(
         party._replace(rights=LIST | READ | WRITE) if party.role == "pay" else party
         for party in charter_of(opened).parties
     )
-    changes = ScopeChanges(opened, attacker.authority.identity, key, own_signatory(key))
+    changes = ScopeChanges(opened, attacker.authority.identity, key, own_signatory(key), {})
     signed = forged_charter(opened, key, promoted)
     from securecfg.vault.drafts import Drafts
     from securecfg.vault.scope_founding import charter_content
