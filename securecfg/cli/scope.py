@@ -25,8 +25,9 @@ _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be 
 
 
 def _roles(command: Callable[..., None]) -> Callable[..., None]:
-    """Add `--read`, `--list` and `--write`."""
+    """Add `--read`, `--list`, `--write` and `--drop`."""
     for right, what in (
+        ("drop", "May hand values in and, by itself, see nothing."),
         ("write", "May write, and so list; by itself not read."),
         ("list", "May list names and history, no values."),
         ("read", "May read values, and so list."),
@@ -84,6 +85,7 @@ def show(invocation: Invocation, *, path: str) -> None:
         "securecfg role add payments --member svc:pay --identity pay.pub",
         "securecfg scope create payments --read role:payments",
         "securecfg scope create web --read role:web --write role:web",
+        "securecfg scope create inbox --read role:web --write role:web --drop role:partner",
         "securecfg scope create common --read role:web --shared     # the vault's root reads it too",
     )
 )
@@ -93,13 +95,14 @@ def show(invocation: Invocation, *, path: str) -> None:
 @signing_options
 @_DRY_RUN
 @common_flags
-def create(
+def create(  # noqa: PLR0913 - each is an option of the command
     invocation: Invocation,
     *,
     path: str,
     read_roles: tuple[str, ...],
     list_roles: tuple[str, ...],
     write_roles: tuple[str, ...],
+    drop_roles: tuple[str, ...],
     shared: bool,
     signing: SigningOptions,
     dry_run: bool,
@@ -111,18 +114,23 @@ def create(
     """
     from securecfg.vault.scopes import Scopes
 
-    if not (read_roles or list_roles or write_roles):
+    if not (read_roles or list_roles or write_roles or drop_roles):
         message = "a sealed scope that nobody may open is of no use"
         raise UsageError(message, hint="say who may read it: `--read role:NAME`")
     with signing.open(invocation) as (vault, sign_for):
         if dry_run:
             vault.authority.require("key.manage", "")
             Scopes(vault.authority).verify_free(path)
-            roles = {"list": list(list_roles), "read": list(read_roles), "write": list(write_roles)}
+            roles = {
+                "list": list(list_roles),
+                "read": list(read_roles),
+                "write": list(write_roles),
+                "drop": list(drop_roles),
+            }
             invocation.emit({"path": path, "roles": roles, "is_done": False}, f"would seal  {path}")
             return
         info = Scopes.with_signing(vault.authority, sign_for).create(
-            path, read=read_roles, list=list_roles, write=write_roles, is_shared=shared
+            path, read=read_roles, list=list_roles, write=write_roles, drop=drop_roles, is_shared=shared
         )
     _emit(invocation, info, "sealed  ")
 
@@ -131,6 +139,7 @@ def create(
     examples=(
         "securecfg scope grant payments --read role:audit",
         "securecfg scope grant payments --list role:web --write role:web",
+        "securecfg scope grant payments --drop role:partner     # hands values in, sees nothing",
     )
 )
 @click.argument("path")
@@ -145,15 +154,17 @@ def grant(
     read_roles: tuple[str, ...],
     list_roles: tuple[str, ...],
     write_roles: tuple[str, ...],
+    drop_roles: tuple[str, ...],
     signing: SigningOptions,
     dry_run: bool,
 ) -> None:
     """Give roles rights in a sealed scope.
 
     Who does not read a scope can let somebody else read what is written from then on. What was written before is opened
-    to a new reader by the next other reader that uses the vault.
+    to a new reader by the next other reader that uses the vault. A role can be let drop values where another one reads
+    and writes.
     """
-    wanted = {"list": list_roles, "read": read_roles, "write": write_roles}
+    wanted = {"list": list_roles, "read": read_roles, "write": write_roles, "drop": drop_roles}
     info = _change(
         invocation, path, wanted, lambda scopes, role, right: scopes.grant(path, role, right), signing, dry_run
     )
@@ -179,6 +190,7 @@ def revoke(
     read_roles: tuple[str, ...],
     list_roles: tuple[str, ...],
     write_roles: tuple[str, ...],
+    drop_roles: tuple[str, ...],
     signing: SigningOptions,
     dry_run: bool,
 ) -> None:
@@ -187,7 +199,7 @@ def revoke(
     Keys change, so that what is written later is sealed from a former reader. What it could read before it may know:
     `securecfg audit exposed` cannot tell what was copied, so give those secrets new values.
     """
-    wanted = {"list": list_roles, "read": read_roles, "write": write_roles}
+    wanted = {"list": list_roles, "read": read_roles, "write": write_roles, "drop": drop_roles}
     with invocation.progress("changing keys") as progress:
         info = _change(
             invocation,
@@ -239,6 +251,39 @@ def verify(invocation: Invocation, *, path: str) -> None:
     )
 
 
+@scope.command(examples=("securecfg scope collect payments --key identity:pay.identity",))
+@click.argument("path")
+@common_flags
+def collect(invocation: Invocation, *, path: str) -> None:
+    """Take in all values that were dropped into a sealed scope and wait, and say what became of them.
+
+    Whoever reads and writes the scope can, and takes in some whenever it opens the scope. Each value becomes a version
+    in the name of who dropped it; what was not dropped by somebody who may is removed, and recorded.
+    """
+    from securecfg.vault.collecting import Collection
+    from securecfg.vault.drops import count_waiting
+
+    with invocation.open() as vault:
+        part = vault.scope(path)
+        with invocation.progress("taking in") as progress:
+            done = Collection(part.authority).run(progress=progress).after(part.opened.collected)
+        left = count_waiting(part.opened.store)
+    refused = sum(done.refused.values())
+    result = {
+        "path": path,
+        "secrets": [{"path": name, "version": number} for name, number in done.versions],
+        "refused": dict(sorted(done.refused.items())),
+        "waiting": left,
+    }
+    lines = [f"written  {name}@{number}" for name, number in done.versions]
+    if refused:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(done.refused.items()))
+        lines.append(f"refused  {counted(refused, 'value')}: {reasons}")
+    if left:
+        lines.append(f"left     {counted(left, 'value')} for somebody else to take in")
+    invocation.emit(result, *(lines or ["nothing waits"]))
+
+
 scope.add_command(administrators)
 scope.add_command(sign)
 
@@ -281,6 +326,7 @@ def _as_object(info: ScopeInfo) -> dict[str, Any]:
         "revision": info.revision,
         "roles": {role: list(rights) for role, rights in sorted(info.roles.items())},
         "value_epochs": info.value_epochs,
+        "waiting": info.waiting,
     }
 
 
@@ -291,7 +337,10 @@ def _emit(invocation: Invocation, info: ScopeInfo, word: str) -> None:
 def _lines(info: ScopeInfo, word: str) -> list[str]:
     kind = "shared with the vault's root" if info.is_shared else "sealed, also from the vault's root"
     lines = [f"{word}{info.path} ({kind}), revision {info.revision}"]
-    return [*lines, *(f"  {role}: {', '.join(rights)}" for role, rights in sorted(info.roles.items()))]
+    lines += [f"  {role}: {', '.join(rights)}" for role, rights in sorted(info.roles.items())]
+    if info.waiting:
+        lines.append(f"  {counted(info.waiting, 'dropped value')} waiting")
+    return lines
 
 
 for command in (break_glass, introduce):

@@ -74,6 +74,7 @@ def test_list_show_grant_and_revoke(people: Cli) -> None:
             "revision": 1,
             "roles": {"administrator": ["list", "write"], "pay": ["list", "read"]},
             "value_epochs": 1,
+            "waiting": 0,
         }
     ]
     granted = people("scope", "grant", "payments", "--list", "role:web", "--write", "role:web", "--json").json
@@ -91,7 +92,8 @@ def test_dry_runs_change_nothing(people: Cli) -> None:
     again = people("scope", "create", "payments", "--read", "role:pay", "--dry-run", "--json")
     assert (again.code, again.error) == (6, "already-exists")
     dry = people("scope", "revoke", "payments", "--read", "role:pay", "--dry-run", "--json")
-    assert dry.json == {"path": "payments/", "roles": {"list": [], "read": ["role:pay"], "write": []}, "is_done": False}
+    roles = {"list": [], "read": ["role:pay"], "write": [], "drop": []}
+    assert dry.json == {"path": "payments/", "roles": roles, "is_done": False}
     assert people("scope", "show", "payments", "--json").json["revision"] == 1
 
 
@@ -260,3 +262,84 @@ def test_administrators_who_are_elsewhere_are_asked_by_files(administered: Cli) 
         has_ended.set()
         elsewhere.join()
     assert as_service(administered, "web", "secret", "list") == (0, "payments/key\n")
+
+
+@pytest.fixture
+def inbox(people: Cli) -> Cli:
+    """A scope that `pay` reads and writes, and into which `web` drops."""
+    made = people("scope", "create", "payments", "--read", "role:pay", "--write", "role:pay", "--drop", "role:web")
+    assert made.code == 0, made.err
+    assert made.text.endswith("  administrator: list\n  pay: list, read, write\n  web: drop\n")
+    return people
+
+
+WEB, PAY = ("--key", "identity:web.identity"), ("--key", "identity:pay.identity")
+
+
+def test_put_drops_where_one_may_do_nothing_else(inbox: Cli) -> None:
+    dropped = inbox("secret", "put", "payments/key", *WEB, stdin="sk-canary\n")
+    assert dropped.code == 0, dropped.err
+    assert dropped.text.startswith("dropped  payments/key; receipt ")
+    assert "ends with a newline" in dropped.err
+    receipt = dropped.text.split()[-1]
+    assert inbox("secret", "receipt", receipt, *WEB).text == f"waiting  {receipt}\n"
+    assert inbox("scope", "show", "payments").text.endswith("  1 dropped value waiting\n")
+    assert inbox("scope", "show", "payments", "--json").json["waiting"] == 1
+    assert inbox("secret", "list", *WEB).text == ""
+    refused = inbox("secret", "get", "payments/key", "--reveal", *WEB, "--json")
+    assert (refused.code, refused.error) == (7, "scope-sealed")
+    shown = inbox("secret", "get", "payments/key", "--reveal", *PAY, reveals=True)
+    assert (shown.code, shown.text) == (0, "sk-canary\n")
+    assert inbox("secret", "receipt", receipt, *PAY).text == "written  payments/key@1\n"
+    assert inbox("secret", "receipt", receipt, *PAY, "--json").json == {
+        "receipt": receipt,
+        "state": "collected",
+        "path": "payments/key",
+        "version": 1,
+    }
+    assert inbox("secret", "receipt", receipt, *WEB, "--json").json == {"receipt": receipt, "state": "gone"}
+    assert inbox("secret", "receipt", receipt, *WEB).text.startswith(f"gone  {receipt}")
+    assert inbox("secret", "receipt", "nonsense", *WEB).code == 2
+
+
+def test_what_needs_the_version_before_cannot_be_dropped(inbox: Cli) -> None:
+    for options in (("--expect", "0"), ("--allow-lookalike",), ("--field", "a")):
+        refused = inbox("secret", "put", "payments/key", *options, *WEB, stdin="x")
+        assert refused.code == 2, options
+    dropped = inbox("secret", "put", "payments/key", "--field", "a", "--replace", *WEB, "--json", stdin="x")
+    assert (dropped.code, dropped.json["path"], len(dropped.json["receipt"])) == (0, "payments/key", 32)
+    assert "version" not in dropped.json
+    assert inbox("secret", "put", "other/key", *WEB, stdin="x").code == 7
+
+
+def test_collect_takes_in_what_waits_and_says_what_was_refused(inbox: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("securecfg.vault.collecting.AT_ONCE", 1)
+    assert inbox("secret", "put", "payments/mail", *PAY, stdin="x").code == 0
+    inbox("secret", "put", "payments/one", *WEB, stdin="x")
+    lookalike = inbox("secret", "put", "payments/rnail", *WEB, stdin="x").text.split()[-1]
+    taken = inbox("scope", "collect", "payments", *PAY)
+    assert taken.code == 0, taken.err
+    assert taken.text == "written  payments/one@1\nrefused  1 value: confusable-path 1\n"
+    assert inbox("secret", "receipt", lookalike, *PAY).text == "refused  payments/rnail: confusable-path\n"
+    assert inbox("scope", "collect", "payments", *PAY).text == "nothing waits\n"
+    assert inbox("scope", "collect", "payments", *PAY, "--json").json == {
+        "path": "payments",
+        "secrets": [],
+        "refused": {},
+        "waiting": 0,
+    }
+    for key in (WEB, ()):
+        assert inbox("scope", "collect", "payments", *key, "--json").error == "scope-sealed"
+
+
+def test_a_drop_box_needs_somebody_who_empties_it(people: Cli) -> None:
+    refused = people("scope", "create", "payments", "--read", "role:pay", "--drop", "role:web")
+    assert refused.code == 2
+    assert "no role reads and writes" in refused.err
+    assert people("scope", "list", "--json").json == {"scopes": []}
+    people("scope", "create", "payments", "--read", "role:pay", "--write", "role:pay")
+    granted = people("scope", "grant", "payments", "--drop", "role:web", "--json").json
+    assert granted["roles"]["web"] == ["drop"]
+    would = people("scope", "revoke", "payments", "--drop", "role:web", "--dry-run")
+    assert would.text == "would change  drop of role:web in payments/\n"
+    assert "web" not in people("scope", "revoke", "payments", "--drop", "role:web", "--json").json["roles"]

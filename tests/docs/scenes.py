@@ -283,6 +283,7 @@ SCENES = {
     "docs/how-to/give-a-service-a-role.md": Scene(prepare=a_shop),
     "docs/how-to/identities.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/administrators.md": Scene(prepare=a_shop_with_services),
+    "docs/how-to/drop-box.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/seal-a-scope.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/break-glass.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/introduce-a-member.md": Scene(prepare=a_shop_with_a_code),

@@ -1402,4 +1402,33 @@ MUTANTS = (
         "or is_same",
         "vault/test_members.py::test_only_an_administrator_sets_the_key_of_one",
     ),
+    # --- drop boxes ---
+    Mutant(
+        "a dropped value that is put back becomes a version again",
+        "vault/collecting.py",
+        "        if signed.place.time_ms <= marks.get(signed.drop.member, -1):",
+        "        if False:",
+        "vault/test_drop_attacks.py::test_a_row_that_is_put_back_makes_no_second_version[moved]",
+    ),
+    Mutant(
+        "the identity of who drops need not have signed",
+        "vault/collecting.py",
+        "not holds or not signed.is_signed_by_member(member.verifier):",
+        "not holds:",
+        "vault/test_drop_attacks.py::test_who_is_no_member_drops_nothing_with_the_key_of_the_role",
+    ),
+    Mutant(
+        "values are dropped under a key that a former reader has put back",
+        "vault/drop_memory.py",
+        "        if known is not None and serial < known.serial:",
+        "        if False:",
+        "vault/test_drop_attacks.py::test_an_older_order_that_is_put_back_is_noticed",
+    ),
+    Mutant(
+        "values are dropped under a key that no administrator has signed",
+        "vault/drop_orders.py",
+        "    if not trust.holds(signed.signatures, signed.order.message):",
+        "    if False:",
+        "vault/test_drop_attacks.py::test_an_order_that_administrators_did_not_sign_is_passed_over",
+    ),
 )

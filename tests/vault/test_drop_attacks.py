@@ -409,8 +409,7 @@ def test_an_order_that_administrators_did_not_sign_is_passed_over(world: ScopeWo
     own = value_public_key(generate_key(), charter.scope_id, 0)
     row = opened.store.get(Space.GRANT, order_row_of(web.public_key, charter.scope_id)) or b""
     door = world.as_member("web")._own.get("pay/x")._door  # type: ignore[attr-defined]  # of a drop vault
-    _, admissions = open_order(web, (charter.vault_id, charter.scope_id), row, door.trust)
-    assert admissions == []
+    assert open_order(web, (charter.vault_id, charter.scope_id), row, door.trust).admissions == []
     forged = genuine._replace(public_key=own, serial=99)
     (signatures,) = own_signatory(boss).sign([forged.message], "forged")
     (of_web,) = own_signatory(web).sign([forged.message], "forged")
@@ -509,7 +508,7 @@ def test_every_altered_order_is_refused() -> None:
     (signatures,) = own_signatory(boss).sign([order.message], "")
     trust = own_signatory(boss).trust
     row = SignedOrder(order, signatures).seal(web.public_key).row
-    assert open_order(web, (b"v" * 16, b"s" * 16), row, trust) == (order, [])
+    assert open_order(web, (b"v" * 16, b"s" * 16), row, trust) == Found(order, [], (trust,))
     for ids in ((b"x" * 16, b"s" * 16), (b"v" * 16, b"x" * 16)):
         with pytest.raises(Tampered):
             open_order(web, ids, row, trust)
