@@ -185,8 +185,8 @@ class DropBox:
             raise ScopeSealed(message, hint="an administrator may grant it: `securecfg scope grant PATH --drop ROLE`")
         order = open_order(self._key, (self._door.vault_id, self._scope_id), row, self._door.trust).order
         if order.path != self.path:
-            message = f"the scope `{self.path}` lies elsewhere by now"
-            raise Tampered(message, hint="open the vault again")
+            message = f"the scope `{self.path}` is at `{order.path}` by now"
+            raise Conflict(message, hint="open the vault again")
         return order
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from securecfg.audit import Event
 from securecfg.crypto import KeyBytes
-from securecfg.errors import RequestTooOld, ScopeSealed, SecurecfgError, UsageError
+from securecfg.errors import RequestTooOld, ScopeSealed, UsageError
 from securecfg.tuples import NamedTuple
-from securecfg.vault.changes import content_of
 from securecfg.vault.drop_boxes import is_waiting, only_drops
 from securecfg.vault.drops import VALUE_BYTES_MAX, Drop, too_large
 from securecfg.vault.outcomes import find_record
@@ -18,14 +17,13 @@ from securecfg.vault.scoped import ScopedVault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import BinaryIO, Self
+    from typing import Self
 
     from securecfg.clock import Clock
     from securecfg.vault.authority import Authority
-    from securecfg.vault.drafts import NewVersion
+    from securecfg.vault.drafts import Content, NewVersion
     from securecfg.vault.drop_boxes import DropBox, DropBoxes, Receipt
     from securecfg.vault.scoped import Parts
-    from securecfg.vault.values import Plain
 
 _RECEIPT = re.compile(r"[0-9a-f]{32}")
 
@@ -55,27 +53,21 @@ class Dropped(NamedTuple):
     reason: str = ""
 
 
-def drop_into(box: DropBox, path: str, value: Plain | BinaryIO, new: NewVersion) -> Receipt:
+def drop_into(box: DropBox, path: str, content: Content, new: NewVersion) -> Receipt:
     """Hand in a value.
 
     Args:
         box: Where to.
         path: Where it is to become a version.
-        value: As for `Vault.write`.
+        content: The value.
         new: What goes with it, and who drops it.
 
     Raises:
         As for `DropBox.drop`.
     """
-    try:
-        content = content_of(value)
-        if content.length > VALUE_BYTES_MAX:
-            raise too_large()
-        whole = KeyBytes(b"".join(content.pieces()))
-    except SecurecfgError as error:
-        raise error.with_traceback(None) from None
-    finally:
-        del value  # a traceback that shows locals must not show it
+    if content.length > VALUE_BYTES_MAX:
+        raise too_large()
+    whole = KeyBytes(b"".join(content.pieces()))
     drop = Drop(path, content.kind, whole, new.content_type, new.metadata, new.expires, new.author, box.role)
     return box.drop(drop)
 

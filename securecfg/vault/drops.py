@@ -154,8 +154,9 @@ def seal_drop(
         Tampered: The public key is none.
     """
     body = KeyBytes(drop.to_bytes())
-    content = var32(body) + sign_as_role(role_message(place, body)) + sign(member_message(place, body))
-    plaintext = KeyBytes(content.ljust(_padded(len(content)), b"\x00"))
+    signatures = sign_as_role(role_message(place, body)) + sign(member_message(place, body))
+    size = len(var32(body)) + len(signatures)
+    plaintext = KeyBytes((var32(body) + signatures).ljust(_padded(size), b"\x00"))
     return _FRONT + U32.pack(place.epoch) + seal_to(public_key, plaintext, _info(place))
 
 
@@ -206,6 +207,11 @@ def waiting_rows(store: Store, first: int = FIRST_DROP) -> Iterator[tuple[int, b
     while first < ID_LIMIT and (rows := store.scan(Space.GRANT, first, ID_LIMIT - 1, _ROWS_AT_ONCE)):
         yield from rows
         first = rows[-1][0] + 1
+
+
+def has_waiting(store: Store) -> bool:
+    """Return whether a row waits in a scope."""
+    return bool(store.scan(Space.GRANT, FIRST_DROP, ID_LIMIT - 1, 1))
 
 
 def count_waiting(store: Store) -> int:

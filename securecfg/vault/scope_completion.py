@@ -17,7 +17,7 @@ from securecfg.keys.value_grants import grant_row_of, is_grant_of, seal_grant
 from securecfg.store import Put, Space
 from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_from_json
 from securecfg.vault.charters import READ
-from securecfg.vault.drops import waiting_rows
+from securecfg.vault.drops import has_waiting
 from securecfg.vault.logger import logger
 from securecfg.vault.members import identities_of
 from securecfg.vault.publishing import Plan
@@ -61,7 +61,7 @@ def complete(authority: Authority, store: Store, vault_id: bytes, keys: Sequence
 
 def collect_drops(authority: Authority) -> None:
     """Take in some of what was dropped into a scope, where this key reads and writes it."""
-    if next(waiting_rows(authority.opened.store), None) is None:
+    if not has_waiting(authority.opened.store):
         return
     from securecfg.vault.collecting import AT_ONCE, Collection, may_collect  # most scopes have nothing to take in
 

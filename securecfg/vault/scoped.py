@@ -265,14 +265,20 @@ class ScopedVault(Vault):
         content_type: str = "",
     ) -> Receipt:
         """Hand a value in to a sealed scope that one may drop into; see `Vault.drop`."""
-        if self._boxes is None:
-            return super().drop(path, value, ttl=ttl, metadata=metadata, content_type=content_type)
-        from securecfg.vault.changes import new_version_of
+        from securecfg.vault.changes import content_of, new_version_of
         from securecfg.vault.dropping import drop_into
 
+        try:
+            content = content_of(value)
+        except SecurecfgError as error:
+            raise error.with_traceback(None) from None
+        finally:
+            del value  # a traceback that shows locals must not show it
+        if self._boxes is None:
+            return super().drop(path, "", ttl=ttl, metadata=metadata, content_type=content_type)
         box = self._boxes.get(path)
         new = new_version_of(self._boxes.principal, box.now_ns(), ttl, metadata, content_type)
-        return drop_into(box, path, value, new)
+        return drop_into(box, path, content, new)
 
     def may_only_drop(self, path: str) -> bool:
         """Return whether values can be dropped at a path and not written; see `Vault.may_only_drop`."""

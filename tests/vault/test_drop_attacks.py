@@ -37,8 +37,9 @@ from securecfg.keys.identity import (
 )
 from securecfg.keys.role_keys import RoleKey
 from securecfg.keys.value_grants import value_public_key
-from securecfg.octets import U64
+from securecfg.octets import U64, Malformed
 from securecfg.store import ID_LIMIT, Delete, Put, Space
+from securecfg.vault.charters import DROP, LIST, NO_SLOT, READ, WRITE, Charter, Party
 from securecfg.vault.collecting import Collection
 from securecfg.vault.drop_orders import (
     ORDER_PATH,
@@ -420,6 +421,9 @@ def test_an_order_that_administrators_did_not_sign_is_passed_over(world: ScopeWo
         SignedOrder(genuine, signatures).seal(web.public_key).row,
         row[:-1],
         b"",
+        b"\x4f",
+        b"\x4f\x01",
+        b"\x4f\x01\x00",
         row[:50] + bytes((row[50] ^ 1,)) + row[51:],
     ):
         put_rows(world, [(order_row_of(web.public_key, charter.scope_id), bad)])
@@ -527,3 +531,40 @@ def test_every_altered_order_is_refused() -> None:
         bad = SignedOrder(changed, signatures).seal(web.public_key).row
         with pytest.raises(Tampered, match="not signed"):
             open_order(web, (b"v" * 16, b"s" * 16), bad, trust)
+
+
+@pytest.mark.parametrize(
+    ("rights", "slot_id", "is_sound"),
+    [
+        (DROP, NO_SLOT, True),
+        (LIST | DROP, b"2" * 16, True),
+        (LIST | READ | WRITE | DROP, b"2" * 16, True),
+        (DROP, b"2" * 16, False),
+        (LIST, NO_SLOT, False),
+        (LIST | DROP, NO_SLOT, False),
+        (READ | DROP, b"2" * 16, False),
+        (WRITE, b"2" * 16, False),
+        (0, NO_SLOT, False),
+        (0, b"2" * 16, False),
+        (16, NO_SLOT, False),
+        (DROP | 16, NO_SLOT, False),
+        (LIST | DROP, b"1" * 16, False),
+    ],
+)
+def test_a_charter_gives_a_slot_to_whom_it_gives_more_than_to_drop(
+    rights: int, slot_id: bytes, *, is_sound: bool
+) -> None:
+    parties = (Party("administrator", LIST | WRITE, b"1" * 16, b"k" * 32), Party("web", rights, slot_id, b"w" * 32))
+    charter = Charter(b"v" * 16, b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, parties)
+    if is_sound:
+        assert Charter.parse(charter.to_bytes()) == charter
+    else:
+        with pytest.raises(Malformed):
+            Charter.parse(charter.to_bytes())
+
+
+def test_several_roles_may_only_drop() -> None:
+    parties = tuple(Party(name, DROP, NO_SLOT, name.encode() * 32) for name in "abc")
+    charter = Charter(b"v" * 16, b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, parties)
+    assert Charter.parse(charter.to_bytes()) == charter
+    assert not charter.has_collector
