@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 from securecfg.crypto import Label
@@ -72,7 +73,7 @@ def _order(cursor: Cursor) -> list[str]:
     return [
         f"drop order of the scope `{order.path}`, revision {order.serial}",
         f"  in the vault {order.vault_id.hex()}, scope {order.scope_id.hex()}",
-        f"  values are sealed to key {order.epoch} {key_to_words(order.public_key[-32:])}",
+        f"  values are sealed to key {order.epoch}: {key_to_words(hashlib.sha256(order.public_key).digest())}",
     ]
 
 

@@ -45,6 +45,7 @@ from securecfg.vault.drop_orders import (
     ORDER_PATH,
     Admission,
     DropOrder,
+    Found,
     SignedOrder,
     open_order,
     order_of,
