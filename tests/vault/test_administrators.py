@@ -205,7 +205,7 @@ def test_whoever_made_an_earlier_change_vouches_for_nothing_under_a_later_one(wo
     hand_over(world)
     with scopes_of(world, "alice", "bob")._inside("web") as executing:
         role = RolePublic(read_registry(world.admin().opened).roles["pay"])
-        executing.grant("pay", role, LIST, lambda: None)
+        executing.grant("pay", role, LIST, dict)
         keeper = executing._keeper
         assert charter_of(executing.opened).keeper == keeper.public_key().public_bytes_raw()
     scopes_of(world, "bob", "carol").grant("web", "audit", "list")

@@ -556,7 +556,7 @@ def test_a_charter_gives_a_slot_to_whom_it_gives_more_than_to_drop(
     rights: int, slot_id: bytes, *, is_sound: bool
 ) -> None:
     parties = (Party("administrator", LIST | WRITE, b"1" * 16, b"k" * 32), Party("web", rights, slot_id, b"w" * 32))
-    charter = Charter(b"v" * 16, b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, parties)
+    charter = Charter(b"v" * 16, b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, b"k" * 32, parties)
     if is_sound:
         assert Charter.parse(charter.to_bytes()) == charter
     else:
@@ -566,6 +566,6 @@ def test_a_charter_gives_a_slot_to_whom_it_gives_more_than_to_drop(
 
 def test_several_roles_may_only_drop() -> None:
     parties = tuple(Party(name, DROP, NO_SLOT, name.encode() * 32) for name in "abc")
-    charter = Charter(b"v" * 16, b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, parties)
+    charter = Charter(b"v" * 16, b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, b"k" * 32, parties)
     assert Charter.parse(charter.to_bytes()) == charter
     assert not charter.has_collector
