@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securecfg.keys.value_grants import EPOCHS_MAX, slot_of_grant
-from securecfg.store import ID_LIMIT, Delete, Space
+from securecfg.keys.value_grants import EPOCHS_MAX, ROWS_OF_EPOCH, slot_of_grant
+from securecfg.store import Delete, Space
 from securecfg.vault.charters import READ
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_opening import charter_of
@@ -51,7 +51,8 @@ def drop_needless(opened: OpenVault) -> bool:
 
     def plan(_publication: Publication) -> Plan:
         readers = _readers(opened)
-        rows = opened.store.scan(Space.GRANT, 0, ID_LIMIT - 1, EPOCHS_MAX)
+        # Beyond lie drop orders and dropped values.
+        rows = opened.store.scan(Space.GRANT, 0, EPOCHS_MAX * ROWS_OF_EPOCH - 1, EPOCHS_MAX)
         gone = [Delete(Space.GRANT, id_) for id_, row in rows if slot_of_grant(row) not in readers]
         return Plan(deletes=gone[:_AT_ONCE], result=bool(gone))
 

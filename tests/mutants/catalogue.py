@@ -1427,7 +1427,7 @@ MUTANTS = (
     Mutant(
         "values are dropped under a key that no administrator has signed",
         "vault/drop_orders.py",
-        "    if not trust.holds(signed.signatures, signed.order.message):",
+        "    if not trusts[-1].holds(signed.signatures, signed.order.message):",
         "    if False:",
         "vault/test_drop_attacks.py::test_an_order_that_administrators_did_not_sign_is_passed_over",
     ),

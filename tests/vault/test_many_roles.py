@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from securecfg.vault.drafts import Content
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.scopes import Scopes
 
@@ -63,8 +64,9 @@ def world(full: tuple[ScopeWorld, Keys], tmp_path: Path) -> Iterator[ScopeWorld]
     world.close()
 
 
-def settle_nothing() -> None:
-    """Have nothing to do between the signatures and the change."""
+def settle_nothing() -> dict[bytes, Content]:
+    """Have nothing to do between the signatures and the change, and no document to bring."""
+    return {}
 
 
 def changes_of(scopes: Scopes) -> ScopeChanges:
@@ -73,7 +75,7 @@ def changes_of(scopes: Scopes) -> ScopeChanges:
     found = door.open(1)
     assert found is not None
     own = door.keys[0]
-    return ScopeChanges(found[0], Identity(ADMIN, slot=found[1].hex()), own, own_signatory(own))
+    return ScopeChanges(found[0], Identity(ADMIN, slot=found[1].hex()), own, own_signatory(own), {})
 
 
 def open_as(world: ScopeWorld, key: RoleKey) -> OpenVault:
