@@ -67,6 +67,9 @@ class Event(StrEnum):
     CLOCK_BEHIND = "clock.behind"
     SCOPE_CREATED = "scope.created"
     SCOPE_CHANGED = "scope.changed"
+    SCOPE_INTRODUCED = "scope.introduced"
+    BREAKGLASS_OPENED = "breakglass.opened"
+    DROP_REFUSED = "drop.refused"
 
 
 class Decision(StrEnum):
@@ -199,7 +202,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         ),
         Event.SECRET_READ: Shape(Category.READ, _READ),
         Event.SECRET_READ_COUNTED: Shape(Category.READ, _READ, is_counted=True),
-        Event.SECRET_WRITTEN: _change("path ver", "expires"),
+        Event.SECRET_WRITTEN: _change("path ver", "expires role"),
         Event.SECRET_DELETED: _change("path", "ver"),
         Event.SECRET_UNDELETED: _change("path ver"),
         Event.SECRET_DESTROYED: _change("path ver"),
@@ -235,5 +238,10 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.CLOCK_BEHIND: _administration("behind_s"),
         Event.SCOPE_CREATED: _administration("path number digest"),
         Event.SCOPE_CHANGED: _administration("path rev digest", "role added removed"),
+        Event.SCOPE_INTRODUCED: _administration("count digest", "recipients"),
+        Event.BREAKGLASS_OPENED: _administration("path role reason"),
+        Event.DROP_REFUSED: Shape(
+            Category.REFUSAL, _fields("reason"), _fields("path role principals count"), Decision.DENY
+        ),
     }
 )

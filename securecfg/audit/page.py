@@ -49,6 +49,7 @@ def render_page(report: Report) -> tuple[bytes, bytes]:
     )
     parts = [
         _header(report, by_category),
+        _break_glass([row for row in report.rows if row.record.event is Event.BREAKGLASS_OPENED]),
         _principals(report.rows),
         _secrets(report.rows),
         _reads(by_category[Category.READ]),
@@ -91,6 +92,26 @@ def _header(report: Report, by_category: Mapping[Category, Sequence[Row]]) -> st
         + "".join(f'<a href="#{name}">{title}</a>' for name, title in links.items())
         + "</nav>\n"
     )
+
+
+def _break_glass(rows: Sequence[Row]) -> str:
+    """Return what stands above everything else where break-glass was used; nothing where it was not."""
+    if not rows:
+        return ""
+    lines = [
+        [
+            _moment(row.record.time_ns),
+            _who(row.record),
+            f'<span class="m">{_text(row.record.obj["path"])}</span>',
+            f'<span class="bad">{_text(row.record.obj["reason"])}</span>',
+            _circumstances(row.record),
+            _number(row.index),
+        ]
+        for row in rows
+    ]
+    head = ["Time (UTC)", "Principal", "Scope", "Details", "From", "#Record"]
+    about = "Scopes that were opened by people who hold a key together, for an emergency. What they read follows below."
+    return _section("break-glass", "Break-glass", about, head, lines, style="refused")
 
 
 def _principals(rows: Iterable[Row]) -> str:

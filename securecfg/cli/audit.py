@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from securecfg.cli.arguments import Duration, Number
-from securecfg.cli.audit_access import Moment, open_for_audit
+from securecfg.cli.audit_access import SCOPE, Moment, open_for_audit
 from securecfg.cli.audit_evidence import prove, report
 from securecfg.cli.audit_exposed import exposed
 from securecfg.cli.audit_merge import merge
@@ -56,6 +56,7 @@ def audit() -> None:
 )
 @click.option("--last", type=Number(), metavar="N", help="Only the newest N of them.")
 @click.option("--follow", is_flag=True, help="Go on with what is recorded from now, until interrupted.")
+@SCOPE
 @common_flags
 def show(invocation: Invocation, /, **options: Any) -> None:  # noqa: ANN401 - what the options above declare
     """List what was recorded, oldest first. That you read the log is recorded too.
@@ -74,7 +75,7 @@ def show(invocation: Invocation, /, **options: Any) -> None:  # noqa: ANN401 - w
         outcome=options["outcome"],
         path=path_pattern(glob) if glob is not None else None,
     )
-    with open_for_audit(invocation) as vault:
+    with open_for_audit(invocation, options["scope"]) as vault:
         _show(invocation, vault.log, chosen, last=options["last"], follows=options["follow"])
 
 

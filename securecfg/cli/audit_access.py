@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from securecfg.vault import Vault
 
 
+SCOPE = click.option("--scope", metavar="PATH", help="The log of this sealed scope; else that of the vault.")
+
+
 class Moment(click.ParamType[datetime]):
     """A moment in ISO 8601, or how long ago it was."""
 
@@ -43,16 +46,20 @@ class Moment(click.ParamType[datetime]):
 
 
 @contextmanager
-def open_for_audit(invocation: Invocation) -> Iterator[Vault]:
-    """Open the vault; a file that cannot be written read-only, where nothing can be recorded."""
+def open_for_audit(invocation: Invocation, scope: str | None = None) -> Iterator[Vault]:
+    """Open the vault, or a sealed scope of it; a file that cannot be written read-only, where nothing can be recorded.
+
+    Raises:
+        SecretNotFound, ScopeSealed: There is no such scope, or the key does not open it.
+    """
     from securecfg.vault import Vault
 
     path = invocation.vault_path()
     if not path.exists() or (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         with invocation.open() as vault:
-            yield vault
+            yield vault if scope is None else vault.scope(scope)
         return
     invocation.note("note: the vault cannot be written here, so what you do is not recorded in it")
     key = invocation.provider()
     with Vault.open(invocation.vault, key=key, principal=invocation.principal, read_only=True) as vault:
-        yield vault
+        yield vault if scope is None else vault.scope(scope)

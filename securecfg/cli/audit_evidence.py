@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from securecfg.cli.arguments import Number
-from securecfg.cli.audit_access import Moment, open_for_audit
+from securecfg.cli.audit_access import SCOPE, Moment, open_for_audit
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import printable, write_bytes, write_json
@@ -140,9 +140,16 @@ def report() -> None:
     help="html, csv or jsonl.",
 )
 @_OUTPUT
+@SCOPE
 @common_flags
 def create_report(
-    invocation: Invocation, *, start: datetime | None, end: datetime | None, file_format: str, output: str | None
+    invocation: Invocation,
+    *,
+    start: datetime | None,
+    end: datetime | None,
+    file_format: str,
+    output: str | None,
+    scope: str | None,
 ) -> None:
     """Report who read and changed what, what was refused, and what administrators did.
 
@@ -162,7 +169,7 @@ def create_report(
     if file_format == "html" and output is None and sys.stdout.isatty():
         message = "the report is a page, which a terminal cannot show"
         raise UsageError(message, hint="name a file with `-o report.html`, or take `--format csv`")
-    with open_for_audit(invocation) as vault:
+    with open_for_audit(invocation, scope) as vault:
         made = vault.log.report(first, last, file_format)
         content = _render(made, file_format, vault.opened.replica.signer)
     if output is None:

@@ -44,6 +44,8 @@ _APART = frozenset(
 # Where a line is too wide, what becomes shorter and how much stays: about what, why, who; then more of about what.
 _STEPS = ((3, 28), (5, SHORTEST), (5, 0), (1, SHORTEST), (3, SHORTEST), (2, SHORTEST))
 _ID_CHARS = 8
+# So that it is not overlooked among what was allowed.
+_BREAK_GLASS = "BREAK-GLASS"
 _SECOND_CHARS = len("2026-01-31T12:00:00")
 _WIDEST = 40
 _TITLES = {"rev": "revision", "source_rev": "from revision", "source_ver": "from version"}
@@ -148,7 +150,7 @@ def _cells(record: Record) -> tuple[str, ...]:
         _who(record),
         action_of(record),
         _about(record),
-        OUTCOMES[record.decision],
+        _BREAK_GLASS if record.event is Event.BREAKGLASS_OPENED else OUTCOMES[record.decision],
         _why(record),
     )
     return tuple(map(printable, cells))

@@ -129,10 +129,9 @@ def backups(invocation: Invocation) -> None:
 @click.option("--part", type=Number(), help="The state of this part; else the newest.")
 @click.option("--at", metavar="TIME", help="The newest state that is not after this.")
 @click.option("--add-key", metavar="URI", help="Another key for the restored vault, where its own are lost.")
-@click.option("--reason", default="", metavar="TEXT", help="Why, for the log.")
 @click.option("--dry-run", is_flag=True, help="Only read the backup, and say what would be restored.")
 @common_flags
-def restore(  # noqa: PLR0913 - one parameter for each option
+def restore(
     invocation: Invocation,
     *,
     folder: str,
@@ -141,7 +140,6 @@ def restore(  # noqa: PLR0913 - one parameter for each option
     part: int | None,
     at: str | None,
     add_key: str | None,
-    reason: str,
     dry_run: bool,
 ) -> None:
     """Make a vault of a backup, at a path where nothing is. It is verified whole before it gets its name.
@@ -165,7 +163,9 @@ def restore(  # noqa: PLR0913 - one parameter for each option
         return
     add = open_new_provider(invocation, add_key) if add_key is not None else None
     with invocation.progress("restoring") as progress:
-        done = restoring.restore(state, path, _principal(invocation), add=add, reason=reason, progress=progress)
+        done = restoring.restore(
+            state, path, _principal(invocation), add=add, reason=invocation.reason, progress=progress
+        )
     result = {
         "vault": path,
         "part": state.part,

@@ -102,7 +102,7 @@ def hand_out(stage: Stage | None, holders: Sequence[Invited], shares: Sequence[S
     for holder, share in zip(holders, shares, strict=True):
         if stage is None or holder.file:
             continue
-        stage.call(f"share {share.number} of {share.total} is for {holder.name}; all others look away")
+        stage.call(f"share {share.number} of {share.total} is for {holder.name}", holder.name, share.number)
         with stage.private():
             _hand_to(stage, holder, share, is_rehearsal=is_rehearsal)
         stage.say(f"share {share.number} of {share.total}   {holder.name}   check  {share.check}   confirmed")
@@ -222,7 +222,7 @@ def _ask(stage: Stage | None, holder: Invited, others: Sequence[Share]) -> Share
     if stage is None:
         message = f"nobody can ask {holder.name}"
         raise UsageError(message)
-    stage.call(f"the share of {holder.name}; all others look away")
+    stage.call(f"the share of {holder.name}", holder.name, len(others) + 1)
     with stage.private():
         share = ask_for_share(stage.ask_hidden, f"share of {holder.name}", others)
     stage.say(f"share {share.number} of {share.total}   {holder.name}   check  {share.check}   given")

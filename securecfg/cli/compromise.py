@@ -9,12 +9,14 @@ import click
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import shown_time, timestamp
+from securecfg.cli.signing import signing_options
 from securecfg.errors import ScopeSealed
 from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from securecfg.cli.signing import SigningOptions
     from securecfg.vault import Vault
     from securecfg.vault.backup_notes import BackupNote
     from securecfg.vault.compromise import ExposedVersions
@@ -31,12 +33,14 @@ if TYPE_CHECKING:
         "securecfg key compromise --resume --key identity:pay.identity    # what a reader of sealed scopes can do",
     ),
 )
-@click.option("--reason", default="", metavar="TEXT", help="Why, for the log.")
 @click.option("--drop-slots", is_flag=True, help="Remove every slot but the one that opens the vault now.")
 @click.option("--resume", is_flag=True, help="Put no new keys in use; only finish what was begun.")
 @click.option("--dry-run", is_flag=True, help="Only say what is exposed, and which backups stay readable.")
+@signing_options
 @common_flags
-def compromise(invocation: Invocation, *, reason: str, drop_slots: bool, resume: bool, dry_run: bool) -> None:
+def compromise(
+    invocation: Invocation, *, drop_slots: bool, resume: bool, dry_run: bool, signing: SigningOptions
+) -> None:
     """Replace every key of the vault, encrypt everything anew, and list what somebody may know.
 
     For the day when somebody may have had the vault open, or the file and a key of it. Slots stay, with their key
@@ -44,16 +48,17 @@ def compromise(invocation: Invocation, *, reason: str, drop_slots: bool, resume:
     makes nobody forget: every secret that is listed needs a new value.
 
     Sealed scopes get new keys too. What this key does not read in them waits for somebody who does: it is listed, and
-    done with `--resume` by a member's key. `--resume` by the vault's root then erases the old keys.
+    done with `--resume` by a member's key. `--resume` by the vault's root then erases the old keys. The key that opens
+    scopes is replaced as well. Where people are the administrators of scopes they sign all of it.
     """
     from securecfg.vault.backup_notes import find_notes
     from securecfg.vault.scope_compromise import ScopeCompromise
 
-    with invocation.open() as vault:
+    with signing.open(invocation) as (vault, sign_for):
         if not vault.is_by_root:
             _finish_as_member(invocation, vault, resume=resume)
             return
-        worst = ScopeCompromise(vault.authority)
+        worst = ScopeCompromise.with_signing(vault.authority, sign_for)
         if dry_run:
             exposed, backups = worst.find_exposed(), find_notes(vault.opened)
             count, paths = len(vault.opened.replica.keyring.slots), worst.paths()
@@ -70,7 +75,7 @@ def compromise(invocation: Invocation, *, reason: str, drop_slots: bool, resume:
             if resume:
                 done, scopes = worst.resume(progress)
             else:
-                done, scopes = worst.declare(reason=reason, drops_slots=drop_slots, progress=progress)
+                done, scopes = worst.declare(reason=invocation.reason, drops_slots=drop_slots, progress=progress)
     result = {"epoch": done.epoch, "slots": done.slots, "encrypted_count": done.encrypted_count}
     result |= {"scopes": [_scope_to_json(each) for each in scopes]}
     anew = f"{counted(done.encrypted_count, 'value')} encrypted anew"

@@ -50,6 +50,7 @@ def doctor(invocation: Invocation) -> int:
 
 
 def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
+    from securecfg.cli.break_glass_findings import look_at_break_glass
     from securecfg.cli.findings import Finding, Grade, look_at_file, look_at_slots, look_inside, problem, recorded_size
     from securecfg.cli.inspection import Front
     from securecfg.cli.key_findings import look_at_limits, look_at_parts
@@ -72,6 +73,7 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
             yield from look_inside(vault, path, recorded)
             yield from look_at_limits(vault)
             yield from look_at_parts(vault, invocation.settings().key)
+            yield from look_at_break_glass(vault)
     except FileMissing as error:
         hint = "restore the key file, or use the recovery code: `--key recovery:`"
         yield Finding("opens", Grade.PROBLEM, error.message, hint, Sealed.exit_code)

@@ -89,7 +89,7 @@ def create(invocation: Invocation, *, name: str, out: str, public: str, protect:
 @click.option("--protect", metavar="URI", help="The key that protects the new private half; else that of the old one.")
 @common_flags
 def rotate(invocation: Invocation, *, file: str, public: str | None, keep: str | None, protect: str | None) -> None:
-    """Give an identity a new key pair under the same name, and have the old one sign that it is its successor.
+    """Give an identity a new key pair under the same name, and have both sign that the new one is the successor.
 
     The file is replaced as a whole. Vaults and shares that were sealed to the old key pair do not open with the new
     one: keep the old one until `securecfg key add identity:PUBLIC` has let the new one in. Where a passphrase protects
@@ -137,7 +137,7 @@ def rotate(invocation: Invocation, *, file: str, public: str | None, keep: str |
 def show(invocation: Invocation, *, file: str, former: str | None) -> None:
     """Show whose identity a file is, and the fingerprint that people compare before they trust it.
 
-    The fingerprints of its former key pairs follow; each has signed for the next one, which is checked.
+    The fingerprints of its former key pairs follow; each and the next one have signed for each other, which is checked.
     """
     from securecfg.keys.identity import read_identity_file
 

@@ -21,7 +21,7 @@ from securecfg.keys.identity import (
     open_seed,
     protect_seed,
     read_identity_file,
-    sign_successor,
+    sign_succession,
 )
 from securecfg.keys.secret_input import split_source
 
@@ -59,7 +59,7 @@ class Rotation(NamedTuple):
 
     @classmethod
     def open(cls, file: str, ask: Ask | None) -> Rotation:
-        """Open the private half in a file, and have it sign for a new key pair.
+        """Open the private half in a file, and have it and a new key pair sign for each other.
 
         Args:
             file: The path, with `?env=NAME` or `?fd=N` after it for the passphrase.
@@ -79,7 +79,7 @@ class Rotation(NamedTuple):
             provider = open_provider(private.protection + source, ask=ask)
         own = private.content if provider is None else open_seed(former, private, provider)
         successor, seed = generate_identity(former.name)
-        previous = (sign_successor(own, former, successor), *old.previous)[:PREVIOUS_MAX]
+        previous = (sign_succession(former.name, own, seed), *old.previous)[:PREVIOUS_MAX]
         return cls(path, old, provider, successor, seed, previous)
 
     def protected(self) -> PrivateHalf:

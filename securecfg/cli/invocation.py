@@ -38,6 +38,7 @@ class Invocation(NamedTuple):
         is_confirmed: `--yes`: what would be asked for confirmation is confirmed.
         audit: `--audit-sink`, or None: where the records of a bundle's reads go.
         issuer: `--issuer`, or None: whom a bundle must come from.
+        reason: `--reason`, or empty: why, for the log.
     """
 
     vault: str | None
@@ -48,6 +49,7 @@ class Invocation(NamedTuple):
     is_confirmed: bool
     audit: str | None = None
     issuer: str | None = None
+    reason: str = ""
 
     @property
     def ask(self) -> Ask | None:
@@ -78,6 +80,7 @@ class Invocation(NamedTuple):
             cache_values=0,
             audit=self.audit,
             issuer=self.issuer,
+            reason=self.reason,
         )
         with vault:
             yield vault
@@ -222,6 +225,7 @@ _FLAGS = (
     click.option("--yes", "is_confirmed", is_flag=True, help="Confirm what would be asked."),
     click.option("--audit-sink", "audit", metavar="URI", help="Where reads of a bundle are recorded: file:PATH."),
     click.option("--issuer", metavar="VKEY", help="The verifier key of the vault that a bundle must come from."),
+    click.option("--reason", default="", metavar="TEXT", help="Why, for the log; a break-glass identity asks for it."),
 )
 
 
@@ -230,7 +234,7 @@ def common_flags(function: Callable[Concatenate[Invocation, P], R]) -> Callable[
 
     @functools.wraps(function)
     def call(**given: Any) -> R:  # noqa: ANN401 - click passes what the options of the command are
-        names = ("vault", "key", "principal", "is_json", "is_silent", "is_confirmed", "audit", "issuer")
+        names = ("vault", "key", "principal", "is_json", "is_silent", "is_confirmed", "audit", "issuer", "reason")
         invocation = Invocation(**{name: given.pop(name) for name in names})
         return function(invocation, **given)  # type: ignore[call-arg]  # checked by click, by name
 

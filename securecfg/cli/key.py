@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +18,11 @@ from securecfg.cli.key_rotation import retire, rotate
 from securecfg.cli.key_shares import combine, split
 from securecfg.cli.key_slot import slot
 from securecfg.cli.output import shown_time, timestamp
+from securecfg.cli.signing import signing_options
 from securecfg.errors import UsageError
+
+if TYPE_CHECKING:
+    from securecfg.cli.signing import SigningOptions
 
 
 @click.group(cls=Noun)
@@ -150,20 +155,22 @@ def _named(uri: str | None, parts: tuple[str, ...], need: int | None) -> str:
 
 @key.command(examples=("securecfg key remove 2",))
 @click.argument("slot", type=Number())
+@signing_options
 @common_flags
-def remove(invocation: Invocation, *, slot: int) -> None:
+def remove(invocation: Invocation, *, slot: int, signing: SigningOptions) -> None:
     """Remove an unlock slot, and replace all keys that its holder knew.
 
     The last slot with which an administrator can open the vault cannot be removed. Whoever holds the removed key and a
-    copy of the file made before can still open that copy: change the secrets in it.
+    copy of the file made before can still open that copy: change the secrets in it. The key that opens sealed scopes is
+    replaced too, which their administrators sign where these are people.
     """
     from securecfg.vault.slots import Slots
 
-    with invocation.open() as vault:
+    with signing.open(invocation) as (vault, sign_for):
         vault.authority.require("key.manage", "")
         invocation.confirm(f"Remove slot {slot}? Its key will not open this vault any more.")
         with invocation.progress("replacing keys") as progress:
-            Slots(vault.authority).remove(slot, progress)
+            Slots(vault.authority).remove(slot, progress, signing=sign_for)
         note_backups(invocation, vault)
     invocation.emit({"slot": slot}, f"removed  slot {slot}")
 

@@ -10,11 +10,14 @@ from securecfg.cli.arguments import Number
 from securecfg.cli.backup import note_backups
 from securecfg.cli.groups import Noun, Verb
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.signing import signing_options
 from securecfg.errors import ScopeSealed, UsageError
 from securecfg.words import counted
 
 if TYPE_CHECKING:
+    from securecfg.cli.signing import SigningOptions
     from securecfg.vault import Vault
+    from securecfg.vault.scope_keys import ScopeKeyring
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 _WHOLE = "/"
@@ -26,9 +29,10 @@ def rotate() -> None:
 
 
 @rotate.command(examples=("securecfg key rotate root",))
+@signing_options
 @_DRY_RUN
 @common_flags
-def root(invocation: Invocation, *, dry_run: bool) -> None:
+def root(invocation: Invocation, *, signing: SigningOptions, dry_run: bool) -> None:
     """Replace the root keys of the vault and of its sealed scopes.
 
     Every key that opens them goes on to do so, and nobody is asked for one. If it is interrupted, call it again.
@@ -36,11 +40,11 @@ def root(invocation: Invocation, *, dry_run: bool) -> None:
     from securecfg.vault.key_changes import KeyChanges
     from securecfg.vault.scope_keys import ScopeKeyring
 
-    with invocation.open() as vault:
+    with signing.open(invocation) as (vault, sign_for):
         _require_root(vault, "the root keys are replaced")
         vault.authority.require("key.manage", "")
         slots = len(vault.opened.replica.keyring.slots)
-        scopes = ScopeKeyring(vault.authority)
+        scopes = ScopeKeyring.with_signing(vault.authority, sign_for)
         if dry_run:
             paths = scopes.paths()
             told = f"would seal  a new root to {counted(slots, 'slot')}"
@@ -69,9 +73,12 @@ def root(invocation: Invocation, *, dry_run: bool) -> None:
 @click.argument("path", default=_WHOLE)
 @click.option("--resume", is_flag=True, help="Put no new key in use; only bring everything to the one that is.")
 @click.option("--keep", is_flag=True, help="Do not forget the old key when nothing needs it any more.")
+@signing_options
 @_DRY_RUN
 @common_flags
-def scope(invocation: Invocation, *, path: str, resume: bool, keep: bool, dry_run: bool) -> None:
+def scope(
+    invocation: Invocation, *, path: str, resume: bool, keep: bool, signing: SigningOptions, dry_run: bool
+) -> None:
     """Replace the key that wraps the data keys and seals all names, and bring everything to the new one.
 
     Values are not encrypted anew (`securecfg key rotate data` does that), so it takes seconds for a million secrets. It
@@ -80,11 +87,15 @@ def scope(invocation: Invocation, *, path: str, resume: bool, keep: bool, dry_ru
     A sealed scope gets a new value key too. Whoever opens the vault by its root puts both in use and brings the names
     over; the data keys only a reader can, and does when it opens the scope next. `--resume` then forgets the old keys.
     """
-    with invocation.open() as vault:
+    from securecfg.vault.scope_keys import ScopeKeyring
+
+    with signing.open(invocation) as (vault, sign_for):
         if path == _WHOLE:
             _rotate_whole(invocation, vault, resume=resume, keep=keep, dry_run=dry_run)
         elif vault.is_by_root:
-            _rotate_scope(invocation, vault, path, resume=resume, keep=keep, dry_run=dry_run)
+            vault.authority.require("key.manage", "")
+            scopes = ScopeKeyring.with_signing(vault.authority, sign_for)
+            _rotate_scope(invocation, scopes, path, resume=resume, keep=keep, dry_run=dry_run)
         elif resume and not dry_run:
             _bring_over(invocation, vault, path)
         else:
@@ -112,12 +123,10 @@ def _rotate_whole(invocation: Invocation, vault: Vault, *, resume: bool, keep: b
     invocation.emit({"epoch": epoch, "retired": is_alone}, f"rotated  scope key of epoch {epoch}{left}")
 
 
-def _rotate_scope(invocation: Invocation, vault: Vault, path: str, *, resume: bool, keep: bool, dry_run: bool) -> None:
-    from securecfg.vault.scope_keys import ScopeKeyring
-
-    scopes = ScopeKeyring(vault.authority)
+def _rotate_scope(
+    invocation: Invocation, scopes: ScopeKeyring, path: str, *, resume: bool, keep: bool, dry_run: bool
+) -> None:
     if dry_run:
-        vault.authority.require("key.manage", "")
         where = scopes.around(path)
         what = "bring everything to the keys in use" if resume else "put a new scope key and a new value key in use"
         invocation.emit({"path": where, "is_done": False}, f"would {what} in {where}")
@@ -182,8 +191,9 @@ def data(invocation: Invocation, *, path: str) -> None:
 
 @rotate.command(examples=("securecfg key rotate audit", "securecfg key rotate audit payments     # of a sealed scope"))
 @click.argument("path", default=_WHOLE)
+@signing_options
 @common_flags
-def audit(invocation: Invocation, *, path: str) -> None:
+def audit(invocation: Invocation, *, path: str, signing: SigningOptions) -> None:
     """Replace the key that signs the log; the old one signs the hand-over and is erased.
 
     It changes by itself after 2^20 records and when a slot is removed. Each sealed scope has a log of its own.
@@ -191,13 +201,13 @@ def audit(invocation: Invocation, *, path: str) -> None:
     from securecfg.vault.epochs import rotate_signing_key
     from securecfg.vault.scope_keys import ScopeKeyring
 
-    with invocation.open() as vault:
+    with signing.open(invocation) as (vault, sign_for):
         _require_root(vault, "the keys that sign logs are replaced")
         if path == _WHOLE:
             epoch = rotate_signing_key(vault.authority)
             vkey = str(vault.log.current_vkey)
         else:
-            epoch, vkey = ScopeKeyring(vault.authority).rotate_audit(path)
+            epoch, vkey = ScopeKeyring.with_signing(vault.authority, sign_for).rotate_audit(path)
     invocation.emit({"epoch": epoch, "vkey": vkey}, f"rotated  signing key of epoch {epoch}", f"vkey     {vkey}")
 
 
@@ -212,8 +222,9 @@ def audit(invocation: Invocation, *, path: str) -> None:
 @click.argument("epoch", type=Number(0))
 @click.argument("path", default=_WHOLE)
 @click.option("--value", is_flag=True, help="Of a sealed scope: a value key, and what was granted of it.")
+@signing_options
 @common_flags
-def retire(invocation: Invocation, *, epoch: int, path: str, value: bool) -> None:
+def retire(invocation: Invocation, *, epoch: int, path: str, value: bool, signing: SigningOptions) -> None:
     """Forget the scope key of an epoch, and all older ones, if nothing is sealed under them any more.
 
     Older copies of the vault that were made before the rotation still hold it, sealed.
@@ -224,12 +235,12 @@ def retire(invocation: Invocation, *, epoch: int, path: str, value: bool) -> Non
     if value and path == _WHOLE:
         message = "only sealed scopes have value keys"
         raise UsageError(message, hint="name the scope: `securecfg key retire EPOCH PATH --value`")
-    with invocation.open() as vault:
+    with signing.open(invocation) as (vault, sign_for):
         _require_root(vault, "keys are retired")
         if path == _WHOLE:
             KeyChanges(vault.authority).retire(epoch)
         else:
-            ScopeKeyring(vault.authority).retire(path, epoch, of_values=value)
+            ScopeKeyring.with_signing(vault.authority, sign_for).retire(path, epoch, of_values=value)
         note_backups(invocation, vault)
     kind = "value" if value else "scope"
     where = {} if path == _WHOLE else {"path": path, "kind": kind}

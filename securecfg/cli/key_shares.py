@@ -46,7 +46,7 @@ def split(invocation: Invocation, *, threshold: int, count: int, out: str, label
         shares = generate_shares(threshold, count)
         folder = Path(out)
         if dry_run:
-            _refuse_existing(folder)
+            refuse_existing(folder)
             result: dict[str, object] = {"threshold": threshold, "shares": count, "out": out, "is_done": False}
             invocation.emit(result, f"would add  a slot, {threshold} of {count}   would write  {count} files to {out}")
             return
@@ -103,7 +103,7 @@ def _written(folder: Path, shares: Sequence[Share]) -> Iterator[list[Path]]:
 
     width = len(str(len(shares)))
     made: list[Path] = []
-    _make_folder(folder)
+    make_folder(folder)
     try:
         for share in shares:
             path = folder / f"share-{share.number:0{width}}.txt"
@@ -121,10 +121,16 @@ def _written(folder: Path, shares: Sequence[Share]) -> Iterator[list[Path]]:
         raise
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder that only its owner reaches, durably.
+
+    Raises:
+        AlreadyExists: Something is there.
+        StoreFailed: The file system refuses.
+    """
     from securecfg.files import sync_directory
 
-    _refuse_existing(folder)
+    refuse_existing(folder)
     try:
         folder.mkdir(mode=0o700)
         sync_directory(folder.parent)
@@ -133,7 +139,12 @@ def _make_folder(folder: Path) -> None:
         raise StoreFailed(message) from None
 
 
-def _refuse_existing(folder: Path) -> None:
+def refuse_existing(folder: Path) -> None:
+    """Refuse a folder that is there already.
+
+    Raises:
+        AlreadyExists: It is.
+    """
     if folder.exists() or folder.is_symlink():
         message = f"`{folder}` exists already"
         raise AlreadyExists(message, hint="name a folder that is not there yet; nothing is ever written over")

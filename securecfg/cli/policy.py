@@ -10,6 +10,7 @@ from securecfg.cli.arguments import Number, parse_moment
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import printable, shown_time, timestamp, write_json, write_lines
+from securecfg.cli.signing import administration_of, signing_options
 from securecfg.errors import CheckFailed, SecurecfgError, UsageError
 from securecfg.words import counted
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from securecfg.cli.signing import SigningOptions
     from securecfg.policy import CaseResult, Document, Explanation, Policy
     from securecfg.vault import Vault
 
@@ -28,19 +30,21 @@ def policy() -> None:
 
 @policy.command(examples=("securecfg policy apply roles.toml", "securecfg policy apply policies/"))
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@signing_options
 @common_flags
-def apply(invocation: Invocation, *, paths: tuple[str, ...]) -> None:
+def apply(invocation: Invocation, *, paths: tuple[str, ...], signing: SigningOptions) -> None:
     """Replace the policy in the vault by grant tables and Cedar files.
 
     Takes any mix of files that end in .toml (grant tables), .cedar and .cedarschema (extensions of the schema), and
-    folders of them, without test cases. Nothing else remains of the policy before; `rollback` brings it back.
+    folders of them, without test cases. Nothing else remains of the policy before; `rollback` brings it back. Where
+    sealed scopes have several administrators, these sign that it reaches them.
     """
     from securecfg.cli.policy_files import read_documents
 
-    with invocation.open() as vault:
+    with signing.open(invocation) as (vault, sign_for):
         vault.authority.require("policy.write", "")
         documents = read_documents(paths)
-        administration = vault.administration
+        administration = administration_of(vault, sign_for)
         administration.check_policy(documents)
         current = _readable_documents(vault)
         is_new = current is None or _by_name(current) != _by_name(documents)
@@ -151,13 +155,14 @@ def history(invocation: Invocation) -> None:
 
 @policy.command(examples=("securecfg policy rollback 3",))
 @click.argument("revision", type=Number())
+@signing_options
 @common_flags
-def rollback(invocation: Invocation, *, revision: int) -> None:
+def rollback(invocation: Invocation, *, revision: int, signing: SigningOptions) -> None:
     """Apply an earlier revision again, as a new one."""
-    with invocation.open() as vault:
+    with signing.open(invocation) as (vault, sign_for):
         vault.authority.require("policy.write", "")
         current = _readable_documents(vault)
-        number = vault.administration.roll_back_policy(revision)
+        number = administration_of(vault, sign_for).roll_back_policy(revision)
         documents = _readable_documents(vault) or []
     _emit_change(invocation, number, current, documents, is_new=True)
 

@@ -9,11 +9,13 @@ import click
 from securecfg.cli.groups import Noun
 from securecfg.cli.identity import grouped
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.signing import administration_of, signing_options
 from securecfg.errors import UsageError
 
 if TYPE_CHECKING:
+    from securecfg.cli.signing import SigningOptions
     from securecfg.vault import Vault
-    from securecfg.vault.role_rotation import RotatedRole
+    from securecfg.vault.role_rotation import RoleRotation, RotatedRole
 
 _MEMBER = click.option("--member", metavar="PRINCIPAL", required=True, help="user:NAME or svc:NAME.")
 
@@ -62,12 +64,16 @@ def list_(invocation: Invocation) -> None:
     "--identity", type=click.Path(), metavar="PUBLIC-FILE", help="The member's public key, from `identity create`."
 )
 @click.option("--replace", is_flag=True, help="Take the key although another one of the member is known.")
+@signing_options
 @common_flags
-def add(invocation: Invocation, *, name: str, member: str, identity: str | None, replace: bool) -> None:
+def add(
+    invocation: Invocation, *, name: str, member: str, identity: str | None, replace: bool, signing: SigningOptions
+) -> None:
     """Give a principal a role; the role is made where it is new.
 
     With --identity the vault keeps the member's public key, to seal to it what is for its roles. Compare the
-    fingerprint with what its owner reads to you from `securecfg identity show`.
+    fingerprint with what its owner reads to you from `securecfg identity show`. Where sealed scopes have several
+    administrators, these sign that the member is let into them.
     """
     from securecfg.keys.identity import read_identity_file
 
@@ -75,9 +81,9 @@ def add(invocation: Invocation, *, name: str, member: str, identity: str | None,
         message = "`--replace` says that a key takes the place of another one"
         raise UsageError(message, hint="name the file of the new one: `--identity PUBLIC-FILE`")
     public = None if identity is None else read_identity_file(identity).identity
-    with invocation.open() as vault:
+    with signing.open(invocation) as (vault, sign_for):
         vault.authority.require("role.write", "")
-        old = vault.administration.add_member(name, member, identity=public, replace=replace)
+        old = administration_of(vault, sign_for).add_member(name, member, identity=public, replace=replace)
     if old is not None:
         told = f"warning: what was sealed to the key {grouped(old.fingerprint)} of {member} stays readable with it"
         invocation.note(told)
@@ -99,8 +105,9 @@ def add(invocation: Invocation, *, name: str, member: str, identity: str | None,
 @click.argument("name")
 @_MEMBER
 @click.option("--rotate", "rotates", is_flag=True, help="Give the role another key, as `role rotate` does.")
+@signing_options
 @common_flags
-def remove(invocation: Invocation, *, name: str, member: str, rotates: bool) -> None:
+def remove(invocation: Invocation, *, name: str, member: str, rotates: bool, signing: SigningOptions) -> None:
     """Take a role from a principal. The last administrator stays.
 
     With the last role that it was given in the vault its public key is forgotten. Where the role takes part in sealed
@@ -108,15 +115,15 @@ def remove(invocation: Invocation, *, name: str, member: str, rotates: bool) -> 
     """
     from securecfg.vault.role_rotation import RoleRotation
 
-    with invocation.open() as vault:
-        roles = RoleRotation(vault.authority)
+    with signing.open(invocation) as (vault, sign_for):
+        roles = RoleRotation.with_signing(vault.authority, sign_for)
         if rotates:
             vault.authority.require("key.manage", "")
             roles.verify_kept(name, leaving=member)
-        vault.administration.remove_member(name, member)
+        administration_of(vault, sign_for).remove_member(name, member)
         has_key = roles.has_key(name)
         if rotates and has_key:
-            _rotate(invocation, vault, name, resumes=False)
+            _rotate(invocation, roles, name, resumes=False)
     result = {"role": name, "member": member, "is_rotated": rotates and has_key}
     invocation.emit(result, f"removed  {member} from {name}")
     if has_key and not rotates:
@@ -132,25 +139,27 @@ def remove(invocation: Invocation, *, name: str, member: str, rotates: bool) -> 
 )
 @click.argument("name")
 @click.option("--resume", is_flag=True, help="Make no new key; only bring the newest to every scope.")
+@signing_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @common_flags
-def rotate(invocation: Invocation, *, name: str, resume: bool, dry_run: bool) -> None:
+def rotate(invocation: Invocation, *, name: str, resume: bool, signing: SigningOptions, dry_run: bool) -> None:
     """Give a role another key in all sealed scopes that it takes part in, sealed to those who are its members now.
 
     Who was its member before reads nothing that is written from then on, with the key and all else that he kept. What
     he could read is listed by `securecfg audit exposed` until it has another value. Members go on to read everything.
+    What waits of a role that drops is refused with its key: have it taken in before (`securecfg scope collect`).
     """
     from securecfg.vault.role_rotation import RoleRotation
 
-    with invocation.open() as vault:
-        roles = RoleRotation(vault.authority)
+    with signing.open(invocation) as (vault, sign_for):
+        roles = RoleRotation.with_signing(vault.authority, sign_for)
         if dry_run:
             scopes, members = roles.takes_part(name), roles.members(name)
             result = {"role": name, "members": members, "scopes": scopes, "is_done": False}
             told = f"would give  {name} {'its newest' if resume else 'a new'} key in"
             invocation.emit(result, *(f"{told} {path}" for path in scopes), *(f"member     {each}" for each in members))
             return
-        done = _rotate(invocation, vault, name, resumes=resume)
+        done = _rotate(invocation, roles, name, resumes=resume)
     invocation.emit(
         {"role": name, "members": list(done.members), "scopes": list(done.scopes), "waiting": list(done.waiting)},
         *(f"rotated  {name} in {path}" for path in done.scopes),
@@ -158,11 +167,9 @@ def rotate(invocation: Invocation, *, name: str, resume: bool, dry_run: bool) ->
     )
 
 
-def _rotate(invocation: Invocation, vault: Vault, name: str, *, resumes: bool) -> RotatedRole:
-    from securecfg.vault.role_rotation import RoleRotation
-
+def _rotate(invocation: Invocation, roles: RoleRotation, name: str, *, resumes: bool) -> RotatedRole:
     with invocation.progress("replacing the key of the role") as progress:
-        done = RoleRotation(vault.authority).rotate_role(name, progress, resumes=resumes)
+        done = roles.rotate_role(name, progress, resumes=resumes)
     for path in done.waiting:
         invocation.note(f"note: what was written before waits in {path} for a member to open it")
     return done

@@ -6,22 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from securecfg.cli.break_glass import break_glass
 from securecfg.cli.groups import Noun
+from securecfg.cli.introductions import introduce
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.scope_administrators import administrators, sign
+from securecfg.cli.signing import signing_options
 from securecfg.errors import UsageError
 from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from securecfg.cli.signing import SigningOptions
     from securecfg.vault.scopes import ScopeInfo, Scopes
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
 
 def _roles(command: Callable[..., None]) -> Callable[..., None]:
-    """Add `--read`, `--list` and `--write`."""
+    """Add `--read`, `--list`, `--write` and `--drop`."""
     for right, what in (
+        ("drop", "May hand values in and, by itself, see nothing."),
         ("write", "May write, and so list; by itself not read."),
         ("list", "May list names and history, no values."),
         ("read", "May read values, and so list."),
@@ -68,8 +74,10 @@ def show(invocation: Invocation, *, path: str) -> None:
     from securecfg.vault.scopes import Scopes
 
     with invocation.open() as vault:
-        info = Scopes(vault.authority).show(path)
-    _emit(invocation, info, "scope  ")
+        scopes = Scopes(vault.authority)
+        info, fingerprint = scopes.show(path), scopes.administrators_fingerprint()
+    lines = [*_lines(info, "scope  "), f"  administrators' fingerprint: {fingerprint}"]
+    invocation.emit(_as_object(info) | {"administrators_fingerprint": fingerprint}, *lines)
 
 
 @scope.command(
@@ -77,22 +85,26 @@ def show(invocation: Invocation, *, path: str) -> None:
         "securecfg role add payments --member svc:pay --identity pay.pub",
         "securecfg scope create payments --read role:payments",
         "securecfg scope create web --read role:web --write role:web",
+        "securecfg scope create inbox --read role:web --write role:web --drop role:partner",
         "securecfg scope create common --read role:web --shared     # the vault's root reads it too",
     )
 )
 @click.argument("path")
 @_roles
 @click.option("--shared", is_flag=True, help="Let whoever opens the vault by its root read it too.")
+@signing_options
 @_DRY_RUN
 @common_flags
-def create(
+def create(  # noqa: PLR0913 - each is an option of the command
     invocation: Invocation,
     *,
     path: str,
     read_roles: tuple[str, ...],
     list_roles: tuple[str, ...],
     write_roles: tuple[str, ...],
+    drop_roles: tuple[str, ...],
     shared: bool,
+    signing: SigningOptions,
     dry_run: bool,
 ) -> None:
     """Seal a subtree in which there is nothing yet.
@@ -102,18 +114,23 @@ def create(
     """
     from securecfg.vault.scopes import Scopes
 
-    if not (read_roles or list_roles or write_roles):
+    if not (read_roles or list_roles or write_roles or drop_roles):
         message = "a sealed scope that nobody may open is of no use"
         raise UsageError(message, hint="say who may read it: `--read role:NAME`")
-    with invocation.open() as vault:
+    with signing.open(invocation) as (vault, sign_for):
         if dry_run:
             vault.authority.require("key.manage", "")
             Scopes(vault.authority).verify_free(path)
-            roles = {"list": list(list_roles), "read": list(read_roles), "write": list(write_roles)}
+            roles = {
+                "list": list(list_roles),
+                "read": list(read_roles),
+                "write": list(write_roles),
+                "drop": list(drop_roles),
+            }
             invocation.emit({"path": path, "roles": roles, "is_done": False}, f"would seal  {path}")
             return
-        info = Scopes(vault.authority).create(
-            path, read=read_roles, list=list_roles, write=write_roles, is_shared=shared
+        info = Scopes.with_signing(vault.authority, sign_for).create(
+            path, read=read_roles, list=list_roles, write=write_roles, drop=drop_roles, is_shared=shared
         )
     _emit(invocation, info, "sealed  ")
 
@@ -122,10 +139,12 @@ def create(
     examples=(
         "securecfg scope grant payments --read role:audit",
         "securecfg scope grant payments --list role:web --write role:web",
+        "securecfg scope grant payments --drop role:partner     # hands values in, sees nothing",
     )
 )
 @click.argument("path")
 @_roles
+@signing_options
 @_DRY_RUN
 @common_flags
 def grant(
@@ -135,15 +154,20 @@ def grant(
     read_roles: tuple[str, ...],
     list_roles: tuple[str, ...],
     write_roles: tuple[str, ...],
+    drop_roles: tuple[str, ...],
+    signing: SigningOptions,
     dry_run: bool,
 ) -> None:
     """Give roles rights in a sealed scope.
 
     Who does not read a scope can let somebody else read what is written from then on. What was written before is opened
-    to a new reader by the next other reader that uses the vault.
+    to a new reader by the next other reader that uses the vault. A role can be let drop values where another one reads
+    and writes.
     """
-    wanted = {"list": list_roles, "read": read_roles, "write": write_roles}
-    info = _change(invocation, path, wanted, lambda scopes, role, right: scopes.grant(path, role, right), dry_run)
+    wanted = {"list": list_roles, "read": read_roles, "write": write_roles, "drop": drop_roles}
+    info = _change(
+        invocation, path, wanted, lambda scopes, role, right: scopes.grant(path, role, right), signing, dry_run
+    )
     if info is not None:
         _emit(invocation, info, "granted  ")
 
@@ -156,6 +180,7 @@ def grant(
 )
 @click.argument("path")
 @_roles
+@signing_options
 @_DRY_RUN
 @common_flags
 def revoke(
@@ -165,6 +190,8 @@ def revoke(
     read_roles: tuple[str, ...],
     list_roles: tuple[str, ...],
     write_roles: tuple[str, ...],
+    drop_roles: tuple[str, ...],
+    signing: SigningOptions,
     dry_run: bool,
 ) -> None:
     """Take rights from roles in a sealed scope; with the right to list the others go too.
@@ -173,7 +200,7 @@ def revoke(
     `securecfg audit exposed` lists those secrets until they have new values. What a role has not is not taken from it.
     Where nobody else reads the scope, what is in it is lost, and you are asked first.
     """
-    wanted = {"list": list_roles, "read": read_roles, "write": write_roles}
+    wanted = {"list": list_roles, "read": read_roles, "write": write_roles, "drop": drop_roles}
     gone = {role.removeprefix("role:") for role in (*read_roles, *list_roles)}
 
     def confirm(info: ScopeInfo) -> None:
@@ -187,6 +214,7 @@ def revoke(
             path,
             wanted,
             lambda scopes, role, right: scopes.revoke(path, role, right, progress),
+            signing,
             dry_run,
             confirm=confirm,
         )
@@ -211,10 +239,12 @@ def verify(invocation: Invocation, *, path: str) -> None:
         with invocation.progress("verifying") as progress:
             report = verify_vault(part.opened, progress)
         refuse_damage(part, report)
-        charter = charter_of(part.opened)
+        charter, seat = charter_of(part.opened), part.opened.replica.seat
+    fingerprint = seat.administrators_fingerprint if seat is not None else ""
     result = {
         "path": charter.path,
         "revision": charter.serial,
+        "administrators_fingerprint": fingerprint,
         "record_count": log.size,
         "secret_count": report.secrets,
         "version_count": report.versions,
@@ -223,17 +253,56 @@ def verify(invocation: Invocation, *, path: str) -> None:
     invocation.emit(
         result,
         f"charter  of {charter.path}, revision {charter.serial}, signed by its administrators",
+        f"administrators  {fingerprint}",
         f"log      {counted(log.size, 'record')}: sound",
         f"secrets  {report.secrets} with {counted(report.versions, 'version')}, the scope's documents included: sound",
         *([f"sealed   {counted(report.sealed, 'version')} that this key does not open"] if report.sealed else []),
     )
 
 
-def _change(
+@scope.command(examples=("securecfg scope collect payments --key identity:pay.identity",))
+@click.argument("path")
+@common_flags
+def collect(invocation: Invocation, *, path: str) -> None:
+    """Take in all values that were dropped into a sealed scope and wait, and say what became of them.
+
+    Whoever reads and writes the scope can, and takes in some whenever it opens the scope. Each value becomes a version
+    in the name of who dropped it; what was not dropped by somebody who may is removed, and recorded.
+    """
+    from securecfg.vault.collecting import Collection
+    from securecfg.vault.drops import count_waiting
+
+    with invocation.open() as vault:
+        part = vault.scope(path)
+        with invocation.progress("taking in") as progress:
+            done = Collection(part.authority).run(progress=progress).after(part.opened.collected)
+        left = count_waiting(part.opened.store)
+    refused = sum(done.refused.values())
+    result = {
+        "path": path,
+        "secrets": [{"path": name, "version": number} for name, number in done.versions],
+        "refused": dict(sorted(done.refused.items())),
+        "waiting": left,
+    }
+    lines = [f"written  {name}@{number}" for name, number in done.versions]
+    if refused:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(done.refused.items()))
+        lines.append(f"refused  {counted(refused, 'value')}: {reasons}")
+    if left:
+        lines.append(f"left     {counted(left, 'value')} for somebody else to take in")
+    invocation.emit(result, *(lines or ["nothing waits"]))
+
+
+scope.add_command(administrators)
+scope.add_command(sign)
+
+
+def _change(  # noqa: PLR0917 - of two commands
     invocation: Invocation,
     path: str,
     wanted: dict[str, tuple[str, ...]],
     change: Callable[[Scopes, str, str], ScopeInfo],
+    signing: SigningOptions,
     dry_run: bool,  # noqa: FBT001 - a flag of the command
     *,
     confirm: Callable[[ScopeInfo], None] = lambda _: None,
@@ -245,8 +314,8 @@ def _change(
     if not changes:
         message = "nothing to change is named"
         raise UsageError(message, hint="name a role: `--read role:NAME`")
-    with invocation.open() as vault:
-        scopes = Scopes(vault.authority)
+    with signing.open(invocation) as (vault, sign_for):
+        scopes = Scopes.with_signing(vault.authority, sign_for)
         info = scopes.show(path)
         if dry_run:
             result = {
@@ -269,11 +338,22 @@ def _as_object(info: ScopeInfo) -> dict[str, Any]:
         "revision": info.revision,
         "roles": {role: list(rights) for role, rights in sorted(info.roles.items())},
         "value_epochs": info.value_epochs,
+        "waiting": info.waiting,
     }
 
 
 def _emit(invocation: Invocation, info: ScopeInfo, word: str) -> None:
+    invocation.emit(_as_object(info), *_lines(info, word))
+
+
+def _lines(info: ScopeInfo, word: str) -> list[str]:
     kind = "shared with the vault's root" if info.is_shared else "sealed, also from the vault's root"
     lines = [f"{word}{info.path} ({kind}), revision {info.revision}"]
     lines += [f"  {role}: {', '.join(rights)}" for role, rights in sorted(info.roles.items())]
-    invocation.emit(_as_object(info), *lines)
+    if info.waiting:
+        lines.append(f"  {counted(info.waiting, 'dropped value')} waiting")
+    return lines
+
+
+for command in (break_glass, introduce):
+    scope.add_command(command)

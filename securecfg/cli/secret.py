@@ -148,9 +148,11 @@ def put(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # noq
     value, all fields included; with --field it replaces the named fields and keeps the others, which are read for that,
     and fails if somebody else writes meanwhile. Metadata is kept unless some is given. An empty answer or pipe is
     refused; an empty value is written with --file from an empty file, an empty field with --fields.
+
+    Where the key at hand may only drop values into a sealed scope, the value is handed in for a receipt; see receipt.
     """
     from securecfg.cli.fields import read_fields
-    from securecfg.cli.values import is_typed, open_value
+    from securecfg.cli.values import note_newline, open_value
 
     fields: tuple[str, ...] = options["fields"]
     if options["is_mapping"] and fields:
@@ -161,6 +163,11 @@ def put(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # noq
         raise UsageError(message, hint="without `--field` the whole value is replaced in any case")
     metadata = parse_pairs(options["meta"])
     with invocation.open() as vault:
+        if vault.may_only_drop(path):
+            from securecfg.cli.drops import drop_value
+
+            drop_value(invocation, vault, path, options, metadata)
+            return
         _require(vault, "write", path)
         others = read_fields(vault, path) if fields and not options["replace"] else None
         given = open_value(options["file"], fields, is_mapping=options["is_mapping"], is_silent=invocation.is_silent)
@@ -179,9 +186,7 @@ def put(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # noq
                 content_type=content_type,
                 allow_lookalike=options["allow_lookalike"] or invocation.is_confirmed,
             )
-            is_line = isinstance(value, str) and value.endswith("\n") and value.count("\n") == 1
-    if is_line and options["file"] is None and not is_typed():
-        invocation.note("note: the value ends with a newline, which is kept; `printf %s` sends none")
+            note_newline(invocation, value, options["file"])
     invocation.emit({"path": path, "version": number}, f"written  {path}@{number}")
 
 
@@ -349,6 +354,28 @@ def label(invocation: Invocation, *, path: str, label: str, version: int | None,
         vault.label(path, label, version)
     text = f"removed  {label} from {path}" if version is None else f"labelled  {path}@{version} {label}"
     invocation.emit({"path": path, "label": label, "version": version}, text)
+
+
+@secret.command(
+    examples=(
+        "securecfg secret receipt 9c1185a5c5e9fc54612808977ee8f548",
+        "securecfg secret receipt 9c1185a5c5e9fc54612808977ee8f548 --json",
+    )
+)
+@click.argument("receipt")
+@common_flags
+def receipt(invocation: Invocation, *, receipt: str) -> None:
+    """Say what became of a value that was dropped into a sealed scope.
+
+    Whoever only drops is told whether it still waits. Whoever may list the path is told which version it became, or why
+    it was refused.
+    """
+    from securecfg.cli.drops import describe_drop
+
+    with invocation.open() as vault:
+        dropped = vault.find_drop(receipt)
+    result, line = describe_drop(receipt, dropped)
+    invocation.emit(result, line)
 
 
 def _require(vault: Vault, action: str, path: str) -> None:

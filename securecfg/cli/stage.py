@@ -6,7 +6,6 @@ import signal
 import sys
 import termios
 import threading
-import time
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING
 
@@ -16,8 +15,6 @@ from securecfg.errors import SettingMissing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# How long somebody who just left may still press Enter once more.
-_PAUSE_S = 1.0
 _CLEAR = "\x1b[2J\x1b[3J\x1b[H"
 # What is shown on the other screen is in no scroll-back when that is left.
 _OTHER_SCREEN, _OWN_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
@@ -47,23 +44,27 @@ class Stage:
         Raises:
             SettingMissing: The terminal was closed.
         """
-        try:
-            answer = self._terminal.readline() if self._write(f"{what} [Enter] ") else b""
-        except OSError:
-            answer = b""
-        if not answer:
-            raise _closed()
+        self._read_line(f"{what} [Enter] ")
 
-    def call(self, what: str) -> None:
-        """Call the next one, and wait for Enter; what was typed before, by the one who leaves, is no answer.
+    def call(self, what: str, name: str, number: int) -> None:
+        """Call the next one, who shows by typing a number that he has come: whoever leaves may press Enter once more.
 
         Raises:
             SettingMissing: The terminal was closed.
         """
-        time.sleep(_PAUSE_S)
         with suppress(OSError, termios.error):  # then it is closed, which is seen next
             termios.tcflush(self._terminal.fileno(), termios.TCIFLUSH)
-        self.wait(what)
+        while self._read_line(f"{what}; all others look away, {name} types {number}: ").strip() != b"%d" % number:
+            pass
+
+    def _read_line(self, prompt: str) -> bytes:
+        try:
+            answer = self._terminal.readline() if self._write(prompt) else b""
+        except OSError:
+            answer = b""
+        if not answer:
+            raise _closed()
+        return answer
 
     @contextmanager
     def private(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from securecfg.errors import FileMissing, SettingMissing, StoreFailed, UsageErro
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from securecfg.cli.invocation import Invocation
     from securecfg.secret import Secret
 
     Plain = str | bytes | dict[str, str | bytes]
@@ -28,6 +29,13 @@ _EMPTY_FIELD = "a field that is empty on purpose can be written with `--fields` 
 def is_typed() -> bool:
     """Return whether a value would be typed on a terminal rather than come through a pipe."""
     return sys.stdin is None or sys.stdin.isatty()
+
+
+def note_newline(invocation: Invocation, value: Plain | BinaryIO, file: str | None) -> None:
+    """Tell a person that the newline which a pipe has added is part of the value."""
+    is_line = isinstance(value, str) and value.endswith("\n") and value.count("\n") == 1
+    if is_line and file is None and not is_typed():
+        invocation.note("note: the value ends with a newline, which is kept; `printf %s` sends none")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import click
 from securecfg.cli.backup import backup, backups, restore
 from securecfg.cli.export import export
 from securecfg.cli.groups import Noun
+from securecfg.cli.introductions import trust
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.publish import publish
 from securecfg.clock import to_datetime
@@ -121,6 +122,7 @@ def status(invocation: Invocation) -> None:
 
     Without a key that opens the vault it shows what the file tells everybody, and succeeds; `vault open` fails then.
     """
+    from securecfg.cli.break_glass_findings import uses_of
     from securecfg.cli.inspection import Front, Inside
     from securecfg.vault.kinds import is_bundle
 
@@ -132,11 +134,13 @@ def status(invocation: Invocation) -> None:
     try:
         with invocation.open() as opened:
             inside = Inside.look(opened, path)
+            uses, lines = uses_of(opened)
     except (Sealed, SettingMissing, FileMissing, ExtraMissing, KeyProviderUnavailable) as error:
         sealed = {"state": "sealed", "reason": error.message}
         invocation.emit(front.to_json() | sealed, *front.to_lines(), f"state        sealed: {error.message}")
         return
-    invocation.emit(front.to_json() | inside.to_json(), *front.to_lines(), *inside.to_lines())
+    shown = front.to_json() | inside.to_json() | {"break_glass": uses}
+    invocation.emit(shown, *front.to_lines(), *inside.to_lines(), *lines)
 
 
 @vault.command(
@@ -215,9 +219,8 @@ def _verify_bundle(invocation: Invocation, path: Path) -> None:
 
 
 @vault.command(examples=("securecfg vault adopt --reason 'restored from the backup of Monday'",))
-@click.option("--reason", default="", metavar="TEXT", help="Why, for the log.")
 @common_flags
-def adopt(invocation: Invocation, *, reason: str) -> None:
+def adopt(invocation: Invocation) -> None:
     """Accept a copy, a restored vault, one whose anchor was lost, or one that another clock dated into the future.
 
     What this machine recorded of the vault is replaced by the vault as it is now, and the time of its newest
@@ -242,7 +245,7 @@ def adopt(invocation: Invocation, *, reason: str) -> None:
             ahead = timedelta(seconds=round(known.ahead.total_seconds()))
             invocation.note(f"its newest publication lies {ahead} in the future of this clock, and is set back")
         invocation.confirm("Accept the vault as it is?")
-    done = adopt_vault(settings.vault, provider, principal, reason=reason)
+    done = adopt_vault(settings.vault, provider, principal, reason=invocation.reason)
     invocation.emit(
         {"vault": str(settings.vault), "record_count": done.size, "recorded_count": done.recorded_size},
         f"adopted  {settings.vault}   records  {done.size}   recorded before  {recorded}",
@@ -285,5 +288,5 @@ def refuse_damage(opened: Vault, report: Verification) -> None:
     raise Tampered(message, hint="restore the vault from a backup; undamaged secrets can still be read")
 
 
-for command in (backup, backups, restore, export, publish):
+for command in (backup, backups, restore, export, publish, trust):
     vault.add_command(command)

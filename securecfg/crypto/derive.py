@@ -51,7 +51,12 @@ class Label(StrEnum):
     VALUE_ROWS = "securecfg/1/value-rows"
     CHARTER = "securecfg/1/charter"
     VOUCHER = "securecfg/1/voucher"
+    SUCCESSION = "securecfg/1/succession"
+    ORDER = "securecfg/1/order"
+    DROP = "securecfg/1/drop"
     ANCHOR = "securecfg/1/anchor"
+    ADMINISTRATORS = "securecfg/1/administrators"
+    INTRODUCTION = "securecfg/1/introduction"
 
 
 def expand(key: bytes, label: str, rest: bytes, length: int) -> bytes:

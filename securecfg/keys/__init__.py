@@ -17,9 +17,18 @@ from securecfg.keys.provider import (
     ProviderFactory,
     RemoteKeyProvider,
     WrapContext,
+    proves_principal,
 )
 from securecfg.keys.remote import open_with_service, seal_with_service
-from securecfg.keys.roots import FIRST_ROOT_ROW, SlotKey, seal_root
+from securecfg.keys.roots import (
+    FIRST_ROOT_ROW,
+    ROOTS_ROW,
+    SlotKey,
+    rows_of_slots,
+    seal_root,
+    slots_of_rows,
+    slots_to_bytes,
+)
 from securecfg.keys.slots import (
     FIRST_SLOT_ROW,
     KIND_IDENTITY,
@@ -56,6 +65,7 @@ __all__ = [
     "KIND_IDENTITY",
     "MOST_SLOTS",
     "PATIENCE",
+    "ROOTS_ROW",
     "Ask",
     "CommandProvider",
     "CompositeProvider",
@@ -98,12 +108,16 @@ __all__ = [
     "open_under_kek",
     "open_with_service",
     "parse_params",
+    "proves_principal",
     "rewrap_slot",
     "root_row_of",
+    "rows_of_slots",
     "seal_root",
     "seal_slot",
     "seal_under_kek",
     "seal_with_service",
+    "slots_of_rows",
+    "slots_to_bytes",
     "unlock",
 ]
 

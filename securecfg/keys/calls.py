@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from securecfg.crypto import KEY_BYTES
 from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, SecurecfgError, WrongKey
-from securecfg.keys.provider import RemoteKeyProvider
+from securecfg.keys.provider import is_remote
 from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _key_of(answer: bytes) -> bytes:
 
 
 def _call(provider: KeyProvider, question: object, call: Callable[[], bytes], patience: Patience) -> bytes:
-    if not isinstance(provider, RemoteKeyProvider):
+    if not is_remote(provider):
         return guarded(provider, call)
     from securecfg.keys.flights import fly
 

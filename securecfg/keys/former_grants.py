@@ -17,7 +17,8 @@ from securecfg.octets import U32, Cursor, Malformed, var16
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FIRST_FORMER_ROW = 1 << 62
+FIRST_FORMER_ROW = 1 << 60
+LAST_FORMER_ROW = (1 << 61) - 1
 EPOCHS_KEPT_MAX = 255
 
 _FRONT = bytes((0x46, SUITE))
@@ -36,9 +37,9 @@ class FormerGrants(NamedTuple):
 
     @property
     def row_id(self) -> int:
-        """The id of the row, in the space of grants, above those of all other rows."""
+        """The id of the row, in the space of grants, above those of grants and below those of drop orders."""
         told = Label.GRANT.encode() + b"/former\x00" + self.slot.slot_id
-        return FIRST_FORMER_ROW | int.from_bytes(hashlib.sha256(told).digest()[:8]) >> 2
+        return FIRST_FORMER_ROW | int.from_bytes(hashlib.sha256(told).digest()[:8]) >> 4
 
     def to_bytes(self) -> bytes:
         """Return the row."""

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from securecfg.crypto import KEY_BYTES, SUITE, Label, expand
 from securecfg.errors import NotAVault, Tampered, UnsupportedFormat
-from securecfg.keys.roots import FIRST_ROOT_ROW, ROWS_APART
-from securecfg.octets import var32
+from securecfg.keys.roots import FIRST_ROOT_ROW, ROWS_APART, slots_to_bytes
 from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def build_header(
 
     Args:
         root: The root key.
-        slot_rows: All slots and sealed roots by their row id, 256 to 767.
+        slot_rows: All slots by their row id, 256 to 511, and sealed roots by that of their slot and 256.
         vault_id: 16 bytes.
         generation: 1 at creation, plus one at every change of header, slots or keyring.
         first_log_key: The Ed25519 public key of log epoch 0, 32 bytes.
@@ -139,8 +138,7 @@ def _are_paired(slot_rows: Mapping[int, bytes]) -> bool:
 
 def _mac(root: bytes, vault_id: bytes, fields: bytes, slot_rows: Mapping[int, bytes]) -> bytes:
     key = expand(root, Label.HEADER_MAC, vault_id, KEY_BYTES)
-    slots = b"".join(var32(slot_rows[row_id]) for row_id in sorted(slot_rows))
-    return hmac.digest(key, fields + slots, "sha256")
+    return hmac.digest(key, fields + slots_to_bytes(slot_rows), "sha256")
 
 
 def _newer(message: str) -> UnsupportedFormat:

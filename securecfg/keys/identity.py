@@ -40,7 +40,9 @@ _DERIVED_BYTES = HYBRID_PRIVATE_BYTES + 32
 _FINGERPRINT_BYTES = 16
 _NAME = r"[!-~]{1,255}"
 _PUBLIC = re.compile(rf"SECURECFG-IDENTITY-1 ({_NAME}) ([A-Za-z0-9_-]{{1664}}) [0-9a-f]{{32}}", re.ASCII)
-_PREVIOUS = re.compile(r"SECURECFG-IDENTITY-PREVIOUS-1 ([A-Za-z0-9_-]{1664}) ([A-Za-z0-9_-]{86})", re.ASCII)
+_PREVIOUS = re.compile(
+    r"SECURECFG-IDENTITY-PREVIOUS-1 ([A-Za-z0-9_-]{1664}) ([A-Za-z0-9_-]{86}) ([A-Za-z0-9_-]{86})", re.ASCII
+)
 _PRIVATE = re.compile(r"SECURECFG-IDENTITY-KEY-1 (\S{1,4096}) ([A-Za-z0-9_-]{1,5462}) [0-9a-f]{8}", re.ASCII)
 _SAFE = "-._~:/?=,;@+&"
 
@@ -92,10 +94,12 @@ class Previous(NamedTuple):
     Attributes:
         public_key: As that of the identity, 1,248 bytes.
         signature: By its own signing key, over itself and the public key that came after it, 64 bytes.
+        acceptance: The same by the signing key that came after it: nobody is given a former key pair that he never had.
     """
 
     public_key: bytes
     signature: bytes
+    acceptance: bytes
 
 
 class IdentityFile(NamedTuple):
@@ -145,24 +149,31 @@ def signing_key_of(seed: bytes) -> Ed25519PrivateKey:
 # --- succession -------------------------------------------------------------------------------------------------------
 
 
-def sign_successor(seed: bytes, former: Identity, successor: Identity) -> Previous:
-    """Return the statement of a former key pair that another one has taken its place.
+def sign_succession(name: str, seed: bytes, successor_seed: bytes) -> Previous:
+    """Return the statement of both key pairs that the second has taken the place of the first.
 
     Args:
+        name: The identity's.
         seed: The former one's.
-        former: Its public half.
-        successor: The public half of the new one.
+        successor_seed: The new one's.
     """
-    return Previous(former.public_key, signing_key_of(seed).sign(_statement(former, successor)))
+    former = identity_of(name, seed)
+    told = _statement(former, identity_of(name, successor_seed))
+    return Previous(former.public_key, signing_key_of(seed).sign(told), signing_key_of(successor_seed).sign(told))
 
 
-def _is_successor(former: Identity, successor: Identity, signature: bytes) -> bool:
+def _is_succession(former: Identity, successor: Identity, statement: Previous) -> bool:
+    """Return whether both key pairs have signed that the second came after the first."""
+    told = _statement(former, successor)
+    return _has_signed(former, statement.signature, told) and _has_signed(successor, statement.acceptance, told)
+
+
+def _has_signed(identity: Identity, signature: bytes, told: bytes) -> bool:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        signer = Ed25519PublicKey.from_public_bytes(former.public_key[HYBRID_PUBLIC_BYTES:])
-        signer.verify(signature, _statement(former, successor))
+        Ed25519PublicKey.from_public_bytes(identity.verifier).verify(signature, told)
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -252,7 +263,7 @@ def format_identity_file(file: IdentityFile) -> str:
     """Return the content of a file."""
     text = f"{format_identity(file.identity)}\n"
     for former in file.previous:
-        text += f"SECURECFG-IDENTITY-PREVIOUS-1 {_encode(former.public_key)} {_encode(former.signature)}\n"
+        text += f"SECURECFG-IDENTITY-PREVIOUS-1 {' '.join(map(_encode, former))}\n"
     if file.private is None:
         return text
     protection, content = file.private
@@ -347,11 +358,11 @@ def _parse_previous(lines: Sequence[str]) -> tuple[Previous, ...] | None:
 
 
 def _is_chain(chain: Sequence[Identity], previous: Sequence[Previous]) -> bool:
-    """Return whether each former key pair, all of them different, has signed the next one."""
+    """Return whether each former key pair, all of them different, and the next one have signed for each other."""
     if len(previous) > PREVIOUS_MAX or len(set(chain)) < len(chain):
         return False
     links = zip(chain[1:], chain, previous, strict=False)
-    return all(_is_successor(former, successor, one.signature) for former, successor, one in links)
+    return all(_is_succession(former, successor, one) for former, successor, one in links)
 
 
 def _is_seed_of(seed: bytes, identity: Identity) -> bool:

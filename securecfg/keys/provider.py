@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 from securecfg.crypto import slot_context
 from securecfg.tuples import NamedTuple
@@ -122,6 +123,22 @@ class RemoteKeyProvider(KeyProvider, Protocol):
 
 
 @runtime_checkable
+class UnattendedProvider(KeyProvider, Protocol):
+    """A provider that is no service and may ask no person all the same: an optional interface of its own.
+
+    Of several keys together such a one is tried in a thread, at the same time as the services.
+
+    Attributes:
+        asks_nobody: Whether this key opens without a person.
+    """
+
+    @property
+    def asks_nobody(self) -> bool:
+        """Whether this key opens without a person."""
+        ...
+
+
+@runtime_checkable
 class CreatingProvider(KeyProvider, Protocol):
     """A provider whose holder can make the key that a URI names: an optional interface of its own."""
 
@@ -182,9 +199,34 @@ class PartedProvider(KeyProvider, Protocol):
         ...
 
 
+def is_remote(provider: object) -> TypeGuard[RemoteKeyProvider]:
+    """Return whether a provider asks a service. As `isinstance`, which takes far longer for a protocol."""
+    return _has_interface(provider, RemoteKeyProvider)
+
+
+def is_parted(provider: object) -> TypeGuard[PartedProvider]:
+    """Return whether a provider stands for several keys. As `isinstance`."""
+    return _has_interface(provider, PartedProvider)
+
+
+def proves_principal(provider: object) -> TypeGuard[ProvesPrincipal]:
+    """Return whether a provider's key is one principal's own. As `isinstance`."""
+    return _has_interface(provider, ProvesPrincipal)
+
+
+def _has_interface(provider: Any, protocol: type) -> bool:  # noqa: ANN401 - whatever somebody made
+    return all(hasattr(provider, name) for name in _lacking(type(provider), protocol))  # type: ignore[arg-type]  # classes are hashable
+
+
+@cache
+def _lacking(kind: type, protocol: type) -> tuple[str, ...]:
+    """Return what a class has not of a protocol; an object may have it all the same, if it sets it itself."""
+    return tuple(name for name in dir(protocol) if not name.startswith("_") and not hasattr(kind, name))
+
+
 def providers_in(provider: KeyProvider) -> tuple[KeyProvider, ...]:
     """Return the providers of the keys that one stands for: itself, where it stands for one."""
-    return provider.providers if isinstance(provider, PartedProvider) else (provider,)
+    return provider.providers if is_parted(provider) else (provider,)
 
 
 class PartState(NamedTuple):

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from securecfg.keys.provider import WrapContext
 
 
-def wrap_to_recipient(recipient: bytes, kind: int, label: Label, key: bytes, context: WrapContext) -> bytes:
+def wrap_to_recipient(
+    recipient: bytes, kind: int, label: Label, key: bytes, context: WrapContext, *, tag: bytes = b""
+) -> bytes:
     """Return `key` wrapped for the holder of a private key.
 
     Args:
@@ -24,17 +26,24 @@ def wrap_to_recipient(recipient: bytes, kind: int, label: Label, key: bytes, con
         label: What kind of recipient it is.
         key: 32 bytes.
         context: The slot.
+        tag: What the parameters begin with.
 
     Raises:
         Tampered: The public half is none.
     """
     kek = generate_key()
-    params = seal_to(recipient, kek, _info(label, kind, context))
+    params = tag + seal_to(recipient, kek, _info(label, kind, context))
     return seal_under_kek(kek, kind, params, key, context)
 
 
 def unwrap_as_recipient(
-    opening_key: Callable[[], KeyBytes], kind: int, label: Label, wrapped: bytes, context: WrapContext
+    opening_key: Callable[[], KeyBytes],
+    kind: int,
+    label: Label,
+    wrapped: bytes,
+    context: WrapContext,
+    *,
+    tag: bytes = b"",
 ) -> bytes:
     """Return the key that was wrapped for the holder of a private key.
 
@@ -44,15 +53,16 @@ def unwrap_as_recipient(
         label: As for `wrap_to_recipient`.
         wrapped: What that returned.
         context: The slot.
+        tag: What the parameters have to begin with.
 
     Raises:
         WrongKey: It is for somebody else, or the bytes or the context are other ones.
     """
     params = parse_params(wrapped)
-    if len(params) != HYBRID_OVERHEAD_BYTES + KEY_BYTES:
+    if len(params) != len(tag) + HYBRID_OVERHEAD_BYTES + KEY_BYTES or params[: len(tag)] != tag:
         raise wrong_key()
     try:
-        kek = KeyBytes(open_sealed(opening_key(), params, _info(label, kind, context)))
+        kek = KeyBytes(open_sealed(opening_key(), params[len(tag) :], _info(label, kind, context)))
     except Tampered:
         raise wrong_key() from None
     return open_under_kek(kek, kind, wrapped, context)

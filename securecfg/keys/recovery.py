@@ -33,9 +33,13 @@ def format_recovery_code(code: bytes) -> str:
     if len(code) != CODE_BYTES:
         message = "a recovery code has 20 bytes"
         raise ValueError(message)
-    number = int.from_bytes(code) << _CHECK_BITS | _check(code)
-    characters = "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (_CHARACTERS - 1), -1, -5))
-    return "-".join(characters[start : start + 4] for start in range(0, _CHARACTERS, 4))
+    return group_base32(int.from_bytes(code) << _CHECK_BITS | _check(code), _CHARACTERS)
+
+
+def group_base32(number: int, count: int) -> str:
+    """Return a number as some characters of Crockford's base 32, in groups of four for people."""
+    characters = "".join(_ALPHABET[number >> shift & 31] for shift in range(5 * (count - 1), -1, -5))
+    return "-".join(characters[start : start + 4] for start in range(0, count, 4))
 
 
 def parse_recovery_code(text: str) -> KeyBytes:

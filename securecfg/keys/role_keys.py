@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from securecfg.crypto import HYBRID_PUBLIC_BYTES, KeyBytes, Label, seal_to
+from securecfg.crypto import HYBRID_PUBLIC_BYTES, KeyBytes, Label, open_sealed, seal_to
 from securecfg.errors import Tampered
 from securecfg.keys.identity import identity_of, opening_key_of, signing_key_of
+from securecfg.keys.kek import parse_params
+from securecfg.keys.provider import WrapContext
 from securecfg.keys.recipients import unwrap_as_recipient, wrap_to_recipient
 from securecfg.keys.slots import KIND_ROLE
 from securecfg.keys.trust import Trust, read_signatures, signatures_to_bytes
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys.identity import Identity
-    from securecfg.keys.provider import WrapContext
+    from securecfg.keys.slots import Slot
     from securecfg.keys.trust import Signatures
 
 SEED_BYTES = 32
@@ -28,6 +30,7 @@ ROLE_PUBLIC_BYTES = HYBRID_PUBLIC_BYTES + 32
 
 _FRONT = b"\x4d\x01"
 _PADDING_BYTES = 256
+_TAG_BYTES = 8
 
 
 class RolePublic:
@@ -56,7 +59,7 @@ class RolePublic:
             Tampered: The public key is none.
         """
         recipient = self.public_key[:HYBRID_PUBLIC_BYTES]
-        return wrap_to_recipient(recipient, self.kind, Label.ROLE_SLOT, key, context)
+        return wrap_to_recipient(recipient, self.kind, Label.ROLE_SLOT, key, context, tag=self._tag(context))
 
     def unwrap(self, wrapped: bytes, context: WrapContext) -> bytes:
         """Refuse: this is the public half.
@@ -64,7 +67,17 @@ class RolePublic:
         Raises:
             WrongKey: Always.
         """
-        return unwrap_as_recipient(_nobody, self.kind, Label.ROLE_SLOT, wrapped, context)
+        return unwrap_as_recipient(_nobody, self.kind, Label.ROLE_SLOT, wrapped, context, tag=self._tag(context))
+
+    def fits(self, slot: Slot, vault_id: bytes) -> bool:
+        """Return whether a slot is for this role, by its tag: nothing is opened, and nothing is authentic yet."""
+        context = WrapContext(vault_id, slot.slot_id)
+        return slot.kind == self.kind and parse_params(slot.wrapped)[:_TAG_BYTES] == self._tag(context)
+
+    def _tag(self, context: WrapContext) -> bytes:
+        """Return what a slot for this role begins with; to whoever lacks the public key it is random."""
+        told = Label.ROLE_SLOT.encode() + b"/tag\x00" + context.vault_id + context.slot_id + self.public_key
+        return hashlib.sha256(told).digest()[:_TAG_BYTES]
 
 
 class RoleKey(RolePublic):
@@ -93,7 +106,16 @@ class RoleKey(RolePublic):
         Raises:
             WrongKey: It was wrapped for another role, or the bytes or the context are other ones.
         """
-        return unwrap_as_recipient(lambda: self._opening_key, self.kind, Label.ROLE_SLOT, wrapped, context)
+        tag = self._tag(context)
+        return unwrap_as_recipient(lambda: self._opening_key, self.kind, Label.ROLE_SLOT, wrapped, context, tag=tag)
+
+    def open_for_owner(self, sealed: bytes, info: bytes) -> KeyBytes:
+        """Return a message that was sealed to the role otherwise than in an unlock slot.
+
+        Raises:
+            Tampered: It was sealed to another role, or the bytes or `info` are other ones.
+        """
+        return KeyBytes(open_sealed(self._opening_key, sealed, info))
 
 
 class Certificate(NamedTuple):

@@ -16,7 +16,7 @@ from securecfg.errors import (
 )
 from securecfg.keys.calls import PATIENCE, call_unwrap, call_wrap, gravest
 from securecfg.keys.kek import SEALED_BYTES, parse_params
-from securecfg.keys.provider import PartedProvider, RemoteKeyProvider, WrapContext
+from securecfg.keys.provider import WrapContext, is_parted, is_remote
 from securecfg.keys.remote import is_hinted
 from securecfg.keys.roots import FIRST_ROOT_ROW, ROWS_APART, SlotKey, seal_root
 from securecfg.octets import Cursor, Malformed, pad
@@ -158,13 +158,13 @@ class NewSlot(NamedTuple):
     public_key: bytes
 
     def rows(self, row_id: int, vault_id: bytes, root: bytes) -> dict[int, bytes]:
-        """Return the row of the slot and the one of its root by their ids, given the slot's."""
+        """Return the row of the slot and the sealed root by their numbers, given the slot's."""
         sealed = seal_root(self.public_key, vault_id, self.slot.slot_id, KeyBytes(root))
         return {row_id: self.slot.to_bytes(), root_row_of(row_id): sealed}
 
 
 def root_row_of(row_id: int) -> int:
-    """Return the id of the row with the root for the slot of a row id."""
+    """Return the number that the sealed root for the slot of a row id goes by."""
     return row_id + ROWS_APART
 
 
@@ -208,7 +208,7 @@ def rewrap_slot(vault_id: bytes, slot: Slot, public_key: bytes, provider: KeyPro
         message = f"the slot does not take a key of the kind `{provider.scheme}:`"
         raise WrongKey(message, hint="name the key of that very slot")
     context = WrapContext(vault_id, slot.slot_id)
-    if isinstance(provider, PartedProvider):
+    if is_parted(provider):
         # Some of the keys open the slot; a new one is made of all.
         provider.verify_parts(slot.wrapped, context)
     key = KeyBytes(call_unwrap(provider, slot.wrapped, context))
@@ -217,7 +217,7 @@ def rewrap_slot(vault_id: bytes, slot: Slot, public_key: bytes, provider: KeyPro
         raise WrongKey(message, hint="name the key of that very slot")
     wrapped = call_wrap(provider, key, context)
     try:
-        if isinstance(provider, PartedProvider):
+        if is_parted(provider):
             # Enough of the keys may open it where another one has become useless.
             provider.verify_parts(wrapped, context)
         is_sound = call_unwrap(provider, wrapped, context) == key
@@ -238,7 +238,7 @@ def unlock(
 
     Args:
         header: The parsed header.
-        slot_rows: All slots and sealed roots by their row id, 256 to 767.
+        slot_rows: All slots by their row id, 256 to 511, and sealed roots by that of their slot and 256.
         provider: Who holds the key.
         patience: How long a service may take.
 
@@ -291,13 +291,13 @@ def _try(
     vault_id: bytes, candidates: dict[int, Slot], provider: KeyProvider, patience: Patience
 ) -> tuple[int, SlotKey]:
     ordered = list(candidates.items())
-    if isinstance(provider, RemoteKeyProvider):
+    if is_remote(provider):
         # Of many slots of one kind the right one comes first, so that the service is asked once.
         name = provider.key_name
         ordered.sort(key=lambda each: not is_hinted(parse_params(each[1].wrapped), name, each[1].slot_id))
     # One slot's refusal must not keep another from opening, so it is raised only when none does.
     passing: tuple[type[SecurecfgError], ...] = (WrongKey, KeyProviderRefused)
-    if isinstance(provider, PartedProvider):
+    if is_parted(provider):
         # What keeps the keys of one slot from opening it may not matter for another's.
         passing, provider = (SecurecfgError,), provider.for_one_attempt()
     failures: list[SecurecfgError] = []

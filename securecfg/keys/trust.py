@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from securecfg.octets import Malformed
+from securecfg.octets import U32, Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PUBLIC_KEY_BYTES = 32
 SIGNATURE_BYTES = 64
-ADMINISTRATORS_MAX = 255
+ADMINISTRATORS_MAX = 32
 
 
 class Trust(NamedTuple):
@@ -28,10 +28,12 @@ class Trust(NamedTuple):
     Attributes:
         administrators: Their Ed25519 public keys, 32 bytes each.
         threshold: How many of them have to sign.
+        serial: How often administrators were replaced before these.
     """
 
     administrators: tuple[bytes, ...]
     threshold: int
+    serial: int = 0
 
     def holds(self, signatures: Signatures, message: bytes) -> bool:
         """Return whether enough of the administrators, each counted once, signed a message.
@@ -49,7 +51,8 @@ class Trust(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """Return it as it is signed."""
-        return bytes((self.threshold, len(self.administrators))) + b"".join(self.administrators)
+        counts = bytes((self.threshold, len(self.administrators)))
+        return U32.pack(self.serial) + counts + b"".join(self.administrators)
 
     @classmethod
     def read(cls, cursor: Cursor) -> Trust:
@@ -58,12 +61,12 @@ class Trust(NamedTuple):
         Raises:
             Malformed: The threshold cannot be reached, or a key is there twice.
         """
-        threshold, count = cursor.u8(), cursor.u8()
+        serial, threshold, count = cursor.u32(), cursor.u8(), cursor.u8()
         keys = tuple(cursor.take(PUBLIC_KEY_BYTES) for _ in range(count))
-        if not 0 < threshold <= len(set(keys)) or len(set(keys)) < count:
+        if not 0 < threshold <= count or len(set(keys)) < count or count > ADMINISTRATORS_MAX:
             message = "breaks a rule of administrators"
             raise Malformed(message)
-        return cls(keys, threshold)
+        return cls(keys, threshold, serial)
 
 
 def signatures_to_bytes(signatures: Signatures) -> bytes:

@@ -70,7 +70,12 @@ def seal_grant(public_key: bytes, vault_id: bytes, slot_id: bytes, epoch: int, s
 
 def is_grant_of(row: bytes | None, slot_id: bytes) -> bool:
     """Return whether a row says that it is for a slot; nothing else is looked at."""
-    return row is not None and len(row) == GRANT_BYTES and row[_FRONT_BYTES - _SLOT_ID_BYTES : _FRONT_BYTES] == slot_id
+    return row is not None and slot_of_grant(row) == slot_id
+
+
+def slot_of_grant(row: bytes) -> bytes:
+    """Return the id of the slot that a row says it is for; empty where it is no grant."""
+    return row[_FRONT_BYTES - _SLOT_ID_BYTES : _FRONT_BYTES] if len(row) == GRANT_BYTES else b""
 
 
 class ValueGrants:

@@ -11,18 +11,34 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from securecfg.vault.auditlog import AuditLog
+    from securecfg.vault.drop_boxes import Receipt
+    from securecfg.vault.dropping import Dropped, DropState
     from securecfg.vault.listing import VersionInfo, VersionState
     from securecfg.vault.references import SecretRef
     from securecfg.vault.values import SecretVersion
     from securecfg.vault.vault import Batch, Vault
 
-__all__ = ["AuditLog", "Batch", "SecretRef", "SecretVersion", "Vault", "VersionInfo", "VersionState"]
+__all__ = [
+    "AuditLog",
+    "Batch",
+    "DropState",
+    "Dropped",
+    "Receipt",
+    "SecretRef",
+    "SecretVersion",
+    "Vault",
+    "VersionInfo",
+    "VersionState",
+]
 
 __getattr__ = load_names(
     __name__,
     {
         "AuditLog": "securecfg.vault.auditlog",
         "Batch": "securecfg.vault.vault",
+        "DropState": "securecfg.vault.dropping",
+        "Dropped": "securecfg.vault.dropping",
+        "Receipt": "securecfg.vault.drop_boxes",
         "SecretRef": "securecfg.vault.references",
         "SecretVersion": "securecfg.vault.values",
         "Vault": "securecfg.vault.vault",

@@ -19,16 +19,28 @@ if TYPE_CHECKING:
 SLOT_SIZE = 1_024
 NOTE_MAX = 800
 _MAGIC = b"SCFA\x00\x01\x00\x00"
-_FRONT = struct.Struct(">8sQQ32s32sI")
+_FRONT = struct.Struct(">8sQQ32s32sI32sI")
+_NO_CHARTER = bytes(32)
 
 
 class Mark(NamedTuple):
-    """A checkpoint as the anchor keeps it."""
+    """A checkpoint as the anchor keeps it.
+
+    Attributes:
+        size: The number of records.
+        root: The root of the tree over them.
+        epoch_key: What signed it, 32 zero bytes where that is not known.
+        note: The checkpoint as it was signed; empty where it is not known.
+        serial: In a sealed scope the serial of the charter that was in force, else 0.
+        charter: The digest of that charter.
+    """
 
     size: int
     root: bytes
     epoch_key: bytes
     note: bytes
+    serial: int = 0
+    charter: bytes = _NO_CHARTER
 
 
 class Anchor(NamedTuple):
@@ -39,8 +51,8 @@ class Anchor(NamedTuple):
 
     def to_bytes(self) -> bytes:
         """Return the bytes of one slot."""
-        size, root, epoch_key, note = self.mark
-        front = _FRONT.pack(_MAGIC, self.counter, size, root, epoch_key, len(note))
+        size, root, epoch_key, note, serial, charter = self.mark
+        front = _FRONT.pack(_MAGIC, self.counter, size, root, epoch_key, serial, charter, len(note))
         body = (front + note).ljust(SLOT_SIZE - 32, b"\x00")
         return body + hashlib.sha256(body).digest()
 
@@ -50,10 +62,11 @@ def parse_slot(raw: bytes) -> Anchor | None:
     body = raw[: SLOT_SIZE - 32]
     if len(raw) != SLOT_SIZE or hashlib.sha256(body).digest() != raw[SLOT_SIZE - 32 :]:
         return None
-    magic, counter, size, root, epoch_key, length = _FRONT.unpack_from(body)
+    magic, counter, size, root, epoch_key, serial, charter, length = _FRONT.unpack_from(body)
     if magic != _MAGIC or length > NOTE_MAX:
         return None
-    return Anchor(counter, Mark(size, root, epoch_key, body[_FRONT.size : _FRONT.size + length]))
+    note = body[_FRONT.size : _FRONT.size + length]
+    return Anchor(counter, Mark(size, root, epoch_key, note, serial, charter))
 
 
 def state_directory() -> str:
@@ -163,6 +176,15 @@ class AnchorFile:
             os.fsync(file.descriptor)
         finally:
             file.unlock()
+
+    def sync(self) -> None:
+        """Make what was written durable, where that matters more than the time that it takes.
+
+        Raises:
+            OSError: The file system refuses.
+        """
+        if self._file is not None:
+            os.fsync(self._file.descriptor)
 
     def close(self) -> None:
         """Let go of the file; it is opened again where it is needed."""

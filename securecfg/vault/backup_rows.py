@@ -19,7 +19,7 @@ from securecfg.keys import Purpose
 from securecfg.octets import Malformed
 from securecfg.store import ID_LIMIT, Space
 from securecfg.vault.backup_format import Inventory, item_to_bytes, runs_of
-from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, SLOT_AND_ROOT_IDS
+from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, ROOTS_AND_SLOTS_IDS
 from securecfg.vault.rows import digest_id, epoch_of
 from securecfg.vault.staging import ALLOCATED_SPACES
 from securecfg.vault.state import parse_head
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 64  # they may be large
 _WINDOW = 512
 _ROUNDS = 64
-_META_KEYS = [(Space.META, id_) for id_ in (HEADER_ID, KEYRING_ID, MANIFEST_ID, *SLOT_AND_ROOT_IDS)]
+_META_KEYS = [(Space.META, id_) for id_ in (HEADER_ID, KEYRING_ID, MANIFEST_ID, *ROOTS_AND_SLOTS_IDS)]
 
 
 class RowsCopy:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from securecfg.keys.role_keys import Certificate
 from securecfg.keys.trust import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
 from securecfg.vault.paths import SYSTEM
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,10 +28,14 @@ class Certificates:
     Args:
         vault_id: The vault's id, 16 bytes.
         signatories: Sign what nobody has signed yet.
+
+    Attributes:
+        trust: Whose signatures these are.
     """
 
     def __init__(self, vault_id: bytes, signatories: Signatories) -> None:
         """Know of none yet."""
+        self.trust = signatories.trust
         self._vault_id = vault_id
         self._signatories = signatories
         self._known: dict[bytes, Signatures] = {}
@@ -57,30 +62,41 @@ class Certificates:
         Raises:
             SignaturesMissing: Too few administrators signed.
         """
+        missing = self.missing(keys, members)
+        if missing:
+            self.take(missing, self._signatories.sign(missing, counted(len(missing), "membership")))
+
+    def missing(self, keys: Mapping[str, bytes], members: Mapping[str, Sequence[Identity]]) -> list[bytes]:
+        """Return the messages that nobody has signed yet of the members of some roles."""
         wanted = {
-            self._unsigned(role, key).message(self._vault_id, member): f"`{member.name}` in `role:{role}`"
+            self._unsigned(role, key).message(self._vault_id, member)
             for role, key in keys.items()
             for member in members.get(role, ())
         }
-        missing = {message: what for message, what in wanted.items() if message not in self._known}
-        if missing:
-            signed = self._signatories.sign(list(missing), _told(missing.values()))
-            self._known.update(zip(missing, signed, strict=True))
+        return sorted(wanted - self._known.keys())
+
+    def take(self, messages: Sequence[bytes], signatures: Sequence[Signatures]) -> None:
+        """Take up what was signed."""
+        self._known.update(zip(messages, signatures, strict=True))
 
     def of(self, role: str, key: bytes, member: Identity) -> Certificate:
-        """Return the certificate of a member, which was completed."""
+        """Return the certificate of a member; it has no signatures where nobody has signed it."""
         unsigned = self._unsigned(role, key)
-        return unsigned._replace(signatures=self._known[unsigned.message(self._vault_id, member)])
+        return unsigned._replace(signatures=self._known.get(unsigned.message(self._vault_id, member), ()))
 
     def to_json(self, keys: Mapping[str, bytes], members: Mapping[str, Sequence[Identity]]) -> Encoded:
-        """Return the document of a scope in which some roles are."""
+        """Return the document of a scope in which some roles are. It leaves out whom nobody has signed for."""
         return {
-            role: {member.name: signatures_to_json(self.of(role, key, member).signatures) for member in members[role]}
+            role: {
+                member.name: signatures_to_json(signatures)
+                for member in members[role]
+                if (signatures := self.of(role, key, member).signatures)
+            }
             for role, key in keys.items()
         }
 
     def _unsigned(self, role: str, key: bytes) -> Certificate:
-        return Certificate(role, key, self._signatories.trust)
+        return Certificate(role, key, self.trust)
 
 
 def signatures_to_json(signatures: Signatures) -> list[str]:
@@ -99,8 +115,3 @@ def signatures_from_json(encoded: Iterable[str]) -> Signatures:
         if len(raw) == PUBLIC_KEY_BYTES + SIGNATURE_BYTES:
             found.append((raw[:PUBLIC_KEY_BYTES], raw[PUBLIC_KEY_BYTES:]))
     return tuple(found)
-
-
-def _told(what: Iterable[str]) -> str:
-    first, *others = what
-    return f"{first} and {len(others)} more" if others else first

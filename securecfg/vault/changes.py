@@ -69,7 +69,7 @@ class Changes(ABC):
         """
         encoded = path_to_bytes(path)
         try:
-            content = _content(value)
+            content = content_of(value)
         except SecurecfgError as error:
             raise error.with_traceback(None) from None
         finally:
@@ -188,19 +188,32 @@ class Changes(ABC):
         return self._authority.opened.clock.now_ns()
 
     def _new_version(self, ttl: timedelta | None, metadata: Mapping[str, str] | None, content_type: str) -> NewVersion:
-        _, new_version, _ = _asked()
-        now = self._now_ns()
-        expires = 0
-        if ttl is not None:
-            if not timedelta() < ttl <= TTL_MAX:
-                message = "a time to live is positive and at most 100 years"
-                raise InvalidMetadata(message)
-            expires = now + (ttl.days * 86_400 + ttl.seconds) * 1_000_000_000 + ttl.microseconds * 1_000
-        if not content_type.isascii() or len(content_type) > 255:  # noqa: PLR2004 - format 11
-            message = "a content type is ASCII and at most 255 characters"
+        return new_version_of(self._author(), self._now_ns(), ttl, metadata, content_type)
+
+    def _author(self) -> str:
+        return self._authority.identity.principal
+
+
+def new_version_of(
+    author: str, now_ns: int, ttl: timedelta | None, metadata: Mapping[str, str] | None, content_type: str
+) -> NewVersion:
+    """Return what a write asks for besides its content; see `Changes.write`.
+
+    Raises:
+        InvalidMetadata: Metadata, content type or ttl break their rules.
+    """
+    _, new_version, _ = _asked()
+    expires = 0
+    if ttl is not None:
+        if not timedelta() < ttl <= TTL_MAX:
+            message = "a time to live is positive and at most 100 years"
             raise InvalidMetadata(message)
-        encoded = None if metadata is None else _encode_metadata(metadata)
-        return new_version(self._authority.identity.principal, now, expires, encoded, content_type)
+        expires = now_ns + (ttl.days * 86_400 + ttl.seconds) * 1_000_000_000 + ttl.microseconds * 1_000
+    if not content_type.isascii() or len(content_type) > 255:  # noqa: PLR2004 - format 11
+        message = "a content type is ASCII and at most 255 characters"
+        raise InvalidMetadata(message)
+    encoded = None if metadata is None else encode_metadata(metadata)
+    return new_version(author, now_ns, expires, encoded, content_type)
 
 
 @cache
@@ -222,7 +235,12 @@ def _wanted(
     return wanted(rights, draft, event, describe)
 
 
-def _content(value: Plain | BinaryIO) -> Content:
+def content_of(value: Plain | BinaryIO) -> Content:
+    """Return what is to be sealed of a value; see `Changes.write`.
+
+    Raises:
+        UsageError, InvalidMetadata, ValueTooLarge: It is none that can be written.
+    """
     of_content, _, _ = _asked()
     if hasattr(value, "read"):
         source = cast("BinaryIO", value)
@@ -243,7 +261,12 @@ def _content(value: Plain | BinaryIO) -> Content:
     return of_content(kind, len(content), lambda: (content,))
 
 
-def _encode_metadata(metadata: Mapping[str, str]) -> bytes:
+def encode_metadata(metadata: Mapping[str, str]) -> bytes:
+    """Return metadata as a version has them.
+
+    Raises:
+        InvalidMetadata: They break the rules.
+    """
     plain = check_metadata(metadata)
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() if plain else b""
 

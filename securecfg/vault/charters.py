@@ -19,6 +19,8 @@ from securecfg.octets import U32, U64, Cursor, Malformed, var8, var16
 from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys import Keyring
@@ -28,13 +30,18 @@ if TYPE_CHECKING:
 VOUCHER_ID = 4
 PARTIES_MAX = 255
 
-LIST, READ, WRITE = 1, 2, 4
+LIST, READ, WRITE, DROP = 1, 2, 4, 8
+BREAK_GLASS = 16
+"""A mark, not a right: whoever opens the scope by this role records why before it reads."""
+OWN_ROLE = "administrator"
 
+_RIGHTS = LIST | READ | WRITE | DROP | BREAK_GLASS
 _CHARTER = b"\x43\x01"
 _VOUCHER = 0x56
 _VAULT_ID_BYTES = 16
 _SCOPE_ID_BYTES = 16
 _SLOT_ID_BYTES = 16
+NO_SLOT = bytes(_SLOT_ID_BYTES)
 _VOUCHER_FIELDS = struct.Struct(">BB32sQ32s32s32s")
 
 
@@ -43,8 +50,8 @@ class Party(NamedTuple):
 
     Attributes:
         role: Its name.
-        rights: `LIST`, with `READ` or `WRITE` or both added.
-        slot_id: The unlock slot that the role's key opens, 16 bytes.
+        rights: `LIST`, with any of `READ`, `WRITE` and `DROP` added, and perhaps `BREAK_GLASS`; or `DROP` alone.
+        slot_id: The unlock slot that the role's key opens, 16 bytes; `NO_SLOT` where it may only drop.
         signing_key: What the role signs with, 32 bytes.
     """
 
@@ -65,6 +72,7 @@ class Charter(NamedTuple):
         path: The subtree, ending in `/`.
         is_shared: Whether the administrator's key reads its values too.
         keys: What `keys_digest` gives of the keyring: to whom root and values may be sealed.
+        keeper: The Ed25519 public key that vouches, beside writers, for what is done under this charter, 32 bytes.
         parties: The roles.
     """
 
@@ -75,6 +83,7 @@ class Charter(NamedTuple):
     path: str
     is_shared: bool
     keys: bytes
+    keeper: bytes
     parties: tuple[Party, ...]
 
     @property
@@ -91,9 +100,23 @@ class Charter(NamedTuple):
         """Return a role's line, None where it has none."""
         return next((party for party in self.parties if party.role == role), None)
 
+    def own_key(self) -> bytes:
+        """Return the signing key of the vault itself, empty where it takes no part."""
+        own = self.party(OWN_ROLE)
+        return b"" if own is None else own.signing_key
+
     def writers(self) -> frozenset[bytes]:
         """Return the signing keys of the roles that may write."""
         return frozenset(party.signing_key for party in self.parties if party.rights & WRITE)
+
+    @property
+    def has_collector(self) -> bool:
+        """Whether a role reads and writes, and so can take in what is dropped."""
+        return any(party.rights & READ and party.rights & WRITE for party in self.parties)
+
+    def covers(self, path: str) -> bool:
+        """Return whether a path lies in the scope."""
+        return path.startswith(self.path)
 
     def to_bytes(self) -> bytes:
         """Return the bytes of it in the scope's document."""
@@ -104,6 +127,7 @@ class Charter(NamedTuple):
             self.previous,
             bytes((self.is_shared,)),
             self.keys,
+            self.keeper,
             var16(self.path.encode()),
             bytes((len(self.parties),)),
         ]
@@ -123,7 +147,7 @@ class Charter(NamedTuple):
         cursor = Cursor(raw)
         vault_id, scope_id = cursor.take(_VAULT_ID_BYTES), cursor.take(_SCOPE_ID_BYTES)
         serial, previous = cursor.u32(), cursor.take(32)
-        shared, keys = cursor.u8(), cursor.take(32)
+        shared, keys, keeper = cursor.u8(), cursor.take(32), cursor.take(PUBLIC_KEY_BYTES)
         path = cursor.str16()
         parties = tuple(
             Party(cursor.str8(), cursor.u8(), cursor.take(_SLOT_ID_BYTES), cursor.take(PUBLIC_KEY_BYTES))
@@ -131,14 +155,28 @@ class Charter(NamedTuple):
         )
         cursor.finish()
         roles = {party.role for party in parties}
-        slots = {party.slot_id for party in parties}
-        if not serial or shared > 1 or len(roles) < len(parties) or len(slots) < len(parties):
+        slots = [party.slot_id for party in parties if party.slot_id != NO_SLOT]
+        if not serial or shared > 1 or len(roles) < len(parties) or len(set(slots)) < len(slots):
             message = "breaks a rule of charters"
             raise Malformed(message)
-        if any(not party.rights & LIST or party.rights > LIST | READ | WRITE for party in parties):
+        _verify_rights(parties)
+        return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, keeper, parties)
+
+
+def _verify_rights(parties: Iterable[Party]) -> None:
+    """Check that each role has rights that there are, and a slot where it has more than that to drop.
+
+    Raises:
+        Malformed: One has not.
+    """
+    for party in parties:
+        only_drops = party.rights == DROP
+        if party.rights & ~_RIGHTS or not (only_drops or party.rights & LIST):
             message = "gives a right that there is not"
             raise Malformed(message)
-        return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, parties)
+        if only_drops != (party.slot_id == NO_SLOT):
+            message = "gives a slot to a role that only drops, or none to another one"
+            raise Malformed(message)
 
 
 class SignedCharter(NamedTuple):
@@ -214,15 +252,15 @@ class Voucher(NamedTuple):
         """Return the row."""
         return _VOUCHER_FIELDS.pack(_VOUCHER, SUITE, *self[:5]) + self.signature
 
-    def verify(self, scope_id: bytes, charter: Charter, trust: Trust, state: State) -> None:
+    def verify(self, scope_id: bytes, charter: Charter, state: State) -> None:
         """Check that a writer of the charter vouches for the data of a state.
 
-        What an administrator vouches for counts as well where he needs no other: he could make himself a writer.
+        What the keeper of the charter vouches for counts as well.
 
         Raises:
             Tampered: Nobody does who may.
         """
-        may_vouch = charter.writers() | trust.alone()
+        may_vouch = charter.writers() | {charter.keeper}
         if (
             self.charter_digest != charter.digest
             or self.data_digest != data_digest(state)

@@ -14,7 +14,7 @@ from securecfg.audit import Event
 from securecfg.crypto import generate_key
 from securecfg.errors import EpochInUse, LastSlot, StoreBusy, VersionNotFound
 from securecfg.keys import FIRST_ROOT_ROW, Purpose, Slot, root_row_of
-from securecfg.store import Delete, Space
+from securecfg.vault.administrators import replace_exposed_key
 from securecfg.vault.backup_notes import find_notes
 from securecfg.vault.departures import new_compromise, newest_compromise, note_compromise
 from securecfg.vault.epochs import plan_new_epoch, seal_root_to_all
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority
     from securecfg.vault.backup_notes import BackupNote
     from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.signatories import Signing
 
     Progress = Callable[[int, int], None]
 
@@ -76,11 +77,13 @@ class Compromise:
 
     Args:
         authority: Decides and records for it.
+        signing: Returns who signs for the administrators of sealed scopes, where these are people.
     """
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, signing: Signing | None = None) -> None:
         """Change nothing yet."""
         self._authority = authority
+        self._signing = signing
         self._opened = authority.opened
 
     def find_exposed(self) -> list[ExposedVersions]:
@@ -116,6 +119,7 @@ class Compromise:
                 next opener finishes.
             StoreBusy: Others change the vault so fast, or prepare a large change, that not all could be done: the new
                 keys are in use, and `resume` goes on.
+            SignaturesMissing: All is done but in the sealed scopes, whose administrators must sign; `resume` goes on.
             CommitUnknown, StoreFailed, Tampered: As for `KeyChanges`; `resume` goes on.
         """
         exposed = self.find_exposed()
@@ -153,6 +157,7 @@ class Compromise:
             slots, keyring = dict(replica.slots), replica.keyring
             dropped = self._dropped(own) if drops_slots else {}
             for row_id, slot_id in dropped.items():
+                # Without a root they are no slots any more; `finish_destruction` deletes their rows.
                 del slots[row_id], slots[root_row_of(row_id)]
                 keyring = keyring.without_slot(slot_id)
             for purpose in (Purpose.SCOPE, Purpose.AUDIT, Purpose.MASKING):
@@ -166,7 +171,6 @@ class Compromise:
             # Of the records the first carries the changes of the index.
             plan.records.insert(0, session.record(Event.KEY_COMPROMISED, obj, decision=decision))
             plan.join(note_compromise(opened, publication, name, reason, session.identity.principal))
-            plan.deletes += [Delete(Space.META, id_) for row_id in dropped for id_ in (row_id, root_row_of(row_id))]
             return plan
 
         opened.publisher.publish(plan)
@@ -207,6 +211,8 @@ class Compromise:
         count = changes.encrypt_older(declared.end, progress)
         self._retire(changes, progress)
         finish_destruction(opened)
+        if opened.replica.seat is None:
+            replace_exposed_key(self._authority, self._signing, progress)
         replica = opened.replica
         slots, epoch = len(replica.keyring.slots), replica.keyring.active(Purpose.SCOPE).epoch
         return Aftermath(epoch, slots, count, exposed, find_notes(opened))

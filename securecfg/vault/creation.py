@@ -25,11 +25,13 @@ from securecfg.keys import (
     FIRST_SLOT_ROW,
     KIND_IDENTITY,
     Keyring,
-    ProvesPrincipal,
     Purpose,
     SlotInfo,
     build_header,
+    proves_principal,
+    rows_of_slots,
     seal_slot,
+    slots_to_bytes,
     unlock,
 )
 from securecfg.store import Put, Space, create_sqlite, open_sqlite
@@ -38,6 +40,7 @@ from securecfg.vault.logger import logger
 from securecfg.vault.maintenance import Compactor, finish_destruction
 from securecfg.vault.opened import OpenVault, Options
 from securecfg.vault.paths import check_principal
+from securecfg.vault.prefixes import INTRODUCED
 from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, Replica, read_header
 from securecfg.vault.rows import IndexRows, digest_of
 from securecfg.vault.segments import Manifest
@@ -45,11 +48,12 @@ from securecfg.vault.session import Identity
 from securecfg.vault.state import State, build_head, hash_header
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from securecfg.clock import Clock
     from securecfg.keys import KeyProvider, NewSlot, Unlocked
     from securecfg.store import Store
+    from securecfg.vault.anchor import Mark
     from securecfg.vault.seats import Seat
 
 WEAKNESS_EVENT = "passphrase.weak"
@@ -114,7 +118,7 @@ def write_first_rows(store: Store, vault_id: bytes, slots: Sequence[NewSlot], ke
         base_size=0,
         manifest_digest=digest_of(manifest_row),
         keyring_digest=digest_of(keyring_row),
-        header_digest=hash_header(header, tuple(slot_rows[number] for number in sorted(slot_rows))),
+        header_digest=hash_header(header, slots_to_bytes(slot_rows)),
         epoch=0,
         epoch_key=public_key,
         flags=0,
@@ -125,7 +129,7 @@ def write_first_rows(store: Store, vault_id: bytes, slots: Sequence[NewSlot], ke
         Put(Space.META, HEADER_ID, header),
         Put(Space.META, KEYRING_ID, keyring_row),
         Put(Space.META, MANIFEST_ID, manifest_row),
-        *(Put(Space.META, number, row) for number, row in slot_rows.items()),
+        *(Put(Space.META, number, row) for number, row in rows_of_slots(slot_rows).items()),
     ]
     store.commit(operations, expect=None, head=build_head(note, state.to_bytes()))
 
@@ -172,6 +176,7 @@ def open_vault(
     *,
     is_anchor_required: bool = False,
     is_adopting: bool = False,
+    known: Mapping[bytes, Mark] | None = None,
 ) -> tuple[OpenVault, SlotInfo]:
     """Open a vault file and return it with the slot that opened it.
 
@@ -182,6 +187,7 @@ def open_vault(
         options: How to open it.
         is_anchor_required: Whether to refuse a vault that no checkpoint was recorded of.
         is_adopting: Whether to accept a vault that is older than, or not a continuation of, what was recorded.
+        known: Checkpoints that are known from elsewhere, by the ids of vaults; it must continue the one of its own.
 
     Raises:
         VaultNotFound: There is no such file.
@@ -206,6 +212,7 @@ def open_vault(
             options,
             is_anchor_required=is_anchor_required,
             is_adopting=is_adopting,
+            known=known,
         )
         if not opened.replica.checkpoint.size:
             # The first record makes the creator an administrator; without it nobody could ever do anything.
@@ -232,7 +239,7 @@ def _explained(error: StoreFailed | UnsupportedFileSystem, path: str | os.PathLi
     return error
 
 
-def open_rows(
+def open_rows(  # noqa: PLR0913 - what all who open a vault or a scope say
     store: Store,
     provider: KeyProvider,
     path: str | os.PathLike[str] | None,
@@ -242,6 +249,7 @@ def open_rows(
     is_anchor_required: bool = False,
     is_adopting: bool = False,
     seat: Seat | None = None,
+    known: Mapping[bytes, Mark] | None = None,
 ) -> tuple[OpenVault, SlotInfo]:
     """Open a vault in a store. See `open_vault`; without a path there is no anchor, a seat is for a sealed scope."""
     header, slot_rows = read_header(store)
@@ -251,8 +259,12 @@ def open_rows(
     if not replica.header.is_writable and not options.read_only:
         options = Options(read_only=True, strict=options.strict, cache_values=options.cache_values)
     opened = OpenVault(replica, anchor, clock, options, path)
+    mark = (known or {}).get(replica.vault_id)
+    if mark is not None:
+        opened.verify_mark(mark, INTRODUCED)
     if anchor is not None:
-        _verify_anchor(opened, anchor, is_required=is_anchor_required, is_adopting=is_adopting)
+        is_required = is_anchor_required and mark is None
+        _verify_anchor(opened, anchor, is_required=is_required, is_adopting=is_adopting)
     if not options.read_only and replica.may_change:
         _finish_what_was_left(opened)
         compactor = Compactor(opened)
@@ -321,7 +333,7 @@ def proved_principals(provider: KeyProvider) -> tuple[str, ...]:
         InvalidMetadata: What the key says is not a principal.
         FileMissing, KeyProviderRefused: The key cannot be read.
     """
-    return (check_principal(provider.read_principal()),) if isinstance(provider, ProvesPrincipal) else ()
+    return (check_principal(provider.read_principal()),) if proves_principal(provider) else ()
 
 
 def identify(slot: SlotInfo, provider: KeyProvider, asserted: str) -> Identity:

@@ -140,6 +140,15 @@ def newest_compromise(opened: OpenVault) -> DeclaredCompromise | None:
     return max(found, default=None)
 
 
+def newest_departure(opened: OpenVault) -> int | None:
+    """Return the first id that was not given yet when a key was last removed or a compromise declared, or None.
+
+    Raises:
+        Tampered: A note is damaged.
+    """
+    return max((note.next_id for note in _departures(opened)), default=None)
+
+
 def _draft(opened: OpenVault, publication: Publication, departure: _Departure, name: str, author: str) -> Plan:
     encoded = json.dumps({"v": _VERSION} | departure._asdict(), separators=(",", ":"), ensure_ascii=False).encode()
     content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))

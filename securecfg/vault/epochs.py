@@ -8,9 +8,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import Event, origin_of
 from securecfg.crypto import KeyBytes
-from securecfg.errors import SecurecfgError
-from securecfg.keys import FIRST_ROOT_ROW, Purpose, Slot, build_header, root_row_of, seal_root
-from securecfg.store import Put, Space
+from securecfg.errors import Conflict, SecurecfgError
+from securecfg.keys import (
+    FIRST_ROOT_ROW,
+    Purpose,
+    Slot,
+    build_header,
+    root_row_of,
+    rows_of_slots,
+    seal_root,
+    slots_to_bytes,
+)
+from securecfg.store import ROW_LIMIT_BYTES, Put, Space
 from securecfg.vault.logger import logger
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.publishing import Plan
@@ -28,7 +37,7 @@ RECORDS_PER_EPOCH = 1 << 20
 
 
 def seal_root_to_all(vault_id: bytes, root: KeyBytes, slots: dict[int, bytes], keyring: Keyring) -> dict[int, bytes]:
-    """Return some slots with the rows of another root in the place of those they have."""
+    """Return some slots with another root, sealed to each, in the place of the one they have."""
     sealed = dict(slots)
     for row_id, row in slots.items():
         if row_id < FIRST_ROOT_ROW:
@@ -49,12 +58,12 @@ def plan_key_change(
     Args:
         opened: The vault.
         publication: What the plan is for.
-        slots: All slots and sealed roots by their row id.
+        slots: All slots by their row id, and sealed roots by that of their slot and 256.
         keyring: Lists these slots.
         root: A new root, to which the slots belong; without it the root stays.
 
     Raises:
-        Conflict: An earlier plan of the same publication does so.
+        Conflict: An earlier plan of the same publication does so, or the keyring is larger than a row may be.
     """
     replica = opened.replica
     publication.claim("header_digest")
@@ -69,10 +78,13 @@ def plan_key_change(
         created_ns=replica.header.created_ns,
     )
     keyring_row = keyring.seal(root, replica.vault_id, generation)
+    if len(keyring_row) > ROW_LIMIT_BYTES:
+        message = "the slots of the vault have more labels and principals than its keyring holds"
+        raise Conflict(message, hint="remove a slot that nobody uses, or name fewer principals")
     puts = [Put(Space.META, HEADER_ID, header), Put(Space.META, KEYRING_ID, keyring_row)]
-    puts += [Put(Space.META, row_id, row) for row_id, row in slots.items() if replica.slots.get(row_id) != row]
-    ordered = tuple(slots[row_id] for row_id in sorted(slots))
-    state = {"header_digest": hash_header(header, ordered), "keyring_digest": digest_of(keyring_row)}
+    before = rows_of_slots(replica.slots)
+    puts += [Put(Space.META, row_id, row) for row_id, row in rows_of_slots(slots).items() if before.get(row_id) != row]
+    state = {"header_digest": hash_header(header, slots_to_bytes(slots)), "keyring_digest": digest_of(keyring_row)}
     return Plan(puts=puts, state=dict(state), root=root)
 
 

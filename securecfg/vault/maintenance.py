@@ -12,7 +12,7 @@ from securecfg.keys import FIRST_SLOT_ROW, Purpose
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.logger import logger
 from securecfg.vault.publishing import Plan
-from securecfg.vault.replica import MANIFEST_ID
+from securecfg.vault.replica import MANIFEST_ID, SLOT_IDS
 from securecfg.vault.rows import digest_id, digest_of, epoch_of
 from securecfg.vault.segments import ENTRIES_MAX, Manifest, SegmentLine, build_segment
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
@@ -32,6 +32,7 @@ OVERLAY_SHARE = 0.05
 LEAVES_MAX = 2_000
 LEAVES_LEFT_AT_CLOSE = 400
 _PURGES_MAX = 4
+_DELETES_AT_ONCE = 48
 _SPLIT_INTO = ENTRIES_MAX * 3 // 4
 _JOIN_BELOW = 256
 _LEAVES_AT_ONCE = 512
@@ -46,6 +47,7 @@ def finish_destruction(opened: OpenVault) -> None:
     try:
         for _ in range(_PURGES_MAX):
             opened.refresh()
+            _delete_removed_slots(opened)
             generation = opened.replica.state.generation
             _delete_freed_keys(opened)
             _delete_retired_grants(opened)
@@ -84,6 +86,27 @@ def _delete_retired_grants(opened: OpenVault) -> None:
         while end and (rows := opened.store.scan(Space.GRANT, 0, end - 1, STAGE_LIMIT_OPERATIONS)):
             delete_rows(opened, [Delete(Space.GRANT, number) for number, _ in rows])
         delete_rows(opened, retired_formers(opened.store, oldest))
+
+
+def _delete_removed_slots(opened: OpenVault) -> None:
+    """Delete the rows of slots that no root is sealed to any more; many may have gone at once.
+
+    Each time in a publication, which fails where somebody else has put a new slot in such a place.
+    """
+    if not _removed_slots(opened):
+        return
+
+    def plan(_publication: Publication) -> Plan:
+        deletes = [Delete(Space.META, id_) for id_ in _removed_slots(opened)[:_DELETES_AT_ONCE]]
+        return Plan(deletes=deletes, result=len(deletes))
+
+    while opened.publisher.publish(plan):
+        pass
+
+
+def _removed_slots(opened: OpenVault) -> list[int]:
+    rows = opened.store.scan(Space.META, SLOT_IDS.start, SLOT_IDS.stop - 1, len(SLOT_IDS))
+    return [id_ for id_, _ in rows if id_ not in opened.replica.slots]
 
 
 def _plan_end(publication: Publication, seen: int) -> Plan:

@@ -7,7 +7,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from weakref import WeakSet
 
-from securecfg.audit import Masker, audit_public_key, consistency_proof, create_sealer, verify_consistency
+from securecfg.audit import Masker, audit_public_key, create_sealer
 from securecfg.crypto import (
     ROOT_SCOPE,
     ChunkedValueKey,
@@ -16,7 +16,6 @@ from securecfg.crypto import (
 )
 from securecfg.errors import (
     IntegrityError,
-    LogTampered,
     RollbackSuspected,
     ScopeSealed,
     SecurecfgError,
@@ -33,10 +32,9 @@ from securecfg.vault.anchor import Mark
 from securecfg.vault.logger import logger
 from securecfg.vault.lookalikes import Lookalikes
 from securecfg.vault.paths import SYSTEM
+from securecfg.vault.prefixes import ON_THIS_MACHINE, verify_prefix
 from securecfg.vault.publisher import Publisher
-from securecfg.vault.replica import StoredTree
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
-from securecfg.words import counted
 
 if TYPE_CHECKING:
     import os
@@ -47,6 +45,7 @@ if TYPE_CHECKING:
     from securecfg.crypto import ChunkedContent
     from securecfg.policy import Policy
     from securecfg.vault.anchor import AnchorFile
+    from securecfg.vault.collecting import Collected
     from securecfg.vault.history import History, Version
     from securecfg.vault.index import Index
     from securecfg.vault.reading import Reads
@@ -95,6 +94,9 @@ class OpenVault:
         clock: The time.
         options: How it was opened.
         path: Its file; None for stores without a place.
+
+    Attributes:
+        collected: What was taken in of what had been dropped, when a sealed scope was opened.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class OpenVault:
         self.clock = clock
         self.options = options
         self.lookalikes = Lookalikes()
+        self.collected: Collected | None = None
         self.publisher = Publisher(replica, clock, self._make_sealer, self._after_commit)
         self.is_closed = False
         self._is_inherited = False
@@ -272,17 +275,20 @@ class OpenVault:
             KeyError: There is no such version.
             Tampered: It is damaged.
         """
+        content = self.system_bytes(path, number)
+        return default if content is None else json.loads(content)
 
-        def read() -> T:
+    def system_bytes(self, path: bytes, number: int = 0) -> bytes | None:
+        """Return the content of a system document, None where there is none; see `system_document`."""
+
+        def read() -> bytes | None:
             entry = self.replica.index.get(path)
             if entry is None or not entry.live:
-                return default
+                return None
             located = self.locate(path, entry, number)
             if located.version.value_rows:
-                content = b"".join(self.open_chunked(located))
-            else:
-                _, content = self.open_inline(located)
-            return json.loads(content)  # type: ignore[no-any-return]  # written by this program, authenticated
+                return b"".join(self.open_chunked(located))
+            return self.open_inline(located)[1]
 
         return self.consistently(read)
 
@@ -410,8 +416,12 @@ class OpenVault:
 
     # --- log and anchor ----------------------------------------------------------------------------------------------
 
-    def verify_mark(self, mark: Mark) -> None:
-        """Check that a checkpoint recorded outside the vault is a prefix of the vault's log.
+    def verify_mark(self, mark: Mark, known: str = ON_THIS_MACHINE) -> None:
+        """Check that the vault continues a checkpoint that is known from outside, and a scope its charter too.
+
+        Args:
+            mark: The checkpoint.
+            known: How it came to be known, `ON_THIS_MACHINE` or `INTRODUCED`.
 
         Raises:
             RollbackSuspected: The vault is older, or took another way.
@@ -419,21 +429,22 @@ class OpenVault:
         if mark.size > self.replica.checkpoint.size:
             # Another process may have recorded what this one has not seen yet.
             self.refresh()
-        checkpoint = self.replica.checkpoint
-        hint = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
-        if mark.size > checkpoint.size:
-            size = counted(checkpoint.size, "record")
-            message = f"the vault holds {size}, of the {mark.size} that were recorded on this machine"
-            raise RollbackSuspected(message, hint=hint)
-        try:
-            proof = consistency_proof(StoredTree(self.store), mark.size, checkpoint.size)
-            verify_consistency(mark.size, checkpoint.size, mark.root, checkpoint.root, proof)
-        except LogTampered:
-            message = f"the log does not continue the {counted(mark.size, 'record')} recorded on this machine"
-            raise RollbackSuspected(message, hint=hint) from None
+        verify_prefix(self.store, mark, self.replica.checkpoint, known)
+        if self.replica.seat is not None and mark.serial:
+            self.replica.seat.verify_continues(mark.serial, mark.charter)
 
     def mark(self) -> Mark:
         """Return the newest checkpoint as an anchor keeps it."""
+        seat = self.replica.seat
+        if seat is None:
+            return self._bare_mark()
+        with self.replica.lock:
+            mark = self._bare_mark()
+            if seat.charter is None:
+                return mark
+            return mark._replace(serial=seat.charter.charter.serial, charter=seat.charter_digest)
+
+    def _bare_mark(self) -> Mark:
         checkpoint = self.replica.checkpoint
         return Mark(checkpoint.size, checkpoint.root, self.replica.state.epoch_key, self.replica.note)
 

@@ -13,6 +13,8 @@ from securecfg.store import Space
 from securecfg.vault.rows import digest_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from securecfg.audit import Record
     from securecfg.vault.authority import Authority
 
@@ -45,7 +47,24 @@ def find_outcome(authority: Authority, request_id: str) -> Outcome | None:
         NotAuthenticated: Nobody says who asks.
     """
     principal = authority.identity.principal
-    if not principal:
+
+    def is_wanted(record: Record) -> bool:
+        # A reader of a bundle chooses its own request ids, and what it did is no change.
+        is_own = principal in {record.subject.id, record.subject.via}
+        return record.request_id == request_id and is_own and record.event not in _MERGED
+
+    found = find_record(authority, is_wanted)
+    return None if found is None else Outcome(found[0], _version(found[1]))
+
+
+def find_record(authority: Authority, is_wanted: Callable[[Record], bool]) -> tuple[int, Record] | None:
+    """Return the newest record of some kind and its index, or None where there certainly is none.
+
+    Raises:
+        RequestTooOld: It is not in the window in which it can be looked up, and the log is longer than that.
+        NotAuthenticated: Nobody says who asks.
+    """
+    if not authority.identity.principal:
         message = "nobody says who is asking"
         raise NotAuthenticated(message, hint="name a principal")
     opened = authority.opened
@@ -66,10 +85,8 @@ def find_outcome(authority: Authority, request_id: str) -> Outcome | None:
         newest_ns = 0
         for index, row in reversed(rows):
             record = opener.open_row(row, index)
-            is_own = principal in {record.subject.id, record.subject.via}
-            # A reader of a bundle chooses its own request ids, and what it did is no change.
-            if record.request_id == request_id and is_own and record.event not in _MERGED:
-                return Outcome(index, _version(record))
+            if is_wanted(record):
+                return index, record
             newest_ns = max(newest_ns, record.time_ns)
         # One record by a clock that was behind says nothing about those before it.
         if newest_ns < oldest_ns:

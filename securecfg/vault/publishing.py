@@ -53,13 +53,14 @@ class Plan:
         puts: Rows that nothing references before this publication.
         deletes: Rows that nothing references after it.
         changes: Changes of the index.
-        streams: Runs of rows that nothing references before: space, first id, the rows. Only a staging takes them.
+        streams: Runs of rows that nothing references before: space, first id, the rows. Only a staging takes many.
         freed: Rows that a later compaction may delete.
         delta_digests: The digests of the deltas of the changes where they are in the store already.
         state: What changes in the state besides ids and generation.
         signer: Signs this publication's checkpoint in place of the key in the keyring, which it replaces.
         root: The root that vouches for a header in this publication, where it has one.
         charter: Who may do what in a sealed scope from now on.
+        writer: Vouches for a sealed scope in place of the key that opened it, which this publication replaces.
         result: What the call returns once the publication is durable.
     """
 
@@ -74,6 +75,7 @@ class Plan:
     signer: Ed25519PrivateKey | None = None
     root: KeyBytes | None = None
     charter: SignedCharter | None = None
+    writer: Ed25519PrivateKey | None = None
     result: object = None
 
     def join(self, other: Plan) -> None:
@@ -83,6 +85,12 @@ class Plan:
         self.changes += other.changes
         self.streams += other.streams
         self.freed += other.freed
+
+    def take_in_streams(self) -> None:
+        """Put the rows of its streams with the others: a document of some size is published as it is."""
+        for space, first, rows in self.streams:
+            self.puts += [Put(space, id_, row) for id_, row in enumerate(rows, start=first)]
+        self.streams = []
 
     @property
     def changes_data(self) -> bool:
@@ -124,6 +132,7 @@ class Publication:
         self._signer = replica.note_signer
         self._root: KeyBytes | None = None
         self._charter: SignedCharter | None = None
+        self._writer: Ed25519PrivateKey | None = None
         self._changes_data = False
         self.stagings = list(replica.state.stagings)
         self.tree = replica.tree.copy()
@@ -188,6 +197,7 @@ class Publication:
 
     def fits(self, plan: Plan) -> bool:
         """Return whether a plan still fits in; the first one always does as far as this class is concerned."""
+        plan.take_in_streams()
         if not self._operations:
             return True
         operations, size = plan.cost()
@@ -200,14 +210,16 @@ class Publication:
             ScopeSealed: It changes data of a sealed scope, and nobody would believe this process.
         """
         if plan.changes_data:
-            if not self._replica.may_change:
+            if not self._replica.may_change and plan.writer is None:
                 raise no_writer()
             self._changes_data = True
+        plan.take_in_streams()
         operations, size = plan.cost()
         self.operations_left -= operations
         self.bytes_left -= size
         self._root = plan.root or self._root
         self._charter = plan.charter or self._charter
+        self._writer = plan.writer or self._writer
         self._operations += plan.puts
         self._operations += plan.deletes
         self._changed_state |= plan.state
@@ -247,12 +259,13 @@ class Publication:
     def _vouch(self, state: State, checkpoint: Checkpoint) -> Voucher | None:
         """Sign for the data of a sealed scope as it will be."""
         replica, seat = self._replica, self._replica.seat
-        if seat is None or seat.signer is None:
+        writer = self._writer or (seat.signer if seat is not None else None)
+        if seat is None or writer is None:
             return None
         from securecfg.vault.charters import VOUCHER_ID, sign_voucher  # few vaults have them
 
         digest = self._charter.charter.digest if self._charter is not None else seat.charter_digest
-        voucher = sign_voucher(seat.signer, replica.vault_id, digest, (checkpoint.size, checkpoint.root), state)
+        voucher = sign_voucher(writer, replica.vault_id, digest, (checkpoint.size, checkpoint.root), state)
         self._operations.append(Put(Space.META, VOUCHER_ID, voucher.to_bytes()))
         return voucher
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,13 +16,24 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securecfg.audit import NoteSigner, Tree, VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
 from securecfg.crypto import FORM_INLINE, ROOT_SCOPE, ValueKey, value_context
 from securecfg.errors import IntegrityError, LogTampered, NotAVault, RollbackSuspected, SlotRemoved, Tampered
-from securecfg.keys import FIRST_ROOT_ROW, FIRST_SLOT_ROW, Header, Keyring, Purpose, Slot, Unlocked, root_row_of
+from securecfg.keys import (
+    FIRST_ROOT_ROW,
+    FIRST_SLOT_ROW,
+    ROOTS_ROW,
+    Header,
+    Keyring,
+    Purpose,
+    Slot,
+    Unlocked,
+    root_row_of,
+    slots_of_rows,
+    slots_to_bytes,
+)
 from securecfg.octets import Malformed
 from securecfg.store import Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.data_keys import DataKeys
 from securecfg.vault.index import Index
-from securecfg.vault.paths import CHARTER_PATH
 from securecfg.vault.rows import IndexRows, digest_id, verify_digest
 from securecfg.vault.state import hash_header, parse_head
 from securecfg.words import counted
@@ -42,7 +54,7 @@ if TYPE_CHECKING:
 
 HEADER_ID, KEYRING_ID, MANIFEST_ID = 1, 2, 3
 SLOT_IDS = range(FIRST_SLOT_ROW, FIRST_ROOT_ROW)
-SLOT_AND_ROOT_IDS = range(FIRST_SLOT_ROW, 2 * FIRST_ROOT_ROW - FIRST_SLOT_ROW)
+ROOTS_AND_SLOTS_IDS = range(ROOTS_ROW, FIRST_ROOT_ROW)
 
 _LEAVES_AT_ONCE = 512
 _ATTEMPTS = 8
@@ -329,14 +341,15 @@ class Replica:
     def _take_seat(self, voucher: Voucher | None, index: Index, state: State) -> None:
         """In a sealed scope, check that one who may vouches for the data of a state."""
         if self.seat is not None:
-            charter = self.seat.verify(voucher, self.vault_id, self.keyring, state, lambda: self._charter_of(index))
+            load = partial(self._document_of, index)
+            charter = self.seat.verify(voucher, self.vault_id, self.keyring, state, load)
             self.seat.charter, self.seat.voucher = charter, voucher
 
-    def _charter_of(self, index: Index) -> bytes:
-        entry = index.get(CHARTER_PATH)
+    def _document_of(self, index: Index, path: bytes) -> bytes | None:
+        entry = index.get(path)
         if entry is not None:
             row = self.store.get(Space.HISTORY, entry.history_id)
-            _, version = self.rows.find_version(row, (entry.rec_id, CHARTER_PATH), entry.digest, 0)
+            _, version = self.rows.find_version(row, (entry.rec_id, path), entry.digest, 0)
             if version is not None and not version.value_rows:
                 dek = self.data_keys.open(version.dek_id, self.store.get(Space.DEK, version.dek_id))
                 ctx = value_context(
@@ -345,8 +358,7 @@ class Replica:
                 value = self.store.get(Space.VALUE, version.value_id) or b""
                 key = ValueKey(dek, ctx)
                 return key.open(value, self.data_keys.expect(version.commitment, key.commitment, (value,)))[1]
-        message = "the charter of the scope is missing"
-        raise Tampered(message)
+        return None
 
     def _replay(
         self, tree: Tree, checkpoint: Checkpoint, base_size: int, voucher: Voucher | None
@@ -394,9 +406,11 @@ class Replica:
         if header_row is None:
             message = "the header of the vault is missing"
             raise NotAVault(message)
-        slots = read_slots(self.store)
-        ordered = tuple(slots[number] for number in sorted(slots))
-        if hash_header(header_row, ordered) != state.header_digest:
+        try:
+            slots = read_slots(self.store)
+        except Malformed:
+            slots = {}
+        if hash_header(header_row, slots_to_bytes(slots)) != state.header_digest:
             message = "the header or an unlock slot does not match the state of the vault"
             raise Tampered(message)
         header = Header.parse(header_row)
@@ -422,10 +436,15 @@ class Replica:
         from securecfg.keys.value_grants import ValueGrants, grant_row_of  # few vaults have them
 
         row_id = next(
-            number
-            for number, row in self.slots.items()
-            if number < FIRST_ROOT_ROW and Slot.parse(row).slot_id == key.slot_id
+            (
+                number
+                for number, row in self.slots.items()
+                if number < FIRST_ROOT_ROW and Slot.parse(row).slot_id == key.slot_id
+            ),
+            None,
         )
+        if row_id is None:
+            raise _slot_removed()
         return ValueGrants(
             self.vault_id, keyring, key, lambda epoch: self.store.get(Space.GRANT, grant_row_of(row_id, epoch))
         )
@@ -475,8 +494,12 @@ def _root_for(unlocked: Unlocked, header: Header, slots: dict[int, bytes]) -> Ke
             root = unlocked.key.open_root(slots.get(root_row_of(row_id)))
             header.verify(root, slots)
             return root
+    raise _slot_removed()
+
+
+def _slot_removed() -> SlotRemoved:
     message = "the key that opened this vault was removed from it"
-    raise SlotRemoved(message, hint="open it again with another key")
+    return SlotRemoved(message, hint="open it again with another key")
 
 
 def read_header(store: Store) -> tuple[Header, dict[int, bytes]]:
@@ -490,13 +513,22 @@ def read_header(store: Store) -> tuple[Header, dict[int, bytes]]:
     if row is None:
         message = "the file holds no vault"
         raise NotAVault(message)
-    return Header.parse(row), read_slots(store)
+    header = Header.parse(row)
+    try:
+        return header, read_slots(store)
+    except Malformed as error:
+        message = f"the sealed roots of the vault {error}"
+        raise NotAVault(message) from None
 
 
 def read_slots(store: Store) -> dict[int, bytes]:
-    """Return the rows of all unlock slots and sealed roots by their ids, from one snapshot."""
-    ids = SLOT_AND_ROOT_IDS
-    return dict(store.scan(Space.META, ids.start, ids.stop - 1, len(ids)))
+    """Return all unlock slots by their ids and sealed roots by those of their slots and 256, from one snapshot.
+
+    Raises:
+        Malformed: The row with the sealed roots is missing, or not laid out as one.
+    """
+    ids = ROOTS_AND_SLOTS_IDS
+    return slots_of_rows(dict(store.scan(Space.META, ids.start, ids.stop - 1, len(ids))))
 
 
 def _read_front(store: Store) -> tuple[bytes, list[bytes | None]]:

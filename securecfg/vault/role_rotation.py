@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from securecfg.errors import Conflict, SecretNotFound, SecurecfgError
 from securecfg.keys.role_keys import RolePublic, membership_row_of
-from securecfg.store import Delete, Space
+from securecfg.store import Delete, Put, Space
 from securecfg.vault.charters import READ
 from securecfg.vault.maintenance import delete_rows
 from securecfg.vault.members import identities_of
@@ -20,8 +21,9 @@ from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.value_keys import count_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from securecfg.vault.drafts import Content
     from securecfg.vault.scope_registry import Registry
     from securecfg.vault.scope_rotation import ScopeRotation
 
@@ -97,12 +99,13 @@ class RoleRotation(ScopeKeyring):
             self._replace_key(name)
         self._delete_memberships(name)
         public = RolePublic(self._key_of(name))
+        self._certificates().complete({name: public.public_key}, {name: self._members(name)})
         waiting: list[str] = []
 
         def replace(inside: ScopeRotation) -> None:
             if charter_of(inside.opened).party(name) is None:
                 return
-            inside.replace_role(name, public)
+            inside.replace_role(name, public, partial(self._documents_with, inside, name, public))
             while complete_grants(inside.authority):
                 pass
             inside.rewrap_values()
@@ -152,6 +155,12 @@ class RoleRotation(ScopeKeyring):
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
+    def _documents_with(self, inside: ScopeRotation, name: str, public: RolePublic) -> Mapping[bytes, Content]:
+        """Return the documents of a scope by which the members of a role have its newest key."""
+        certificates = self._certificates()
+        keys = self._learn(inside, certificates) | {name: public.public_key}
+        return self._documents(keys, certificates)
+
     def _key_of(self, name: str) -> bytes:
         key = self._registry().roles.get(name)
         if key is None:
@@ -162,7 +171,9 @@ class RoleRotation(ScopeKeyring):
     def _replace_key(self, name: str) -> None:
         """Make a new key for a role and put it in the place of the old one, in the vault."""
         old = self._key_of(name)
-        new = self._new_role_key(name, self._certificates(self._own_key()))
+        memberships: list[Put] = []
+        new = self._new_role_key(name, self._certificates(), memberships)
+        self._opened.store.stage(memberships)
         told = {"role": name, "members": self.members(name)}
         told |= {"fingerprint": _fingerprint(new), "old_fingerprint": _fingerprint(old)}
         self._change_registry(

@@ -3,36 +3,56 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
-from securecfg.errors import Conflict, SecretNotFound
+from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
 from securecfg.store import Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority
-from securecfg.vault.charters import LIST, READ, WRITE, Party, SignedCharter, keys_digest
+from securecfg.vault.charters import (
+    BREAK_GLASS,
+    DROP,
+    LIST,
+    NO_SLOT,
+    OWN_ROLE,
+    PARTIES_MAX,
+    READ,
+    WRITE,
+    Party,
+    SignedCharter,
+    keys_digest,
+)
 from securecfg.vault.departures import note_departure
 from securecfg.vault.drafts import Drafts, NewVersion
+from securecfg.vault.drop_orders import ORDER_PATH, SignedOrder, droppers, order_row_of, parse_order, remove_orders
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
+from securecfg.vault.late_grants import WITH_CHANGE, drop_needless, give_late
 from securecfg.vault.maintenance import finish_destruction
-from securecfg.vault.paths import CHARTER_PATH
+from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import SLOT_IDS
-from securecfg.vault.scope_founding import charter_content
+from securecfg.vault.scope_founding import charter_content, order_after
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 from securecfg.vault.sealed_rows import SealedRows
+from securecfg.vault.signatories import keeper_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from securecfg.keys import Keyring
-    from securecfg.keys.role_keys import RolePublic
+    from securecfg.keys.role_keys import RoleKey, RolePublic
+    from securecfg.keys.trust import Signatures, Trust
     from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
+    from securecfg.vault.drop_orders import Admission
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.session import Identity
@@ -40,13 +60,29 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
-RIGHTS = {"list": LIST, "read": LIST | READ, "write": LIST | WRITE}
-_WORDS = {"list": LIST, "read": READ, "write": WRITE}
+RIGHTS = {
+    "list": LIST,
+    "read": LIST | READ,
+    "write": LIST | WRITE,
+    "drop": DROP,
+    "break-glass": LIST | READ | BREAK_GLASS,
+}
+_WORDS = {"list": LIST, "read": READ, "write": WRITE, "drop": DROP, "break-glass": BREAK_GLASS}
+
+
+def no_collector(path: str) -> InvalidMetadata:
+    """Return the error for a scope into which something is to be dropped, and nobody could take it in."""
+    message = f"no role reads and writes in `{path}`, and so nobody would take in what is dropped"
+    return InvalidMetadata(message, hint="give a role both rights: `--read role:NAME --write role:NAME`")
 
 
 def rights_to_words(rights: int) -> tuple[str, ...]:
     """Return the names of rights."""
     return tuple(word for word, bit in _WORDS.items() if rights & bit)
+
+
+def settled() -> None:
+    """Do nothing: a change that concerns its scope alone has nothing to settle before."""
 
 
 class CharterDraft(NamedTuple):
@@ -73,6 +109,22 @@ class CharterDraft(NamedTuple):
     reader: int | None = None
 
 
+class Prepared(NamedTuple):
+    """A change that waits for the signatures of administrators.
+
+    Attributes:
+        charter: What it is about.
+        messages: What they sign: the charter, and the drop order that goes with it.
+        publish: Publishes it, given what they signed, in the same order.
+        keeper: Vouches for what is done under it.
+    """
+
+    charter: Charter
+    messages: tuple[bytes, ...]
+    publish: Callable[[Sequence[Signatures]], None]
+    keeper: Ed25519PrivateKey
+
+
 class ScopeChanges:
     """An open scope, and the administrator who changes it.
 
@@ -81,46 +133,99 @@ class ScopeChanges:
         identity: On whose behalf.
         own: The vault's own key.
         signatories: Sign charters.
+        roles: The public keys of roles, 1,248 bytes each, and who is certified as a member and lacks the key.
     """
 
-    def __init__(self, opened: OpenVault, identity: Identity, own: RolePublic, signatories: Signatories) -> None:
+    def __init__(
+        self,
+        opened: OpenVault,
+        identity: Identity,
+        own: RoleKey,
+        signatories: Signatories,
+        roles: Mapping[str, tuple[bytes, Sequence[Admission]]],
+    ) -> None:
         """Change nothing yet."""
+        self._roles = dict(roles)
+        self._succession = opened.system_bytes(SUCCESSION_PATH) or b""
         self.opened = opened
         self._authority = Authority(opened, identity)
         self._own_key = own.signing_key
         self._signatories = signatories
+        self._keeper = keeper_for(own, signatories.trust)
 
     def write_documents(self, documents: Mapping[bytes, Content]) -> None:
-        """Replace those of the scope's documents that differ.
+        """Replace those of the scope's documents that differ, under a new charter where it takes one.
 
         Raises:
+            SignaturesMissing: It takes a charter, and too few administrators signed.
+            Conflict: Somebody else changed the charter meanwhile.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
 
         def plan(publication: Publication) -> Plan:
-            plan = Plan()
-            changed = [path for path, content in documents.items() if self._differs(path, content)]
-            if changed:
-                drafts, new = Drafts(self.opened, publication), self._new_version()
-                for path in changed:
-                    plan.join(drafts.write(path, documents[path], new))
+            plan = self._documents_plan(publication, documents)
+            if plan.changes:
                 charter = charter_of(self.opened)
                 obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex()}
                 plan.records = [self._authority.session().record(Event.SCOPE_CHANGED, obj)]
             return plan
 
+        def draft() -> CharterDraft | None:
+            if not any(self._differs(path, content) for path, content in documents.items()):
+                return None
+            return self._unchanged()
+
+        if self.opened.replica.may_change:
+            self.opened.publisher.publish(plan)
+        else:
+            self._publish(draft, lambda publication, _draft: self._documents_plan(publication, documents), settled)
+
+    def ask_for_admission(self) -> None:
+        """Ask the members of roles that drop to let in who lacks the key: they may read no document of the scope.
+
+        An order that is gone is given anew.
+
+        Raises:
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+
+        def plan(_publication: Publication) -> Plan:
+            charter = charter_of(self.opened)
+            store, scope_id = self.opened.store, charter.scope_id
+            lacking = [
+                name
+                for name in droppers(charter.parties)
+                if self._roles[name][1] or store.get(Space.GRANT, order_row_of(self._roles[name][0], scope_id)) is None
+            ]
+            if not lacking:
+                return Plan()
+            order = parse_order(self.opened.system_bytes(ORDER_PATH) or b"")
+            obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex()}
+            record = self._authority.session().record(Event.SCOPE_CHANGED, obj)
+            puts = [order.seal(*self._roles[name], self._succession) for name in lacking]
+            return Plan(puts=puts, records=[record])
+
         self.opened.publisher.publish(plan)
 
-    def grant(self, role: str, public: RolePublic, rights: int) -> None:
-        """Give a role rights, and a slot where it has none yet.
+    def grant(self, role: str, public: RolePublic, rights: int, settle: Callable[[], Mapping[bytes, Content]]) -> None:
+        """Give a role rights, and a slot where it needs one and has none yet.
+
+        Args:
+            role: Its name.
+            public: Its key.
+            rights: Which.
+            settle: Called once administrators have signed, before the scope is changed; returns the documents of the
+                scope, which name the members of the role from the moment on from which they may do anything.
 
         Raises:
             AccessDenied: The policy of the scope does not let the administrator.
             SignaturesMissing: Too few administrators signed.
             Conflict: There are too many roles, or somebody else changed the charter meanwhile.
+            InvalidMetadata: It is to drop, and no role reads and writes.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
+        self._roles.setdefault(role, (public.public_key, ()))
         opened, replica = self.opened, self.opened.replica
         # What is random is drawn once, so that the state alone says what administrators sign.
         new_slot, seed = seal_slot(replica.vault_id, public), KeyBytes(generate_key())
@@ -131,7 +236,12 @@ class ScopeChanges:
             if party is not None and party.rights | rights == party.rights:
                 return None
             slots, keyring = dict(replica.slots), replica.keyring
-            if party is None:
+            if party is None and len(charter.parties) >= PARTIES_MAX:
+                message = f"a scope has at most {PARTIES_MAX} roles"
+                raise Conflict(message, hint="revoke one that nobody needs")
+            party = party or Party(role, 0, NO_SLOT, public.signing_key)
+            slot_id = party.slot_id
+            if rights & LIST and slot_id == NO_SLOT:
                 row = next((number for number in SLOT_IDS if number not in slots), None)
                 if row is None or len(keyring.slots) >= MOST_SLOTS:
                     message = f"a scope has at most {MOST_SLOTS} roles"
@@ -140,22 +250,27 @@ class ScopeChanges:
                 slot_id = new_slot.slot.slot_id
                 added = opened.clock.now_ns()
                 keyring = keyring.with_slot(SlotInfo(slot_id, new_slot.public_key, added, public.scheme, role))
-                party = Party(role, 0, slot_id, public.signing_key)
-            after = party._replace(rights=party.rights | rights)
+            after = party._replace(rights=party.rights | rights, slot_id=slot_id)
             parties = (*(other for other in charter.parties if other.role != role), after)
+            if rights & DROP and not charter._replace(parties=parties).has_collector:
+                raise no_collector(charter.path)
             puts: list[Put] = []
             if rights & READ and not party.rights & READ:
                 keyring, puts = self._grants_for(keyring, slots, parties, after, seed)
             change = {"role": role, "added": list(rights_to_words(after.rights & ~party.rights))}
             return CharterDraft(parties, keyring, slots, change, puts)
 
-        def plan(publication: Publication, draft: CharterDraft) -> Plan:
-            return plan_key_change(opened, publication, draft.slots, draft.keyring)
+        documents: dict[bytes, Content] = {}
 
-        self._publish(draft, plan)
+        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+            plan = plan_key_change(opened, publication, draft.slots, draft.keyring)
+            plan.join(self._documents_plan(publication, documents))
+            return plan
+
+        self._publish(draft, plan, lambda: documents.update(settle()))
 
     def revoke(self, role: str, right: str, progress: Progress | None = None) -> None:
-        """Take a right from a role; with `list` go the others, and its slot.
+        """Take a right from a role; with `list` go all others, that to drop too, and its slot.
 
         Nothing changes where it has no such right. What a role that read could know is listed from then on: each secret
         until it has another value.
@@ -168,16 +283,16 @@ class ScopeChanges:
             DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for the removal of a slot.
         """
         self._authority.require("key.manage", "")
-        self._finish(progress)
+        self.finish(None, progress)
         opened, replica = self.opened, self.opened.replica
-        gone = LIST | READ | WRITE if right == "list" else _WORDS[right]
+        gone = LIST | READ | WRITE | DROP | BREAK_GLASS if right == "list" else _WORDS[right]
         seed = KeyBytes(generate_key())
 
         def draft() -> CharterDraft | None:
             charter = charter_of(opened)
             party = charter.party(role)
-            if party is None or not party.rights & _WORDS[right]:
-                return None
+            if party is None or not party.rights & gone:
+                return self._unchanged() if self.is_behind else None
             if party.signing_key == self._own_key:
                 message = f"`role:{role}` has no right to {right} here that could be taken away"
                 raise SecretNotFound(message, hint=f"`securecfg scope show {charter.path}` shows who has which")
@@ -191,16 +306,18 @@ class ScopeChanges:
                     for other in parties
                 )
             change = {"role": role, "removed": list(rights_to_words(party.rights & gone))}
-            row = next(number for number, slot_id in slot_ids(replica.slots).items() if slot_id == party.slot_id)
+            rows = {slot_id: row for row, slot_id in slot_ids(replica.slots).items()}
+            row = rows.get(party.slot_id)  # None for a role that only drops
             slots, keyring = dict(replica.slots), replica.keyring
-            if not after.rights:
+            if row is not None and not after.rights:
                 del slots[row], slots[root_row_of(row)]
                 keyring = keyring.without_slot(party.slot_id)
             puts: list[Put] = []
             deletes: list[Delete] = []
-            if party.rights & gone & READ:
+            if row is not None and party.rights & gone & READ:
                 epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-                deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs]
+                # Where there are more, `_finish` deletes them.
+                deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs[-WITH_CHANGE:]]
                 keyring, puts = self._new_value_key(keyring, slots, parties, seed)
             departing, reader = None if after.rights else row, row if deletes else None
             return CharterDraft(parties, keyring, slots, change, puts, deletes, departing, reader)
@@ -210,35 +327,148 @@ class ScopeChanges:
                 return plan_key_change(opened, publication, draft.slots, draft.keyring)
             return self._plan_departure(publication, draft, draft.departing)
 
-        self._publish(draft, plan)
-        self._finish(progress)
+        self._publish(draft, plan, settled)
+        self.finish(None, progress)
+
+    def prepare_succession(
+        self, trust: Trust, own: RoleKey, documents: Callable[[], Mapping[bytes, Content]]
+    ) -> Prepared | None:
+        """Prepare to put the scope under other administrators, or another key of the vault's own.
+
+        Args:
+            trust: The administrators from now on.
+            own: The vault's own key from now on. Where it is another one, the scope gets new keys as after the
+                departure of a role, and this handle ends with the publication.
+            documents: Returns who the administrators are and what they have signed, once that is known.
+        """
+        self._authority.require("key.manage", "")
+        opened, replica = self.opened, self.opened.replica
+        new_slot, seed = seal_slot(replica.vault_id, own), KeyBytes(generate_key())
+        self._keeper = keeper_for(own, trust)
+
+        def draft() -> CharterDraft:
+            charter = charter_of(opened)
+            slots, keyring = dict(replica.slots), replica.keyring
+            party = charter.party(OWN_ROLE)
+            if party is None or party.signing_key == own.signing_key:
+                return CharterDraft(charter.parties, keyring, slots, {"role": OWN_ROLE}, [])
+            ids = slot_ids(slots)
+            old = next(number for number, slot_id in ids.items() if slot_id == party.slot_id)
+            row = next(number for number in SLOT_IDS if number not in slots)
+            slots |= new_slot.rows(row, replica.vault_id, replica.root)
+            del slots[old], slots[root_row_of(old)]
+            added, slot_id = opened.clock.now_ns(), new_slot.slot.slot_id
+            keyring = keyring.without_slot(party.slot_id)
+            keyring = keyring.with_slot(SlotInfo(slot_id, new_slot.public_key, added, own.scheme, OWN_ROLE))
+            after = party._replace(slot_id=slot_id, signing_key=own.signing_key)
+            parties = (*(other for other in charter.parties if other.role != OWN_ROLE), after)
+            puts: list[Put] = []
+            deletes: list[Delete] = []
+            if party.rights & READ:
+                epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
+                deletes = [Delete(Space.GRANT, grant_row_of(old, epoch)) for epoch in epochs[-WITH_CHANGE:]]
+                puts = self._known_grants(keyring, row, slot_id)
+                keyring, more = self._new_value_key(keyring, slots, parties, seed)
+                puts += more
+            reader = old if party.rights & READ else None
+            return CharterDraft(parties, keyring, slots, {"role": OWN_ROLE}, puts, deletes, old, reader)
+
+        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+            plan = Plan()
+            if draft.departing is not None:
+                plan = self._plan_departure(publication, draft, draft.departing)
+            drafts, new = Drafts(opened, publication), self._new_version()
+            for path, content in documents().items():
+                if path == SUCCESSION_PATH:
+                    self._succession = b"".join(content.pieces())
+                if self._differs(path, content):
+                    plan.join(drafts.write(path, content, new))
+            return plan
+
+        return self._prepare(draft, plan)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether a change of keys is to be finished, which takes another charter, as nobody here may vouch for it."""
+        return self._is_stale() and not self.opened.replica.may_change
+
+    def finish(self, keeper: Ed25519PrivateKey | None, progress: Progress | None = None) -> None:
+        """Bring all that is there to the keys in use, as after the departure of a role.
+
+        Args:
+            keeper: Of the charter in force, where it was made here.
+            progress: As for `revoke`.
+
+        Raises:
+            DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for the removal of a slot.
+        """
+        if keeper is not None and self.opened.replica.seat is not None:
+            self.opened.replica.seat.sign_with(keeper)
+        if self.opened.replica.may_change:
+            self._finish(progress)
+
+    def vouch(self) -> None:
+        """Have a charter signed that changes nothing, where this process could vouch for no change of data otherwise.
+
+        Raises:
+            SignaturesMissing: Too few administrators signed.
+            Conflict: Somebody else changed the charter meanwhile.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        if not self.opened.replica.may_change:
+            self._publish(self._unchanged, lambda _publication, _draft: Plan(), settled)
 
     # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def _unchanged(self) -> CharterDraft:
+        """Return the draft of a charter by which everybody may do what they may now."""
+        replica = self.opened.replica
+        return CharterDraft(charter_of(self.opened).parties, replica.keyring, replica.slots, {}, [])
 
     def _finish(self, progress: Progress | None) -> None:
         """Bring everything to the scope key in use and erase old keys, where an earlier call died over it too."""
         opened = self.opened
-        if SealedRows(opened).is_used_before(opened.replica.keyring.active(Purpose.SCOPE).epoch):
+        if self._is_stale():
             KeyChanges(self._authority).carry_over(progress)
+        drop_needless(opened)
         if opened.is_destruction_pending:
             finish_destruction(opened)
 
+    def _is_stale(self) -> bool:
+        opened = self.opened
+        return SealedRows(opened).is_used_before(opened.replica.keyring.active(Purpose.SCOPE).epoch)
+
     def _publish(
-        self, draft: Callable[[], CharterDraft | None], plan: Callable[[Publication, CharterDraft], Plan]
+        self,
+        draft: Callable[[], CharterDraft | None],
+        plan: Callable[[Publication, CharterDraft], Plan],
+        settle: Callable[[], None],
     ) -> None:
         """Have the charter of a draft signed, and publish the draft where it still is what was signed.
 
         Raises:
             Conflict: Somebody else changed the charter meanwhile.
         """
+        prepared = self._prepare(draft, plan)
+        if prepared is not None:
+            signatures = self._signatories.sign(prepared.messages, f"the charter of `{prepared.charter.path}`")
+            settle()
+            prepared.publish(signatures)
+
+    def _prepare(
+        self, draft: Callable[[], CharterDraft | None], plan: Callable[[Publication, CharterDraft], Plan]
+    ) -> Prepared | None:
         self.opened.refresh()
         drafted = draft()
         if drafted is None:
-            return
+            return None
         charter = self._charter_after(drafted)
-        (signatures,) = self._signatories.sign([charter.message], f"the charter of `{charter.path}`")
+        late: list[Put] = []
+        order = order_after(charter, drafted.keyring)
 
-        def signed_plan(publication: Publication) -> Plan:
+        messages = (charter.message, *((order.message,) if order is not None else ()))
+
+        def signed_plan(signatures: Sequence[Signatures], publication: Publication) -> Plan:
             drafted = draft()
             if drafted is None:
                 return Plan()
@@ -246,13 +476,22 @@ class ScopeChanges:
                 message = "somebody else changed who may do what in the scope at the same moment"
                 raise Conflict(message, hint=f"look at `securecfg scope show {charter.path}`, and try again")
             planned = plan(publication, drafted)
-            planned.puts += drafted.puts
+            planned.puts += drafted.puts[:WITH_CHANGE]
+            late[:] = drafted.puts[WITH_CHANGE:]
             planned.deletes += drafted.deletes
             if drafted.reader is not None:
                 planned.join(self._note_reader(publication, drafted.reader))
-            return self._with_charter(publication, planned, SignedCharter(charter, signatures), drafted.change)
+            signed = SignedOrder(order, signatures[1]) if order is not None else None
+            self._put_orders(publication, planned, charter, signed)
+            return self._with_charter(publication, planned, SignedCharter(charter, signatures[0]), drafted.change)
 
-        self.opened.publisher.publish(signed_plan)
+        def publish(signatures: Sequence[Signatures]) -> None:
+            self.opened.publisher.publish(partial(signed_plan, signatures))
+            if self.opened.replica.seat is not None:
+                self.opened.replica.seat.sign_with(self._keeper)
+            give_late(self.opened, late)
+
+        return Prepared(charter, messages, publish, self._keeper)
 
     def _charter_after(self, draft: CharterDraft) -> Charter:
         before = charter_of(self.opened)
@@ -260,6 +499,7 @@ class ScopeChanges:
             serial=before.serial + 1,
             previous=before.digest,
             keys=keys_digest(draft.keyring),
+            keeper=self._keeper.public_key().public_bytes_raw(),
             parties=draft.parties,
         )
 
@@ -272,7 +512,7 @@ class ScopeChanges:
         root = generate_key()
         slots = seal_root_to_all(replica.vault_id, root, draft.slots, keyring)
         plan = plan_new_epoch(self._authority, publication, slots, keyring, root)
-        plan.deletes += [Delete(Space.META, gone) for gone in (row, root_row_of(row))]
+        plan.deletes.append(Delete(Space.META, row))
         return plan
 
     def _note_reader(self, publication: Publication, row: int) -> Plan:
@@ -288,15 +528,19 @@ class ScopeChanges:
         grants = grants_of(self.opened)
         if not grants.is_granted(grants.active):
             return self._new_value_key(keyring, slots, parties, seed)
-        vault_id = self.opened.replica.vault_id
-        public_key = keyring.slot(reader.slot_id).public_key
         row = next(number for number, slot_id in slot_ids(slots).items() if slot_id == reader.slot_id)
+        return keyring, self._known_grants(keyring, row, reader.slot_id)
+
+    def _known_grants(self, keyring: Keyring, row: int, slot_id: bytes) -> list[Put]:
+        """Return the grants to a slot of all that this process reads."""
+        grants, vault_id = grants_of(self.opened), self.opened.replica.vault_id
+        public_key = keyring.slot(slot_id).public_key
         epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-        return keyring, [
+        return [
             Put(
                 Space.GRANT,
                 grant_row_of(row, epoch),
-                seal_grant(public_key, vault_id, reader.slot_id, epoch, grants.seed(epoch)),
+                seal_grant(public_key, vault_id, slot_id, epoch, grants.seed(epoch)),
             )
             for epoch in epochs
             if grants.is_granted(epoch)
@@ -324,13 +568,31 @@ class ScopeChanges:
         self, publication: Publication, plan: Plan, signed: SignedCharter, change: Mapping[str, object]
     ) -> Plan:
         """Complete a plan by the charter that goes with it."""
-        plan.charter = signed
+        plan.charter, plan.writer = signed, self._keeper
         plan.join(Drafts(self.opened, publication).write(CHARTER_PATH, charter_content(signed), self._new_version()))
         charter = signed.charter
         obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex(), **change}
         # Of the records the first carries the changes of the index.
         plan.records.insert(0, self._authority.session().record(Event.SCOPE_CHANGED, obj))
         return plan
+
+    def _documents_plan(self, publication: Publication, documents: Mapping[bytes, Content]) -> Plan:
+        """Return the draft that replaces those documents of the scope that differ."""
+        plan = Plan()
+        drafts, new = Drafts(self.opened, publication), self._new_version()
+        for path, content in documents.items():
+            if self._differs(path, content):
+                plan.join(drafts.write(path, content, new))
+        return plan
+
+    def _put_orders(self, publication: Publication, plan: Plan, charter: Charter, order: SignedOrder | None) -> None:
+        """Give the roles that may drop an order for the keys in use, and take theirs from those that may no more."""
+        names = droppers(charter.parties)
+        gone = droppers(charter_of(self.opened).parties) - names
+        plan.deletes += remove_orders(charter.scope_id, (self._roles[name][0] for name in gone))
+        if order is not None:
+            plan.puts += [order.seal(*self._roles[name], self._succession) for name in names]
+            plan.join(Drafts(self.opened, publication).write(ORDER_PATH, order.to_content(), self._new_version()))
 
     def _differs(self, path: bytes, content: Content) -> bool:
         known: object = self.opened.system_document(path, None)

@@ -1,7 +1,8 @@
 """What readers and members give to others because administrators have signed for it, each with a record.
 
 An administrator who does not read a scope can make somebody a reader of what is written from then on; what was written
-before only another reader can give. And only who has the key of a role can give it to a new member.
+before only another reader can give. Only who has the key of a role can give it to a new member. And only who reads and
+writes can take in what was dropped.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from securecfg.keys.value_grants import grant_row_of, is_grant_of, seal_grant
 from securecfg.store import Put, Space
 from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_from_json
 from securecfg.vault.charters import READ
+from securecfg.vault.drops import has_waiting
 from securecfg.vault.logger import logger
 from securecfg.vault.members import identities_of
 from securecfg.vault.publishing import Plan
@@ -29,12 +31,13 @@ if TYPE_CHECKING:
     from securecfg.audit import Record
     from securecfg.keys import Identity
     from securecfg.keys.role_keys import RoleKey
-    from securecfg.keys.trust import Trust
+    from securecfg.keys.trust import Signatures, Trust
     from securecfg.store import Store
     from securecfg.vault.authority import Authority
     from securecfg.vault.publishing import Publication
 
-_ROWS_AT_ONCE = 32
+# Each may come with a record of its own.
+_GRANTS_AT_ONCE = 24
 
 
 def complete(authority: Authority, store: Store, vault_id: bytes, keys: Sequence[RoleKey], trust: Trust) -> None:
@@ -56,8 +59,19 @@ def complete(authority: Authority, store: Store, vault_id: bytes, keys: Sequence
             pass
         rewrap_values(authority.opened)
         admit_members(authority, store, vault_id, keys, trust)
+        collect_drops(authority)
     except Unavailable as error:
         logger().info("grants are completed later: %s", error.message, extra={"event": "grants.postponed"})
+
+
+def collect_drops(authority: Authority) -> None:
+    """Take in some of what was dropped into a scope, where this key reads and writes it."""
+    if not has_waiting(authority.opened.store):
+        return
+    from securecfg.vault.collecting import AT_ONCE, Collection, may_collect  # most scopes have nothing to take in
+
+    if may_collect(authority):
+        authority.opened.collected = Collection(authority).run(AT_ONCE)
 
 
 def complete_grants(authority: Authority) -> int:
@@ -86,13 +100,13 @@ def _missing_grants(authority: Authority) -> tuple[list[Put], list[Record]]:
     puts: list[Put] = []
     records: list[Record] = []
     for party in charter.parties:
-        if not party.rights & READ or len(puts) >= _ROWS_AT_ONCE:
+        if not party.rights & READ or len(puts) >= _GRANTS_AT_ONCE:
             continue
         lacking = [
             epoch
             for epoch in held
             if not is_grant_of(replica.store.get(Space.GRANT, grant_row_of(rows[party.slot_id], epoch)), party.slot_id)
-        ][:_ROWS_AT_ONCE]
+        ][: _GRANTS_AT_ONCE - len(puts)]
         public_key = replica.keyring.slot(party.slot_id).public_key
         puts += [
             Put(
@@ -124,7 +138,7 @@ def admit_members(authority: Authority, store: Store, vault_id: bytes, keys: Seq
             member = identities.get(name)
             if member is None or store.get(Space.GRANT, membership_row_of(member, key.public_key)) is not None:
                 continue
-            row = _admission(key, member, vault_id, trust, encoded)
+            row = seal_admission(key, member, vault_id, trust, signatures_from_json(encoded))
             if row is not None:
                 obj = {"role": key.name, "members": sorted(certified), "added": [name]}
                 obj |= {"fingerprint": member.fingerprint.hex()}
@@ -134,6 +148,9 @@ def admit_members(authority: Authority, store: Store, vault_id: bytes, keys: Seq
     return count
 
 
-def _admission(key: RoleKey, member: Identity, vault_id: bytes, trust: Trust, encoded: list[str]) -> bytes | None:
-    certificate = Certificate(key.name, key.public_key, trust, signatures_from_json(encoded))
+def seal_admission(
+    key: RoleKey, member: Identity, vault_id: bytes, trust: Trust, signatures: Signatures
+) -> bytes | None:
+    """Return the row that gives the key of a role to a member, None where administrators have not certified it."""
+    certificate = Certificate(key.name, key.public_key, trust, signatures)
     return seal_membership(key.seed, certificate, vault_id, member) if certificate.is_signed(vault_id, member) else None

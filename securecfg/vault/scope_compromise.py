@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
-from securecfg.errors import ScopeSealed, VersionNotFound
+from securecfg.errors import ScopeSealed, SecurecfgError, VersionNotFound
 from securecfg.vault.charters import READ, WRITE
 from securecfg.vault.compromise import Compromise
 from securecfg.vault.data_rotation import verify_encrypts
@@ -20,10 +20,12 @@ from securecfg.vault.value_keys import count_waiting, rewrap_values
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from securecfg.vault.authority import Authority
     from securecfg.vault.compromise import Aftermath, ExposedVersions
     from securecfg.vault.departures import DeclaredCompromise
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.scope_rotation import ScopeRotation
+    from securecfg.vault.signatories import Signatories, Signing
     from securecfg.vault.vault import Vault
 
     Progress = Callable[[int, int], None]
@@ -52,7 +54,27 @@ class ScopeAftermath:
 
 
 class ScopeCompromise(ScopeKeyring):
-    """What to do when all keys of a vault and of its scopes may be known."""
+    """What to do when all keys of a vault and of its scopes may be known.
+
+    Args:
+        authority: Decides and records in the vault.
+        signatories: As for `Scopes`.
+        signing: Returns who signs for the administrators of sealed scopes, where these are people.
+    """
+
+    def __init__(
+        self, authority: Authority, signatories: Signatories | None = None, signing: Signing | None = None
+    ) -> None:
+        """Change nothing yet."""
+        super().__init__(authority, signatories)
+        self._signing_for = signing
+
+    @classmethod
+    def with_signing(cls, authority: Authority, signing: Signing | None) -> Self:
+        """Return what to do, with those who sign for the administrators of today; see `Scopes.with_signing`."""
+        worst = super().with_signing(authority, signing)
+        worst._signing_for = signing  # noqa: SLF001 - of its own kind
+        return worst
 
     def find_exposed(self) -> list[ExposedVersions]:
         """Return every version that can be read from the vault and its scopes now, as far as the caller may list it.
@@ -79,7 +101,7 @@ class ScopeCompromise(ScopeKeyring):
             What was done, and of each scope what is left.
 
         Raises:
-            SignaturesMissing: Too few administrators signed; the scopes that are not done yet keep their keys.
+            SignaturesMissing: All is done but in scopes whose administrators must sign.
             As for `Compromise.declare`; `resume` goes on.
         """
         exposed = self.find_exposed()
@@ -99,15 +121,22 @@ class ScopeCompromise(ScopeKeyring):
         self, exposed: list[ExposedVersions], progress: Progress | None
     ) -> tuple[Aftermath, list[ScopeAftermath]]:
         declared = newest_compromise(self._opened)
+        failure: SecurecfgError | None = None
         if declared is not None:
             # The keys of all come first: until then what is written in a scope may be read by whoever has the old ones.
-            self._in_each(lambda inside: _replace_keys(inside, declared), None)
-        done = Compromise(self._authority).bring_over(exposed, progress)
+            try:
+                self._in_each(lambda inside: _replace_keys(inside, declared), None)
+            except SecurecfgError as error:
+                failure = error
+        done = Compromise(self._authority, self._signing_for).bring_over(exposed, progress)
+        if failure is not None:
+            raise failure
         left: list[ScopeAftermath] = []
 
         def finish(inside: ScopeRotation) -> None:
             end = newest_compromise(inside.opened)
             if end is not None:
+                inside.vouch()
                 inside.rewrap_values()
                 Compromise(inside.authority).bring_over([], progress)
                 inside.retire_unused_values()

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from securecfg.audit import Event
 from securecfg.errors import Conflict, NotAVault, Tampered, UnsupportedFormat, WrongKey
 from securecfg.keys import Purpose, Slot, open_slot
-from securecfg.keys.former_grants import EPOCHS_KEPT_MAX, FIRST_FORMER_ROW, FormerGrants
+from securecfg.keys.former_grants import EPOCHS_KEPT_MAX, FIRST_FORMER_ROW, LAST_FORMER_ROW, FormerGrants
 from securecfg.keys.value_grants import ValueGrants, grant_row_of, is_grant_of, seal_grant
 from securecfg.octets import Malformed
-from securecfg.store import ID_LIMIT, Delete, Put, Space
+from securecfg.store import Delete, Put, Space
 from securecfg.vault.charters import READ
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
@@ -53,7 +53,7 @@ def put_former(opened: OpenVault, row: int) -> list[Put]:
 
 def has_formers(store: Store) -> bool:
     """Return whether a scope holds anything that was granted to a former slot."""
-    return bool(store.scan(Space.GRANT, FIRST_FORMER_ROW, ID_LIMIT - 1, 1))
+    return bool(store.scan(Space.GRANT, FIRST_FORMER_ROW, LAST_FORMER_ROW, 1))
 
 
 def retired_formers(store: Store, oldest: int) -> list[Delete]:
@@ -121,7 +121,7 @@ def _lacking(opened: OpenVault) -> set[int]:
 def _formers(store: Store) -> Iterator[tuple[int, FormerGrants | None]]:
     """Yield the rows of former slots, and what is in them where they are well formed."""
     first = FIRST_FORMER_ROW
-    while first < ID_LIMIT and (rows := store.scan(Space.GRANT, first, ID_LIMIT - 1, _ROWS_AT_ONCE)):
+    while first <= LAST_FORMER_ROW and (rows := store.scan(Space.GRANT, first, LAST_FORMER_ROW, _ROWS_AT_ONCE)):
         for number, row in rows:
             try:
                 yield number, FormerGrants.parse(row)

@@ -12,18 +12,19 @@ from securecfg.keys.role_keys import RolePublic
 from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
 from securecfg.store import BATCH_LIMIT_OPERATIONS, ID_LIMIT, MemoryStore, Put, Space
 from securecfg.tuples import NamedTuple
-from securecfg.vault.charters import LIST, READ, WRITE, Charter, Party, SignedCharter, keys_digest
+from securecfg.vault.charters import LIST, NO_SLOT, OWN_ROLE, READ, WRITE, Charter, Party, SignedCharter, keys_digest
 from securecfg.vault.creation import open_rows, write_first_rows
 from securecfg.vault.drafts import Content, Drafts, NewVersion
+from securecfg.vault.drop_orders import ORDER_PATH, DropOrder, SignedOrder, droppers, order_of
 from securecfg.vault.opened import Options
-from securecfg.vault.paths import CHARTER_PATH
+from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_registry import ADMINISTRATOR
 from securecfg.vault.seats import Seat
 from securecfg.vault.session import Session
+from securecfg.vault.signatories import keeper_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from securecfg.clock import Clock
     from securecfg.keys.role_keys import RoleKey
@@ -60,12 +61,18 @@ class Founding(NamedTuple):
 
 
 def found_scope(
-    store: Store, founding: Founding, own: RoleKey, signatories: Signatories, creator: Identity, *, clock: Clock
+    open_store: Callable[[], Store],
+    founding: Founding,
+    own: RoleKey,
+    signatories: Signatories,
+    creator: Identity,
+    *,
+    clock: Clock,
 ) -> None:
     """Write a sealed scope into an empty partition; it is there as a whole or not at all.
 
     Args:
-        store: The partition.
+        open_store: Returns the partition. Called once everything is signed.
         founding: What it is made of.
         own: The vault's own key, which takes part in the scope.
         signatories: Sign the charter.
@@ -80,22 +87,39 @@ def found_scope(
     """
     now_ns = clock.now_ns()
     scope_id = founding.scope_id
-    rights = {ADMINISTRATOR: (_rights_of_administrator(founding), own.public_key), **founding.roles}
-    slots = {name: seal_slot(scope_id, RolePublic(key)) for name, (_, key) in rights.items()}
+    granted_to_own = rights_of_administrator(
+        (granted for granted, _ in founding.roles.values()), is_shared=founding.is_shared
+    )
+    rights = {OWN_ROLE: (granted_to_own, own.public_key), **founding.roles}
+    slots = {name: seal_slot(scope_id, RolePublic(key)) for name, (granted, key) in rights.items() if granted & LIST}
     infos = tuple(
         SlotInfo(new.slot.slot_id, new.public_key, now_ns, RolePublic.scheme, name) for name, new in slots.items()
     )
     parties = tuple(
-        Party(name, granted, slots[name].slot.slot_id, RolePublic(key).signing_key)
+        Party(name, granted, slots[name].slot.slot_id if name in slots else NO_SLOT, RolePublic(key).signing_key)
         for name, (granted, key) in rights.items()
     )
     seed = generate_key()
     keyring = Keyring.generate(now_ns, infos)
     keyring = keyring.with_value_key(value_public_key(seed, scope_id, _FIRST_EPOCH), now_ns)
     digest = keys_digest(keyring)
-    charter = Charter(founding.vault_id, scope_id, 1, bytes(32), founding.path, founding.is_shared, digest, parties)
-    (signatures,) = signatories.sign([charter.message], f"the charter of `{charter.path}`")
-    signed = SignedCharter(charter, signatures)
+    keeper = keeper_for(own, signatories.trust)
+    charter = Charter(
+        founding.vault_id,
+        scope_id,
+        1,
+        bytes(32),
+        founding.path,
+        founding.is_shared,
+        digest,
+        keeper.public_key().public_bytes_raw(),
+        parties,
+    )
+    wanted = order_after(charter, keyring)
+    messages = [charter.message, *([wanted.message] if wanted is not None else ())]
+    signatures = signatories.sign(messages, f"the charter of `{charter.path}`")
+    signed = SignedCharter(charter, signatures[0])
+    order = SignedOrder(wanted, signatures[1]) if wanted is not None else None
     memory = MemoryStore()
     write_first_rows(memory, scope_id, list(slots.values()), keyring, now_ns)
     memory.stage(
@@ -109,7 +133,12 @@ def found_scope(
             if rights[name][0] & READ
         ]
     )
-    seat = Seat(founding.vault_id, signatories.trust, own.signer, signed)
+    if order is not None:
+        known = founding.documents.get(SUCCESSION_PATH)
+        succession = b"".join(known.pieces()) if known is not None else b""
+        memory.stage([order.seal(founding.roles[name][1], (), succession) for name in droppers(parties)])
+        founding = founding._replace(documents={**founding.documents, ORDER_PATH: order.to_content()})
+    seat = Seat(founding.vault_id, signatories.trust, keeper, signed)
     opened, slot = open_rows(memory, own, None, clock, Options(), seat=seat)
     try:
         creator = creator._replace(slot=slot.slot_id.hex())
@@ -118,9 +147,14 @@ def found_scope(
         if len(rows) > BATCH_LIMIT_OPERATIONS:
             message = f"a scope is made with at most {ROLES_AT_FIRST} roles"
             raise Conflict(message, hint="make it with some, and grant the others their rights afterwards")
-        store.commit(rows, expect=None, head=memory.head() or b"")
+        open_store().commit(rows, expect=None, head=memory.head() or b"")
     finally:
         opened.close()
+
+
+def order_after(charter: Charter, keyring: Keyring) -> DropOrder | None:
+    """Return the drop order that goes with a charter, None where no role may drop."""
+    return order_of(charter, keyring) if droppers(charter.parties) else None
 
 
 def charter_content(signed: SignedCharter) -> Content:
@@ -129,10 +163,10 @@ def charter_content(signed: SignedCharter) -> Content:
     return Content(KIND_BYTES, len(raw), lambda: (raw,))
 
 
-def _rights_of_administrator(founding: Founding) -> int:
+def rights_of_administrator(rights: Iterable[int], *, is_shared: bool) -> int:
     """Return the rights of the administrator: he writes where nobody else was named to, and reads what is shared."""
-    has_writer = any(granted & WRITE for granted, _ in founding.roles.values())
-    return LIST | (0 if has_writer else WRITE) | (READ if founding.is_shared else 0)
+    has_writer = any(granted & WRITE for granted in rights)
+    return LIST | (0 if has_writer else WRITE) | (READ if is_shared else 0)
 
 
 def _first_plan(

@@ -9,6 +9,7 @@ from securecfg.audit import Event, VerifierKey, origin_of
 from securecfg.errors import Conflict, SecretNotFound, SecurecfgError
 from securecfg.keys.role_keys import membership_row_of
 from securecfg.store import Delete, Space
+from securecfg.vault.charters import OWN_ROLE
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.epochs import rotate_signing_key
 from securecfg.vault.maintenance import delete_rows
@@ -16,7 +17,7 @@ from securecfg.vault.members import identities_of
 from securecfg.vault.opened import REGISTRY_PATH
 from securecfg.vault.paths import scope_among
 from securecfg.vault.scope_formers import has_formers
-from securecfg.vault.scope_registry import ADMINISTRATOR, draft_registry, read_registry
+from securecfg.vault.scope_registry import draft_registry, read_registry
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.value_keys import count_waiting
 
@@ -83,13 +84,16 @@ class ScopeKeyring(Scopes):
         Raises:
             AccessDenied: The caller may not `key.manage`.
             SecretNotFound: There is no such scope.
+            SignaturesMissing: Too few administrators signed.
             DestroyPending: It is done, but bytes of old keys may lie in the store's log until another reader lets go.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
         scope = self.around(path)
         with self._inside(scope) as inside:
-            if not resumes:
+            if resumes:
+                inside.vouch()
+            else:
                 inside.begin_epochs()
             inside.keys.carry_over(progress)
             inside.rewrap_values()
@@ -109,7 +113,12 @@ class ScopeKeyring(Scopes):
             SecurecfgError: What the first of the scopes failed with, of which the others were done.
         """
         self._authority.require("key.manage", "")
-        return self._in_each(lambda inside: inside.keys.rotate_root(), progress)
+
+        def rotate(inside: ScopeRotation) -> None:
+            inside.vouch()
+            inside.keys.rotate_root()
+
+        return self._in_each(rotate, progress)
 
     def rotate_audit(self, path: str) -> tuple[int, str]:
         """Begin a new epoch of the key that signs the log of a scope; return its number and its verifier key.
@@ -117,10 +126,12 @@ class ScopeKeyring(Scopes):
         Raises:
             AccessDenied: The caller may not `key.manage`.
             SecretNotFound: There is no such scope.
+            SignaturesMissing: Too few administrators signed.
             DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for `rotate_signing_key`.
         """
         self._authority.require("key.manage", "")
         with self._inside(self.around(path)) as inside:
+            inside.vouch()
             epoch = rotate_signing_key(inside.authority)
             replica = inside.opened.replica
             return epoch, str(VerifierKey(origin_of(replica.vault_id), replica.state.epoch_key))
@@ -131,6 +142,7 @@ class ScopeKeyring(Scopes):
         Raises:
             AccessDenied: The caller may not `key.manage`.
             SecretNotFound: There is no such scope.
+            SignaturesMissing: Too few administrators signed.
             VersionNotFound: There is no such key.
             EpochInUse: Something is under one of them, or it is the key in use.
             DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for `KeyChanges.retire`.
@@ -140,6 +152,7 @@ class ScopeKeyring(Scopes):
             if of_values:
                 inside.retire_values(epoch)
             else:
+                inside.vouch()
                 inside.keys.retire(epoch)
 
     def sweep_memberships(self) -> None:
@@ -158,7 +171,7 @@ class ScopeKeyring(Scopes):
         delete_rows(
             self._opened, [Delete(Space.GRANT, membership_row_of(member, key)) for member in members for key in keys]
         )
-        self._change_registry({"role": ADMINISTRATOR}, lambda known: known._replace(formers={}))
+        self._change_registry({"role": OWN_ROLE}, lambda known: known._replace(formers={}))
 
     def _change_registry(self, obj: Mapping[str, object], change: Callable[[Registry], Registry]) -> None:
         """Replace the registry by what is made of the one in force, with a record about a role.

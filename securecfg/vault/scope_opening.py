@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securecfg.errors import Tampered, WrongKey
+from securecfg.store import Space
 from securecfg.tuples import NamedTuple
-from securecfg.vault.charters import READ, WRITE
+from securecfg.vault.charters import BREAK_GLASS, READ, WRITE
 from securecfg.vault.creation import open_rows
+from securecfg.vault.replica import HEADER_ID, SLOT_IDS
 from securecfg.vault.seats import Seat
+from securecfg.vault.successions import former_administrators
 
 if TYPE_CHECKING:
     import os
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from securecfg.keys.trust import Trust
     from securecfg.keys.value_grants import ValueGrants
     from securecfg.store import Store
+    from securecfg.vault.anchor import Mark
     from securecfg.vault.charters import Charter
     from securecfg.vault.opened import OpenVault, Options
 
@@ -32,10 +36,12 @@ class Doorway(NamedTuple):
         clock: The time.
         options: As the vault is opened.
         vault_id: The vault's id, 16 bytes.
-        trust: Whose signatures make a charter.
+        trust: Whose signatures make a charter, or those of their successors.
         keys: The keys of roles at hand.
         is_anchor_required: Whether to refuse a scope that no checkpoint was recorded of.
         is_adopting: Whether to accept one that is older than, or not a continuation of, what was recorded.
+        newest: Who the administrators are by now, where that is known; else whom the scope itself leads to.
+        known: Checkpoints that are known from elsewhere, by the ids of scopes.
     """
 
     store: Store
@@ -47,6 +53,8 @@ class Doorway(NamedTuple):
     keys: Sequence[RoleKey]
     is_anchor_required: bool = False
     is_adopting: bool = False
+    newest: Trust | None = None
+    known: Mapping[bytes, Mark] | None = None
 
     def open(self, number: int, expected: tuple[str, bytes] | None = None) -> tuple[OpenVault, bytes] | None:
         """Open a scope with the keys that have the most rights in it, and return it with the id of the slot.
@@ -61,12 +69,15 @@ class Doorway(NamedTuple):
         Raises:
             Tampered: A key opens it, but what is in it is not what its administrators and writers signed, or it is
                 another scope than is expected.
-            RollbackSuspected: It is older than what was recorded on this machine.
+            RollbackSuspected: It is older than what was recorded on this machine, or is as former administrators
+                left it.
             AnchorMissing: Nothing was recorded, and it is required.
         """
-        if self.store.partition(number).head() is None:
-            return None  # its making was interrupted
-        for key in self.keys:
+        partition = self.store.partition(number)
+        fitting = _fitting(partition, self.keys)
+        if not fitting or partition.head() is None:
+            return None  # for others, or its making was interrupted
+        for key in fitting:
             try:
                 opened, slot_id = self._open(number, key, key)
             except WrongKey:
@@ -76,6 +87,7 @@ class Doorway(NamedTuple):
                 if expected is not None and (charter.path, opened.replica.vault_id) != expected:
                     message = f"another scope lies in the place of `{expected[0]}`"
                     raise Tampered(message, hint="somebody who may write the file may have exchanged them")
+                verify_succeeded(opened, self.newest)
             except BaseException:
                 opened.close()
                 raise
@@ -98,8 +110,27 @@ class Doorway(NamedTuple):
             is_anchor_required=self.is_anchor_required,
             is_adopting=self.is_adopting,
             seat=seat,
+            known=self.known,
         )
         return opened, slot.slot_id
+
+
+def _fitting(partition: Store, keys: Sequence[RoleKey]) -> list[RoleKey]:
+    """Return those keys that a scope has a slot for, by the tags; of a scope that is for others no more is read.
+
+    Raises:
+        NotAVault: The header or a slot is malformed.
+        UnsupportedFormat: The scope needs a newer program.
+    """
+    from securecfg.keys import Header, Slot
+
+    row = partition.get(Space.META, HEADER_ID)
+    if row is None:
+        return []
+    header = Header.parse(row)
+    rows = partition.scan(Space.META, SLOT_IDS.start, SLOT_IDS.stop - 1, len(SLOT_IDS))
+    slots = [Slot.parse(row) for _, row in rows]
+    return [key for key in keys if any(key.fits(slot, header.vault_id) for slot in slots)]
 
 
 def charter_of(opened: OpenVault) -> Charter:
@@ -109,6 +140,22 @@ def charter_of(opened: OpenVault) -> Charter:
         message = "an ordinary vault has no charter"
         raise TypeError(message)
     return seat.charter.charter
+
+
+def trusts_of(opened: OpenVault) -> tuple[Trust, ...]:
+    """Return the administrators of an open scope, from those that were known beforehand to the newest."""
+    seat = opened.replica.seat
+    return () if seat is None else seat.trusts
+
+
+def verify_succeeded(opened: OpenVault, newest: Trust | None) -> None:
+    """Check that an open scope has the newest administrators.
+
+    Raises:
+        RollbackSuspected: It is as former administrators left it.
+    """
+    if newest is not None and trusts_of(opened)[-1] != newest:
+        raise former_administrators(charter_of(opened).path)
 
 
 def grants_of(opened: OpenVault) -> ValueGrants:
@@ -131,8 +178,8 @@ def _best(keys: Sequence[RoleKey], charter: Charter, right: int) -> RoleKey:
     """Return the key that has a right in a charter, and of several the one with the most others."""
     rights = {party.signing_key: party.rights for party in charter.parties}
 
-    def worth(key: RoleKey) -> tuple[bool, int]:
+    def worth(key: RoleKey) -> tuple[bool, bool, int]:
         held = rights.get(key.signing_key, 0)
-        return bool(held & right), held.bit_count()
+        return bool(held & right), not held & BREAK_GLASS, held.bit_count()
 
     return max(keys, key=worth)

@@ -11,21 +11,28 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from securecfg.crypto import generate_key
+from securecfg.keys.identity import format_identity, parse_identity_file
 from securecfg.keys.role_keys import RoleKey
 from securecfg.tuples import NamedTuple
 from securecfg.vault.administration import to_document
+from securecfg.vault.charters import OWN_ROLE
 from securecfg.vault.opened import REGISTRY_PATH
 from securecfg.vault.paths import SYSTEM, scope_among
+from securecfg.vault.signatories import own_signatory
+from securecfg.vault.successions import Succession, succession_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from securecfg.keys import Identity
+    from securecfg.keys.trust import Trust
     from securecfg.vault.drafts import Drafts, NewVersion
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Plan
 
+BREAK_GLASS_PATH = SYSTEM + b"break-glass"
 OWN_KEY_PATH = SYSTEM + b"administrator"
-ADMINISTRATOR = "administrator"
+ADMINISTRATORS_PATH = SYSTEM + b"administrators"
 
 
 class ScopePlace(NamedTuple):
@@ -86,14 +93,77 @@ def read_registry(opened: OpenVault) -> Registry:
     return Registry(scopes, roles, formers, frozenset(raw.get("unfinished", ())))
 
 
-def read_own_key(opened: OpenVault) -> RoleKey | None:
-    """Return the vault's own key, which opens the scopes, None where there is none yet.
+class OwnKeys(NamedTuple):
+    """The vault's own key, which opens its scopes.
+
+    Attributes:
+        current: The key in use.
+        made: The first id of the vault that was not given yet when the current one was put in use.
+        former: Those that a scope may still need whose key was not replaced yet, the newest first.
+    """
+
+    current: RoleKey
+    made: int = 0
+    former: tuple[RoleKey, ...] = ()
+
+    @property
+    def all(self) -> list[RoleKey]:
+        """Every key that a scope may need, the one in use first."""
+        return [self.current, *self.former]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the document."""
+        former = [b64encode(key.seed).decode() for key in self.former]
+        current = {"seed": b64encode(self.current.seed).decode(), "made": self.made}
+        return current | ({"former": former} if former else {})
+
+
+class Administrators(NamedTuple):
+    """Who signs for a vault's scopes.
+
+    Attributes:
+        succession: From the first administrators to those of today.
+        people: The public halves of their identities, by the key that they sign with. The vault's own key has none.
+    """
+
+    succession: Succession
+    people: dict[bytes, Identity]
+
+    @property
+    def trust(self) -> Trust:
+        """Whose signatures count today."""
+        return self.succession.newest
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the document."""
+        people = [format_identity(person) for person in self.people.values()]
+        return {**self.succession.to_json(), "people": people}
+
+
+def read_own_keys(opened: OpenVault) -> OwnKeys | None:
+    """Return the vault's own key, None where there is none yet.
 
     Raises:
         Tampered: The document is damaged.
     """
-    raw: dict[str, str] = opened.system_document(OWN_KEY_PATH, {})
-    return RoleKey(ADMINISTRATOR, b64decode(raw["seed"])) if raw else None
+    raw: dict[str, Any] = opened.system_document(OWN_KEY_PATH, {})
+    if not raw:
+        return None
+    current, *former = (RoleKey(OWN_ROLE, b64decode(seed)) for seed in (raw["seed"], *raw.get("former", ())))
+    return OwnKeys(current, raw["made"], tuple(former))
+
+
+def read_administrators(opened: OpenVault, own: RoleKey) -> Administrators:
+    """Return who signs for the scopes of a vault: the vault's own key, until others are named.
+
+    Raises:
+        Tampered: The document is damaged.
+    """
+    raw: dict[str, Any] = opened.system_document(ADMINISTRATORS_PATH, {})
+    if not raw:
+        return Administrators(Succession(own_signatory(own).trust), {})
+    people = [parse_identity_file(f"{line}\n".encode()).identity for line in raw["people"]]
+    return Administrators(succession_from_json(raw), {person.verifier: person for person in people})
 
 
 def draft_registry(drafts: Drafts, registry: Registry, new: NewVersion) -> Plan:
@@ -101,6 +171,26 @@ def draft_registry(drafts: Drafts, registry: Registry, new: NewVersion) -> Plan:
     return drafts.write(REGISTRY_PATH, to_document(registry.to_json()), new)
 
 
-def draft_own_key(drafts: Drafts, new: NewVersion) -> Plan:
-    """Return the draft that makes a new key of the vault's own."""
-    return drafts.write(OWN_KEY_PATH, to_document({"seed": b64encode(generate_key()).decode()}), new)
+def draft_own_keys(drafts: Drafts, keys: OwnKeys, new: NewVersion) -> Plan:
+    """Return the draft that replaces the vault's own key."""
+    return drafts.write(OWN_KEY_PATH, to_document(keys.to_json()), new)
+
+
+def draft_administrators(drafts: Drafts, administrators: Administrators, new: NewVersion) -> Plan:
+    """Return the draft that says who signs from now on."""
+    return drafts.write(ADMINISTRATORS_PATH, to_document(administrators.to_json()), new)
+
+
+def new_own_key() -> RoleKey:
+    """Return a new key for a vault to have as its own."""
+    return RoleKey(OWN_ROLE, generate_key())
+
+
+def read_break_glass(opened: OpenVault) -> dict[str, list[str]]:
+    """Return the roles that are break-glass, each with the scopes that it is still to be granted.
+
+    Raises:
+        Tampered: The document is damaged.
+    """
+    roles: dict[str, list[str]] = opened.system_document(BREAK_GLASS_PATH, {})
+    return roles

@@ -10,13 +10,16 @@ from securecfg.errors import EpochInUse, VersionNotFound
 from securecfg.keys import Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.value_grants import grant_row_of
 from securecfg.store import Delete, Space
-from securecfg.vault.charters import READ
+from securecfg.vault.charters import DROP, NO_SLOT, READ
 from securecfg.vault.departures import note_compromise
+from securecfg.vault.drop_orders import remove_orders
+from securecfg.vault.drops import epoch_of_drop, waiting_rows
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
+from securecfg.vault.late_grants import WITH_CHANGE
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.replica import SLOT_IDS
-from securecfg.vault.scope_changes import CharterDraft, ScopeChanges, rights_to_words
+from securecfg.vault.scope_changes import CharterDraft, ScopeChanges, rights_to_words, settled
 from securecfg.vault.scope_formers import put_former
 from securecfg.vault.scope_opening import charter_of, slot_ids
 from securecfg.vault.sealed_rows import SealedRows
@@ -25,10 +28,12 @@ from securecfg.vault.value_keys import rewrap_values
 from securecfg.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from securecfg.keys.role_keys import RolePublic
     from securecfg.vault.authority import Authority
+    from securecfg.vault.charters import Charter, Party
+    from securecfg.vault.drafts import Content
     from securecfg.vault.publishing import Plan, Publication
 
     Progress = Callable[[int, int], None]
@@ -78,22 +83,31 @@ class ScopeRotation(ScopeChanges):
                 plan.records.append(session.record(Event.KEY_ROTATED, obj, decision=decision))
             return plan
 
-        self._publish(draft, plan)
+        self._publish(draft, plan, settled)
 
     @property
     def has_one_scope_key(self) -> bool:
         """Whether older scope keys are forgotten."""
         return sum(entry.purpose == Purpose.SCOPE for entry in self.opened.replica.keyring.keys) == 1
 
-    def replace_role(self, role: str, public: RolePublic, progress: Progress | None = None) -> bool:
+    def replace_role(
+        self,
+        role: str,
+        public: RolePublic,
+        settle: Callable[[], Mapping[bytes, Content]],
+        progress: Progress | None = None,
+    ) -> None:
         """Give a role a slot for another key in the place of the one it has, and change all that the old key opened.
 
         It is the departure of the one and the arrival of the other in one publication. What the old slot was granted of
         value keys is kept for members who have both keys; the new slot is granted the next one, which is in use from
-        then on.
+        then on. A role that only drops has no slot: it gets an order for the other key, and the one before is deleted.
 
-        Returns:
-            Whether the role took part in the scope with another key.
+        Args:
+            role: Its name.
+            public: Its key from then on.
+            settle: As for `grant`.
+            progress: As for `revoke`.
 
         Raises:
             AccessDenied: The policy of the scope does not let the administrator.
@@ -102,15 +116,22 @@ class ScopeRotation(ScopeChanges):
             DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for the removal of a slot.
         """
         self._authority.require("key.manage", "")
-        self._finish(progress)
+        self.finish(None, progress)
         opened, replica = self.opened, self.opened.replica
+        before, admissions = self._roles[role]
         new_slot, seed = seal_slot(replica.vault_id, public), KeyBytes(generate_key())
 
         def draft() -> CharterDraft | None:
             charter = charter_of(opened)
             party = charter.party(role)
             if party is None or party.signing_key == public.signing_key:
-                return None
+                return self._unchanged() if self.is_behind else None
+            rights = list(rights_to_words(party.rights))
+            change = {"role": role, "added": rights, "removed": rights}
+            orders = remove_orders(charter.scope_id, [before] if party.rights & DROP else [])
+            if party.slot_id == NO_SLOT:
+                parties = _with_party(charter, party, party._replace(signing_key=public.signing_key))
+                return CharterDraft(parties, replica.keyring, replica.slots, change, [], orders)
             row = next(number for number, slot_id in slot_ids(replica.slots).items() if slot_id == party.slot_id)
             free = next(number for number in SLOT_IDS if number not in replica.slots)
             slots = {number: raw for number, raw in replica.slots.items() if number not in (row, root_row_of(row))}
@@ -119,25 +140,30 @@ class ScopeRotation(ScopeChanges):
             info = SlotInfo(slot_id, new_slot.public_key, opened.clock.now_ns(), public.scheme, role)
             keyring = replica.keyring.without_slot(party.slot_id).with_slot(info)
             after = party._replace(slot_id=slot_id, signing_key=public.signing_key)
-            parties = tuple(after if other == party else other for other in charter.parties)
-            rights = list(rights_to_words(party.rights))
-            change = {"role": role, "added": rights, "removed": rights}
+            parties = _with_party(charter, party, after)
             if not party.rights & READ:
-                return CharterDraft(parties, keyring, slots, change, [], departing=row)
+                return CharterDraft(parties, keyring, slots, change, [], orders, departing=row)
             epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-            deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs]
+            # Where there are more, `_finish` deletes them: the former row has them all.
+            deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs[-WITH_CHANGE:]]
             keyring, puts = self._new_value_key(keyring, slots, parties, seed)
-            puts += put_former(opened, row)
-            return CharterDraft(parties, keyring, slots, change, puts, deletes, departing=row, reader=row)
+            # It is among the first, which go with the change: nobody could give it later.
+            puts = [*put_former(opened, row), *puts]
+            return CharterDraft(parties, keyring, slots, change, puts, [*orders, *deletes], departing=row, reader=row)
+
+        documents: dict[bytes, Content] = {}
 
         def plan(publication: Publication, draft: CharterDraft) -> Plan:
-            return self._plan_departure(publication, draft, draft.departing or 0)
+            self._roles[role] = public.public_key, () if before != public.public_key else admissions
+            if draft.departing is not None:
+                plan = self._plan_departure(publication, draft, draft.departing)
+            else:
+                plan = plan_key_change(opened, publication, draft.slots, draft.keyring)
+            plan.join(self._documents_plan(publication, documents))
+            return plan
 
-        party = charter_of(opened).party(role)
-        is_other = party is not None and party.signing_key != public.signing_key
-        self._publish(draft, plan)
-        self._finish(progress)
-        return is_other
+        self._publish(draft, plan, lambda: documents.update(settle()))
+        self.finish(None, progress)
 
     def replace_everything(self, name: str, reason: str) -> None:
         """Put new keys of every kind in use, since all that is in the scope may be known (format 4.6).
@@ -173,7 +199,7 @@ class ScopeRotation(ScopeChanges):
             plan.join(note_compromise(opened, publication, name, reason, session.identity.principal))
             return plan
 
-        self._publish(draft, plan)
+        self._publish(draft, plan, settled)
 
     def rewrap_values(self) -> int:
         """Bring the data keys that the administrator reads, in a shared scope, to the value key in use."""
@@ -201,6 +227,11 @@ class ScopeRotation(ScopeChanges):
             message = f"the value key of epoch {epoch} or an older one still opens {counted(used, 'data key')}"
             hint = "the next reader to open the scope brings them to the key in use: `--key identity:FILE`"
             raise EpochInUse(message, hint=hint)
+        waiting = sum(older <= epoch for older in self._epochs_of_drops())
+        if waiting:
+            message = f"the value key of epoch {epoch} or an older one still opens {counted(waiting, 'dropped value')}"
+            hint = f"who reads and writes takes them in: `securecfg scope collect {charter_of(opened).path}`"
+            raise EpochInUse(message, hint=hint)
 
         def draft() -> CharterDraft:
             keyring = opened.replica.keyring
@@ -215,24 +246,33 @@ class ScopeRotation(ScopeChanges):
             plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
             return plan
 
-        self._publish(draft, plan)
+        self._publish(draft, plan, settled)
         finish_destruction(opened)
 
     def retire_unused_values(self) -> list[int]:
-        """Forget those value keys that are older than every one that a data key is under; return their epochs.
+        """Forget those value keys that are older than every one that a data key, or a dropped value, is under.
+
+        Returns:
+            Their epochs.
 
         Raises:
             As for `retire_values`.
         """
         self.opened.refresh()
         used = [epoch for epoch, count in SealedRows(self.opened).count_sealed_values().items() if count]
-        first = min([*used, self.epochs[1]])
+        first = min([*used, *self._epochs_of_drops(), self.epochs[1]])
         unused = [epoch for epoch in self._value_epochs() if epoch < first]
         if unused:
             self.retire_values(max(unused))
         return unused
 
     # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def _epochs_of_drops(self) -> list[int]:
+        """Return the epochs that dropped values which wait say they are under; without its key one would be lost."""
+        known = self._value_epochs()
+        epochs = (epoch_of_drop(row) for _, row in waiting_rows(self.opened.store))
+        return [epoch for epoch in epochs if epoch in known]
 
     def _value_epochs(self) -> list[int]:
         return [entry.epoch for entry in self.opened.replica.keyring.keys if entry.purpose == Purpose.VALUE]
@@ -247,3 +287,7 @@ class ScopeRotation(ScopeChanges):
             message = f"the value key of epoch {epoch} is in use"
             raise EpochInUse(message, hint="put a new one in use first: `securecfg key rotate scope PATH`")
         return [old for old in known if old <= epoch]
+
+
+def _with_party(charter: Charter, before: Party, after: Party) -> tuple[Party, ...]:
+    return tuple(after if party == before else party for party in charter.parties)

@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from securecfg.errors import NotAuthenticated, ScopeSealed, SecurecfgError, Tampered, Unsupported, VaultClosed
 from securecfg.store import open_sqlite
+from securecfg.vault.drop_boxes import DropBoxes, find_box, only_drops
 from securecfg.vault.paths import check_prefix, check_principal, scope_among
 from securecfg.vault.replica import read_header
 from securecfg.vault.scope_completion import complete
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
-from securecfg.vault.scope_opening import Doorway, charter_of
-from securecfg.vault.scope_trust import choose_trust
+from securecfg.vault.scope_opening import Doorway, charter_of, trusts_of, verify_succeeded
+from securecfg.vault.scope_trust import choose_trusts, note_trusts, verify_led_to
+from securecfg.vault.successions import former_administrators
 from securecfg.vault.vault import Vault
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from datetime import timedelta
+    from typing import BinaryIO
 
     from securecfg.clock import Clock
     from securecfg.errors import WrongKey
-    from securecfg.keys import KeyProvider
+    from securecfg.keys import IdentityProvider, KeyProvider
+    from securecfg.keys.role_keys import RoleKey
+    from securecfg.keys.trust import Trust
     from securecfg.policy import Explanation
     from securecfg.vault.administration import Administration
     from securecfg.vault.auditlog import AuditLog
     from securecfg.vault.authority import Authority
+    from securecfg.vault.drop_boxes import DropBox, Receipt
+    from securecfg.vault.dropping import Dropped
+    from securecfg.vault.introductions import Introduction
     from securecfg.vault.listing import VersionInfo
     from securecfg.vault.opened import OpenVault, Options
     from securecfg.vault.outcomes import Outcome
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef
     from securecfg.vault.session import Identity
-    from securecfg.vault.values import SecretVersion
+    from securecfg.vault.values import Plain, SecretVersion
     from securecfg.vault.writing import Wanted
 
     Paths = list[str]
@@ -42,7 +52,7 @@ if TYPE_CHECKING:
     Changed = list[object]
 
 
-class _Parts:
+class Parts:
     """The open scopes of one vault, by path. May be used by any thread.
 
     Args:
@@ -51,6 +61,7 @@ class _Parts:
     """
 
     def __init__(self, names: Callable[[], Mapping[str, object]], open_part: Callable[[str], Vault]) -> None:
+        """Open nothing yet."""
         self.names = names
         self._open_part = open_part
         self._open: dict[str, Vault] = {}
@@ -97,8 +108,11 @@ class _Parts:
 class ScopedVault(Vault):
     """A vault and its sealed scopes, or for a member of roles only the scopes that these open. Used as any `Vault`."""
 
-    def __init__(self, whole: Vault | None, parts: _Parts, close: Callable[[], None]) -> None:
+    def __init__(
+        self, whole: Vault | None, parts: Parts, close: Callable[[], None], boxes: DropBoxes | None = None
+    ) -> None:
         """Take up what is open; programs call `Vault.open`."""
+        self._boxes = boxes
         self._whole = whole
         self._parts = parts
         self._close = close
@@ -106,13 +120,21 @@ class ScopedVault(Vault):
         self._opened, self._authority = one.opened, one.authority
 
     @classmethod
-    def over(cls, vault: Vault, *, is_anchor_required: bool = False) -> Self:
-        """Return a vault that its root has opened with its scopes, which are opened as they are used."""
+    def over(cls, vault: Vault, *, is_anchor_required: bool = False, introduction: Introduction | None = None) -> Self:
+        """Return a vault that its root has opened with its scopes, which are opened as they are used.
+
+        Raises:
+            RollbackSuspected: It is not the one that an introduction is to.
+        """
+        if introduction is not None:
+            from securecfg.vault.introduced import verify_administrators
+
+            verify_administrators(vault.opened, introduction)
 
         def open_part(scope: str) -> Vault:
-            return _open_by_root(vault, scope, is_anchor_required=is_anchor_required)
+            return _open_by_root(vault, scope, is_anchor_required=is_anchor_required, introduction=introduction)
 
-        return cls(vault, _Parts(lambda: _scopes_of(vault.opened), open_part), vault.close)
+        return cls(vault, Parts(lambda: _scopes_of(vault.opened), open_part), vault.close)
 
     @property
     def administration(self) -> Administration:
@@ -235,6 +257,47 @@ class ScopedVault(Vault):
         """Return why an action is allowed or denied by policy; see `Vault.explain`."""
         return self._at(path).explain(action, path, principal=principal)
 
+    # --- dropping ----------------------------------------------------------------------------------------------------
+
+    def drop(
+        self,
+        path: str,
+        value: Plain | BinaryIO,
+        *,
+        ttl: timedelta | None = None,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str = "",
+    ) -> Receipt:
+        """Hand a value in to a sealed scope that one may drop into; see `Vault.drop`."""
+        from securecfg.vault.changes import content_of, new_version_of
+        from securecfg.vault.dropping import drop_into
+
+        try:
+            content = content_of(value)
+        except SecurecfgError as error:
+            raise error.with_traceback(None) from None
+        finally:
+            del value  # a traceback that shows locals must not show it
+        if self._boxes is None:
+            return super().drop(path, "", ttl=ttl, metadata=metadata, content_type=content_type)
+        box = self._boxes.get(path)
+        new = new_version_of(self._boxes.principal, box.now_ns(), ttl, metadata, content_type)
+        return drop_into(box, path, content, new)
+
+    def may_only_drop(self, path: str) -> bool:
+        """Return whether values can be dropped at a path and not written; see `Vault.may_only_drop`."""
+        if self._boxes is None or self._boxes.of(path) is None:
+            return False
+        scope = self._parts.of(path)
+        seat = self._parts.get(scope).opened.replica.seat if scope is not None else None
+        return seat is None or not seat.may_write
+
+    def find_drop(self, receipt: str) -> Dropped:
+        """Return what became of a dropped value; see `Vault.find_drop`."""
+        from securecfg.vault.dropping import find_dropped
+
+        return find_dropped([part.authority for part in self._parts.below("")], self._boxes or (), receipt)
+
     # --- changing ----------------------------------------------------------------------------------------------------
 
     def destroy(self, path: str, version: int) -> None:
@@ -258,10 +321,12 @@ class ScopedVault(Vault):
                     raise VaultClosed(message, hint="use it inside its `with` block")
                 return stack.enter_context(self._parts.get(scope).acting(principal, context=context))
 
-            yield ScopedVault(whole, _Parts(self._parts.names, lend), stack.close)
+            yield ScopedVault(whole, Parts(self._parts.names, lend), stack.close)
 
     def close(self) -> None:
         """Close the scopes and the vault; see `Vault.close`."""
+        if self._boxes is not None:
+            self._boxes.close()
         try:
             self._parts.close()
         finally:
@@ -285,6 +350,8 @@ class ScopedVault(Vault):
         scope = self._parts.of(path)
         if scope is not None:
             return self._parts.get(scope)
+        if self._boxes is not None and self._boxes.of(path) is not None:
+            raise only_drops(path)
         if self._whole is None:
             raise _closed(path)
         return self._whole
@@ -295,6 +362,9 @@ class ScopedVault(Vault):
         Raises:
             Unsupported: They lie in different places, and a change is one transaction in one of them.
         """
+        for _, path in rights:
+            if self.may_only_drop(path):
+                raise only_drops(path)
         places = {id(part): part for part in (self._at(path) for _, path in rights)}
         if len(places) > 1:
             message = "one change cannot reach over the edge of a sealed scope"
@@ -311,7 +381,7 @@ class ScopedVault(Vault):
         return self._parts.get(next(iter(names)))
 
 
-def open_as_member(
+def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
     path: str | os.PathLike[str],
     provider: KeyProvider,
     who: Identity,
@@ -320,6 +390,8 @@ def open_as_member(
     *,
     is_anchor_required: bool,
     otherwise: WrongKey,
+    introduction: Introduction | None = None,
+    reason: str = "",
 ) -> ScopedVault:
     """Open the scopes of a vault that the roles of an identity open, without the vault's root.
 
@@ -331,6 +403,8 @@ def open_as_member(
         options: How to open it.
         is_anchor_required: Whether to refuse what this machine knows nothing of.
         otherwise: What to raise where the vault has no scopes.
+        introduction: What is known of it from elsewhere.
+        reason: Why, where it is break-glass.
 
     Raises:
         VaultNotFound: There is no such file.
@@ -339,6 +413,8 @@ def open_as_member(
         Tampered: A scope is not what its administrators and writers signed.
         RollbackSuspected: A scope is older than what was recorded on this machine.
         AnchorMissing: Nothing was recorded, and it is required.
+        SettingMissing: It is break-glass, and no reason is given.
+        AuditUnavailable: It is break-glass, and cannot be recorded.
     """
     from securecfg.keys import IdentityProvider
 
@@ -346,6 +422,7 @@ def open_as_member(
         raise otherwise
     store = open_sqlite(path, read_only=options.read_only)
     parts: dict[str, Vault] = {}
+    boxes: dict[str, DropBox] = {}
     try:
         numbers = store.partitions()
         if not numbers:
@@ -355,37 +432,153 @@ def open_as_member(
         if who.principal and who.principal != principal:
             message = f"this key may not speak for `{who.principal}`"
             raise NotAuthenticated(message, hint=f"it is the identity of `{principal}`")
+        if introduction is not None:
+            from securecfg.vault.introduced import verify_introduced
+
+            verify_introduced(store, vault_id, introduction)
         claimed = trust_of(find_roles(store, vault_id, provider))
-        trust = choose_trust(path, vault_id, claimed, is_required=is_anchor_required)
-        if trust is None:
-            raise no_role()
-        door = Doorway(
-            store, path, clock, options, vault_id, trust, claimed[trust], is_anchor_required=is_anchor_required
+        who = who._replace(principal=principal, is_proved=True)
+
+        door = partial(Doorway, store, path, clock, options, vault_id, is_anchor_required=is_anchor_required)
+        door = partial(door, known=introduction.marks if introduction is not None else None)
+        introduced = introduction.trust if introduction is not None else None
+        parts, boxes = _open_believed(
+            door, numbers, claimed, who, provider, is_required=is_anchor_required, introduced=introduced, reason=reason
         )
-        for number in numbers:
-            found = door.open(number)
-            if found is None:
-                continue
-            opened, slot = found
-            scope = charter_of(opened).path
-            part = Vault(opened, who._replace(principal=principal, is_proved=True, slot=slot.hex()))
-            if scope in parts:
-                part.close()
-                message = f"two scopes say that they are `{scope}`"
-                raise Tampered(message, hint="somebody who may write the file may have copied one")
-            parts[scope] = part
-            complete(part.authority, store, vault_id, door.keys, trust)
-        if not parts:
-            raise no_role()
 
         def open_part(scope: str) -> Vault:
             return parts[scope]
 
-        return ScopedVault(None, _Parts(lambda: parts, open_part), _closer(list(parts.values()), store.close))
+        close = _closer(list(parts.values()), store.close)
+        if not parts:
+            from securecfg.vault.dropping import DropVault
+
+            return DropVault(DropBoxes(boxes, principal), Parts(lambda: parts, open_part), close, clock)
+        return ScopedVault(None, Parts(lambda: parts, open_part), close, DropBoxes(boxes, principal))
     except BaseException:
         with suppress(SecurecfgError):
             _closer(list(parts.values()), store.close)()
         raise
+
+
+def _open_believed(
+    make_door: Callable[[Trust, Sequence[RoleKey]], Doorway],
+    numbers: Sequence[int],
+    claimed: Mapping[Trust, Sequence[RoleKey]],
+    who: Identity,
+    provider: IdentityProvider,
+    *,
+    is_required: bool,
+    introduced: Trust | None,
+    reason: str,
+) -> tuple[dict[str, Vault], dict[str, DropBox]]:
+    """Open the scopes and find the drop boxes of administrators whom this machine knows, or who descend from them.
+
+    Args:
+        make_door: Takes who the administrators are, and the keys of roles to open with.
+        numbers: The partitions.
+        claimed: The keys of roles by the administrators whose word for them there is.
+        who: On whose behalf.
+        provider: Holds the identity.
+        is_required: Whether to refuse a place that nothing was written down of.
+        introduced: Whom an introduction names.
+        reason: Why, where it is break-glass.
+
+    Raises:
+        WrongKey: No role opens a scope.
+        As for `choose_trusts` and `Doorway.open`.
+    """
+
+    def door_of(start: Trust, trusts: Collection[Trust]) -> Doorway:
+        return make_door(start, [key for trust, keys in claimed.items() if trust in trusts for key in keys])
+
+    def learn(start: Trust, trusts: Collection[Trust]) -> tuple[Trust, ...]:
+        seen, boxes = _open_parts(door_of(start, trusts), numbers, who, provider)
+        newest = _newest(seen, boxes)
+        _close_all(seen)
+        return newest
+
+    from securecfg.vault.break_glass import record_opening  # for those without the root, as this is
+
+    one = door_of(next(iter(claimed)), ()) if claimed else None
+    if one is None or one.path is None:
+        raise no_role()
+    trusts, claims = choose_trusts(
+        one.path, one.vault_id, claimed, learn, is_required=is_required, introduced=introduced
+    )
+    door = door_of(trusts[-1], claims)
+    parts, boxes = _open_parts(door, numbers, who, provider)
+    try:
+        if not parts and not boxes:
+            raise no_role()
+        newest = _newest(parts, boxes)
+        for part in parts.values():
+            verify_succeeded(part.opened, newest[-1])
+        for box in boxes.values():
+            if box.trusts[-1] != newest[-1]:
+                raise former_administrators(box.path)
+        verify_led_to(one.path, (*trusts[:-1], *newest), introduced)
+        note_trusts(one.path, one.vault_id, (*trusts[:-1], *newest))
+        for part in parts.values():
+            record_opening(part.authority, bytes.fromhex(part.authority.identity.slot), reason)
+        for part in parts.values():
+            complete(part.authority, door.store, door.vault_id, door.keys, newest[-1])
+        for box in boxes.values():
+            box.take_up()
+    except BaseException:
+        with suppress(SecurecfgError):
+            _close_all(parts)
+        raise
+    return parts, boxes
+
+
+def _newest(parts: Mapping[str, Vault], boxes: Mapping[str, DropBox]) -> tuple[Trust, ...]:
+    """Return the administrators from those that are known to the newest that a scope leads to."""
+    known = [trusts_of(part.opened) for part in parts.values()] + [box.trusts for box in boxes.values()]
+    return max(known, key=len, default=())
+
+
+def _close_all(parts: Mapping[str, Vault]) -> None:
+    _closer(list(parts.values()), lambda: None)()
+
+
+def _open_parts(
+    door: Doorway, numbers: Sequence[int], who: Identity, provider: IdentityProvider
+) -> tuple[dict[str, Vault], dict[str, DropBox]]:
+    """Return the scopes that some keys open, and those that they may drop into, by path.
+
+    Raises:
+        Tampered: Two scopes say that they have the same path.
+        As for `Doorway.open` and `find_box`.
+    """
+    parts: dict[str, Vault] = {}
+    boxes: dict[str, DropBox] = {}
+    try:
+        for number in numbers:
+            taken = {*parts, *boxes}
+            found = door.open(number)
+            if found is not None:
+                opened, slot = found
+                part, scope = Vault(opened, who._replace(slot=slot.hex())), charter_of(opened).path
+                if scope in taken:
+                    part.close()
+                    raise _two_of(scope)
+                parts[scope] = part
+            box = find_box(number, door, provider)
+            if box is not None:
+                if box.path in taken:
+                    raise _two_of(box.path)
+                boxes[box.path] = box
+    except BaseException:
+        with suppress(SecurecfgError):
+            _close_all(parts)
+        raise
+    return parts, boxes
+
+
+def _two_of(scope: str) -> Tampered:
+    message = f"two scopes say that they are `{scope}`"
+    return Tampered(message, hint="somebody who may write the file may have copied one")
 
 
 def _closer(parts: Sequence[Vault], close: Callable[[], None]) -> Callable[[], None]:
@@ -403,20 +596,28 @@ def _scopes_of(opened: OpenVault) -> Mapping[str, object]:
     return registry.scopes if registry is not None else {}
 
 
-def _open_by_root(vault: Vault, scope: str, *, is_anchor_required: bool) -> Vault:
-    """Open a scope with the administrator's key, which the root keeps."""
+def _doorway_of(vault: Vault) -> Doorway | None:
     from securecfg.vault.scopes import Scopes
 
-    registry, door = vault.opened.scopes(), Scopes(vault.authority).doorway()
+    return Scopes(vault.authority).doorway()
+
+
+def _open_by_root(vault: Vault, scope: str, *, is_anchor_required: bool, introduction: Introduction | None) -> Vault:
+    """Open a scope with the administrator's key, which the root keeps."""
+    registry, door = vault.opened.scopes(), _doorway_of(vault)
     if registry is None or door is None or scope not in registry.scopes:
         raise _closed(scope)
     place = registry.scopes[scope]
-    found = door._replace(is_anchor_required=is_anchor_required).open(place.number, (scope, place.scope_id))
+    known = introduction.marks if introduction is not None else None
+    found = door._replace(is_anchor_required=is_anchor_required, known=known).open(
+        place.number, (scope, place.scope_id)
+    )
     if found is None:
         raise _closed(scope)
     opened, slot = found
     part = Vault(opened, vault.authority.identity._replace(slot=slot.hex()))
-    complete(part.authority, vault.opened.store, vault.opened.replica.vault_id, door.keys, door.trust)
+    newest = trusts_of(opened)[-1]
+    complete(part.authority, vault.opened.store, vault.opened.replica.vault_id, door.keys, newest)
     return part
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from securecfg.audit import Event
 from securecfg.crypto import generate_key
@@ -17,48 +17,62 @@ from securecfg.errors import (
     ScopeSealed,
     SecretNotFound,
     SecurecfgError,
+    SignaturesMissing,
     StoreFailed,
 )
 from securecfg.keys import Purpose
-from securecfg.keys.role_keys import RoleKey, RolePublic, membership_row_of, seal_membership
+from securecfg.keys.identity import format_identity
+from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic, membership_row_of, seal_membership
 from securecfg.store import Delete, Put, Space
 from securecfg.vault.administration import Administration, to_document
 from securecfg.vault.anchor import AnchorFile
-from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates
+from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates, signatures_from_json
+from securecfg.vault.charters import BREAK_GLASS, LIST, OWN_ROLE, READ, WRITE
 from securecfg.vault.drafts import Drafts, NewVersion
+from securecfg.vault.drop_orders import Admission, droppers
+from securecfg.vault.drops import count_waiting
 from securecfg.vault.index import prefix_end
 from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_to_json
 from securecfg.vault.opened import POLICY_PATH, REGISTRY_PATH, ROLES_PATH
-from securecfg.vault.paths import check_role, path_to_bytes
+from securecfg.vault.paths import SUCCESSION_PATH, check_role, path_to_bytes
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_changes import RIGHTS, rights_to_words
-from securecfg.vault.scope_founding import Founding, found_scope
+from securecfg.vault.scope_changes import RIGHTS, no_collector, rights_to_words
+from securecfg.vault.scope_founding import Founding, found_scope, rights_of_administrator
 from securecfg.vault.scope_opening import Doorway, charter_of
 from securecfg.vault.scope_registry import (
-    ADMINISTRATOR,
     OWN_KEY_PATH,
+    Administrators,
+    OwnKeys,
     Registry,
     ScopePlace,
-    draft_own_key,
+    draft_own_keys,
     draft_registry,
-    read_own_key,
+    new_own_key,
+    read_administrators,
+    read_break_glass,
+    read_own_keys,
     read_registry,
 )
 from securecfg.vault.scope_rotation import ScopeRotation
-from securecfg.vault.signatories import own_signatory
+from securecfg.vault.scope_trust import fingerprint_of
+from securecfg.vault.signatories import HeldKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from securecfg.keys import Identity as PublicHalf
+    from securecfg.store import Store
     from securecfg.vault.administration import Change
     from securecfg.vault.authority import Authority
     from securecfg.vault.certificates import Encoded
     from securecfg.vault.drafts import Content
+    from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
-    from securecfg.vault.signatories import Signatories
+    from securecfg.vault.signatories import Signatories, Signing
 
     Progress = Callable[[int, int], None]
+    # `Scopes.create` hides the built-in name.
+    Puts = list[Put]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +86,7 @@ class ScopeInfo:
         revision: The serial of its charter.
         roles: The rights of each role: `list`, `read`, `write`.
         value_epochs: How many keys values are sealed under.
+        waiting: How many dropped values wait; above the 1,000 that may wait, one more.
     """
 
     path: str
@@ -80,6 +95,7 @@ class ScopeInfo:
     revision: int
     roles: Mapping[str, tuple[str, ...]]
     value_epochs: int
+    waiting: int
 
 
 class Scopes:
@@ -87,7 +103,8 @@ class Scopes:
 
     Args:
         authority: Decides and records in the vault.
-        signatories: Sign charters, and who is a member of a role; without them the vault's own key does.
+        signatories: Sign charters, and who is a member of a role; without them only the vault's own key does, where it
+            is the administrator.
     """
 
     def __init__(self, authority: Authority, signatories: Signatories | None = None) -> None:
@@ -95,6 +112,23 @@ class Scopes:
         self._authority = authority
         self._opened = authority.opened
         self._signatories = signatories
+        self._kept: Certificates | None = None
+
+    @classmethod
+    def with_signing(cls, authority: Authority, signing: Signing | None) -> Self:
+        """Return the scopes of a vault with those who sign for its administrators of today.
+
+        Args:
+            authority: Decides and records in the vault.
+            signing: Returns who signs for some administrators; None where the vault's own key does.
+        """
+        opened = authority.opened
+        opened.refresh()
+        own = read_own_keys(opened)
+        if own is None or signing is None:
+            return cls(authority)
+        trust = read_administrators(opened, own.current).trust
+        return cls(authority, None if trust.administrators == (own.current.signing_key,) else signing(trust))
 
     def paths(self) -> list[str]:
         """Return the paths of all scopes, sorted.
@@ -119,7 +153,27 @@ class Scopes:
             epochs = sum(entry.purpose == Purpose.VALUE for entry in keyring.keys)
             roles = {party.role: rights_to_words(party.rights) for party in charter.parties}
             number = self._registry().scopes[charter.path].number
-            return ScopeInfo(charter.path, number, charter.is_shared, charter.serial, roles, epochs)
+            waiting = count_waiting(inside.opened.store)
+            return ScopeInfo(charter.path, number, charter.is_shared, charter.serial, roles, epochs, waiting)
+
+    def administrators_fingerprint(self) -> str:
+        """Return what members compare before they believe the vault's administrators.
+
+        Raises:
+            SecretNotFound: The vault never had a sealed scope.
+        """
+        if read_own_keys(self._opened) is None:
+            message = "the vault has no sealed scopes, and so no administrators that sign"
+            raise SecretNotFound(message, hint="`securecfg scope create` makes one")
+        return fingerprint_of(self._vault_id, self._administrators().trust)
+
+    def signatories(self) -> Signatories:
+        """Return who signs for the administrators of today.
+
+        Raises:
+            Conflict: Those who were asked are not the administrators any more.
+        """
+        return self._signing()
 
     def create(
         self,
@@ -128,6 +182,7 @@ class Scopes:
         read: Sequence[str] = (),
         list: Sequence[str] = (),  # noqa: A002 - the right, as everywhere else
         write: Sequence[str] = (),
+        drop: Sequence[str] = (),
         is_shared: bool = False,
     ) -> ScopeInfo:
         """Make a sealed scope of a subtree in which there is nothing yet.
@@ -137,39 +192,51 @@ class Scopes:
             read: The roles that read values, and so list.
             list: The roles that only list.
             write: The roles that write, and so list; without any the administrator writes, who does not read.
+            drop: The roles that hand values in, and need not even list; another one then has to read and write.
             is_shared: Whether the administrator, and so whoever opens the vault by its root, reads it too.
 
         Raises:
             AccessDenied: The caller may not `key.manage`.
             AlreadyExists: There is a scope at the path, in it or around it.
             Conflict: There are secrets below the path; move them away first.
-            InvalidMetadata: A role has no member with a public key, or is reserved.
+            InvalidMetadata: A role has no member with a public key, or is reserved, or some are to drop and none reads
+                and writes.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
         scope = _scope_path(path)
         wanted: dict[str, int] = {}
-        for right, roles in (("list", list), ("read", read), ("write", write)):
+        for right, roles in (("list", list), ("read", read), ("write", write), ("drop", drop)):
             for role in roles:
                 name = check_role(role)
-                wanted[name] = wanted.get(name, 0) | RIGHTS[right]
+                wanted[name] = wanted.get(name, 0) | self._rights(name, right)
         self.verify_free(path)
-        own = self._own_key()
-        certificates = self._certificates(own)
-        keys = {name: self._role_public(name, certificates) for name in wanted}
-        place = self._register(scope, keys)
+        founded = [*wanted.values(), rights_of_administrator(wanted.values(), is_shared=is_shared)]
+        if drop and not any(rights & READ and rights & WRITE for rights in founded):
+            raise no_collector(scope)
+        own = self._own_keys().current
+        certificates = self._certificates()
+        memberships: Puts = []
+        keys = {name: self._role_public(name, certificates, memberships) for name in wanted}
+        known = self._registry().scopes.get(scope)
+        scope_id = secrets.token_bytes(16) if known is None else known.scope_id
+        certificates.complete(keys, {name: self._members(name) for name in keys})
         founding = Founding(
             self._vault_id,
-            place.scope_id,
+            scope_id,
             scope,
             is_shared,
             {name: (rights, keys[name]) for name, rights in wanted.items()},
             self._documents(keys, certificates),
         )
-        partition = self._opened.store.partition(place.number)
+
+        def open_store() -> Store:
+            self._opened.store.stage(memberships)
+            return self._opened.store.partition(self._register(scope, keys, scope_id).number)
+
         try:
             creator, clock = self._authority.identity, self._opened.clock
-            found_scope(partition, founding, own, self._signing(own), creator, clock=clock)
+            found_scope(open_store, founding, own, self._signing(), creator, clock=clock)
         except HeadMoved:
             message = f"somebody else made the scope `{scope}` at the same moment"
             raise AlreadyExists(message, hint=f"`securecfg scope show {scope}` shows who may do what in it") from None
@@ -197,7 +264,7 @@ class Scopes:
             raise Conflict(message, hint="read them, destroy them here, make the scope, and write them into it")
 
     def grant(self, path: str, role: str, right: str) -> ScopeInfo:
-        """Give a role a right in a scope: `list`, `read` or `write`.
+        """Give a role a right in a scope: `list`, `read`, `write` or `drop`.
 
         Where the administrator does not read the values himself, a new reader reads what is written from now on; what
         was written before is given to him by the next other reader that opens the scope.
@@ -210,12 +277,19 @@ class Scopes:
         """
         self._authority.require("key.manage", "")
         name = check_role(role)
-        public = RolePublic(self._role_public(name, self._certificates(self._own_key())))
+        memberships: list[Put] = []
         scope = _scope_path(path)
-        if scope in self._registry().scopes:
-            self._register(scope, {name: public.public_key})
         with self._inside(path) as inside:
-            inside.grant(name, public, RIGHTS[right])
+            public = RolePublic(self._role_public(name, self._certificates(), memberships))
+
+            def register() -> Mapping[bytes, Content]:
+                self._opened.store.stage(memberships)
+                self._register(scope, {name: public.public_key}, inside.opened.replica.vault_id)
+                certificates = self._certificates()
+                keys = self._learn(inside, certificates) | {name: public.public_key}
+                return self._documents(keys, certificates)
+
+            inside.grant(name, public, self._rights(name, right), register)
         self.propagate([scope])
         return self.show(path)
 
@@ -233,7 +307,7 @@ class Scopes:
         """
         self._authority.require("key.manage", "")
         name = check_role(role)
-        if name != ADMINISTRATOR and name not in self._registry().roles:
+        if name != OWN_ROLE and name not in self._registry().roles:
             message = f"`role:{name}` never had a right in a sealed scope"
             raise SecretNotFound(message, hint=f"`securecfg scope show {path}` shows who has which")
         with self._inside(path) as inside:
@@ -247,13 +321,15 @@ class Scopes:
             only: The paths of the scopes that a change concerns; None for all.
 
         Raises:
+            SignaturesMissing: Too few administrators signed who is a new member of a role; all else is done.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         registry = self._registry()
         if not registry.scopes:
             return
-        certificates = self._certificates(self._own_key())
+        certificates = self._certificates()
         failures: list[SecurecfgError] = []
+        scopes: dict[str, dict[str, bytes]] = {}
         for path, place in registry.scopes.items():
             if only is not None and path not in only:
                 continue
@@ -261,13 +337,24 @@ class Scopes:
                 continue  # its making was interrupted; it is made with the documents of that day
             try:
                 with self._inside(path) as inside:
-                    names = {party.role for party in charter_of(inside.opened).parties}
-                    keys = {name: key for name, key in registry.roles.items() if name in names}
-                    known: Encoded = inside.opened.system_document(CERTIFICATES_PATH, {})
-                    certificates.learn(known, keys, {name: self._members(name) for name in keys})
-                    inside.write_documents(self._documents(keys, certificates))
+                    scopes[path] = self._learn(inside, certificates)
             except SecurecfgError as error:
                 # The others get it all the same.
+                failures.append(error)
+        keys = {name: key for those in scopes.values() for name, key in those.items()}
+        try:
+            certificates.complete(keys, {name: self._members(name) for name in keys})
+        except SignaturesMissing as error:
+            failures.append(error)
+        for path, those in scopes.items():
+            try:
+                with self._inside(path) as inside:
+                    inside.write_documents(self._documents(those, certificates))
+                    has_drops = bool(droppers(charter_of(inside.opened).parties))
+                if has_drops:
+                    with self._inside(path) as inside:
+                        inside.ask_for_admission()
+            except SecurecfgError as error:
                 failures.append(error)
         if failures:
             raise failures[0]
@@ -309,62 +396,112 @@ class Scopes:
 
     def doorway(self) -> Doorway | None:
         """Return how scopes are opened with the vault's own key, None where there are none."""
-        own = read_own_key(self._opened)
+        own = read_own_keys(self._opened)
         return None if own is None else self._doorway(own)
 
-    def _doorway(self, own: RoleKey) -> Doorway:
-        opened, trust = self._opened, self._signing(own).trust
-        return Doorway(opened.store, opened.path, opened.clock, opened.options, self._vault_id, trust, [own])
+    def _doorway(self, own: OwnKeys) -> Doorway:
+        opened, administrators = self._opened, read_administrators(self._opened, own.current)
+        first, newest = administrators.succession.first, administrators.trust
+        clock, options = opened.clock, opened.options
+        return Doorway(opened.store, opened.path, clock, options, self._vault_id, first, own.all, newest=newest)
 
-    def _signing(self, own: RoleKey) -> Signatories:
-        return self._signatories or own_signatory(own)
+    def _rights(self, role: str, right: str) -> int:
+        """Return a right in bits, marked where the role is break-glass: nothing of it opens without a record."""
+        opens = bool(RIGHTS[right] & LIST)
+        return RIGHTS[right] | (BREAK_GLASS if opens and role in read_break_glass(self._opened) else 0)
 
-    def _certificates(self, own: RoleKey) -> Certificates:
-        return Certificates(self._vault_id, self._signing(own))
+    def _administrators(self) -> Administrators:
+        own = self._own_keys()
+        return read_administrators(self._opened, own.current)
+
+    def _signing(self) -> Signatories:
+        """Return who signs for the administrators of today.
+
+        Raises:
+            Conflict: Those who were asked are not the administrators any more.
+        """
+        trust = self._administrators().trust
+        if self._signatories is None:
+            return HeldKeys(trust, {key.signing_key: key.signer.sign for key in self._own_keys().all})
+        if self._signatories.trust != trust:
+            message = "the administrators are not those whose signatures were asked for"
+            raise Conflict(message, hint="`securecfg scope administrators show` shows them")
+        return self._signatories
+
+    def _certificates(self) -> Certificates:
+        signatories = self._signing()
+        if self._kept is None or self._kept.trust != signatories.trust:
+            self._kept = Certificates(self._vault_id, signatories)
+            if self._signatories is not None:
+                # People are not asked for what they have signed.
+                for path in self._registry().scopes:
+                    with suppress(SecurecfgError), self._inside(path) as inside:
+                        self._learn(inside, self._kept)
+        return self._kept
+
+    def _learn(self, inside: ScopeRotation, certificates: Certificates) -> dict[str, bytes]:
+        """Take up the certificates of an open scope, and return the public keys of the roles in it."""
+        names = {party.role for party in charter_of(inside.opened).parties}
+        keys = {name: key for name, key in self._registry().roles.items() if name in names}
+        known: Encoded = inside.opened.system_document(CERTIFICATES_PATH, {})
+        certificates.learn(known, keys, {name: self._members(name) for name in keys})
+        return keys
 
     def _registry(self) -> Registry:
         self._opened.refresh()
         return read_registry(self._opened)
 
-    def _own_key(self) -> RoleKey:
+    def _own_keys(self) -> OwnKeys:
         """Return the vault's own key, made now where there is none."""
         self._opened.refresh()
-        known = read_own_key(self._opened)
+        known = read_own_keys(self._opened)
         if known is None:
             new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+            made = new_own_key()
 
             def plan(publication: Publication) -> Plan:
                 is_there = publication.entry(OWN_KEY_PATH) is not None
-                if is_there or read_own_key(self._opened) is not None:
+                if is_there or read_own_keys(self._opened) is not None:
                     return Plan()
-                plan = draft_own_key(Drafts(self._opened, publication), new)
+                keys = OwnKeys(made, publication.next_id)
+                plan = draft_own_keys(Drafts(self._opened, publication), keys, new)
                 session = self._authority.session()
-                plan.records = [session.record(Event.ROLE_CHANGED, {"role": ADMINISTRATOR})]
+                plan.records = [session.record(Event.ROLE_CHANGED, {"role": OWN_ROLE})]
                 return plan
 
             self._opened.publisher.publish(plan)
-            known = read_own_key(self._opened)
+            known = read_own_keys(self._opened)
         if known is None:
             raise TypeError
         return known
 
-    def _role_public(self, name: str, certificates: Certificates) -> bytes:
-        """Return the public key of a role, made and given to all its members where it has none yet.
+    def _role_public(self, name: str, certificates: Certificates, memberships: list[Put]) -> bytes:
+        """Return the public key of a role, made now where it has none yet.
+
+        Args:
+            name: The role.
+            certificates: Get those of its members.
+            memberships: Get what gives a new key to its members, to be staged before anybody else hears of the key.
 
         Raises:
             InvalidMetadata: It has no member with a public key, or is reserved.
             SignaturesMissing: Too few administrators signed who its members are.
         """
-        if name == ADMINISTRATOR:
+        if name == OWN_ROLE:
             message = f"`role:{name}` is the administrator's own in every scope"
             raise InvalidMetadata(message, hint="name another role")
         known = self._registry().roles.get(name)
         if known is not None:
             return known
-        return self._new_role_key(name, certificates)
+        return self._new_role_key(name, certificates, memberships)
 
-    def _new_role_key(self, name: str, certificates: Certificates) -> bytes:
-        """Make a key for a role, give it to all its members, forget it, and return its public half.
+    def _new_role_key(self, name: str, certificates: Certificates, memberships: list[Put]) -> bytes:
+        """Make a key for a role, seal it to all its members, forget it, and return its public half.
+
+        Args:
+            name: The role.
+            certificates: Get those of its members.
+            memberships: Get what gives the key to its members, to be staged before anybody else hears of the key.
 
         Raises:
             InvalidMetadata: It has no member with a public key.
@@ -377,7 +514,7 @@ class Scopes:
             raise InvalidMetadata(message, hint=hint)
         key = RoleKey(name, generate_key())
         certificates.complete({name: key.public_key}, {name: members})
-        rows = [
+        memberships += [
             Put(
                 Space.GRANT,
                 membership_row_of(member, key.public_key),
@@ -385,8 +522,28 @@ class Scopes:
             )
             for member in members
         ]
-        self._opened.store.stage(rows)
         return key.public_key
+
+    def _keys_of_roles(self, opened: OpenVault) -> dict[str, tuple[bytes, list[Admission]]]:
+        """Return the public keys of roles, each with the members certified in a scope who lack the other half.
+
+        Where a scope does not know the newest key of a role yet it is the one that it knows.
+        """
+        document: Encoded = opened.system_document(CERTIFICATES_PATH, {})
+        charter, registry = charter_of(opened), self._registry()
+        trust, found = self._administrators().trust, {}
+        for name, newest in registry.roles.items():
+            party, formers = charter.party(name), registry.formers.get(name, ())
+            known = (each for each in formers if party and RolePublic(each).signing_key == party.signing_key)
+            key = next(known, newest)
+            lacking = []
+            for member in self._members(name) if name in document else ():
+                if self._opened.store.get(Space.GRANT, membership_row_of(member, key)) is None:
+                    signatures = signatures_from_json(document[name].get(member.name, []))
+                    if Certificate(name, key, trust, signatures).is_signed(self._vault_id, member):
+                        lacking.append(Admission(format_identity(member), signatures))
+            found[name] = key, lacking
+        return found
 
     def _members(self, role: str) -> list[PublicHalf]:
         members: dict[str, list[str]] = self._opened.system_document(ROLES_PATH, {})
@@ -397,11 +554,10 @@ class Scopes:
     def _vault_id(self) -> bytes:
         return self._opened.replica.vault_id
 
-    def _register(self, scope: str, keys: Mapping[str, bytes]) -> ScopePlace:
+    def _register(self, scope: str, keys: Mapping[str, bytes], scope_id: bytes) -> ScopePlace:
         """Note where a scope lies, and the public keys of roles."""
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
         session, decision = self._authority.require("key.manage", "")
-        scope_id = secrets.token_bytes(16)
         taken = self._opened.store.partitions()
 
         def plan(publication: Publication) -> Plan:
@@ -409,6 +565,8 @@ class Scopes:
                 raise _changed_meanwhile()
             registry = read_registry(self._opened)
             place = registry.scopes.get(scope)
+            if place is not None and place.scope_id != scope_id:
+                raise _changed_meanwhile()
             if any(registry.roles.get(name, key) != key for name, key in keys.items()):
                 raise _changed_meanwhile()
             if place is not None and keys.items() <= registry.roles.items():
@@ -439,18 +597,24 @@ class Scopes:
         policy: list[object] = opened.system_document(POLICY_PATH, [])
         roles: dict[str, list[str]] = opened.system_document(ROLES_PATH, {})
         documents = {ROLES_PATH: to_document(roles)}
+        succession = self._administrators().succession
+        if succession.steps:
+            documents[SUCCESSION_PATH] = to_document(succession.to_json())
         if policy:
             documents[POLICY_PATH] = to_document(policy)
         members = {name: self._members(name) for name in keys}
         known = {member.name: member for those in members.values() for member in those}
         documents[IDENTITIES_PATH] = to_document(identities_to_json(known))
-        certificates.complete(keys, members)
         documents[CERTIFICATES_PATH] = to_document(certificates.to_json(keys, members))
         return documents
 
     @contextmanager
-    def _inside(self, path: str) -> Iterator[ScopeRotation]:
-        """Open a scope with the administrator's key.
+    def _inside(self, path: str, *, is_behind: bool = False) -> Iterator[ScopeRotation]:
+        """Open a scope with the vault's own key.
+
+        Args:
+            path: The scope's.
+            is_behind: Whether it may be as former administrators left it.
 
         Raises:
             SecretNotFound: There is no such scope.
@@ -460,15 +624,16 @@ class Scopes:
         if place is None:
             message = f"there is no sealed scope `{scope}`"
             raise SecretNotFound(message, hint="`securecfg scope list` shows the scopes")
-        own = self._own_key()
-        found = self._doorway(own).open(place.number, (scope, place.scope_id))
+        own = self._own_keys()
+        door = self._doorway(own)
+        found = (door._replace(newest=None) if is_behind else door).open(place.number, (scope, place.scope_id))
         if found is None:
             message = f"the vault's own key does not open the scope `{scope}`"
             raise ScopeSealed(message, hint="the making of it was interrupted: `securecfg scope create` again")
         opened, slot = found
         try:
             identity = self._authority.identity._replace(slot=slot.hex())
-            yield ScopeRotation(opened, identity, own, self._signing(own))
+            yield ScopeRotation(opened, identity, own.current, self._signing(), self._keys_of_roles(opened))
         finally:
             opened.close()
 
@@ -488,7 +653,21 @@ def _scope_path(path: str) -> str:
 
 
 class ScopedAdministration(Administration):
-    """Policy and roles of a vault with sealed scopes; what is changed reaches these too."""
+    """Policy and roles of a vault with sealed scopes; what is changed reaches these too.
+
+    Args:
+        authority: Decides and records in the vault.
+        signing: Returns who signs, for some administrators, who is a new member of a role; see `Scopes.with_signing`.
+    """
+
+    def __init__(self, authority: Authority, signing: Signing | None = None) -> None:
+        """Change nothing yet."""
+        super().__init__(authority)
+        self._signing = signing
+
+    def propagate(self) -> None:
+        """Bring policy, roles and members to the scopes where they differ; see `Scopes.propagate`."""
+        Scopes.with_signing(self._authority, self._signing).propagate()
 
     def remove_member(self, role: str, principal: str) -> None:
         """Take a role from a principal, and the row by which it comes to the key of the role; see `Administration`.
@@ -497,12 +676,20 @@ class ScopedAdministration(Administration):
         who has the key stays, since without it nobody could let anybody else in.
         """
         gone = identities_of(self._opened).get(principal)
-        super().remove_member(role, principal)
+        try:
+            super().remove_member(role, principal)
+        except SignaturesMissing:
+            # It has the role no more; what is left to do is in the scopes.
+            self._delete_membership(role, gone)
+            raise
+        self._delete_membership(role, gone)
+
+    def _delete_membership(self, role: str, gone: PublicHalf | None) -> None:
         key = read_registry(self._opened).roles.get(role)
         if gone is not None and key is not None and Scopes(self._authority).holders(role, key):
             self._opened.store.stage([Delete(Space.GRANT, membership_row_of(gone, key))])
 
     def _replace(self, right: str, event: Event, make: Callable[[], Change]) -> int:
         number = super()._replace(right, event, make)
-        Scopes(self._authority).propagate()
+        self.propagate()
         return number

@@ -8,6 +8,8 @@ from securecfg.errors import RollbackSuspected, Tampered
 from securecfg.keys.role_keys import Certificate, RolePublic
 from securecfg.store import Space
 from securecfg.vault.charters import VOUCHER_ID, keys_digest, parse_charter, parse_voucher
+from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
+from securecfg.vault.successions import successors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,17 +22,20 @@ if TYPE_CHECKING:
     from securecfg.vault.charters import Charter, SignedCharter, Voucher
     from securecfg.vault.state import State
 
+    Load = Callable[[bytes], bytes | None]
+
 
 class Seat:
     """What a replica of a sealed scope has beside one of an ordinary vault. Used under the replica's lock.
 
     Args:
         vault_id: Of the vault that the scope is part of, 16 bytes.
-        trust: Whose signatures make a charter.
+        trust: Whose signatures make a charter, or those of their successors.
         signer: What this process signs with, where it may change anything.
         founding: The first charter of a scope that is being made, in which there is no voucher yet.
 
     Attributes:
+        trusts: The administrators that were known beforehand, and all that they were succeeded by.
         charter: The charter in force, None until the scope is open.
         voucher: What the newest writer has vouched for; None while the scope is being made.
         role_keys: The public keys of the roles whose keys are at hand, 1,248 bytes each.
@@ -45,7 +50,7 @@ class Seat:
     ) -> None:
         """Believe nothing yet."""
         self._vault_id = vault_id
-        self._trust = trust
+        self.trusts: tuple[Trust, ...] = (trust,)
         self._signer = signer
         self._public_key = signer.public_key().public_bytes_raw() if signer is not None else b""
         self._founding = founding
@@ -54,10 +59,17 @@ class Seat:
         self.role_keys: tuple[bytes, ...] = ()
 
     @property
+    def administrators_fingerprint(self) -> str:
+        """What people compare of the administrators whom this process believes."""
+        from securecfg.vault.scope_trust import fingerprint_of  # only people look at it
+
+        return fingerprint_of(self._vault_id, self.trusts[-1])
+
+    @property
     def signer(self) -> Ed25519PrivateKey | None:
         """What this process vouches with, None where its vouching would count for nothing."""
-        counts = self._public_key in self._trust.alone() or self.may_write
-        return self._signer if counts else None
+        is_keeper = self.charter is not None and self._public_key == self.charter.charter.keeper
+        return self._signer if is_keeper or self.may_write or self._founding is not None else None
 
     @property
     def may_write(self) -> bool:
@@ -76,7 +88,22 @@ class Seat:
         """
         party = self.charter.charter.party(role) if self.charter is not None else None
         keys = [key for key in self.role_keys if party is not None and RolePublic(key).signing_key == party.signing_key]
-        return any(Certificate(role, key, self._trust, signatures).is_signed(self._vault_id, member) for key in keys)
+        return any(
+            Certificate(role, key, self.trusts[-1], signatures).is_signed(self._vault_id, member) for key in keys
+        )
+
+    def verify_continues(self, serial: int, digest: bytes) -> None:
+        """Check that the charter in force is one that is known from outside, or came after it.
+
+        Raises:
+            RollbackSuspected: It is older, or another one.
+        """
+        if self.charter is not None:
+            _verify_follows(self.charter.charter, serial, digest)
+
+    def sign_with(self, signer: Ed25519PrivateKey) -> None:
+        """Vouch with another key from now on."""
+        self._signer, self._public_key = signer, signer.public_key().public_bytes_raw()
 
     def forget(self) -> None:
         """Drop what this process signs with."""
@@ -92,7 +119,12 @@ class Seat:
         return None if row is None and self._founding is not None else parse_voucher(row)
 
     def verify(
-        self, voucher: Voucher | None, scope_id: bytes, keyring: Keyring, state: State, load: Callable[[], bytes]
+        self,
+        voucher: Voucher | None,
+        scope_id: bytes,
+        keyring: Keyring,
+        state: State,
+        load: Load,
     ) -> SignedCharter | None:
         """Return the charter of a state, once it is sure that one who may vouches for the data in it.
 
@@ -101,7 +133,7 @@ class Seat:
             scope_id: The vault id of the scope.
             keyring: As it goes with the state.
             state: What is vouched for.
-            load: Returns the scope's document with the charter.
+            load: Returns one of the scope's documents as of the state, None where it is missing.
 
         Raises:
             RollbackSuspected: The charter is an older one than was known.
@@ -111,21 +143,33 @@ class Seat:
             return self._founding
         known = self.charter
         if known is None or known.charter.digest != voucher.charter_digest:
-            known = parse_charter(load(), self._vault_id, scope_id, self._trust)
-            _verify_newer(known.charter, self.charter)
-        voucher.verify(scope_id, known.charter, self._trust, state)
+            trusts = self._successors(load(SUCCESSION_PATH))
+            known = parse_charter(load(CHARTER_PATH) or b"", self._vault_id, scope_id, trusts[-1])
+            if self.charter is not None:
+                _verify_follows(known.charter, self.charter.charter.serial, self.charter_digest)
+            self.trusts = trusts
+        voucher.verify(scope_id, known.charter, state)
         if known.charter.keys != keys_digest(keyring):
             message = "the keys of the scope are not those that its administrators signed"
             raise Tampered(message)
         return known
 
+    def _successors(self, document: bytes | None) -> tuple[Trust, ...]:
+        return (*self.trusts[:-1], *successors(self._vault_id, self.trusts[-1], document))
 
-def _verify_newer(charter: Charter, known: SignedCharter | None) -> None:
-    if known is None:
-        return
-    follows = charter.serial > known.charter.serial
-    if follows and charter.serial == known.charter.serial + 1:
-        follows = charter.previous == known.charter.digest
+
+def _verify_follows(charter: Charter, serial: int, digest: bytes) -> None:
+    """Check that a charter is one that was known before, or came after it.
+
+    Raises:
+        RollbackSuspected: It is older, or another one.
+    """
+    if charter.serial == serial:
+        follows = charter.digest == digest
+    elif charter.serial == serial + 1:
+        follows = charter.previous == digest
+    else:
+        follows = charter.serial > serial
     if not follows:
         message = "the charter of the scope went back"
         raise RollbackSuspected(message, hint="somebody who may open the scope may have put back an older one")

@@ -29,6 +29,7 @@ LOCAL_FOLDER = ".securecfg"
 LOCAL_FILE = "local.toml"
 SETTINGS_BYTES_MAX = 1 << 20
 _KEYS_IN_FILES = frozenset({"file", "identity", "passphrase+file"})
+_SHARES = "?shares="
 _KEYS_WITH_CODE = frozenset({"command", "pkcs11"})
 _NAMES = frozenset({"vault", "key", "as", "service", "audit", "issuer"})
 _AT = r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
@@ -122,9 +123,9 @@ def proves_principal(key: str | KeyProvider) -> bool:
     """Return whether a key, or the key that a URI names, proves whose it is."""
     if isinstance(key, str):
         return _scheme_of(key) == "identity"
-    from securecfg.keys import ProvesPrincipal
+    from securecfg.keys import proves_principal
 
-    return isinstance(key, ProvesPrincipal)
+    return proves_principal(key)
 
 
 def _scheme_of(key: str) -> str:
@@ -257,6 +258,10 @@ def _checked(table: Any, path: str, folder: str) -> dict[str, str]:  # noqa: ANN
 
 def _key_of_settings(key: str, path: str, folder: str) -> str:
     scheme, _, rest = key.partition(":")
+    if scheme.lower() == "identity" and _SHARES in rest:
+        path, _, files = rest.partition(_SHARES)
+        located = ",".join(_located(file, folder) if file else "" for file in files.split(","))
+        return f"identity:{_located(path, folder)}{_SHARES}{located}"
     if scheme.lower() in _KEYS_IN_FILES:
         return f"{scheme.lower()}:{_located(rest, folder)}" if rest else key
     if scheme.lower() == "composite":

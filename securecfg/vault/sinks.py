@@ -15,7 +15,7 @@ from binascii import Error
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from securecfg.audit.sessions import Entry
+from securecfg.audit.sessions import Entry, EntryKind
 from securecfg.errors import AuditUnavailable, SecurecfgError, StoreFailed, UsageError
 from securecfg.files import PRIVATE, read_bounded, sync_directory
 from securecfg.octets import Malformed
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "securecfg.audit_sinks"
 FILE_BYTES_MAX = 1 << 30
 
-_BEGINNING_BYTES = 1 << 16
-_BEGINNING = re.compile(rb"[A-Za-z0-9+/]+={0,2}(\n|\Z)")
+_BEGINNING_BYTES = 1 << 18
+# In an entry, after its type and the id of its session.
+_SEQUENCE = slice(17, 25)
+_CUT_OFF = re.compile(rb"[A-Za-z0-9+/]+={0,2}")
 _OWN_FILE = "name a file of its own for the records"
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
 
@@ -197,8 +199,7 @@ class FileSink:
         if status.st_uid not in {os.geteuid(), 0}:
             message = f"`{self._path}` belongs to another user"
             raise AuditUnavailable(message, hint=_OWN_FILE)
-        # A line that a crash has cut off is still of these characters.
-        if status.st_size and not _BEGINNING.match(os.pread(self._descriptor, _BEGINNING_BYTES, 0)):
+        if status.st_size and not _holds_entries(os.pread(self._descriptor, _BEGINNING_BYTES, 0)):
             message = f"`{self._path}` holds something else than records"
             raise AuditUnavailable(message, hint=_OWN_FILE)
 
@@ -207,6 +208,25 @@ class FileSink:
         return AuditUnavailable(
             message, hint="name a file on a disk that can be written; no value is given out without"
         )
+
+
+def _holds_entries(beginning: bytes) -> bool:
+    """Return whether a file begins with an entry; what crashes have cut off may stand before it, or be all there is."""
+    for line in beginning.removesuffix(b"\n").split(b"\n"):
+        if _parse_line(line) is not None:
+            return True
+        if not _is_cut_off(line):
+            return False
+    return True
+
+
+def _is_cut_off(line: bytes) -> bool:
+    """Return whether a line may be the beginning of an entry that starts a session, as the first in a file does."""
+    if not _CUT_OFF.fullmatch(line):
+        return False
+    digits = line.rstrip(b"=")
+    front = b64decode(digits + b"A" * (-len(digits) % 4))[: len(digits) * 6 // 8]
+    return digits[:1] == b"A" and front[:1] in {b"", bytes((EntryKind.START,))} and not any(front[_SEQUENCE])
 
 
 def _parse_line(line: bytes) -> Entry | None:

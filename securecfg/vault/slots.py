@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority
     from securecfg.vault.key_changes import Progress
     from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.signatories import Signing
 
 _LABEL_MAX = 255
 
@@ -259,8 +260,8 @@ class Slots:
             raise SecretNotFound(message, hint="`securecfg key list` shows the slots")
         return row_id, row
 
-    def remove(self, number: int, progress: Progress | None = None) -> None:
-        """Remove a slot, and change every key that its holder knew: the root, and those of scope, audit and log.
+    def remove(self, number: int, progress: Progress | None = None, *, signing: Signing | None = None) -> None:
+        """Remove a slot, and change every key that its holder knew: root, scope, audit, log, and that of sealed scopes.
 
         Whoever held the slot's key and a copy of the file can still open that copy, and knows the data keys in it: what
         it could read stays exposed until each secret has another value.
@@ -268,9 +269,12 @@ class Slots:
         Args:
             number: The slot's number.
             progress: Called with how much of what is there has been brought to the new keys, and of how much.
+            signing: Returns who signs for the administrators of sealed scopes, where these are people.
 
         Raises:
             AccessDenied: The caller may not `key.manage`.
+            SignaturesMissing: The slot is removed, but too few administrators signed that the key of the sealed scopes
+                is another one.
             DestroyPending: The slot is removed, but its bytes may lie in the write-ahead log until another reader lets
                 go; the next opener finishes.
             SecretNotFound: There is no such slot.
@@ -290,25 +294,29 @@ class Slots:
                 raise LastSlot(message, hint="add another key first: `securecfg key add URI`")
             obj = {"slot": slot_id.hex(), "kind": info.kind} | ({"label": info.label} if info.label else {})
             record = session.record(Event.KEY_SLOT_REMOVED, obj, decision=decision)
-            gone = (row_id, root_row_of(row_id))
-            rest = {other: content for other, content in replica.slots.items() if other not in gone}
+            left_rows = {
+                other: content for other, content in replica.slots.items() if other not in (row_id, root_row_of(row_id))
+            }
             keyring = replica.keyring.without_slot(slot_id)
             for purpose in (Purpose.SCOPE, Purpose.AUDIT):
                 keyring = keyring.with_new_epoch(purpose, self._opened.clock.now_ns())
             root = generate_key()
-            rest = seal_root_to_all(replica.vault_id, root, rest, keyring)
+            rest = seal_root_to_all(replica.vault_id, root, left_rows, keyring)
             plan = plan_new_epoch(self._authority, publication, rest, keyring, root)
             # Of the records the first carries the changes of the index.
             plan.records.insert(0, record)
             author = self._authority.identity.principal
             plan.join(note_departure(self._opened, publication, number, info, author))
-            plan.deletes += [Delete(Space.META, other) for other in gone]
+            plan.deletes.append(Delete(Space.META, row_id))
             plan.result = number
             return plan
 
         self._opened.publisher.publish(plan)
         KeyChanges(self._authority).carry_over(progress)
         finish_destruction(self._opened)
+        from securecfg.vault.administrators import replace_exposed_key  # few vaults have scopes
+
+        replace_exposed_key(self._authority, signing, progress)
 
 
 def _number(row_id: int) -> int:

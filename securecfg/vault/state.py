@@ -65,9 +65,9 @@ def hash_state(raw: bytes) -> bytes:
     return hashlib.sha256(b"securecfg/1/state\x00" + raw).digest()
 
 
-def hash_header(header: bytes, slots: tuple[bytes, ...]) -> bytes:
-    """Return the SHA-256 of the header and the slots in ascending order of their ids."""
-    return hashlib.sha256(b"securecfg/1/header\x00" + header + b"".join(map(var32, slots))).digest()
+def hash_header(header: bytes, slots: bytes) -> bytes:
+    """Return the SHA-256 of the header and of the slots and sealed roots as `slots_to_bytes` has them."""
+    return hashlib.sha256(b"securecfg/1/header\x00" + header + slots).digest()
 
 
 def build_head(note: bytes, state: bytes) -> bytes:

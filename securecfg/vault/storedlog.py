@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from securecfg.audit import VerifierKey, consistency_proof, open_checkpoint, origin_of, parse_checkpoint, vkey_of
+from securecfg.audit import (
+    Checkpoint,
+    VerifierKey,
+    consistency_proof,
+    open_checkpoint,
+    origin_of,
+    parse_checkpoint,
+    vkey_of,
+)
 from securecfg.audit.opening import RecordOpener
 from securecfg.audit.verify import History, find_tampered, verify_continues, verify_fresh, verify_tree
 from securecfg.clock import SystemClock
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import timedelta
 
-    from securecfg.audit import Checkpoint
     from securecfg.clock import Clock
     from securecfg.keys import Header, KeyProvider
     from securecfg.store import Store
@@ -167,14 +174,13 @@ class StoredLog:
         keys = len(history.epochs.keys)
         return Verified(size, keys, history.last_time_ns, tuple(history.behind), self.genesis, self.vkey)
 
-    def verify_continues(self, note: bytes) -> None:
+    def verify_continues(self, older: Checkpoint) -> None:
         """Check that the log has only grown since a checkpoint that was kept elsewhere.
 
         Raises:
             LogTruncated: The checkpoint is of more records.
-            LogTampered: It is malformed, or of another log or another past.
+            LogTampered: It is of another log or another past.
         """
-        older = parse_checkpoint(note)
         proof: tuple[bytes, ...] = ()
         if older.origin == self.checkpoint.origin and 0 < older.size <= self.checkpoint.size:
             proof = consistency_proof(self.tree, older.size, self.checkpoint.size)
@@ -253,7 +259,7 @@ def verify_log_file(
             if expected.max_age is not None:
                 verify_fresh(history.last_time_ns, (clock or SystemClock()).now_ns(), expected.max_age)
         if level >= STATE:
-            for kept in (_anchored(header.vault_id, path), expected.checkpoint):  # 4
+            for kept in (_anchored(header.vault_id, path), _parsed(expected.checkpoint)):  # 4
                 if kept is not None:
                     log.verify_continues(kept)
             Replica(store, unlocked)
@@ -291,13 +297,23 @@ def _read_log(store: Store, root: bytes) -> StoredLog:
     return log
 
 
-def _anchored(vault_id: bytes, path: str | os.PathLike[str]) -> bytes | None:
+def _parsed(note: bytes | None) -> Checkpoint | None:
+    return parse_checkpoint(note) if note is not None else None
+
+
+def _anchored(vault_id: bytes, path: str | os.PathLike[str]) -> Checkpoint | None:
     try:
         anchor = AnchorFile(vault_id, path).read()
     except OSError as error:
         message = f"what this machine recorded of the vault cannot be read: {error.strerror}"
         raise StoreFailed(message) from None
-    return anchor.mark.note if anchor is not None else None
+    if anchor is None:
+        return None
+    mark = anchor.mark
+    # What an introduction has brought has no note.
+    return (
+        parse_checkpoint(mark.note) if mark.note else Checkpoint(origin_of(vault_id), mark.size, mark.root, bytes(32))
+    )
 
 
 def _missing(index: int) -> LogTampered:

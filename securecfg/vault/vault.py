@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self, cast
 
 from securecfg.clock import SystemClock
-from securecfg.errors import SecretNotFound, SecurecfgError, VaultClosed, WrongKey
+from securecfg.errors import SecretNotFound, SecurecfgError, UsageError, VaultClosed, WrongKey
 from securecfg.keys import ProvesPrincipal, open_provider
 from securecfg.vault.authority import Authority
 from securecfg.vault.changes import Changes
@@ -23,7 +23,9 @@ from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
     from types import TracebackType
+    from typing import BinaryIO
 
     from securecfg.clock import Clock
     from securecfg.keys import Ask, KeyProvider
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from securecfg.vault.administration import Administration
     from securecfg.vault.auditlog import AuditLog
     from securecfg.vault.drafts import Drafts
+    from securecfg.vault.drop_boxes import Receipt
+    from securecfg.vault.dropping import Dropped
     from securecfg.vault.listing import VersionInfo
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.outcomes import Outcome
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef, VaultResolver
     from securecfg.vault.sinks import AuditSink
-    from securecfg.vault.values import SecretVersion
+    from securecfg.vault.values import Plain, SecretVersion
     from securecfg.vault.writing import Wanted, Writes
 
     # `Vault.list` hides the built-in name inside the class.
@@ -128,6 +132,8 @@ class Vault(Changes):
         strict: bool = False,
         read_only: bool = False,
         anchor: str = "",
+        introduction: str | os.PathLike[str] | None = None,
+        reason: str = "",
         audit: str | AuditSink | None = None,
         issuer: str | None = None,
         ask: Ask | None = None,
@@ -145,7 +151,11 @@ class Vault(Changes):
             strict: Whether every read, repeats too, is durable in the log before its value is returned.
             read_only: Whether to write nothing at all; then no value can be read, since no read can be recorded.
             anchor: `required` refuses a vault that no checkpoint was recorded of on this machine, and a bundle whose
-                issuer is neither given nor recorded.
+                issuer is neither given nor recorded. An introduction satisfies it.
+            introduction: A file from an administrator, of `securecfg scope introduce`, or a checkpoint that was kept
+                elsewhere, of `securecfg audit checkpoint`: what the vault has to be and to continue, whatever this
+                machine remembers of it.
+            reason: Why, where the key is a break-glass identity; it is recorded in every scope before this returns.
             audit: Where the records of a bundle's reads go, such as `file:PATH`; None takes SECURECFG_AUDIT or the
                 settings file. A vault has its own log.
             issuer: The verifier key of the vault that a bundle must come from; None takes SECURECFG_ISSUER, the
@@ -162,7 +172,10 @@ class Vault(Changes):
             Tampered: A row does not match the signed state.
             RollbackSuspected: The vault is older than what was recorded on this machine.
             AnchorMissing: Nothing was recorded, and it is required.
-            SettingMissing: No vault or key is given or found, or of a bundle no sink.
+            SignatureInvalid: The introduction is none, or not signed by the administrators that it names.
+            UsageError: There is an introduction to a bundle.
+            AuditUnavailable: The key is a break-glass identity, and that it is used cannot be recorded.
+            SettingMissing: No vault or key is given or found, or of a bundle no sink, or of break-glass no reason.
             As for `open_bundle`: The file is a bundle, and cannot be opened.
         """
         from securecfg.vault.settings import find_settings, terminal_asker
@@ -174,6 +187,9 @@ class Vault(Changes):
         clock = clock or SystemClock()
         is_required = anchor == "required"
         if is_bundle(settings.vault):
+            if introduction is not None:
+                message = "there are no introductions to bundles"
+                raise UsageError(message, hint="say whom it must come from: `issuer=`, the verifier key of its vault")
             from securecfg.vault.bundle import open_as_vault
             from securecfg.vault.settings import find_bundle_settings
 
@@ -193,25 +209,45 @@ class Vault(Changes):
                 ),
             )
         who = Identity(name, context=dict(context or {}))
+        told = None
+        if introduction is not None:
+            from securecfg.vault.introductions import read_introduction  # few give one
+
+            told = read_introduction(introduction, provider)
+        known = told.marks if told is not None else None
         try:
-            opened, slot = open_vault(settings.vault, provider, clock, options, is_anchor_required=is_required)
+            opened, slot = open_vault(
+                settings.vault, provider, clock, options, is_anchor_required=is_required, known=known
+            )
         except WrongKey as error:
             if not isinstance(provider, ProvesPrincipal):
                 raise
             from securecfg.vault.scoped import open_as_member  # for identities that open no slot of the vault itself
 
             scoped = open_as_member(
-                settings.vault, provider, who, clock, options, is_anchor_required=is_required, otherwise=error
+                settings.vault,
+                provider,
+                who,
+                clock,
+                options,
+                is_anchor_required=is_required,
+                otherwise=error,
+                introduction=told,
+                reason=reason,
             )
             return cast("Self", scoped)
         try:
             identity = identify(slot, provider, name)._replace(context=who.context)
             vault = cls(opened, identity)
+            if told is not None:
+                from securecfg.vault.introduced import verify_introduced
+
+                verify_introduced(opened.store, opened.replica.vault_id, told)
             if not opened.store.partitions():
                 return vault
             from securecfg.vault.scoped import ScopedVault  # for vaults that have scopes
 
-            return cast("Self", ScopedVault.over(vault, is_anchor_required=is_required))
+            return cast("Self", ScopedVault.over(vault, is_anchor_required=is_required, introduction=told))
         except BaseException:
             opened.close()
             raise
@@ -421,6 +457,67 @@ class Vault(Changes):
             session = other.session()
             other.close()
         return session.policy.explain(session.request(action, path))
+
+    # --- dropping ----------------------------------------------------------------------------------------------------
+
+    def drop(
+        self,
+        path: str,
+        value: Plain | BinaryIO,
+        *,
+        ttl: timedelta | None = None,
+        metadata: Mapping[str, str] | None = None,
+        content_type: str = "",
+    ) -> Receipt:
+        """Hand a value in to a sealed scope, where one of the opener's roles may drop; only an identity may.
+
+        It becomes a version, in the name of who dropped it, when a member who reads and writes opens the scope next.
+
+        Args:
+            path: Where.
+            value: As for `write`, of at most 256 KiB.
+            ttl: As for `write`, from now on.
+            metadata: As for `write`.
+            content_type: As for `write`.
+
+        Raises:
+            InvalidPath: The path breaks the rules.
+            InvalidMetadata: Metadata, content type or ttl break theirs.
+            UsageError: The value is of no supported type.
+            ValueTooLarge: The value has more than 256 KiB.
+            ScopeSealed: The path lies in no scope that this key may drop into.
+            Conflict: 1,000 values wait in the scope already.
+            RollbackSuspected: What lets one drop is older than what was seen on this machine.
+            Tampered: It is not what administrators signed.
+            CommitUnknown: The store failed while committing; `find_drop(error.request_id)` tells the outcome.
+            StoreBusy, StoreFailed: Nothing was handed in.
+        """
+        del value, ttl, metadata, content_type
+        from securecfg.vault.drop_boxes import no_box
+
+        path_to_bytes(path)
+        raise no_box(path)
+
+    def may_only_drop(self, path: str) -> bool:
+        """Return whether values can be dropped at a path, and not written."""
+        del path
+        return False
+
+    def find_drop(self, receipt: str) -> Dropped:
+        """Return what became of a dropped value.
+
+        Whoever only drops learns whether it still waits. Who may list the path learns which version it became.
+
+        Args:
+            receipt: From `Receipt.id`.
+
+        Raises:
+            UsageError: It is none.
+            RequestTooOld: It waits no more, and what became of it is not among the records that can be looked up.
+        """
+        from securecfg.vault.dropping import find_dropped
+
+        return find_dropped([self._authority], (), receipt)
 
     # --- changing ----------------------------------------------------------------------------------------------------
 

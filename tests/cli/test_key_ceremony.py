@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +27,9 @@ ADD = ("key", "ceremony", "add", "--threshold", "2", "--transcript", "t.txt")
 
 def take(terminal: Terminal, name: str, *, slips: int = 0) -> str:
     """Be a holder: read the share, and type the row that is asked for."""
-    terminal.expect(f"is for {name}; all others look away [Enter] ")
+    terminal.expect(f"is for {name}; all others look away, {name} types ")
     seen = len(terminal.shown)
-    terminal.type("")
+    come(terminal)
     for slip in range(slips + 1):
         terminal.expect("when you have it [Enter] ")
         share: str = SHARE.findall(terminal.shown[seen:])[-1]
@@ -42,9 +41,17 @@ def take(terminal: Terminal, name: str, *, slips: int = 0) -> str:
     return share
 
 
+def come(terminal: Terminal) -> None:
+    """Come to the terminal: type the number that is asked for."""
+    if not (asked := re.findall(r"types (\d+): $", terminal.shown)):
+        terminal.expect(": ")
+        asked = re.findall(r"types (\d+): $", terminal.shown)
+    terminal.type(asked[0])
+
+
 def give(terminal: Terminal, name: str, share: str) -> None:
-    terminal.expect(f"the share of {name}; all others look away [Enter] ")
-    terminal.type("")
+    terminal.expect(f"the share of {name}; all others look away, {name} types ")
+    come(terminal)
     terminal.expect(f"share of {name}: ")
     terminal.type(share)
 
@@ -106,7 +113,7 @@ def test_a_slip_is_shown_again_and_three_end_it(stored: Path, cli: Cli) -> None:
     assert terminal.end() == 0
     refused = Terminal(*ADD[:-1], "u.txt", *holders("ana", "ben"))
     refused.expect("is for ana")
-    refused.type("")
+    come(refused)
     for _ in range(3):
         refused.expect("when you have it")
         refused.type("")
@@ -125,7 +132,7 @@ def test_who_interrupts_a_ceremony_changes_nothing_and_leaves_a_clean_screen(
     terminal = Terminal(*ADD, *holders("ana", "ben", "eve=eve.share"))
     take(terminal, "ana")
     terminal.expect("is for ben")
-    terminal.type("")
+    come(terminal)
     terminal.expect("when you have it")
     terminal.interrupt(number)
     assert terminal.end() != 0
@@ -138,12 +145,14 @@ def test_who_interrupts_a_ceremony_changes_nothing_and_leaves_a_clean_screen(
 def test_who_presses_enter_twice_does_not_see_the_share_of_the_next_one(stored: Path) -> None:
     terminal = Terminal(*ADD, *holders("ana", "ben"), "--dry-run")
     take(terminal, "ana")
-    time.sleep(0.15)
-    terminal.type("")
-    terminal.expect("is for ben; all others look away [Enter] ")
+    for _ in range(3):
+        terminal.expect("is for ben; all others look away, ben types 2: ")
+        terminal.type("")
+    terminal.type("1")
+    terminal.expect("is for ben; all others look away, ben types 2: ")
     terminal.settle()
     assert len(set(SHARE.findall(terminal.shown))) == 1
-    terminal.type("")
+    come(terminal)
     terminal.expect("when you have it")
     assert len(set(SHARE.findall(terminal.shown))) == 2
     terminal.interrupt()

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from securecfg.keys import IdentityProvider, open_provider
+from securecfg.keys.trust import Trust
+from securecfg.vault.signing_requests import Request, read_request, write_signatures
+from securecfg.vault.successions import step_message
 
 if TYPE_CHECKING:
     from tests.cli.running import Cli
@@ -68,6 +74,7 @@ def test_list_show_grant_and_revoke(people: Cli) -> None:
             "revision": 1,
             "roles": {"administrator": ["list", "write"], "pay": ["list", "read"]},
             "value_epochs": 1,
+            "waiting": 0,
         }
     ]
     granted = people("scope", "grant", "payments", "--list", "role:web", "--write", "role:web", "--json").json
@@ -85,7 +92,8 @@ def test_dry_runs_change_nothing(people: Cli) -> None:
     again = people("scope", "create", "payments", "--read", "role:pay", "--dry-run", "--json")
     assert (again.code, again.error) == (6, "already-exists")
     dry = people("scope", "revoke", "payments", "--read", "role:pay", "--dry-run", "--json")
-    assert dry.json == {"path": "payments/", "roles": {"list": [], "read": ["role:pay"], "write": []}, "is_done": False}
+    roles = {"list": [], "read": ["role:pay"], "write": [], "drop": []}
+    assert dry.json == {"path": "payments/", "roles": roles, "is_done": False}
     assert people("scope", "show", "payments", "--json").json["revision"] == 1
 
 
@@ -336,3 +344,208 @@ def test_an_identity_publishes_its_scopes_and_merges_what_was_read(people: Cli) 
     merged = people("audit", "merge", "reads.sink", "--json", *mine)
     assert merged.code == 0, merged.err
     assert merged.json["files"][0]["record_count"] == 2
+
+
+@pytest.fixture
+def administered(people: Cli) -> Cli:
+    """The same, with identities of three people who shall administer the scopes."""
+    people("scope", "create", "payments", "--read", "role:pay")
+    people("secret", "put", "payments/key", stdin="sk-canary")
+    for name in ("alice", "bob", "carol"):
+        people("identity", "create", name, "--out", f"{name}.identity", "--public", f"{name}.pub")
+    return people
+
+
+def set_administrators(cli: Cli, *signers: str, more: tuple[str, ...] = ("--yes",)) -> tuple[int, str]:
+    names = [part for name in ("alice", "bob", "carol") for part in ("--administrator", f"{name}.pub")]
+    signing = [part for name in signers for part in ("--sign", f"identity:{name}.identity")]
+    outcome = cli("scope", "administrators", "set", "--threshold", "2", *names, *signing, *more)
+    return outcome.code, outcome.text or outcome.err
+
+
+def test_several_administrators_sign_at_one_place(administered: Cli) -> None:
+    cli = administered
+    assert "the vault's own key signs" in cli("scope", "administrators", "show").text
+    code, text = set_administrators(cli, "alice")
+    assert (code, "signatures of administrators" in text) == (5, True)
+    code, text = set_administrators(cli, "alice", "bob", more=("--dry-run",))
+    assert (code, text.splitlines()[0]) == (0, "would make administrators, of whom 2 sign:")
+    assert cli("scope", "administrators", "show", "--json").json["threshold"] == 1
+    code, text = set_administrators(cli, "alice", "bob")
+    assert code == 0, text
+    shown = cli("scope", "administrators", "show", "--json").json
+    assert (shown["threshold"], shown["revision"], shown["pending"]) == (2, 1, [])
+    assert [each["principal"] for each in shown["administrators"]] == ["user:alice", "user:bob", "user:carol"]
+    refused = cli("scope", "grant", "payments", "--read", "role:web", "--json")
+    assert (refused.code, refused.error) == (5, "signatures-missing")
+    both = ("--sign", "identity:alice.identity", "--sign", "identity:carol.identity")
+    granted = cli("scope", "grant", "payments", "--read", "role:web", *both)
+    assert granted.code == 0, granted.err
+    assert as_service(cli, "web", "secret", "list") == (0, "payments/key\n")
+    assert cli("scope", "revoke", "payments", "--list", "role:web", *both).code == 0
+    assert cli("scope", "administrators", "rotate", *both).code == 0
+    assert cli("scope", "administrators", "resume").code == 0
+    back = cli("scope", "administrators", "set", "--vault-key", *both, "--yes")
+    assert back.code == 0, back.err
+    assert cli("scope", "grant", "payments", "--read", "role:web").code == 0
+    assert as_service(cli, "pay", "secret", "list") == (0, "payments/key\n")
+
+
+def test_a_new_member_is_signed_for(administered: Cli) -> None:
+    cli = administered
+    assert set_administrators(cli, "alice", "bob")[0] == 0
+    cli("identity", "create", "svc:late", "--out", "late.identity", "--public", "late.pub")
+    both = ("--sign", "identity:alice.identity", "--sign", "identity:carol.identity")
+    added = cli("role", "add", "pay", "--member", "svc:late", "--identity", "late.pub", *both)
+    assert added.code == 0, added.err
+    as_service(cli, "pay", "secret", "list")
+    assert as_service(cli, "late", "secret", "list") == (0, "payments/key\n")
+
+
+def test_what_is_not_said_or_cannot_be_is_refused(administered: Cli) -> None:
+    cli = administered
+    for arguments in (
+        ("set", "--yes"),
+        ("set", "--vault-key", "--administrator", "alice.pub", "--yes"),
+        ("set", "--administrator", "alice.pub", "--threshold", "2", "--yes"),
+        ("rotate", "--sign", "file:x.key"),
+    ):
+        refused = cli("scope", "administrators", *arguments)
+        assert refused.code == 2, refused.err
+    names = ("--administrator", "alice.pub", "--sign", "identity:alice.identity")
+    unconfirmed = cli("scope", "administrators", "set", *names, "--no-input")
+    assert (unconfirmed.code, "--yes" in unconfirmed.err) == (2, True)
+    assert "the vault's own key signs" in cli("scope", "administrators", "show").text
+
+
+def test_an_administrator_signs_a_request_after_seeing_what_it_says(administered: Cli) -> None:
+    cli = administered
+    before = Trust((b"a" * 32,), 1)
+    request = Request((step_message(b"v" * 16, before, Trust((b"b" * 32, b"c" * 32), 2, 1)),))
+    Path("x.request").write_text(request.to_text("a lie").replace("from now on", "lunch"), encoding="utf-8")
+    unconfirmed = cli("scope", "sign", "x.request", "--key", "identity:alice.identity", "--no-input")
+    assert unconfirmed.code == 2
+    assert "from now on 2 of 2" in unconfirmed.err
+    assert list(Path().glob("*.signatures")) == []
+    signed = cli("scope", "sign", "x.request", "--key", "identity:alice.identity", "--yes", "--json")
+    assert signed.code == 0, signed.err
+    assert (signed.json["request"], signed.json["signer"]) == (request.id, "user:alice")
+    assert [str(file) for file in Path().glob("*.signatures")] == [signed.json["signatures"]]
+    assert cli("scope", "sign", "x.request", "--key", "identity:alice.pub", "--yes").code == 7
+    Path("y.request").write_text("SECURECFG-REQUEST-1 x\n", encoding="utf-8")
+    assert cli("scope", "sign", "y.request", "--key", "identity:alice.identity", "--yes").code == 2
+
+
+def test_nobody_waits_longer_than_asked(administered: Cli) -> None:
+    code, text = set_administrators(administered, "alice", more=("--yes", "--requests", "asked", "--wait", "0"))
+    assert (code, "1 of the 2 signatures" in text) == (5, True)
+    assert list(Path("asked").iterdir()) == []
+
+
+def test_administrators_who_are_elsewhere_are_asked_by_files(administered: Cli) -> None:
+    signers = [open_provider(f"identity:{name}.identity") for name in ("alice", "bob")]
+    has_ended = threading.Event()
+
+    def sign_elsewhere() -> None:
+        seen: set[Path] = set()
+        while not has_ended.wait(0.02):
+            for file in set(Path("asked").glob("*.request")) - seen:
+                seen.add(file)
+                request = read_request(file)
+                for signer in signers:
+                    assert isinstance(signer, IdentityProvider)
+                    write_signatures(file, request, signer.read_identity().verifier, signer.sign)
+
+    elsewhere = threading.Thread(target=sign_elsewhere)
+    elsewhere.start()
+    try:
+        code, text = set_administrators(administered, more=("--yes", "--requests", "asked"))
+        assert code == 0, text
+        granted = administered("scope", "grant", "payments", "--read", "role:web", "--requests", "asked")
+        assert granted.code == 0, granted.err
+        assert "securecfg scope sign" in granted.err
+    finally:
+        has_ended.set()
+        elsewhere.join()
+    assert as_service(administered, "web", "secret", "list") == (0, "payments/key\n")
+
+
+@pytest.fixture
+def inbox(people: Cli) -> Cli:
+    """A scope that `pay` reads and writes, and into which `web` drops."""
+    made = people("scope", "create", "payments", "--read", "role:pay", "--write", "role:pay", "--drop", "role:web")
+    assert made.code == 0, made.err
+    assert made.text.endswith("  administrator: list\n  pay: list, read, write\n  web: drop\n")
+    return people
+
+
+WEB, PAY = ("--key", "identity:web.identity"), ("--key", "identity:pay.identity")
+
+
+def test_put_drops_where_one_may_do_nothing_else(inbox: Cli) -> None:
+    dropped = inbox("secret", "put", "payments/key", *WEB, stdin="sk-canary\n")
+    assert dropped.code == 0, dropped.err
+    assert dropped.text.startswith("dropped  payments/key; receipt ")
+    assert "ends with a newline" in dropped.err
+    receipt = dropped.text.split()[-1]
+    assert inbox("secret", "receipt", receipt, *WEB).text == f"waiting  {receipt}\n"
+    assert "\n  1 dropped value waiting\n" in inbox("scope", "show", "payments").text
+    assert inbox("scope", "show", "payments", "--json").json["waiting"] == 1
+    assert inbox("secret", "list", *WEB).text == ""
+    refused = inbox("secret", "get", "payments/key", "--reveal", *WEB, "--json")
+    assert (refused.code, refused.error) == (7, "scope-sealed")
+    shown = inbox("secret", "get", "payments/key", "--reveal", *PAY, reveals=True)
+    assert (shown.code, shown.text) == (0, "sk-canary\n")
+    assert inbox("secret", "receipt", receipt, *PAY).text == "written  payments/key@1\n"
+    assert inbox("secret", "receipt", receipt, *PAY, "--json").json == {
+        "receipt": receipt,
+        "state": "collected",
+        "path": "payments/key",
+        "version": 1,
+    }
+    assert inbox("secret", "receipt", receipt, *WEB, "--json").json == {"receipt": receipt, "state": "gone"}
+    assert inbox("secret", "receipt", receipt, *WEB).text.startswith(f"gone  {receipt}")
+    assert inbox("secret", "receipt", "nonsense", *WEB).code == 2
+
+
+def test_what_needs_the_version_before_cannot_be_dropped(inbox: Cli) -> None:
+    for options in (("--expect", "0"), ("--allow-lookalike",), ("--field", "a")):
+        refused = inbox("secret", "put", "payments/key", *options, *WEB, stdin="x")
+        assert refused.code == 2, options
+    dropped = inbox("secret", "put", "payments/key", "--field", "a", "--replace", *WEB, "--json", stdin="x")
+    assert (dropped.code, dropped.json["path"], len(dropped.json["receipt"])) == (0, "payments/key", 32)
+    assert "version" not in dropped.json
+    assert inbox("secret", "put", "other/key", *WEB, stdin="x").code == 7
+
+
+def test_collect_takes_in_what_waits_and_says_what_was_refused(inbox: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("securecfg.vault.collecting.AT_ONCE", 1)
+    assert inbox("secret", "put", "payments/mail", *PAY, stdin="x").code == 0
+    inbox("secret", "put", "payments/one", *WEB, stdin="x")
+    lookalike = inbox("secret", "put", "payments/rnail", *WEB, stdin="x").text.split()[-1]
+    taken = inbox("scope", "collect", "payments", *PAY)
+    assert taken.code == 0, taken.err
+    assert taken.text == "written  payments/one@1\nrefused  1 value: confusable-path 1\n"
+    assert inbox("secret", "receipt", lookalike, *PAY).text == "refused  payments/rnail: confusable-path\n"
+    assert inbox("scope", "collect", "payments", *PAY).text == "nothing waits\n"
+    assert inbox("scope", "collect", "payments", *PAY, "--json").json == {
+        "path": "payments",
+        "secrets": [],
+        "refused": {},
+        "waiting": 0,
+    }
+    for key in (WEB, ()):
+        assert inbox("scope", "collect", "payments", *key, "--json").error == "scope-sealed"
+
+
+def test_a_drop_box_needs_somebody_who_empties_it(people: Cli) -> None:
+    refused = people("scope", "create", "payments", "--read", "role:pay", "--drop", "role:web")
+    assert refused.code == 2
+    assert "no role reads and writes" in refused.err
+    assert people("scope", "list", "--json").json == {"scopes": []}
+    people("scope", "create", "payments", "--read", "role:pay", "--write", "role:pay")
+    granted = people("scope", "grant", "payments", "--drop", "role:web", "--json").json
+    assert granted["roles"]["web"] == ["drop"]
+    would = people("scope", "revoke", "payments", "--drop", "role:web", "--dry-run")
+    assert would.text == "would change  drop of role:web in payments/\n"
+    assert "web" not in people("scope", "revoke", "payments", "--drop", "role:web", "--json").json["roles"]

@@ -33,7 +33,6 @@ from tests.decoder.index import (
     open_segment,
 )
 from tests.decoder.keys import (
-    FIRST_ROOT,
     ROOT_SCOPE,
     Header,
     Key,
@@ -42,6 +41,7 @@ from tests.decoder.keys import (
     open_keyring,
     open_root,
     parse_header,
+    parse_roots,
     parse_slot,
     unlock,
     var32,
@@ -89,7 +89,8 @@ ALLOCATED = (HISTORY, DEK, VALUE, SEGMENT)
 BY_DIGEST = (DELTA, SEALER, PART)
 ROW_LIMIT = 512 * 1024
 INLINE_LIMIT = 65_536
-SLOT_AND_ROOT_IDS = range(256, 768)
+ROOTS_ID = 255
+SLOT_IDS = range(256, 512)
 
 Content = bytes | str | dict[str, bytes | str]
 
@@ -243,17 +244,19 @@ def _open(rows: Rows, key: Key, anchor: bytes) -> Opened:
     with refusing(SnapshotRefused):
         demand(set(rows[HEAD]) == {1}, "not one head")
         demand(1 in meta, "the header is missing")
-        demand(set(meta) - {1, 2, 3} <= set(SLOT_AND_ROOT_IDS), "a META row that no page knows")
-        slots = {number: row for number, row in meta.items() if number in SLOT_AND_ROOT_IDS}
+        demand(ROOTS_ID in meta, "the sealed roots are missing")
+        demand(set(meta) - {1, 2, 3, ROOTS_ID} <= set(SLOT_IDS), "a META row that no page knows")
+        roots = parse_roots(meta[ROOTS_ID])
+        slots = {number: row for number, row in meta.items() if number in roots}
     header = parse_header(meta[1])
-    parsed = [parse_slot(row) for number, row in sorted(slots.items()) if number < FIRST_ROOT]
+    parsed = [parse_slot(row) for _, row in sorted(slots.items())]
 
     # 2. The slot and its key.
     slot_id, slot_key = unlock(header, parsed, key)
 
     # 3. The root, the header's MAC and the keyring.
-    root = open_root(header, slot_id, slot_key, [row for number, row in slots.items() if number >= FIRST_ROOT])
-    verify_header(header, slots, root)
+    root = open_root(header, slot_id, slot_key, roots.values())
+    verify_header(header, slots, meta[ROOTS_ID], root)
     keyring = open_keyring(header, meta.get(2, b""), root, slots)
 
     # 4. The head: epoch, signature, origin, state; header and keyring.
@@ -265,7 +268,7 @@ def _open(rows: Rows, key: Key, anchor: bytes) -> Opened:
         checkpoint = parse_checkpoint(text)
         demand(checkpoint.origin == origin, "another origin")
         demand(same(sha256(b"securecfg/1/state\0" + encoded).digest(), checkpoint.state_hash), "another state")
-        covered = header.row + b"".join(var32(row) for _, row in sorted(slots.items()))
+        covered = header.row + b"".join(map(var32, [meta[ROOTS_ID], *(row for _, row in sorted(slots.items()))]))
         demand(same(sha256(b"securecfg/1/header\0" + covered).digest(), state.header_digest), "another header")
         demand(same(sha256(meta[2]).digest(), state.keyring_digest), "another keyring")
         demand(state.log_epoch > 0 or state.public_key == header.first_public_key, "another key of epoch 0")

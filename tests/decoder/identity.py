@@ -54,15 +54,16 @@ class Identity:
         return sha256(told).digest()[:16]
 
     def _follow(self, name: bytes, public: bytes) -> None:
-        """Read the lines of former key pairs: each has signed for the one above."""
+        """Read the lines of former key pairs: each and the one above have signed for each other."""
         rest = self.text.split("\n", 1)[1]
         seen = [public]
-        while line := re.match(r"SECURECFG-IDENTITY-PREVIOUS-1 ([\w-]+) ([\w-]+)\n", rest, re.ASCII):
-            former, signature = plain(line[1]), plain(line[2])
-            demand(len(former) == 1184 + 32 + 32 and len(signature) == 64, "fields of another size")
+        while line := re.match(r"SECURECFG-IDENTITY-PREVIOUS-1 ([\w-]+) ([\w-]+) ([\w-]+)\n", rest, re.ASCII):
+            former, signatures = plain(line[1]), (plain(line[2]), plain(line[3]))
+            demand([len(former), *map(len, signatures)] == [1184 + 32 + 32, 64, 64], "fields of another size")
             told = b"securecfg/1/identity-next\0" + u8(len(name)) + name + former + seen[-1]
             try:
-                Ed25519PublicKey.from_public_bytes(former[-32:]).verify(signature, told)
+                for key, signature in zip((former, seen[-1]), signatures, strict=True):
+                    Ed25519PublicKey.from_public_bytes(key[-32:]).verify(signature, told)
             except (InvalidSignature, ValueError):
                 demand(False, "a signature that does not verify")
             demand(former not in seen and len(seen) <= 8, "a key pair twice, or too many")

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 NO_SCOPE = bytes(16)
 ROOT_SCOPE = bytes(16)
-FIRST_ROOT = 512
+FIRST_SLOT = 256
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 SCOPE_KEY, SIGNING_KEY, AUDIT_KEY, MASKING_KEY = 1, 2, 3, 4
 KEY_SIZES = {SCOPE_KEY: 32, SIGNING_KEY: 32, AUDIT_KEY: 96, MASKING_KEY: 32}
@@ -255,15 +255,28 @@ def open_root(header: Header, slot_id: bytes, slot_key: bytes, roots: Iterable[b
     raise HeaderRefused(reason)
 
 
-def verify_header(header: Header, slots: Mapping[int, bytes], root: bytes) -> None:
-    """Compare the MAC over header and slots: section 4.1."""
-    covered = header.row[:80] + b"".join(var32(row) for _, row in sorted(slots.items()))
+def parse_roots(row: bytes) -> dict[int, bytes]:
+    """Read the roots that are sealed to slots, by the rows of these: section 4.5."""
+    with refusing(SnapshotRefused, "roots"):
+        octets = Octets(row)
+        octets.start(0x53)
+        roots: dict[int, bytes] = {}
+        for _ in range(octets.u8()):
+            number = FIRST_SLOT + octets.u8()
+            demand(all(number > other for other in roots), "roots that do not ascend")
+            roots[number] = octets.take(1186)
+        octets.end()
+    return roots
+
+
+def verify_header(header: Header, slots: Mapping[int, bytes], roots: bytes, root: bytes) -> None:
+    """Compare the MAC over header, roots and slots: section 4.1."""
+    covered = header.row[:80] + b"".join(map(var32, [roots, *(row for _, row in sorted(slots.items()))]))
     mac = hmac.digest(derive(root, "securecfg/1/hdr", header.vault_id, 32), covered, "sha256")
     with refusing(HeaderRefused):
         demand(same(mac, header.mac), "another MAC")
-        numbers = {number for number in slots if number < FIRST_ROOT}
-        demand(header.slots == len(numbers), f"{header.slots} slots announced, {len(numbers)} there")
-        demand({number + 256 for number in numbers} == slots.keys() - numbers, "slots and roots that are no pairs")
+        demand(header.slots == len(slots), f"{header.slots} slots announced, {len(slots)} there")
+        demand(parse_roots(roots).keys() == slots.keys(), "roots without their slots")
 
 
 def var32(row: bytes) -> bytes:
@@ -354,7 +367,7 @@ def open_keyring(header: Header, row: bytes, root: bytes, slots: Mapping[int, by
         demand(generation == header.generation, f"generation {generation}, the header's is {header.generation}")
         listed = sorted(entry.slot_id for entry in entries)
         demand(
-            listed == sorted(row[2:18] for number, row in slots.items() if number < FIRST_ROOT),
+            listed == sorted(row[2:18] for row in slots.values()),
             "other slots than those of the vault",
         )
         demand((SCOPE_KEY, ROOT_SCOPE) in active, "no key of the scope `/`")

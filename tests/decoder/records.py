@@ -114,7 +114,7 @@ CATALOGUE = {
     "bundle.denied": ("bundle# action at", "path ver# count#"),
     "secret.read": ("path ver#", ""),
     "secret.read.counted": ("path ver#", ""),
-    "secret.written": ("path ver#", "expires"),
+    "secret.written": ("path ver#", "expires role"),
     "secret.deleted": ("path", "ver#"),
     "secret.undeleted": ("path ver#", ""),
     "secret.destroyed": ("path ver#", ""),
@@ -148,12 +148,16 @@ CATALOGUE = {
     "clock.behind": ("behind_s#", ""),
     "scope.created": ("path number# digest", ""),
     "scope.changed": ("path rev# digest", "role added[] removed[]"),
+    "scope.introduced": ("count# digest", "recipients[]"),
+    "breakglass.opened": ("path role reason", ""),
+    "drop.refused": ("reason", "path role principals[] count#"),
 }
 DECISIONS = {
     "access.denied": "deny",
     "access.denied.counted": "deny",
     "bundle.denied": "deny",
     "config.signature_bad": "deny",
+    "drop.refused": "deny",
     "access.error": "error",
 }
 MEMBERS = {

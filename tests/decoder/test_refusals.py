@@ -183,6 +183,12 @@ def test_refuses_header_slots_and_keyring_of_an_earlier_moment(stored: Stored, r
         (3, 0, ManifestRefused),
         (3, 13, ManifestRefused),
         (3, 40, ManifestRefused),
+        (255, 0, SnapshotRefused),
+        (255, 2, SnapshotRefused),
+        (255, 3, SnapshotRefused),
+        (255, 4, HeaderRefused),
+        (255, 6, HeaderRefused),
+        (255, 100, HeaderRefused),
         (256, 0, SlotRefused),
         (256, 1, FormatRefused),
         (256, 2, SlotRefused),
@@ -280,7 +286,8 @@ def test_refuses_a_format_that_needs_a_newer_reader(stored: Stored, rows: Rows) 
 
 
 @pytest.mark.parametrize(
-    ("space", "number"), [(HEAD, 1), (META, 1), (META, 2), (META, 3), (META, 256), (META, 257), (DELTA, None)]
+    ("space", "number"),
+    [(HEAD, 1), (META, 1), (META, 2), (META, 3), (META, 255), (META, 256), (META, 257), (DELTA, None)],
 )
 def test_decoder_and_package_give_the_same_code(stored: Stored, tmp_path: Path, space: int, number: int | None) -> None:
     number = max(stored.rows[space]) if number is None else number

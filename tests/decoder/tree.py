@@ -181,6 +181,8 @@ def parse_anchor(data: bytes) -> list[tuple[int, int, bytes, bytes, bytes]]:
         octets = Octets(row[:992])
         if octets.take(8) != b"SCFA\0\1\0\0":
             continue
-        slots.append((octets.u64(), octets.u64(), octets.take(32), octets.take(32), octets.var32()))
+        counter, size, root, key = octets.u64(), octets.u64(), octets.take(32), octets.take(32)
+        octets.take(4 + 32)  # of a sealed scope: its charter
+        slots.append((counter, size, root, key, octets.var32()))
         demand(not any(octets.rest()), "padding that is not zero")
     return sorted(slots, reverse=True)

@@ -64,6 +64,19 @@ def a_shop_with_a_code(project: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
+def a_shop_with_services(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, and two services that are members of roles of their names, by identities in files."""
+    with a_shop_with_a_code(project):
+        for name in ("pay", "web"):
+            for arguments in (
+                ("identity", "create", f"svc:{name}", "--out", f"{name}.identity", "--public", f"{name}.pub"),
+                ("role", "add", name, "--member", f"svc:{name}", "--identity", f"{name}.pub"),
+            ):
+                subprocess.run([sys.executable, "-m", "securecfg", *arguments], check=True, capture_output=True)
+        yield {}
+
+
+@contextmanager
 def a_shop_with_shares(project: Path) -> Iterator[dict[str, Any]]:
     """The same, and a slot of which three people have the shares: ana and eve in files, ben sealed to his identity."""
     with a_shop_with_a_code(project):
@@ -269,7 +282,11 @@ SCENES = {
     "docs/how-to/change-and-take-back.md": Scene(prepare=a_shop),
     "docs/how-to/give-a-service-a-role.md": Scene(prepare=a_shop),
     "docs/how-to/identities.md": Scene(prepare=a_shop_with_a_code),
+    "docs/how-to/administrators.md": Scene(prepare=a_shop_with_services),
+    "docs/how-to/drop-box.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/seal-a-scope.md": Scene(prepare=a_shop_with_a_code),
+    "docs/how-to/break-glass.md": Scene(prepare=a_shop_with_a_code),
+    "docs/how-to/introduce-a-member.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/key-compromise.md": Scene(prepare=a_shop),
     "docs/how-to/key-ceremony.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/keys.md": Scene(prepare=a_shop_with_a_code),

@@ -521,3 +521,62 @@ def test_two_people_may_give_a_passphrase_each(tmp_path: Path) -> None:
     made = CompositeProvider(2, [PassphraseProvider(Secret(text), costs=CHEAP) for text in answers.values()])
     wrapped = made.wrap(KEY, CONTEXT)
     assert open_provider("composite:all,passphrase:,passphrase:", ask=given_to).unwrap(wrapped, CONTEXT) == KEY
+
+
+def test_several_parts_of_one_service_share_one_time_limit(kms: MemoryKms) -> None:
+    names = [f"key {number}" for number in range(5)]
+    for name in names:
+        kms.create_key(name)
+    wrapped = CompositeProvider(2, [MemoryKmsProvider(kms, name) for name in names]).wrap(KEY, CONTEXT)
+    for name in ("x", "y"):
+        kms.create_key(name)
+    strangers = [MemoryKmsProvider(kms, name) for name in ("x", "y")]
+    kms.latency_s = 0.4
+    made = CompositeProvider(2, strangers, patience=Patience(deadline_s=1.0, pauses_s=()))
+    begun = time.monotonic()
+    with pytest.raises(KeyProviderUnavailable):
+        made.unwrap(wrapped, CONTEXT)
+    assert time.monotonic() - begun < 1.9
+
+
+def test_making_and_checking_a_slot_asks_all_services_at_the_same_time(kms: MemoryKms) -> None:
+    names = [f"key {number}" for number in range(4)]
+    for name in names:
+        kms.create_key(name)
+    silent = MemoryKms()
+    for name in names:
+        silent.create_key(name)
+    patience = Patience(deadline_s=1.0, pauses_s=())
+    made = CompositeProvider(2, [MemoryKmsProvider(silent, name) for name in names], patience=patience)
+    wrapped = made.wrap(KEY, CONTEXT)
+    silent.fail(ServiceFault.SILENT)
+    for call in (lambda: made.wrap(KEY, CONTEXT), lambda: made.verify_parts(wrapped, CONTEXT)):
+        begun = time.monotonic()
+        with pytest.raises(KeyProviderUnavailable):
+            call()
+        assert time.monotonic() - begun < 1.9
+
+
+def test_nobody_is_asked_to_make_a_slot_where_a_service_is_away(kms: MemoryKms) -> None:
+    asked: list[str] = []
+    made = CompositeProvider(2, [phrase(asked, "first"), MemoryKmsProvider(kms, "a")], patience=HASTY)
+    kms.fail(ServiceFault.UNREACHABLE)
+    with pytest.raises(KeyProviderUnavailable):
+        made.wrap(KEY, CONTEXT)
+    assert asked == []
+
+
+class SlowFile(FileProvider):
+    """A key that asks nobody and takes its time, as a token may."""
+
+    def unwrap(self, wrapped: bytes, context: WrapContext) -> bytes:
+        time.sleep(3)
+        return super().unwrap(wrapped, context)
+
+
+def test_a_key_that_is_slow_holds_up_no_other_that_asks_nobody(files: Path) -> None:
+    wrapped = of_files(files, 2, "1", "2", "3").wrap(KEY, CONTEXT)
+    slow = CompositeProvider(2, [SlowFile(files / "1"), FileProvider(files / "2"), FileProvider(files / "3")])
+    begun = time.monotonic()
+    assert slow.unwrap(wrapped, CONTEXT) == KEY
+    assert time.monotonic() - begun < 2

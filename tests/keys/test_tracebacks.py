@@ -91,18 +91,20 @@ CHUNKED = value_context(VAULT, ROOT_SCOPE, (1, 1), 1, FORM_CHUNKED)
 
 
 class Terminal(io.BytesIO):
-    """Takes what is shown, and has Enter pressed; it may be gone once a share is to be shown."""
+    """Takes what is shown, and has typed what is asked for; it may be gone once a share is to be shown."""
 
     def __init__(self, *, is_gone: bool) -> None:
         super().__init__()
         self._is_gone = is_gone
+        self._asked = b""
 
     def readline(self, _size: int | None = -1, /) -> bytes:
-        return b"\n"
+        return self._asked.rpartition(b" types ")[2].rstrip(b": ") + b"\n"
 
     def write(self, text: Any, /) -> int:  # noqa: ANN401 - any buffer
         if self._is_gone and b"SECURECFG" in text:
             raise OSError
+        self._asked = bytes(text)
         return len(text)
 
 

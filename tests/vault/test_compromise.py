@@ -28,6 +28,7 @@ from securecfg.vault.compromise import Compromise, ExposedVersions
 from securecfg.vault.departures import find_exposed
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import compact
+from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.rows import IndexRows, digest_of
 from securecfg.vault.slots import Slots
 from securecfg.vault.staging import StagingArea
@@ -166,6 +167,23 @@ def test_slots_stay_with_their_keys_unless_they_are_dropped(world: World, vault:
     assert text_of(world.open(), "app/a") == "1"
     record = next(entry.record for entry in vault.log.records() if entry.record.obj.get("removed"))
     assert (record.event, len(record.obj["removed"])) == ("key.compromised", 1)
+
+
+def test_the_row_of_a_dropped_slot_is_no_slot_before_it_is_deleted(world: World, vault: Vault) -> None:
+    phone = add_key(world, vault, "phone")
+    row = vault.opened.replica.slots[SLOT_IDS.start + 1]
+    Compromise(vault.authority).declare(drops_slots=True)
+    vault.close()
+    world.put_rows({(Space.META, SLOT_IDS.start + 1): row})
+    with pytest.raises(WrongKey):
+        world.open(key=phone)
+    vault = world.open()
+    assert [slot.number for slot in Slots(vault.authority).list()] == [1]
+    assert len(decode(world.path, KeyFile(world.folder / "key")).slots) == 1
+    KeyChanges(vault.authority).rotate_root()
+    assert not {id_ for id_, _ in rows_of(world, Space.META)}.intersection(SLOT_IDS[1:])
+    assert add_key(world, vault, "tablet")
+    assert [slot.number for slot in Slots(vault.authority).list()] == [1, 2]
 
 
 def test_slots_are_not_dropped_where_no_administrator_could_open(world: World, vault: Vault) -> None:

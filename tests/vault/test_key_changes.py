@@ -19,7 +19,7 @@ from securecfg.errors import (
     VersionNotFound,
     WrongKey,
 )
-from securecfg.keys import Purpose, generate_key_file, open_provider
+from securecfg.keys import Purpose, generate_key_file, open_provider, rows_of_slots
 from securecfg.store import ID_LIMIT, Space
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.history import PAGE_FULL
@@ -136,7 +136,7 @@ def test_rows_of_an_older_root_put_back_are_noticed(world: World, vault: Vault) 
     before = dict(vault.opened.replica.slots)
     key_changes(vault).rotate_root()
     vault.close()
-    world.put_rows({(Space.META, number): row for number, row in before.items()})
+    world.put_rows({(Space.META, number): row for number, row in rows_of_slots(before).items()})
     with pytest.raises((Tampered, WrongKey)):
         world.open()
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.crypto import parse_dek_epoch
-from securecfg.errors import CommitUnknown, ConfusablePath, InvalidMetadata, StoreBusy
+from securecfg.audit import Event
+from securecfg.crypto import KIND_TEXT, parse_dek_epoch
+from securecfg.errors import CommitUnknown, ConfusablePath, InvalidMetadata, StoreBusy, ValueTooLarge
 from securecfg.keys import open_provider
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.store import ID_LIMIT, Space, open_sqlite
 from securecfg.vault.creation import open_rows
+from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.epochs import rotate_signing_key
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.opened import Options
@@ -75,6 +78,24 @@ def test_a_record_that_cannot_be_written_leaves_the_secret_as_it_was(world: Worl
     with pytest.raises(InvalidMetadata):
         talkative.write("a", "two")
     assert text_of(world.open(), "a") == "one"
+
+
+def test_a_document_of_some_size_is_published_whole(world: World, vault: Vault) -> None:
+    text = json.dumps(["x" * 1_000] * 300).encode()
+    path = b"\x01large"
+
+    def plan(publication: Publication) -> Plan:
+        plan = Drafts(vault.opened, publication).write(path, content, NewVersion(ADMIN, vault.opened.clock.now_ns()))
+        plan.records = [vault.authority.session().record(Event.POLICY_APPLIED, {"rev": 1})]
+        return plan
+
+    content = Content(KIND_TEXT, len(text), lambda: (text,))
+    vault.opened.publisher.publish(plan)
+    assert world.open().opened.system_document(path, None) == ["x" * 1_000] * 300
+    content = Content(KIND_TEXT, 4 * len(text), lambda: (text * 4,))
+    with pytest.raises(ValueTooLarge):
+        vault.opened.publisher.publish(plan)
+    assert world.open().opened.system_document(path, None) == ["x" * 1_000] * 300
 
 
 def test_a_role_with_more_members_than_a_record_holds_locks_nobody_out(world: World, vault: Vault) -> None:

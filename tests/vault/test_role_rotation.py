@@ -22,7 +22,7 @@ from securecfg.errors import (
     WrongKey,
 )
 from securecfg.keys import Keyring, Purpose, open_provider, unlock
-from securecfg.keys.former_grants import FIRST_FORMER_ROW, FormerGrants
+from securecfg.keys.former_grants import FIRST_FORMER_ROW, LAST_FORMER_ROW, FormerGrants
 from securecfg.keys.value_grants import ValueGrants
 from securecfg.octets import Malformed
 from securecfg.policy import Document
@@ -91,7 +91,7 @@ def partition(world: ScopeWorld, path: str) -> Store:
 
 
 def formers(world: ScopeWorld, path: str) -> int:
-    return len(partition(world, path).scan(Space.GRANT, FIRST_FORMER_ROW, ID_LIMIT - 1, 10))
+    return len(partition(world, path).scan(Space.GRANT, FIRST_FORMER_ROW, LAST_FORMER_ROW, 10))
 
 
 def memberships(world: ScopeWorld) -> int:
@@ -229,7 +229,7 @@ def test_rows_of_former_slots_that_somebody_made_up_give_nothing(world: ScopeWor
     leave(world)
     rotation(world).rotate_role("pay")
     store = partition(world, "pay")
-    ((number, row),) = store.scan(Space.GRANT, FIRST_FORMER_ROW, ID_LIMIT - 1, 10)
+    ((number, row),) = store.scan(Space.GRANT, FIRST_FORMER_ROW, LAST_FORMER_ROW, 10)
     former = FormerGrants.parse(row)
     assert FormerGrants.parse(former.to_bytes()) == former
     store.stage(

@@ -65,7 +65,7 @@ from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_founding import Founding, found_scope
 from securecfg.vault.scope_members import find_roles
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
-from securecfg.vault.scope_registry import read_own_key
+from securecfg.vault.scope_registry import read_own_keys
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.seats import Seat
 from securecfg.vault.session import Identity as Who
@@ -293,7 +293,9 @@ def forged_charter(opened: OpenVault, key: RoleKey, parties: tuple[Party, ...], 
 def signed_by(charter: Charter, *keys: RoleKey) -> SignedCharter:
     """Return a charter that some sign, whoever believes them."""
     trust = Trust(tuple(key.signing_key for key in keys), len(keys))
-    (signatures,) = HeldKeys(trust, [key.signer for key in keys]).sign([charter.message], "a charter")
+    (signatures,) = HeldKeys(trust, {key.signing_key: key.signer.sign for key in keys}).sign(
+        [charter.message], "a charter"
+    )
     return SignedCharter(charter, signatures)
 
 
@@ -306,7 +308,7 @@ def test_a_charter_that_no_administrator_signed_is_accepted_by_nobody(
         party._replace(rights=LIST | READ | WRITE) if party.role == "pay" else party
         for party in charter_of(opened).parties
     )
-    changes = ScopeChanges(opened, attacker.authority.identity, key, own_signatory(key))
+    changes = ScopeChanges(opened, attacker.authority.identity, key, own_signatory(key), {})
     signed = forged_charter(opened, key, promoted)
     from securecfg.vault.drafts import Drafts
     from securecfg.vault.scope_founding import charter_content
@@ -513,7 +515,7 @@ def test_a_second_making_changes_nothing_of_the_first(world: ScopeWorld) -> None
     boss = RoleKey("administrator", generate_key())
     founding = Founding(bytes(16), bytes(16), "pay/", False, {"pay": (LIST | READ, boss.public_key)}, {})
     with pytest.raises(HeadMoved):
-        found_scope(store, founding, boss, own_signatory(boss), Who("user:ada"), clock=world.clock)
+        found_scope(lambda: store, founding, boss, own_signatory(boss), Who("user:ada"), clock=world.clock)
     assert [store.scan(space, 0, ID_LIMIT - 1, 1_000) for space in Space] == before
 
 
@@ -539,7 +541,7 @@ def plant_scope(world: ScopeWorld, member: Identity, role: str) -> None:
     vault_id = world.admin().opened.replica.vault_id
     founding = Founding(vault_id, bytes(range(16)), "pay/", False, {role: (LIST | READ | WRITE, key.public_key)}, {})
     signatories = own_signatory(boss)
-    found_scope(store.partition(77), founding, boss, signatories, Who("user:mallory"), clock=world.clock)
+    found_scope(lambda: store.partition(77), founding, boss, signatories, Who("user:mallory"), clock=world.clock)
     certificate = Certificate(role, key.public_key, signatories.trust)
     (signatures,) = signatories.sign([certificate.message(vault_id, member)], "a membership")
     row = seal_membership(key.seed, certificate._replace(signatures=signatures), vault_id, member)
@@ -602,7 +604,7 @@ def a_charter() -> tuple[SignedCharter, Trust]:
         Party("administrator", LIST | WRITE, b"1" * 16, boss.signing_key),
         Party("pay", LIST | READ, b"2" * 16, b"k" * 32),
     )
-    charter = Charter(b"v" * 16, b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, parties)
+    charter = Charter(b"v" * 16, b"s" * 16, 1, bytes(32), "pay/", False, b"d" * 32, boss.signing_key, parties)
     return signed_by(charter, boss), Trust((boss.signing_key,), 1)
 
 
@@ -676,9 +678,17 @@ def test_a_membership_says_whose_signatures_it_has(world: ScopeWorld) -> None:
 
 
 def test_a_threshold_that_cannot_be_reached_is_malformed() -> None:
-    for raw in (b"\x00\x01" + b"a" * 32, b"\x02\x01" + b"a" * 32, b"\x02\x02" + b"a" * 64, b"\x01\x00"):
+    many = b"".join(bytes((number,)) * 32 for number in range(33))
+    for raw in (
+        b"\x00\x01" + b"a" * 32,
+        b"\x02\x01" + b"a" * 32,
+        b"\x02\x02" + b"a" * 64,
+        b"\x01\x00",
+        b"\x01\x21" + many,
+    ):
         with pytest.raises(Malformed):
-            Trust.read(Cursor(raw))
+            Trust.read(Cursor(bytes(4) + raw))
+    assert Trust.read(Cursor(bytes(4) + b"\x20\x20" + many[:-32])).threshold == 32
 
 
 def test_what_was_signed_of_another_state_is_published_by_nobody(world: ScopeWorld) -> None:
@@ -691,9 +701,10 @@ def test_what_was_signed_of_another_state_is_published_by_nobody(world: ScopeWor
 
     moved: list[bool] = []
     admin = world.admin()
-    own = read_own_key(admin.opened)
-    assert own is not None
-    slow = Slow(own_signatory(own).trust, [own.signer])
+    keys = read_own_keys(admin.opened)
+    assert keys is not None
+    own = keys.current
+    slow = Slow(own_signatory(own).trust, {own.signing_key: own.signer.sign})
     with pytest.raises(Conflict, match="at the same moment"):
         Scopes(admin.authority, slow).grant("pay", "pay", "write")
     roles = world.scopes().show("pay").roles
@@ -703,9 +714,9 @@ def test_what_was_signed_of_another_state_is_published_by_nobody(world: ScopeWor
 
 def test_without_enough_signatures_nothing_is_changed(world: ScopeWorld) -> None:
     admin = world.admin()
-    own = read_own_key(admin.opened)
-    assert own is not None
-    nobody = HeldKeys(own_signatory(own).trust, [])
+    keys = read_own_keys(admin.opened)
+    assert keys is not None
+    nobody = HeldKeys(own_signatory(keys.current).trust, {})
     world.person("pay", "second")
     sizes = [part.opened.replica.checkpoint.size for _, part in world.admin().parts()]
     scopes = Scopes(admin.authority, nobody)

@@ -32,7 +32,7 @@ from tests.vault.test_publisher import Busy
 from tests.vault.world import interrupted, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.vault.scope_world import ScopeWorld
@@ -239,7 +239,8 @@ def test_refuses_roles_without_a_public_key(world: ScopeWorld) -> None:
 def test_a_making_that_was_interrupted_is_finished_by_the_next(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def die(*_: object, **__: object) -> None:
+    def die(open_store: Callable[[], object], *_: object, **__: object) -> None:
+        open_store()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

@@ -64,6 +64,12 @@ def test_what_is_ones_own_wins_and_is_relative_to_the_project(tmp_path: Path, na
     }
 
 
+def test_shares_of_an_identity_are_relative_to_the_project_too(tmp_path: Path) -> None:
+    (tmp_path / "securecfg.toml").write_text('key = "identity:a.identity?shares=b/1.txt,/c/2.txt"\n')
+    shares = f"{tmp_path / 'b' / '1.txt'},/c/2.txt"
+    assert read_project(tmp_path).values["key"] == f"identity:{tmp_path / 'a.identity'}?shares={shares}"
+
+
 def test_flags_win_over_variables_over_ones_own_over_what_is_shared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -385,7 +385,23 @@ def test_a_file_takes_no_more_than_can_be_merged(publisher: Publisher, monkeypat
     assert len(read_file(publisher.sink)[0]) > 1
 
 
-@pytest.mark.parametrize("content", [b"export A=1\n", b"-----BEGIN X-----\n", b"\x00", b"\n", b"{}"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"export A=1\n",
+        b"-----BEGIN X-----\n",
+        b"\x00",
+        b"\n",
+        b"{}",
+        b"password\n",
+        b"password",
+        b"z",
+        b"AWSKEY\nexport A=1\n",
+        b64encode(bytes(93)) + b"\n",
+        b64encode(b"\x01" + bytes(16) + b"\x01" * 8) + b"\n",
+        b64encode(b"\x02" + bytes(30)),
+    ],
+)
 def test_a_file_of_something_else_is_no_sink(publisher: Publisher, content: bytes) -> None:
     publisher.sink.write_bytes(content)
     publisher.sink.chmod(0o600)
@@ -394,9 +410,10 @@ def test_a_file_of_something_else_is_no_sink(publisher: Publisher, content: byte
     assert publisher.sink.read_bytes() == content
 
 
-def test_a_start_that_a_crash_cut_off_does_not_end_the_use_of_a_file(publisher: Publisher) -> None:
+@pytest.mark.parametrize("left", [1, 2, 3, 4, 30, 40, 701])
+def test_a_start_that_a_crash_cut_off_does_not_end_the_use_of_a_file(publisher: Publisher, left: int) -> None:
     publisher.open().close()
-    publisher.sink.write_bytes(publisher.sink.read_bytes()[:701])
+    publisher.sink.write_bytes(publisher.sink.read_bytes()[:left])
     for _ in range(2):
         with publisher.open() as bundle:
             bundle.read("app/a")

@@ -7,6 +7,7 @@ import os
 import secrets
 import traceback
 from base64 import b64encode
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -20,6 +21,7 @@ from securecfg.store.memory import MemoryStore
 from securecfg.vault import bundles, staging
 from securecfg.vault.creation import create_rows
 from securecfg.vault.staging import StagingArea
+from tests.vault.drop_world import drop_world
 from tests.vault.published import TTL, make_publisher
 from tests.vault.world import InterruptedStore, World, interrupted
 
@@ -74,6 +76,29 @@ def test_a_creation_that_fails_does_not_show_the_root_key(world: World) -> None:
 @pytest.mark.usefixtures("known_keys")
 def test_a_write_that_fails_does_not_show_the_data_key(vault: Vault) -> None:
     assert shown_by(lambda: vault.write("app/a", Huge())) == []
+
+
+def test_a_drop_that_fails_shows_no_value(tmp_path: Path) -> None:
+    world = drop_world(tmp_path)
+    web = world.as_member("web")
+    web.drop("pay/x", "fine")
+    assert web._boxes is not None
+    box = web._boxes.get("pay/x")
+    store = InterruptedStore(box._store)
+    box._store = store
+    store.interrupt("commit", None, fail)
+    value = "canary " * 10
+    assert shown_by(lambda: web.drop("pay/x", value)) == []
+    for path, given in (("pay/../x", value), ("other", value), ("pay/x", value * 50_000)):
+        assert shown_by(partial(web.drop, path, given)) == []
+    assert shown_by(lambda: web.drop("pay/x", {"canary": 5})) == []  # type: ignore[dict-item]  # a number is no value
+    assert shown_by(lambda: web.drop("pay/x", value, ttl=timedelta(days=-1))) == []
+    assert shown_by(lambda: world.admin().drop("pay/x", value)) == []
+    world.scopes().revoke("pay", "web", "drop")
+    assert shown_by(lambda: web.drop("pay/x", value)) == []
+    web.close()
+    assert shown_by(lambda: web.drop("pay/x", value)) == []
+    world.close()
 
 
 @pytest.mark.usefixtures("known_keys")

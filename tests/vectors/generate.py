@@ -66,9 +66,8 @@ HEADER = struct.Struct(">4sHHHBB16sHHQ32sQ")
 SLOTS = {
     256: fixed("slot 256", 256),
     257: fixed("slot 257", 256),
-    512: fixed("root of slot 256", 1_186),
-    513: fixed("root of slot 257", 1_186),
 }
+ROOTS = {0: fixed("root of slot 256", 1_186), 1: fixed("root of slot 257", 1_186)}
 
 
 def header(**changes: Any) -> bytes:  # noqa: ANN401 - fields of several types
@@ -94,28 +93,34 @@ def mac(fields: bytes, rows: list[bytes], *, root: bytes = ROOT, vault_id: bytes
     return hmac.digest(key, fields + b"".join(struct.pack(">I", len(row)) + row for row in rows), "sha256")
 
 
+def roots_row(roots: dict[int, bytes]) -> bytes:
+    return bytes((0x53, 1, len(roots))) + b"".join(bytes((number,)) + sealed for number, sealed in roots.items())
+
+
 def header_vectors() -> list[Vector]:
-    in_order = list(SLOTS.values())
+    roots = roots_row(ROOTS)
+    rows = {255: roots, **SLOTS}
+    in_order = list(rows.values())
     good = header()
 
     def vector(name: str, result: str, row: bytes, slots: dict[int, bytes] | None = None, **expected: object) -> Vector:
-        rows = {str(number): slot.hex() for number, slot in (SLOTS if slots is None else slots).items()}
-        return {"name": name, "result": result, "row": row.hex(), "root": ROOT.hex(), "slots": rows, **expected}
+        stored = {str(number): slot.hex() for number, slot in (rows if slots is None else slots).items()}
+        return {"name": name, "result": result, "row": row.hex(), "root": ROOT.hex(), "slots": stored, **expected}
 
     def changed(name: str, result: str, **changes: Any) -> Vector:  # noqa: ANN401 - as above
         fields = header(**changes)
         return vector(name, result, fields + mac(fields, in_order))
 
-    def unpaired(name: str, rows: dict[int, bytes]) -> Vector:
-        return vector(name, "tampered", good + mac(good, list(rows.values())), rows)
+    def changed_rows(name: str, result: str, changed: dict[int, bytes]) -> Vector:
+        return vector(name, result, good + mac(good, list(changed.values())), changed)
 
     read: dict[str, Any] = {"vault_id": VAULT.hex(), "generation": 7, "created": 1_700_000_000_000_000_000}
-    no_slots = header(slots=0)
+    no_slots, no_roots = header(slots=0), roots_row({})
     newer = header(format=2, writer=2)
     plain = hmac.digest(expand(ROOT, "securecfg/1/hdr", VAULT, 32), good + b"".join(in_order), "sha256")
     return [
         vector("two slots", "valid", good + mac(good, in_order), **read, writable=True),
-        vector("no slots", "valid", no_slots + mac(no_slots, []), {}, **read, writable=True),
+        vector("no slots", "valid", no_slots + mac(no_slots, [no_roots]), {255: no_roots}, **read, writable=True),
         vector("for newer writers", "valid", newer + mac(newer, in_order), **read, writable=False),
         changed("another magic", "not-a-vault", magic=b"SCFH"),
         changed("format 0", "not-a-vault", format=0),
@@ -132,12 +137,36 @@ def header_vectors() -> list[Vector]:
         vector("MAC over the slots in descending order", "tampered", good + mac(good, in_order[::-1])),
         vector("MAC over the slots without their lengths", "tampered", good + plain),
         vector("MAC over no slots", "tampered", good + mac(good, [])),
-        vector("an altered slot", "tampered", good + mac(good, in_order), {**SLOTS, 257: flip(SLOTS[257], 99)}),
-        vector("an altered root", "tampered", good + mac(good, in_order), {**SLOTS, 513: flip(SLOTS[513], 99)}),
-        vector("a slot removed", "tampered", good + mac(good, in_order), {256: SLOTS[256], 512: SLOTS[512]}),
-        unpaired("a slot without its root", {number: row for number, row in SLOTS.items() if number != 513}),
-        unpaired("a root without its slot", {**SLOTS, 514: SLOTS[513]}),
-        unpaired("a root in the place of another slot's", {256: SLOTS[256], 257: SLOTS[257], 512: b"", 514: b""}),
+        vector("an altered slot", "tampered", good + mac(good, in_order), {**rows, 257: flip(SLOTS[257], 99)}),
+        vector("an altered root", "tampered", good + mac(good, in_order), {**rows, 255: flip(roots, 99)}),
+        vector("a slot removed", "tampered", good + mac(good, in_order), {255: roots, 256: SLOTS[256]}),
+        vector(
+            "a slot removed with its root",
+            "tampered",
+            good + mac(good, in_order),
+            {255: roots_row({0: ROOTS[0]}), 256: SLOTS[256]},
+        ),
+        vector(
+            "the row of a slot that was removed",
+            "valid",
+            good + mac(good, in_order),
+            {**rows, 258: fixed("slot 258", 256)},
+            **read,
+            writable=True,
+        ),
+        changed_rows("a root without its slot", "tampered", {255: roots_row({**ROOTS, 2: ROOTS[1]}), **SLOTS}),
+        changed_rows("a slot without its root", "tampered", {255: roots_row({0: ROOTS[0]}), **SLOTS}),
+        changed_rows(
+            "roots in the place of other slots'", "tampered", {255: roots_row({0: ROOTS[0], 2: ROOTS[1]}), **SLOTS}
+        ),
+        changed_rows("no roots", "not-a-vault", dict(SLOTS)),
+        changed_rows("roots in descending order", "not-a-vault", {255: roots_row({1: ROOTS[1], 0: ROOTS[0]}), **SLOTS}),
+        changed_rows("a root twice", "not-a-vault", {255: roots[:2] + b"\x02" + 2 * roots[3:1190], **SLOTS}),
+        changed_rows("roots of another suite", "not-a-vault", {255: flip(roots, 1), **SLOTS}),
+        changed_rows("roots of another type", "not-a-vault", {255: flip(roots, 0), **SLOTS}),
+        changed_rows("a root more than is counted", "not-a-vault", {255: roots[:2] + b"\x01" + roots[3:], **SLOTS}),
+        changed_rows("a root that is a byte short", "not-a-vault", {255: roots[:-1], **SLOTS}),
+        changed_rows("a byte after the roots", "not-a-vault", {255: roots + b"\x00", **SLOTS}),
     ]
 
 

@@ -219,7 +219,9 @@ def previous_line(former: bytes, successor: bytes, signer: bytes | None = None, 
     name = parts["name"].encode()
     told = parts["label"] + bytes((len(name),)) + name + public_key(former) + public_key(successor)
     signature = parts.get("signature", signing_key(signer or former).sign(told))
-    return f"SECURECFG-IDENTITY-PREVIOUS-{parts['version']} {base64url(parts['public'])} {base64url(signature)}\n"
+    accepted = parts.get("acceptance", signing_key(parts.get("acceptor", successor)).sign(told))
+    fields = " ".join(map(base64url, (parts["public"], signature, accepted)))
+    return f"SECURECFG-IDENTITY-PREVIOUS-{parts['version']} {fields}\n"
 
 
 PROTECTED = "file:/keys/web%20identity.key"
@@ -253,6 +255,12 @@ def identity_vectors() -> list[Vector]:
         refused("a former key pair twice", public + first + first),
         refused("the key pair of today among the former ones", public + looping),
         refused("signed by the new key pair", public + previous_line(seeds[0], SEED, SEED)),
+        refused("accepted by a stranger", public + previous_line(seeds[0], SEED, acceptor=OTHER_SEED)),
+        refused("accepted by the former key pair", public + previous_line(seeds[0], SEED, acceptor=seeds[0])),
+        refused("an acceptance of zeros", public + previous_line(seeds[0], SEED, acceptance=bytes(64))),
+        refused("an acceptance that is a byte short", public + previous_line(seeds[0], SEED, acceptance=bytes(63))),
+        refused("no acceptance", public + previous_line(seeds[0], SEED).rpartition(" ")[0] + "\n"),
+        refused("accepted for another name", public + previous_line(seeds[0], SEED, name="svc:wed")),
         refused("signed by a stranger", public + previous_line(seeds[0], SEED, OTHER_SEED)),
         refused("signed for another key pair", public + previous_line(seeds[0], OTHER_SEED)),
         refused("signed for another name", public + previous_line(seeds[0], SEED, name="svc:wed")),

@@ -39,10 +39,12 @@ from securecfg.keys import (
     open_provider,
     open_under_kek,
     seal_under_kek,
+    slots_of_rows,
 )
 from securecfg.keys.identity import format_identity_file, parse_identity_file
 from securecfg.keys.keyfile import format_key
 from securecfg.keys.parts import join_uris
+from securecfg.octets import Malformed
 from securecfg.secret import Secret
 from tests.vectors.generate import FOLDER, build
 from tests.vectors.generate_keys import PROTECTING
@@ -121,7 +123,12 @@ def provider_for(key: dict[str, str], folder: Path) -> KeyProvider:
 def open_header(vector: Vector, _folder: Path) -> None:
     row, root = octets(vector, "row", "root")
     header = Header.parse(row)
-    header.verify(root, {int(number): bytes.fromhex(slot) for number, slot in vector["slots"].items()})
+    try:
+        slots = slots_of_rows({int(number): bytes.fromhex(slot) for number, slot in vector["slots"].items()})
+    except Malformed as error:
+        message = str(error)
+        raise errors.NotAVault(message) from None
+    header.verify(root, slots)
     assert header.vault_id.hex() == vector["vault_id"]
     assert (header.generation, header.created_ns) == (vector["generation"], vector["created"])
     assert header.is_writable == vector["writable"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from securecfg.crypto import KEY_BYTES, KeyBytes, generate_key, split_secret
@@ -12,24 +14,27 @@ from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, Securec
 from securecfg.keys.calls import PATIENCE, Patience, call_unwrap, call_wrap, gravest
 from securecfg.keys.kek import MOST_PARAMS_BYTES, open_under_kek, parse_params, seal_under_kek, wrong_key
 from securecfg.keys.parts import PARTS_MAX, SCHEME, Part, Parts, asking_for, derive_kek, part_context, split_uris
-from securecfg.keys.provider import PartState, RemoteKeyProvider
+from securecfg.keys.provider import PartState, UnattendedProvider, is_remote
 from securecfg.keys.remote import is_hinted
 from securecfg.keys.slots import KIND_COMPOSITE
 from securecfg.keys.uri import open_provider
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from securecfg.keys.provider import Ask, KeyProvider, KeyUri, WrapContext
 
+    _Ask = Callable[[KeyProvider, Patience], bytes]
+    _Outcome = bytes | SecurecfgError
+
 
 class CompositeProvider:
-    """Stands for several keys. Services are asked at the same time, all others in their order and only while needed.
+    """Stands for several keys. Those that ask no person are tried at the same time, others in their order, if needed.
 
     Args:
         needed: How many of the keys open a slot.
         providers: Who holds them; to make a slot all of them, to open one at least as many as are needed.
-        patience: How long each service may take.
+        patience: How long the services may take, all of them together.
 
     Raises:
         ValueError: There cannot be so many, or one of them stands for several keys itself.
@@ -64,18 +69,14 @@ class CompositeProvider:
         """
         secret = generate_key()
         shares = split_secret(secret, self._needed, len(self.providers))
-        each = []
-        for number, (provider, share) in enumerate(zip(self.providers, shares, strict=True), start=1):
-            try:
-                wrapped = call_wrap(
-                    provider, KeyBytes(share[:KEY_BYTES]), part_context(context, number), self._patience
-                )
-            except SecurecfgError as error:
-                failure = _named(provider, error)
-            else:
-                each.append(Part(provider.kind, wrapped))
-                continue
-            raise failure
+
+        def wrap_part(number: int) -> _Ask:
+            share = KeyBytes(shares[number - 1][:KEY_BYTES])
+            return lambda provider, patience: call_wrap(provider, share, part_context(context, number), patience)
+
+        asks = [(provider, wrap_part(number)) for number, provider in enumerate(self.providers, start=1)]
+        wrapped = {number: _answer(self.providers[number], outcome) for number, outcome in self._ask_all(asks)}
+        each = (Part(provider.kind, wrapped[number]) for number, provider in enumerate(self.providers))
         parts = Parts(self._needed, tuple(each))
         self._refuse_one_twice(parts, context)
         params = parts.to_bytes()
@@ -106,8 +107,7 @@ class CompositeProvider:
             WrongKey: The bytes are not those of a slot with so many parts.
         """
         attempt = _Attempt(self._parse(wrapped), context, self._patience)
-        for provider in self.providers:
-            attempt.open(provider)
+        attempt.open_all(self.providers)
         return tuple(attempt.states(self.providers))
 
     def verify_parts(self, wrapped: bytes, context: WrapContext) -> None:
@@ -121,31 +121,54 @@ class CompositeProvider:
         if parts.kinds != tuple(provider.kind for provider in self.providers):
             message = f"the slot has {len(parts.each)} parts, and these are not their keys in their order"
             raise WrongKey(message, hint="name all keys of the slot as when it was made: `securecfg key list`")
-        for number, (provider, part) in enumerate(zip(self.providers, parts.each, strict=True), start=1):
-            try:
-                call_unwrap(provider, part.wrapped, part_context(context, number), self._patience)
-            except SecurecfgError as error:
-                failure = _named(provider, error)
-            else:
-                continue
-            raise failure
+        asks = [
+            (provider, _unwrap_part(part, number, context))
+            for number, (provider, part) in enumerate(zip(self.providers, parts.each, strict=True), start=1)
+        ]
+        for number, outcome in self._ask_all(asks):
+            _answer(self.providers[number], outcome)
 
     def _refuse_one_twice(self, parts: Parts, context: WrapContext) -> None:
         """Refuse keys of which one opens the part of another: it may have two names, and would count twice."""
-        for own, provider in enumerate(self.providers, start=1):
-            for number, part in enumerate(parts.each, start=1):
-                if number == own or part.kind != provider.kind:
-                    continue
-                try:
-                    call_unwrap(provider, part.wrapped, part_context(context, number), self._patience)
-                except (WrongKey, KeyProviderRefused):
-                    continue
-                except SecurecfgError as error:
-                    failure = _named(provider, error)
-                else:
-                    message = f"two of the keys, both `{provider.scheme}:`, are the same key"
-                    failure = KeyProviderRefused(message, hint="whoever had this one would need no other")
-                raise failure
+        asks = [
+            (provider, _unwrap_part(part, number, context))
+            for own, provider in enumerate(self.providers, start=1)
+            for number, part in enumerate(parts.each, start=1)
+            if number != own and part.kind == provider.kind
+        ]
+        for number, outcome in self._ask_all(asks):
+            if isinstance(outcome, WrongKey | KeyProviderRefused):
+                continue
+            provider = asks[number][0]
+            _answer(provider, outcome)
+            message = f"two of the keys, both `{provider.scheme}:`, are the same key"
+            raise KeyProviderRefused(message, hint="whoever had this one would need no other")
+
+    def _ask_all(self, asks: Sequence[tuple[KeyProvider, _Ask]]) -> Iterator[tuple[int, _Outcome]]:
+        """Yield the outcome of each question with its number: first of those who ask no person, all asked at once."""
+        deadline = _Deadline(self._patience)
+        unattended: dict[int, list[int]] = {}
+        for number, (provider, _) in enumerate(asks):
+            if _asks_nobody(provider):
+                unattended.setdefault(id(provider), []).append(number)
+        outcomes: dict[int, _Outcome] = {}
+
+        def ask(number: int) -> _Outcome:
+            provider, question = asks[number]
+            try:
+                return KeyBytes(question(provider, deadline.left(provider)))
+            except SecurecfgError as error:
+                return error
+
+        def ask_in_turn(own: list[int]) -> None:
+            for number in own:
+                outcomes[number] = ask(number)
+
+        wait([_fly(partial(ask_in_turn, own)) for own in unattended.values()])
+        yield from sorted(outcomes.items())
+        for number, (provider, _) in enumerate(asks):
+            if not _asks_nobody(provider):
+                yield number, ask(number)
 
     def _parse(self, wrapped: bytes) -> Parts:
         parts = Parts.parse(wrapped)
@@ -169,16 +192,14 @@ class _Attempt:
         self._away = {} if away is None else away
         self._parts = parts
         self._context = context
-        self._patience = patience
+        self._deadline = _Deadline(patience)
         self._lock = threading.Lock()
         self._shares: dict[int, KeyBytes] = {}
         self._errors: dict[int, SecurecfgError] = {}
 
     def open_enough(self, providers: Sequence[KeyProvider]) -> list[KeyBytes]:
         """Try keys until enough parts are open, or cannot be any more; return what was in them, numbers last."""
-        asked = {
-            id(provider): self._start(provider) for provider in providers if isinstance(provider, RemoteKeyProvider)
-        }
+        asked = self._start_all(providers)
         for provider in providers:
             flight = asked.get(id(provider))
             while flight is not None and not flight.done() and not self._is_decided(providers):
@@ -193,6 +214,14 @@ class _Attempt:
         with self._lock:
             return list(self._shares.values())
 
+    def open_all(self, providers: Sequence[KeyProvider]) -> None:
+        """Try all keys."""
+        asked = self._start_all(providers)
+        for provider in providers:
+            if id(provider) not in asked:
+                self.open(provider)
+        wait(asked.values())
+
     def open(self, provider: KeyProvider) -> None:
         """Try a key on the parts of its kind, most probable ones first; keep what it opens or why it does not."""
         candidates = self._candidates(provider)
@@ -201,13 +230,14 @@ class _Attempt:
             candidates, error = [], self._away[id(provider)]
         for number, part in candidates:
             try:
-                share = call_unwrap(provider, part.wrapped, part_context(self._context, number), self._patience)
+                patience = self._deadline.left(provider)
+                share = call_unwrap(provider, part.wrapped, part_context(self._context, number), patience)
             except SecurecfgError as refused:
                 # What is wrong with the key says more than that it does not fit a part of somebody else's.
                 error = error if isinstance(refused, WrongKey) and not isinstance(error, WrongKey) else refused
                 if isinstance(refused, WrongKey | KeyProviderRefused):
                     continue
-                if isinstance(refused, KeyProviderUnavailable) and isinstance(provider, RemoteKeyProvider):
+                if isinstance(refused, KeyProviderUnavailable) and is_remote(provider):
                     self._away[id(provider)] = refused
                 break
             with self._lock:
@@ -222,22 +252,13 @@ class _Attempt:
         for provider in providers:
             yield PartState(provider.scheme, self._errors.get(id(provider)))
 
-    def _start(self, provider: KeyProvider) -> Future[None]:
-        # No pool: the interpreter would wait for its threads at the end, and a service may be silent.
-        flight: Future[None] = Future()
-
-        def run() -> None:
-            try:
-                self.open(provider)
-            finally:
-                flight.set_result(None)
-
-        threading.Thread(target=run, name="securecfg-part", daemon=True).start()
-        return flight
+    def _start_all(self, providers: Sequence[KeyProvider]) -> dict[int, Future[None]]:
+        """Try the keys that ask no person at the same time."""
+        return {id(provider): _fly(partial(self.open, provider)) for provider in providers if _asks_nobody(provider)}
 
     def _candidates(self, provider: KeyProvider) -> list[tuple[int, Part]]:
         found = [(number, part) for number, part in enumerate(self._parts.each, start=1) if part.kind == provider.kind]
-        if isinstance(provider, RemoteKeyProvider):
+        if is_remote(provider):
             name = provider.key_name
             found.sort(key=lambda one: not self._is_hinted(name, *one))
         return found
@@ -253,6 +274,62 @@ class _Attempt:
         with self._lock:
             left = len(providers) - len(self._errors)
             return len(self._shares) >= self._parts.needed or left < self._parts.needed
+
+
+class _Deadline:
+    """One time limit for all services that are asked together."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._until = time.monotonic() + patience.deadline_s
+
+    def left(self, provider: KeyProvider) -> Patience:
+        """Return what is left for a provider; a person's time is not counted.
+
+        Raises:
+            KeyProviderUnavailable: Nothing.
+        """
+        left_s = self._until - time.monotonic()
+        if left_s <= 0 and is_remote(provider):
+            message = (
+                f"`{provider.scheme}:` key `{provider.key_name}` gave no answer within {self._patience.deadline_s:g} s"
+            )
+            raise KeyProviderUnavailable(message, hint="try again later")
+        return self._patience._replace(deadline_s=max(left_s, 0.0))
+
+
+def _asks_nobody(provider: KeyProvider) -> bool:
+    return is_remote(provider) or (isinstance(provider, UnattendedProvider) and provider.asks_nobody)
+
+
+def _fly(work: Callable[[], None]) -> Future[None]:
+    """Do something in a thread of its own, which nobody need wait for."""
+    # No pool: the interpreter would wait for its threads at the end, and a service may be silent.
+    flight: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            flight.set_result(None)
+
+    threading.Thread(target=run, name="securecfg-part", daemon=True).start()
+    return flight
+
+
+def _unwrap_part(part: Part, number: int, context: WrapContext) -> _Ask:
+    return lambda provider, patience: call_unwrap(provider, part.wrapped, part_context(context, number), patience)
+
+
+def _answer(provider: KeyProvider, outcome: _Outcome) -> bytes:
+    """Return what a provider answered.
+
+    Raises:
+        SecurecfgError: What it raised, with whose it is.
+    """
+    if isinstance(outcome, SecurecfgError):
+        raise _named(provider, outcome)
+    return outcome
 
 
 def _named(provider: KeyProvider, error: SecurecfgError) -> SecurecfgError:

@@ -23,6 +23,7 @@ class FileProvider:
     """
 
     scheme: Final = "file"
+    asks_nobody: Final = True
     kind: Final = KIND_FILE
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

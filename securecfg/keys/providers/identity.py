@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _LABEL = Label.IDENTITY_SLOT
 _PASSPHRASE = "passphrase:"  # noqa: S105 - a scheme
+_SHAMIR = "shamir:"
+_SHARES = "?shares="
 
 
 class IdentityProvider:
@@ -30,7 +32,8 @@ class IdentityProvider:
     Args:
         path: The file; one with the public half is enough to make a slot.
         ask: Asks a person for the passphrase, if one protects the private half.
-        source: Where that passphrase comes from instead, `?env=NAME` or `?fd=N`; or empty.
+        source: Where that passphrase comes from instead, `?env=NAME` or `?fd=N`; or the files with the shares that
+            protect it, `?shares=FILE,FILE`; or empty.
     """
 
     scheme: Final = "identity"
@@ -117,24 +120,32 @@ class IdentityProvider:
         if private is None:
             message = f"`{name}` holds the public half of an identity only"
             raise KeyProviderRefused(message, hint="the vault opens with the private half, which its owner keeps")
-        if self._source and private.protection != _PASSPHRASE:
-            message = f"no passphrase protects `{name}`"
-            raise KeyProviderRefused(message, hint=f"name it without `{self._source}`")
+        files = self._source.removeprefix(_SHARES) if self._source.startswith(_SHARES) else ""
+        if self._source and private.protection != (_SHAMIR if files else _PASSPHRASE):
+            message = f"no {'shares protect' if files else 'passphrase protects'} `{name}`"
+            raise KeyProviderRefused(message, hint="name the file without what stands behind its `?`")
         if private.protection == UNPROTECTED:
             return private.content
-        provider = open_provider(private.protection + self._source, ask=self._ask)
+        provider = open_provider(private.protection + (files or self._source), ask=self._ask)
         return open_seed(identity, private, provider)
 
 
 def from_uri(uri: KeyUri, ask: Ask | None) -> IdentityProvider:
     """Return the provider for `identity:PATH`; `~` is the home directory.
 
-    `identity:PATH?env=NAME` and `identity:PATH?fd=N` say where the passphrase comes from that protects it.
+    `identity:PATH?env=NAME` and `identity:PATH?fd=N` say where the passphrase comes from that protects it,
+    `identity:PATH?shares=FILE,FILE` in which files the shares lie.
 
     Raises:
-        InvalidKeyUri: There is no path.
+        InvalidKeyUri: There is no path, or no file with a share.
     """
-    path, source = split_source(uri)
+    before, separator, files = uri.rest.partition(_SHARES)
+    path, source = split_source(uri._replace(rest=before))
+    if separator:
+        if source or not files:
+            message = "shares of an `identity:` key are named as files"
+            raise InvalidKeyUri(message, hint="for instance `identity:board.identity?shares=share-1.txt,share-4.txt`")
+        source = f"{separator}{files}"
     if not path:
         message = "an `identity:` key names a file"
         raise InvalidKeyUri(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from securecfg.crypto import KEY_BYTES, generate_key
 from securecfg.errors import ExtraMissing, InvalidKeyUri, SettingMissing
+from securecfg.keys.calls import PATIENCE
 from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek, wrong_key
 from securecfg.keys.provider import KeyUri
 from securecfg.keys.secret_input import open_secret_input
@@ -36,16 +37,23 @@ class Pkcs11Provider:
     Args:
         uri: Which key, on which token, through which module.
         pin: Logs in where the token asks for it.
+        timeout_s: How long each use of the token may take, the person who is asked for the PIN apart.
     """
 
     scheme: Final = "pkcs11"
     kind: Final = KIND_PKCS11
 
-    def __init__(self, uri: TokenUri, pin: Secret[str]) -> None:
+    def __init__(self, uri: TokenUri, pin: Secret[str], *, timeout_s: float = PATIENCE.deadline_s) -> None:
         """Load no module, and reveal no PIN yet."""
+        self._timeout_s = timeout_s
         self._uri = uri
         self._pin = pin
         self._facts: Mapping[str, str] = {}
+
+    @property
+    def asks_nobody(self) -> bool:
+        """Whether the PIN comes from where the URI says, and from no person."""
+        return self._uri.pin_source is not None
 
     def __repr__(self) -> str:
         """Show which key."""
@@ -61,7 +69,7 @@ class Pkcs11Provider:
             KeyMissing: The token has no such key; `create_missing` makes it.
             PinIncorrect: The token does not accept the PIN.
             KeyProviderRefused: The key, or the token, cannot do what is needed.
-            KeyProviderUnavailable: The token is out of order.
+            KeyProviderUnavailable: The token is out of order, or does not answer in time.
             SettingMissing: There is nobody to ask for the PIN.
         """
         kek = generate_key()
@@ -79,7 +87,7 @@ class Pkcs11Provider:
             KeyMissing: The token has no such key.
             PinIncorrect: The token does not accept the PIN.
             KeyProviderRefused: The key URI is ambiguous.
-            KeyProviderUnavailable: The token is out of order.
+            KeyProviderUnavailable: The token is out of order, or does not answer in time.
             SettingMissing: There is nobody to ask for the PIN.
         """
         params = parse_params(wrapped)
@@ -108,7 +116,7 @@ class Pkcs11Provider:
 
         if self._use(lambda session: has_key(session, self._uri)):
             return False
-        self._cryptoki().change(self._uri, self._pin, lambda session: create_key(session, self._uri))
+        self._cryptoki().change(self._uri, self._pin, lambda session: create_key(session, self._uri), self._timeout_s)
         return True
 
     def describe(self) -> Mapping[str, str]:
@@ -116,7 +124,7 @@ class Pkcs11Provider:
         return self._facts
 
     def _use(self, work: Callable[[Any], T]) -> T:
-        return self._cryptoki().use(self._uri, self._pin, work)
+        return self._cryptoki().use(self._uri, self._pin, work, self._timeout_s)
 
     def _find(self, session: Any) -> Any:  # noqa: ANN401 - the classes of the library are made in C
         from securecfg.keys.tokens.wrapping import find_key

@@ -1,16 +1,15 @@
-"""The PKCS#11 sessions of this process: one lock for all modules, and one session with each token.
+"""The PKCS#11 sessions of this process: one call at a time, and one session with each token.
 
-A module is told that one thread at a time calls it, so all calls are made under one lock (two threads with a session
-each make SoftHSM crash). To log in and out is a matter of the process as well: closing the session that logged in logs
-all others out, so one session stays open until the process ends. Before a fork the lock is taken: a child that is born
-in the middle of a call would wait for ever. It then starts its modules anew.
+A module is told that one thread at a time calls it (two threads with a session each make SoftHSM crash), and may not
+answer for ever; `Turns` sees to both. To log in and out is a matter of the process as well: closing the session that
+logged in logs all others out, so one session stays open until the process ends. A fork waits for the end of a call: a
+child that is born in the middle of one would wait for ever. It then starts its modules anew.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
-import threading
 import time
 from hashlib import sha256
 from random import SystemRandom
@@ -20,6 +19,7 @@ import pkcs11
 
 from securecfg.errors import KeyAccessDenied, KeyProviderUnavailable, PinIncorrect, SecurecfgError, TokenMissing
 from securecfg.keys.tokens.modules import Modules, alone_on_this_machine, find_token, module_path, needs_pin
+from securecfg.keys.tokens.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+TIMEOUT_S = 30.0
 FORK_WAIT_S = 10.0
+_LEAST_S = 0.1
 PAUSES_S = (0.02, 0.1, 0.3, 0.6)
 
 DEAD = (
@@ -66,9 +68,8 @@ class Cryptoki:
 
     def __init__(self) -> None:
         """Load nothing, and register nothing yet: that is left to the first use."""
-        self._lock = threading.RLock()
+        self._turns = Turns(self._drop)
         self._registered = False
-        self._holds_for_fork = False
         self._modules = Modules()
         self._sessions: dict[TokenUri, _Held] = {}
         self._parents_sessions: list[object] = []
@@ -76,26 +77,28 @@ class Cryptoki:
         self._logins: dict[tuple[str, bytes], bytes] = {}
         self._refused: set[tuple[bytes, bytes]] = set()
 
-    def use(self, uri: TokenUri, pin: Secret[str], work: Callable[[Session], T]) -> T:
+    def use(self, uri: TokenUri, pin: Secret[str], work: Callable[[Session], T], timeout_s: float = TIMEOUT_S) -> T:
         """Do something in the session with a token, alone.
 
         Args:
             uri: Which token.
             pin: Logs in where the token asks for it; not revealed where it does not.
             work: What to do. It is done again where the session turns out to be dead, or the module to be lost.
+            timeout_s: How long to wait for the module; a person who is asked for the PIN may take his time.
 
         Raises:
             ModuleMissing: The module is not there or cannot be loaded.
             TokenMissing: The token is not there, or went away.
             PinIncorrect: The token does not accept the PIN.
-            KeyProviderRefused, KeyProviderUnavailable: The token says something else.
+            KeyProviderRefused, KeyProviderUnavailable: The token says something else, or nothing in time.
         """
         self._register()
         place = uri.of_token()
+        waiting = _Waiting(timeout_s)
         failure: SecurecfgError
         for pause_s in (*PAUSES_S, None):
             try:
-                return self._attempt(place, pin, work)
+                return self._attempt(place, pin, work, waiting)
             except TokenMissing as error:
                 failure = error
                 is_last = pause_s != PAUSES_S[0]  # a token that is missing is looked for once more, not for long
@@ -104,11 +107,11 @@ class Cryptoki:
                 is_last = pause_s is None or not isinstance(error, DEAD + LOST)
             if is_last or pause_s is None:
                 break
-            self._begin_anew(place)
+            self._begin_anew(place, waiting)
             time.sleep(SystemRandom().uniform(0, pause_s))
         raise failure  # here, so that it drags along no frame and no text of the library
 
-    def change(self, uri: TokenUri, pin: Secret[str], work: Callable[[Session], T]) -> T:
+    def change(self, uri: TokenUri, pin: Secret[str], work: Callable[[Session], T], timeout_s: float = TIMEOUT_S) -> T:
         """Do something in a session that may write to a token. See `use`."""
 
         def write(session: Session) -> T:
@@ -116,27 +119,32 @@ class Cryptoki:
             with session.token.open(rw=True) as writing:
                 return work(writing)
 
-        return self.use(uri, pin, write)
+        return self.use(uri, pin, write, timeout_s)
 
-    def _attempt(self, place: TokenUri, pin: Secret[str], work: Callable[[Session], T]) -> T:
-        with self._lock:
-            held = self._sessions.get(place)
-            if held is None:
-                with alone_on_this_machine(module_path(place)):
-                    is_pin_needed = needs_pin(self._find(place))
-            else:
-                is_pin_needed = bool(held.pin)
-        if is_pin_needed:
+    def _attempt(self, place: TokenUri, pin: Secret[str], work: Callable[[Session], T], waiting: _Waiting) -> T:
+        path = module_path(place)
+        if waiting.call(self._turns, path, lambda: self._needs_pin(place)):
             pin.reveal()  # a person may take his time, which nobody else should have to wait for
-        with self._lock:
-            return work(self._session(place, pin))
+        return waiting.call(self._turns, path, lambda: work(self._session(place, pin)))
 
-    def _begin_anew(self, place: TokenUri) -> None:
-        with self._lock:
-            path = module_path(place)
-            self._sessions = {other: held for other, held in self._sessions.items() if module_path(other) != path}
-            self._logins = {login: pin for login, pin in self._logins.items() if login[0] != path}
-            self._modules.restart(path)
+    def _needs_pin(self, place: TokenUri) -> bool:
+        held = self._sessions.get(place)
+        if held is not None:
+            return bool(held.pin)
+        with alone_on_this_machine(module_path(place)):
+            return needs_pin(self._find(place))
+
+    def _begin_anew(self, place: TokenUri, waiting: _Waiting) -> None:
+        path = module_path(place)
+        waiting.call(self._turns, path, lambda: self._drop(path))
+
+    def _drop(self, path: str) -> None:
+        """Forget the sessions with the tokens of a module, which is started anew. It is this one's turn."""
+        for place in [place for place in self._sessions if module_path(place) == path]:
+            del self._sessions[place]
+        for login in [login for login in self._logins if login[0] == path]:
+            del self._logins[login]
+        self._modules.restart(path)
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
@@ -187,29 +195,37 @@ class Cryptoki:
     # --- forks --------------------------------------------------------------------------------------------------------
 
     def _register(self) -> None:
-        with self._lock:
-            if not self._registered and hasattr(os, "register_at_fork"):
-                os.register_at_fork(
-                    before=self._before_fork,
-                    after_in_parent=self._after_fork_in_parent,
-                    after_in_child=self._after_fork_in_child,
-                )
-                self._registered = True
-
-    def _before_fork(self) -> None:
-        # A token that hangs must not keep the process from forking for ever.
-        self._holds_for_fork = self._lock.acquire(timeout=FORK_WAIT_S)
-
-    def _after_fork_in_parent(self) -> None:
-        if self._holds_for_fork:
-            self._lock.release()
+        if not self._registered and hasattr(os, "register_at_fork"):
+            # Twice does no harm, should two threads be here at once.
+            self._registered = True
+            os.register_at_fork(
+                # A token that hangs must not keep the process from forking for ever.
+                before=lambda: self._turns.hold(FORK_WAIT_S),
+                after_in_parent=self._turns.release,
+                after_in_child=self._after_fork_in_child,
+            )
 
     def _after_fork_in_child(self) -> None:
-        self._lock = threading.RLock()
+        self._turns.begin_in_child()
         self._modules.inherit()
         # Kept, so that nothing is closed that is the parent's.
         self._parents_sessions.append(self._sessions)
         self._sessions, self._logins = {}, {}
+
+
+class _Waiting:
+    """How much longer one use of a token may wait for its module."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = self._left_s = timeout_s
+
+    def call(self, turns: Turns, path: str, work: Callable[[], T]) -> T:
+        """Make a call, and count how long it took."""
+        begun = time.monotonic()
+        try:
+            return turns.call(path, work, max(self._left_s, _LEAST_S))
+        finally:
+            self._left_s -= time.monotonic() - begun
 
 
 CRYPTOKI = Cryptoki()

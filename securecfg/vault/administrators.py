@@ -1,0 +1,334 @@
+"""Replacing the administrators of a vault's scopes, and the key of the vault's own that opens them.
+
+All that has to be signed is signed first. Then the vault says who the administrators are, which is the point of no
+return; then each scope is put under them, in one publication. A kill anywhere leaves scopes that are as before or as
+after, and `resume` goes on with those that are as before.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from securecfg.audit import Event
+from securecfg.errors import Conflict, InvalidMetadata, SignaturesMissing, SlotRemoved
+from securecfg.keys.trust import ADMINISTRATORS_MAX, Trust
+from securecfg.vault.administration import to_document
+from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates
+from securecfg.vault.departures import newest_departure
+from securecfg.vault.drafts import Drafts, NewVersion
+from securecfg.vault.paths import SUCCESSION_PATH
+from securecfg.vault.publishing import Plan
+from securecfg.vault.scope_opening import charter_of, trusts_of
+from securecfg.vault.scope_registry import (
+    ADMINISTRATORS_PATH,
+    OWN_KEY_PATH,
+    Administrators,
+    OwnKeys,
+    draft_administrators,
+    draft_own_keys,
+    new_own_key,
+    read_own_keys,
+)
+from securecfg.vault.scopes import Scopes
+from securecfg.vault.signatories import HeldKeys
+from securecfg.vault.successions import SUCCESSION_BYTES_MAX, step_message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from securecfg.keys import Identity
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.drafts import Content
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.scope_changes import Prepared, ScopeChanges
+    from securecfg.vault.signatories import Signatories, Signing
+
+    Progress = Callable[[int, int], None]
+    Keepers = dict[str, Ed25519PrivateKey]
+
+
+@dataclass(frozen=True, slots=True)
+class AdministratorsInfo:
+    """Who signs for the scopes of a vault.
+
+    Attributes:
+        threshold: How many of them have to.
+        people: Their identities; none where the vault's own key is the administrator.
+        serial: How often administrators were replaced.
+        pending: The scopes that are as former administrators left them, or that a former key of the vault opens.
+        is_exposed: Whether somebody may know the vault's own key whose key of the vault was removed since.
+    """
+
+    threshold: int
+    people: Sequence[Identity]
+    serial: int
+    pending: Sequence[str]
+    is_exposed: bool
+
+
+class AdministratorChanges(Scopes):
+    """Who signs for the scopes of a vault that its root has opened.
+
+    Args:
+        authority: Decides and records in the vault.
+        signing: Returns who signs for some administrators; None where the vault's own key is the only one.
+    """
+
+    def __init__(self, authority: Authority, signing: Signing | None = None) -> None:
+        """Change nothing yet."""
+        super().__init__(authority)
+        self._signing_for = signing
+
+    def look(self) -> AdministratorsInfo:
+        """Return who the administrators are.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+        """
+        self._authority.require("key.manage", "")
+        administrators = self._administrators()
+        trust, people = administrators.trust, administrators.people
+        named = [people[key] for key in trust.administrators if key in people]
+        with ExitStack() as stack:
+            pending = [charter_of(inside.opened).path for inside in self._behind(stack, self._own_keys())]
+        return AdministratorsInfo(trust.threshold, named, trust.serial, pending, self._is_exposed())
+
+    def set(self, people: Sequence[Identity], threshold: int, progress: Progress | None = None) -> AdministratorsInfo:
+        """Make some people the administrators, of whom a number has to sign; none hand back to the vault's own key.
+
+        The administrators of today sign that they hand over, and those of tomorrow sign each scope's charter anew, so
+        that nobody is made one who cannot sign.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            InvalidMetadata: Somebody is named twice, or the number cannot be reached.
+            SignaturesMissing: Too few of those of today or of tomorrow signed; nothing was changed.
+            Conflict: Somebody else changed the administrators meanwhile, or a scope of theirs is still to be finished.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write; where scopes are left, `resume` goes on.
+        """
+        self._authority.require("key.manage", "")
+        own, before = self._own_keys(), self._administrators()
+        keys = tuple(person.verifier for person in people) or (own.current.signing_key,)
+        if not 0 < threshold <= len(keys) <= ADMINISTRATORS_MAX or len(set(keys)) < len(keys):
+            message = f"{threshold} of {len(keys)} administrators cannot be"
+            hint = f"name each of at most {ADMINISTRATORS_MAX} once, and no more signatures than there are people"
+            raise InvalidMetadata(message, hint=hint)
+        trust = Trust(keys, threshold, before.trust.serial + 1)
+        return self._replace(own, before, own, trust, people, progress)
+
+    def rotate(self, progress: Progress | None = None) -> AdministratorsInfo:
+        """Replace the key of the vault's own that opens its scopes; each gets new keys, as when a role departs.
+
+        Where that key is the administrator, it signs that its successor is.
+
+        Raises:
+            As for `set`.
+            DestroyPending: It is done, but bytes of old keys may lie in the store's log until another reader lets go.
+        """
+        self._authority.require("key.manage", "")
+        before, administrators = self._own_keys(), self._administrators()
+        after = OwnKeys(new_own_key(), former=tuple(before.all))
+        trust = administrators.trust
+        if trust.administrators == (before.current.signing_key,):
+            trust = Trust((after.current.signing_key,), 1, trust.serial + 1)
+        return self._replace(before, administrators, after, trust, list(administrators.people.values()), progress)
+
+    def resume(self, progress: Progress | None = None) -> AdministratorsInfo:
+        """Go on where `set` or `rotate` was interrupted, and rotate where the own key may be known to somebody.
+
+        Policy, roles and members are brought to the scopes that lack them for want of signatures. It does no harm where
+        nothing is to be done.
+
+        Raises:
+            SignaturesMissing: Too few administrators signed.
+            As for `rotate`.
+        """
+        self._authority.require("key.manage", "")
+        self._bring_over({}, progress)
+        info = self.rotate(progress) if self._is_exposed() else self.look()
+        self.propagate()
+        return info
+
+    # --- steps -------------------------------------------------------------------------------------------------------
+
+    def _replace(  # noqa: PLR0917 - from what to what
+        self,
+        own_before: OwnKeys,
+        before: Administrators,
+        own: OwnKeys,
+        trust: Trust,
+        people: Sequence[Identity],
+        progress: Progress | None,
+    ) -> AdministratorsInfo:
+        known = self._opened.entry(ADMINISTRATORS_PATH), self._opened.entry(OWN_KEY_PATH)
+        with ExitStack() as stack:
+            if self._behind(stack, own_before):
+                message = "the last change of administrators is not finished"
+                raise Conflict(message, hint="`securecfg scope administrators resume` finishes it")
+        succession = before.succession
+        messages: list[bytes] = []
+        if trust != before.trust:
+            messages = [step_message(self._vault_id, before.trust, trust)]
+            (handed_over,) = self._signatories_of(before.trust, own_before).sign(messages, "other administrators")
+            succession = succession.extended(trust, handed_over)
+            if len(succession.to_json()["succession"]) > SUCCESSION_BYTES_MAX:
+                message = "the administrators were replaced too often to be followed"
+                raise Conflict(message, hint="move what the vault holds into a new one")
+        after = Administrators(succession, {person.verifier: person for person in people})
+        with ExitStack() as stack:
+            publish = self._prepare(stack, own, after, messages)
+            self._note(known, own if own != own_before else None, after)
+            keepers = publish()
+        self._bring_over(keepers, progress)
+        return self.look()
+
+    def _note(self, known: tuple[object, object], own: OwnKeys | None, after: Administrators) -> None:
+        """Write into the vault who the administrators are, and what its own key is."""
+        session, decision = self._authority.require("key.manage", "")
+        new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+        obj: dict[str, object] = {"role": "administrator"}
+        obj |= {"members": sorted(person.name for person in after.people.values())}
+
+        def plan(publication: Publication) -> Plan:
+            if (publication.entry(ADMINISTRATORS_PATH), publication.entry(OWN_KEY_PATH)) != known:
+                message = "somebody else changed the administrators at the same moment"
+                raise Conflict(message, hint="look at `securecfg scope administrators show`, and try again")
+            drafts = Drafts(self._opened, publication)
+            plan = draft_administrators(drafts, after, new)
+            if own is not None:
+                plan.join(draft_own_keys(drafts, own._replace(made=publication.next_id), new))
+            plan.records = [session.record(Event.ROLE_CHANGED, obj, decision=decision)]
+            return plan
+
+        self._opened.publisher.publish(plan)
+
+    def _bring_over(self, keepers: Keepers, progress: Progress | None) -> None:
+        """Put every scope under the administrators and the own key of today, and forget former keys of the vault."""
+        own = self._own_keys()
+        with ExitStack() as stack:
+            if any(charter_of(inside.opened).path not in keepers for inside in self._behind(stack, own)):
+                keepers = keepers | self._prepare(stack, own, self._administrators(), [])()
+        for path in self._registry().scopes:
+            if self._is_made(path):
+                with self._inside(path) as inside:
+                    inside.finish(keepers.get(path), progress)
+        if own.former:
+            self._forget_former()
+
+    def _forget_former(self) -> None:
+        new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+
+        def plan(publication: Publication) -> Plan:
+            own = read_own_keys(self._opened)
+            if own is None or not own.former:
+                return Plan()
+            plan = draft_own_keys(Drafts(self._opened, publication), own._replace(former=()), new)
+            plan.records = [self._authority.session().record(Event.ROLE_CHANGED, {"role": "administrator"})]
+            return plan
+
+        self._opened.publisher.publish(plan)
+
+    def _behind(self, stack: ExitStack, own: OwnKeys) -> list[ScopeChanges]:
+        """Return, open, the scopes that are not under the administrators, or the own key, of today."""
+        trust = self._administrators().trust
+        found: list[ScopeChanges] = []
+        for path in self._registry().scopes:
+            if self._is_made(path):
+                inside = stack.enter_context(self._inside(path, is_behind=True))
+                charter = charter_of(inside.opened)
+                is_done = trusts_of(inside.opened)[-1] == trust and own.current.signing_key == charter.own_key()
+                if not is_done or inside.is_behind:
+                    found.append(inside)
+        return found
+
+    def _is_made(self, path: str) -> bool:
+        return self._opened.store.partition(self._registry().scopes[path].number).head() is not None
+
+    def _prepare(
+        self, stack: ExitStack, own: OwnKeys, after: Administrators, accepted: Sequence[bytes]
+    ) -> Callable[[], Keepers]:
+        """Have signed what takes the scopes over to some administrators, and return what does that.
+
+        Args:
+            stack: Holds the scopes open.
+            own: The vault's own keys from then on.
+            after: The administrators from then on.
+            accepted: What those sign besides: that others hand over to them.
+        """
+        signatories = self._signatories_of(after.trust, own)
+        certificates = Certificates(self._vault_id, signatories)
+        scopes = []
+        for path in self._registry().scopes:
+            if not self._is_made(path):
+                continue
+            inside = stack.enter_context(self._inside(path, is_behind=True))
+            is_done = trusts_of(inside.opened)[-1] == after.trust and not inside.is_behind
+            if is_done and own.current.signing_key == charter_of(inside.opened).own_key():
+                continue
+            scopes.append((inside, self._learn(inside, certificates)))
+
+        def documents_of(keys: Mapping[str, bytes]) -> Mapping[bytes, Content]:
+            documents = {}
+            if after.succession.steps:
+                documents[SUCCESSION_PATH] = to_document(after.succession.to_json())
+            members = {name: self._members(name) for name in keys}
+            documents[CERTIFICATES_PATH] = to_document(certificates.to_json(keys, members))
+            return documents
+
+        prepared: list[Prepared] = []
+        for inside, keys in scopes:
+            one = inside.prepare_succession(after.trust, own.current, partial(documents_of, keys))
+            if one is not None:
+                prepared.append(one)
+        all_keys = {name: key for _, keys in scopes for name, key in keys.items()}
+        missing = certificates.missing(all_keys, {name: self._members(name) for name in all_keys})
+        charters = [message for one in prepared for message in one.messages]
+        signed = signatories.sign([*accepted, *charters, *missing], "administrators of every scope")
+        signed = signed[len(accepted) :]
+        certificates.take(missing, signed[len(charters) :])
+
+        def publish() -> Keepers:
+            left = iter(signed)
+            for one in prepared:
+                signatures = [next(left) for _ in one.messages]
+                # The key that the scope was opened with may be the one that goes.
+                with suppress(SlotRemoved):
+                    one.publish(signatures)
+            return {one.charter.path: one.keeper for one in prepared}
+
+        return publish
+
+    def _is_exposed(self) -> bool:
+        departed = newest_departure(self._opened)
+        return departed is not None and departed >= self._own_keys().made
+
+    def _signatories_of(self, trust: Trust, own: OwnKeys) -> Signatories:
+        held = {key.signing_key: key.signer.sign for key in own.all}
+        if set(trust.administrators) <= held.keys():
+            return HeldKeys(trust, held)
+        return self._signing_for(trust) if self._signing_for is not None else HeldKeys(trust, {})
+
+    def _signing(self) -> Signatories:
+        return self._signatories_of(self._administrators().trust, self._own_keys())
+
+
+def replace_exposed_key(authority: Authority, signing: Signing | None, progress: Progress | None) -> None:
+    """Replace the key of the vault's own that opens its scopes, after somebody's key of the vault was removed.
+
+    Raises:
+        SignaturesMissing: Administrators have to sign that, and too few did. The removal is done.
+        As for `AdministratorChanges.rotate`.
+    """
+    if read_own_keys(authority.opened) is None:
+        return
+    try:
+        AdministratorChanges(authority, signing).resume(progress)
+    except SignaturesMissing as error:
+        told = "the keys of the vault are changed, and those of its scopes are not: "
+        error.hint = f"{told}`securecfg scope administrators resume` does that, with the signatures"
+        raise
