@@ -148,11 +148,21 @@ class AdministratorChanges(Scopes):
             SignaturesMissing: Too few administrators signed.
             As for `rotate`.
         """
-        self._authority.require("key.manage", "")
-        self._bring_over({}, progress)
+        self.finish(progress)
         info = self.rotate(progress) if self._is_exposed() else self.look()
         self.propagate()
         return info
+
+    def finish(self, progress: Progress | None = None) -> None:
+        """Go on where `set` or `rotate` was interrupted, and no more.
+
+        Raises:
+            SignaturesMissing: Too few administrators signed.
+            As for `rotate`.
+        """
+        self._authority.require("key.manage", "")
+        if read_own_keys(self._opened) is not None:
+            self._bring_over({}, progress)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from securecfg.errors import ScopeSealed, SecurecfgError, VersionNotFound
+from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.charters import READ, WRITE
 from securecfg.vault.compromise import Compromise
 from securecfg.vault.data_rotation import verify_encrypts
@@ -115,6 +116,8 @@ class ScopeCompromise(ScopeKeyring):
             VersionNotFound: No compromise was declared.
             As for `declare`.
         """
+        # It may have been interrupted while the own key of the vault was replaced, which some scopes do not know yet.
+        AdministratorChanges(self._authority, self._signing_for).finish(progress)
         return self._bring_over(self.find_exposed(), progress)
 
     def _bring_over(
