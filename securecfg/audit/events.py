@@ -144,6 +144,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "signer": Field.TEXT,
         "size": Field.NUMBER,
         "slot": Field.TEXT,
+        "source": Field.TEXT,
         "source_rev": Field.NUMBER,
         "source_ver": Field.NUMBER,
         "to": Field.TEXT,
@@ -208,7 +209,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.SECRET_MOVED: _change("path to"),
         Event.SECRET_LABELLED: _change("path label", "ver"),
         Event.SECRET_ROLLED_BACK: _change("path ver source_ver"),
-        Event.BATCH_WRITTEN: _change("count", "change items parts"),
+        Event.BATCH_WRITTEN: _change("count", "change items parts source to"),
         Event.ACCESS_DENIED: Shape(Category.REFUSAL, _fields("action"), _REFUSED, Decision.DENY),
         Event.ACCESS_DENIED_COUNTED: Shape(
             Category.REFUSAL, _fields("action"), _REFUSED, Decision.DENY, is_counted=True

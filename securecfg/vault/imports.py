@@ -264,11 +264,29 @@ class Imports:
             Conflict: Such an import is interrupted, and its material is needed to finish it.
             DestroyPending: As for `confirm`.
         """
+        self._release(lambda secret: (secret.path, secret.version) == (path, version))
+
+    def release_below(self, path: str) -> None:
+        """Destroy the undo material that holds secrets which are about to be moved into another part of the vault.
+
+        Args:
+            path: A folder with its `/`, or the path of one secret.
+
+        Raises:
+            Conflict: Such an import is interrupted, and its material is needed to finish it.
+            DestroyPending: As for `confirm`.
+        """
+        self._release(lambda secret: secret.path == path or (path.endswith("/") and secret.path.startswith(path)))
+
+    def _release(self, holds: Callable[[ImportedSecret], bool]) -> None:
         for each in self._all():
-            if each.state in FINISHED or not any((one.path, one.version) == (path, version) for one in each.secrets):
+            held = next((secret for secret in each.secrets if holds(secret)), None)
+            if each.state in FINISHED or held is None:
                 continue
             if each.state is not ImportState.APPLIED:
-                message = f"the interrupted import `{each.import_id}` still holds version {version} of `{path}`"
+                message = (
+                    f"the interrupted import `{each.import_id}` still holds version {held.version} of `{held.path}`"
+                )
                 raise Conflict(
                     message, hint="finish it with `securecfg import --resume`, or take it back with `--undo`"
                 )

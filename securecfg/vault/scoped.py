@@ -5,11 +5,21 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from securecfg.errors import NotAuthenticated, ScopeSealed, SecurecfgError, Tampered, Unsupported, VaultClosed
+from securecfg.errors import (
+    AccessDenied,
+    IntegrityError,
+    NotAuthenticated,
+    ScopeSealed,
+    SecretNotFound,
+    SecurecfgError,
+    Tampered,
+    Unsupported,
+    VaultClosed,
+)
 from securecfg.store import open_sqlite
-from securecfg.vault.paths import check_prefix, check_principal
+from securecfg.vault.paths import check_prefix, check_principal, path_to_bytes
 from securecfg.vault.replica import read_header
 from securecfg.vault.scope_completion import complete
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
@@ -37,14 +47,19 @@ if TYPE_CHECKING:
     from securecfg.vault.outcomes import Outcome
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef
+    from securecfg.vault.relocation import Place
     from securecfg.vault.session import Identity
     from securecfg.vault.values import SecretVersion
     from securecfg.vault.writing import Wanted
 
+    T = TypeVar("T")
     Paths = list[str]
     Versions = list[VersionInfo]
     Results = list[SecretVersion | SecurecfgError]
     Changed = list[object]
+
+# What a part may say of a path that lies elsewhere by now. Nothing was done then.
+_ELSEWHERE = (SecretNotFound, AccessDenied, ScopeSealed, IntegrityError)
 
 
 class _Parts:
@@ -186,7 +201,7 @@ class ScopedVault(Vault):
         Raises:
             ScopeSealed: It lies in a scope whose values the key at hand does not open.
         """
-        return self._at(path).read(path, at=at, allow_expired=allow_expired)
+        return self._follow(path, lambda part: part.read(path, at=at, allow_expired=allow_expired))
 
     def read_many(self, wanted: Sequence[tuple[str, At]]) -> Results:
         """Return several versions, or the error of each; see `Vault.read_many`. Each scope records its own."""
@@ -199,13 +214,19 @@ class ScopedVault(Vault):
             except SecurecfgError as error:
                 results[position] = error
         for part, positions in groups.values():
-            found = part.read_many([wanted[position] for position in positions])
-            results.update(zip(positions, found, strict=True))
+            try:
+                found = part.read_many([wanted[position] for position in positions])
+            except _ELSEWHERE as error:
+                found = [error] * len(positions)
+            for position, result in zip(positions, found, strict=True):
+                path, at = wanted[position]
+                is_moved = isinstance(result, _ELSEWHERE) and self._leads_elsewhere(path, part)
+                results[position] = self._read_or_error(path, at) if is_moved else result
         return [results[position] for position in range(len(wanted))]
 
     def stream(self, path: str, *, at: At = None) -> tuple[SecretVersion, Iterator[bytes]]:
         """Return a version and its content in pieces; see `Vault.stream`."""
-        return self._at(path).stream(path, at=at)
+        return self._follow(path, lambda part: part.stream(path, at=at))
 
     def list(self, prefix: str = "", *, depth: int | None = None) -> Paths:
         """Return the paths of live secrets that begin with a prefix and that the caller may list; see `Vault.list`."""
@@ -215,7 +236,7 @@ class ScopedVault(Vault):
         paths = self._whole.list(prefix) if self._whole is not None else []
         for part in self._parts.below(prefix):
             paths += part.list(prefix)
-        paths.sort()
+        paths = sorted(set(paths))  # one may have been moved between two parts meanwhile
         return paths if depth is None else cut_to_depth(paths, prefix, depth)
 
     def search(self, text: str) -> Paths:
@@ -223,11 +244,11 @@ class ScopedVault(Vault):
         paths = self._whole.search(text) if self._whole is not None else []
         for part in self._parts.below(""):
             paths += part.search(text)
-        return sorted(paths)
+        return sorted(set(paths))
 
     def history(self, path: str) -> Versions:
         """Return all versions of a secret, newest first, without their values; see `Vault.history`."""
-        return self._at(path).history(path)
+        return self._follow(path, lambda part: part.history(path))
 
     def ref(self, reference: str, *, at: At = None) -> SecretRef:
         """Return a handle that follows rotation; see `Vault.ref`."""
@@ -247,7 +268,31 @@ class ScopedVault(Vault):
 
     def destroy(self, path: str, version: int) -> None:
         """Destroy a version for ever; see `Vault.destroy`."""
-        self._at(path).destroy(path, version)
+        self._follow(path, lambda part: part.destroy(path, version))
+
+    def move(self, path: str, target: str, *, allow_lookalike: bool = False) -> None:
+        """Give a secret another path, with all its versions; see `Vault.move`.
+
+        Over the edge of a sealed scope every version is sealed anew, which takes a key that reads and writes the secret
+        where it is, and writes where it goes. Whoever could read it before may know it: `audit exposed` lists it.
+
+        Raises:
+            ScopeSealed: The key at hand does not do that.
+            ValueTooLarge: A value is larger than a sealed scope takes.
+            Conflict: An import that was interrupted holds the secret.
+            DestroyPending: It is moved, but bytes of old keys may lie in the write-ahead log until another reader lets
+                go; the next opener finishes.
+        """
+        encoded, encoded_target = path_to_bytes(path), path_to_bytes(target)
+        source, destination = (self._place(self._at(each), each) for each in (path, target))
+        if source.opened is destination.opened:
+            super().move(path, target, allow_lookalike=allow_lookalike)
+            return
+        from securecfg.vault.relocation import Relocation, Single
+
+        relocation = Relocation(source, destination, Single(encoded, encoded_target, allow_lookalike))
+        relocation.run()
+        relocation.erase()
 
     @contextmanager
     def acting(self, principal: str, *, context: Mapping[str, object] | None = None) -> Iterator[Vault]:
@@ -276,11 +321,22 @@ class ScopedVault(Vault):
             self._close()
 
     def _apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
-        return self._only(wanted.rights)._apply(wanted, is_large=is_large)  # noqa: SLF001 - of a vault, as this is one
+        _, path = wanted.rights[0]
+        return self._follow(
+            path,
+            lambda part: part._apply(wanted, is_large=is_large),  # noqa: SLF001 - of a vault, as this is one
+            lambda: self._only(wanted.rights),
+        )
 
     def _apply_batch(self, batch: Sequence[Wanted]) -> Changed:
         rights = [right for wanted in batch for right in wanted.rights]
-        return self._only(rights)._apply_batch(batch) if rights else []  # noqa: SLF001 - of a vault, as this is one
+        if not rights:
+            return []
+        return self._follow(
+            rights[0][1],
+            lambda part: part._apply_batch(batch),  # noqa: SLF001 - of a vault, as this is one
+            lambda: self._only(rights),
+        )
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
@@ -297,6 +353,42 @@ class ScopedVault(Vault):
             raise _closed(path)
         return self._whole
 
+    def _follow(self, path: str, use: Callable[[Vault], T], find: Callable[[], Vault] | None = None) -> T:
+        """Use the part that a path lies in, and where it was moved to another one meanwhile, that one.
+
+        Args:
+            path: Where.
+            use: Reads it or changes it in a part. It has done nothing where it raises one of `_ELSEWHERE`.
+            find: Returns the part; None for where the path lies.
+        """
+        while True:
+            part = find() if find is not None else self._at(path)
+            try:
+                return use(part)
+            except _ELSEWHERE:
+                if not self._leads_elsewhere(path, part):
+                    raise
+
+    def _leads_elsewhere(self, path: str, part: Vault) -> bool:
+        """Return whether a path does not lie in the part any more in which it was looked for."""
+        try:
+            if self._whole is not None:
+                self._whole.opened.refresh()
+            return self._at(path) is not part
+        except ScopeSealed:
+            return True
+
+    def _read_or_error(self, path: str, at: At) -> SecretVersion | SecurecfgError:
+        try:
+            return self.read(path, at=at)
+        except SecurecfgError as error:
+            return error
+
+    def _place(self, part: Vault, path: str) -> Place:
+        from securecfg.vault.relocation import WHOLE, Place
+
+        return Place(part.authority, self._parts.of(path) or WHOLE)
+
     def _only(self, rights: Sequence[tuple[str, str]]) -> Vault:
         """Return where all of some paths lie.
 
@@ -305,8 +397,8 @@ class ScopedVault(Vault):
         """
         places = {id(part): part for part in (self._at(path) for _, path in rights)}
         if len(places) > 1:
-            message = "one change cannot reach over the edge of a sealed scope"
-            raise Unsupported(message, hint="read the value, write it to the other side, and delete it here")
+            message = "one batch cannot reach over the edge of a sealed scope"
+            raise Unsupported(message, hint="make a batch for each side; `move` takes a secret over the edge")
         return next(iter(places.values()))
 
     def _one(self) -> Vault:

@@ -121,7 +121,7 @@ CATALOGUE = {
     "secret.moved": ("path to", ""),
     "secret.labelled": ("path label", "ver#"),
     "secret.rolledback": ("path ver# source_ver#", ""),
-    "batch.written": ("count#", "change items[] parts[]"),
+    "batch.written": ("count#", "change items[] parts[] source to"),
     "access.denied": ("action", "path ver# to"),
     "access.denied.counted": ("action", "path ver# to"),
     "access.error": ("action", "path ver# to reason"),
