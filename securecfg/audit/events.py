@@ -69,6 +69,9 @@ class Event(StrEnum):
     SCOPE_CHANGED = "scope.changed"
     SCOPE_INTRODUCED = "scope.introduced"
     BREAKGLASS_OPENED = "breakglass.opened"
+    SCOPE_MERGED = "scope.merged"
+    SCOPE_BEGUN = "scope.begun"
+    SCOPE_ABANDONED = "scope.abandoned"
 
 
 class Decision(StrEnum):
@@ -112,6 +115,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "days": Field.NUMBER,
         "digest": Field.TEXT,
         "epoch": Field.NUMBER,
+        "excluded": Field.TEXTS,
         "expires": Field.TEXT,
         "file": Field.TEXT,
         "files": Field.TEXTS,
@@ -237,8 +241,11 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.RECOVERY: _administration("reason", "count"),
         Event.CLOCK_BEHIND: _administration("behind_s"),
         Event.SCOPE_CREATED: _administration("path number digest"),
-        Event.SCOPE_CHANGED: _administration("path rev digest", "role added removed"),
+        Event.SCOPE_CHANGED: _administration("path rev digest", "role added removed excluded"),
         Event.SCOPE_INTRODUCED: _administration("count digest", "recipients"),
         Event.BREAKGLASS_OPENED: _administration("path role reason"),
+        Event.SCOPE_BEGUN: _administration("path number digest"),
+        Event.SCOPE_ABANDONED: _administration("path number digest"),
+        Event.SCOPE_MERGED: _administration("path number digest size"),
     }
 )

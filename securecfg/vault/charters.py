@@ -8,6 +8,7 @@ a writer can make a voucher that covers other data.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +20,8 @@ from securecfg.octets import U32, U64, Cursor, Malformed, var8, var16
 from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys import Keyring
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 VOUCHER_ID = 4
 PARTIES_MAX = 255
+EXCLUDED_MAX = 255
 
 LIST, READ, WRITE = 1, 2, 4
 BREAK_GLASS = 16
@@ -67,6 +71,7 @@ class Charter(NamedTuple):
         serial: 1 at creation, plus one at every change.
         previous: The digest of the charter before, 32 zero bytes for the first one.
         path: The subtree, ending in `/`.
+        excluded: The subtrees of it that are no part of the scope, ascending; each is a scope of its own.
         is_shared: Whether the administrator's key reads its values too.
         keys: What `keys_digest` gives of the keyring: to whom root and values may be sealed.
         keeper: The Ed25519 public key that vouches, beside writers, for what is done under this charter, 32 bytes.
@@ -82,6 +87,11 @@ class Charter(NamedTuple):
     keys: bytes
     keeper: bytes
     parties: tuple[Party, ...]
+    excluded: tuple[str, ...] = ()
+
+    def leaves_out(self, path: str) -> str | None:
+        """Return the excluded subtree that a path lies in, None where the path is the scope's own."""
+        return next((subtree for subtree in self.excluded if path.startswith(subtree)), None)
 
     @property
     def digest(self) -> bytes:
@@ -117,6 +127,8 @@ class Charter(NamedTuple):
             self.keys,
             self.keeper,
             var16(self.path.encode()),
+            bytes((len(self.excluded),)),
+            *(var16(subtree.encode()) for subtree in self.excluded),
             bytes((len(self.parties),)),
         ]
         parts.extend(
@@ -137,6 +149,7 @@ class Charter(NamedTuple):
         serial, previous = cursor.u32(), cursor.take(32)
         shared, keys, keeper = cursor.u8(), cursor.take(32), cursor.take(PUBLIC_KEY_BYTES)
         path = cursor.str16()
+        excluded = tuple(cursor.str16() for _ in range(cursor.u8()))
         parties = tuple(
             Party(cursor.str8(), cursor.u8(), cursor.take(_SLOT_ID_BYTES), cursor.take(PUBLIC_KEY_BYTES))
             for _ in range(cursor.u8())
@@ -150,7 +163,16 @@ class Charter(NamedTuple):
         if any(not party.rights & LIST or party.rights & ~_RIGHTS for party in parties):
             message = "gives a right that there is not"
             raise Malformed(message)
-        return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, keeper, parties)
+        if not are_subtrees(path, excluded):
+            message = "excludes what are no subtrees of the scope"
+            raise Malformed(message)
+        return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, keeper, parties, excluded)
+
+
+def are_subtrees(path: str, excluded: Sequence[str]) -> bool:
+    """Return whether some paths are subtrees of another one, ascending, none of which lies in another one of them."""
+    inside = all(subtree.startswith(path) and subtree.endswith("/") and subtree != path for subtree in excluded)
+    return inside and all(one < other and not other.startswith(one) for one, other in itertools.pairwise(excluded))
 
 
 class SignedCharter(NamedTuple):

@@ -86,7 +86,7 @@ class Exposed:
         return max(now - self.since, timedelta(0)).days
 
 
-class _Departure(NamedTuple):
+class Departure(NamedTuple):
     """A note: which slot went, when, the first id that was not given yet, and which paths it is about."""
 
     slot: int
@@ -109,14 +109,37 @@ class _Departure(NamedTuple):
 def note_departure(opened: OpenVault, publication: Publication, number: int, info: SlotInfo, author: str) -> Plan:
     """Return the draft of a note that a slot goes, for the publication that removes it."""
     now = opened.clock.now_ns()
-    departure = _Departure(number, info.kind, info.label, now, publication.next_id)
+    departure = Departure(number, info.kind, info.label, now, publication.next_id)
     return _draft(opened, publication, departure, info.slot_id.hex(), author)
 
 
 def note_compromise(opened: OpenVault, publication: Publication, reason: str, author: str) -> Plan:
     """Return the draft of a note that all that is in the vault may be known, for the publication that says so."""
-    departure = _Departure(_NO_SLOT, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
+    departure = Departure(_NO_SLOT, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
     return _draft(opened, publication, departure, f"{_COMPROMISE}-{secrets.token_hex(8)}", author)
+
+
+def notes_of(opened: OpenVault) -> list[Departure]:
+    """Return the notes of a part, by time.
+
+    Raises:
+        Tampered: One is damaged.
+    """
+    return _departures(opened)
+
+
+def draft_carried(drafts: Drafts, departure: Departure, name: str, below: str, author: str) -> Plan:
+    """Return the draft of a note that was in the part which secrets came from, as far as it is about them.
+
+    Args:
+        drafts: In the part that they came to.
+        departure: The note.
+        name: Names it.
+        below: Where they are now: a folder with its `/`, or the path of one.
+        author: Who moved them.
+    """
+    # Ids say nothing in another part; versions keep their times.
+    return _write_note(drafts, departure._replace(next_id=0, below=below), name, author)
 
 
 def draft_move(drafts: Drafts, departure: MoveNote, author: str) -> Plan:
@@ -127,7 +150,7 @@ def draft_move(drafts: Drafts, departure: MoveNote, author: str) -> Plan:
         departure: What the note says.
         author: Who moved them.
     """
-    note = _Departure(_NO_SLOT, _MOVE, departure.source, departure.moved_ns, departure.next_id, departure.below)
+    note = Departure(_NO_SLOT, _MOVE, departure.source, departure.moved_ns, departure.next_id, departure.below)
     return _write_note(drafts, note, f"{_MOVE}-{departure.note_id}", author)
 
 
@@ -165,14 +188,14 @@ def newest_departure(opened: OpenVault) -> int | None:
     Raises:
         Tampered: A note is damaged.
     """
-    return max((note.next_id for note in _departures(opened)), default=None)
+    return max((note.next_id for note in _departures(opened) if note.kind != _MOVE), default=None)
 
 
-def _draft(opened: OpenVault, publication: Publication, departure: _Departure, name: str, author: str) -> Plan:
+def _draft(opened: OpenVault, publication: Publication, departure: Departure, name: str, author: str) -> Plan:
     return _write_note(Drafts(opened, publication), departure, name, author)
 
 
-def _write_note(drafts: Drafts, departure: _Departure, name: str, author: str) -> Plan:
+def _write_note(drafts: Drafts, departure: Departure, name: str, author: str) -> Plan:
     document = {"v": _VERSION} | departure._asdict()
     if not departure.below:
         del document["below"]
@@ -204,18 +227,18 @@ def find_exposed(authority: Authority) -> list[Exposed]:
     return found
 
 
-def _departures(opened: OpenVault) -> list[_Departure]:
+def _departures(opened: OpenVault) -> list[Departure]:
     notes = []
     for path, entry in opened.entries(_NOTES, prefix_end(_NOTES)):
         if entry.live:
             document: dict[str, object] = opened.system_document(path, {})
             slot, removed_ns, next_id = (int(str(document[name])) for name in ("slot", "removed_ns", "next_id"))
             kind, label, below = (str(document.get(name, "")) for name in ("kind", "label", "below"))
-            notes.append(_Departure(slot, kind, label, removed_ns, next_id, below))
+            notes.append(Departure(slot, kind, label, removed_ns, next_id, below))
     return sorted(notes, key=lambda note: note.removed_ns)
 
 
-def _exposed(opened: OpenVault, path: bytes, departures: list[_Departure]) -> list[Exposed]:
+def _exposed(opened: OpenVault, path: bytes, departures: list[Departure]) -> list[Exposed]:
     entry = opened.replica.index.get(path)
     if entry is None or not entry.live:
         return []
@@ -231,7 +254,7 @@ def _exposed(opened: OpenVault, path: bytes, departures: list[_Departure]) -> li
     ]
 
 
-def _has_known_value(opened: OpenVault, entry: Entry, history: History, current: Version, note: _Departure) -> bool:
+def _has_known_value(opened: OpenVault, entry: Entry, history: History, current: Version, note: Departure) -> bool:
     """Return whether a value that is newer than a removal is one that was there before, as after a rollback."""
     known = [version for version in history.versions if note.could_read(version) and version.state == LIVE]
     if not any(version.length == current.length for version in known):

@@ -11,7 +11,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from securecfg.errors import HeadMoved, StoreBusy
+from securecfg.errors import HeadMoved, IntegrityError, StoreBusy
 from securecfg.store import PartCommit
 from securecfg.vault.unfinished import UnfinishedPart
 
@@ -67,6 +67,9 @@ def publish_together(changes: Sequence[PartChange]) -> None:
                 _commit(changes)
             except HeadMoved:
                 pass
+            except IntegrityError:
+                if not any(_has_moved(change.opened) for change in changes):
+                    raise
             else:
                 return
         time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))  # noqa: S311 - no secret
@@ -96,6 +99,11 @@ def _commit(changes: Sequence[PartChange]) -> None:
     for change, share in shares:
         if share is not None and not isinstance(change.opened.store, UnfinishedPart):
             change.opened.publisher.take_up(share)
+
+
+def _has_moved(opened: OpenVault) -> bool:
+    """Return whether somebody else changed a part since its state was read: its rows may rightly be gone."""
+    return opened.store.head() != opened.replica.head
 
 
 def _part_commit(opened: OpenVault, share: Share | None) -> PartCommit:

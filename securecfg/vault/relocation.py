@@ -3,7 +3,7 @@
 1. permit    to read and delete where they are, to write where they go
 2. copy      each version is opened where it is and sealed under the keys of where it goes, as rows that nothing
              references yet; whoever reads or writes them goes on where they are
-3. compare   what was changed there meanwhile is copied again
+3. compare   what was changed there meanwhile is copied again; what is changed all the time is left for the commit
 4. commit    one commit of both parts: they are gone there and here from then on
 5. erase     their data keys at the old place, for ever
 
@@ -17,16 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.errors import AlreadyExists, CommitUnknown, IntegrityError, SecretNotFound, StoreBusy, Unsupported
-from securecfg.store import Delete, Space
-from securecfg.vault.deltas import FreedRun
-from securecfg.vault.departures import MoveNote, draft_move
-from securecfg.vault.drafts import LOOKALIKE_HINT, Content, Drafts
-from securecfg.vault.history import DESTROYED
+from securecfg.vault.copying import Copy, Resealing, Single, Subtree, as_freed, as_runs, oldest_first, rows_of
+from securecfg.vault.departures import MoveNote, draft_carried, draft_move, notes_of
+from securecfg.vault.drafts import NewVersion
+from securecfg.vault.exposures import draft_mark, open_marks
+from securecfg.vault.history import LIVE
 from securecfg.vault.imports import Imports
-from securecfg.vault.index import prefix_end
 from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.maintenance import finish_destruction
-from securecfg.vault.opened import Located
 from securecfg.vault.publishing import Plan, new_request_id, no_writer
 from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
@@ -34,19 +32,27 @@ from securecfg.vault.unfinished import UnfinishedPart
 from securecfg.vault.writing import fit_in_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.audit import Record
     from securecfg.vault.authority import Authority, Stamp
-    from securecfg.vault.history import History, Version
+    from securecfg.vault.departures import Departure
     from securecfg.vault.joint import Planner
     from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publishing import Publication
     from securecfg.vault.segments import Entry
 
     Progress = Callable[[int, int], None]
 
 WHOLE = "/"
 _ROUNDS = 16
+_ROUNDS_IN_RACE = 2
+# What is left for the commit is to fit into it, besides all else.
+_LATE_MAX = 8
+_LATE_OPERATIONS_MAX = 24
+_LATE_BYTES_MAX = 400_000
 
 
 class Place(NamedTuple):
@@ -66,67 +72,6 @@ class Place(NamedTuple):
         return self.authority.opened
 
 
-class Subtree(NamedTuple):
-    """All secrets below a folder, which keep their paths.
-
-    Attributes:
-        prefix: The folder, with its `/`.
-    """
-
-    prefix: bytes
-
-    @property
-    def below(self) -> str:
-        """What imports call it by in the old place."""
-        return self.prefix.decode()
-
-    @property
-    def target_below(self) -> str:
-        """What notes call it by in the new place."""
-        return self.prefix.decode()
-
-    def entries(self, opened: OpenVault) -> dict[bytes, Entry]:
-        """Return what there is of it."""
-        return dict(opened.replica.index.scan(self.prefix, prefix_end(self.prefix)))
-
-    def target_of(self, path: bytes) -> bytes:
-        """Return where a secret goes."""
-        return path
-
-
-class Single(NamedTuple):
-    """One secret, which may get another path.
-
-    Attributes:
-        path: Where it is.
-        target: Where it goes.
-        is_lookalike_allowed: Whether the new path may look like one that exists.
-    """
-
-    path: bytes
-    target: bytes
-    is_lookalike_allowed: bool
-
-    @property
-    def below(self) -> str:
-        """What imports call it by in the old place."""
-        return self.path.decode()
-
-    @property
-    def target_below(self) -> str:
-        """What notes call it by in the new place."""
-        return self.target.decode()
-
-    def entries(self, opened: OpenVault) -> dict[bytes, Entry]:
-        """Return it, where it is there."""
-        entry = opened.replica.index.get(self.path)
-        return {} if entry is None else {self.path: entry}
-
-    def target_of(self, _path: bytes) -> bytes:
-        """Return where it goes."""
-        return self.target
-
-
 class Companions(NamedTuple):
     """What is published in the same commit as a move.
 
@@ -135,12 +80,16 @@ class Companions(NamedTuple):
         target: In the part that they come to.
         others: In further parts.
         ends_source: Whether the part that they leave ends, with all that is in it.
+        source_writer: Vouches for what the commit does in the part that they leave, where the key at hand does not.
+        target_writer: The same for the part that they come to.
     """
 
     source: Sequence[Planner] = ()
     target: Sequence[Planner] = ()
     others: Sequence[PartChange] = ()
     ends_source: bool = False
+    source_writer: Ed25519PrivateKey | None = None
+    target_writer: Ed25519PrivateKey | None = None
 
 
 class Moved(NamedTuple):
@@ -153,16 +102,6 @@ class Moved(NamedTuple):
 
     secrets: int
     versions: int
-
-
-class _Copy(NamedTuple):
-    """A secret that was copied: as of which entry, and the rows of both sides."""
-
-    entry: Entry
-    newest: int
-    versions: int
-    source: Plan
-    target: Plan
 
 
 class Relocation:
@@ -218,10 +157,10 @@ class Relocation:
         try:
             self._permit()
             Imports(self._source.authority).release_below(self._chosen.below)
-            for _ in range(_ROUNDS):
+            for attempt in range(_ROUNDS):
                 try:
                     stamps = self._permit()
-                    self._copy_changed()
+                    self._copy_changed(is_racing=attempt < _ROUNDS_IN_RACE)
                     self._commit(stamps, companions())
                     break
                 except StagingMoved:
@@ -236,12 +175,18 @@ class Relocation:
             raise
         self._arriving.conclude()
         self._source.authority.keep_counts()
-        return Moved(len(self._copies), sum(copy.versions for copy in self._copies.values()))
+        moved = (self._copies | self._caught_up).values()
+        return Moved(len(moved), sum(copy.versions for copy in moved))
 
     def _begin(self) -> None:
-        self._copies: dict[bytes, _Copy] = {}
+        self._copies: dict[bytes, Copy] = {}
+        self._notes = notes_of(self._source.opened)
+        self._marks = open_marks(self._source.opened)
+        self._carried: set[Departure] = set()
+        self._late: set[bytes] = set()
+        self._caught_up: dict[bytes, Copy] = {}
         self._arriving = StagingArea(self._target.opened)
-        self._drafts = _Resealing(self._target.opened, self._arriving)
+        self._drafts = Resealing(self._target.opened, self._arriving)
 
     def _retract(self) -> None:
         """Make ready for another attempt, from the start where what was copied cannot be used any more."""
@@ -292,23 +237,28 @@ class Relocation:
         opened = self._source.opened
         return opened.consistently(lambda: self._chosen.entries(opened))
 
-    def _copy_changed(self) -> None:
-        """Copy what is new or another than what was copied, and drop what is gone."""
+    def _copy_changed(self, *, is_racing: bool) -> None:
+        """Copy what is new or another than what was copied, and drop what is gone.
+
+        Args:
+            is_racing: Whether to copy all that was changed. Otherwise what was changed once more is caught up with in
+                the commit, since a writer without a pause would be faster every time.
+        """
         self._source.opened.refresh()
         entries = self._entries()
         if isinstance(self._chosen, Single):
             self._verify_there(self._chosen, entries.get(self._chosen.path))
         for path in self._copies.keys() - entries.keys():
-            self._arriving.take(Plan(changes=[(self._chosen.target_of(path), None)]))
             self._discard(path)
         for done, (path, entry) in enumerate(entries.items(), start=1):
             known = self._copies.get(path)
             if known is None or known.entry != entry:
-                self._discard(path)
-                self._copy(path, entry)
+                self._copy_now(path, entry)
+                if known is not None and not is_racing and len(self._late) < _LATE_MAX:
+                    self._late.add(path)
             if self._progress is not None:
                 self._progress(done, len(entries))
-        if self._is_exposing and self._copies:
+        if self._copies:
             self._note_exposure()
 
     def _verify_there(self, chosen: Single, entry: Entry | None) -> None:
@@ -321,38 +271,28 @@ class Relocation:
                 raise SecretNotFound(message, hint="`securecfg secret list` shows what there is")
             raise authority.deny(session, "delete", path, session.decide("delete", path))
 
-    def _copy(self, path: bytes, entry: Entry) -> None:
-        """Seal every version of a secret anew.
+    def _copy_now(self, path: bytes, entry: Entry) -> None:
+        """Copy a secret, or what is new of one that was copied before.
 
         Raises:
             StagingMoved: It was changed meanwhile, so that its rows are rightly gone.
         """
-        opened, target = self._source.opened, self._chosen.target_of(path)
-        rows = Plan()
+        opened, known = self._source.opened, self._copies.get(path)
+        if known is not None and known.entry.rec_id != entry.rec_id:
+            self._discard(path)
+            known = None
+        moved = path, self._chosen.target_of(path)
         try:
-            self._verify_free(target)
-            history = opened.history(path, entry)
-            versions = list(_oldest_first(opened, history))
-            copied = self._drafts.begin(target, history)
-            sealed = []
-            for version in versions:
-                content = _content_of(opened, Located(entry, history, version))
-                plan, changed = self._drafts.reseal(copied.rec_id, version, content)
-                _add_rows(rows, changed)
-                self._arriving.take(plan)
-                sealed.append(changed)
-            plan = self._drafts.put(target, copied._replace(versions=tuple(reversed(sealed))))
+            if known is None:
+                self._verify_free(moved[1])
+            self._copies[path] = self._drafts.copy(opened, moved, entry, known, self._arriving.take)
+            self._carry_notes(path, self._copies[path])
         except IntegrityError:
-            self._arriving.take(_as_freed(rows))
             opened.refresh()
             if self._chosen.entries(opened).get(path) == entry:
                 raise
             message = f"`{path.decode()}` changed meanwhile"
             raise StagingMoved(message) from None
-        rows.deletes += [Delete(put.space, put.id) for put in plan.puts]
-        self._arriving.take(plan)
-        with_value = sum(version.state != DESTROYED for version in versions)
-        self._copies[path] = _Copy(entry, history.newest, with_value, rows_of(history, entry, versions), rows)
 
     def _verify_free(self, target: bytes) -> None:
         """Check that nothing is where a secret goes.
@@ -369,19 +309,37 @@ class Relocation:
 
     def _discard(self, path: bytes) -> None:
         """Give up a copy that was made before, whose rows the delta of the move frees."""
-        copy = self._copies.pop(path, None)
-        if copy is not None:
-            self._arriving.take(Plan(changes=[(self._chosen.target_of(path), None)]))
-            self._arriving.take(_as_freed(copy.target))
+        copy, target = self._copies.pop(path), self._chosen.target_of(path)
+        self._late.discard(path)
+        history = self._drafts.find(target, copy.target)
+        rows = rows_of(history, copy.target, list(self._drafts.lines(history).values()))
+        self._arriving.take(Plan(changes=[(target, None)]))
+        self._arriving.take(as_freed(rows))
 
     def _note_exposure(self) -> None:
-        """Note in the new place that others may know what came."""
-        author, opened = self._target.authority.identity.principal, self._target.opened
-        ending = self._arriving.allocate()
-        note = MoveNote(
-            self._note_id, self._source.name, self._chosen.target_below, opened.clock.now_ns(), next_id=ending
-        )
-        self._arriving.take(draft_move(self._drafts, note, author))
+        """Note in the new place who may know what came: those who opened the old one, and whoever was noted there."""
+        author = self._target.authority.identity.principal
+        below = self._chosen.target_below
+        for number, note in enumerate(sorted(self._carried, key=lambda note: note.removed_ns)):
+            self._arriving.take(draft_carried(self._drafts, note, f"carried-{self._note_id}-{number}", below, author))
+        if self._is_exposing:
+            self._arriving.take(draft_move(self._drafts, self._note(self._arriving.allocate()), author))
+
+    def _carry_notes(self, path: bytes, copy: Copy) -> None:
+        """Take along what was noted in the old place about a secret: who may know it, where it stood in the open."""
+        opened, target = self._source.opened, self._chosen.target_of(path).decode()
+        notes = [note for note in self._notes if note.covers(path)]
+        if notes:
+            history = opened.history(path, copy.entry)
+            live = [version for version in oldest_first(opened, history) if version.state == LIVE]
+            self._carried.update(note for note in notes if any(map(note.could_read, live)))
+        new = NewVersion(self._target.authority.identity.principal, self._target.opened.clock.now_ns())
+        for mark in self._marks.get(copy.entry.rec_id, ()):
+            self._arriving.take(draft_mark(self._drafts, mark, target, copy.target.rec_id, new))
+
+    def _note(self, next_id: int) -> MoveNote:
+        now_ns = self._target.opened.clock.now_ns()
+        return MoveNote(self._note_id, self._source.name, self._chosen.target_below, now_ns, next_id)
 
     # --- 3. compare, 4. commit, 5. erase -----------------------------------------------------------------------------
 
@@ -393,8 +351,10 @@ class Relocation:
             self._verify_copied()
 
         comes = _recorder(self._target, self._arriving, self._items(targets=True), request_id, source=self._source.name)
-        arriving = [self._arriving.prepare(comes, verify)] if self._copies else []
-        changes = [PartChange(self._target.opened, [*arriving, *companions.target]), *companions.others]
+        arriving: list[Planner] = [self._arriving.prepare(comes, verify)] if self._copies else []
+        arriving.append(lambda publication: self._plan_late_arrival(publication, request_id))
+        arriving = [_vouched(planner, companions.target_writer) for planner in (*arriving, *companions.target)]
+        changes = [PartChange(self._target.opened, arriving), *companions.others]
         leaving = StagingArea(self._source.opened)
         try:
             if companions.ends_source:
@@ -403,11 +363,15 @@ class Relocation:
                 if self._copies:
                     leaving.allocate()  # until the commit nobody may take its deltas for leftovers
                 for path, copy in self._copies.items():
-                    leaving.entry(path)
+                    if path not in self._late:
+                        leaving.entry(path)
                     leaving.take(copy.source)
                 goes = _recorder(self._source, leaving, self._items(targets=False), request_id, to=self._target.name)
-                left = [leaving.prepare(goes, verify, flags=FLAG_DESTRUCTION_PENDING)] if self._copies else []
-                changes.append(PartChange(self._source.opened, [*left, *companions.source]))
+                prepared = leaving.prepare(goes, verify, flags=FLAG_DESTRUCTION_PENDING) if self._copies else None
+                left: list[Planner] = [prepared] if prepared is not None else []
+                left.append(lambda publication: self._plan_late_departure(publication, request_id))
+                left = [_vouched(planner, companions.source_writer) for planner in (*left, *companions.source)]
+                changes.append(PartChange(self._source.opened, left))
             _join(changes)
             publish_together(changes)
         except CommitUnknown as error:
@@ -434,9 +398,67 @@ class Relocation:
         Raises:
             StagingMoved: Something was changed since.
         """
-        if self._chosen.entries(self._source.opened) != {path: copy.entry for path, copy in self._copies.items()}:
+        found = self._chosen.entries(self._source.opened)
+        copied = {path: copy.entry for path, copy in self._copies.items()}
+        for path in self._late:
+            found.pop(path, None)
+            copied.pop(path)
+        if found != copied:
             message = "what is to be moved has changed meanwhile"
             raise StagingMoved(message)
+
+    def _changed_late(self) -> dict[bytes, Entry]:
+        """Return what was left for the commit and has changed, as it is now that nobody else can change it.
+
+        Raises:
+            StagingMoved: Some of it is gone, or another secret.
+        """
+        found = self._chosen.entries(self._source.opened)
+        changed = {}
+        for path in sorted(self._late):
+            entry, known = found.get(path), self._copies[path].entry
+            if entry is None or entry.rec_id != known.rec_id:
+                message = f"`{path.decode()}` changed meanwhile"
+                raise StagingMoved(message)
+            if entry != known:
+                changed[path] = entry
+        return changed
+
+    def _plan_late_arrival(self, publication: Publication, request_id: str) -> Plan:
+        """Plan to copy in the commit itself what was left for it."""
+        whole, drafts = Plan(), Resealing(self._target.opened, publication)
+        self._caught_up = {
+            path: drafts.copy(
+                self._source.opened, (path, self._chosen.target_of(path)), entry, self._copies[path], whole.join
+            )
+            for path, entry in self._changed_late().items()
+        }
+        items = [(self._chosen.target_of(path).decode(), copy.newest) for path, copy in self._caught_up.items()]
+        operations, size = whole.cost()
+        if whole.streams or operations > _LATE_OPERATIONS_MAX or size > _LATE_BYTES_MAX:
+            self._late.clear()
+            message = "what is changed all the time does not fit into one commit"
+            raise StagingMoved(message)
+        if items:
+            if self._is_exposing:
+                author = self._target.authority.identity.principal
+                whole.join(draft_move(drafts, self._note(publication.next_id), author))
+            whole.records = [_record(self._target, items, request_id, source=self._source.name)]
+        return whole
+
+    def _plan_late_departure(self, publication: Publication, request_id: str) -> Plan:
+        """Plan to take out of the old part what was left for the commit."""
+        whole, items, opened = Plan(), [], self._source.opened
+        for path, entry in self._changed_late().items():
+            history = opened.history(path, entry)
+            gone = rows_of(history, entry, list(oldest_first(opened, history)))
+            whole.changes += gone.changes
+            whole.freed += as_runs(gone)
+            items.append((path.decode(), history.newest))
+        if items:
+            whole.records = [_record(self._source, items, request_id, to=self._target.name)]
+            whole.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+        return whole
 
     def _items(self, *, targets: bool) -> list[tuple[str, int]]:
         return [
@@ -445,95 +467,36 @@ class Relocation:
         ]
 
 
-class _Resealing(Drafts):
-    """Drafts of secrets that were elsewhere before."""
+def _vouched(planner: Planner, writer: Ed25519PrivateKey | None) -> Planner:
+    """Return a planner whose plan somebody else than the key at hand vouches for."""
 
-    def begin(self, path: bytes, history: History) -> History:
-        """Return the front of a history that continues under a new number of its own."""
-        return history._replace(rec_id=self._workspace.allocate(), path=path, older=(), versions=())
+    def plan(publication: Publication) -> Plan:
+        planned = planner(publication)
+        if writer is not None and publication.is_sealed:
+            planned.writer = writer
+        return planned
 
-    def reseal(self, rec_id: int, version: Version, content: Content | None) -> tuple[Plan, Version]:
-        """Return the draft of a version under keys of this part; of a destroyed one nothing but its line is left."""
-        plan = Plan()
-        if content is None:
-            return plan, version
-        record = rec_id, version.number
-        place = self._seal_content(plan, record, version.created, content, is_system=False)
-        return plan, version._replace(**place._asdict())
-
-    def put(self, path: bytes, history: History) -> Plan:
-        """Return the draft of the index entry."""
-        return self._put_history(Plan(), path, None, history)
-
-    def verify_no_lookalike(self, path: bytes, authority: Authority, chosen: Single) -> None:
-        """Check that a path does not look like another one; of one that may not be listed nothing is told.
-
-        Raises:
-            ConfusablePath: It does.
-        """
-        from securecfg.errors import ConfusablePath
-
-        try:
-            self._check_lookalike(path, is_allowed=chosen.is_lookalike_allowed)
-        except ConfusablePath as error:
-            session = authority.session()
-            if any(session.decide("list", alike).allowed for alike in (error.alike, f"{error.alike}/")):
-                raise
-            message = "the path looks like one that exists"
-            raise ConfusablePath(message, hint=LOOKALIKE_HINT) from None
-
-
-def rows_of(history: History, entry: Entry, versions: Sequence[Version]) -> Plan:
-    """Return the draft that takes a secret out of its part, with all its rows."""
-    plan = Plan(changes=[(history.path, None)], deletes=[Delete(Space.HISTORY, entry.history_id)])
-    plan.deletes += [Delete(Space.HISTORY, page.history_id) for page in history.older]
-    for version in versions:
-        _add_rows(plan, version)
     return plan
-
-
-def _add_rows(plan: Plan, version: Version) -> None:
-    """Add the rows of a version to those that go."""
-    if version.state != DESTROYED:
-        plan.deletes.append(Delete(Space.DEK, version.dek_id))
-        plan.freed.append(FreedRun(Space.VALUE, version.value_id, version.value_rows + 1))
-
-
-def _as_freed(rows: Plan) -> Plan:
-    return Plan(deletes=rows.deletes, freed=rows.freed)
-
-
-def _oldest_first(opened: OpenVault, history: History) -> Iterator[Version]:
-    for page in range(len(history.older)):
-        yield from reversed(opened.older_versions(history, page))
-    yield from reversed(history.versions)
-
-
-def _content_of(opened: OpenVault, located: Located) -> Content | None:
-    """Return what a version holds, to be sealed anew; it does not leave this process.
-
-    Raises:
-        ScopeSealed: The key at hand does not open it.
-    """
-    version = located.version
-    if version.state == DESTROYED:
-        return None
-    if not version.value_rows:
-        kind, whole = opened.open_inline(located)
-        return Content(kind, len(whole), lambda: (whole,))
-    return Content(version.kind, version.length, lambda: opened.open_chunked(located))
 
 
 def _recorder(
     place: Place, area: StagingArea, items: Sequence[tuple[str, int]], request_id: str, **where: str
 ) -> Callable[[], list[Record]]:
     """Return what makes the record of what leaves a part or comes to it; parts of it are staged now."""
+    parts = area.stage_parts(items) if items and not fit_in_record(items) else None
+    return lambda: [_record(place, items, request_id, parts, **where)]
+
+
+def _record(
+    place: Place,
+    items: Sequence[tuple[str, int]],
+    request_id: str,
+    parts: list[list[str]] | None = None,
+    **where: str,
+) -> Record:
     obj: dict[str, object] = {"count": len(items), "change": Event.SECRET_MOVED.value, **where}
-    if items and not fit_in_record(items):
-        obj["parts"] = area.stage_parts(items)
-    else:
-        obj["items"] = [list(item) for item in items]
-    return lambda: [place.authority.session().record(Event.BATCH_WRITTEN, obj, request_id=request_id)]
+    obj |= {"items": [list(item) for item in items]} if parts is None else {"parts": parts}
+    return place.authority.session().record(Event.BATCH_WRITTEN, obj, request_id=request_id)
 
 
 def _join(changes: list[PartChange]) -> None:

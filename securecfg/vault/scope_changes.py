@@ -14,7 +14,17 @@ from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_k
 from securecfg.store import Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority
-from securecfg.vault.charters import BREAK_GLASS, LIST, OWN_ROLE, READ, WRITE, Party, SignedCharter, keys_digest
+from securecfg.vault.charters import (
+    BREAK_GLASS,
+    EXCLUDED_MAX,
+    LIST,
+    OWN_ROLE,
+    READ,
+    WRITE,
+    Party,
+    SignedCharter,
+    keys_digest,
+)
 from securecfg.vault.departures import note_departure
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
@@ -66,6 +76,7 @@ class _Draft(NamedTuple):
         puts: Grants of value keys.
         deletes: Grants that nobody needs any more.
         departing: The row of the slot that goes, None where none does.
+        excluded: The subtrees that are scopes of their own; None for those that are.
     """
 
     parties: tuple[Party, ...]
@@ -75,6 +86,7 @@ class _Draft(NamedTuple):
     puts: list[Put]
     deletes: Sequence[Delete] = ()
     departing: int | None = None
+    excluded: tuple[str, ...] | None = None
 
 
 class Prepared(NamedTuple):
@@ -84,11 +96,13 @@ class Prepared(NamedTuple):
         charter: What they sign.
         publish: Publishes it, given what they signed.
         keeper: Vouches for what is done under it.
+        plan: Plans it for a publication, given what they signed.
     """
 
     charter: Charter
     publish: Callable[[Signatures], None]
     keeper: Ed25519PrivateKey
+    plan: Callable[[Signatures, Publication], Plan]
 
 
 class ScopeChanges:
@@ -99,15 +113,24 @@ class ScopeChanges:
         identity: On whose behalf.
         own: The vault's own key.
         signatories: Sign charters.
+        keeper: Of the charter in force, where it was made here; None for that of the next one.
     """
 
-    def __init__(self, opened: OpenVault, identity: Identity, own: RoleKey, signatories: Signatories) -> None:
+    def __init__(
+        self,
+        opened: OpenVault,
+        identity: Identity,
+        own: RoleKey,
+        signatories: Signatories,
+        keeper: Ed25519PrivateKey | None = None,
+    ) -> None:
         """Change nothing yet."""
         self.opened = opened
         self._authority = Authority(opened, identity)
         self._own_key = own.signing_key
         self._signatories = signatories
-        self._keeper = keeper_for(own, signatories.trust)
+        self._keeper = keeper or keeper_for(own, signatories.trust)
+        self._signed: dict[bytes, Signatures] = {}
 
     def write_documents(self, documents: Mapping[bytes, Content]) -> None:
         """Replace those of the scope's documents that differ, under a new charter where it takes one.
@@ -118,22 +141,6 @@ class ScopeChanges:
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
 
-        def changed_plan(publication: Publication) -> Plan:
-            plan = Plan()
-            drafts, new = Drafts(self.opened, publication), self._new_version()
-            for path, content in documents.items():
-                if self._differs(path, content):
-                    plan.join(drafts.write(path, content, new))
-            return plan
-
-        def plan(publication: Publication) -> Plan:
-            plan = changed_plan(publication)
-            if plan.changes:
-                charter = charter_of(self.opened)
-                obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex()}
-                plan.records = [self._authority.session().record(Event.SCOPE_CHANGED, obj)]
-            return plan
-
         def draft() -> _Draft | None:
             replica = self.opened.replica
             if not any(self._differs(path, content) for path, content in documents.items()):
@@ -141,9 +148,52 @@ class ScopeChanges:
             return _Draft(charter_of(self.opened).parties, replica.keyring, replica.slots, {}, [])
 
         if self.opened.replica.may_change:
-            self.opened.publisher.publish(plan)
+            self.opened.publisher.publish(self.plan_documents(documents))
         else:
-            self._publish(draft, lambda publication, _draft: changed_plan(publication), lambda: None)
+            self._publish(draft, lambda publication, _draft: self._plan_changed(publication, documents), lambda: None)
+
+    def plan_documents(self, documents: Mapping[bytes, Content]) -> Callable[[Publication], Plan]:
+        """Return what plans to replace those of the scope's documents that differ, with a record."""
+
+        def plan(publication: Publication) -> Plan:
+            plan = self._plan_changed(publication, documents)
+            if plan.changes:
+                charter = charter_of(self.opened)
+                obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex()}
+                plan.records = [self._authority.session().record(Event.SCOPE_CHANGED, obj)]
+            return plan
+
+        return plan
+
+    def plan_exclusion(self, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Callable[[Publication], Plan]:
+        """Return what plans a charter that leaves out other subtrees, signed.
+
+        Args:
+            change: Returns them, from those of the charter in force.
+
+        Raises:
+            SignaturesMissing: Too few administrators signed.
+            Conflict: There are too many.
+        """
+
+        def draft() -> _Draft:
+            charter = charter_of(self.opened)
+            excluded = tuple(sorted(change(charter.excluded)))
+            if len(excluded) > EXCLUDED_MAX:
+                message = f"at most {EXCLUDED_MAX} subtrees of a scope can be scopes of their own"
+                raise Conflict(message, hint="merge some that nobody needs")
+            replica = self.opened.replica
+            told = {"excluded": list(excluded)}
+            return _Draft(charter.parties, replica.keyring, dict(replica.slots), told, [], excluded=excluded)
+
+        prepared = self._prepare(draft, lambda _publication, _draft: Plan())
+        if prepared is None:
+            raise TypeError
+        message = prepared.charter.message
+        if message not in self._signed:
+            # People are asked once, however often the change is tried.
+            (self._signed[message],) = self._signatories.sign([message], f"the charter of `{prepared.charter.path}`")
+        return partial(prepared.plan, self._signed[message])
 
     def grant(self, role: str, public: RolePublic, rights: int, settle: Callable[[], None]) -> None:
         """Give a role rights, and a slot where it has none yet.
@@ -345,6 +395,16 @@ class ScopeChanges:
         opened = self.opened
         return SealedRows(opened).is_used_before(opened.replica.keyring.active(Purpose.SCOPE).epoch)
 
+    @property
+    def authority(self) -> Authority:
+        """Decides and records in the scope."""
+        return self._authority
+
+    @property
+    def keeper(self) -> Ed25519PrivateKey:
+        """What vouches for what is done under the charters that are made here."""
+        return self._keeper
+
     def _publish(
         self,
         draft: Callable[[], _Draft | None],
@@ -392,7 +452,7 @@ class ScopeChanges:
                 self.opened.replica.seat.sign_with(self._keeper)
             give_late(self.opened, late)
 
-        return Prepared(charter, publish, self._keeper)
+        return Prepared(charter, publish, self._keeper, signed_plan)
 
     def _charter_after(self, draft: _Draft) -> Charter:
         before = charter_of(self.opened)
@@ -402,6 +462,7 @@ class ScopeChanges:
             keys=keys_digest(draft.keyring),
             keeper=self._keeper.public_key().public_bytes_raw(),
             parties=draft.parties,
+            excluded=before.excluded if draft.excluded is None else draft.excluded,
         )
 
     def _plan_departure(self, publication: Publication, draft: _Draft, row: int) -> Plan:
@@ -472,6 +533,14 @@ class ScopeChanges:
         obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex(), **change}
         # Of the records the first carries the changes of the index.
         plan.records.insert(0, self._authority.session().record(Event.SCOPE_CHANGED, obj))
+        return plan
+
+    def _plan_changed(self, publication: Publication, documents: Mapping[bytes, Content]) -> Plan:
+        plan = Plan()
+        drafts, new = Drafts(self.opened, publication), self._new_version()
+        for path, content in documents.items():
+            if self._differs(path, content):
+                plan.join(drafts.write(path, content, new))
         return plan
 
     def _differs(self, path: bytes, content: Content) -> bool:

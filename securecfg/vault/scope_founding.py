@@ -25,6 +25,8 @@ from securecfg.vault.signatories import keeper_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from securecfg.clock import Clock
     from securecfg.keys.role_keys import RoleKey
     from securecfg.store import Store
@@ -49,6 +51,8 @@ class Founding(NamedTuple):
         is_shared: Whether the administrator's key reads its values too.
         roles: The rights and the public key of each role.
         documents: The vault's own documents: policy, roles and members.
+        excluded: The subtrees of it that are scopes of their own already.
+        own_rights: What the vault's own key may do besides what it may where nothing is said.
     """
 
     vault_id: bytes
@@ -57,6 +61,8 @@ class Founding(NamedTuple):
     is_shared: bool
     roles: Mapping[str, tuple[int, bytes]]
     documents: Mapping[bytes, Content]
+    excluded: tuple[str, ...] = ()
+    own_rights: int = 0
 
 
 def found_scope(
@@ -67,8 +73,8 @@ def found_scope(
     creator: Identity,
     *,
     clock: Clock,
-) -> None:
-    """Write a sealed scope into an empty partition; it is there as a whole or not at all.
+) -> Ed25519PrivateKey:
+    """Write a sealed scope into an empty partition, and return its keeper; it is there as a whole or not at all.
 
     Args:
         open_store: Returns the partition. Called once everything is signed.
@@ -110,6 +116,7 @@ def found_scope(
         digest,
         keeper.public_key().public_bytes_raw(),
         parties,
+        founding.excluded,
     )
     (signatures,) = signatories.sign([charter.message], f"the charter of `{charter.path}`")
     signed = SignedCharter(charter, signatures)
@@ -138,6 +145,7 @@ def found_scope(
         open_store().commit(rows, expect=None, head=memory.head() or b"")
     finally:
         opened.close()
+    return keeper
 
 
 def charter_content(signed: SignedCharter) -> Content:
@@ -149,7 +157,7 @@ def charter_content(signed: SignedCharter) -> Content:
 def _rights_of_administrator(founding: Founding) -> int:
     """Return the rights of the administrator: he writes where nobody else was named to, and reads what is shared."""
     has_writer = any(granted & WRITE for granted, _ in founding.roles.values())
-    return LIST | (0 if has_writer else WRITE) | (READ if founding.is_shared else 0)
+    return LIST | (0 if has_writer else WRITE) | (READ if founding.is_shared else 0) | founding.own_rights
 
 
 def _first_plan(

@@ -73,7 +73,8 @@ class _Parts:
     def __init__(self, names: Callable[[], Mapping[str, object]], open_part: Callable[[str], Vault]) -> None:
         self.names = names
         self._open_part = open_part
-        self._open: dict[str, Vault] = {}
+        self._open: dict[str, tuple[object, Vault]] = {}
+        self._ended: list[Vault] = []
         self._lock = threading.Lock()
 
     def of(self, path: str) -> str | None:
@@ -86,13 +87,17 @@ class _Parts:
         Raises:
             ScopeSealed: The key at hand does not open it.
         """
-        part = self._open.get(scope)
-        if part is None:
+        known, place = self._open.get(scope), self.names().get(scope)
+        if known is None or known[0] != place:
             with self._lock:
-                part = self._open.get(scope)
-                if part is None:
-                    part = self._open[scope] = self._open_part(scope)
-        return part
+                known = self._open.get(scope)
+                if known is not None and known[0] != place:
+                    # A scope was merged, and another one made at the same path.
+                    self._ended.append(self._open.pop(scope)[1])
+                    known = None
+                if known is None:
+                    known = self._open[scope] = place, self._open_part(scope)
+        return known[1]
 
     def below(self, prefix: str) -> Iterator[Vault]:
         """Yield those scopes with paths that begin with a prefix which the key at hand opens, in order."""
@@ -103,6 +108,14 @@ class _Parts:
                 except ScopeSealed:
                     continue
 
+    def drop(self, part: Vault) -> None:
+        """Forget a scope that has ended, where it is told from others by nothing else."""
+        names = self.names()
+        if isinstance(names, dict) and not part.opened.has_head():
+            for scope in [scope for scope, known in list(names.items()) if known is part]:
+                del names[scope]
+                self._ended.append(part)
+
     def close(self) -> None:
         """Close what is open.
 
@@ -110,8 +123,21 @@ class _Parts:
             SecurecfgError: Something could not be closed properly; all is closed.
         """
         with self._lock, ExitStack() as stack:
-            for part in self._open.values():
-                stack.callback(part.close)
+            for part in (*self._ended, *(part for _, part in self._open.values())):
+                stack.callback(close_part, part)
+
+
+def close_part(part: Vault) -> None:
+    """Close a scope; of one that was merged meanwhile nothing can be recorded any more.
+
+    Raises:
+        SecurecfgError: It could not be closed properly.
+    """
+    try:
+        part.close()
+    except IntegrityError:
+        if part.opened.has_head():
+            raise
 
 
 class ScopedVault(Vault):
@@ -180,6 +206,16 @@ class ScopedVault(Vault):
                 hint = "if its making was interrupted, `securecfg scope create` makes it; else restore the file"
                 raise Tampered(message, hint=hint) from None
 
+    def part_of(self, path: str) -> tuple[str, Vault]:
+        """Return where a path lies; see `Vault.part_of`."""
+        if self._whole is not None:
+            self._whole.opened.refresh()
+        part = self._at(path)
+        if part is not self._whole and not part.opened.has_head():
+            self._parts.drop(part)
+            part = self._at(path)
+        return self._parts.of(path) or "", part
+
     def scope(self, path: str) -> Vault:
         """Return the sealed scope at a path, or that a path lies in, as a vault of its own; see `Vault.scope`."""
         part = self._at(path if path.endswith("/") else f"{path}/")
@@ -201,6 +237,12 @@ class ScopedVault(Vault):
         Raises:
             ScopeSealed: It lies in a scope whose values the key at hand does not open.
         """
+        part = self._at(path)
+        try:
+            return part.read(path, at=at, allow_expired=allow_expired)
+        except _ELSEWHERE:
+            if not self._leads_elsewhere(path, part):
+                raise
         return self._follow(path, lambda part: part.read(path, at=at, allow_expired=allow_expired))
 
     def read_many(self, wanted: Sequence[tuple[str, At]]) -> Results:
@@ -251,8 +293,8 @@ class ScopedVault(Vault):
         return self._follow(path, lambda part: part.history(path))
 
     def ref(self, reference: str, *, at: At = None) -> SecretRef:
-        """Return a handle that follows rotation; see `Vault.ref`."""
-        return self._at(reference).ref(reference, at=at)
+        """Return a handle that follows rotation, and moves; see `Vault.ref`."""
+        return super().ref(reference, at=at)
 
     def resolve(self, request_id: str) -> Outcome | None:
         """Return what became of a change whose commit was ambiguous, wherever it was made; see `Vault.resolve`."""
@@ -288,7 +330,8 @@ class ScopedVault(Vault):
         if source.opened is destination.opened:
             super().move(path, target, allow_lookalike=allow_lookalike)
             return
-        from securecfg.vault.relocation import Relocation, Single
+        from securecfg.vault.copying import Single
+        from securecfg.vault.relocation import Relocation
 
         relocation = Relocation(source, destination, Single(encoded, encoded_target, allow_lookalike))
         relocation.run()
@@ -374,6 +417,8 @@ class ScopedVault(Vault):
         try:
             if self._whole is not None:
                 self._whole.opened.refresh()
+            else:
+                self._parts.drop(part)
             return self._at(path) is not part
         except ScopeSealed:
             return True
@@ -478,6 +523,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
         def open_part(scope: str) -> Vault:
             return parts[scope]
 
+        # Those that end meanwhile are taken out of `parts`.
         return ScopedVault(None, _Parts(lambda: parts, open_part), _closer(list(parts.values()), store.close))
     except BaseException:
         with suppress(SecurecfgError):
@@ -534,6 +580,7 @@ def _open_believed(
         if not parts:
             raise no_role()
         newest = max((trusts_of(part.opened) for part in parts.values()), key=len)
+        _verify_nesting(parts)
         for part in parts.values():
             verify_succeeded(part.opened, newest[-1])
         verify_led_to(one.path, (*trusts[:-1], *newest), introduced)
@@ -586,9 +633,27 @@ def _closer(parts: Sequence[Vault], close: Callable[[], None]) -> Callable[[], N
         with ExitStack() as stack:
             stack.callback(close)
             for part in parts:
-                stack.callback(part.close)
+                stack.callback(close_part, part)
 
     return close_all
+
+
+def _verify_nesting(parts: Mapping[str, Vault]) -> None:
+    """Check that what lies in another scope is none of its subtrees any more, as that one's charter says.
+
+    Raises:
+        Tampered: Somebody has put back a scope that was merged, or made one up.
+    """
+    for scope, part in parts.items():
+        outer = scope_among(parts, scope.removesuffix("/"))
+        if outer is not None:
+            around = parts[outer].opened
+            around.refresh()  # both may have been changed together since the first one was opened
+            if charter_of(around).leaves_out(scope) is None and part.opened.has_head():
+                message = f"`{scope}` says that it is a scope, and `{outer}` around it does not"
+                raise Tampered(
+                    message, hint="somebody who may write the file may have put back a scope that was merged"
+                )
 
 
 def _scopes_of(opened: OpenVault) -> Mapping[str, object]:

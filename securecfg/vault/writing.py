@@ -159,7 +159,7 @@ class Writes:
         seat = self._opened.replica.seat
         if seat is not None and not seat.may_write:
             raise no_writer()
-        if self._opened.scopes() is not None:
+        if seat is not None or self._opened.scopes() is not None:
             for _, path in rights:
                 self._opened.verify_unsealed(path)
         return stamp

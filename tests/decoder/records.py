@@ -147,7 +147,10 @@ CATALOGUE = {
     "recovery": ("reason", "count#"),
     "clock.behind": ("behind_s#", ""),
     "scope.created": ("path number# digest", ""),
-    "scope.changed": ("path rev# digest", "role added[] removed[]"),
+    "scope.changed": ("path rev# digest", "role added[] removed[] excluded[]"),
+    "scope.begun": ("path number# digest", ""),
+    "scope.abandoned": ("path number# digest", ""),
+    "scope.merged": ("path number# digest size#", ""),
     "scope.introduced": ("count# digest", "recipients[]"),
     "breakglass.opened": ("path role reason", ""),
 }

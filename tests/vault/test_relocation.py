@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,16 +27,18 @@ from securecfg.errors import (
 )
 from securecfg.policy import Document
 from securecfg.store import ID_LIMIT, Space
+from securecfg.vault.copying import Single, Subtree
 from securecfg.vault.departures import find_exposed
+from securecfg.vault.exposures import Exposures, Mark
 from securecfg.vault.history import DESTROYED
 from securecfg.vault.key_changes import KeyChanges
-from securecfg.vault.relocation import Place, Relocation, Single, Subtree
+from securecfg.vault.relocation import Place, Relocation
 from securecfg.vault.verification import verify_vault
 from tests.vault.scope_world import scope_world
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from securecfg.audit import Record
@@ -211,6 +213,29 @@ def test_what_came_from_elsewhere_is_listed_as_exposed_until_it_has_another_valu
     admin.write("both/b", "1")
     admin.move("both/b", "app/b")
     assert [(each.path, each.key) for each in find_exposed(admin.authority)] == [("app/b", "`both/`")]
+
+
+def test_what_was_exposed_before_it_was_moved_is_exposed_afterwards(world: ScopeWorld) -> None:
+    scopes = world.scopes()
+    scopes.grant("both", "audit", "read")
+    admin = world.admin()
+    admin.write("both/known", "1")
+    scopes.revoke("both", "audit", "list")
+    admin = world.admin()
+    admin.write("both/new", "1")
+    marked = Mark("both/known", "", 1, "c" * 40, datetime(2026, 1, 1, tzinfo=UTC), "app.toml")
+    Exposures(admin.scope("both").authority).mark([marked])
+    for path in ("both/known", "both/new"):
+        admin.move(path, path.replace("both", "app"))
+    assert {(each.path, each.is_move, each.key) for each in find_exposed(admin.authority)} == {
+        ("app/known", False, "slot 3 (role, audit)"),
+        ("app/known", True, "`both/`"),
+        ("app/new", True, "`both/`"),
+    }
+    assert [(mark.path, mark.version) for mark in Exposures(admin.authority).unrotated()] == [("app/known", 1)]
+    admin.write("app/known", "2")
+    assert Exposures(admin.authority).unrotated() == []
+    assert {each.path for each in find_exposed(admin.authority)} == {"app/new"}
 
 
 def test_refuses_a_move_to_where_something_is(world: ScopeWorld) -> None:
@@ -392,7 +417,7 @@ def test_what_is_changed_during_the_move_is_moved_as_it_is_then(
 
     relocation = subtree(admin)
     commit = relocation._commit
-    changes = iter(
+    changes: Iterator[Callable[[], object]] = iter(
         [
             lambda: other.write("app/a", "new a"),
             change_two,
@@ -415,7 +440,40 @@ def test_what_is_changed_during_the_move_is_moved_as_it_is_then(
         assert verify_vault(one.opened).orphans == {}
 
 
+def test_a_writer_without_a_pause_does_not_hold_up_a_move(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    admin, other = world.admin(), world.admin()
+    with admin.batch() as batch:
+        for number in range(150):
+            batch.write("app/a", str(number))
+    admin.write("app/b", "1")
+    relocation = subtree(admin)
+    commit, numbers = relocation._commit, itertools.count(150)
+
+    def overtaken(*arguments: Any) -> None:  # noqa: ANN401 - those of the step
+        for _ in range(3):
+            other.write("app/a", str(next(numbers)))
+        other.destroy("app/a", 140)
+        monkeypatch.setattr(other, "destroy", lambda *_: None)
+        commit(*arguments)
+
+    monkeypatch.setattr(relocation, "_commit", overtaken)
+    done = relocation.run()
+    last = next(numbers) - 1
+    assert (done.secrets, done.versions) == (2, last + 1)
+    part = admin.scope("both")
+    assert moved(admin) == {"app/a": str(last), "app/b": "1"}
+    assert values_of(part, "app/a") == {number + 1: str(number) for number in range(last + 1) if number != 139}
+    items = [item for vault in (admin, part) for item in newest_batch(vault).obj["items"]]
+    assert items == [["app/a", last + 1]] * 2
+    exposed = find_exposed(part.authority)
+    assert [(each.path, each.version) for each in exposed] == [("app/a", last + 1), ("app/b", 1)]
+    for one in (admin, part):
+        assert verify_vault(one.opened).problems == []
+        assert verify_vault(one.opened).orphans == {}
+
+
 def test_a_move_that_is_always_overtaken_changes_nothing(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("securecfg.vault.relocation._LATE_OPERATIONS_MAX", 0)
     admin, other = world.admin(), world.admin()
     admin.write("app/a", "0")
     relocation = subtree(admin)
@@ -444,7 +502,7 @@ def test_a_change_of_the_policy_or_the_keys_during_the_move_is_heeded(
     admin.write("app/a", "1")
     relocation = subtree(admin)
     commit = relocation._commit
-    changes = iter(
+    changes: Iterator[Callable[[], object]] = iter(
         [
             lambda: world.scopes().grant("both", "audit", "list"),
             lambda: KeyChanges(world.admin().scope("both").authority).begin_scope_epoch(),
