@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from securecfg.cli.audit_access import open_for_audit
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import timestamp
+
+if TYPE_CHECKING:
+    from securecfg.vault.departures import Exposed
+
+_WORDS = {"compromise": "compromised: ", "moved": "moved from ", "removed-key": "removed "}
+
+
+def _reason(exposed: Exposed) -> str:
+    if exposed.is_move:
+        return "moved"
+    return "compromise" if exposed.is_compromise else "removed-key"
 
 
 @click.command(cls=Verb, examples=("securecfg audit exposed", "securecfg audit exposed --json"))
@@ -16,17 +29,18 @@ def exposed(invocation: Invocation) -> None:
     """List the secrets that somebody may know who should not, until they are rotated.
 
     They stand in git history, where `securecfg import --history` found them, or could be read with a key that was
-    removed since, or were in a vault that was compromised, or lie in a bundle for a key that is no longer that of a
-    member. A secret leaves the list when it has another value.
+    removed since, or where they were before they were moved into or out of a sealed scope, or were in a vault that was
+    compromised, or lie in a bundle for a key that is no longer that of a member. A secret leaves the list when it has
+    another value.
     """
     from securecfg.vault.bundle_exposures import find_known_from_bundles
     from securecfg.vault.departures import find_exposed
     from securecfg.vault.exposures import Exposures
 
     with open_for_audit(invocation) as vault:
-        exposures = Exposures(vault.authority)
-        marks, now = exposures.unrotated(), exposures.now()
-        known = find_exposed(vault.authority)
+        now = Exposures(vault.authority).now()
+        marks = [mark for _, part in vault.parts() for mark in Exposures(part.authority).unrotated()]
+        known = [each for _, part in vault.parts() for each in find_exposed(part.authority)]
         published = find_known_from_bundles(vault.authority)
     result = {
         "secrets": [
@@ -49,7 +63,7 @@ def exposed(invocation: Invocation) -> None:
                 "version": each.version,
                 "since": timestamp(each.since),
                 "days": each.days(now),
-                "reason": "compromise" if each.is_compromise else "removed-key",
+                "reason": _reason(each),
                 "slot": each.slot,
                 "kind": each.kind,
                 "label": each.label,
@@ -79,7 +93,7 @@ def exposed(invocation: Invocation) -> None:
             each.path,
             f"{each.since:%Y-%m-%d}",
             str(each.days(now)),
-            ("compromised: " if each.is_compromise else "removed ") + each.key,
+            _WORDS[_reason(each)] + each.key,
         )
         for each in known
     ]

@@ -22,6 +22,7 @@ SYSTEM = b"\x01"
 CHARTER_PATH = SYSTEM + b"charter"
 SUCCESSION_PATH = SYSTEM + b"succession"
 IMPORTS = SYSTEM + b"import/"
+UNDO_MATERIAL = b"/material/undo/"
 FIRST_USER_PATH = b"\x02"
 
 _PLAIN_PATH = re.compile(r"(?!\.{1,2}(?:/|$))[\w.\-]+(?:/(?!\.{1,2}(?:/|$))[\w.\-]+)*", re.ASCII)
@@ -59,7 +60,7 @@ def path_to_bytes(path: str) -> bytes:
 
 def is_vault_document(path: bytes) -> bool:
     """Return whether a path is that of a document of the vault itself which holds no value of a secret."""
-    return path.startswith(SYSTEM) and not path.startswith(IMPORTS)
+    return path.startswith(SYSTEM) and not (path.startswith(IMPORTS) and UNDO_MATERIAL in path)
 
 
 def check_prefix(prefix: str) -> bytes:

@@ -7,6 +7,7 @@ vault's own key opens what lists it, and the seeds of roles are with their membe
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from securecfg.crypto import generate_key
@@ -21,7 +22,7 @@ from securecfg.vault.signatories import own_signatory
 from securecfg.vault.successions import Succession, succession_from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable, Mapping
 
     from securecfg.keys import Identity
     from securecfg.keys.trust import Trust
@@ -35,12 +36,12 @@ ADMINISTRATORS_PATH = SYSTEM + b"administrators"
 
 
 def scope_among(scopes: Container[str], path: str) -> str | None:
-    """Return which of some scopes a path lies in, None where it lies in none. None of them lies in another one."""
-    end = path.find("/") + 1
+    """Return the innermost of some scopes that a path lies in, None where it lies in none."""
+    end = path.rfind("/") + 1
     while end:
         if path[:end] in scopes:
             return path[:end]
-        end = path.find("/", end) + 1
+        end = path.rfind("/", 0, end - 1) + 1
     return None
 
 
@@ -56,20 +57,51 @@ class ScopePlace(NamedTuple):
     scope_id: bytes
 
 
+class Making(NamedTuple):
+    """A scope that secrets are being moved into. Until that is done it is nobody's, and they are where they were.
+
+    Attributes:
+        place: Where it will lie.
+        begun_ns: When it was begun.
+    """
+
+    place: ScopePlace
+    begun_ns: int
+
+
 class Registry(NamedTuple):
     """The scopes and the keys of roles.
 
     Attributes:
         scopes: By path, ending in `/`.
         roles: The public key of each role that a scope was granted to, 1,248 bytes.
+        making: The scopes that secrets are being moved into, by path.
+        retired: Where scopes lay that were merged, or given up before they were finished; their rows are erased.
     """
 
     scopes: dict[str, ScopePlace]
     roles: dict[str, bytes]
+    making: Mapping[str, Making] = MappingProxyType({})
+    retired: tuple[ScopePlace, ...] = ()
 
     def scope_of(self, path: str) -> str | None:
         """Return the path of the scope that a path lies in, None where it lies in none."""
         return scope_among(self.scopes, path)
+
+    def next_number(self, taken: Iterable[int]) -> int:
+        """Return the number of a partition that was never given to a scope; some are taken whatever is said here."""
+        places = [*self.scopes.values(), *(making.place for making in self.making.values()), *self.retired]
+        return 1 + max([*(place.number for place in places), *taken], default=0)
+
+    def enclosing(self, scope: str) -> str | None:
+        """Return the path of the innermost scope that another one lies in, None where it lies in none."""
+        return scope_among(self.scopes, scope.removesuffix("/"))
+
+    def without_making(self, scope: str) -> Registry:
+        """Return it without a scope that was begun and not finished; its place is retired."""
+        making = dict(self.making)
+        given_up = making.pop(scope, None)
+        return self if given_up is None else self._replace(making=making, retired=(*self.retired, given_up.place))
 
     def overlapping(self, scope: str) -> str | None:
         """Return the path of a scope that lies in another one, or in which that lies."""
@@ -77,10 +109,17 @@ class Registry(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the document."""
-        return {
-            "scopes": {path: [place.number, place.scope_id.hex()] for path, place in self.scopes.items()},
+        document: dict[str, Any] = {
+            "scopes": {path: _to_json(place) for path, place in self.scopes.items()},
             "roles": {name: b64encode(key).decode() for name, key in self.roles.items()},
         }
+        if self.making:
+            document["making"] = {
+                path: [*_to_json(making.place), making.begun_ns] for path, making in self.making.items()
+            }
+        if self.retired:
+            document["retired"] = [_to_json(place) for place in self.retired]
+        return document
 
 
 def read_registry(opened: OpenVault) -> Registry:
@@ -90,8 +129,13 @@ def read_registry(opened: OpenVault) -> Registry:
         Tampered: The document is damaged.
     """
     raw: dict[str, Any] = opened.system_document(REGISTRY_PATH, {})
-    scopes = {path: ScopePlace(number, bytes.fromhex(hexed)) for path, (number, hexed) in raw.get("scopes", {}).items()}
-    return Registry(scopes, {name: b64decode(key) for name, key in raw.get("roles", {}).items()})
+    scopes = {path: _to_place(*place) for path, place in raw.get("scopes", {}).items()}
+    making = {
+        path: Making(_to_place(number, hexed), begun_ns)
+        for path, (number, hexed, begun_ns) in raw.get("making", {}).items()
+    }
+    retired = tuple(_to_place(*place) for place in raw.get("retired", ()))
+    return Registry(scopes, {name: b64decode(key) for name, key in raw.get("roles", {}).items()}, making, retired)
 
 
 class OwnKeys(NamedTuple):
@@ -165,6 +209,14 @@ def read_administrators(opened: OpenVault, own: RoleKey) -> Administrators:
         return Administrators(Succession(own_signatory(own).trust), {})
     people = [parse_identity_file(f"{line}\n".encode()).identity for line in raw["people"]]
     return Administrators(succession_from_json(raw), {person.verifier: person for person in people})
+
+
+def _to_json(place: ScopePlace) -> list[object]:
+    return [place.number, place.scope_id.hex()]
+
+
+def _to_place(number: int, scope_id: str) -> ScopePlace:
+    return ScopePlace(number, bytes.fromhex(scope_id))
 
 
 def draft_registry(drafts: Drafts, registry: Registry, new: NewVersion) -> Plan:

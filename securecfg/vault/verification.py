@@ -118,12 +118,13 @@ def _check(opened: OpenVault, path: bytes, entry: Entry, used: dict[Space, set[i
     """Open every version of a secret, and note the rows they use."""
     name = "a system document" if path.startswith(b"\x01") else path.decode()
     used[Space.HISTORY].add(entry.history_id)
+    misplaced = [] if path.startswith(b"\x01") else _find_misplaced(opened, name)
     try:
         history = opened.history(path, entry)
         versions = list(_all_versions(opened, history, used[Space.HISTORY]))
     except IntegrityError as error:
         return _Checked(entry, 0, 0, [(name, 0, error.message)])
-    problems = []
+    problems = misplaced
     sealed = 0
     for version in versions:
         if version.state == DESTROYED:
@@ -137,6 +138,15 @@ def _check(opened: OpenVault, path: bytes, entry: Entry, used: dict[Space, set[i
         except IntegrityError as error:
             problems.append((name, version.number, error.message))
     return _Checked(entry, len(versions), sealed, problems)
+
+
+def _find_misplaced(opened: OpenVault, path: str) -> list[tuple[str, int, str]]:
+    """Return the problem that nobody reads a secret, since its path belongs into a sealed scope."""
+    try:
+        opened.verify_unsealed(path)
+    except ScopeSealed:
+        return [(path, 0, "lies where another scope begins, and is not read by anybody")]
+    return []
 
 
 def _all_versions(opened: OpenVault, history: History, pages: set[int]) -> Iterator[Version]:

@@ -1243,7 +1243,7 @@ MUTANTS = (
     Mutant(
         "a write does not look again whether its path is sealed by now",
         "vault/opened.py",
-        '            scopes.digest if scopes else b"",',
+        '            (scopes.digest if scopes else b"") if seat is None else seat.charter_digest,',
         '            b"",',
         "vault/test_sealed_scopes.py::test_a_write_that_began_before_there_was_a_scope_does_not_end_beside_it",
     ),
@@ -1430,5 +1430,43 @@ MUTANTS = (
         "    if not trusts[-1].holds(signed.signatures, signed.order.message):",
         "    if False:",
         "vault/test_drop_attacks.py::test_an_order_that_administrators_did_not_sign_is_passed_over",
+    ),
+    # --- what moves between the parts of a vault ---
+    Mutant(
+        "a move does not look again whether what it copied is what there is",
+        "vault/relocation.py",
+        "        if found != copied:",
+        "        if False:",
+        "vault/test_relocation.py::test_what_is_changed_during_the_move_is_moved_as_it_is_then",
+    ),
+    Mutant(
+        "one commit of several parts does not compare their heads",
+        "store/sqlite.py",
+        "            if any(cursor.execute(sql.get_head).get != commit.expect for sql, commit in shares):",
+        "            if False:",
+        "store/test_conformance.py::TestSqlite::test_a_commit_of_several_parts_is_refused_as_a_whole",
+    ),
+    Mutant(
+        "what lies where another scope begins is read",
+        "vault/opened.py",
+        "            return seat.charter.charter.leaves_out(path) if seat.charter is not None else None",
+        "            return None",
+        "vault/test_scope_moves.py::test_what_a_writer_puts_where_another_scope_begins_is_read_by_nobody",
+    ),
+    Mutant(
+        "a scope that was merged and put back is believed",
+        "vault/scoped.py",
+        "            if charter_of(around).leaves_out(scope) is None and part.opened.has_head():",
+        "            if False:",
+        "vault/test_scope_moves.py"
+        "::test_a_scope_that_was_merged_and_put_back_is_refused_by_who_opens_the_one_around_it",
+    ),
+    Mutant(
+        "a scope that secrets are moved into is there before they are",
+        "vault/unfinished.py",
+        "        self.stage(operations)\n        self._head = head",
+        "        self._store.commit(operations, expect=None if self._head is None else self._head, head=head)\n"
+        "        self._head = head",
+        "vault/test_scope_moves.py::test_members_see_nothing_of_a_scope_before_it_is_made",
     ),
 )
