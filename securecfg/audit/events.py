@@ -70,6 +70,7 @@ class Event(StrEnum):
     SCOPE_INTRODUCED = "scope.introduced"
     BREAKGLASS_OPENED = "breakglass.opened"
     DROP_REFUSED = "drop.refused"
+    SCOPE_ADOPTED = "scope.adopted"
 
 
 class Decision(StrEnum):
@@ -243,5 +244,6 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.DROP_REFUSED: Shape(
             Category.REFUSAL, _fields("reason"), _fields("path role principals count"), Decision.DENY
         ),
+        Event.SCOPE_ADOPTED: _administration("path size old_size", "lineage reason"),
     }
 )
