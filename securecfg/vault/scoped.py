@@ -19,6 +19,7 @@ from securecfg.errors import (
     VaultClosed,
 )
 from securecfg.store import open_sqlite
+from securecfg.vault.closed import Closed
 from securecfg.vault.drop_boxes import DropBoxes, find_box, only_drops
 from securecfg.vault.paths import check_prefix, check_principal, path_to_bytes
 from securecfg.vault.replica import read_header
@@ -225,6 +226,35 @@ class ScopedVault(Vault):
             self._parts.drop(part)
             part = self._at(path)
         return self._parts.of(path) or "", part
+
+    def closed(self, prefix: str = "") -> Closed:
+        """Return what may lie below a prefix that the key at hand does not open; see `Vault.closed`."""
+        check_prefix(prefix)
+        names = sorted(self._parts.names())
+        sealed = []
+        for scope in names:
+            if scope.startswith(prefix) or prefix.startswith(scope):
+                try:
+                    self._parts.get(scope)
+                except ScopeSealed:
+                    sealed.append(scope)
+        if self._whole is not None:
+            return Closed(is_whole=False, scope_count=len(sealed), scopes=tuple(sealed))
+        around = self._parts.of(prefix)
+        if around is not None:
+            # In the innermost scope that is open only those can be closed which that one leaves out.
+            left_out = charter_of(self._parts.get(around).opened).excluded
+            lacking = [
+                inner
+                for inner in left_out
+                if inner not in names and (inner.startswith(prefix) or prefix.startswith(inner))
+            ]
+            return Closed(is_whole=False, scope_count=len(lacking), scopes=tuple(lacking))
+        if not names:
+            boxes = tuple(box.path for box in self._boxes or ())
+            return Closed(is_whole=True, scope_count=len(boxes), scopes=boxes)
+        there = self._parts.get(names[0]).opened.store.partitions()
+        return Closed(is_whole=True, scope_count=len(there) - len(names))
 
     def scope(self, path: str) -> Vault:
         """Return the sealed scope at a path, or that a path lies in, as a vault of its own; see `Vault.scope`."""
@@ -525,6 +555,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
     otherwise: WrongKey,
     introduction: Introduction | None = None,
     reason: str = "",
+    is_adopting: bool = False,
 ) -> ScopedVault:
     """Open the scopes of a vault that the roles of an identity open, without the vault's root.
 
@@ -538,6 +569,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
         otherwise: What to raise where the vault has no scopes.
         introduction: What is known of it from elsewhere.
         reason: Why, where it is break-glass.
+        is_adopting: Whether to accept scopes that are older than, or no continuation of, what was recorded.
 
     Raises:
         VaultNotFound: There is no such file.
@@ -573,6 +605,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
         who = who._replace(principal=principal, is_proved=True)
 
         door = partial(Doorway, store, path, clock, options, vault_id, is_anchor_required=is_anchor_required)
+        door = partial(door, is_adopting=is_adopting)
         door = partial(door, known=introduction.marks if introduction is not None else None)
         introduced = introduction.trust if introduction is not None else None
         parts, boxes = _open_believed(
