@@ -70,6 +70,10 @@ class Event(StrEnum):
     SCOPE_INTRODUCED = "scope.introduced"
     BREAKGLASS_OPENED = "breakglass.opened"
     DROP_REFUSED = "drop.refused"
+    SCOPE_MERGED = "scope.merged"
+    SCOPE_BEGUN = "scope.begun"
+    SCOPE_ABANDONED = "scope.abandoned"
+    SCOPE_ADOPTED = "scope.adopted"
 
 
 class Decision(StrEnum):
@@ -113,6 +117,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "days": Field.NUMBER,
         "digest": Field.TEXT,
         "epoch": Field.NUMBER,
+        "excluded": Field.TEXTS,
         "expires": Field.TEXT,
         "file": Field.TEXT,
         "files": Field.TEXTS,
@@ -145,6 +150,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "signer": Field.TEXT,
         "size": Field.NUMBER,
         "slot": Field.TEXT,
+        "source": Field.TEXT,
         "source_rev": Field.NUMBER,
         "source_ver": Field.NUMBER,
         "to": Field.TEXT,
@@ -209,7 +215,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.SECRET_MOVED: _change("path to"),
         Event.SECRET_LABELLED: _change("path label", "ver"),
         Event.SECRET_ROLLED_BACK: _change("path ver source_ver"),
-        Event.BATCH_WRITTEN: _change("count", "change items parts"),
+        Event.BATCH_WRITTEN: _change("count", "change items parts source to"),
         Event.ACCESS_DENIED: Shape(Category.REFUSAL, _fields("action"), _REFUSED, Decision.DENY),
         Event.ACCESS_DENIED_COUNTED: Shape(
             Category.REFUSAL, _fields("action"), _REFUSED, Decision.DENY, is_counted=True
@@ -237,11 +243,15 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.RECOVERY: _administration("reason", "count"),
         Event.CLOCK_BEHIND: _administration("behind_s"),
         Event.SCOPE_CREATED: _administration("path number digest"),
-        Event.SCOPE_CHANGED: _administration("path rev digest", "role added removed"),
+        Event.SCOPE_CHANGED: _administration("path rev digest", "role added removed excluded"),
         Event.SCOPE_INTRODUCED: _administration("count digest", "recipients"),
         Event.BREAKGLASS_OPENED: _administration("path role reason"),
         Event.DROP_REFUSED: Shape(
             Category.REFUSAL, _fields("reason"), _fields("path role principals count"), Decision.DENY
         ),
+        Event.SCOPE_BEGUN: _administration("path number digest"),
+        Event.SCOPE_ABANDONED: _administration("path number digest"),
+        Event.SCOPE_MERGED: _administration("path number digest size"),
+        Event.SCOPE_ADOPTED: _administration("path size old_size", "lineage reason"),
     }
 )

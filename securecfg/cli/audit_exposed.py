@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from securecfg.cli.audit_access import open_for_audit
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import timestamp
+
+if TYPE_CHECKING:
+    from securecfg.vault.departures import Exposed
+
+_WORDS = {"compromise": "compromised: ", "moved": "moved from ", "removed-key": "removed "}
+
+
+def _reason(exposed: Exposed) -> str:
+    if exposed.is_move:
+        return "moved"
+    return "compromise" if exposed.is_compromise else "removed-key"
 
 
 @click.command(cls=Verb, examples=("securecfg audit exposed", "securecfg audit exposed --json"))
@@ -16,7 +29,8 @@ def exposed(invocation: Invocation) -> None:
     """List the secrets that somebody may know who should not, until they are rotated.
 
     They stand in git history, where `securecfg import --history` found them, or could be read with a key that was
-    removed since (in a sealed scope that of a role that may not read it any more), or were in a vault that was
+    removed since (in a sealed scope that of a role that may not read it any more), or where they were before they were
+    moved into or out of a sealed scope, or were in a vault that was
     compromised, or lie in a bundle for a key that is no longer that of a member. A secret leaves the list when it has
     another value.
     """
@@ -51,7 +65,7 @@ def exposed(invocation: Invocation) -> None:
                 "version": each.version,
                 "since": timestamp(each.since),
                 "days": each.days(now),
-                "reason": "compromise" if each.is_compromise else "removed-key",
+                "reason": _reason(each),
                 "slot": each.slot,
                 "kind": each.kind,
                 "label": each.label,
@@ -81,7 +95,7 @@ def exposed(invocation: Invocation) -> None:
             each.path,
             f"{each.since:%Y-%m-%d}",
             str(each.days(now)),
-            ("compromised: " if each.is_compromise else "removed ") + each.key,
+            _WORDS[_reason(each)] + each.key,
         )
         for each in known
     ]

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from securecfg.cli.signing import SigningOptions
+    from securecfg.keys import IdentityProvider
+    from securecfg.vault.relocation import Moved
     from securecfg.vault.scopes import ScopeInfo, Scopes
 
+_EXPOSED = "`securecfg audit exposed` lists it until it has other values"
+_WITH = click.option("--with", "reader", metavar="identity:FILE", help="The identity of somebody who reads the scope.")
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
 
@@ -87,11 +91,13 @@ def show(invocation: Invocation, *, path: str) -> None:
         "securecfg scope create web --read role:web --write role:web",
         "securecfg scope create inbox --read role:web --write role:web --drop role:partner",
         "securecfg scope create common --read role:web --shared     # the vault's root reads it too",
+        "securecfg scope create db --read role:db --move            # with the secrets that are there",
     )
 )
 @click.argument("path")
 @_roles
 @click.option("--shared", is_flag=True, help="Let whoever opens the vault by its root read it too.")
+@click.option("--move", "moves", is_flag=True, help="Move the secrets that are below the path into it.")
 @signing_options
 @_DRY_RUN
 @common_flags
@@ -104,35 +110,133 @@ def create(  # noqa: PLR0913 - each is an option of the command
     write_roles: tuple[str, ...],
     drop_roles: tuple[str, ...],
     shared: bool,
+    moves: bool,
     signing: SigningOptions,
     dry_run: bool,
 ) -> None:
-    """Seal a subtree in which there is nothing yet.
+    """Seal a subtree, in which there is nothing yet or whose secrets are moved with all their history.
+
+    What is moved could be read by whoever opens the vault by its root, and they may know it: `securecfg audit exposed`
+    lists it until it has other values. Until the move is done everything is read and written where it is.
 
     Where no role may write, the administrator does, who does not read; so values can be put in by whoever runs the
     vault without being known to him afterwards. The members of roles need public keys: `securecfg role add`.
     """
-    from securecfg.vault.scopes import Scopes
+    from securecfg.vault.scope_moves import ScopeMoves
 
     if not (read_roles or list_roles or write_roles or drop_roles):
         message = "a sealed scope that nobody may open is of no use"
         raise UsageError(message, hint="say who may read it: `--read role:NAME`")
+    roles = {"list": list_roles, "read": read_roles, "write": write_roles, "drop": drop_roles}
     with signing.open(invocation) as (vault, sign_for):
+        scopes = ScopeMoves.with_signing(vault.authority, sign_for)
         if dry_run:
             vault.authority.require("key.manage", "")
-            Scopes(vault.authority).verify_free(path)
-            roles = {
-                "list": list(list_roles),
-                "read": list(read_roles),
-                "write": list(write_roles),
-                "drop": list(drop_roles),
-            }
-            invocation.emit({"path": path, "roles": roles, "is_done": False}, f"would seal  {path}")
+            if not moves:
+                scopes.verify_free(path)
+            count = scopes.count_below(path) if moves else 0
+            named = {right: list(names) for right, names in roles.items()}
+            moved = f" with {counted(count, 'secret')}" if count else ""
+            invocation.emit(
+                {"path": path, "roles": named, "secret_count": count, "is_done": False}, f"would seal  {path}{moved}"
+            )
             return
-        info = Scopes.with_signing(vault.authority, sign_for).create(
-            path, read=read_roles, list=list_roles, write=write_roles, drop=drop_roles, is_shared=shared
-        )
-    _emit(invocation, info, "sealed  ")
+        if not moves:
+            info = scopes.create(
+                path, read=read_roles, list=list_roles, write=write_roles, drop=drop_roles, is_shared=shared
+            )
+            _emit(invocation, info, "sealed  ")
+            return
+        with invocation.progress("moving secrets") as progress:
+            info, done = scopes.seal(path, roles=roles, is_shared=shared, progress=progress)
+    _emit(invocation, info, "sealed  ", done)
+    if done.versions and not shared:
+        invocation.note(f"note: who opens the vault by its root may know what was moved: {_EXPOSED}")
+
+
+@scope.command(
+    examples=(
+        "securecfg scope split payments payments/eu",
+        "securecfg scope split payments payments/eu --with identity:pay.identity",
+    )
+)
+@click.argument("path")
+@click.argument("subtree")
+@_WITH
+@signing_options
+@_DRY_RUN
+@common_flags
+def split(
+    invocation: Invocation, *, path: str, subtree: str, reader: str | None, signing: SigningOptions, dry_run: bool
+) -> None:
+    """Make a subtree of a sealed scope a scope of its own.
+
+    It has the same roles and rights, until they are granted and revoked apart. Somebody has to read what is moved: the
+    vault's own key where the scope is shared, else a member of a role that reads it.
+    """
+    from securecfg.vault.scope_moves import ScopeMoves
+
+    with signing.open(invocation) as (vault, sign_for):
+        scopes = ScopeMoves.with_signing(vault.authority, sign_for)
+        if dry_run:
+            count = scopes.count_in_scope(path, subtree)
+            told = f"would split  {subtree} from {path} with {counted(count, 'secret')}"
+            invocation.emit({"path": subtree, "from": path, "secret_count": count, "is_done": False}, told)
+            return
+        with invocation.progress("moving secrets") as progress:
+            info, done = scopes.split(path, subtree, reader=_reader(invocation, reader), progress=progress)
+    _emit(invocation, info, "split  ", done)
+
+
+@scope.command(
+    examples=(
+        "securecfg scope merge payments/eu --with identity:pay.identity --dry-run",
+        "securecfg scope merge payments/eu --with identity:pay.identity",
+    )
+)
+@click.argument("path")
+@_WITH
+@signing_options
+@_DRY_RUN
+@common_flags
+def merge(invocation: Invocation, *, path: str, reader: str | None, signing: SigningOptions, dry_run: bool) -> None:
+    """End a sealed scope: put what is in it into the scope around it, or else into the vault itself.
+
+    Who gains rights and who loses them is shown first. The log of the scope ends with it: export it before, if you need
+    it (`securecfg audit export`).
+    """
+    from securecfg.vault.scope_moves import ScopeMoves
+
+    with signing.open(invocation) as (vault, sign_for):
+        scopes = ScopeMoves.with_signing(vault.authority, sign_for)
+        planned = scopes.plan_merge(path)
+        lines = [f"  {role}: gains {', '.join(rights)}" for role, rights in sorted(planned.gained().items())]
+        lines += [f"  {role}: loses {', '.join(rights)}" for role, rights in sorted(planned.lost().items())]
+        if planned.into == "/":
+            lines.append("  whoever opens the vault by its root: gains list, read, write")
+        where = "the vault itself" if planned.into == "/" else planned.into
+        result = {
+            "path": planned.path,
+            "into": planned.into,
+            "secret_count": planned.secrets,
+            "gained": {role: list(rights) for role, rights in sorted(planned.gained().items())},
+            "lost": {role: list(rights) for role, rights in sorted(planned.lost().items())},
+        }
+        if dry_run:
+            told = f"would merge  {planned.path} into {where} with {counted(planned.secrets, 'secret')}"
+            invocation.emit(result | {"is_done": False}, told, *lines)
+            return
+        for line in lines:
+            invocation.note(line)
+        invocation.confirm(f"Merge {planned.path} into {where}, and end it with its log?")
+        with invocation.progress("moving secrets") as progress:
+            _, done = scopes.merge(path, reader=_reader(invocation, reader), progress=progress)
+    moved = (
+        f"merged  {planned.path} into {where}: {counted(done.secrets, 'secret')}, {counted(done.versions, 'version')}"
+    )
+    invocation.emit(result | {"secret_count": done.secrets, "version_count": done.versions, "is_done": True}, moved)
+    if planned.is_exposing and done.versions:
+        invocation.note(f"note: who read it there may know what was moved: {_EXPOSED}")
 
 
 @scope.command(
@@ -331,6 +435,23 @@ def _change(  # noqa: PLR0917 - of two commands
     return info
 
 
+def _reader(invocation: Invocation, uri: str | None) -> IdentityProvider | None:
+    """Return the identity that reads what is moved.
+
+    Raises:
+        UsageError: What is named is not an identity.
+    """
+    from securecfg.keys import IdentityProvider, open_provider
+
+    if uri is None:
+        return None
+    provider = open_provider(uri, ask=invocation.ask)
+    if not isinstance(provider, IdentityProvider):
+        message = f"`{uri}` is not an identity"
+        raise UsageError(message, hint="roles are opened by identities: `--with identity:FILE`")
+    return provider
+
+
 def _as_object(info: ScopeInfo) -> dict[str, Any]:
     return {
         "path": info.path,
@@ -339,11 +460,16 @@ def _as_object(info: ScopeInfo) -> dict[str, Any]:
         "roles": {role: list(rights) for role, rights in sorted(info.roles.items())},
         "value_epochs": info.value_epochs,
         "waiting": info.waiting,
+        "excluded": list(info.excluded),
     }
 
 
-def _emit(invocation: Invocation, info: ScopeInfo, word: str) -> None:
-    invocation.emit(_as_object(info), *_lines(info, word))
+def _emit(invocation: Invocation, info: ScopeInfo, word: str, moved: Moved | None = None) -> None:
+    result, lines = _as_object(info), _lines(info, word)
+    if moved is not None:
+        result |= {"secret_count": moved.secrets, "version_count": moved.versions}
+        lines.append(f"moved  {counted(moved.secrets, 'secret')}, {counted(moved.versions, 'version')}")
+    invocation.emit(result, *lines)
 
 
 def _lines(info: ScopeInfo, word: str) -> list[str]:
@@ -352,7 +478,7 @@ def _lines(info: ScopeInfo, word: str) -> list[str]:
     lines += [f"  {role}: {', '.join(rights)}" for role, rights in sorted(info.roles.items())]
     if info.waiting:
         lines.append(f"  {counted(info.waiting, 'dropped value')} waiting")
-    return lines
+    return lines + [f"  without {subtree}, a scope of its own" for subtree in info.excluded]
 
 
 for command in (break_glass, introduce):

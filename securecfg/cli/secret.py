@@ -327,16 +327,25 @@ def destroy(invocation: Invocation, *, path: str, version: int) -> None:
     invocation.emit({"path": path, "version": version}, f"destroyed  {path}@{version}")
 
 
-@secret.command(examples=("securecfg secret move db/main db/primary",))
+@secret.command(
+    examples=("securecfg secret move db/main db/primary", "securecfg secret move db/main payments/db    # into a scope")
+)
 @click.argument("path")
 @click.argument("target")
 @_LOOKALIKE
 @common_flags
 def move(invocation: Invocation, *, path: str, target: str, allow_lookalike: bool) -> None:
-    """Give a secret another path, with all its versions."""
+    """Give a secret another path, with all its versions.
+
+    Over the edge of a sealed scope they are sealed anew. Whoever could read them before may know them: `securecfg audit
+    exposed` lists the secret until it has another value.
+    """
     with invocation.open() as vault:
         vault.move(path, target, allow_lookalike=allow_lookalike or invocation.is_confirmed)
+        is_other_part = vault.authority_over(path).opened is not vault.authority_over(target).opened
     invocation.emit({"path": path, "target": target}, f"moved  {path} -> {target}")
+    if is_other_part:
+        invocation.note(f"note: who could read {path} may know its values: `securecfg audit exposed`")
 
 
 @secret.command(examples=("securecfg secret label db/main stable 3", "securecfg secret label db/main stable --remove"))

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from securecfg.errors import ConfigError, SecurecfgError, UsageError
+from securecfg.errors import ConfigError, ScopeSealed, SecurecfgError, UsageError
 from securecfg.secret import Secret
 from securecfg.sources.detection import Notice, collect, find_secrets
-from securecfg.sources.rewrite import make_redo, rewrite
+from securecfg.sources.rewrite import make_redo, rewrite_in_steps
 from securecfg.vault.imports import Imports
 
 if TYPE_CHECKING:
@@ -52,12 +52,14 @@ class PlannedFile:
         path: Where it really is.
         undo: What restores it. It holds the secrets.
         redo: What rewrites it.
+        part: The part of the vault that the secrets of this step go to: the path of a sealed scope, or empty.
     """
 
     name: str
     path: str
     undo: Secret[bytes]
     redo: bytes = field(repr=False)
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,10 @@ class ImportPlan:
         notices: What a person may want to look at.
         problems: The files that cannot be read or rewritten; the others are planned all the same.
         exposures: For each target that stands in the git history of its repository, its first commit.
-        files: The files that would be rewritten.
+        files: The files that would be rewritten, once for each part of the vault that their secrets go to.
         values: What goes into the vault, by path.
         standings: What the vault holds there now, by path.
+        parts: Which part of the vault each path lies in: the path of a sealed scope, or empty.
     """
 
     findings: tuple[Finding, ...]
@@ -85,6 +88,7 @@ class ImportPlan:
     files: tuple[PlannedFile, ...]
     values: Mapping[str, Value] = field(repr=False)
     standings: Mapping[str, Standing] = field(repr=False)
+    parts: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_import(
@@ -106,6 +110,7 @@ def plan_import(
 
     Raises:
         InvalidPath: The prefix is no path.
+        ScopeSealed: A secret would go into a sealed scope that the key at hand does not write.
         NotAuthenticated: Nobody says who asks.
         AuditUnavailable: A read for the comparison cannot be recorded.
         UsageError: `history` is asked for outside a git repository.
@@ -116,6 +121,7 @@ def plan_import(
     notices = [*collected.notices, *found.notices]
     problems = [*collected.problems, *found.problems]
     wanted = found.of_path()
+    parts = _find_parts(vault, wanted)
     standings = _compare(vault, wanted)
     files: list[PlannedFile] = []
     moved: list[Finding] = []
@@ -123,7 +129,7 @@ def plan_import(
         own = [finding for finding in found.of_file(source.name) if finding.path in standings]
         if own:
             try:
-                files.append(_plan_file(source, own))
+                files += _plan_file(source, own, parts)
             except ConfigError as error:
                 problems.append(error)
                 continue
@@ -140,6 +146,7 @@ def plan_import(
         files=tuple(files),
         values={path: value for path, value in wanted.items() if path in chosen},
         standings={path: standing for path, standing in standings.items() if path in chosen},
+        parts={path: part for path, part in parts.items() if path in chosen},
     )
 
 
@@ -153,12 +160,10 @@ def _compare(vault: Vault | None, wanted: Mapping[str, Value]) -> dict[str, Stan
     """Return where the values may go; a path that holds something else is left out."""
     if vault is None:
         return {path: Standing(0, is_same=False) for path in wanted}
-    imports = Imports(vault.authority)
-    vault.opened.refresh()
     standings: dict[str, Standing] = {}
     present: dict[str, int] = {}
     for path in wanted:
-        newest, current = imports.standing(path)
+        newest, current = Imports(vault.authority_over(path)).standing(path)
         if current:
             present[path] = current
         else:
@@ -173,10 +178,44 @@ def _compare(vault: Vault | None, wanted: Mapping[str, Value]) -> dict[str, Stan
     return standings
 
 
-def _plan_file(source: SourceFile, findings: list[Finding]) -> PlannedFile:
-    rewritten = rewrite(source, findings)
-    redo = make_redo(rewritten.undo.reveal(), rewritten.content)
-    return PlannedFile(source.name, os.path.realpath(source.name), rewritten.undo, redo)
+def _find_parts(vault: Vault | None, paths: Iterable[str]) -> dict[str, str]:
+    """Return which part of the vault each path lies in, once it is sure that the key at hand writes there.
+
+    Raises:
+        ScopeSealed: One lies where it does not.
+    """
+    if vault is None:
+        return dict.fromkeys(paths, "")
+    parts: dict[str, str] = {}
+    for path in paths:
+        try:
+            scope, part = vault.part_of(path)
+        except ScopeSealed:
+            message = f"`{path}` lies in no scope that this key opens"
+            raise ScopeSealed(message, hint=_WRITER_HINT) from None
+        part.opened.refresh()
+        part.opened.verify_unsealed(path)
+        seat = part.opened.replica.seat
+        if seat is not None and not seat.may_write:
+            message = f"`{path}` lies in the sealed scope `{scope}`, which this key does not write"
+            raise ScopeSealed(message, hint=_WRITER_HINT)
+        parts[path] = scope
+    return parts
+
+
+def _plan_file(source: SourceFile, findings: list[Finding], parts: Mapping[str, str]) -> list[PlannedFile]:
+    """Plan to rewrite a file, in a step for each part of the vault that its secrets go to."""
+    steps: dict[str, list[Finding]] = {}
+    for finding in sorted(findings, key=lambda finding: parts[finding.path]):
+        steps.setdefault(parts[finding.path], []).append(finding)
+    path = os.path.realpath(source.name)
+    return [
+        PlannedFile(source.name, path, each.undo, make_redo(each.undo.reveal(), each.content), scope)
+        for scope, each in zip(steps, rewrite_in_steps(source, list(steps.values())), strict=True)
+    ]
+
+
+_WRITER_HINT = "import with a key that writes it (`--key identity:FILE`), or under another path (`--prefix`)"
 
 
 def _notices(
@@ -190,8 +229,8 @@ def _notices(
         text = f"the file has {links} names (hard links): the others keep the old content"
         notices.append(Notice(source.name, 0, "", text))
     if vault is not None:
-        imports = Imports(vault.authority)
         for finding in findings:
+            imports = Imports(vault.authority_over(finding.path))
             alike = None if standings[finding.path].version else imports.lookalike(finding.path)
             if alike is not None:
                 text = f"the new path `{finding.path}` looks like `{alike}`, which exists"

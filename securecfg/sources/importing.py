@@ -7,6 +7,10 @@ An import takes four steps, each durable before the next one begins:
 3. rewrite   each file as a whole, only if it still holds the bytes that were read
 4. record    what became of each file
 
+Secrets that go to several parts of a vault, itself and its sealed scopes, are an import in each of them with one name,
+the undo material of each sealed where its secrets lie. A file with secrets of several is rewritten in a step for each,
+in the order of their paths, and restored in the other order.
+
 After an interruption between any two of them `resume_imports` goes on and `undo_import` goes back: the vault knows what
 each file was and what it is to become, and every step may be taken twice.
 """
@@ -14,10 +18,12 @@ each file was and what it is to become, and every step may be taken twice.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from securecfg.clock import to_datetime
-from securecfg.errors import Conflict, UndoUnavailable
+from securecfg.errors import Conflict, SecurecfgError, UndoUnavailable
 from securecfg.secret import Secret
 from securecfg.sources.import_plan import ImportPlan, PlannedFile, Standing, plan_import
 from securecfg.sources.import_run import RESUME_HINT, ImportOutcome, ImportRun, Observer, outcome_of, shown_path
@@ -26,7 +32,8 @@ from securecfg.vault.imports import Imports
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
 
     from securecfg.vault import Vault
 
@@ -87,7 +94,7 @@ def apply_import(
     """Do what a plan says.
 
     Args:
-        vault: The vault that it was made for.
+        vault: The vault that it was made for, open by the same key.
         plan: What to do.
         observe: Learns of each step.
         progress: Called with the number of files that are done, and of all.
@@ -104,26 +111,21 @@ def apply_import(
     """
     if not plan.findings:
         return None
-    imports = Imports(vault.authority)
-    index_of = {file.name: index for index, file in enumerate(plan.files)}
-    file_of = {finding.path: index_of[finding.file] for finding in plan.findings}
-    now = to_datetime(vault.opened.clock.now_ns())
-    planned = Import(
-        import_id=f"{now:%Y%m%d-%H%M%S-%f}",
-        state=ImportState.PLANNED,
-        created=now,
-        author=vault.principal,
-        files=tuple(ImportedFile(file.path) for file in plan.files),
-        secrets=tuple(
-            ImportedSecret(path, standing.version, file_of[path], is_own=not standing.is_same)
-            for path, standing in plan.standings.items()
-        ),
-        marks=tuple(_marks(plan)),
-    )
-    own = {secret.path: plan.values[secret.path] for secret in planned.secrets if secret.is_own}
-    undo = Secret(json.dumps([file.undo.reveal().decode() for file in plan.files], ensure_ascii=False))
-    redo = Secret(json.dumps([file.redo.decode() for file in plan.files], ensure_ascii=False))
-    return ImportRun(vault, imports.add(planned, own, undo, redo), observe, progress).go_on()
+    part_of = {scope: vault.part_of(path)[1] for path, scope in plan.parts.items()}
+    first = next(iter(part_of.values()))
+    now = to_datetime(first.opened.clock.now_ns())
+    runs: list[ImportRun] = []
+    try:
+        for scope, part in sorted(part_of.items()):
+            added = _add(part, plan, scope, now)
+            runs.append(ImportRun(part, added, observe, progress))
+    except BaseException:
+        # Nothing was rewritten, so nothing is left of the parts before.
+        for run in reversed(runs):
+            with suppress(SecurecfgError):
+                run.go_back()
+        raise
+    return _joined([run.go_on() for run in runs])
 
 
 def resume_imports(
@@ -140,14 +142,17 @@ def resume_imports(
         StoreFailed: A file cannot be written; everything before it is done.
         CommitUnknown, StoreBusy: As for `Vault.write`.
     """
-    imports = Imports(vault.authority)
     outcomes = []
-    for each in imports.visible():
-        if each.state is ImportState.PLANNED and imports.may("write", each):
-            outcomes.append(ImportRun(vault, each, observe, progress).go_on())
-        elif each.state is ImportState.UNDOING and imports.may("read", each) and imports.may("delete", each):
-            outcomes.append(ImportRun(vault, each, observe, progress).go_back())
-    imports.sweep()
+    placed = _placed(vault)
+    for part, each in placed:
+        if each.state is ImportState.PLANNED and Imports(part.authority).may("write", each):
+            outcomes.append(ImportRun(part, each, observe, progress).go_on())
+    for part, each in reversed(placed):
+        imports = Imports(part.authority)
+        if each.state is ImportState.UNDOING and imports.may("read", each) and imports.may("delete", each):
+            outcomes.append(ImportRun(part, each, observe, progress).go_back())
+    for _, part in vault.parts():
+        Imports(part.authority).sweep()
     return outcomes
 
 
@@ -175,7 +180,19 @@ def undo_import(
         StoreFailed: A file cannot be written; `resume_imports` goes on.
         CommitUnknown, StoreBusy: As for `Vault.write`.
     """
-    return ImportRun(vault, find_import(vault, import_id, "undone"), observe, progress).go_back()
+    chosen = _unfinished(vault, find_import(vault, import_id, "undone").import_id)
+    planned = [(part, each) for part, each in chosen if each.state is ImportState.PLANNED]
+    if planned and len(chosen) > 1:
+        # A file goes back through the steps that it came by, so it first takes those that are missing.
+        for part, each in planned:
+            ImportRun(part, each, observe, progress).go_on()
+        chosen = _unfinished(vault, chosen[0][1].import_id)
+    outcomes: list[ImportOutcome] = []
+    for part, each in reversed(chosen):
+        outcomes.append(ImportRun(part, each, observe, progress).go_back())
+        if outcomes[-1].problems:
+            break  # the steps before are restored once this one is
+    return _joined(outcomes)
 
 
 def confirm_import(vault: Vault, import_id: str | None = None) -> ImportOutcome:
@@ -193,20 +210,20 @@ def confirm_import(vault: Vault, import_id: str | None = None) -> ImportOutcome:
             lets go; the next opener finishes.
         CommitUnknown, StoreBusy, StoreFailed: As for `Vault.write`.
     """
-    chosen = find_import(vault, import_id, "confirmed")
-    if chosen.state is not ImportState.APPLIED:
-        message = f"the import `{chosen.import_id}` was interrupted"
+    chosen = _unfinished(vault, find_import(vault, import_id, "confirmed").import_id)
+    if any(each.state is not ImportState.APPLIED for _, each in chosen):
+        message = f"the import `{chosen[0][1].import_id}` was interrupted"
         raise Conflict(message, hint=RESUME_HINT)
-    return outcome_of(Imports(vault.authority).confirm(chosen), FileState.REWRITTEN)
+    return _joined([outcome_of(Imports(part.authority).confirm(each), FileState.REWRITTEN) for part, each in chosen])
 
 
 def list_imports(vault: Vault) -> list[Import]:
-    """Return the imports of which the caller may list a path, oldest first.
+    """Return the imports of which the caller may list a path, oldest first; one of several parts of a vault for each.
 
     Raises:
         NotAuthenticated: Nobody says who asks.
     """
-    return Imports(vault.authority).visible()
+    return [each for _, each in _placed(vault)]
 
 
 def find_import(vault: Vault, import_id: str | None, done: str) -> Import:
@@ -239,10 +256,63 @@ def find_import(vault: Vault, import_id: str | None, done: str) -> Import:
     return chosen
 
 
-def _marks(plan: ImportPlan) -> Iterable[dict[str, object]]:
+def _placed(vault: Vault) -> list[tuple[Vault, Import]]:
+    """Return the imports that the caller sees, each with the part of the vault that it lies in, oldest first."""
+    found = [
+        (each.import_id, scope, part, each)
+        for scope, part in vault.parts()
+        for each in Imports(part.authority).visible()
+    ]
+    return [(part, each) for _, _, part, each in sorted(found, key=lambda one: one[:2])]
+
+
+def _unfinished(vault: Vault, import_id: str) -> list[tuple[Vault, Import]]:
+    """Return what of an import is not finished, in the order of its steps."""
+    return [(part, each) for part, each in _placed(vault) if each.import_id == import_id and each.state not in FINISHED]
+
+
+def _add(part: Vault, plan: ImportPlan, scope: str, now: datetime) -> Import:
+    """Write into one part of a vault what goes there, with what takes it back and lets it go on."""
+    files = [file for file in plan.files if file.part == scope]
+    index_of = {file.name: index for index, file in enumerate(files)}
+    file_of = {finding.path: index_of[finding.file] for finding in plan.findings if plan.parts[finding.path] == scope}
+    planned = Import(
+        import_id=f"{now:%Y%m%d-%H%M%S-%f}",
+        state=ImportState.PLANNED,
+        created=now,
+        author=part.principal,
+        files=tuple(ImportedFile(file.path) for file in files),
+        secrets=tuple(
+            ImportedSecret(path, standing.version, file_of[path], is_own=not standing.is_same)
+            for path, standing in plan.standings.items()
+            if plan.parts[path] == scope
+        ),
+        marks=tuple(_marks(plan, scope)),
+    )
+    own = {secret.path: plan.values[secret.path] for secret in planned.secrets if secret.is_own}
+    undo = Secret(json.dumps([file.undo.reveal().decode() for file in files], ensure_ascii=False))
+    redo = Secret(json.dumps([file.redo.decode() for file in files], ensure_ascii=False))
+    return Imports(part.authority).add(planned, own, undo, redo)
+
+
+def _joined(outcomes: Sequence[ImportOutcome]) -> ImportOutcome:
+    """Return what became of an import in several parts of a vault as one."""
+    last = outcomes[-1]
+    states = {outcome.state for outcome in outcomes}
+    return replace(
+        last,
+        state=last.state if len(states) == 1 else next(state for state in ImportState if state in states),
+        secrets=sum(outcome.secrets for outcome in outcomes),
+        files=tuple(dict.fromkeys(file for outcome in outcomes for file in outcome.files)),
+        problems=tuple(problem for outcome in outcomes for problem in outcome.problems),
+        kept=tuple(path for outcome in outcomes for path in outcome.kept),
+    )
+
+
+def _marks(plan: ImportPlan, scope: str) -> Iterable[dict[str, object]]:
     for finding in plan.findings:
         exposure = plan.exposures.get(finding.target)
-        if exposure is not None:
+        if exposure is not None and plan.parts[finding.path] == scope:
             yield {
                 "path": finding.path,
                 "field": finding.field,

@@ -63,14 +63,45 @@ def rewrite(source: SourceFile, findings: Sequence[Finding]) -> Rewritten:
     Raises:
         ConfigError: The findings do not fit the bytes, or the result would not say the same; nothing is returned then.
     """
+    (rewritten,) = rewrite_in_steps(source, [findings])
+    return rewritten
+
+
+def rewrite_in_steps(source: SourceFile, steps: Sequence[Sequence[Finding]]) -> list[Rewritten]:
+    """Replace the secrets of one file by references, some in each step; each has its own undo material.
+
+    Args:
+        source: The very bytes that the findings were made from.
+        steps: The findings of each step. Those of one scalar are in one step.
+
+    Raises:
+        ConfigError: As for `rewrite`, or findings of one scalar are in several steps.
+    """
     fmt, text = read_text(source)
     scalars = scan(fmt, source.name, text)
-    edits, expected = _edits(source.name, fmt, text, scalars, findings)
-    changed = _apply(text, edits)
-    _check_same(source.name, scan(fmt, source.name, changed), scalars, expected)
     mark = _MARK if source.content.startswith(_MARK) else b""
-    content = mark + changed.encode()
-    return Rewritten(content, Secret(make_undo(source.content, content, edits)))
+    done: list[Edit] = []
+    values: dict[int, str] = {}
+    results: list[Rewritten] = []
+    current, content = text, source.content
+    for findings in steps:
+        edits, expected = _edits(source.name, fmt, text, scalars, findings)
+        if values.keys() & expected.keys():
+            raise _cannot_say(source.name)
+        values |= expected
+        shifted = [_shifted(edit, done) for edit in edits]
+        current = _apply(current, shifted)
+        _check_same(source.name, scan(fmt, source.name, current), scalars, values)
+        before, content = content, mark + current.encode()
+        results.append(Rewritten(content, Secret(make_undo(before, content, shifted))))
+        done += edits
+    return results
+
+
+def _shifted(edit: Edit, done: Sequence[Edit]) -> Edit:
+    """Return an edit of a text as one of what is left of it after others were made."""
+    by = sum(len(other.new) - (other.end - other.start) for other in done if other.start < edit.start)
+    return Edit(edit.start + by, edit.end + by, edit.new, edit.old)
 
 
 def _edits(

@@ -61,6 +61,22 @@ class Replace(NamedTuple):
     row: bytes
 
 
+class PartCommit(NamedTuple):
+    """What a commit of several parts does to one of them.
+
+    Attributes:
+        part: Its number, 0 for the store itself.
+        operations: To apply to it.
+        expect: The head that it must have.
+        head: Its head from then on; None leaves it without one.
+    """
+
+    part: int
+    operations: Sequence[Operation]
+    expect: bytes | None
+    head: bytes | None
+
+
 Operation = Put | Delete
 Staged = Put | Delete | Replace
 
@@ -83,6 +99,24 @@ def check_staging(operations: Sequence[Staged]) -> None:
         ValueError: An id is not from 0 to 2^63-1.
     """
     _check_sizes(operations, 0, STAGE_LIMIT_OPERATIONS, STAGE_LIMIT_BYTES)
+
+
+def check_parts(commits: Sequence[PartCommit]) -> None:
+    """Hold a commit of several parts to the limits of one batch, and each part to one share of it.
+
+    Raises:
+        ValueTooLarge: A row, the number of operations or their bytes together exceed the limits.
+        ValueError: An id or a number is outside its range, or a part has two shares.
+    """
+    for commit in commits:
+        if commit.part:
+            check_partition(commit.part)
+    if len({commit.part for commit in commits}) < len(commits):
+        message = "a part of a store has two shares of one commit"
+        raise ValueError(message)
+    heads = sum(len(commit.head or b"") for commit in commits)
+    operations = [operation for commit in commits for operation in commit.operations]
+    _check_sizes(operations, heads, BATCH_LIMIT_OPERATIONS, BATCH_LIMIT_BYTES)
 
 
 def _check_sizes(operations: Sequence[Staged], head_bytes: int, most_operations: int, most_bytes: int) -> None:
@@ -139,6 +173,11 @@ class Store(Protocol):
         """When `purge` makes the bytes of deleted rows unrecoverable from what the store itself keeps."""
         ...
 
+    @property
+    def part(self) -> int:
+        """The number of this part, 0 for the store itself."""
+        ...
+
     def head(self) -> bytes | None:
         """Return the head row, None in a new store."""
         ...
@@ -172,6 +211,17 @@ class Store(Protocol):
             StoreFailed: An error, or a store opened for reading only; nothing was written.
             CommitUnknown: The store failed while committing: all of it or nothing may be durable.
             ValueTooLarge: A limit is exceeded; nothing was written.
+        """
+        ...
+
+    def commit_parts(self, commits: Sequence[PartCommit]) -> None:
+        """Publish in several parts of one store as `commit` does in one: all of it becomes durable, or nothing.
+
+        May be called on any of the parts, also in its `reserve`. Together they are held to the limits of one batch.
+
+        Raises:
+            HeadMoved: The head of a part is not the one expected; nothing was written.
+            StoreBusy, StoreFailed, CommitUnknown, ValueTooLarge: As for `commit`.
         """
         ...
 

@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Literal
 
 from securecfg.errors import HeadMoved, VaultClosed, VaultForked
 from securecfg.store.forks import FORKS
-from securecfg.store.interface import Put, Replace, Space, check_batch, check_id, check_partition, check_staging
+from securecfg.store.interface import (
+    Put,
+    Replace,
+    Space,
+    check_batch,
+    check_id,
+    check_partition,
+    check_parts,
+    check_staging,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
-    from securecfg.store.interface import Operation, Staged
+    from securecfg.store.interface import Operation, PartCommit, Staged
 
 
 class MemoryBacking:
@@ -58,6 +67,11 @@ class MemoryStore:
         self._refusal: type[VaultClosed | VaultForked] | None = None
         FORKS.watch(self)
 
+    @property
+    def part(self) -> int:
+        """The number of this part, 0 for the store itself."""
+        return self._number
+
     def head(self) -> bytes | None:
         """Return the head row, None in a new store."""
         return self._open().heads.get(self._number)
@@ -101,6 +115,21 @@ class MemoryStore:
             backing.heads[self._number] = bytes(head)
             backing.publish(self._number, operations)
             return backing.revision
+
+    def commit_parts(self, commits: Sequence[PartCommit]) -> None:
+        """Publish in several parts; see `Store.commit_parts`."""
+        check_parts(commits)
+        backing = self._open()
+        with backing.changed:
+            if any(backing.heads.get(commit.part) != commit.expect for commit in commits):
+                message = "another writer published first"
+                raise HeadMoved(message, hint="read the new heads and try again")
+            for commit in commits:
+                if commit.head is None:
+                    backing.heads.pop(commit.part, None)
+                else:
+                    backing.heads[commit.part] = bytes(commit.head)
+                backing.publish(commit.part, commit.operations)
 
     def stage(self, operations: Sequence[Staged]) -> None:
         """Apply operations atomically without touching the head; see `Store.stage`."""

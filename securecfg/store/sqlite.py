@@ -32,6 +32,7 @@ from securecfg.store.interface import (
     check_batch,
     check_id,
     check_partition,
+    check_parts,
     check_staging,
 )
 from securecfg.store.walindex import HEADER_BYTES, WAL_INDEXES, WalIndex, count_commits
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     import mmap
     from collections.abc import Hashable, Iterator, Sequence
 
-    from securecfg.store.interface import Operation, Staged
+    from securecfg.store.interface import Operation, PartCommit, Staged
 
 BUSY_TIMEOUT_S = 5.0
 
@@ -51,12 +52,13 @@ _PARTITIONS = "SELECT i FROM g WHERE i > 0 ORDER BY i"
 class _Statements:
     """The statements of a store, or of one of its partitions, by space."""
 
-    __slots__ = ("delete", "get", "get_head", "put", "put_head", "replace", "scan")
+    __slots__ = ("delete", "delete_head", "get", "get_head", "put", "put_head", "replace", "scan")
 
-    def __init__(self, get_head: str, put_head: str, places: Sequence[tuple[str, str, str]]) -> None:
-        """Build them from table, constant columns of new rows, and condition of each space."""
-        self.get_head = get_head
-        self.put_head = put_head
+    def __init__(self, heads: str, number: int, places: Sequence[tuple[str, str, str]]) -> None:
+        """Build them from the place of the head, and of each space table, constant columns of new rows, condition."""
+        self.get_head = f"SELECT b FROM {heads} WHERE i = {number}"  # noqa: S608 - a number
+        self.put_head = f"INSERT OR REPLACE INTO {heads} VALUES ({number}, ?)"  # noqa: S608 - a number
+        self.delete_head = f"DELETE FROM {heads} WHERE i = {number}"  # noqa: S608 - a number
         self.get = tuple(f"SELECT b FROM {table} WHERE {where}i = ?" for table, _, where in places)  # noqa: S608 - numbers
         self.scan = tuple(
             f"SELECT i, b FROM {table} WHERE {where}i BETWEEN ? AND ? ORDER BY i LIMIT ?"  # noqa: S608 - numbers
@@ -70,11 +72,16 @@ class _Statements:
         self.delete = tuple(f"DELETE FROM {table} WHERE {where}i = ?" for table, _, where in places)  # noqa: S608 - numbers
 
 
-_WHOLE = _Statements(
-    "SELECT b FROM h WHERE i = 1",
-    "INSERT OR REPLACE INTO h VALUES (1, ?)",
-    [(f"s{space.value}", "", "") for space in Space],
-)
+_WHOLE = _Statements("h", 1, [(f"s{space.value}", "", "") for space in Space])
+
+
+def _statements_of(number: int) -> _Statements:
+    """Return the statements of a partition, for 0 those of the store itself."""
+    if not number:
+        return _WHOLE
+    places = [("p", f"{number}, {space.value}, ", f"n = {number} AND s = {space.value} AND ") for space in Space]
+    return _Statements("g", number, places)
+
 
 _PURGE_LIMIT_S = 2.0
 _POLL_S = 0.004
@@ -86,6 +93,7 @@ class SqliteStore:
 
     Attributes:
         path: The file as it was named.
+        part: The number of this part, 0 for the store itself.
     """
 
     erases: Literal["now"] = "now"
@@ -93,6 +101,7 @@ class SqliteStore:
     def __init__(self, file: DatabaseFile, pin: apsw.Connection, *, busy_timeout_s: float) -> None:
         """Take over a connection that has been checked."""
         self.path = file.shown
+        self.part = 0
         self._file = file
         self._sql = _WHOLE
         self._busy_timeout_s = busy_timeout_s
@@ -165,6 +174,18 @@ class SqliteStore:
         with self._pool.writing(self._busy_timeout_s) as cursor:
             self._begin(cursor)
             return self._commit(cursor, operations, expect, head)
+
+    def commit_parts(self, commits: Sequence[PartCommit]) -> None:
+        """Publish in several parts; see `Store.commit_parts`."""
+        check_parts(commits)
+        reserved = self._reserved
+        if reserved is not None and reserved[0] == threading.get_ident():
+            self._reserved = None
+            self._commit_parts(reserved[1], commits)
+            return
+        with self._pool.writing(self._busy_timeout_s) as cursor:
+            self._begin(cursor)
+            self._commit_parts(cursor, commits)
 
     def stage(self, operations: Sequence[Staged]) -> None:
         """Apply operations atomically without touching the head; see `Store.stage`."""
@@ -324,6 +345,26 @@ class SqliteStore:
             self._stop_looking()
         return after if count_commits(before, after) == 1 else None
 
+    def _commit_parts(self, cursor: apsw.Cursor, commits: Sequence[PartCommit]) -> None:
+        """Publish in several parts in a transaction that has begun, and end it."""
+        shares = [(_statements_of(commit.part), commit) for commit in commits]
+        try:
+            if any(commit.part for commit in commits):
+                _make_partition_tables(cursor)
+            if any(cursor.execute(sql.get_head).get != commit.expect for sql, commit in shares):
+                cursor.execute("ROLLBACK")
+                message = "another writer published first"
+                raise HeadMoved(message, hint="read the new heads and try again")
+            for sql, commit in shares:
+                _apply(cursor, commit.operations, sql)
+                if commit.head is None:
+                    cursor.execute(sql.delete_head)
+                else:
+                    cursor.execute(sql.put_head, (commit.head,))
+        except FOREIGN as error:
+            self._roll_back(error)
+        self._end(cursor)
+
     def _mapped(self) -> mmap.mmap | None:
         """Return the live WAL-index, None where none is mapped."""
         return self._header
@@ -399,11 +440,8 @@ class _Partition(SqliteStore):
         self._busy_timeout_s, self._wal_index = store._busy_timeout_s, store._wal_index
         self._store = store
         self._reserved = None
-        self._sql = _Statements(
-            f"SELECT b FROM g WHERE i = {number}",  # noqa: S608 - a number
-            f"INSERT OR REPLACE INTO g VALUES ({number}, ?)",  # noqa: S608 - a number
-            [("p", f"{number}, {space.value}, ", f"n = {number} AND s = {space.value} AND ") for space in Space],
-        )
+        self.part = number
+        self._sql = _statements_of(number)
         self._is_there = False
 
     def scan(self, space: Space, first: int, last: int, limit: int) -> list[tuple[int, bytes]]:
@@ -437,8 +475,7 @@ class _Partition(SqliteStore):
         super()._begin(cursor)
         if not self._is_there:
             try:
-                for sql in PARTITION_TABLES.values():
-                    cursor.execute(sql.replace("TABLE", "TABLE IF NOT EXISTS", 1))
+                _make_partition_tables(cursor)
             except FOREIGN as error:
                 self._roll_back(error)
 
@@ -536,6 +573,12 @@ def open_sqlite(
         if isinstance(error, FOREIGN):
             raise file.diagnosed(error) from None
         raise
+
+
+def _make_partition_tables(cursor: apsw.Cursor) -> None:
+    """Make the tables of partitions where they are not there yet."""
+    for sql in PARTITION_TABLES.values():
+        cursor.execute(sql.replace("TABLE", "TABLE IF NOT EXISTS", 1))
 
 
 def _apply(cursor: apsw.Cursor, operations: Sequence[Operation], sql: _Statements) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from securecfg.errors import SecurecfgError
-    from securecfg.store import Operation, Space, Staged, Store
+    from securecfg.store import Operation, PartCommit, Space, Staged, Store
 
 Call = Literal["open", "read", "write", "truncate", "sync", "lock", "delete"]
 
@@ -165,6 +165,11 @@ class FaultyStore:
         """What the store says."""
         return self._store.erases
 
+    @property
+    def part(self) -> int:
+        """The number of this part."""
+        return self._store.part
+
     def head(self) -> bytes | None:
         """Return the head row."""
         return self._call("head", self._store.head)
@@ -188,6 +193,10 @@ class FaultyStore:
     def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> Hashable | None:
         """Publish."""
         return self._call("commit", lambda: self._store.commit(operations, expect=expect, head=head))
+
+    def commit_parts(self, commits: Sequence[PartCommit]) -> None:
+        """Publish in several parts."""
+        self._call("commit_parts", lambda: self._store.commit_parts(commits))
 
     def stage(self, operations: Sequence[Staged]) -> None:
         """Write rows that nothing refers to."""

@@ -21,6 +21,7 @@ from securecfg.store import (
     STAGE_LIMIT_OPERATIONS,
     Delete,
     Operation,
+    PartCommit,
     Put,
     Replace,
     Space,
@@ -446,6 +447,71 @@ class StoreConformance:
     def test_refuses_partitions_outside_the_range(self, number: int) -> None:
         with pytest.raises(ValueError, match="partition"):
             self.created().partition(number)
+
+    def test_a_commit_of_several_parts_is_there_as_a_whole(self) -> None:
+        store, other = self.created(), self.opened()
+        store.commit([], expect=None, head=b"0")
+        other.partition(2).commit([Put(Space.META, 1, b"old")], expect=None, head=b"2")
+        assert (store.part, other.partition(2).part) == (0, 2)
+        store.commit_parts(
+            [
+                PartCommit(0, [Put(Space.META, 1, b"whole")], b"0", b"00"),
+                PartCommit(1, [Put(Space.META, 1, b"one")], None, b"1"),
+                PartCommit(2, [Delete(Space.META, 1)], b"2", None),
+            ]
+        )
+        parts = [other, other.partition(1), other.partition(2)]
+        assert [part.snapshot([(Space.META, 1)]) for part in parts] == [
+            (b"00", [b"whole"]),
+            (b"1", [b"one"]),
+            (None, [None]),
+        ]
+        assert other.partitions() == [1]
+
+    def test_a_commit_of_several_parts_is_refused_as_a_whole(self) -> None:
+        store = self.created()
+        part = self.opened().partition(1)
+        store.commit([], expect=None, head=b"0")
+        part.commit([], expect=None, head=b"1")
+        for whole, of_part in ((b"x", b"1"), (b"0", b"x"), (b"0", None), (None, b"1")):
+            with pytest.raises(HeadMoved):
+                store.commit_parts(
+                    [
+                        PartCommit(0, [Put(Space.META, 1, b"row")], whole, b"00"),
+                        PartCommit(1, [Put(Space.META, 1, b"row")], of_part, None),
+                    ]
+                )
+        assert (store.head(), part.head(), store.get(Space.META, 1)) == (b"0", b"1", None)
+
+    def test_a_commit_of_several_parts_keeps_the_limits_of_one(self) -> None:
+        store = self.created()
+        many = [Put(Space.VALUE, number, b"a") for number in range(BATCH_LIMIT_OPERATIONS // 2 + 1)]
+        for commits in (
+            [PartCommit(0, many, None, b"0"), PartCommit(1, many, None, b"1")],
+            [PartCommit(1, [Put(Space.VALUE, 0, b"a" * (ROW_LIMIT_BYTES + 1))], None, b"1")],
+        ):
+            with pytest.raises(ValueTooLarge):
+                store.commit_parts(commits)
+        for number in (PARTITION_LIMIT, -1):
+            with pytest.raises(ValueError, match="partition"):
+                store.commit_parts([PartCommit(number, [], None, b"1")])
+        with pytest.raises(ValueError, match="two shares"):
+            store.commit_parts([PartCommit(1, [], None, b"1"), PartCommit(1, [], None, b"2")])
+        assert (store.head(), store.partitions()) == (None, [])
+
+    def test_a_commit_of_several_parts_ends_what_one_of_them_has_reserved(self) -> None:
+        store, other = self.created(), self.opened()
+        part = store.partition(1)
+        with part.reserve():
+            part.commit_parts([PartCommit(0, [], None, b"0"), PartCommit(1, [], None, b"1")])
+        assert (other.head(), other.partition(1).head()) == (b"0", b"1")
+        other.commit([], expect=b"0", head=b"00")
+
+    def test_a_commit_of_several_parts_makes_a_new_revision(self) -> None:
+        store, other = self.created(), self.opened()
+        before = other.revision()
+        store.partition(2).commit_parts([PartCommit(0, [], None, b"0"), PartCommit(1, [], None, b"1")])
+        assert other.revision() != before
 
     def test_a_partition_keeps_the_limits_of_every_store(self) -> None:
         part = self.created().partition(1)

@@ -8,6 +8,7 @@ a writer can make a voucher that covers other data.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +20,7 @@ from securecfg.octets import U32, U64, Cursor, Malformed, var8, var16
 from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 VOUCHER_ID = 4
 PARTIES_MAX = 255
+EXCLUDED_MAX = 255
 
 LIST, READ, WRITE, DROP = 1, 2, 4, 8
 BREAK_GLASS = 16
@@ -70,6 +72,7 @@ class Charter(NamedTuple):
         serial: 1 at creation, plus one at every change.
         previous: The digest of the charter before, 32 zero bytes for the first one.
         path: The subtree, ending in `/`.
+        excluded: The subtrees of it that are no part of the scope, ascending; each is a scope of its own.
         is_shared: Whether the administrator's key reads its values too.
         keys: What `keys_digest` gives of the keyring: to whom root and values may be sealed.
         keeper: The Ed25519 public key that vouches, beside writers, for what is done under this charter, 32 bytes.
@@ -85,6 +88,11 @@ class Charter(NamedTuple):
     keys: bytes
     keeper: bytes
     parties: tuple[Party, ...]
+    excluded: tuple[str, ...] = ()
+
+    def leaves_out(self, path: str) -> str | None:
+        """Return the excluded subtree that a path lies in, None where the path is the scope's own."""
+        return next((subtree for subtree in self.excluded if path.startswith(subtree)), None)
 
     @property
     def digest(self) -> bytes:
@@ -116,7 +124,7 @@ class Charter(NamedTuple):
 
     def covers(self, path: str) -> bool:
         """Return whether a path lies in the scope."""
-        return path.startswith(self.path)
+        return lies_in(path, self.path, self.excluded)
 
     def to_bytes(self) -> bytes:
         """Return the bytes of it in the scope's document."""
@@ -129,6 +137,8 @@ class Charter(NamedTuple):
             self.keys,
             self.keeper,
             var16(self.path.encode()),
+            bytes((len(self.excluded),)),
+            *(var16(subtree.encode()) for subtree in self.excluded),
             bytes((len(self.parties),)),
         ]
         parts.extend(
@@ -149,6 +159,7 @@ class Charter(NamedTuple):
         serial, previous = cursor.u32(), cursor.take(32)
         shared, keys, keeper = cursor.u8(), cursor.take(32), cursor.take(PUBLIC_KEY_BYTES)
         path = cursor.str16()
+        excluded = tuple(cursor.str16() for _ in range(cursor.u8()))
         parties = tuple(
             Party(cursor.str8(), cursor.u8(), cursor.take(_SLOT_ID_BYTES), cursor.take(PUBLIC_KEY_BYTES))
             for _ in range(cursor.u8())
@@ -160,7 +171,10 @@ class Charter(NamedTuple):
             message = "breaks a rule of charters"
             raise Malformed(message)
         _verify_rights(parties)
-        return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, keeper, parties)
+        if not are_subtrees(path, excluded):
+            message = "excludes what are no subtrees of the scope"
+            raise Malformed(message)
+        return cls(vault_id, scope_id, serial, previous, path, bool(shared), keys, keeper, parties, excluded)
 
 
 def _verify_rights(parties: Iterable[Party]) -> None:
@@ -177,6 +191,17 @@ def _verify_rights(parties: Iterable[Party]) -> None:
         if only_drops != (party.slot_id == NO_SLOT):
             message = "gives a slot to a role that only drops, or none to another one"
             raise Malformed(message)
+
+
+def lies_in(path: str, scope: str, excluded: Sequence[str]) -> bool:
+    """Return whether a path lies in a scope, and in none of the subtrees that it leaves out."""
+    return path.startswith(scope) and not path.startswith(tuple(excluded))
+
+
+def are_subtrees(path: str, excluded: Sequence[str]) -> bool:
+    """Return whether some paths are subtrees of another one, ascending, none of which lies in another one of them."""
+    inside = all(subtree.startswith(path) and subtree.endswith("/") and subtree != path for subtree in excluded)
+    return inside and all(one < other and not other.startswith(one) for one, other in itertools.pairwise(excluded))
 
 
 class SignedCharter(NamedTuple):
@@ -252,6 +277,16 @@ class Voucher(NamedTuple):
         """Return the row."""
         return _VOUCHER_FIELDS.pack(_VOUCHER, SUITE, *self[:5]) + self.signature
 
+    def verify_signature(self, scope_id: bytes, state: State) -> None:
+        """Check that the one it names vouches for the data of a state. That he may is for `verify`.
+
+        Raises:
+            Tampered: He does not.
+        """
+        is_whole = is_signed(self.writer, self.signature, _vouched(scope_id, self))
+        if self.data_digest != data_digest(state) or not is_whole:
+            raise _not_vouched()
+
     def verify(self, scope_id: bytes, charter: Charter, state: State) -> None:
         """Check that a writer of the charter vouches for the data of a state.
 
@@ -267,8 +302,7 @@ class Voucher(NamedTuple):
             or self.writer not in may_vouch
             or not is_signed(self.writer, self.signature, _vouched(scope_id, self))
         ):
-            message = "no writer of the scope vouches for what is in it"
-            raise Tampered(message, hint=_HINT)
+            raise _not_vouched()
 
 
 def parse_voucher(row: bytes | None) -> Voucher:
@@ -320,6 +354,10 @@ def keys_digest(keyring: Keyring) -> bytes:
 
 def _vouched(scope_id: bytes, voucher: Voucher) -> bytes:
     return Label.VOUCHER.encode() + b"\x00" + scope_id + _VOUCHER_FIELDS.pack(_VOUCHER, SUITE, *voucher[:5])
+
+
+def _not_vouched() -> Tampered:
+    return Tampered("no writer of the scope vouches for what is in it", hint=_HINT)
 
 
 def _refusal() -> Tampered:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import ScopeSealed, SecretNotFound
 from securecfg.vault.key_changes import KeyChanges
+from securecfg.vault.paths import scope_among
 from securecfg.vault.scope_opening import charter_of, grants_of
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ def rotate_data(vault: Vault, prefix: str, progress: Progress | None = None) -> 
         verify_encrypts(part.opened)
         return RotatedData(KeyChanges(part).rotate_data(prefix, progress), ())
     count, left, is_found = 0, [], False
-    for scope, part_of in vault.parts():
-        if scope and not (scope.startswith(prefix) or prefix.startswith(scope)):
+    parts = list(vault.parts())
+    around = scope_among([scope for scope, _ in parts], prefix)
+    for scope, part_of in parts:
+        if scope and not (scope.startswith(prefix) or scope == around):
             continue
         try:
             verify_encrypts(part_of.opened)
@@ -56,7 +59,7 @@ def rotate_data(vault: Vault, prefix: str, progress: Progress | None = None) -> 
         except SecretNotFound:
             continue
         except ScopeSealed:
-            if prefix.startswith(scope):
+            if scope == around:
                 raise
             left.append(scope)
     if not (is_found or left):

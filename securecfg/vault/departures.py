@@ -1,8 +1,8 @@
-"""What the holders of removed keys may know: every secret that has not had another value since.
+"""What the holders of other keys may know: every secret that has not had another value since.
 
 A key that opened the vault could read all of it, whatever the policy said, from the file or a copy; the key of a role
-could read the sealed scopes that were granted to it. So each removal is noted, and what it leaves exposed is worked out
-when it is asked for.
+could read the sealed scopes that were granted to it. So each removal of one is noted, and each move of secrets from
+where other keys opened them; what that leaves exposed is worked out when it is asked for.
 """
 
 from __future__ import annotations
@@ -39,19 +39,20 @@ _FIRST_USER_PATH = b"\x02"
 _VERSION = 1
 _NO_SLOT = 0
 _COMPROMISE = "compromise"
+_MOVE = "move"
 
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """A secret that the holder of a removed key may know.
+    """A secret that the holder of a removed key may know, or whoever read it where it was before.
 
     Attributes:
         path: The secret's path.
         version: The newest version with a value that may be known.
-        slot: The number that the removed slot had, or 0 where everything was compromised.
+        slot: The number that the removed slot had, or 0 where everything was compromised or the secret was moved.
         kind: The scheme of its key URIs.
-        label: What people called it.
-        since: When it was removed.
+        label: What people called it; of a move where the secret was, the path of a sealed scope or `/`.
+        since: When it was removed or moved.
     """
 
     path: str
@@ -64,11 +65,18 @@ class Exposed:
     @property
     def is_compromise(self) -> bool:
         """Whether not one key was removed, but all of them are taken to be known to others."""
-        return self.slot == _NO_SLOT
+        return self.kind == _COMPROMISE and self.slot == _NO_SLOT
+
+    @property
+    def is_move(self) -> bool:
+        """Whether it lay elsewhere, where others could read it."""
+        return self.kind == _MOVE and self.slot == _NO_SLOT
 
     @property
     def key(self) -> str:
-        """The removed key as people read it; of a compromise why it was declared."""
+        """The removed key as people read it; of a compromise why it was declared, of a move where it was."""
+        if self.is_move:
+            return f"`{self.label}`" if self.label != "/" else "the vault, by its root"
         if self.is_compromise:
             return f"everything{f' ({self.label})' if self.label else ''}"
         return f"slot {self.slot} ({self.kind}{f', {self.label}' if self.label else ''})"
@@ -78,14 +86,20 @@ class Exposed:
         return max(now - self.since, timedelta(0)).days
 
 
-class _Departure(NamedTuple):
-    """A note: which slot went, when, and the first id that was not given yet."""
+class Departure(NamedTuple):
+    """A note: which slot went, when, the first id that was not given yet, and which paths it is about."""
 
     slot: int
     kind: str
     label: str
     removed_ns: int
     next_id: int
+    below: str = ""
+
+    def covers(self, path: bytes) -> bool:
+        """Return whether a path is one that the note is about: below a folder, or the only one."""
+        below = self.below.encode()
+        return path == below or path.startswith(below if below.endswith(b"/") or not below else below + b"/")
 
     def could_read(self, version: Version) -> bool:
         """Return whether a version was there when the slot went. Clocks may differ, so either sign is enough."""
@@ -95,7 +109,7 @@ class _Departure(NamedTuple):
 def note_departure(opened: OpenVault, publication: Publication, number: int, info: SlotInfo, author: str) -> Plan:
     """Return the draft of a note that a slot goes, for the publication that removes it."""
     now = opened.clock.now_ns()
-    departure = _Departure(number, info.kind, info.label, now, publication.next_id)
+    departure = Departure(number, info.kind, info.label, now, publication.next_id)
     return _draft(opened, publication, departure, info.slot_id.hex(), author)
 
 
@@ -122,8 +136,61 @@ def new_compromise() -> str:
 
 def note_compromise(opened: OpenVault, publication: Publication, name: str, reason: str, author: str) -> Plan:
     """Return the draft of a note that all that is in the vault may be known, for the publication that says so."""
-    departure = _Departure(_NO_SLOT, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
+    departure = Departure(_NO_SLOT, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
     return _draft(opened, publication, departure, name, author)
+
+
+def notes_of(opened: OpenVault) -> list[Departure]:
+    """Return the notes of a part, by time.
+
+    Raises:
+        Tampered: One is damaged.
+    """
+    return _departures(opened)
+
+
+def draft_carried(drafts: Drafts, departure: Departure, name: str, below: str, author: str) -> Plan:
+    """Return the draft of a note that was in the part which secrets came from, as far as it is about them.
+
+    Args:
+        drafts: In the part that they came to.
+        departure: The note.
+        name: Names it.
+        below: Where they are now: a folder with its `/`, or the path of one.
+        author: Who moved them.
+    """
+    # Ids say nothing in another part; versions keep their times.
+    return _write_note(drafts, departure._replace(next_id=0, below=below), name, author)
+
+
+def draft_move(drafts: Drafts, departure: MoveNote, author: str) -> Plan:
+    """Return the draft of a note that secrets came from where others could read them.
+
+    Args:
+        drafts: In the part that they came to; all of their data keys have been given their ids.
+        departure: What the note says.
+        author: Who moved them.
+    """
+    note = Departure(_NO_SLOT, _MOVE, departure.source, departure.moved_ns, departure.next_id, departure.below)
+    return _write_note(drafts, note, f"{_MOVE}-{departure.note_id}", author)
+
+
+class MoveNote(NamedTuple):
+    """What a note of a move says.
+
+    Attributes:
+        note_id: Names it.
+        source: Where the secrets were: the path of a sealed scope, or `/`.
+        below: Where they are now: a folder with its `/`, or the path of one.
+        moved_ns: When they came.
+        next_id: An id that is above those of all their data keys.
+    """
+
+    note_id: str
+    source: str
+    below: str
+    moved_ns: int
+    next_id: int
 
 
 def newest_compromise(opened: OpenVault) -> DeclaredCompromise | None:
@@ -135,7 +202,7 @@ def newest_compromise(opened: OpenVault) -> DeclaredCompromise | None:
     found = [
         DeclaredCompromise(note.next_id, name, note.label, note.removed_ns)
         for name, note in _notes(opened)
-        if note.slot == _NO_SLOT
+        if note.slot == _NO_SLOT and note.kind == _COMPROMISE and not note.below
     ]
     return max(found, default=None)
 
@@ -146,14 +213,20 @@ def newest_departure(opened: OpenVault) -> int | None:
     Raises:
         Tampered: A note is damaged.
     """
-    return max((note.next_id for note in _departures(opened)), default=None)
+    return max((note.next_id for note in _departures(opened) if note.kind != _MOVE), default=None)
 
 
-def _draft(opened: OpenVault, publication: Publication, departure: _Departure, name: str, author: str) -> Plan:
-    encoded = json.dumps({"v": _VERSION} | departure._asdict(), separators=(",", ":"), ensure_ascii=False).encode()
+def _draft(opened: OpenVault, publication: Publication, departure: Departure, name: str, author: str) -> Plan:
+    return _write_note(Drafts(opened, publication), departure, name, author)
+
+
+def _write_note(drafts: Drafts, departure: Departure, name: str, author: str) -> Plan:
+    document = {"v": _VERSION} | departure._asdict()
+    if not departure.below:
+        del document["below"]
+    encoded = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
-    version = NewVersion(author, departure.removed_ns)
-    return Drafts(opened, publication).write(_NOTES + name.encode(), content, version)
+    return drafts.write(_NOTES + name.encode(), content, NewVersion(author, departure.removed_ns))
 
 
 def find_exposed(authority: Authority) -> list[Exposed]:
@@ -180,22 +253,23 @@ def find_exposed(authority: Authority) -> list[Exposed]:
     return found
 
 
-def _departures(opened: OpenVault) -> list[_Departure]:
+def _departures(opened: OpenVault) -> list[Departure]:
     return sorted((note for _, note in _notes(opened)), key=lambda note: note.removed_ns)
 
 
-def _notes(opened: OpenVault) -> list[tuple[str, _Departure]]:
+def _notes(opened: OpenVault) -> list[tuple[str, Departure]]:
     notes = []
     for path, entry in opened.entries(_NOTES, prefix_end(_NOTES)):
         if entry.live:
             document: dict[str, object] = opened.system_document(path, {})
-            numbers = [int(str(document[name])) for name in ("slot", "removed_ns", "next_id")]
-            departure = _Departure(numbers[0], str(document["kind"]), str(document["label"]), *numbers[1:])
+            slot, removed_ns, next_id = (int(str(document[name])) for name in ("slot", "removed_ns", "next_id"))
+            kind, label, below = (str(document.get(name, "")) for name in ("kind", "label", "below"))
+            departure = Departure(slot, kind, label, removed_ns, next_id, below)
             notes.append((path[len(_NOTES) :].decode(), departure))
     return notes
 
 
-def _exposed(opened: OpenVault, path: bytes, departures: list[_Departure]) -> list[Exposed]:
+def _exposed(opened: OpenVault, path: bytes, departures: list[Departure]) -> list[Exposed]:
     entry = opened.replica.index.get(path)
     if entry is None or not entry.live:
         return []
@@ -206,11 +280,12 @@ def _exposed(opened: OpenVault, path: bytes, departures: list[_Departure]) -> li
     return [
         Exposed(path.decode(), current.number, note.slot, note.kind, note.label, to_datetime(note.removed_ns))
         for note in departures
+        if note.covers(path)
         if note.could_read(current) or _has_known_value(opened, entry, history, current, note)
     ]
 
 
-def _has_known_value(opened: OpenVault, entry: Entry, history: History, current: Version, note: _Departure) -> bool:
+def _has_known_value(opened: OpenVault, entry: Entry, history: History, current: Version, note: Departure) -> bool:
     """Return whether a value that is newer than a removal is one that was there before, as after a rollback."""
     known = [version for version in history.versions if note.could_read(version) and version.state == LIVE]
     if not any(version.length == current.length for version in known):

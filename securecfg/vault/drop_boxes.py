@@ -157,6 +157,9 @@ class DropBox:
         order = self._newest_order()
         held.note_order(order.serial)
         if not order.covers(drop.path):
+            if drop.path.startswith(self.path):
+                message = f"`{drop.path}` lies in another sealed scope inside `{self.path}`"
+                raise ScopeSealed(message, hint="ask an administrator for the right to drop there")
             message = f"`{drop.path}` does not lie in `{self.path}`"
             raise InvalidPath(message)
         if count_waiting(store) >= WAITING_MAX:

@@ -15,7 +15,7 @@ from securecfg.keys.trust import read_signatures, signatures_to_bytes
 from securecfg.octets import U16, U32, Cursor, Malformed, pad, var16, var32
 from securecfg.store import Delete, Put, Space
 from securecfg.tuples import NamedTuple
-from securecfg.vault.charters import DROP
+from securecfg.vault.charters import DROP, lies_in
 from securecfg.vault.drafts import Content
 from securecfg.vault.paths import SYSTEM
 from securecfg.vault.successions import successors
@@ -46,6 +46,7 @@ class DropOrder(NamedTuple):
         scope_id: The vault id of the scope, 16 bytes.
         serial: Of the charter that it goes with.
         path: The subtree, ending in `/`.
+        excluded: What of it lies in other scopes.
         epoch: The value key in use.
         public_key: The public half of it, 1,216 bytes.
     """
@@ -54,13 +55,15 @@ class DropOrder(NamedTuple):
     scope_id: bytes
     serial: int
     path: str
+    excluded: tuple[str, ...]
     epoch: int
     public_key: bytes
 
     def to_bytes(self) -> bytes:
         """Return the bytes of it in the scope's document."""
         front = self.vault_id + self.scope_id + U32.pack(self.serial) + var16(self.path.encode())
-        return front + U32.pack(self.epoch) + self.public_key
+        subtrees = b"".join(var16(subtree.encode()) for subtree in self.excluded)
+        return front + bytes((len(self.excluded),)) + subtrees + U32.pack(self.epoch) + self.public_key
 
     @property
     def message(self) -> bytes:
@@ -76,11 +79,12 @@ class DropOrder(NamedTuple):
         """
         vault_id, scope_id = cursor.take(_VAULT_ID_BYTES), cursor.take(_SCOPE_ID_BYTES)
         serial, path = cursor.u32(), cursor.str16()
-        return cls(vault_id, scope_id, serial, path, cursor.u32(), cursor.take(HYBRID_PUBLIC_BYTES))
+        excluded = tuple(cursor.str16() for _ in range(cursor.u8()))
+        return cls(vault_id, scope_id, serial, path, excluded, cursor.u32(), cursor.take(HYBRID_PUBLIC_BYTES))
 
     def covers(self, path: str) -> bool:
         """Return whether a path lies in the scope."""
-        return path.startswith(self.path)
+        return lies_in(path, self.path, self.excluded)
 
 
 class SignedOrder(NamedTuple):
@@ -144,7 +148,8 @@ class Admission(NamedTuple):
 def order_of(charter: Charter, keyring: Keyring) -> DropOrder:
     """Return the order that goes with a charter."""
     key = keyring.active(Purpose.VALUE)
-    return DropOrder(charter.vault_id, charter.scope_id, charter.serial, charter.path, key.epoch, bytes(key.key))
+    public_key, ids = bytes(key.key), (charter.vault_id, charter.scope_id)
+    return DropOrder(*ids, charter.serial, charter.path, charter.excluded, key.epoch, public_key)
 
 
 def droppers(parties: Iterable[Party]) -> set[str]:

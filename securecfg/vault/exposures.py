@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT
+from securecfg.errors import ScopeSealed
 from securecfg.secret import Secret
 from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.index import prefix_end
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from securecfg.vault.authority import Authority
     from securecfg.vault.drafts import Drafts
+    from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Plan
 
 _MARKS = SYSTEM + b"exposed/"
@@ -116,7 +118,7 @@ class Exposures:
         for each in sorted(marks, key=lambda each: each.mark.target):
             current = self._current(each.mark.path) if each.mark.path in listed else 0
             if current and self._is_rotated(each.mark, current):
-                if not self._opened.options.read_only:
+                if not self._opened.options.read_only and self._opened.replica.may_change:
                     closed = each._replace(mark=replace(each.mark, is_open=False))
                     self._write(closed, "list", Event.EXPOSURE_CLOSED, {"path": each.mark.path, "ver": current})
             elif current:
@@ -132,7 +134,10 @@ class Exposures:
         if current <= mark.version:
             return False
         read = self._opened.consistently
-        old, new = read(lambda: self._value(mark, mark.version)), read(lambda: self._value(mark, current))
+        try:
+            old, new = read(lambda: self._value(mark, mark.version)), read(lambda: self._value(mark, current))
+        except ScopeSealed:
+            return False  # who does not read the scope cannot tell; a reader of it can
         return old is None or new is None or old != new
 
     def _value(self, mark: Mark, number: int) -> Secret[str] | Secret[bytes] | None:
@@ -189,6 +194,36 @@ class Exposures:
             return drafts.write(stored.document, content, new)
 
         self._writes.apply(Wanted(((right, stored.mark.path),), draft, event, lambda _: obj))
+
+
+def open_marks(opened: OpenVault) -> dict[int, list[Mark]]:
+    """Return the open marks of a part, by the numbers of their secrets.
+
+    Raises:
+        Tampered: One is damaged.
+    """
+    found: dict[int, list[Mark]] = {}
+    for path, entry in opened.entries(_MARKS, prefix_end(_MARKS)):
+        if entry.live:
+            stored = _parse(path, opened.system_document(path, {}))
+            if stored.mark.is_open:
+                found.setdefault(stored.record, []).append(stored.mark)
+    return found
+
+
+def draft_mark(drafts: Drafts, mark: Mark, path: str, record: int, new: NewVersion) -> Plan:
+    """Return the draft of a mark on a secret that came from another part.
+
+    Args:
+        drafts: In the part that it came to.
+        mark: As it was there.
+        path: Where the secret is now.
+        record: Its number here.
+        new: Who moved it, and when.
+    """
+    moved = replace(mark, path=path)
+    encoded = json.dumps(_to_json(_Stored(b"", moved, record)), separators=(",", ":"), ensure_ascii=False).encode()
+    return drafts.write(_document_path(moved), Content(KIND_TEXT, len(encoded), lambda: (encoded,)), new)
 
 
 class _Stored(NamedTuple):

@@ -70,6 +70,15 @@ class Version(NamedTuple):
         """The size of the line; authors and content types are ASCII."""
         return _FIXED.size + 4 + len(self.author) + len(self.content_type) + len(self.metadata)
 
+    def placed_as(self, other: Version) -> Version:
+        """Return the version with its value where that of another one lies, which is a copy of it."""
+        return self._replace(
+            dek_id=other.dek_id,
+            value_id=other.value_id,
+            value_rows=other.value_rows,
+            commitment=other.commitment,
+        )
+
     def destroyed(self) -> Version:
         """Return what remains of the version once it is destroyed."""
         return self._replace(

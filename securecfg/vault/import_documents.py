@@ -17,7 +17,7 @@ from securecfg.clock import to_datetime, to_ns
 from securecfg.crypto import KIND_TEXT
 from securecfg.secret import Secret
 from securecfg.vault.drafts import Content
-from securecfg.vault.paths import IMPORTS
+from securecfg.vault.paths import IMPORTS, UNDO_MATERIAL
 from securecfg.vault.values import encode_value
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from securecfg.vault.values import Plain
 
 DETAILS, MATERIAL = b"/details/", b"/material/"
-UNDO, REDO = MATERIAL + b"undo/", MATERIAL + b"redo/"
+UNDO, REDO = UNDO_MATERIAL, MATERIAL + b"redo/"
 
 _PIECE_CHARS = 12 * 1024  # whatever the characters and their escapes, a piece is one inline value
 _FILES_IN_RECORD_CHARS = 4_096

@@ -34,7 +34,7 @@ from securecfg.vault.import_documents import (
 from securecfg.vault.index import prefix_end
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import IMPORTS, path_to_bytes
-from securecfg.vault.publishing import Plan, new_request_id
+from securecfg.vault.publishing import Plan, new_request_id, no_writer
 from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
@@ -83,7 +83,16 @@ class Imports:
         return [each for each in imports if each.author == own or any(one.path in listed for one in each.secrets)]
 
     def may(self, action: str, of: Import) -> bool:
-        """Return whether the caller may do something on every path of an import. Nothing is recorded."""
+        """Return whether the caller may do something on every path of an import. Nothing is recorded.
+
+        In a sealed scope, also whether the key at hand can: it writes there, and reads where that is asked.
+        """
+        replica = self._opened.replica
+        if replica.seat is not None and not replica.seat.may_write:
+            return False
+        grants = replica.data_keys.grants
+        if action == "read" and grants is not None and not grants.is_granted(grants.active):
+            return False
         session = self._authority.session()
         return all(session.decide(action, secret.path).allowed for secret in of.secrets)
 
@@ -264,11 +273,29 @@ class Imports:
             Conflict: Such an import is interrupted, and its material is needed to finish it.
             DestroyPending: As for `confirm`.
         """
+        self._release(lambda secret: (secret.path, secret.version) == (path, version))
+
+    def release_below(self, path: str) -> None:
+        """Destroy the undo material that holds secrets which are about to be moved into another part of the vault.
+
+        Args:
+            path: A folder with its `/`, or the path of one secret.
+
+        Raises:
+            Conflict: Such an import is interrupted, and its material is needed to finish it.
+            DestroyPending: As for `confirm`.
+        """
+        self._release(lambda secret: secret.path == path or (path.endswith("/") and secret.path.startswith(path)))
+
+    def _release(self, holds: Callable[[ImportedSecret], bool]) -> None:
         for each in self._all():
-            if each.state in FINISHED or not any((one.path, one.version) == (path, version) for one in each.secrets):
+            held = next((secret for secret in each.secrets if holds(secret)), None)
+            if each.state in FINISHED or held is None:
                 continue
             if each.state is not ImportState.APPLIED:
-                message = f"the interrupted import `{each.import_id}` still holds version {version} of `{path}`"
+                message = (
+                    f"the interrupted import `{each.import_id}` still holds version {held.version} of `{held.path}`"
+                )
                 raise Conflict(
                     message, hint="finish it with `securecfg import --resume`, or take it back with `--undo`"
                 )
@@ -281,6 +308,9 @@ class Imports:
             DestroyPending: Its bytes may lie in the write-ahead log until another reader lets go.
             StoreBusy, StoreFailed: Some of it is still there; the next call goes on.
         """
+        seat = self._opened.replica.seat
+        if seat is not None and not seat.may_write:
+            return  # it is left to who may
         for each in self._all():
             if each.state in FINISHED:
                 self._destroy_material(each)
@@ -373,9 +403,8 @@ class Imports:
         if opened.options.read_only:
             message = "the vault is open for reading only"
             raise Unsupported(message, hint="open it for writing")
-        if opened.replica.seat is not None:
-            message = "an import goes into the vault itself, not into a sealed scope"
-            raise Unsupported(message, hint="put the secrets in one by one: `securecfg secret put`")
+        if opened.replica.seat is not None and not opened.replica.seat.may_write:
+            raise no_writer()
         for _ in range(_RETRIES):
             opened.refresh()
             # Taken before the decisions, so that none of them is under an older policy.

@@ -51,6 +51,10 @@ def finish_destruction(opened: OpenVault) -> None:
             generation = opened.replica.state.generation
             _delete_freed_keys(opened)
             _delete_retired_grants(opened)
+            if opened.replica.seat is None and (registry := opened.scopes()) is not None:
+                from securecfg.vault.scope_ends import erase_retired  # few vaults have scopes
+
+                erase_retired(opened, registry)
             opened.store.purge()
             if opened.publisher.publish(lambda publication, seen=generation: _plan_end(publication, seen)):  # type: ignore[misc]  # lambda default
                 return

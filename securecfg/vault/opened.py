@@ -153,6 +153,10 @@ class OpenVault:
         if self.replica.refresh():
             self.lookalikes.clear()
 
+    def has_head(self) -> bool:
+        """Return whether this part of the store is there at all. A sealed scope may have been merged."""
+        return self.store.head() is not None
+
     def is_clock_trusted(self) -> bool:
         """Return whether the clock is not far behind the newest publication."""
         return not self.replica.state.clock_behind_ns(self.clock.now_ns())
@@ -208,10 +212,11 @@ class OpenVault:
         if known is not None and known[0] == place:
             return known[1]
         policy, roles, scopes = (self.entry(path) for path in (POLICY_PATH, ROLES_PATH, REGISTRY_PATH))
+        seat = self.replica.seat
         stamp = (
             policy.digest if policy else b"",
             roles.digest if roles else b"",
-            scopes.digest if scopes else b"",
+            (scopes.digest if scopes else b"") if seat is None else seat.charter_digest,
         )
         self._stamp = (place, stamp)
         return stamp
@@ -252,16 +257,30 @@ class OpenVault:
         return known[1]
 
     def verify_unsealed(self, path: str) -> None:
-        """Refuse to write beside a sealed scope what belongs into it.
+        """Refuse what belongs into a sealed scope inside of this part, whatever this part may hold there.
 
         Raises:
             ScopeSealed: The path lies in one.
         """
-        registry = self.scopes()
-        scope = registry.scope_of(path) if registry is not None else None
+        scope = self._scope_inside(path)
         if scope is not None:
-            message = f"`{scope}` is a sealed scope since this vault was opened"
-            raise ScopeSealed(message, hint="open the vault again")
+            message = f"`{scope}` is a sealed scope of its own"
+            hint = "open the vault again; if that does not help, an administrator may grant it: `securecfg scope grant`"
+            raise ScopeSealed(message, hint=hint)
+
+    def own(self, found: list[tuple[bytes, Entry]]) -> list[tuple[bytes, Entry]]:
+        """Return those of some paths that do not belong into a sealed scope inside of this part."""
+        seat = self.replica.seat
+        if seat is None or seat.charter is None or not seat.charter.charter.excluded:
+            return found
+        return [(path, entry) for path, entry in found if self._scope_inside(path.decode()) is None]
+
+    def _scope_inside(self, path: str) -> str | None:
+        seat = self.replica.seat
+        if seat is not None:
+            return seat.charter.charter.leaves_out(path) if seat.charter is not None else None
+        registry = self.scopes()
+        return registry.scope_of(path) if registry is not None else None
 
     def system_document(self, path: bytes, default: T, number: int = 0) -> T:
         """Return a system document, decoded from JSON, or a default where there is none.
@@ -397,6 +416,18 @@ class OpenVault:
         data_keys.verify_size(version.length)
         whole = list(rows)
         return key.open(record, data_keys.expect(version.commitment, key.commitment, (record, *whole)), whole)
+
+    def verify_sealed(self, version: Version) -> None:
+        """Check the rows of a value that is sealed from the key at hand.
+
+        Raises:
+            Tampered: A row is missing, or does not belong to this version.
+        """
+        record = self.store.get(Space.VALUE, version.value_id)
+        if record is None:
+            message = "a value is missing"
+            raise Tampered(message)
+        self.replica.data_keys.verify_rows(version.commitment, (record, *self._value_rows(version)))
 
     def _value_rows(self, version: Version) -> Iterator[bytes]:
         for number in range(version.value_id + 1, version.value_id + 1 + version.value_rows):

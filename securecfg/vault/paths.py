@@ -23,6 +23,7 @@ CHARTER_PATH = SYSTEM + b"charter"
 SUCCESSION_PATH = SYSTEM + b"succession"
 IMPORTS = SYSTEM + b"import/"
 BUNDLE_KEYS = SYSTEM + b"bundle-keys/"
+UNDO_MATERIAL = b"/material/undo/"
 FIRST_USER_PATH = b"\x02"
 
 _PLAIN_PATH = re.compile(r"(?!\.{1,2}(?:/|$))[\w.\-]+(?:/(?!\.{1,2}(?:/|$))[\w.\-]+)*", re.ASCII)
@@ -60,16 +61,17 @@ def path_to_bytes(path: str) -> bytes:
 
 def is_vault_document(path: bytes) -> bool:
     """Return whether a path is that of a document of the vault itself which holds no value of a secret."""
-    return path.startswith(SYSTEM) and not path.startswith((IMPORTS, BUNDLE_KEYS))
+    is_undone = path.startswith(IMPORTS) and UNDO_MATERIAL in path
+    return path.startswith(SYSTEM) and not (is_undone or path.startswith(BUNDLE_KEYS))
 
 
 def scope_among(scopes: Container[str], path: str) -> str | None:
-    """Return which of some scopes a path lies in, None where it lies in none. None of them lies in another one."""
-    end = path.find("/") + 1
+    """Return the innermost of some scopes that a path lies in, None where it lies in none."""
+    end = path.rfind("/") + 1
     while end:
         if path[:end] in scopes:
             return path[:end]
-        end = path.find("/", end) + 1
+        end = path.rfind("/", 0, end - 1) + 1
     return None
 
 

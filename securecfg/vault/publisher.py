@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.audit import Event, Record
 from securecfg.errors import CommitUnknown, HeadMoved, IntegrityError, SecurecfgError, StoreBusy
+from securecfg.tuples import NamedTuple
 from securecfg.vault.publishing import Plan, Publication
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from securecfg.audit import Sealer
     from securecfg.clock import Clock
-    from securecfg.vault.replica import Member, Replica
+    from securecfg.vault.replica import Finished, Member, Replica
 
     Planner = Callable[[Publication], Plan]
 
@@ -30,6 +31,14 @@ _ATTEMPTS_MAX = 8
 # Whoever was beaten so often has the store kept for it, so that writers without a pause cannot hold it up for ever.
 _ATTEMPTS_IN_RACE = 3
 _PAUSE_S = 0.000_5
+
+
+class Share(NamedTuple):
+    """A publication that is committed together with those of other parts."""
+
+    publication: Publication
+    finished: Finished
+    notes_clock: bool
 
 
 class _Waiter:
@@ -112,6 +121,36 @@ class Publisher:
             raise waiter.error
         return waiter.result
 
+    def make_share(self, planners: Sequence[Planner]) -> Share:
+        """Plan a publication that somebody else commits, together with those of other parts.
+
+        The caller holds the replica's lock from before its last refresh until after the commit and `take_up`.
+
+        Args:
+            planners: Called one after the other; each sees what the plans of the earlier ones change.
+
+        Raises:
+            HeadMoved: A row that a planner read was replaced by another process.
+            As for what the planners raise.
+        """
+        self._renew_sealer()
+        publication = self._begin_publication()
+        try:
+            for planner in planners:
+                publication.add(planner(publication))
+        except IntegrityError as error:
+            self._verify_unmoved(error)
+            raise
+        now_ns = self._clock.now_ns()
+        notes_clock = self._note_clock(publication, now_ns)
+        return Share(publication, publication.finish(now_ns), notes_clock)
+
+    def take_up(self, share: Share) -> None:
+        """Take up a share that has been committed. The caller holds the replica's lock."""
+        self._note_committed(share.publication, notes_clock=share.notes_clock)
+        self._replica.accept(share.finished, None)
+        self._after_commit(share.publication.members)
+
     def wipe(self) -> None:
         """Forget the session's sealer."""
         if self._sealer is not None:
@@ -182,12 +221,8 @@ class Publisher:
         self,
         group: list[_Waiter],
     ) -> tuple[Publication | None, list[_Waiter], list[_Waiter]]:
-        if self._sealer is None or self._sealed_for != self._replica.audit_epoch:
-            # A new audit key means that somebody who knew the old one must not read what follows.
-            self.wipe()
-            self._sealer, self._sealer_stored = self._make_sealer(), False
-            self._sealed_for = self._replica.audit_epoch
-        publication = Publication(self._replica, self._sealer, sealer_stored=self._sealer_stored)
+        self._renew_sealer()
+        publication = self._begin_publication()
         planned: list[_Waiter] = []
         for position, waiter in enumerate(group):
             stagings = list(publication.stagings)
@@ -218,6 +253,22 @@ class Publisher:
             return None, planned, []
         return publication, planned, []
 
+    def _renew_sealer(self) -> None:
+        if self._sealer is None or self._sealed_for != self._replica.audit_epoch:
+            # A new audit key means that somebody who knew the old one must not read what follows.
+            self.wipe()
+            self._sealer, self._sealer_stored = self._make_sealer(), False
+            self._sealed_for = self._replica.audit_epoch
+
+    def _begin_publication(self) -> Publication:
+        if self._sealer is None:
+            raise TypeError
+        return Publication(self._replica, self._sealer, sealer_stored=self._sealer_stored)
+
+    def _note_committed(self, publication: Publication, *, notes_clock: bool) -> None:
+        self._sealer_stored = self._sealer_stored or bool(publication.members)
+        self._is_clock_noted = self._is_clock_noted or notes_clock
+
     def _verify_unmoved(self, error: Exception) -> None:
         """Let the group start over where a row that a planner read was replaced by another process.
 
@@ -246,8 +297,7 @@ class Publisher:
             for waiter in planned:
                 waiter.fail(error)
             return True
-        self._sealer_stored = self._sealer_stored or bool(publication.members)
-        self._is_clock_noted = self._is_clock_noted or notes_clock
+        self._note_committed(publication, notes_clock=notes_clock)
         replica.accept(finished, revision)
         for waiter in planned:
             waiter.is_done = True

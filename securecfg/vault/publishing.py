@@ -147,6 +147,11 @@ class Publication:
         return self._replica.state
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether it is of a sealed scope, for which somebody has to vouch."""
+        return self._replica.seat is not None
+
+    @property
     def next_id(self) -> int:
         """The next id that would be allocated."""
         return self._next_id

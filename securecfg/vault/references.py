@@ -58,7 +58,7 @@ class SecretRef:
         return self.secret().reveal()
 
     def on_change(self, call: Callable[[SecretRef], None]) -> Callable[[], None]:
-        """Call something with this handle after each new current version, from a thread of its own.
+        """Call something with this handle after each new current version or move, from a thread of its own.
 
         The thread ends with the vault, or when nothing is to be called any more. What the callback raises is logged and
         stops nothing. Where the vault cannot be looked at for a while, that is logged, and looked for again after
@@ -73,8 +73,9 @@ class SecretRef:
             NotAuthenticated: Nobody says who asks.
             IntegrityError, Unavailable: The secret cannot be found.
         """
-        self._vault.authority.require("read", self.path)
-        known = self._vault.opened.current_version(self.path)
+        part = self._part
+        part.authority.require("read", self.path)
+        known = part.opened.current_version(self.path)
         with self._lock:
             self._callbacks.append(call)
             if self._watcher is None:
@@ -89,8 +90,13 @@ class SecretRef:
 
         return stop
 
+    @property
+    def _part(self) -> Vault:
+        """Where the secret lies by now: it may be moved into a sealed scope and out of one."""
+        return self._vault.part_of(self.path)[1]
+
     def _watch(self, known: tuple[int, bytes] | None) -> None:
-        store = self._vault.opened.store
+        store = self._part.opened.store
         pause_s = _FIRST_PAUSE_S
         with suppress(VaultClosed, VaultForked):
             while self._is_followed():
@@ -116,10 +122,10 @@ class SecretRef:
 
     def _tell(self, known: tuple[int, bytes] | None) -> tuple[int, bytes] | None:
         """Call what is to be called where the secret is not as it is known; return what is known now."""
-        opened = self._vault.opened
-        opened.refresh()
-        current = opened.current_version(self.path)
-        if current != known and self._vault.authority.session().decide("read", self.path).allowed:
+        part = self._part
+        part.opened.refresh()
+        current = part.opened.current_version(self.path)
+        if current != known and part.authority.session().decide("read", self.path).allowed:
             with self._lock:
                 callbacks = list(self._callbacks)
             for call in callbacks:
@@ -129,7 +135,7 @@ class SecretRef:
     def _rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            self._vault.opened.check_open()
+            self._part.opened.check_open()
             time.sleep(min(left, _CLOSING_SEEN_S))
 
     def _notify(self, call: Callable[[SecretRef], None]) -> None:

@@ -295,6 +295,9 @@ class Replica:
         raise Tampered(message)
 
     def _take_up(self, head: bytes | None) -> None:
+        if head is None and self.seat is not None:
+            message = "the sealed scope is gone: it was merged into what lies around it, or somebody removed it"
+            raise Tampered(message, hint="open the vault again, with a key that opens what lies around the scope")
         if head is None:
             message = "the head of the vault is missing"
             raise Tampered(message)

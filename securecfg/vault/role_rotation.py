@@ -18,6 +18,7 @@ from securecfg.vault.scope_completion import complete_grants
 from securecfg.vault.scope_formers import has_formers
 from securecfg.vault.scope_keys import ScopeKeyring
 from securecfg.vault.scope_opening import charter_of
+from securecfg.vault.scope_registry import ABANDONED_NS
 from securecfg.vault.value_keys import count_waiting
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class RoleRotation(ScopeKeyring):
         self._authority.require("key.manage", "")
         name = check_role(role)
         if not resumes:
+            self._verify_none_made(self._registry())
             if self.members(name):
                 self.verify_kept(name)
             self._replace_key(name)
@@ -176,14 +178,29 @@ class RoleRotation(ScopeKeyring):
         self._opened.store.stage(memberships)
         told = {"role": name, "members": self.members(name)}
         told |= {"fingerprint": _fingerprint(new), "old_fingerprint": _fingerprint(old)}
-        self._change_registry(
-            told,
-            lambda known: known._replace(
+
+        def replaced(known: Registry) -> Registry:
+            # A scope that is being made has the old key, and would have it afterwards.
+            self._verify_none_made(known)
+            return known._replace(
                 roles={**known.roles, name: new},
                 formers={**known.formers, name: (*known.formers.get(name, ()), known.roles[name])},
                 unfinished=known.unfinished | {name},
-            ),
-        )
+            )
+
+        self._change_registry(told, replaced)
+
+    def _verify_none_made(self, known: Registry) -> None:
+        """Check that no scope is being made of secrets that are there already.
+
+        Raises:
+            Conflict: One is.
+        """
+        now = self._opened.clock.now_ns()
+        made = [path for path, making in known.making.items() if now - making.begun_ns <= ABANDONED_NS]
+        if made:
+            message = f"a scope is being made at `{made[0]}`"
+            raise Conflict(message, hint="wait until it is there; what was interrupted is given up after two hours")
 
     def _finish_key(self, name: str, public: RolePublic) -> None:
         """Note that every scope has a key of a role, unless there is another one by now."""

@@ -17,6 +17,7 @@ from securecfg.vault.authority import Authority
 from securecfg.vault.charters import (
     BREAK_GLASS,
     DROP,
+    EXCLUDED_MAX,
     LIST,
     NO_SLOT,
     OWN_ROLE,
@@ -97,6 +98,7 @@ class CharterDraft(NamedTuple):
         deletes: Grants that nobody needs any more.
         departing: The row of the slot that goes, None where none does.
         reader: The row of the slot whose holder could read what is there and may not read what comes, None for none.
+        excluded: The subtrees that are scopes of their own; None for those that are.
     """
 
     parties: tuple[Party, ...]
@@ -107,6 +109,7 @@ class CharterDraft(NamedTuple):
     deletes: Sequence[Delete] = ()
     departing: int | None = None
     reader: int | None = None
+    excluded: tuple[str, ...] | None = None
 
 
 class Prepared(NamedTuple):
@@ -117,12 +120,14 @@ class Prepared(NamedTuple):
         messages: What they sign: the charter, and the drop order that goes with it.
         publish: Publishes it, given what they signed, in the same order.
         keeper: Vouches for what is done under it.
+        plan: Plans it for a publication, given what they signed.
     """
 
     charter: Charter
     messages: tuple[bytes, ...]
     publish: Callable[[Sequence[Signatures]], None]
     keeper: Ed25519PrivateKey
+    plan: Callable[[Sequence[Signatures], Publication], Plan]
 
 
 class ScopeChanges:
@@ -134,6 +139,7 @@ class ScopeChanges:
         own: The vault's own key.
         signatories: Sign charters.
         roles: The public keys of roles, 1,248 bytes each, and who is certified as a member and lacks the key.
+        keeper: Of the charter in force, where it was made here; None for that of the next one.
     """
 
     def __init__(
@@ -143,6 +149,8 @@ class ScopeChanges:
         own: RoleKey,
         signatories: Signatories,
         roles: Mapping[str, tuple[bytes, Sequence[Admission]]],
+        *,
+        keeper: Ed25519PrivateKey | None = None,
     ) -> None:
         """Change nothing yet."""
         self._roles = dict(roles)
@@ -151,7 +159,8 @@ class ScopeChanges:
         self._authority = Authority(opened, identity)
         self._own_key = own.signing_key
         self._signatories = signatories
-        self._keeper = keeper_for(own, signatories.trust)
+        self._keeper = keeper or keeper_for(own, signatories.trust)
+        self._signed: dict[tuple[bytes, ...], list[Signatures]] = {}
 
     def write_documents(self, documents: Mapping[bytes, Content]) -> None:
         """Replace those of the scope's documents that differ, under a new charter where it takes one.
@@ -162,6 +171,19 @@ class ScopeChanges:
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
 
+        def draft() -> CharterDraft | None:
+            if not any(self._differs(path, content) for path, content in documents.items()):
+                return None
+            return self._unchanged()
+
+        if self.opened.replica.may_change:
+            self.opened.publisher.publish(self.plan_documents(documents))
+        else:
+            self._publish(draft, lambda publication, _draft: self._documents_plan(publication, documents), settled)
+
+    def plan_documents(self, documents: Mapping[bytes, Content]) -> Callable[[Publication], Plan]:
+        """Return what plans to replace those of the scope's documents that differ, with a record."""
+
         def plan(publication: Publication) -> Plan:
             plan = self._documents_plan(publication, documents)
             if plan.changes:
@@ -170,15 +192,37 @@ class ScopeChanges:
                 plan.records = [self._authority.session().record(Event.SCOPE_CHANGED, obj)]
             return plan
 
-        def draft() -> CharterDraft | None:
-            if not any(self._differs(path, content) for path, content in documents.items()):
-                return None
-            return self._unchanged()
+        return plan
 
-        if self.opened.replica.may_change:
-            self.opened.publisher.publish(plan)
-        else:
-            self._publish(draft, lambda publication, _draft: self._documents_plan(publication, documents), settled)
+    def plan_exclusion(self, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Callable[[Publication], Plan]:
+        """Return what plans a charter that leaves out other subtrees, signed.
+
+        Args:
+            change: Returns them, from those of the charter in force.
+
+        Raises:
+            SignaturesMissing: Too few administrators signed.
+            Conflict: There are too many.
+        """
+
+        def draft() -> CharterDraft:
+            charter = charter_of(self.opened)
+            excluded = tuple(sorted(change(charter.excluded)))
+            if len(excluded) > EXCLUDED_MAX:
+                message = f"at most {EXCLUDED_MAX} subtrees of a scope can be scopes of their own"
+                raise Conflict(message, hint="merge some that nobody needs")
+            replica = self.opened.replica
+            told = {"excluded": list(excluded)}
+            return CharterDraft(charter.parties, replica.keyring, dict(replica.slots), told, [], excluded=excluded)
+
+        prepared = self._prepare(draft, lambda _publication, _draft: Plan())
+        if prepared is None:
+            raise TypeError
+        messages = prepared.messages
+        if messages not in self._signed:
+            # People are asked once, however often the change is tried.
+            self._signed[messages] = self._signatories.sign(messages, f"the charter of `{prepared.charter.path}`")
+        return partial(prepared.plan, self._signed[messages])
 
     def ask_for_admission(self) -> None:
         """Ask the members of roles that drop to let in who lacks the key: they may read no document of the scope.
@@ -438,6 +482,16 @@ class ScopeChanges:
         opened = self.opened
         return SealedRows(opened).is_used_before(opened.replica.keyring.active(Purpose.SCOPE).epoch)
 
+    @property
+    def authority(self) -> Authority:
+        """Decides and records in the scope."""
+        return self._authority
+
+    @property
+    def keeper(self) -> Ed25519PrivateKey:
+        """What vouches for what is done under the charters that are made here."""
+        return self._keeper
+
     def _publish(
         self,
         draft: Callable[[], CharterDraft | None],
@@ -491,7 +545,7 @@ class ScopeChanges:
                 self.opened.replica.seat.sign_with(self._keeper)
             give_late(self.opened, late)
 
-        return Prepared(charter, messages, publish, self._keeper)
+        return Prepared(charter, messages, publish, self._keeper, signed_plan)
 
     def _charter_after(self, draft: CharterDraft) -> Charter:
         before = charter_of(self.opened)
@@ -501,6 +555,7 @@ class ScopeChanges:
             keys=keys_digest(draft.keyring),
             keeper=self._keeper.public_key().public_bytes_raw(),
             parties=draft.parties,
+            excluded=before.excluded if draft.excluded is None else draft.excluded,
         )
 
     def _plan_departure(self, publication: Publication, draft: CharterDraft, row: int) -> Plan:

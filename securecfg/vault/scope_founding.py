@@ -26,6 +26,8 @@ from securecfg.vault.signatories import keeper_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from securecfg.clock import Clock
     from securecfg.keys.role_keys import RoleKey
     from securecfg.store import Store
@@ -50,6 +52,8 @@ class Founding(NamedTuple):
         is_shared: Whether the administrator's key reads its values too.
         roles: The rights and the public key of each role.
         documents: The vault's own documents: policy, roles and members.
+        excluded: The subtrees of it that are scopes of their own already.
+        own_rights: What the vault's own key may do besides what it may where nothing is said.
     """
 
     vault_id: bytes
@@ -58,6 +62,8 @@ class Founding(NamedTuple):
     is_shared: bool
     roles: Mapping[str, tuple[int, bytes]]
     documents: Mapping[bytes, Content]
+    excluded: tuple[str, ...] = ()
+    own_rights: int = 0
 
 
 def found_scope(
@@ -68,8 +74,8 @@ def found_scope(
     creator: Identity,
     *,
     clock: Clock,
-) -> None:
-    """Write a sealed scope into an empty partition; it is there as a whole or not at all.
+) -> Ed25519PrivateKey:
+    """Write a sealed scope into an empty partition, and return its keeper; it is there as a whole or not at all.
 
     Args:
         open_store: Returns the partition. Called once everything is signed.
@@ -114,6 +120,7 @@ def found_scope(
         digest,
         keeper.public_key().public_bytes_raw(),
         parties,
+        founding.excluded,
     )
     wanted = order_after(charter, keyring)
     messages = [charter.message, *([wanted.message] if wanted is not None else ())]
@@ -150,6 +157,7 @@ def found_scope(
         open_store().commit(rows, expect=None, head=memory.head() or b"")
     finally:
         opened.close()
+    return keeper
 
 
 def order_after(charter: Charter, keyring: Keyring) -> DropOrder | None:

@@ -22,7 +22,7 @@ from securecfg.vault.signatories import own_signatory
 from securecfg.vault.successions import Succession, succession_from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from securecfg.keys import Identity
     from securecfg.keys.trust import Trust
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 BREAK_GLASS_PATH = SYSTEM + b"break-glass"
 OWN_KEY_PATH = SYSTEM + b"administrator"
 ADMINISTRATORS_PATH = SYSTEM + b"administrators"
+ABANDONED_NS = 2 * 3_600 * 1_000_000_000  # no move takes longer: its stagings expire before
 
 
 class ScopePlace(NamedTuple):
@@ -47,6 +48,18 @@ class ScopePlace(NamedTuple):
     scope_id: bytes
 
 
+class Making(NamedTuple):
+    """A scope that secrets are being moved into. Until that is done it is nobody's, and they are where they were.
+
+    Attributes:
+        place: Where it will lie.
+        begun_ns: When it was begun.
+    """
+
+    place: ScopePlace
+    begun_ns: int
+
+
 class Registry(NamedTuple):
     """The scopes and the keys of roles.
 
@@ -55,16 +68,35 @@ class Registry(NamedTuple):
         roles: The public key of each role that a scope was granted to, 1,248 bytes.
         formers: The public keys that roles had before, as long as members may need them.
         unfinished: The roles whose newest key is not in every scope yet.
+        making: The scopes that secrets are being moved into, by path.
+        retired: Where scopes lay that were merged, or given up before they were finished; their rows are erased.
     """
 
     scopes: dict[str, ScopePlace]
     roles: dict[str, bytes]
     formers: Mapping[str, tuple[bytes, ...]] = MappingProxyType({})
     unfinished: frozenset[str] = frozenset()
+    making: Mapping[str, Making] = MappingProxyType({})
+    retired: tuple[ScopePlace, ...] = ()
 
     def scope_of(self, path: str) -> str | None:
         """Return the path of the scope that a path lies in, None where it lies in none."""
         return scope_among(self.scopes, path)
+
+    def next_number(self, taken: Iterable[int]) -> int:
+        """Return the number of a partition that was never given to a scope; some are taken whatever is said here."""
+        places = [*self.scopes.values(), *(making.place for making in self.making.values()), *self.retired]
+        return 1 + max([*(place.number for place in places), *taken], default=0)
+
+    def enclosing(self, scope: str) -> str | None:
+        """Return the path of the innermost scope that another one lies in, None where it lies in none."""
+        return scope_among(self.scopes, scope.removesuffix("/"))
+
+    def without_making(self, scope: str) -> Registry:
+        """Return it without a scope that was begun and not finished; its place is retired."""
+        making = dict(self.making)
+        given_up = making.pop(scope, None)
+        return self if given_up is None else self._replace(making=making, retired=(*self.retired, given_up.place))
 
     def overlapping(self, scope: str) -> str | None:
         """Return the path of a scope that lies in another one, or in which that lies."""
@@ -72,12 +104,19 @@ class Registry(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the document."""
-        return {
-            "scopes": {path: [place.number, place.scope_id.hex()] for path, place in self.scopes.items()},
+        document: dict[str, Any] = {
+            "scopes": {path: _to_json(place) for path, place in self.scopes.items()},
             "roles": {name: b64encode(key).decode() for name, key in self.roles.items()},
             "formers": {name: [b64encode(key).decode() for key in keys] for name, keys in self.formers.items()},
             "unfinished": sorted(self.unfinished),
         }
+        if self.making:
+            document["making"] = {
+                path: [*_to_json(making.place), making.begun_ns] for path, making in self.making.items()
+            }
+        if self.retired:
+            document["retired"] = [_to_json(place) for place in self.retired]
+        return document
 
 
 def read_registry(opened: OpenVault) -> Registry:
@@ -87,10 +126,16 @@ def read_registry(opened: OpenVault) -> Registry:
         Tampered: The document is damaged.
     """
     raw: dict[str, Any] = opened.system_document(REGISTRY_PATH, {})
-    scopes = {path: ScopePlace(number, bytes.fromhex(hexed)) for path, (number, hexed) in raw.get("scopes", {}).items()}
+    scopes = {path: _to_place(*place) for path, place in raw.get("scopes", {}).items()}
     roles = {name: b64decode(key) for name, key in raw.get("roles", {}).items()}
     formers = {name: tuple(b64decode(key) for key in keys) for name, keys in raw.get("formers", {}).items()}
-    return Registry(scopes, roles, formers, frozenset(raw.get("unfinished", ())))
+    unfinished = frozenset(raw.get("unfinished", ()))
+    making = {
+        path: Making(_to_place(number, hexed), begun_ns)
+        for path, (number, hexed, begun_ns) in raw.get("making", {}).items()
+    }
+    retired = tuple(_to_place(*place) for place in raw.get("retired", ()))
+    return Registry(scopes, roles, formers, unfinished, making, retired)
 
 
 class OwnKeys(NamedTuple):
@@ -164,6 +209,14 @@ def read_administrators(opened: OpenVault, own: RoleKey) -> Administrators:
         return Administrators(Succession(own_signatory(own).trust), {})
     people = [parse_identity_file(f"{line}\n".encode()).identity for line in raw["people"]]
     return Administrators(succession_from_json(raw), {person.verifier: person for person in people})
+
+
+def _to_json(place: ScopePlace) -> list[object]:
+    return [place.number, place.scope_id.hex()]
+
+
+def _to_place(number: int, scope_id: str) -> ScopePlace:
+    return ScopePlace(number, bytes.fromhex(scope_id))
 
 
 def draft_registry(drafts: Drafts, registry: Registry, new: NewVersion) -> Plan:

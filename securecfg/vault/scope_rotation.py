@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from securecfg.keys.role_keys import RolePublic
-    from securecfg.vault.authority import Authority
     from securecfg.vault.charters import Charter, Party
     from securecfg.vault.drafts import Content
     from securecfg.vault.publishing import Plan, Publication
@@ -41,11 +40,6 @@ if TYPE_CHECKING:
 
 class ScopeRotation(ScopeChanges):
     """An open scope, and the administrator who replaces its keys."""
-
-    @property
-    def authority(self) -> Authority:
-        """The administrator's decisions and records in the scope."""
-        return self._authority
 
     @property
     def keys(self) -> KeyChanges:

@@ -5,12 +5,23 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
-from securecfg.errors import NotAuthenticated, ScopeSealed, SecurecfgError, Tampered, Unsupported, VaultClosed
+from securecfg.errors import (
+    AccessDenied,
+    IntegrityError,
+    NotAuthenticated,
+    ScopeSealed,
+    SecretNotFound,
+    SecurecfgError,
+    Tampered,
+    Unsupported,
+    VaultClosed,
+)
 from securecfg.store import open_sqlite
+from securecfg.vault.closed import Closed
 from securecfg.vault.drop_boxes import DropBoxes, find_box, only_drops
-from securecfg.vault.paths import check_prefix, check_principal, scope_among
+from securecfg.vault.paths import check_prefix, check_principal, path_to_bytes, scope_among
 from securecfg.vault.replica import read_header
 from securecfg.vault.scope_completion import complete
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
@@ -42,14 +53,19 @@ if TYPE_CHECKING:
     from securecfg.vault.outcomes import Outcome
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef
+    from securecfg.vault.relocation import Place
     from securecfg.vault.session import Identity
     from securecfg.vault.values import Plain, SecretVersion
     from securecfg.vault.writing import Wanted
 
+    T = TypeVar("T")
     Paths = list[str]
     Versions = list[VersionInfo]
     Results = list[SecretVersion | SecurecfgError]
     Changed = list[object]
+
+# What a part may say of a path that lies elsewhere by now. Nothing was done then.
+_ELSEWHERE = (SecretNotFound, AccessDenied, ScopeSealed, IntegrityError)
 
 
 class Parts:
@@ -64,7 +80,8 @@ class Parts:
         """Open nothing yet."""
         self.names = names
         self._open_part = open_part
-        self._open: dict[str, Vault] = {}
+        self._open: dict[str, tuple[object, Vault]] = {}
+        self._ended: list[Vault] = []
         self._lock = threading.Lock()
 
     def of(self, path: str) -> str | None:
@@ -77,13 +94,17 @@ class Parts:
         Raises:
             ScopeSealed: The key at hand does not open it.
         """
-        part = self._open.get(scope)
-        if part is None:
+        known, place = self._open.get(scope), self.names().get(scope)
+        if known is None or known[0] != place:
             with self._lock:
-                part = self._open.get(scope)
-                if part is None:
-                    part = self._open[scope] = self._open_part(scope)
-        return part
+                known = self._open.get(scope)
+                if known is not None and known[0] != place:
+                    # A scope was merged, and another one made at the same path.
+                    self._ended.append(self._open.pop(scope)[1])
+                    known = None
+                if known is None:
+                    known = self._open[scope] = place, self._open_part(scope)
+        return known[1]
 
     def below(self, prefix: str) -> Iterator[Vault]:
         """Yield those scopes with paths that begin with a prefix which the key at hand opens, in order."""
@@ -94,6 +115,14 @@ class Parts:
                 except ScopeSealed:
                     continue
 
+    def drop(self, part: Vault) -> None:
+        """Forget a scope that has ended, where it is told from others by nothing else."""
+        names = self.names()
+        if isinstance(names, dict) and not part.opened.has_head():
+            for scope in [scope for scope, known in list(names.items()) if known is part]:
+                del names[scope]
+                self._ended.append(part)
+
     def close(self) -> None:
         """Close what is open.
 
@@ -101,8 +130,21 @@ class Parts:
             SecurecfgError: Something could not be closed properly; all is closed.
         """
         with self._lock, ExitStack() as stack:
-            for part in self._open.values():
-                stack.callback(part.close)
+            for part in (*self._ended, *(part for _, part in self._open.values())):
+                stack.callback(close_part, part)
+
+
+def close_part(part: Vault) -> None:
+    """Close a scope; of one that was merged meanwhile nothing can be recorded any more.
+
+    Raises:
+        SecurecfgError: It could not be closed properly.
+    """
+    try:
+        part.close()
+    except IntegrityError:
+        if part.opened.has_head():
+            raise
 
 
 class ScopedVault(Vault):
@@ -179,6 +221,45 @@ class ScopedVault(Vault):
                 hint = "if its making was interrupted, `securecfg scope create` makes it; else restore the file"
                 raise Tampered(message, hint=hint) from None
 
+    def part_of(self, path: str) -> tuple[str, Vault]:
+        """Return where a path lies; see `Vault.part_of`."""
+        if self._whole is not None:
+            self._whole.opened.refresh()
+        part = self._at(path)
+        if part is not self._whole and not part.opened.has_head():
+            self._parts.drop(part)
+            part = self._at(path)
+        return self._parts.of(path) or "", part
+
+    def closed(self, prefix: str = "") -> Closed:
+        """Return what may lie below a prefix that the key at hand does not open; see `Vault.closed`."""
+        check_prefix(prefix)
+        names = sorted(self._parts.names())
+        sealed = []
+        for scope in names:
+            if scope.startswith(prefix) or prefix.startswith(scope):
+                try:
+                    self._parts.get(scope)
+                except ScopeSealed:
+                    sealed.append(scope)
+        if self._whole is not None:
+            return Closed(is_whole=False, scope_count=len(sealed), scopes=tuple(sealed))
+        around = self._parts.of(prefix)
+        if around is not None:
+            # In the innermost scope that is open only those can be closed which that one leaves out.
+            left_out = charter_of(self._parts.get(around).opened).excluded
+            lacking = [
+                inner
+                for inner in left_out
+                if inner not in names and (inner.startswith(prefix) or prefix.startswith(inner))
+            ]
+            return Closed(is_whole=False, scope_count=len(lacking), scopes=tuple(lacking))
+        if not names:
+            boxes = tuple(box.path for box in self._boxes or ())
+            return Closed(is_whole=True, scope_count=len(boxes), scopes=boxes)
+        there = self._parts.get(names[0]).opened.store.partitions()
+        return Closed(is_whole=True, scope_count=len(there) - len(names))
+
     def scope(self, path: str) -> Vault:
         """Return the sealed scope at a path, or that a path lies in, as a vault of its own; see `Vault.scope`."""
         part = self._at(path if path.endswith("/") else f"{path}/")
@@ -200,7 +281,13 @@ class ScopedVault(Vault):
         Raises:
             ScopeSealed: It lies in a scope whose values the key at hand does not open.
         """
-        return self._at(path).read(path, at=at, allow_expired=allow_expired)
+        part = self._at(path)
+        try:
+            return part.read(path, at=at, allow_expired=allow_expired)
+        except _ELSEWHERE:
+            if not self._leads_elsewhere(path, part):
+                raise
+        return self._follow(path, lambda part: part.read(path, at=at, allow_expired=allow_expired))
 
     def read_many(self, wanted: Sequence[tuple[str, At]]) -> Results:
         """Return several versions, or the error of each; see `Vault.read_many`. Each scope records its own."""
@@ -213,13 +300,19 @@ class ScopedVault(Vault):
             except SecurecfgError as error:
                 results[position] = error
         for part, positions in groups.values():
-            found = part.read_many([wanted[position] for position in positions])
-            results.update(zip(positions, found, strict=True))
+            try:
+                found = part.read_many([wanted[position] for position in positions])
+            except _ELSEWHERE as error:
+                found = [error] * len(positions)
+            for position, result in zip(positions, found, strict=True):
+                path, at = wanted[position]
+                is_moved = isinstance(result, _ELSEWHERE) and self._leads_elsewhere(path, part)
+                results[position] = self._read_or_error(path, at) if is_moved else result
         return [results[position] for position in range(len(wanted))]
 
     def stream(self, path: str, *, at: At = None) -> tuple[SecretVersion, Iterator[bytes]]:
         """Return a version and its content in pieces; see `Vault.stream`."""
-        return self._at(path).stream(path, at=at)
+        return self._follow(path, lambda part: part.stream(path, at=at))
 
     def list(self, prefix: str = "", *, depth: int | None = None) -> Paths:
         """Return the paths of live secrets that begin with a prefix and that the caller may list; see `Vault.list`."""
@@ -229,7 +322,7 @@ class ScopedVault(Vault):
         paths = self._whole.list(prefix) if self._whole is not None else []
         for part in self._parts.below(prefix):
             paths += part.list(prefix)
-        paths.sort()
+        paths = sorted(set(paths))  # one may have been moved between two parts meanwhile
         return paths if depth is None else cut_to_depth(paths, prefix, depth)
 
     def search(self, text: str) -> Paths:
@@ -237,15 +330,15 @@ class ScopedVault(Vault):
         paths = self._whole.search(text) if self._whole is not None else []
         for part in self._parts.below(""):
             paths += part.search(text)
-        return sorted(paths)
+        return sorted(set(paths))
 
     def history(self, path: str) -> Versions:
         """Return all versions of a secret, newest first, without their values; see `Vault.history`."""
-        return self._at(path).history(path)
+        return self._follow(path, lambda part: part.history(path))
 
     def ref(self, reference: str, *, at: At = None) -> SecretRef:
-        """Return a handle that follows rotation; see `Vault.ref`."""
-        return self._at(reference).ref(reference, at=at)
+        """Return a handle that follows rotation, and moves; see `Vault.ref`."""
+        return super().ref(reference, at=at)
 
     def resolve(self, request_id: str) -> Outcome | None:
         """Return what became of a change whose commit was ambiguous, wherever it was made; see `Vault.resolve`."""
@@ -302,7 +395,32 @@ class ScopedVault(Vault):
 
     def destroy(self, path: str, version: int) -> None:
         """Destroy a version for ever; see `Vault.destroy`."""
-        self._at(path).destroy(path, version)
+        self._follow(path, lambda part: part.destroy(path, version))
+
+    def move(self, path: str, target: str, *, allow_lookalike: bool = False) -> None:
+        """Give a secret another path, with all its versions; see `Vault.move`.
+
+        Over the edge of a sealed scope every version is sealed anew, which takes a key that reads and writes the secret
+        where it is, and writes where it goes. Whoever could read it before may know it: `audit exposed` lists it.
+
+        Raises:
+            ScopeSealed: The key at hand does not do that.
+            ValueTooLarge: A value is larger than a sealed scope takes.
+            Conflict: An import that was interrupted holds the secret.
+            DestroyPending: It is moved, but bytes of old keys may lie in the write-ahead log until another reader lets
+                go; the next opener finishes.
+        """
+        encoded, encoded_target = path_to_bytes(path), path_to_bytes(target)
+        source, destination = (self._place(self._at(each), each) for each in (path, target))
+        if source.opened is destination.opened:
+            super().move(path, target, allow_lookalike=allow_lookalike)
+            return
+        from securecfg.vault.copying import Single
+        from securecfg.vault.relocation import Relocation
+
+        relocation = Relocation(source, destination, Single(encoded, encoded_target, allow_lookalike))
+        relocation.run()
+        relocation.erase()
 
     @contextmanager
     def acting(self, principal: str, *, context: Mapping[str, object] | None = None) -> Iterator[Vault]:
@@ -333,11 +451,22 @@ class ScopedVault(Vault):
             self._close()
 
     def _apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
-        return self._only(wanted.rights)._apply(wanted, is_large=is_large)  # noqa: SLF001 - of a vault, as this is one
+        _, path = wanted.rights[0]
+        return self._follow(
+            path,
+            lambda part: part._apply(wanted, is_large=is_large),  # noqa: SLF001 - of a vault, as this is one
+            lambda: self._only(wanted.rights),
+        )
 
     def _apply_batch(self, batch: Sequence[Wanted]) -> Changed:
         rights = [right for wanted in batch for right in wanted.rights]
-        return self._only(rights)._apply_batch(batch) if rights else []  # noqa: SLF001 - of a vault, as this is one
+        if not rights:
+            return []
+        return self._follow(
+            rights[0][1],
+            lambda part: part._apply_batch(batch),  # noqa: SLF001 - of a vault, as this is one
+            lambda: self._only(rights),
+        )
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
@@ -356,6 +485,44 @@ class ScopedVault(Vault):
             raise _closed(path)
         return self._whole
 
+    def _follow(self, path: str, use: Callable[[Vault], T], find: Callable[[], Vault] | None = None) -> T:
+        """Use the part that a path lies in, and where it was moved to another one meanwhile, that one.
+
+        Args:
+            path: Where.
+            use: Reads it or changes it in a part. It has done nothing where it raises one of `_ELSEWHERE`.
+            find: Returns the part; None for where the path lies.
+        """
+        while True:
+            part = find() if find is not None else self._at(path)
+            try:
+                return use(part)
+            except _ELSEWHERE:
+                if not self._leads_elsewhere(path, part):
+                    raise
+
+    def _leads_elsewhere(self, path: str, part: Vault) -> bool:
+        """Return whether a path does not lie in the part any more in which it was looked for."""
+        try:
+            if self._whole is not None:
+                self._whole.opened.refresh()
+            else:
+                self._parts.drop(part)
+            return self._at(path) is not part
+        except ScopeSealed:
+            return True
+
+    def _read_or_error(self, path: str, at: At) -> SecretVersion | SecurecfgError:
+        try:
+            return self.read(path, at=at)
+        except SecurecfgError as error:
+            return error
+
+    def _place(self, part: Vault, path: str) -> Place:
+        from securecfg.vault.relocation import WHOLE, Place
+
+        return Place(part.authority, self._parts.of(path) or WHOLE)
+
     def _only(self, rights: Sequence[tuple[str, str]]) -> Vault:
         """Return where all of some paths lie.
 
@@ -367,8 +534,8 @@ class ScopedVault(Vault):
                 raise only_drops(path)
         places = {id(part): part for part in (self._at(path) for _, path in rights)}
         if len(places) > 1:
-            message = "one change cannot reach over the edge of a sealed scope"
-            raise Unsupported(message, hint="read the value, write it to the other side, and delete it here")
+            message = "one batch cannot reach over the edge of a sealed scope"
+            raise Unsupported(message, hint="make a batch for each side; `move` takes a secret over the edge")
         return next(iter(places.values()))
 
     def _one(self) -> Vault:
@@ -392,6 +559,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
     otherwise: WrongKey,
     introduction: Introduction | None = None,
     reason: str = "",
+    is_adopting: bool = False,
 ) -> ScopedVault:
     """Open the scopes of a vault that the roles of an identity open, without the vault's root.
 
@@ -405,6 +573,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
         otherwise: What to raise where the vault has no scopes.
         introduction: What is known of it from elsewhere.
         reason: Why, where it is break-glass.
+        is_adopting: Whether to accept scopes that are older than, or no continuation of, what was recorded.
 
     Raises:
         VaultNotFound: There is no such file.
@@ -440,6 +609,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
         who = who._replace(principal=principal, is_proved=True)
 
         door = partial(Doorway, store, path, clock, options, vault_id, is_anchor_required=is_anchor_required)
+        door = partial(door, is_adopting=is_adopting)
         door = partial(door, known=introduction.marks if introduction is not None else None)
         introduced = introduction.trust if introduction is not None else None
         parts, boxes = _open_believed(
@@ -449,6 +619,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
         def open_part(scope: str) -> Vault:
             return parts[scope]
 
+        # Those that end meanwhile are taken out of `parts`.
         close = _closer(list(parts.values()), store.close)
         if not parts:
             from securecfg.vault.dropping import DropVault
@@ -512,6 +683,7 @@ def _open_believed(
         if not parts and not boxes:
             raise no_role()
         newest = _newest(parts, boxes)
+        _verify_nesting(parts)
         for part in parts.values():
             verify_succeeded(part.opened, newest[-1])
         for box in boxes.values():
@@ -586,9 +758,27 @@ def _closer(parts: Sequence[Vault], close: Callable[[], None]) -> Callable[[], N
         with ExitStack() as stack:
             stack.callback(close)
             for part in parts:
-                stack.callback(part.close)
+                stack.callback(close_part, part)
 
     return close_all
+
+
+def _verify_nesting(parts: Mapping[str, Vault]) -> None:
+    """Check that what lies in another scope is none of its subtrees any more, as that one's charter says.
+
+    Raises:
+        Tampered: Somebody has put back a scope that was merged, or made one up.
+    """
+    for scope, part in parts.items():
+        outer = scope_among(parts, scope.removesuffix("/"))
+        if outer is not None:
+            around = parts[outer].opened
+            around.refresh()  # both may have been changed together since the first one was opened
+            if charter_of(around).leaves_out(scope) is None and part.opened.has_head():
+                message = f"`{scope}` says that it is a scope, and `{outer}` around it does not"
+                raise Tampered(
+                    message, hint="somebody who may write the file may have put back a scope that was merged"
+                )
 
 
 def _scopes_of(opened: OpenVault) -> Mapping[str, object]:

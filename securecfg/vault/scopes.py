@@ -27,7 +27,7 @@ from securecfg.store import Delete, Put, Space
 from securecfg.vault.administration import Administration, to_document
 from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates, signatures_from_json
-from securecfg.vault.charters import BREAK_GLASS, LIST, OWN_ROLE, READ, WRITE
+from securecfg.vault.charters import BREAK_GLASS, DROP, LIST, OWN_ROLE, READ, WRITE
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.drop_orders import Admission, droppers
 from securecfg.vault.drops import count_waiting
@@ -56,6 +56,7 @@ from securecfg.vault.scope_registry import (
 from securecfg.vault.scope_rotation import ScopeRotation
 from securecfg.vault.scope_trust import fingerprint_of
 from securecfg.vault.signatories import HeldKeys
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -87,6 +88,7 @@ class ScopeInfo:
         roles: The rights of each role: `list`, `read`, `write`.
         value_epochs: How many keys values are sealed under.
         waiting: How many dropped values wait; above the 1,000 that may wait, one more.
+        excluded: The subtrees of it that are scopes of their own.
     """
 
     path: str
@@ -96,6 +98,7 @@ class ScopeInfo:
     roles: Mapping[str, tuple[str, ...]]
     value_epochs: int
     waiting: int
+    excluded: tuple[str, ...] = ()
 
 
 class Scopes:
@@ -153,8 +156,8 @@ class Scopes:
             epochs = sum(entry.purpose == Purpose.VALUE for entry in keyring.keys)
             roles = {party.role: rights_to_words(party.rights) for party in charter.parties}
             number = self._registry().scopes[charter.path].number
-            waiting = count_waiting(inside.opened.store)
-            return ScopeInfo(charter.path, number, charter.is_shared, charter.serial, roles, epochs, waiting)
+            waiting, told = count_waiting(inside.opened.store), charter.excluded
+            return ScopeInfo(charter.path, number, charter.is_shared, charter.serial, roles, epochs, waiting, told)
 
     def administrators_fingerprint(self) -> str:
         """Return what members compare before they believe the vault's administrators.
@@ -198,22 +201,16 @@ class Scopes:
         Raises:
             AccessDenied: The caller may not `key.manage`.
             AlreadyExists: There is a scope at the path, in it or around it.
-            Conflict: There are secrets below the path; move them away first.
+            Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along.
             InvalidMetadata: A role has no member with a public key, or is reserved, or some are to drop and none reads
                 and writes.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
-        scope = _scope_path(path)
-        wanted: dict[str, int] = {}
-        for right, roles in (("list", list), ("read", read), ("write", write), ("drop", drop)):
-            for role in roles:
-                name = check_role(role)
-                wanted[name] = wanted.get(name, 0) | self._rights(name, right)
+        scope = scope_path(path)
+        wanted = self.rights_of({"list": list, "read": read, "write": write, "drop": drop})
         self.verify_free(path)
-        founded = [*wanted.values(), rights_of_administrator(wanted.values(), is_shared=is_shared)]
-        if drop and not any(rights & READ and rights & WRITE for rights in founded):
-            raise no_collector(scope)
+        verify_collector(scope, wanted.values(), is_shared=is_shared)
         own = self._own_keys().current
         certificates = self._certificates()
         memberships: Puts = []
@@ -249,19 +246,16 @@ class Scopes:
             AlreadyExists: There is a scope at the path, in it or around it.
             Conflict: There are secrets below the path.
         """
-        scope = _scope_path(path)
+        scope = scope_path(path)
         registry = self._registry()
         place = registry.scopes.get(scope)
         if place is not None and self._opened.store.partition(place.number).head() is None:
             return
-        other = registry.overlapping(scope)
-        if other is not None:
-            message = f"there is a sealed scope at `{other}`"
-            raise AlreadyExists(message, hint=f"`securecfg scope show {other}` shows who may do what in it")
+        verify_apart(registry, scope)
         first = scope.encode()
         if self._opened.entries(first, prefix_end(first)):
             message = f"there are secrets below `{scope}` already"
-            raise Conflict(message, hint="read them, destroy them here, make the scope, and write them into it")
+            raise Conflict(message, hint=f"`securecfg scope create {scope} --move` seals what is there")
 
     def grant(self, path: str, role: str, right: str) -> ScopeInfo:
         """Give a role a right in a scope: `list`, `read`, `write` or `drop`.
@@ -278,7 +272,7 @@ class Scopes:
         self._authority.require("key.manage", "")
         name = check_role(role)
         memberships: list[Put] = []
-        scope = _scope_path(path)
+        scope = scope_path(path)
         with self._inside(path) as inside:
             public = RolePublic(self._role_public(name, self._certificates(), memberships))
 
@@ -404,6 +398,19 @@ class Scopes:
         first, newest = administrators.succession.first, administrators.trust
         clock, options = opened.clock, opened.options
         return Doorway(opened.store, opened.path, clock, options, self._vault_id, first, own.all, newest=newest)
+
+    def rights_of(self, roles: Mapping[str, Sequence[str]]) -> dict[str, int]:
+        """Return the rights of each role, from the roles of each right.
+
+        Raises:
+            InvalidMetadata: One is not a role.
+        """
+        wanted: dict[str, int] = {}
+        for right, names in roles.items():
+            for role in names:
+                name = check_role(role)
+                wanted[name] = wanted.get(name, 0) | self._rights(name, right)
+        return wanted
 
     def _rights(self, role: str, right: str) -> int:
         """Return a right in bits, marked where the role is break-glass: nothing of it opens without a record."""
@@ -562,27 +569,27 @@ class Scopes:
 
         def plan(publication: Publication) -> Plan:
             if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
-                raise _changed_meanwhile()
+                raise changed_meanwhile()
             registry = read_registry(self._opened)
             place = registry.scopes.get(scope)
             if place is not None and place.scope_id != scope_id:
-                raise _changed_meanwhile()
+                raise changed_meanwhile()
             if any(registry.roles.get(name, key) != key for name, key in keys.items()):
-                raise _changed_meanwhile()
+                raise changed_meanwhile()
             if place is not None and keys.items() <= registry.roles.items():
                 return Plan(result=place)
             if place is None:
                 if registry.overlapping(scope) is not None or publication.holds_below(scope.encode()):
-                    raise _changed_meanwhile()
-                numbers = [known.number for known in registry.scopes.values()]
-                place = ScopePlace(1 + max([*numbers, *taken], default=0), scope_id)
-            after = registry._replace(
-                scopes={**registry.scopes, scope: place},
-                roles={**registry.roles, **keys},
+                    raise changed_meanwhile()
+                place = ScopePlace(registry.next_number(taken), scope_id)
+            after = registry.without_making(scope)._replace(
+                scopes={**registry.scopes, scope: place}, roles={**registry.roles, **keys}
             )
             plan = draft_registry(Drafts(self._opened, publication), after, new)
             obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
             plan.records = [session.record(Event.SCOPE_CREATED, obj, decision=decision)]
+            if after.retired != registry.retired:
+                plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
             plan.result = place
             return plan
 
@@ -609,24 +616,26 @@ class Scopes:
         return documents
 
     @contextmanager
-    def _inside(self, path: str, *, is_behind: bool = False) -> Iterator[ScopeRotation]:
+    def _inside(self, path: str, others: Sequence[RoleKey] = (), *, is_behind: bool = False) -> Iterator[ScopeRotation]:
         """Open a scope with the vault's own key.
 
         Args:
             path: The scope's.
+            others: Keys of roles that may do more in it.
             is_behind: Whether it may be as former administrators left it.
 
         Raises:
             SecretNotFound: There is no such scope.
         """
-        scope = _scope_path(path)
+        scope = scope_path(path)
         place = self._registry().scopes.get(scope)
         if place is None:
             message = f"there is no sealed scope `{scope}`"
             raise SecretNotFound(message, hint="`securecfg scope list` shows the scopes")
         own = self._own_keys()
         door = self._doorway(own)
-        found = (door._replace(newest=None) if is_behind else door).open(place.number, (scope, place.scope_id))
+        door = door._replace(keys=[*door.keys, *others], newest=None if is_behind else door.newest)
+        found = door.open(place.number, (scope, place.scope_id))
         if found is None:
             message = f"the vault's own key does not open the scope `{scope}`"
             raise ScopeSealed(message, hint="the making of it was interrupted: `securecfg scope create` again")
@@ -638,12 +647,39 @@ class Scopes:
             opened.close()
 
 
-def _changed_meanwhile() -> Conflict:
+def verify_collector(scope: str, rights: Collection[int], *, is_shared: bool) -> None:
+    """Check that somebody could take in what is dropped into a scope, where somebody is to drop.
+
+    Raises:
+        InvalidMetadata: Nobody could.
+    """
+    founded = [*rights, rights_of_administrator(rights, is_shared=is_shared)]
+    if any(one & DROP for one in rights) and not any(one & READ and one & WRITE for one in founded):
+        raise no_collector(scope)
+
+
+def verify_apart(registry: Registry, scope: str) -> None:
+    """Check that a scope would lie in no other one, and no other one in it.
+
+    Raises:
+        AlreadyExists: It would.
+    """
+    other = registry.overlapping(scope)
+    if other is not None:
+        message = f"there is a sealed scope at `{other}`"
+        hint = f"`securecfg scope show {other}` shows who may do what in it"
+        if scope.startswith(other) and scope != other:
+            hint = f"`securecfg scope split {other} {scope}` makes a part of it a scope of its own"
+        raise AlreadyExists(message, hint=hint)
+
+
+def changed_meanwhile() -> Conflict:
+    """Return the error for a change that was planned from scopes which are others by now."""
     message = "somebody else changed the scopes, or what is below this one, at the same moment"
     return Conflict(message, hint="look at `securecfg scope list`, and try again")
 
 
-def _scope_path(path: str) -> str:
+def scope_path(path: str) -> str:
     """Return the path of a scope as it is kept, with `/` at its end.
 
     Raises:

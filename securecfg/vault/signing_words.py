@@ -56,6 +56,7 @@ def _charter(cursor: Cursor) -> list[str]:
     kind = "shared with the vault's root" if charter.is_shared else "sealed, also from the vault's root"
     return [
         f"charter of the scope `{charter.path}`, revision {charter.serial} ({kind})",
+        *(f"  without {subtree}, a scope of its own" for subtree in charter.excluded),
         f"  in the vault {charter.vault_id.hex()}, scope {charter.scope_id.hex()}",
         f"  after {charter.previous.hex()}",
         f"  sealed to the keys {charter.keys.hex()}",
@@ -73,6 +74,7 @@ def _order(cursor: Cursor) -> list[str]:
     return [
         f"drop order of the scope `{order.path}`, revision {order.serial}",
         f"  in the vault {order.vault_id.hex()}, scope {order.scope_id.hex()}",
+        *(f"  without {subtree}" for subtree in order.excluded),
         f"  values are sealed to key {order.epoch}: {key_to_words(hashlib.sha256(order.public_key).digest())}",
     ]
 

@@ -44,6 +44,7 @@ PART_FRONT = b"\x50\x01"
 PART_PADDING = 4_096
 _NONCE = bytes(12)
 _FREED_PER_DELTA = 5_000
+_FREED_MAX = 20_000  # in a delta that changes nothing else
 
 
 class StagingMoved(Conflict):
@@ -159,6 +160,16 @@ class StagingArea:
             CommitUnknown: The store failed while committing.
             StoreBusy: The staging took so long that another writer swept it away.
         """
+        self._opened.publisher.publish(self.prepare(make_records, verify, flags=flags), request_id)
+        self.conclude()
+
+    def prepare(
+        self, make_records: Callable[[], list[Record]], verify: Callable[[], None], *, flags: int = 0
+    ) -> Callable[[Publication], Plan]:
+        """Write all that is left to write, and return what plans the publication of everything that was staged.
+
+        For the arguments see `publish`. Once it is published `conclude` is to be called.
+        """
         digests = self._stage_deltas()
         self._flush()
         mine = set(self._ranges)
@@ -180,7 +191,10 @@ class StagingArea:
                 plan.state["flags"] = publication.state.flags | flags
             return plan
 
-        self._opened.publisher.publish(plan, request_id)
+        return plan
+
+    def conclude(self) -> None:
+        """Note that everything was published, and delete what nothing references since then."""
         self._ranges = []
         try:
             self.sweep_freed()
@@ -233,6 +247,16 @@ class StagingArea:
             message = "the keys of the vault changed meanwhile"
             raise StagingMoved(message)
 
+    def retract_deltas(self) -> None:
+        """Delete what was written for a publication that was refused, so that more can be staged for the next one.
+
+        Raises:
+            Unavailable: The store cannot write.
+        """
+        self._flush()
+        delete_rows(self._opened, self._loose)
+        self._loose, self._digests = [], None
+
     def sweep_freed(self) -> None:
         """Delete the rows that nothing references since the publication.
 
@@ -278,6 +302,10 @@ class StagingArea:
             for run in split_changes(list(self._pending.items()), DELTA_LIMIT_BYTES):
                 part, freed = freed[:_FREED_PER_DELTA], freed[_FREED_PER_DELTA:]
                 row = self._opened.replica.rows.seal_delta(Delta(run, part))
+                self._digests.append(self._put_loose(Space.DELTA, row))
+            while freed:
+                part, freed = freed[:_FREED_MAX], freed[_FREED_MAX:]
+                row = self._opened.replica.rows.seal_delta(Delta((), part))
                 self._digests.append(self._put_loose(Space.DELTA, row))
         return self._digests
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from securecfg.policy import Explanation
     from securecfg.vault.administration import Administration
     from securecfg.vault.auditlog import AuditLog
+    from securecfg.vault.closed import Closed
     from securecfg.vault.drafts import Drafts
     from securecfg.vault.drop_boxes import Receipt
     from securecfg.vault.dropping import Dropped
@@ -291,6 +292,15 @@ class Vault(Changes):
         del path
         return self._authority
 
+    def part_of(self, path: str) -> tuple[str, Vault]:
+        """Return where a path lies: the path of a sealed scope, or nothing for what lies in none, and the part itself.
+
+        Raises:
+            ScopeSealed: It lies in a scope that the key at hand does not open.
+        """
+        del path
+        return "", self
+
     def scope(self, path: str) -> Vault:
         """Return the sealed scope at a path, or that a path lies in, as a vault of its own.
 
@@ -308,6 +318,17 @@ class Vault(Changes):
             Tampered: What is in a scope is not what its administrators and writers signed.
         """
         yield "", self
+
+    def closed(self, prefix: str = "") -> Closed:
+        """Return what may lie below a prefix that the key at hand does not open, so that `list` does not show it.
+
+        Raises:
+            InvalidPath: The prefix breaks the rules.
+        """
+        from securecfg.vault.closed import Closed
+
+        check_prefix(prefix)
+        return Closed()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
@@ -367,7 +388,7 @@ class Vault(Changes):
 
         first = check_prefix(prefix)
         self._opened.refresh()
-        found = self._opened.entries(first or FIRST_USER_PATH, prefix_end(first))
+        found = self._opened.own(self._opened.entries(first or FIRST_USER_PATH, prefix_end(first)))
         paths = self._authority.filter_listed([path.decode() for path, entry in found if entry.live])
         return paths if depth is None else cut_to_depth(paths, prefix, depth)
 
@@ -379,7 +400,7 @@ class Vault(Changes):
         """
         wanted = text.casefold()
         self._opened.refresh()
-        found = self._opened.entries(FIRST_USER_PATH, None)
+        found = self._opened.own(self._opened.entries(FIRST_USER_PATH, None))
         paths = [name for name in (path.decode() for path, entry in found if entry.live) if wanted in name.casefold()]
         return self._authority.filter_listed(paths)
 

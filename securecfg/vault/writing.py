@@ -162,7 +162,7 @@ class Writes:
             seat.may_write or (seat.signer is not None and not any(path for _, path in rights))
         ):
             raise no_writer()
-        if self._opened.scopes() is not None:
+        if seat is not None or self._opened.scopes() is not None:
             for _, path in rights:
                 self._opened.verify_unsealed(path)
         return stamp
@@ -231,7 +231,7 @@ class Writes:
                 area.take(plan)
             grouped = _group(batch, results) if in_batch else _Grouped({}, [(batch[0], results[0])])
             parts = {
-                event: area.stage_parts(items) for event, items in grouped.listed.items() if not _fit_in_record(items)
+                event: area.stage_parts(items) for event, items in grouped.listed.items() if not fit_in_record(items)
             }
 
             def make_records() -> list[Record]:
@@ -361,7 +361,8 @@ def _items(wanted: Wanted, result: object) -> list[tuple[str, int]]:
     return [(str(obj[name]), version) for name in ("path", "to") if name in obj]
 
 
-def _fit_in_record(items: list[tuple[str, int]]) -> bool:
+def fit_in_record(items: Sequence[tuple[str, int]]) -> bool:
+    """Return whether a record has room for a list of paths and versions."""
     size = sum(2 * len(path.encode()) + 16 for path, _ in items)
     return len(items) <= _ITEMS_IN_RECORD and size <= _ITEMS_IN_RECORD_BYTES
 

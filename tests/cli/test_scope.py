@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +76,7 @@ def test_list_show_grant_and_revoke(people: Cli) -> None:
             "roles": {"administrator": ["list", "write"], "pay": ["list", "read"]},
             "value_epochs": 1,
             "waiting": 0,
+            "excluded": [],
         }
     ]
     granted = people("scope", "grant", "payments", "--list", "role:web", "--write", "role:web", "--json").json
@@ -97,6 +99,67 @@ def test_dry_runs_change_nothing(people: Cli) -> None:
     assert people("scope", "show", "payments", "--json").json["revision"] == 1
 
 
+def test_a_scope_is_made_with_the_secrets_that_are_there(people: Cli) -> None:
+    for number in range(3):
+        people("secret", "put", f"db/{number}", stdin=f"canary-{number}")
+    refused = people("scope", "create", "db", "--read", "role:pay", "--json")
+    assert (refused.code, refused.error) == (6, "conflict")
+    assert "--move" in refused.json["error"]["hint"]
+    dry = people("scope", "create", "db", "--read", "role:pay", "--move", "--dry-run")
+    assert dry.text == "would seal  db with 3 secrets\n"
+    made = people("scope", "create", "db", "--read", "role:pay", "--move")
+    assert made.code == 0, made.err
+    assert made.text.endswith("  pay: list, read\nmoved  3 secrets, 3 versions\n")
+    assert "may know what was moved" in made.err
+    outcome = people("secret", "get", "db/1", "--reveal", "--key", "identity:pay.identity", reveals=True)
+    assert (outcome.code, outcome.text) == (0, "canary-1")
+    exposed = people("audit", "exposed", "--json").json["secrets"]
+    assert [(each["path"], each["reason"], each["label"]) for each in exposed] == [
+        (f"db/{number}", "moved", "/") for number in range(3)
+    ]
+    assert "moved from the vault, by its root" in people("audit", "exposed").text
+
+
+def test_a_secret_is_moved_into_a_scope(people: Cli) -> None:
+    people("scope", "create", "payments", "--read", "role:pay")
+    people("secret", "put", "key", stdin="sk-canary")
+    moved = people("secret", "move", "key", "payments/key")
+    assert (moved.code, moved.text) == (0, "moved  key -> payments/key\n")
+    assert "who could read key may know its values" in moved.err
+    back = people("secret", "move", "payments/key", "key", "--json")
+    assert (back.code, back.error) == (7, "scope-sealed")
+
+
+def test_split_and_merge(people: Cli) -> None:
+    people("scope", "create", "payments", "--read", "role:pay")
+    for path in ("payments/a", "payments/eu/b"):
+        people("secret", "put", path, stdin="sk-canary")
+    missing = people("scope", "split", "payments", "payments/eu", "--json")
+    assert (missing.code, missing.error) == (7, "scope-sealed")
+    assert "--with identity:FILE" in missing.json["error"]["hint"]
+    who = ("--with", "identity:pay.identity")
+    dry = people("scope", "split", "payments", "payments/eu", *who, "--dry-run")
+    assert dry.text == "would split  payments/eu from payments with 1 secret\n"
+    split = people("scope", "split", "payments", "payments/eu", *who)
+    assert split.code == 0, split.err
+    assert split.text.endswith("  pay: list, read\nmoved  1 secret, 1 version\n")
+    assert "  without payments/eu/, a scope of its own\n" in people("scope", "show", "payments").text
+    assert people("scope", "grant", "payments/eu", "--list", "role:web").code == 0
+    assert as_service(people, "web", "secret", "list") == (0, "payments/eu/b\n")
+    plan = people("scope", "merge", "payments/eu", *who, "--dry-run", "--json").json
+    assert (plan["into"], plan["lost"], plan["gained"], plan["is_done"]) == ("payments/", {"web": ["list"]}, {}, False)
+    unconfirmed = people("scope", "merge", "payments/eu", *who, "--no-input", "--json")
+    assert unconfirmed.error == "confirmation-required"
+    merged = people("scope", "merge", "payments/eu", *who, "--yes")
+    assert (merged.code, merged.text) == (0, "merged  payments/eu/ into payments/: 1 secret, 1 version\n")
+    assert "  web: loses list\n" in merged.err
+    assert as_service(people, "pay", "secret", "list") == (0, "payments/a\npayments/eu/b\n")
+    again = people("scope", "merge", "payments", *who, "--yes", "--json").json
+    assert (again["into"], again["secret_count"], again["is_done"]) == ("/", 2, True)
+    assert people("scope", "list", "--json").json == {"scopes": []}
+    assert people("secret", "get", "payments/a", "--reveal", reveals=True).text == "sk-canary"
+
+
 def test_verify_says_what_the_key_at_hand_opens(people: Cli) -> None:
     people("scope", "create", "payments", "--read", "role:pay")
     people("secret", "put", "payments/key", stdin="sk-canary")
@@ -116,27 +179,99 @@ def test_usage_errors_say_what_to_do(people: Cli) -> None:
         (("scope", "grant", "payments"), 2, "usage"),
         (("scope", "show", "payments"), 3, "secret-not-found"),
         (("scope", "verify", "payments"), 3, "secret-not-found"),
+        (("scope", "split", "payments", "payments/eu"), 3, "secret-not-found"),
+        (("scope", "split", "payments", "other"), 2, "invalid-path"),
+        (("scope", "merge", "payments"), 3, "secret-not-found"),
+        (("scope", "split", "payments", "payments/eu", "--with", "file:key"), 2, "usage"),
     ):
         outcome = people(*arguments, "--json")
         assert (outcome.code, outcome.error) == (code, error), arguments
         assert outcome.json["error"]["hint"] or error == "invalid-path"
 
 
-def test_a_backup_of_a_vault_with_scopes_is_refused(people: Cli) -> None:
+@pytest.fixture
+def backed_up(people: Cli) -> Cli:
+    """A vault with two scopes, and a backup of it in the folder `copies`."""
     people("scope", "create", "payments", "--read", "role:pay")
-    outcome = people("vault", "backup", "copies", "--json", "--to", "file:key")
-    assert (outcome.code, outcome.error) == (10, "unsupported")
-    assert not Path("copies").exists()
+    people("scope", "create", "web", "--read", "role:web", "--write", "role:web")
+    assert people("secret", "put", "payments/key", stdin="sk-canary").code == 0
+    assert people("key", "generate", "backup.key").code == 0
+    made = people("vault", "backup", "copies", "--to", "file:backup.key", "--json")
+    assert (made.json["scope_count"], made.json["scopes"]) == (2, ["payments/", "web/"])
+    return people
 
 
-def test_an_import_puts_nothing_beside_a_scope_nor_into_it(people: Cli) -> None:
+def test_a_backup_says_which_scopes_are_in_it(backed_up: Cli) -> None:
+    again = backed_up("vault", "backup", "copies")
+    assert "scopes  2: payments/, web/   sealed as they are" in again.text
+    (first, _) = backed_up("vault", "backups", "--json").json["backups"]
+    assert (first["scope_count"], first["scopes"]) == (2, ["payments/", "web/"])
+    given = ("vault", "restore", "copies", "r.vault", "--with", "file:backup.key")
+    states = backed_up(*given, "--dry-run", "--json").json["states"]
+    assert [state["scopes"] for state in states] == [["payments/", "web/"]] * 2
+    assert "payments/, web/" in backed_up(*given, "--dry-run").text
+    done = backed_up(*given, "--json").json["scopes"]
+    assert [(scope["path"], scope["was_opened"]) for scope in done] == [("payments/", True), ("web/", True)]
+
+
+def test_a_restored_scope_is_refused_until_a_member_adopts_it(
+    backed_up: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The member's machine has seen more of the scope than is restored to the same place, from another machine."""
+    assert backed_up("secret", "put", "payments/key", stdin="sk-newer").code == 0
+    assert as_service(backed_up, "pay", "secret", "list") == (0, "payments/key\n")
+    (path,) = Path().rglob("*.vault")
+    path.rename("lost")
+    home = os.environ["XDG_STATE_HOME"]
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
+    restored = backed_up("vault", "restore", "copies", str(path), "--with", "file:backup.key")
+    assert "securecfg vault adopt --key identity:PATH" in restored.err
+    monkeypatch.setenv("XDG_STATE_HOME", home)
+    got = ("secret", "get", "payments/key", "--reveal")
+    code, text = as_service(backed_up, "pay", *got)
+    assert (code, "securecfg vault adopt" in text) == (8, True)
+    adopting = ("vault", "adopt", "--key", "identity:pay.identity", "--json")
+    unsure = backed_up(*adopting, "--no-input")
+    assert (unsure.code, unsure.error) == (2, "confirmation-required")
+    assert as_service(backed_up, "pay", *got)[0] == 8
+    done = backed_up(*adopting, "--yes", "--reason", "the disk broke")
+    assert done.code == 0, done.err
+    (scope,) = done.json["scopes"]
+    assert (scope["path"], scope["recorded_count"] > 0) == ("payments/", True)
+    outcome = backed_up(*got, "--key", "identity:pay.identity", reveals=True)
+    assert (outcome.code, outcome.text) == (0, "sk-canary")
+    assert as_service(backed_up, "web", "vault", "adopt", "--yes")[0] == 0
+
+
+def test_an_identity_makes_no_backup(backed_up: Cli) -> None:
+    for verb in (("backup", "copies"), ("backups",)):
+        refused = backed_up("vault", *verb, "--json", "--key", "identity:pay.identity")
+        assert (refused.code, refused.error) == (7, "scope-sealed")
+        assert "a key of the vault" in refused.json["error"]["hint"]
+
+
+def test_an_import_goes_into_a_scope_by_a_key_that_writes_it(people: Cli) -> None:
     people("scope", "create", "app", "--read", "role:pay", "--write", "role:pay")
     Path("app.toml").write_text('password = "hunter2-canary-4711"\n', encoding="utf-8")
-    beside = people("import", "app.toml", "--yes", "--json")
-    assert (beside.code, beside.error) == (7, "scope-sealed")
-    into = people("import", "app.toml", "--yes", "--json", "--key", "identity:pay.identity")
-    assert into.code != 0
+    for more in ((), ("--dry-run",)):
+        refused = people("import", "app.toml", "--yes", "--json", *more)
+        assert (refused.code, refused.error) == (7, "scope-sealed")
+        assert "--key identity:FILE" in refused.json["error"]["hint"]
     assert "hunter2-canary-4711" in Path("app.toml").read_text(encoding="utf-8")
+    into = people("import", "app.toml", "--yes", "--json", "--key", "identity:pay.identity")
+    assert into.code == 0, into.err
+    assert "hunter2-canary-4711" not in Path("app.toml").read_text(encoding="utf-8")
+    assert people("secret", "list").text == "app/password\n"
+    beside = people("import", "--list", "--json").json["imports"]
+    assert [each["state"] for each in beside] == ["applied"]
+
+
+def test_an_import_goes_beside_a_scope(people: Cli) -> None:
+    people("scope", "create", "payments", "--read", "role:pay")
+    Path("app.toml").write_text('password = "hunter2-canary-4711"\n', encoding="utf-8")
+    assert people("import", "app.toml", "--yes").code == 0
+    assert people("secret", "get", "app/password", "--reveal", reveals=True).text == "hunter2-canary-4711"
+    assert people("import", "--undo", "--yes").code == 0
     assert people("secret", "list").text == ""
 
 

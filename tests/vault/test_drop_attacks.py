@@ -509,7 +509,7 @@ def test_every_cut_of_what_is_in_a_row_is_refused() -> None:
 def test_every_altered_order_is_refused() -> None:
     boss = RoleKey("administrator", KeyBytes(b"b" * 32))
     web = RoleKey("web", KeyBytes(b"w" * 32))
-    order = DropOrder(b"v" * 16, b"s" * 16, 4, "pay/", 2, bytes(HYBRID_PUBLIC_BYTES))
+    order = DropOrder(b"v" * 16, b"s" * 16, 4, "pay/", ("pay/eu/",), 2, bytes(HYBRID_PUBLIC_BYTES))
     (signatures,) = own_signatory(boss).sign([order.message], "")
     trust = own_signatory(boss).trust
     row = SignedOrder(order, signatures).seal(web.public_key).row

@@ -42,6 +42,10 @@ class DyingStore:
         self._count()
         self._store.commit(*args, **options)
 
+    def commit_parts(self, *args: Any) -> None:  # noqa: ANN401 - those of a store
+        self._count()
+        self._store.commit_parts(*args)
+
     def stage(self, *args: Any) -> None:  # noqa: ANN401 - those of a store
         self._count()
         self._store.stage(*args)

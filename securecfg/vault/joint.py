@@ -1,0 +1,114 @@
+"""One change of several parts of a vault: all of it is durable, or nothing.
+
+What moves over the edge of a sealed scope leaves one part and comes to another in a single commit. So there is never a
+state in which it is in both or in neither, whoever looks and whoever dies.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.errors import HeadMoved, IntegrityError, StoreBusy
+from securecfg.store import PartCommit
+from securecfg.vault.unfinished import UnfinishedPart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publisher import Share
+    from securecfg.vault.publishing import Plan, Publication
+
+    Planner = Callable[[Publication], Plan]
+
+_ATTEMPTS_MAX = 12
+_ATTEMPTS_IN_RACE = 3
+_PAUSE_S = 0.000_5
+
+
+class PartChange(NamedTuple):
+    """What becomes of one part.
+
+    Attributes:
+        opened: The part.
+        planners: What is published in it, one after the other in one publication; what they raise ends the change.
+        verify_end: Where the part ends: raises unless it may. It then loses its head, and nothing is published in it.
+    """
+
+    opened: OpenVault
+    planners: Sequence[Planner] = ()
+    verify_end: Callable[[], None] | None = None
+
+
+def publish_together(changes: Sequence[PartChange]) -> None:
+    """Publish in several parts of one store with a single commit.
+
+    A part that is not finished yet gets its head, and is there for others from then on.
+
+    Raises:
+        CommitUnknown: The store failed while committing; all of it or nothing may be durable.
+        StoreBusy: Other writers kept the store for too long; nothing was written.
+        StoreFailed: The store failed before committing; nothing was written.
+        As for what the planners raise.
+    """
+    # Whoever takes several locks takes them in one order.
+    changes = sorted(changes, key=lambda change: change.opened.store.part)
+    for attempt in range(_ATTEMPTS_MAX):
+        with ExitStack() as stack:
+            for change in changes:
+                change.opened.check_open()
+                stack.enter_context(change.opened.replica.lock)
+            if attempt >= _ATTEMPTS_IN_RACE:
+                stack.enter_context(changes[0].opened.store.reserve())
+            try:
+                _commit(changes)
+            except HeadMoved:
+                pass
+            except IntegrityError:
+                if not any(_has_moved(change.opened) for change in changes):
+                    raise
+            else:
+                return
+        time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))  # noqa: S311 - no secret
+    message = "other writers were faster every time"
+    raise StoreBusy(message, hint="try again in a moment")
+
+
+def _commit(changes: Sequence[PartChange]) -> None:
+    """Plan from the newest heads, and commit.
+
+    Raises:
+        HeadMoved: Another writer was faster.
+    """
+    for change in changes:
+        change.opened.replica.refresh()
+    shares: list[tuple[PartChange, Share | None]] = []
+    commits = []
+    for change in changes:
+        share = None
+        if change.verify_end is None:
+            share = change.opened.publisher.make_share(change.planners)
+        else:
+            change.verify_end()
+        shares.append((change, share))
+        commits.append(_part_commit(change.opened, share))
+    changes[0].opened.store.commit_parts(commits)
+    for change, share in shares:
+        if share is not None and not isinstance(change.opened.store, UnfinishedPart):
+            change.opened.publisher.take_up(share)
+
+
+def _has_moved(opened: OpenVault) -> bool:
+    """Return whether somebody else changed a part since its state was read: its rows may rightly be gone."""
+    return opened.store.head() != opened.replica.head
+
+
+def _part_commit(opened: OpenVault, share: Share | None) -> PartCommit:
+    store, known = opened.store, opened.replica.head
+    if share is None:
+        return PartCommit(store.part, (), known, None)
+    expect = None if isinstance(store, UnfinishedPart) else known
+    return PartCommit(store.part, share.finished.operations, expect, share.finished.head)

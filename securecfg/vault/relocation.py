@@ -1,0 +1,509 @@
+"""Moving secrets from one part of a vault to another, with all their history, sealed anew.
+
+1. permit    to read and delete where they are, to write where they go
+2. copy      each version is opened where it is and sealed under the keys of where it goes, as rows that nothing
+             references yet; whoever reads or writes them goes on where they are
+3. compare   what was changed there meanwhile is copied again; what is changed all the time is left for the commit
+4. commit    one commit of both parts: they are gone there and here from then on
+5. erase     their data keys at the old place, for ever
+
+Until the commit a move changes nothing that anybody sees, so whoever dies leaves it to be made again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.audit import Event
+from securecfg.errors import AlreadyExists, CommitUnknown, IntegrityError, SecretNotFound, StoreBusy, Unsupported
+from securecfg.vault.copying import Copy, Resealing, Single, Subtree, as_freed, as_runs, oldest_first, rows_of
+from securecfg.vault.departures import MoveNote, draft_carried, draft_move, notes_of
+from securecfg.vault.drafts import NewVersion
+from securecfg.vault.exposures import draft_mark, open_marks
+from securecfg.vault.history import LIVE
+from securecfg.vault.imports import Imports
+from securecfg.vault.joint import PartChange, publish_together
+from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.publishing import Plan, new_request_id, no_writer
+from securecfg.vault.staging import StagingArea, StagingMoved
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.unfinished import UnfinishedPart
+from securecfg.vault.writing import fit_in_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from securecfg.audit import Record
+    from securecfg.vault.authority import Authority, Stamp
+    from securecfg.vault.departures import Departure
+    from securecfg.vault.joint import Planner
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.segments import Entry
+
+    Progress = Callable[[int, int], None]
+
+WHOLE = "/"
+_ROUNDS = 16
+_ROUNDS_IN_RACE = 2
+# What is left for the commit is to fit into it, besides all else.
+_LATE_MAX = 8
+_LATE_OPERATIONS_MAX = 24
+_LATE_BYTES_MAX = 400_000
+
+
+class Place(NamedTuple):
+    """A part of a vault.
+
+    Attributes:
+        authority: Decides and records in it.
+        name: What the log of another part calls it: the path of a sealed scope, or `/` for what is in none.
+    """
+
+    authority: Authority
+    name: str
+
+    @property
+    def opened(self) -> OpenVault:
+        """The part."""
+        return self.authority.opened
+
+
+class Companions(NamedTuple):
+    """What is published in the same commit as a move.
+
+    Attributes:
+        source: In the part that the secrets leave.
+        target: In the part that they come to.
+        others: In further parts.
+        ends_source: Whether the part that they leave ends, with all that is in it.
+        source_writer: Vouches for what the commit does in the part that they leave, where the key at hand does not.
+        target_writer: The same for the part that they come to.
+    """
+
+    source: Sequence[Planner] = ()
+    target: Sequence[Planner] = ()
+    others: Sequence[PartChange] = ()
+    ends_source: bool = False
+    source_writer: Ed25519PrivateKey | None = None
+    target_writer: Ed25519PrivateKey | None = None
+
+
+class Moved(NamedTuple):
+    """What a move came to.
+
+    Attributes:
+        secrets: How many secrets were moved.
+        versions: How many of their versions have a value, which whoever opened the old place may know.
+    """
+
+    secrets: int
+    versions: int
+
+
+class Relocation:
+    """A move of secrets between two parts. Used once, by one thread.
+
+    Args:
+        source: Where they are.
+        target: Where they go.
+        chosen: Which.
+        is_exposing: Whether others than those who open the new place could read them.
+        progress: Called with how many secrets are copied, and of how many.
+    """
+
+    def __init__(
+        self,
+        source: Place,
+        target: Place,
+        chosen: Subtree | Single,
+        *,
+        is_exposing: bool = True,
+        progress: Progress | None = None,
+    ) -> None:
+        """Copy nothing yet."""
+        self._source = source
+        self._target = target
+        self._chosen = chosen
+        self._is_exposing = is_exposing
+        self._progress = progress
+        self._note_id = secrets.token_hex(8)
+        self._begin()
+
+    def run(self, companions: Callable[[], Companions] = Companions) -> Moved:
+        """Move them.
+
+        Args:
+            companions: Returns what else the commit publishes, anew for each attempt.
+
+        Raises:
+            AccessDenied: The policy does not let the caller read, delete or write one of them.
+            ScopeSealed: The key at hand does not open one of their values, or nobody would believe that it writes here.
+            SecretNotFound: There is no such secret.
+            AlreadyExists: The new path holds a secret or its history.
+            ConfusablePath: The new path looks like one that exists.
+            Conflict: An import that was interrupted holds one of them.
+            ValueTooLarge: A value is larger than a sealed scope takes, or there are too many for one commit.
+            CommitUnknown: The store failed while committing.
+            StoreBusy, StoreFailed: Nothing was changed.
+        """
+        for place in (self._source, self._target):
+            if place.opened.options.read_only:
+                message = "the vault is open for reading only"
+                raise Unsupported(message, hint="open it for writing")
+        try:
+            self._permit()
+            Imports(self._source.authority).release_below(self._chosen.below)
+            for attempt in range(_ROUNDS):
+                try:
+                    stamps = self._permit()
+                    self._copy_changed(is_racing=attempt < _ROUNDS_IN_RACE)
+                    self._commit(stamps, companions())
+                    break
+                except StagingMoved:
+                    self._retract()
+            else:
+                message = "what is to be moved is changed faster than it can be copied"
+                raise StoreBusy(message, hint="try again when less is written there")
+        except BaseException:
+            # What is not finished is seen by nobody, and erased as a whole; a commit in doubt may have finished it.
+            if not isinstance(self._target.opened.store, UnfinishedPart):
+                self._arriving.abandon()
+            raise
+        self._arriving.conclude()
+        self._source.authority.keep_counts()
+        moved = (self._copies | self._caught_up).values()
+        return Moved(len(moved), sum(copy.versions for copy in moved))
+
+    def _begin(self) -> None:
+        self._copies: dict[bytes, Copy] = {}
+        self._notes = notes_of(self._source.opened)
+        self._marks = open_marks(self._source.opened)
+        self._carried: set[Departure] = set()
+        self._late: set[bytes] = set()
+        self._caught_up: dict[bytes, Copy] = {}
+        self._arriving = StagingArea(self._target.opened)
+        self._drafts = Resealing(self._target.opened, self._arriving)
+
+    def _retract(self) -> None:
+        """Make ready for another attempt, from the start where what was copied cannot be used any more."""
+        try:
+            self._arriving.retract_deltas()
+        except StagingMoved:
+            self._arriving.abandon()
+            self._begin()
+
+    # --- 1. permit ---------------------------------------------------------------------------------------------------
+
+    def _permit(self) -> tuple[Stamp, Stamp]:
+        """Decide on every path, and return what tells the policies that decided from others."""
+        source, target = self._source, self._target
+        for place in (source, target):
+            place.opened.refresh()
+        stamps = source.opened.policy_stamp(), target.opened.policy_stamp()
+        chosen = self._chosen
+        paths = [path.decode() for path in self._entries()]
+        if isinstance(chosen, Single):
+            paths = [chosen.path.decode()]
+            for place, encoded in ((source, chosen.path), (target, chosen.target)):
+                seat = place.opened.replica.seat
+                if seat is not None and not seat.may_write:
+                    raise no_writer()
+                place.opened.verify_unsealed(encoded.decode())
+        targets = [chosen.target_of(path.encode()).decode() for path in paths]
+        for place, action, asked in ((source, "delete", paths), (source, "read", paths), (target, "write", targets)):
+            allowed = place.authority.session().decide_many(action, asked)
+            for path, is_allowed in zip(asked, allowed, strict=True):
+                if not is_allowed:
+                    place.authority.require(action, path)
+        return stamps
+
+    def _verify_stamps(self, stamps: tuple[Stamp, Stamp]) -> None:
+        """Check that the decisions still hold.
+
+        Raises:
+            StagingMoved: The policy, the roles or the scopes have changed.
+        """
+        if stamps != (self._source.opened.policy_stamp(), self._target.opened.policy_stamp()):
+            message = "the policy changed meanwhile"
+            raise StagingMoved(message)
+
+    # --- 2. copy -----------------------------------------------------------------------------------------------------
+
+    def _entries(self) -> dict[bytes, Entry]:
+        opened = self._source.opened
+        return opened.consistently(lambda: self._chosen.entries(opened))
+
+    def _copy_changed(self, *, is_racing: bool) -> None:
+        """Copy what is new or another than what was copied, and drop what is gone.
+
+        Args:
+            is_racing: Whether to copy all that was changed. Otherwise what was changed once more is caught up with in
+                the commit, since a writer without a pause would be faster every time.
+        """
+        self._source.opened.refresh()
+        entries = self._entries()
+        if isinstance(self._chosen, Single):
+            self._verify_there(self._chosen, entries.get(self._chosen.path))
+        for path in self._copies.keys() - entries.keys():
+            self._discard(path)
+        for done, (path, entry) in enumerate(entries.items(), start=1):
+            known = self._copies.get(path)
+            if known is None or known.entry != entry:
+                self._copy_now(path, entry)
+                if known is not None and not is_racing and len(self._late) < _LATE_MAX:
+                    self._late.add(path)
+            if self._progress is not None:
+                self._progress(done, len(entries))
+        if self._copies:
+            self._note_exposure()
+
+    def _verify_there(self, chosen: Single, entry: Entry | None) -> None:
+        if entry is None or not entry.live:
+            path = chosen.path.decode()
+            authority = self._source.authority
+            session = authority.session()
+            if session.decide("list", path).allowed:
+                message = f"there is no secret `{path}`"
+                raise SecretNotFound(message, hint="`securecfg secret list` shows what there is")
+            raise authority.deny(session, "delete", path, session.decide("delete", path))
+
+    def _copy_now(self, path: bytes, entry: Entry) -> None:
+        """Copy a secret, or what is new of one that was copied before.
+
+        Raises:
+            StagingMoved: It was changed meanwhile, so that its rows are rightly gone.
+        """
+        opened, known = self._source.opened, self._copies.get(path)
+        if known is not None and known.entry.rec_id != entry.rec_id:
+            self._discard(path)
+            known = None
+        moved = path, self._chosen.target_of(path)
+        try:
+            if known is None:
+                self._verify_free(moved[1])
+            self._copies[path] = self._drafts.copy(opened, moved, entry, known, self._arriving.take)
+            self._carry_notes(path, self._copies[path])
+        except IntegrityError:
+            opened.refresh()
+            if self._chosen.entries(opened).get(path) == entry:
+                raise
+            message = f"`{path.decode()}` changed meanwhile"
+            raise StagingMoved(message) from None
+
+    def _verify_free(self, target: bytes) -> None:
+        """Check that nothing is where a secret goes.
+
+        Raises:
+            AlreadyExists: Something is.
+            ConfusablePath: Something that looks like it is.
+        """
+        if self._arriving.entry(target) is not None:
+            message = f"`{target.decode()}` exists already"
+            raise AlreadyExists(message, hint="choose another path; even a deleted secret keeps its history")
+        if isinstance(self._chosen, Single):
+            self._drafts.verify_no_lookalike(target, self._target.authority, self._chosen)
+
+    def _discard(self, path: bytes) -> None:
+        """Give up a copy that was made before, whose rows the delta of the move frees."""
+        copy, target = self._copies.pop(path), self._chosen.target_of(path)
+        self._late.discard(path)
+        history = self._drafts.find(target, copy.target)
+        rows = rows_of(history, copy.target, list(self._drafts.lines(history).values()))
+        self._arriving.take(Plan(changes=[(target, None)]))
+        self._arriving.take(as_freed(rows))
+
+    def _note_exposure(self) -> None:
+        """Note in the new place who may know what came: those who opened the old one, and whoever was noted there."""
+        author = self._target.authority.identity.principal
+        below = self._chosen.target_below
+        for number, note in enumerate(sorted(self._carried, key=lambda note: note.removed_ns)):
+            self._arriving.take(draft_carried(self._drafts, note, f"carried-{self._note_id}-{number}", below, author))
+        if self._is_exposing:
+            self._arriving.take(draft_move(self._drafts, self._note(self._arriving.allocate()), author))
+
+    def _carry_notes(self, path: bytes, copy: Copy) -> None:
+        """Take along what was noted in the old place about a secret: who may know it, where it stood in the open."""
+        opened, target = self._source.opened, self._chosen.target_of(path).decode()
+        notes = [note for note in self._notes if note.covers(path)]
+        if notes:
+            history = opened.history(path, copy.entry)
+            live = [version for version in oldest_first(opened, history) if version.state == LIVE]
+            self._carried.update(note for note in notes if any(map(note.could_read, live)))
+        new = NewVersion(self._target.authority.identity.principal, self._target.opened.clock.now_ns())
+        for mark in self._marks.get(copy.entry.rec_id, ()):
+            self._arriving.take(draft_mark(self._drafts, mark, target, copy.target.rec_id, new))
+
+    def _note(self, next_id: int) -> MoveNote:
+        now_ns = self._target.opened.clock.now_ns()
+        return MoveNote(self._note_id, self._source.name, self._chosen.target_below, now_ns, next_id)
+
+    # --- 3. compare, 4. commit, 5. erase -----------------------------------------------------------------------------
+
+    def _commit(self, stamps: tuple[Stamp, Stamp], companions: Companions) -> None:
+        request_id = new_request_id()
+
+        def verify() -> None:
+            self._verify_stamps(stamps)
+            self._verify_copied()
+
+        comes = _recorder(self._target, self._arriving, self._items(targets=True), request_id, source=self._source.name)
+        arriving: list[Planner] = [self._arriving.prepare(comes, verify)] if self._copies else []
+        arriving.append(lambda publication: self._plan_late_arrival(publication, request_id))
+        arriving = [_vouched(planner, companions.target_writer) for planner in (*arriving, *companions.target)]
+        changes = [PartChange(self._target.opened, arriving), *companions.others]
+        leaving = StagingArea(self._source.opened)
+        try:
+            if companions.ends_source:
+                changes.append(PartChange(self._source.opened, verify_end=verify))
+            else:
+                if self._copies:
+                    leaving.allocate()  # until the commit nobody may take its deltas for leftovers
+                for path, copy in self._copies.items():
+                    if path not in self._late:
+                        leaving.entry(path)
+                    leaving.take(copy.source)
+                goes = _recorder(self._source, leaving, self._items(targets=False), request_id, to=self._target.name)
+                prepared = leaving.prepare(goes, verify, flags=FLAG_DESTRUCTION_PENDING) if self._copies else None
+                left: list[Planner] = [prepared] if prepared is not None else []
+                left.append(lambda publication: self._plan_late_departure(publication, request_id))
+                left = [_vouched(planner, companions.source_writer) for planner in (*left, *companions.source)]
+                changes.append(PartChange(self._source.opened, left))
+            _join(changes)
+            publish_together(changes)
+        except CommitUnknown as error:
+            leaving.abandon()
+            raise CommitUnknown(error.message, request_id=request_id, hint=error.hint) from None
+        except BaseException:
+            leaving.abandon()
+            raise
+        if not companions.ends_source:
+            leaving.conclude()
+
+    def erase(self) -> None:
+        """Make the data keys at the old place unrecoverable.
+
+        Raises:
+            DestroyPending: Bytes may lie in the store's log until another reader lets go; the next opener finishes.
+        """
+        if self._source.opened.is_destruction_pending:
+            finish_destruction(self._source.opened)
+
+    def _verify_copied(self) -> None:
+        """Check, under the lock of the part, that what was copied is all that there is.
+
+        Raises:
+            StagingMoved: Something was changed since.
+        """
+        found = self._chosen.entries(self._source.opened)
+        copied = {path: copy.entry for path, copy in self._copies.items()}
+        for path in self._late:
+            found.pop(path, None)
+            copied.pop(path)
+        if found != copied:
+            message = "what is to be moved has changed meanwhile"
+            raise StagingMoved(message)
+
+    def _changed_late(self) -> dict[bytes, Entry]:
+        """Return what was left for the commit and has changed, as it is now that nobody else can change it.
+
+        Raises:
+            StagingMoved: Some of it is gone, or another secret.
+        """
+        found = self._chosen.entries(self._source.opened)
+        changed = {}
+        for path in sorted(self._late):
+            entry, known = found.get(path), self._copies[path].entry
+            if entry is None or entry.rec_id != known.rec_id:
+                message = f"`{path.decode()}` changed meanwhile"
+                raise StagingMoved(message)
+            if entry != known:
+                changed[path] = entry
+        return changed
+
+    def _plan_late_arrival(self, publication: Publication, request_id: str) -> Plan:
+        """Plan to copy in the commit itself what was left for it."""
+        whole, drafts = Plan(), Resealing(self._target.opened, publication)
+        self._caught_up = {
+            path: drafts.copy(
+                self._source.opened, (path, self._chosen.target_of(path)), entry, self._copies[path], whole.join
+            )
+            for path, entry in self._changed_late().items()
+        }
+        items = [(self._chosen.target_of(path).decode(), copy.newest) for path, copy in self._caught_up.items()]
+        operations, size = whole.cost()
+        if whole.streams or operations > _LATE_OPERATIONS_MAX or size > _LATE_BYTES_MAX:
+            self._late.clear()
+            message = "what is changed all the time does not fit into one commit"
+            raise StagingMoved(message)
+        if items:
+            if self._is_exposing:
+                author = self._target.authority.identity.principal
+                whole.join(draft_move(drafts, self._note(publication.next_id), author))
+            whole.records = [_record(self._target, items, request_id, source=self._source.name)]
+        return whole
+
+    def _plan_late_departure(self, publication: Publication, request_id: str) -> Plan:
+        """Plan to take out of the old part what was left for the commit."""
+        whole, items, opened = Plan(), [], self._source.opened
+        for path, entry in self._changed_late().items():
+            history = opened.history(path, entry)
+            gone = rows_of(history, entry, list(oldest_first(opened, history)))
+            whole.changes += gone.changes
+            whole.freed += as_runs(gone)
+            items.append((path.decode(), history.newest))
+        if items:
+            whole.records = [_record(self._source, items, request_id, to=self._target.name)]
+            whole.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+        return whole
+
+    def _items(self, *, targets: bool) -> list[tuple[str, int]]:
+        return [
+            ((self._chosen.target_of(path) if targets else path).decode(), copy.newest)
+            for path, copy in self._copies.items()
+        ]
+
+
+def _vouched(planner: Planner, writer: Ed25519PrivateKey | None) -> Planner:
+    """Return a planner whose plan somebody else than the key at hand vouches for."""
+
+    def plan(publication: Publication) -> Plan:
+        planned = planner(publication)
+        if writer is not None and publication.is_sealed:
+            planned.writer = writer
+        return planned
+
+    return plan
+
+
+def _recorder(
+    place: Place, area: StagingArea, items: Sequence[tuple[str, int]], request_id: str, **where: str
+) -> Callable[[], list[Record]]:
+    """Return what makes the record of what leaves a part or comes to it; parts of it are staged now."""
+    parts = area.stage_parts(items) if items and not fit_in_record(items) else None
+    return lambda: [_record(place, items, request_id, parts, **where)]
+
+
+def _record(
+    place: Place,
+    items: Sequence[tuple[str, int]],
+    request_id: str,
+    parts: list[list[str]] | None = None,
+    **where: str,
+) -> Record:
+    obj: dict[str, object] = {"count": len(items), "change": Event.SECRET_MOVED.value, **where}
+    obj |= {"items": [list(item) for item in items]} if parts is None else {"parts": parts}
+    return place.authority.session().record(Event.BATCH_WRITTEN, obj, request_id=request_id)
+
+
+def _join(changes: list[PartChange]) -> None:
+    """Put what several changes do in one part into one."""
+    joined: dict[int, PartChange] = {}
+    for change in changes:
+        part = change.opened.store.part
+        known = joined.get(part)
+        joined[part] = change if known is None else known._replace(planners=[*known.planners, *change.planners])
+    changes[:] = joined.values()

@@ -1,0 +1,572 @@
+"""Sealing what is there already: scopes made around secrets, split and merged, as a vault's administrator does it.
+
+Each is one move of a subtree between two parts of the vault, in one commit with what makes it a scope or ends one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from securecfg.audit import Event
+from securecfg.errors import AlreadyExists, CommitUnknown, Conflict, InvalidPath, ScopeSealed, SecurecfgError
+from securecfg.keys.role_keys import RolePublic
+from securecfg.tuples import NamedTuple
+from securecfg.vault.charters import OWN_ROLE
+from securecfg.vault.copying import Subtree
+from securecfg.vault.creation import open_rows
+from securecfg.vault.drafts import Drafts, NewVersion
+from securecfg.vault.drops import count_waiting
+from securecfg.vault.index import prefix_end
+from securecfg.vault.joint import PartChange
+from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.opened import REGISTRY_PATH
+from securecfg.vault.publishing import Plan
+from securecfg.vault.relocation import WHOLE, Companions, Moved, Place, Relocation
+from securecfg.vault.scope_changes import ScopeChanges, rights_to_words
+from securecfg.vault.scope_founding import Founding, found_scope
+from securecfg.vault.scope_members import find_roles, no_role, trust_of
+from securecfg.vault.scope_opening import charter_of, grants_of
+from securecfg.vault.scope_registry import ABANDONED_NS, Making, ScopePlace, draft_registry, read_registry
+from securecfg.vault.scopes import Scopes, changed_meanwhile, scope_path, verify_apart, verify_collector
+from securecfg.vault.seats import Seat
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.unfinished import UnfinishedPart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from securecfg.keys import IdentityProvider
+    from securecfg.keys.role_keys import RoleKey
+    from securecfg.store import Put, Store
+    from securecfg.vault.charters import Charter
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.scope_registry import Registry
+    from securecfg.vault.scopes import ScopeInfo
+
+    Progress = Callable[[int, int], None]
+    Planner = Callable[[Publication], Plan]
+
+
+class Merging(NamedTuple):
+    """What a merge of a scope would change in who may do what.
+
+    Attributes:
+        path: The scope.
+        into: What it is merged into: the path of a scope, or `/`.
+        secrets: How many secrets there are in it.
+        before: The rights of each role in it.
+        after: The rights of each role afterwards; where it goes into the vault itself, nobody but the root's holders.
+    """
+
+    path: str
+    into: str
+    secrets: int
+    before: Mapping[str, tuple[str, ...]]
+    after: Mapping[str, tuple[str, ...]]
+
+    def lost(self) -> dict[str, tuple[str, ...]]:
+        """Return the rights that each role loses."""
+        return _without(self.before, self.after)
+
+    @property
+    def is_exposing(self) -> bool:
+        """Whether somebody who read what is in it reads it no more."""
+        return any("read" in rights for rights in self.lost().values())
+
+    def gained(self) -> dict[str, tuple[str, ...]]:
+        """Return the rights that each role gains."""
+        return _without(self.after, self.before)
+
+
+class ScopeMoves(Scopes):
+    """As `Scopes`, where secrets go from one part of the vault to another."""
+
+    def count_below(self, path: str) -> int:
+        """Return how many secrets a scope at a path would be made with.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            AlreadyExists: There is a scope at the path, in it or around it.
+        """
+        self._authority.require("key.manage", "")
+        scope = scope_path(path)
+        verify_apart(self._registry(), scope)
+        return len(self._opened.entries(scope.encode(), prefix_end(scope.encode())))
+
+    def count_in_scope(self, path: str, subtree: str) -> int:
+        """Return how many secrets a split would move.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound, InvalidPath, AlreadyExists: As for `split`.
+        """
+        self._authority.require("key.manage", "")
+        outer, inner = self._verify_subtree(path, subtree)
+        with self._inside(outer) as around:
+            return len(around.opened.entries(inner.encode(), prefix_end(inner.encode())))
+
+    def seal(
+        self,
+        path: str,
+        *,
+        roles: Mapping[str, Sequence[str]],
+        is_shared: bool = False,
+        progress: Progress | None = None,
+    ) -> tuple[ScopeInfo, Moved]:
+        """Make a sealed scope of a subtree with all the secrets that are in it.
+
+        Until the end they are read and written where they are. Whoever opens the vault by its root could read every
+        version that is moved, and may know it: the scope lists them as exposed until they have other values.
+
+        Args:
+            path: The subtree, a path with or without `/` at its end.
+            roles: The roles of each right, `list`, `read` and `write`, as for `create`.
+            is_shared: As for `create`.
+            progress: Called with how many secrets are copied, and of how many.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`, or may not read, delete or write one of the secrets.
+            AlreadyExists: There is a scope at the path, in it or around it.
+            InvalidMetadata: A role has no member with a public key, or is reserved.
+            ValueTooLarge: A value is larger than a scope takes.
+            Conflict: An import that was interrupted holds a secret, or somebody else makes the scope too.
+            DestroyPending: It is done, but old keys may lie in the store's log until another reader lets go.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write; made again it goes on.
+        """
+        self._authority.require("key.manage", "")
+        scope = scope_path(path)
+        wanted = self.rights_of(roles)
+        registry = self._registry()
+        first = scope.encode()
+        if scope in registry.scopes or not self._opened.entries(first, prefix_end(first)):
+            info = self.create(
+                path,
+                read=roles.get("read", ()),
+                list=roles.get("list", ()),
+                write=roles.get("write", ()),
+                drop=roles.get("drop", ()),
+                is_shared=is_shared,
+            )
+            return info, Moved(0, 0)
+        verify_apart(registry, scope)
+        verify_collector(scope, wanted.values(), is_shared=is_shared)
+        certificates = self._certificates()
+        memberships: list[Put] = []
+        keys = {name: self._role_public(name, certificates, memberships) for name in wanted}
+        granted = {name: (rights, keys[name]) for name, rights in wanted.items()}
+        certificates.complete(keys, {name: self._members(name) for name in keys})
+        scope_id, documents = secrets.token_bytes(16), self._documents(keys, certificates)
+        founding = Founding(self._vault_id, scope_id, scope, is_shared, granted, documents)
+
+        def begin() -> ScopePlace:
+            self._opened.store.stage(memberships)
+            return self._begin_making(scope, keys, scope_id)
+
+        with self._unfinished(begin, founding) as (inside, place):
+            target = Place(inside.authority, scope)
+            source = Place(self._authority, WHOLE)
+            move = Relocation(source, target, Subtree(first), is_exposing=not is_shared, progress=progress)
+
+            def companions() -> Companions:
+                documents = inside.plan_documents(self._documents(keys, certificates))
+                return Companions(
+                    source=[self._plan_made(scope, place)], target=[documents], target_writer=inside.keeper
+                )
+
+            moved = move.run(companions)
+        move.erase()
+        return self.show(scope), moved
+
+    def split(
+        self,
+        path: str,
+        subtree: str,
+        *,
+        reader: IdentityProvider | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[ScopeInfo, Moved]:
+        """Make a subtree of a scope a scope of its own, with the same roles and rights.
+
+        Args:
+            path: The scope.
+            subtree: The subtree, by its whole path.
+            reader: The identity of somebody who reads the scope, where the vault's own key does not.
+            progress: Called with how many secrets are copied, and of how many.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`, or may not read, delete or write one of the secrets.
+            SecretNotFound: There is no such scope.
+            InvalidPath: The subtree is not one of the scope.
+            AlreadyExists: It is a scope of its own already.
+            ScopeSealed: The keys at hand do not read what is to be moved, or may not write.
+            SignaturesMissing: Too few administrators signed.
+            WrongKey: No role knows the reader.
+            DestroyPending: It is done, but old keys may lie in the store's log until another reader lets go.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write; made again it goes on.
+        """
+        self._authority.require("key.manage", "")
+        outer, inner = self._verify_subtree(path, subtree)
+        with self._inside(outer, self._reader_keys(reader)) as around:
+            self._verify_reads(around, inner)
+            _verify_nothing_waits(around.opened, outer)
+            charter = charter_of(around.opened)
+            scope_id = secrets.token_bytes(16)
+            founding = self._founding_like(charter, inner, scope_id)
+            keys = {name: key for name, (_, key) in founding.roles.items()}
+            certificates = self._certificates()
+
+            def exclude(excluded: tuple[str, ...]) -> tuple[str, ...]:
+                return (*(other for other in excluded if not other.startswith(inner)), inner)
+
+            def begin() -> ScopePlace:
+                return self._begin_making(inner, keys, scope_id, inside=outer)
+
+            with self._unfinished(begin, founding) as (inside, place):
+                source, target = Place(around.authority, outer), Place(inside.authority, inner)
+                chosen = Subtree(inner.encode())
+                move = Relocation(source, target, chosen, is_exposing=False, progress=progress)
+
+                def companions() -> Companions:
+                    if charter_of(around.opened).parties != charter.parties:
+                        message = f"somebody else changed who may do what in `{outer}` at the same moment"
+                        raise Conflict(message, hint="look at `securecfg scope show`, and try again")
+                    return Companions(
+                        source=[around.plan_exclusion(exclude)],
+                        target=[inside.plan_documents(self._documents(keys, certificates))],
+                        others=[PartChange(self._opened, [self._plan_made(inner, place)])],
+                        source_writer=around.keeper,
+                        target_writer=inside.keeper,
+                    )
+
+                moved = move.run(companions)
+            move.erase()
+        return self.show(inner), moved
+
+    def plan_merge(self, path: str) -> Merging:
+        """Return what a merge of a scope would change.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`.
+            SecretNotFound: There is no such scope.
+        """
+        self._authority.require("key.manage", "")
+        inner = scope_path(path)
+        outer = self._registry().enclosing(inner)
+        with self._inside(inner) as inside:
+            before = _rights(charter_of(inside.opened))
+            first = inner.encode()
+            count = len(inside.opened.entries(first, prefix_end(first)))
+        after: dict[str, tuple[str, ...]] = {}
+        if outer is not None:
+            with self._inside(outer) as around:
+                after = _rights(charter_of(around.opened))
+        return Merging(inner, outer or WHOLE, count, before, after)
+
+    def merge(
+        self, path: str, *, reader: IdentityProvider | None = None, progress: Progress | None = None
+    ) -> tuple[Merging, Moved]:
+        """Put what is in a scope into the scope around it, or into the vault itself, and end the scope.
+
+        Its log ends with it; the vault's log keeps the root of its tree.
+
+        Args:
+            path: The scope.
+            reader: The identity of somebody who reads it, where the vault's own key does not.
+            progress: Called with how many secrets are copied, and of how many.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`, or may not read, delete or write one of the secrets.
+            SecretNotFound: There is no such scope.
+            ScopeSealed: The keys at hand do not read what is in it, or may not write around it.
+            SignaturesMissing: Too few administrators signed.
+            WrongKey: No role knows the reader.
+            DestroyPending: It is done, but rows of the scope may lie in the store's log until another reader lets go.
+            CommitUnknown, StoreBusy, StoreFailed: As for a write; made again it goes on.
+        """
+        merging = self.plan_merge(path)
+        inner, keys = merging.path, self._reader_keys(reader)
+        with self._inside(inner, keys) as inside:
+            self._verify_reads(inside, inner)
+            _verify_nothing_waits(inside.opened, inner)
+            source, chosen = Place(inside.authority, inner), Subtree(inner.encode())
+            if merging.into == WHOLE:
+                move = Relocation(source, Place(self._authority, WHOLE), chosen, progress=progress)
+                moved = move.run(lambda: Companions(target=[self._plan_merged(inside, inner)], ends_source=True))
+            else:
+                with self._inside(merging.into, keys) as around:
+                    excluded = charter_of(inside.opened).excluded
+
+                    def include(others: tuple[str, ...]) -> tuple[str, ...]:
+                        return (*(other for other in others if other != inner), *excluded)
+
+                    target = Place(around.authority, merging.into)
+                    exposing = merging.is_exposing
+                    move = Relocation(source, target, chosen, is_exposing=exposing, progress=progress)
+                    moved = move.run(
+                        lambda: Companions(
+                            target=[around.plan_exclusion(include)],
+                            others=[PartChange(self._opened, [self._plan_merged(inside, inner)])],
+                            ends_source=True,
+                            target_writer=around.keeper,
+                        )
+                    )
+        finish_destruction(self._opened)
+        return merging, moved
+
+    # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def _reader_keys(self, reader: IdentityProvider | None) -> Sequence[RoleKey]:
+        """Return the keys of the roles that an identity is a member of.
+
+        Raises:
+            WrongKey: No role of the vault knows it.
+        """
+        if reader is None:
+            return ()
+        known = {self._administrators().succession.first, self._administrators().trust}
+        claimed = trust_of(find_roles(self._opened.store, self._vault_id, reader))
+        keys = [key for trust, found in claimed.items() if trust in known for key in found]
+        if not keys:
+            raise no_role()
+        return keys
+
+    def _verify_reads(self, inside: ScopeChanges, below: str) -> None:
+        """Check before anything is begun that the keys at hand read a scope, where there is something to read.
+
+        Raises:
+            ScopeSealed: They do not.
+        """
+        first = below.encode()
+        grants = grants_of(inside.opened)
+        if inside.opened.entries(first, prefix_end(first)) and not grants.is_granted(grants.active):
+            message = f"what is in `{below}` is sealed from the vault's own key, and somebody has to read it to move it"
+            raise ScopeSealed(message, hint="name one who does: `--with identity:FILE`")
+
+    def _verify_subtree(self, path: str, subtree: str) -> tuple[str, str]:
+        """Return the paths of a scope and of a subtree of it that can be split off.
+
+        Raises:
+            InvalidPath: It is no subtree of it.
+            AlreadyExists: It is a scope of its own, or lies in one.
+        """
+        outer, inner = scope_path(path), scope_path(subtree)
+        if not inner.startswith(outer) or inner == outer:
+            message = f"`{inner}` is no subtree of `{outer}`"
+            raise InvalidPath(message, hint="name it by its whole path: `securecfg scope split payments payments/eu`")
+        registry = self._registry()
+        nearest = inner if inner in registry.scopes else registry.enclosing(inner)
+        if nearest not in {outer, None}:
+            message = f"there is a sealed scope at `{nearest}`"
+            raise AlreadyExists(message, hint=f"`securecfg scope show {nearest}` shows who may do what in it")
+        return outer, inner
+
+    def _founding_like(self, charter: Charter, inner: str, scope_id: bytes) -> Founding:
+        """Return how a scope is founded with the roles and rights of another one.
+
+        Raises:
+            Conflict: The vault does not know the key of a role.
+        """
+        known = self._registry().roles
+        own = next(party for party in charter.parties if party.role == OWN_ROLE)
+        roles = {}
+        for party in charter.parties:
+            if party is own:
+                continue
+            key = known.get(party.role)
+            if key is None or RolePublic(key).signing_key != party.signing_key:
+                message = f"the vault does not know the key that `role:{party.role}` has in `{charter.path}`"
+                raise Conflict(message, hint="revoke the role's rights and grant them again")
+            roles[party.role] = (party.rights, key)
+        certificates, keys = self._certificates(), {name: key for name, (_, key) in roles.items()}
+        certificates.complete(keys, {name: self._members(name) for name in keys})
+        documents = self._documents(keys, certificates)
+        excluded = tuple(other for other in charter.excluded if other.startswith(inner))
+        return Founding(self._vault_id, scope_id, inner, charter.is_shared, roles, documents, excluded, own.rights)
+
+    @contextmanager
+    def _unfinished(
+        self, begin: Callable[[], ScopePlace], founding: Founding
+    ) -> Iterator[tuple[ScopeChanges, ScopePlace]]:
+        """Found a scope that nobody else sees until its head is committed.
+
+        Args:
+            begin: Returns where it lies. Called once everything is signed.
+            founding: What it is made of.
+        """
+        own, opened = self._own_keys().current, self._opened
+        signing = self._signing()
+        begun: list[tuple[ScopePlace, UnfinishedPart]] = []
+
+        def open_store() -> Store:
+            place = begin()
+            begun.append((place, UnfinishedPart(opened.store.partition(place.number))))
+            return begun[0][1]
+
+        keeper = found_scope(open_store, founding, own, signing, self._authority.identity, clock=opened.clock)
+        ((place, store),) = begun
+        seat = Seat(self._vault_id, signing.trust, keeper)
+        inner, slot = open_rows(store, own, None, opened.clock, opened.options, seat=seat)
+        try:
+            identity = self._authority.identity._replace(slot=slot.slot_id.hex())
+            yield ScopeChanges(inner, identity, own, signing, self._keys_of_roles(inner), keeper=keeper), place
+        except CommitUnknown:
+            raise  # it may be there
+        except BaseException:
+            with suppress(SecurecfgError):  # it is given up when somebody makes it again
+                self._give_up(founding.path, place)
+            raise
+        finally:
+            inner.close()
+
+    def _give_up(self, scope: str, place: ScopePlace) -> None:
+        """Take back that a scope is being made, and erase what there is of it."""
+
+        def plan(publication: Publication) -> Plan:
+            registry = self._fresh_registry(publication)
+            making = registry.making.get(scope)
+            if making is None or making.place != place:
+                return Plan()
+            new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+            plan = draft_registry(Drafts(self._opened, publication), registry.without_making(scope), new)
+            obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
+            plan.records = [self._authority.session().record(Event.SCOPE_ABANDONED, obj)]
+            plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+            return plan
+
+        self._opened.publisher.publish(plan)
+        if self._opened.is_destruction_pending:
+            finish_destruction(self._opened)
+
+    def _begin_making(
+        self, scope: str, keys: Mapping[str, bytes], scope_id: bytes, *, inside: str | None = None
+    ) -> ScopePlace:
+        """Note that a scope is being made, and where; one that was begun before and not finished is given up.
+
+        Args:
+            scope: Its path.
+            keys: The public keys of its roles, which no role may have in the place of another one by now.
+            scope_id: The vault id in it, 16 bytes.
+            inside: The scope that it is split from.
+        """
+        new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+        session, decision = self._authority.require("key.manage", "")
+        taken = self._opened.store.partitions()
+
+        def plan(publication: Publication) -> Plan:
+            registry = self._fresh_registry(publication)
+            if inside is None:
+                verify_apart(registry, scope)
+            elif registry.enclosing(scope) != inside or scope in registry.scopes:
+                raise changed_meanwhile()
+            if any(registry.roles.get(name, key) != key for name, key in keys.items()):
+                raise changed_meanwhile()
+            retired = registry.retired
+            registry = registry.without_making(scope)
+            for other, making in registry.making.items():
+                if new.created - making.begun_ns > ABANDONED_NS:
+                    registry = registry.without_making(other)
+            place = ScopePlace(registry.next_number(taken), scope_id)
+            after = registry._replace(
+                making={**registry.making, scope: Making(place, new.created)}, roles={**registry.roles, **keys}
+            )
+            plan = draft_registry(Drafts(self._opened, publication), after, new)
+            obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
+            plan.records = [session.record(Event.SCOPE_BEGUN, obj, decision=decision)]
+            if after.retired != retired:
+                plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+            plan.result = place
+            return plan
+
+        place = self._opened.publisher.publish(plan)
+        if self._opened.is_destruction_pending:
+            finish_destruction(self._opened)
+        if not isinstance(place, ScopePlace):
+            raise TypeError
+        return place
+
+    def _plan_made(self, scope: str, place: ScopePlace) -> Planner:
+        """Return what plans that a scope is there from now on."""
+
+        def change(registry: Registry) -> Registry:
+            making = dict(registry.making)
+            begun = making.pop(scope, None)
+            if begun is None or begun.place != place:
+                message = f"somebody else makes the scope `{scope}` too"
+                raise Conflict(message, hint="look at `securecfg scope list`, and try again")
+            return registry._replace(scopes={**registry.scopes, scope: place}, making=making)
+
+        obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
+        return self._plan_registry(change, Event.SCOPE_CREATED, lambda: obj)
+
+    def _plan_merged(self, inside: ScopeChanges, scope: str) -> Planner:
+        """Return what plans that a scope is no more."""
+        replica = inside.opened.replica
+        number = replica.store.part
+
+        def change(registry: Registry) -> Registry:
+            scopes = dict(registry.scopes)
+            place = scopes.pop(scope, None)
+            if place != ScopePlace(number, replica.vault_id):
+                raise changed_meanwhile()
+            return registry._replace(scopes=scopes, retired=(*registry.retired, place))
+
+        def describe() -> dict[str, object]:
+            checkpoint = replica.checkpoint
+            return {"path": scope, "number": number, "digest": checkpoint.root.hex(), "size": checkpoint.size}
+
+        return self._plan_registry(change, Event.SCOPE_MERGED, describe, flags=FLAG_DESTRUCTION_PENDING)
+
+    def _plan_registry(
+        self,
+        change: Callable[[Registry], Registry],
+        event: Event,
+        describe: Callable[[], Mapping[str, object]],
+        *,
+        flags: int = 0,
+    ) -> Planner:
+        def plan(publication: Publication) -> Plan:
+            session, decision = self._authority.session(), self._authority.session().decide("key.manage", "")
+            new = NewVersion(session.identity.principal, self._opened.clock.now_ns())
+            after = change(self._fresh_registry(publication))
+            plan = draft_registry(Drafts(self._opened, publication), after, new)
+            plan.records = [session.record(event, describe(), decision=decision)]
+            if flags:
+                plan.state["flags"] = publication.state.flags | flags
+            return plan
+
+        return plan
+
+    def _fresh_registry(self, publication: Publication) -> Registry:
+        """Return the registry as of a publication.
+
+        Raises:
+            Conflict: An earlier plan of the same publication changes it.
+        """
+        if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
+            raise changed_meanwhile()
+        return read_registry(self._opened)
+
+
+def _verify_nothing_waits(opened: OpenVault, scope: str) -> None:
+    """Check that nothing was dropped into a scope that nobody has taken in yet: it would be refused afterwards.
+
+    Raises:
+        Conflict: Something was.
+    """
+    if count_waiting(opened.store):
+        message = f"values wait in `{scope}` that were dropped there"
+        raise Conflict(message, hint=f"somebody who reads and writes takes them in: `securecfg scope collect {scope}`")
+
+
+def _rights(charter: Charter) -> dict[str, tuple[str, ...]]:
+    return {party.role: rights_to_words(party.rights) for party in charter.parties}
+
+
+def _without(
+    rights: Mapping[str, tuple[str, ...]], others: Mapping[str, tuple[str, ...]]
+) -> dict[str, tuple[str, ...]]:
+    left = {role: tuple(word for word in words if word not in others.get(role, ())) for role, words in rights.items()}
+    return {role: words for role, words in left.items() if words}

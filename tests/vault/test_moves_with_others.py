@@ -1,0 +1,125 @@
+"""Scopes that are split and merged while values wait in them, are dropped later, and where several people sign."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.errors import Conflict, InvalidMetadata, ScopeSealed, SignaturesMissing
+from securecfg.keys import IdentityProvider
+from securecfg.vault.closed import Closed
+from securecfg.vault.scope_moves import ScopeMoves
+from securecfg.vault.scope_opening import charter_of
+from securecfg.vault.signing_words import to_words
+from tests.vault.drop_world import collected, drop_world
+from tests.vault.scope_world import ScopeWorld, scope_world
+from tests.vault.test_administrators import PEOPLE, accepted_by, hand_over
+from tests.vault.world import text_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def moves(world: ScopeWorld, *signers: str) -> ScopeMoves:
+    authority = world.admin().authority
+    return ScopeMoves.with_signing(authority, PEOPLE.only(*signers)) if signers else ScopeMoves(authority)
+
+
+def reader(world: ScopeWorld, name: str) -> IdentityProvider:
+    return IdentityProvider(world.folder / f"{name}.identity")
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> ScopeWorld:
+    """A scope with a drop box, and a secret in a subtree of it."""
+    world = drop_world(tmp_path)
+    world.as_member("pay").write("pay/in/a", "1")
+    return world
+
+
+# --- drop boxes -------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_split_or_merged_while_values_wait(box: ScopeWorld) -> None:
+    box.as_member("web").drop("pay/in/late", "dropped")
+    for change in (
+        lambda: moves(box).split("pay", "pay/in", reader=reader(box, "pay")),
+        lambda: moves(box).merge("pay", reader=reader(box, "pay")),
+    ):
+        with pytest.raises(Conflict, match="wait in `pay/`"):
+            change()
+    assert text_of(box.as_member("pay"), "pay/in/late") == "dropped"
+    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    assert text_of(box.as_member("pay"), "pay/in/late") == "dropped"
+
+
+def test_after_a_split_values_are_dropped_where_their_paths_lie(box: ScopeWorld) -> None:
+    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    web = box.as_member("web")
+    web.drop("pay/in/x", "inner")
+    web.drop("pay/y", "outer")
+    collected(box)
+    pay = box.as_member("pay")
+    assert (text_of(pay, "pay/in/x"), text_of(pay, "pay/y")) == ("inner", "outer")
+    assert pay.scope("pay/in").list() == ["pay/in/a", "pay/in/x"]
+    assert pay.scope("pay").list() == ["pay/y"]
+
+
+def test_what_the_outer_scope_leaves_out_is_not_dropped_there(box: ScopeWorld) -> None:
+    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    box.scopes().revoke("pay/in", "web", "drop")
+    with pytest.raises(ScopeSealed):
+        box.as_member("web").drop("pay/in/x", "inner")
+    box.as_member("web").drop("pay/y", "outer")
+
+
+def test_what_is_sealed_with_its_secrets_needs_a_collector_too(tmp_path: Path) -> None:
+    world = scope_world(tmp_path)
+    world.admin().write("web/a", "1")
+    with pytest.raises(InvalidMetadata):
+        moves(world).seal("web", roles={"read": ["web"], "drop": ["audit"]})
+    moves(world).seal("web", roles={"read": ["web"], "write": ["web"], "drop": ["audit"]})
+    world.as_member("audit").drop("web/b", "dropped")
+    assert text_of(world.as_member("web"), "web/b") == "dropped"
+
+
+# --- several administrators -------------------------------------------------------------------------------------------
+
+
+def test_a_split_and_a_merge_take_as_many_signatures_as_a_charter(tmp_path: Path) -> None:
+    world = scope_world(tmp_path)
+    world.scopes().create("web", read=["web"], write=["web"])
+    world.as_member("web").write("web/in/a", "1")
+    hand_over(world, "alice", "bob", "carol")
+    with pytest.raises(SignaturesMissing):
+        moves(world, "alice").split("web", "web/in", reader=reader(world, "web"))
+    assert world.scopes().paths() == ["web/"]
+    moves(world, "alice", "carol").split("web", "web/in", reader=reader(world, "web"))
+    assert accepted_by(world, "web", "web/in/a") == "1"
+    with pytest.raises(SignaturesMissing):
+        moves(world, "bob").merge("web/in", reader=reader(world, "web"))
+    moves(world, "bob", "carol").merge("web/in", reader=reader(world, "web"))
+    assert accepted_by(world, "web", "web/in/a") == "1"
+    assert world.scopes().show("web").excluded == ()
+
+
+def test_who_signs_sees_what_a_charter_leaves_out(box: ScopeWorld) -> None:
+    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    charter = charter_of(box.as_member("pay").scope("pay").opened)
+    assert charter.excluded == ("pay/in/",)
+    assert any("pay/in/" in line for line in to_words(charter.message))
+
+
+# --- what is closed to the key at hand --------------------------------------------------------------------------------
+
+
+def test_a_scope_in_a_scope_that_is_closed_is_told_of_by_what_the_outer_one_leaves_out(box: ScopeWorld) -> None:
+    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    assert box.as_member("pay").closed("pay/") == Closed()
+    box.scopes().grant("pay/in", "audit", "read")
+    box.scopes().revoke("pay/in", "pay", "list")
+    pay = box.as_member("pay")
+    inner = Closed(is_whole=False, scope_count=1, scopes=("pay/in/",))
+    assert [pay.closed(prefix) for prefix in ("pay/", "pay/in/", "pay/in/deep/")] == [inner] * 3
+    assert pay.closed("pay/other/") == Closed()
