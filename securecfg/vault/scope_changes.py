@@ -10,8 +10,8 @@ from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
 from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
-from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
-from securecfg.store import Delete, Put, Space
+from securecfg.keys.value_grants import grant_row_of, seal_grant, slot_of_grant, value_public_key
+from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority
 from securecfg.vault.charters import (
@@ -94,6 +94,7 @@ class _Draft(NamedTuple):
         deletes: Grants that nobody needs any more.
         departing: The row of the slot that goes, None where none does.
         excluded: The subtrees that are scopes of their own; None for those that are.
+        heir: The row and the id of a slot that is given what this process reads, before that goes.
     """
 
     parties: tuple[Party, ...]
@@ -104,6 +105,7 @@ class _Draft(NamedTuple):
     deletes: Sequence[Delete] = ()
     departing: int | None = None
     excluded: tuple[str, ...] | None = None
+    heir: tuple[int, bytes] | None = None
 
 
 class Prepared(NamedTuple):
@@ -403,15 +405,15 @@ class ScopeChanges:
             keyring = keyring.with_slot(SlotInfo(slot_id, new_slot.public_key, added, own.scheme, OWN_ROLE))
             after = party._replace(slot_id=slot_id, signing_key=own.signing_key)
             parties = (*(other for other in charter.parties if other.role != OWN_ROLE), after)
-            puts: list[Put] = []
-            deletes: list[Delete] = []
-            if party.rights & READ:
-                epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-                deletes = [Delete(Space.GRANT, grant_row_of(old, epoch)) for epoch in epochs[-WITH_CHANGE:]]
-                puts = self._known_grants(keyring, row, slot_id)
-                keyring, more = self._new_value_key(keyring, slots, parties, seed)
-                puts += more
-            return _Draft(parties, keyring, slots, {"role": OWN_ROLE}, puts, deletes, old)
+            change = {"role": OWN_ROLE}
+            if not party.rights & READ:
+                return _Draft(parties, keyring, slots, change, [], (), old)
+            epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
+            deletes = [Delete(Space.GRANT, grant_row_of(old, epoch)) for epoch in epochs[-WITH_CHANGE:]]
+            keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+            # Nobody can give late what is not given with the change: this handle ends with it.
+            puts.sort(key=lambda put: slot_of_grant(put.row) != slot_id)
+            return _Draft(parties, keyring, slots, change, puts, deletes, old, heir=(row, slot_id))
 
         def plan(publication: Publication, draft: _Draft) -> Plan:
             plan = Plan()
@@ -500,6 +502,7 @@ class ScopeChanges:
         if drafted is None:
             return None
         charter = self._charter_after(drafted)
+        early = self._known_grants(drafted.keyring, *drafted.heir) if drafted.heir is not None else []
         late: list[Put] = []
         order = order_after(charter, drafted.keyring)
 
@@ -509,7 +512,8 @@ class ScopeChanges:
             drafted = draft()
             if drafted is None:
                 return Plan()
-            if self._charter_after(drafted) != charter:
+            is_given = all(publication.row(put.space, put.id) == put.row for put in early)
+            if self._charter_after(drafted) != charter or not is_given:
                 message = "somebody else changed who may do what in the scope at the same moment"
                 raise Conflict(message, hint=f"look at `securecfg scope show {charter.path}`, and try again")
             planned = plan(publication, drafted)
@@ -521,6 +525,8 @@ class ScopeChanges:
             return self._with_charter(publication, planned, SignedCharter(charter, signatures[0]), drafted.change)
 
         def publish(signatures: Sequence[Signatures]) -> None:
+            for start in range(0, len(early), STAGE_LIMIT_OPERATIONS):
+                self.opened.store.stage(early[start : start + STAGE_LIMIT_OPERATIONS])
             self.opened.publisher.publish(partial(signed_plan, signatures))
             if self.opened.replica.seat is not None:
                 self.opened.replica.seat.sign_with(self._keeper)
