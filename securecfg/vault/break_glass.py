@@ -170,11 +170,15 @@ def _backwards(opened: OpenVault) -> Iterator[tuple[int, Record]]:
 
 def _is_complete(opened: OpenVault, party: Party) -> bool:
     replica = opened.replica
-    row = next(number for number, slot_id in slot_ids(replica.slots).items() if slot_id == party.slot_id)
-    return bool(party.rights & READ) and all(
-        is_grant_of(opened.store.get(Space.GRANT, grant_row_of(row, entry.epoch)), party.slot_id)
-        for entry in replica.keyring.keys
-        if entry.purpose == Purpose.VALUE
+    row = next((number for number, slot_id in slot_ids(replica.slots).items() if slot_id == party.slot_id), None)
+    return (
+        row is not None
+        and bool(party.rights & READ)
+        and all(
+            is_grant_of(opened.store.get(Space.GRANT, grant_row_of(row, entry.epoch)), party.slot_id)
+            for entry in replica.keyring.keys
+            if entry.purpose == Purpose.VALUE
+        )
     )
 
 
