@@ -1257,7 +1257,7 @@ MUTANTS = (
     Mutant(
         "a removed role keeps the seed of what comes",
         "vault/scope_changes.py",
-        "            if row is not None and party.rights & gone & READ:",
+        "            if has_slot and party.rights & gone & READ:",
         "            if False:",
         "vault/test_sealed_scopes.py::test_a_role_that_is_removed_can_open_no_new_value_with_the_seed_it_keeps",
     ),

@@ -30,6 +30,7 @@ from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_to_json
 from securecfg.vault.charters import LIST, SignedCharter
 from securecfg.vault.compromise import Compromise
 from securecfg.vault.drafts import Drafts
+from securecfg.vault.late_grants import WITH_CHANGE
 from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import Replica
@@ -435,6 +436,25 @@ def own_seed(world: ScopeWorld) -> RoleKey:
     own = read_own_keys(world.admin().opened)
     assert own is not None
     return own.current
+
+
+@pytest.mark.parametrize("readers", [[], ["pay"]])
+def test_another_own_key_of_a_shared_scope_loses_no_value_key_however_many_there_are(
+    tmp_path: Path, readers: list[str]
+) -> None:
+    world = scope_world(tmp_path, ("pay", "web"))
+    scopes = world.scopes()
+    scopes.create("both", read=readers, write=["pay"], is_shared=True)
+    for number in range(WITH_CHANGE):
+        scopes.grant("both", "web", "read")
+        scopes.revoke("both", "web", "read")
+        world.as_member("pay").write(f"both/{number}", str(number))
+    AdministratorChanges(world.admin().authority).rotate()
+    world.as_member("pay").write("both/new", "new")
+    told = {f"both/{number}": str(number) for number in range(WITH_CHANGE)} | {"both/new": "new"}
+    for vault in (world.admin(), *map(world.as_member, readers)):
+        assert {path: text_of(vault, path) for path in vault.list()} == told
+    world.close()
 
 
 @pytest.mark.parametrize("by_people", [False, True])
