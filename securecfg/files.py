@@ -6,6 +6,7 @@ configuration, exports and reports.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -196,13 +197,16 @@ def _write_all(descriptor: int, content: bytes) -> None:
 def give_name(temporary: Path, target: Path) -> None:
     """Give a finished file its name, durably, and never that of something else. Both lie in one folder.
 
+    A hard link does that, or a rename that replaces nothing. Where the file system has neither, as some that are
+    mounted over a network, processes that come here are kept apart by a lock; another program that makes a file of this
+    name in the moment between the look and the rename loses it.
+
     Raises:
         AlreadyExists: There is something at the path; the temporary file stays.
         StoreFailed: The file system refuses.
     """
     try:
-        os.link(temporary, target, follow_symlinks=False)
-        temporary.unlink()
+        _name_exclusively(temporary, target)
         sync_directory(target.parent)
     except FileExistsError:
         message = f"`{target}` exists already"
@@ -210,3 +214,55 @@ def give_name(temporary: Path, target: Path) -> None:
     except OSError as error:
         message = f"cannot write `{target}`: {error.strerror}"
         raise StoreFailed(message) from None
+
+
+def _name_exclusively(temporary: Path, target: Path) -> None:
+    try:
+        os.link(temporary, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+    else:
+        temporary.unlink()
+        return
+    try:
+        _rename_exclusively(temporary, target)
+    except OSError as error:
+        if error.errno not in _NO_EXCLUSIVE_RENAME:
+            raise
+        _rename_under_lock(temporary, target)
+
+
+def _rename_exclusively(temporary: Path, target: Path) -> None:
+    """Rename where nothing has the new name, as one step of the file system; Python knows only renames that replace."""
+    import ctypes  # few file systems have no hard links
+
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if rename(_AT_FDCWD, os.fsencode(temporary), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _rename_under_lock(temporary: Path, target: Path) -> None:
+    import fcntl
+
+    claim = target.with_name(f".{target.name}.claim")
+    descriptor = os.open(claim, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, PRIVATE)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        temporary.rename(target)
+    finally:
+        # Whoever waits for this lock finds the target. Without one the claim stays, since another may hold it by now.
+        if os.path.lexists(target):
+            claim.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK})
+_NO_EXCLUSIVE_RENAME = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from securecfg.store import Space
 
 _NAME = re.compile(r"\d{6}\.part", re.ASCII)
-_UNFINISHED = re.compile(r"\.\d{6}\.part\.[0-9a-f]{12}\.tmp", re.ASCII)
+_UNFINISHED = re.compile(r"\.\d{6}\.part\.(?:[0-9a-f]{12}\.tmp|claim)", re.ASCII)
 _BROKEN_HINT = "put the parts of one chain, all of them, into one folder"
 PARTS_MAX = 999_999
 
