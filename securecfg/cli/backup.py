@@ -14,6 +14,7 @@ from securecfg.errors import NotAuthenticated, UsageError
 from securecfg.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from securecfg.vault import Vault
@@ -34,14 +35,16 @@ if TYPE_CHECKING:
 def backup(invocation: Invocation, *, folder: str, recipients: tuple[str, ...], dry_run: bool) -> None:
     """Back the vault up into a folder: all of it at first, later what changed. It may be in use meanwhile.
 
-    A backup opens with its own keys and not with those of the vault, and whoever holds one can read all of it. It is
-    read back before it counts. What is destroyed in the vault later stays in the backups made before.
+    A backup opens with its own keys and not with those of the vault, and whoever holds one can read all of it, but what
+    is in sealed scopes. These are in it as they are, sealed to their readers; it needs a key of the vault to make one,
+    and none of theirs. It is read back before it counts. What is destroyed in the vault later stays in the backups made
+    before.
     """
     from securecfg.cli.new_keys import make_or_open_provider, warn_if_weak
     from securecfg.vault.backups import Backups
 
     with invocation.open() as vault:
-        backups = Backups(vault.authority)
+        backups = Backups.of(vault)
         made = [make_or_open_provider(invocation, uri) for uri in recipients]
         providers = [provider for provider, _ in made]
         if dry_run:
@@ -60,10 +63,13 @@ def backup(invocation: Invocation, *, folder: str, recipients: tuple[str, ...], 
         "record_count": done.record_count,
         "row_count": done.row_count,
         "size_bytes": done.size_bytes,
+        "scope_count": done.scope_count,
+        "scopes": list(done.scopes),
     }
     invocation.emit(
         result | ({"recovery_codes": codes} if codes else {}),
         f"written  {done.path}   rows  {done.row_count}   bytes  {done.size_bytes}   read back, whole",
+        *_scope_lines(done.scope_count, done.scopes),
         *(f"recovery code  {code}" for code in codes),
     )
     if codes:
@@ -82,7 +88,7 @@ def backups(invocation: Invocation) -> None:
     from securecfg.vault.backups import Backups
 
     with invocation.open() as vault:
-        notes = Backups(vault.authority).list()
+        notes = Backups.of(vault).list()
     invocation.emit_table(
         {
             "backups": [
@@ -96,6 +102,8 @@ def backups(invocation: Invocation) -> None:
                     "record_count": note.record_count,
                     "size_bytes": note.size_bytes,
                     "digest": note.digest or None,
+                    "scope_count": note.scope_count,
+                    "scopes": list(note.scopes),
                 }
                 for note in notes
             ]
@@ -174,14 +182,40 @@ def restore(
         "recorded_count": done.recorded_count,
         "secret_count": done.secret_count,
         "needs_adoption": done.needs_adoption,
+        "scopes": [
+            {
+                "path": scope.path or None,
+                "record_count": scope.record_count,
+                "was_opened": scope.was_opened,
+                "needs_adoption": scope.needs_adoption,
+            }
+            for scope in done.scopes
+        ],
     }
     invocation.emit(
-        result, f"restored  {path}   as of  {shown_time(state.taken)}   records  {done.record_count}   verified, whole"
+        result,
+        f"restored  {path}   as of  {shown_time(state.taken)}   records  {done.record_count}   verified, whole",
+        *_scope_lines(len(done.scopes), [scope.path for scope in done.scopes if scope.path]),
     )
+    for scope in done.scopes:
+        if not scope.was_opened:
+            name = f"`{scope.path}`" if scope.path else "that the vault does not name"
+            invocation.note(
+                f"no key at hand opens the sealed scope {name}: only its signatures and hashes were checked"
+            )
     if done.needs_adoption:
         known = counted(done.recorded_count or 0, "record")
         invocation.note(f"this machine knows of {known} of this vault, which the restored one does not continue")
         invocation.note(f"hint: `securecfg vault adopt --vault {path}` accepts it; until then it does not open")
+    if done.scopes:
+        invocation.note("members of its scopes accept them with `securecfg vault adopt --key identity:PATH`, each once")
+
+
+def _scope_lines(count: int, names: Sequence[str]) -> list[str]:
+    if not count:
+        return []
+    named = f": {', '.join(names)}" if names else ""
+    return [f"scopes  {count}{named}   sealed as they are"]
 
 
 def note_backups(invocation: Invocation, vault: Vault) -> None:
@@ -195,21 +229,28 @@ def note_backups(invocation: Invocation, vault: Vault) -> None:
 
 def _say_states(invocation: Invocation, restoring: Restoring, chosen: BackupState) -> None:
     states = restoring.states()
+    scopes = {state.part: restoring.scopes(state) for state in states}
     invocation.emit_table(
         {
             "states": [
-                {"part": state.part, "taken": timestamp(state.taken), "size_bytes": state.size_bytes}
+                {
+                    "part": state.part,
+                    "taken": timestamp(state.taken),
+                    "size_bytes": state.size_bytes,
+                    "scopes": [path or None for path in scopes[state.part]],
+                }
                 for state in states
             ],
             "part": chosen.part,
             "is_done": False,
         },
-        ("PART", "TAKEN", "BYTES", ""),
+        ("PART", "TAKEN", "BYTES", "SCOPES", ""),
         [
             (
                 str(state.part),
                 shown_time(state.taken),
                 str(state.size_bytes),
+                ", ".join(path or "?" for path in scopes[state.part]) or "-",
                 "would be restored" if state == chosen else "",
             )
             for state in states

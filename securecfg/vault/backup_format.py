@@ -1,4 +1,4 @@
-"""The layout of a part of a backup: header, rows, inventory and end (format 13). Bytes in, values out; no files."""
+"""The layout of a part of a backup: header, rows and end (format 13). Bytes in, values out; no files."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from securecfg.crypto import (
 )
 from securecfg.errors import BackupAltered, NotABackup, NotAVault, Tampered, UnsupportedFormat
 from securecfg.keys import MOST_SLOTS, Slot
-from securecfg.octets import Cursor, Malformed, var16, var32
-from securecfg.store import Space
+from securecfg.octets import U32, Cursor, Malformed, var16, var32
+from securecfg.store import ID_LIMIT, PARTITION_LIMIT, Space
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,11 +38,8 @@ HEADER_BYTES_MAX = 2 * 1024 * 1024
 _MAGIC = b"SCFB"
 _FRONT = struct.Struct(">4sHBB16s16sIQ32sH")
 _ITEM = struct.Struct(">BQI")
-_GROUP = struct.Struct(">BIQ")
 _END = struct.Struct(">Q32s32sQ32s32s")
-_VARINT_BITS = 7
-_VARINT_BYTES = 10
-_ID_LIMIT = 1 << 63
+_PARTITION = 0xFF
 _STRAY = "a part of a backup is not as it was made"
 _HINT = "use another copy of the part; the parts before it can still be restored"
 
@@ -140,7 +137,7 @@ class End(NamedTuple):
         rows: How many rows the part holds.
         rows_digest: The SHA-256 of the first message.
         inventory_digest: That of the second.
-        head: The head row.
+        heads: The head rows that the part holds, each with the number of its partition; 0 is the vault.
     """
 
     taken_ns: int
@@ -149,7 +146,7 @@ class End(NamedTuple):
     rows: int
     rows_digest: bytes
     inventory_digest: bytes
-    head: bytes
+    heads: tuple[tuple[int, bytes], ...]
 
     @classmethod
     def parse(cls, raw: bytes) -> Self:
@@ -161,17 +158,18 @@ class End(NamedTuple):
         cursor = Cursor(raw)
         try:
             taken, root, key, rows, rows_digest, inventory_digest = _END.unpack(cursor.take(_END.size))
-            head = cursor.var32()
+            heads = tuple((cursor.u32(), cursor.var32()) for _ in range(cursor.u32()))
             cursor.finish()
         except Malformed:
             raw = root = key = b""  # a traceback that shows locals must not show the root
             cursor = Cursor(raw)
             raise altered() from None
-        return cls(taken, KeyBytes(root), KeyBytes(key), rows, rows_digest, inventory_digest, head)
+        return cls(taken, KeyBytes(root), KeyBytes(key), rows, rows_digest, inventory_digest, heads)
 
     def to_bytes(self) -> bytes:
         """Return the plaintext of the message."""
-        return _END.pack(*self[:6]) + var32(self.head)
+        heads = [U32.pack(number) + var32(head) for number, head in self.heads]
+        return _END.pack(*self[:6]) + U32.pack(len(heads)) + b"".join(heads)
 
 
 class Messages:
@@ -241,13 +239,19 @@ def item_to_bytes(space: Space, id_: int, row: bytes) -> bytes:
     return _ITEM.pack(space, id_, len(row)) + row
 
 
-def parse_items(pieces: Iterable[bytes]) -> Iterator[tuple[Space, int, bytes]]:
-    """Yield the rows of the first message.
+def partition_to_bytes(number: int) -> bytes:
+    """Return what precedes the rows of a partition in the first message; 0 is the vault, whose rows come first."""
+    return _ITEM.pack(_PARTITION, number, 0)
+
+
+def parse_items(pieces: Iterable[bytes]) -> Iterator[tuple[int, Space, int, bytes]]:
+    """Yield the rows of the first message, each with the number of its partition.
 
     Raises:
         BackupAltered: Something else is in it.
     """
     buffer = b""
+    partition = 0
     for piece in pieces:
         buffer += piece
         place = 0
@@ -256,75 +260,19 @@ def parse_items(pieces: Iterable[bytes]) -> Iterator[tuple[Space, int, bytes]]:
             end = place + _ITEM.size + length
             if end > len(buffer):
                 break
-            if space not in _SPACES or id_ >= _ID_LIMIT:
+            if space == _PARTITION and id_ < PARTITION_LIMIT and not length:
+                partition = id_
+            elif space in ROW_SPACES and id_ < ID_LIMIT:
+                yield partition, Space(space), id_, buffer[place + _ITEM.size : end]
+            else:
                 raise altered()
-            yield Space(space), id_, buffer[place + _ITEM.size : end]
             place = end
         buffer = buffer[place:]
     if buffer:
         raise altered()
 
 
-_SPACES = frozenset(Space) - {Space.TILE}
-
-Inventory = dict[tuple[Space, int], list[range]]
-"""Which rows there are: ascending runs of ids by space and tag. The tag is the epoch of a data key, and 0 elsewhere."""
-
-
-def runs_of(ids: Iterable[int]) -> list[range]:
-    """Return ascending ids, which may repeat, as runs."""
-    runs: list[range] = []
-    first = end = -1
-    for id_ in ids:
-        if id_ == end:
-            end += 1
-        elif id_ > end:
-            if first >= 0:
-                runs.append(range(first, end))
-            first, end = id_, id_ + 1
-    if first >= 0:
-        runs.append(range(first, end))
-    return runs
-
-
-def inventory_to_bytes(inventory: Inventory) -> bytes:
-    """Return the plaintext of the second message."""
-    parts = [len(inventory).to_bytes(2)]
-    for (space, tag), runs in sorted(inventory.items()):
-        parts.append(_GROUP.pack(space, tag, len(runs)))
-        last = 0
-        for run in runs:
-            parts.append(_varint(run.start - last) + _varint(len(run)))
-            last = run.stop
-    return b"".join(parts)
-
-
-def parse_inventory(raw: bytes) -> Inventory:
-    """Return what the second message holds.
-
-    Raises:
-        BackupAltered: It is malformed.
-    """
-    cursor = Cursor(raw)
-    inventory: Inventory = {}
-    try:
-        for _ in range(cursor.u16()):
-            space, tag, count = _GROUP.unpack(cursor.take(_GROUP.size))
-            if space not in _SPACES or (Space(space), tag) in inventory or count > len(raw):
-                raise Malformed
-            runs = inventory[Space(space), tag] = []
-            last = 0
-            for _ in range(count):
-                start = last + _parse_varint(cursor)
-                length = _parse_varint(cursor)
-                if not length or start + length > _ID_LIMIT or (runs and start == last):
-                    raise Malformed
-                runs.append(range(start, start + length))
-                last = start + length
-        cursor.finish()
-    except Malformed:
-        raise altered() from None
-    return inventory
+ROW_SPACES = frozenset(Space) - {Space.TILE}
 
 
 def altered() -> BackupAltered:
@@ -334,25 +282,3 @@ def altered() -> BackupAltered:
 
 def _info(chain_id: bytes, slot_id: bytes, part: int) -> bytes:
     return Label.BACKUP.encode() + b"\x00" + chain_id + slot_id + part.to_bytes(4)
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number >> _VARINT_BITS:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= _VARINT_BITS
-    encoded.append(number)
-    return bytes(encoded)
-
-
-def _parse_varint(cursor: Cursor) -> int:
-    number = 0
-    for position in range(_VARINT_BYTES):
-        byte = cursor.u8()
-        number |= (byte & 0x7F) << (_VARINT_BITS * position)
-        if byte < 0x80:  # noqa: PLR2004 - the bit that says that more follows
-            if position and not byte:
-                break
-            return number
-    message = "holds a number that is not written as it must be"
-    raise Malformed(message)

@@ -70,6 +70,8 @@ class BackupNote:
         record_count: The number of records of the state that it holds.
         size_bytes: Of its file.
         digest: The SHA-256 of its file, in hexadecimal digits.
+        scope_count: How many sealed scopes the state has.
+        scopes: The paths of those that the vault named.
     """
 
     backup: str
@@ -81,6 +83,8 @@ class BackupNote:
     record_count: int = 0
     size_bytes: int = 0
     digest: str = ""
+    scope_count: int = 0
+    scopes: tuple[str, ...] = ()
 
 
 def draft_chain(opened: OpenVault, publication: Publication, chain: ChainNote, author: str) -> Plan:
@@ -142,6 +146,8 @@ def find_notes(opened: OpenVault) -> list[BackupNote]:
                 content.get("size", 0),
                 content.get("bytes", 0),
                 content.get("digest", ""),
+                content.get("scope_count", 0),
+                tuple(content.get("scopes", ())),
             )
         )
     return sorted(notes, key=lambda note: (note.begun, note.backup, note.part))

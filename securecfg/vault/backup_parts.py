@@ -18,15 +18,14 @@ from securecfg.vault.backup_format import (
     TRAILER,
     TRAILER_MAGIC,
     End,
-    Inventory,
     Message,
     Messages,
     PartHeader,
     altered,
     open_part_key,
-    parse_inventory,
     parse_items,
 )
+from securecfg.vault.backup_inventory import parse_inventory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from securecfg.crypto import KeyBytes
     from securecfg.keys import SlotKey
     from securecfg.store import Space
+    from securecfg.vault.backup_inventory import Inventory
 
 _NAME = re.compile(r"\d{6}\.part", re.ASCII)
 _UNFINISHED = re.compile(r"\.\d{6}\.part\.(?:[0-9a-f]{12}\.tmp|claim)", re.ASCII)
@@ -133,7 +133,8 @@ class Part:
             StoreFailed: It cannot be read.
         """
         messages = Messages(self.header, inventory_key, inventory_key)
-        return parse_inventory(b"".join(messages.open(Message.INVENTORY, self.sealed(Message.INVENTORY))))
+        raw = b"".join(messages.open(Message.INVENTORY, self.sealed(Message.INVENTORY)))
+        return parse_inventory(raw, self.header.part)
 
     def sealed(self, message: Message) -> Iterator[bytes]:
         """Yield the sealed rows of a message.
@@ -172,20 +173,27 @@ class OpenPart:
         self._messages = messages
 
     def inventory(self) -> Inventory:
-        """Return which rows the state has.
+        """Return what the state consists of, of which the part holds the heads that it says it does.
 
         Raises:
             BackupAltered: It was altered.
             StoreFailed: The file cannot be read.
         """
+        number = self.part.header.part
         hashed = _Hashed(self.part.sealed(Message.INVENTORY))
         raw = b"".join(self._messages.open(Message.INVENTORY, hashed))
         if hashed.digest() != self.end.inventory_digest:
             raise altered()
-        return parse_inventory(raw)
+        inventory = parse_inventory(raw, number)
+        heads = [(held.number, held.head_digest) for held in inventory if held.part == number]
+        if heads != [(partition, sha256(head).digest()) for partition, head in self.end.heads]:
+            raise altered()
+        return inventory
 
-    def rows(self) -> Iterator[tuple[Space, int, bytes]]:
-        """Yield the rows that the part holds. Only when this ends without an error are they all of them.
+    def rows(self) -> Iterator[tuple[int, Space, int, bytes]]:
+        """Yield the rows that the part holds, each with the number of its partition.
+
+        Only when this ends without an error are they all of them.
 
         Raises:
             BackupAltered: They were altered.

@@ -1,7 +1,8 @@
-"""Copying one whole state of a vault while others write to it (format 13.3).
+"""Copying one whole state of a vault, or of a sealed scope, while others write to it (format 13.3).
 
 There is no long read transaction. All rows are read once, in small steps; then what was allocated meanwhile, until what
-is left fits into the one snapshot in which the head is read. Rows never change under their ids, but for data keys.
+is left fits into the one snapshot in which the head is read. Rows never change under their ids, but for data keys,
+which mean the same as long as the keyring is the same, and for META and GRANT, which are read last.
 """
 
 from __future__ import annotations
@@ -9,122 +10,162 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections import defaultdict
+from hashlib import sha256
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from securecfg.audit import VerifierKey, open_checkpoint, origin_of, parse_leaf
-from securecfg.crypto import KeyBytes
+from securecfg.audit import leaf_hash, parse_leaf
 from securecfg.errors import StoreBusy, Tampered
-from securecfg.keys import Purpose
-from securecfg.octets import Malformed
 from securecfg.store import ID_LIMIT, Space
-from securecfg.vault.backup_format import Inventory, item_to_bytes, runs_of
-from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, ROOTS_AND_SLOTS_IDS
-from securecfg.vault.rows import digest_id, epoch_of
+from securecfg.vault.backup_format import item_to_bytes
+from securecfg.vault.backup_inventory import Holding, Runs, digest_of_grants, runs_of
+from securecfg.vault.rows import digest_id, epoch_of, verify_digest
+from securecfg.vault.sealed_states import META_IDS, Front, open_head
 from securecfg.vault.staging import ALLOCATED_SPACES
-from securecfg.vault.state import parse_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from securecfg.vault.opened import OpenVault
-    from securecfg.vault.state import State
+    from securecfg.clock import Clock
+    from securecfg.store import Store
+    from securecfg.vault.state import Staging, State
 
     Progress = Callable[[int, int], None]
 
 _ROWS_AT_ONCE = 64  # they may be large
 _WINDOW = 512
 _ROUNDS = 64
-_META_KEYS = [(Space.META, id_) for id_ in (HEADER_ID, KEYRING_ID, MANIFEST_ID, *ROOTS_AND_SLOTS_IDS)]
+_META_KEYS = [(Space.META, id_) for id_ in META_IDS]
 
 
 class RowsCopy:
-    """The rows of one state. Iterate over `items` first; then it knows the state.
+    """The rows of one state: `begin`, then `settle` as often as the head has moved, then `finish`.
 
     Args:
-        opened: The vault.
-        known: The rows that the chain has.
-        progress: Called with the ids that were looked at, and how many there may be.
+        store: The vault's, or a partition of it.
+        vault_id: Of the vault or the scope, 16 bytes.
+        known: What the chain has of it; None where that is nothing.
+        is_scope: Whether to check what can be checked of a sealed scope without its keys.
+        clock: The time.
 
     Attributes:
-        head: The head row that vouches for the rows.
+        head: The head row that vouches for the rows; empty until one was found.
         state: What it says.
         size: The number of records it has.
-        root: The root key of that state.
         taken_ns: When it was read.
-        count: How many rows were new.
+        count: How many rows were handed over.
     """
 
-    def __init__(self, opened: OpenVault, known: Inventory, progress: Progress | None = None) -> None:
+    def __init__(self, store: Store, vault_id: bytes, known: Holding | None, clock: Clock, *, is_scope: bool) -> None:
         """Copy nothing yet."""
-        self._opened = opened
-        self._store = opened.store
+        self._store = store
+        self._clock = clock
+        self._is_scope = is_scope
         self._known = known
-        self._progress = progress
-        self._starts = {group: [run.start for run in runs] for group, runs in known.items()}
+        self._known_runs: Runs = known.runs if known is not None else {}
+        self._starts = {group: [run.start for run in runs] for group, runs in self._known_runs.items()}
         self._ids: dict[tuple[Space, int], array[int]] = defaultdict(lambda: array("Q"))
-        self._lacks_data_keys = False
+        self._hashed_leaves = bytearray()
+        self._next_id = 0
+        self._watched: frozenset[Staging] = frozenset()
+        self._keyring = b""
+        self._meta: dict[int, bytes] = {}
+        self._grants: list[tuple[int, bytes]] = []
+        self.vault_id = vault_id
         self.head = b""
         self.state: State
         self.size = 0
-        self.root = KeyBytes()
-        self.taken_ns = self._taken_ns = 0
+        self.taken_ns = 0
         self.count = 0
 
-    def items(self) -> Iterator[bytes]:
-        """Yield the rows that are new, as a part holds them.
+    def begin(self, progress: Progress | None = None) -> Iterator[bytes]:
+        """Yield the rows that are there now and new to the chain, as a part holds them.
+
+        Args:
+            progress: Called with the ids that were looked at, and how many there may be.
+
+        Raises:
+            Tampered: The head is damaged, or a record is missing.
+            StoreFailed: The store cannot be read.
+        """
+        state, checkpoint = open_head(self.vault_id, self._store.head() or b"")
+        self._follow(state)
+        yield from self._copy_allocated(range(state.next_id), progress=progress)
+        yield from self._copy_log(checkpoint.size)
+
+    def settle(self) -> Iterator[bytes]:
+        """Yield the rows that came since, until they are those of one head.
 
         Raises:
             StoreBusy: Others change the vault faster than it can be copied.
-            Tampered: A row that is needed is missing.
+            Tampered: A row that is needed is missing, or a scope is not as it was signed.
             StoreFailed: The store cannot be read.
         """
-        opened = self._opened
-        opened.refresh()
-        state = opened.replica.state
-        next_id, watched = state.next_id, set(state.stagings)
-        yield from self._copy_allocated(range(next_id), reports=True)
-        yield from self._copy_log(opened.replica.checkpoint.size)
         for _ in range(_ROUNDS):
-            head, meta, window = self._look(next_id)
-            state, size = _open(opened.replica.vault_id, head)
-            published = watched.difference(state.stagings)
-            if state.next_id <= next_id + _WINDOW and not published:
+            head, meta, window = self._look()
+            state, checkpoint = open_head(self.vault_id, head)
+            published = self._watched.difference(state.stagings)
+            has_keys = state.keyring_digest == self._keyring
+            if state.next_id <= self._next_id + _WINDOW and not published and has_keys:
                 yield from chain.from_iterable(
                     self._take(space, id_, row) for space, id_, row in window if id_ < state.next_id
                 )
-                if self._knows_keys_of(state):
-                    yield from self._copy_log(size)
-                    if (deltas := self._copy_deltas(state)) is not None:
-                        yield from deltas
-                        yield from self._finish(head, state, meta)
-                        return
+                front = Front.parse(head, meta, self.vault_id) if self._is_scope else None
+                yield from self._copy_log(checkpoint.size)
+                if (deltas := self._copy_deltas(head, state, front)) is not None:
+                    yield from deltas
+                    yield from self._copy_kept()
+                    if front is not None:
+                        front.verify_log(bytes(self._hashed_leaves))
+                    self._follow(state)
+                    self.head, self.state, self._meta = head, state, meta
+                    return
             for staging in published:
                 yield from self._copy_allocated(range(staging.first, staging.last + 1))
-            yield from self._copy_allocated(range(next_id, state.next_id))
-            if self._lacks_data_keys:
+            yield from self._copy_allocated(range(self._next_id, state.next_id))
+            if not has_keys:
+                # What was copied may be wrapped under a key that is gone.
+                for group in [group for group in self._ids if group[0] is Space.DEK]:
+                    del self._ids[group]
                 yield from self._copy_allocated(range(state.next_id), [Space.DEK])
-            next_id, watched = state.next_id, set(state.stagings)
+            self._follow(state)
         message = "the vault changes faster than it can be copied"
         raise StoreBusy(message, hint="try again when fewer write to it")
 
-    def inventory(self) -> Inventory:
-        """Return which rows the state consists of."""
-        return {group: runs_of(sorted(ids)) for group, ids in self._ids.items() if ids}
+    def finish(self) -> Iterator[bytes]:
+        """Yield the rows that may be others under the same ids in every state."""
+        for id_, row in self._meta.items():
+            self.count += 1
+            yield item_to_bytes(Space.META, id_, row)
+        if self._known is None or self._known.grants_digest != digest_of_grants(self._grants):
+            for id_, row in self._grants:
+                self.count += 1
+                yield item_to_bytes(Space.GRANT, id_, row)
+
+    def holding(self, number: int, path: str, part: int) -> Holding:
+        """Return what a part says of the state that was copied into it."""
+        digest, known = digest_of_grants(self._grants), self._known
+        grants_part = known.grants_part if known is not None and known.grants_digest == digest else part
+        runs = {group: runs_of(sorted(ids)) for group, ids in self._ids.items() if ids}
+        return Holding(number, self.vault_id, path, sha256(self.head).digest(), part, digest, grants_part, runs)
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
+    def _follow(self, state: State) -> None:
+        self._next_id, self._watched = state.next_id, frozenset(state.stagings)
+        self._keyring = state.keyring_digest
+
     def _copy_allocated(
-        self, ids: range, spaces: Sequence[Space] = ALLOCATED_SPACES, *, reports: bool = False
+        self, ids: range, spaces: Sequence[Space] = ALLOCATED_SPACES, *, progress: Progress | None = None
     ) -> Iterator[bytes]:
         total = len(ids) * len(spaces)
         for place, space in enumerate(spaces):
             for id_, row in self._scan(space, ids):
                 yield from self._take(space, id_, row)
-                if reports and self._progress is not None and not len(self._ids[space, 0]) % _ROWS_AT_ONCE:
-                    self._progress(place * len(ids) + id_, total)
-        if reports and self._progress is not None:
-            self._progress(total, total)
+                if progress is not None and not len(self._ids[space, 0]) % _ROWS_AT_ONCE:
+                    progress(place * len(ids) + id_, total)
+        if progress is not None:
+            progress(total, total)
 
     def _scan(self, space: Space, ids: range) -> Iterator[tuple[int, bytes]]:
         first = ids.start
@@ -143,14 +184,15 @@ class RowsCopy:
             yield item_to_bytes(space, id_, row)
 
     def _is_known(self, group: tuple[Space, int], id_: int) -> bool:
-        runs = self._known.get(group)
+        runs = self._known_runs.get(group)
         return runs is not None and id_ in runs[bisect_right(self._starts[group], id_) - 1]
 
-    def _look(self, next_id: int) -> tuple[bytes, dict[int, bytes], list[tuple[Space, int, bytes | None]]]:
+    def _look(self) -> tuple[bytes, dict[int, bytes], list[tuple[Space, int, bytes | None]]]:
         """Return the head, META and the rows that were allocated last, all from one snapshot."""
-        window = [(space, id_) for space in ALLOCATED_SPACES for id_ in range(next_id, next_id + _WINDOW)]
+        ids = range(self._next_id, self._next_id + _WINDOW)
+        window = [(space, id_) for space in ALLOCATED_SPACES for id_ in ids]
         head, rows = self._store.snapshot(_META_KEYS + window)
-        self._taken_ns = self._opened.clock.now_ns()
+        self.taken_ns = self._clock.now_ns()
         if head is None:
             message = "the head of the vault is missing"
             raise Tampered(message)
@@ -158,67 +200,43 @@ class RowsCopy:
         found = zip(window, rows[len(_META_KEYS) :], strict=True)
         return head, meta, [(space, id_, row) for (space, id_), row in found]
 
-    def _knows_keys_of(self, state: State) -> bool:
-        """Return whether this process has the keys of a state, and they open every data key that was copied."""
-        replica = self._opened.replica
-        self._opened.refresh()
-        with replica.lock:
-            known = replica.state
-            if (known.header_digest, known.keyring_digest) != (state.header_digest, state.keyring_digest):
-                return False
-            self.root = KeyBytes(replica.root)
-            epochs = {entry.epoch for entry in replica.keyring.keys if entry.purpose == Purpose.SCOPE}
-        gone = [group for group in self._ids if group[0] is Space.DEK and group[1] not in epochs]
-        for group in gone:
-            del self._ids[group]
-        self._lacks_data_keys = bool(gone)
-        return not gone
-
     def _copy_log(self, size: int) -> Iterator[bytes]:
         """Copy the records up to a size that are not copied yet. They are never deleted."""
         for index, leaf in self._scan(Space.LOG, range(self.size, size)):
             if index != self.size:
                 break
             self.size += 1
+            if self._is_scope:
+                self._hashed_leaves += leaf_hash(leaf)
             yield from self._take(Space.LOG, index, leaf)
         if self.size != size:
             message = f"record {self.size} is missing from the log"
             raise Tampered(message)
 
-    def _copy_deltas(self, state: State) -> list[bytes] | None:
+    def _copy_deltas(self, head: bytes, state: State, front: Front | None) -> list[bytes] | None:
         """Return the deltas since the manifest as a part holds them, or None where one was folded in meanwhile."""
-        ids = [
-            digest_id(digest)
-            for index, leaf in self._scan(Space.LOG, range(state.base_size, self.size))
-            for digest in parse_leaf(leaf, index).delta_hashes
-        ]
-        rows = [self._store.get(Space.DELTA, id_) for id_ in ids]
+        digests: list[bytes] = []
+        for index, leaf in self._scan(Space.LOG, range(state.base_size, self.size)):
+            named = parse_leaf(leaf, index).delta_hashes if front is None else front.deltas_of(index, leaf)
+            digests.extend(named)
+        rows = [self._store.get(Space.DELTA, digest_id(digest)) for digest in digests]
         if None in rows:
+            if self._store.head() == head:
+                message = "a delta that a record names is missing"
+                raise Tampered(message)
             return None
-        return [item for id_, row in zip(ids, rows, strict=True) for item in self._take(Space.DELTA, id_, row)]
+        self._ids.pop((Space.DELTA, 0), None)  # those of a head that was looked at before may be folded in by now
+        items: list[bytes] = []
+        for digest, row in zip(digests, rows, strict=True):
+            if front is not None:
+                verify_digest(row, digest, "a delta")
+            items.extend(self._take(Space.DELTA, digest_id(digest), row))
+        return items
 
-    def _finish(self, head: bytes, state: State, meta: dict[int, bytes]) -> Iterator[bytes]:
-        """Yield the rest of a state: what is never deleted, and META."""
+    def _copy_kept(self) -> Iterator[bytes]:
+        """Yield what is never deleted, and read what is replaced."""
         for space in (Space.SEALER, Space.PART):
+            self._ids.pop((space, 0), None)
             for id_, row in self._scan(space, range(ID_LIMIT)):
                 yield from self._take(space, id_, row)
-        for id_, row in meta.items():
-            self.count += 1
-            yield item_to_bytes(Space.META, id_, row)
-        self.head, self.state = head, state
-        # Whatever the state holds was published by then, whoever's clock that was.
-        self.taken_ns = max(self._taken_ns, state.published)
-
-
-def _open(vault_id: bytes, head: bytes) -> tuple[State, int]:
-    """Return the state and the number of records of a head, which must be signed as it says."""
-    try:
-        note, state, digest = parse_head(head)
-    except Malformed:
-        message = "the head of the vault is malformed"
-        raise Tampered(message) from None
-    checkpoint = open_checkpoint(note, [VerifierKey(origin_of(vault_id), state.epoch_key)])
-    if checkpoint.state != digest:
-        message = "the state is not the one that was signed"
-        raise Tampered(message)
-    return state, checkpoint.size
+        self._grants = list(self._scan(Space.GRANT, range(ID_LIMIT)))

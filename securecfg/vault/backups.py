@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from securecfg.audit import Event
 from securecfg.crypto import generate_key
-from securecfg.errors import BackupChainBroken, Conflict, FileMissing, SettingMissing, Unsupported
+from securecfg.errors import BackupChainBroken, Conflict, FileMissing, ScopeSealed, SettingMissing
 from securecfg.keys import seal_slot
+from securecfg.vault.backup_copy import VaultCopy
 from securecfg.vault.backup_format import (
     End,
     Message,
     Messages,
     PartHeader,
     PartSlot,
-    inventory_to_bytes,
     seal_part_key,
 )
+from securecfg.vault.backup_inventory import inventory_to_bytes
 from securecfg.vault.backup_notes import (
     BackupNote,
     ChainNote,
@@ -30,7 +31,6 @@ from securecfg.vault.backup_notes import (
     find_notes,
 )
 from securecfg.vault.backup_parts import PARTS_MAX, PartDraft, locked, name_of_part, open_chain
-from securecfg.vault.backup_rows import RowsCopy
 from securecfg.vault.publishing import Plan
 
 if TYPE_CHECKING:
@@ -41,11 +41,12 @@ if TYPE_CHECKING:
     from securecfg.keys import KeyProvider
     from securecfg.policy import Decision
     from securecfg.vault.authority import Authority
-    from securecfg.vault.backup_format import Inventory
+    from securecfg.vault.backup_inventory import Inventory
     from securecfg.vault.backup_parts import Part
     from securecfg.vault.backup_rows import Progress
     from securecfg.vault.publishing import Publication
     from securecfg.vault.session import Session
+    from securecfg.vault.vault import Vault
 
 _CHAIN_ID_BYTES = 16
 _RECIPIENTS_MAX = 32  # their public keys have to fit into one note
@@ -63,6 +64,8 @@ class Backup:
         record_count: The number of records of the state that it holds.
         row_count: How many rows are in it.
         size_bytes: Of the file.
+        scope_count: How many sealed scopes the state has.
+        scopes: The paths of those that the vault names, where the caller may know them: who may `key.manage`.
     """
 
     backup: str
@@ -72,6 +75,8 @@ class Backup:
     record_count: int = 0
     row_count: int = 0
     size_bytes: int = 0
+    scope_count: int = 0
+    scopes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +92,35 @@ class _Place:
 
 
 class Backups:
-    """The backups of a vault, as one identity may make them.
+    """The backups of a vault with all its sealed scopes, as one identity may make them.
+
+    A key of the vault is needed: a backup holds its root, and its log knows of every one. No scope has to be readable.
 
     Args:
         authority: Decides and records for it.
+
+    Raises:
+        ScopeSealed: It is that of a sealed scope.
     """
 
     def __init__(self, authority: Authority) -> None:
         """Make none yet."""
         self._authority = authority
         self._opened = authority.opened
+        if self._opened.replica.seat is not None:
+            raise _only_scopes()
+
+    @classmethod
+    def of(cls, vault: Vault) -> Self:
+        """Return the backups of a vault that a key of it has opened.
+
+        Raises:
+            ScopeSealed: The key opens sealed scopes only.
+        """
+        path, whole = next(vault.parts())
+        if path:
+            raise _only_scopes()
+        return cls(whole.authority)
 
     def list(self) -> Sequence[BackupNote]:
         """Return what the vault knows of its backups, oldest first.
@@ -104,8 +128,9 @@ class Backups:
         Raises:
             AccessDenied: The caller may not `vault.backup`.
         """
-        self._authority.require("vault.backup", "")
-        return find_notes(self._opened)
+        session, _ = self._authority.require("vault.backup", "")
+        notes = find_notes(self._opened)
+        return notes if _may_name_scopes(session) else [replace(note, scopes=()) for note in notes]
 
     def plan(self, folder: str | os.PathLike[str], recipients: Sequence[KeyProvider] = ()) -> Backup:
         """Return which part `make` would write, without writing anything.
@@ -114,7 +139,6 @@ class Backups:
             As for `make`.
         """
         self._authority.require("vault.backup", "")
-        self._verify_whole()
         try:
             parts = open_chain(Path(folder))
         except FileMissing:
@@ -149,10 +173,11 @@ class Backups:
             KeyProviderUnavailable, KeyProviderRefused: A recipient's key cannot be used.
             StoreBusy: Another process writes to the folder, or the vault changes too fast.
             AuditUnavailable: The backup cannot be recorded, so it was not made.
+            Tampered: A sealed scope is not as it was signed, or is gone.
+            RollbackSuspected: A sealed scope is older than what was recorded on this machine.
             StoreFailed: The file system refuses; nothing is left that could be taken for a part.
         """
         session, decision = self._authority.require("vault.backup", "")
-        self._verify_whole()
         target = Path(folder)
         with locked(target):
             parts = open_chain(target)
@@ -164,22 +189,21 @@ class Backups:
             header = self._header(place, part_key, begun_ns)
             draft = PartDraft(target, header)
             try:
-                copy, part = self._write(draft, place, (header, part_key), progress)
+                copy = self._copy(place, session)
+                part = self._write(draft, place, (header, part_key), (copy, progress))
                 self._record_end(place, copy, part, note)
                 path = draft.keep()
             finally:
                 draft.discard()
-            return self._result(place, path, copy, part.size_bytes)
-
-    def _verify_whole(self) -> None:
-        """Refuse to make a backup that would not hold all of the vault.
-
-        Raises:
-            Unsupported: There are sealed scopes, which the keys at hand do not copy.
-        """
-        if self._opened.store.partitions():
-            message = "a backup does not hold the sealed scopes of a vault"
-            raise Unsupported(message, hint="copy the file while no program has the vault open; it is encrypted")
+            done = self._result(place, path)
+            return replace(
+                done,
+                record_count=copy.vault.size,
+                row_count=copy.count,
+                size_bytes=part.size_bytes,
+                scope_count=copy.scope_count,
+                scopes=tuple(sorted(copy.paths.values())) if _may_name_scopes(session) else (),
+            )
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -189,7 +213,7 @@ class Backups:
         slots = [(provider.scheme, seal_slot(chain_id, provider)) for provider in recipients]
         known = tuple(Recipient(new.slot.slot_id, new.public_key, scheme) for scheme, new in slots)
         rows = tuple(new.slot.to_bytes() for _, new in slots)
-        return _Place(ChainNote(chain_id, generate_key(), known), rows, 1, bytes(32), {}, is_new=True)
+        return _Place(ChainNote(chain_id, generate_key(), known), rows, 1, bytes(32), (), is_new=True)
 
     def _continue(self, parts: Sequence[Part], recipients: Sequence[KeyProvider]) -> _Place:
         last = parts[-1]
@@ -222,22 +246,32 @@ class Backups:
         )
         return PartHeader(self._opened.replica.vault_id, chain.chain_id, place.part, begun_ns, place.previous, slots)
 
+    def _copy(self, place: _Place, session: Session) -> VaultCopy:
+        doorway = None
+        if self._opened.store.partitions():
+            from securecfg.vault.scopes import Scopes  # few vaults have scopes
+
+            doorway = Scopes(self._authority).doorway()
+        return VaultCopy(self._opened, place.inventory, doorway, names_scopes=_may_name_scopes(session))
+
     def _write(
-        self, draft: PartDraft, place: _Place, begun: tuple[PartHeader, KeyBytes], progress: Progress | None
-    ) -> tuple[RowsCopy, Part]:
+        self,
+        draft: PartDraft,
+        place: _Place,
+        begun: tuple[PartHeader, KeyBytes],
+        copying: tuple[VaultCopy, Progress | None],
+    ) -> Part:
         """Write the messages and read them back."""
-        header, part_key = begun
-        messages = Messages(header, part_key, place.chain.inventory_key)
-        copy = RowsCopy(self._opened, place.inventory, progress)
-        rows_digest = draft.append(messages.seal(Message.ROWS, copy.items()))
-        inventory = inventory_to_bytes(copy.inventory())
+        (header, part_key), (copy, progress), key = begun, copying, place.chain.inventory_key
+        messages = Messages(header, part_key, key)
+        rows_digest = draft.append(messages.seal(Message.ROWS, copy.items(progress)))
+        inventory = inventory_to_bytes(copy.inventory(place.part))
         inventory_digest = draft.append(messages.seal(Message.INVENTORY, (inventory,)))
-        key = place.chain.inventory_key
-        end = End(copy.taken_ns, copy.root, key, copy.count, rows_digest, inventory_digest, copy.head)
+        end = End(copy.taken_ns, copy.root, key, copy.count, rows_digest, inventory_digest, copy.heads)
         draft.append(messages.seal(Message.END, (end.to_bytes(),)))
         part = draft.finish()
         _read_back(part, part_key)
-        return copy, part
+        return part
 
     def _record_begin(self, session: Session, decision: Decision, place: _Place, note: dict[str, object]) -> None:
         chain = place.chain
@@ -254,12 +288,15 @@ class Backups:
 
         self._authority.publish(plan)
 
-    def _record_end(self, place: _Place, copy: RowsCopy, part: Part, begun: dict[str, object]) -> None:
+    def _record_end(self, place: _Place, copy: VaultCopy, part: Part, begun: dict[str, object]) -> None:
         session = self._authority.session()
         digest = part.digest().hex()
         chain_id = place.chain.chain_id
-        obj = {"backup": chain_id.hex(), "part": place.part, "size": copy.size, "digest": digest}
-        note = begun | {"size": copy.size, "bytes": part.size_bytes, "digest": digest}
+        size = copy.vault.size
+        obj = {"backup": chain_id.hex(), "part": place.part, "size": size, "digest": digest}
+        note = begun | {"size": size, "bytes": part.size_bytes, "digest": digest}
+        if copy.scope_count:
+            note |= {"scope_count": copy.scope_count, "scopes": sorted(copy.paths.values())}
 
         def plan(publication: Publication) -> Plan:
             plan = draft_part(self._opened, publication, chain_id, note, session.identity.principal)
@@ -268,10 +305,19 @@ class Backups:
 
         self._authority.publish(plan)
 
-    def _result(self, place: _Place, path: Path, copy: RowsCopy | None = None, size_bytes: int = 0) -> Backup:
+    def _result(self, place: _Place, path: Path) -> Backup:
         kinds = tuple(recipient.kind for recipient in place.chain.recipients)
-        size, count = (copy.size, copy.count) if copy is not None else (0, 0)
-        return Backup(place.chain.chain_id.hex(), place.part, path, kinds, size, count, size_bytes)
+        return Backup(place.chain.chain_id.hex(), place.part, path, kinds)
+
+
+def _may_name_scopes(session: Session) -> bool:
+    """Return whether a caller may know which scopes there are, as `securecfg scope list` decides it."""
+    return session.decide("key.manage", "").allowed
+
+
+def _only_scopes() -> ScopeSealed:
+    message = "this key opens sealed scopes only, and a backup is of the whole vault"
+    return ScopeSealed(message, hint="back up with a key of the vault; it need not be able to read the scopes")
 
 
 def _check_recipients(recipients: Sequence[KeyProvider]) -> None:

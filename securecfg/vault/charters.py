@@ -277,6 +277,16 @@ class Voucher(NamedTuple):
         """Return the row."""
         return _VOUCHER_FIELDS.pack(_VOUCHER, SUITE, *self[:5]) + self.signature
 
+    def verify_signature(self, scope_id: bytes, state: State) -> None:
+        """Check that the one it names vouches for the data of a state. That he may is for `verify`.
+
+        Raises:
+            Tampered: He does not.
+        """
+        is_whole = is_signed(self.writer, self.signature, _vouched(scope_id, self))
+        if self.data_digest != data_digest(state) or not is_whole:
+            raise _not_vouched()
+
     def verify(self, scope_id: bytes, charter: Charter, state: State) -> None:
         """Check that a writer of the charter vouches for the data of a state.
 
@@ -292,8 +302,7 @@ class Voucher(NamedTuple):
             or self.writer not in may_vouch
             or not is_signed(self.writer, self.signature, _vouched(scope_id, self))
         ):
-            message = "no writer of the scope vouches for what is in it"
-            raise Tampered(message, hint=_HINT)
+            raise _not_vouched()
 
 
 def parse_voucher(row: bytes | None) -> Voucher:
@@ -345,6 +354,10 @@ def keys_digest(keyring: Keyring) -> bytes:
 
 def _vouched(scope_id: bytes, voucher: Voucher) -> bytes:
     return Label.VOUCHER.encode() + b"\x00" + scope_id + _VOUCHER_FIELDS.pack(_VOUCHER, SUITE, *voucher[:5])
+
+
+def _not_vouched() -> Tampered:
+    return Tampered("no writer of the scope vouches for what is in it", hint=_HINT)
 
 
 def _refusal() -> Tampered:

@@ -119,10 +119,22 @@ class DataKeys:
         """
         if self.grants is None:
             return named
+        self.verify_rows(named, rows)
+        return commitment
+
+    def verify_rows(self, named: bytes, rows: Iterable[bytes]) -> None:
+        """Check that the rows of a value in a sealed scope are those that were written, which needs none of its keys.
+
+        Args:
+            named: What the history says of the value.
+            rows: The record, and what follows it.
+
+        Raises:
+            Tampered: They are not.
+        """
         if not hmac.compare_digest(named, _digest(rows)):
             message = "a value does not match the state of the scope"
             raise Tampered(message, hint="somebody who may read it may have replaced it; restore it from a backup")
-        return commitment
 
 
 def _digest(rows: Iterable[bytes]) -> bytes:

@@ -417,6 +417,18 @@ class OpenVault:
         whole = list(rows)
         return key.open(record, data_keys.expect(version.commitment, key.commitment, (record, *whole)), whole)
 
+    def verify_sealed(self, version: Version) -> None:
+        """Check the rows of a value that is sealed from the key at hand.
+
+        Raises:
+            Tampered: A row is missing, or does not belong to this version.
+        """
+        record = self.store.get(Space.VALUE, version.value_id)
+        if record is None:
+            message = "a value is missing"
+            raise Tampered(message)
+        self.replica.data_keys.verify_rows(version.commitment, (record, *self._value_rows(version)))
+
     def _value_rows(self, version: Version) -> Iterator[bytes]:
         for number in range(version.value_id + 1, version.value_id + 1 + version.value_rows):
             row = self.store.get(Space.VALUE, number)

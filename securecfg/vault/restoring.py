@@ -11,7 +11,6 @@ from securecfg.audit import Event, Tree, leaf_hash
 from securecfg.clock import SystemClock, to_datetime
 from securecfg.errors import (
     AlreadyExists,
-    BackupChainBroken,
     NotABackup,
     RollbackSuspected,
     Tampered,
@@ -19,11 +18,12 @@ from securecfg.errors import (
 )
 from securecfg.files import give_name
 from securecfg.keys import Slot, Unlocked, open_slot
-from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Delete, Put, Space, create_sqlite
+from securecfg.store import Delete, Put, Space, create_sqlite
 from securecfg.vault.anchor import AnchorFile, lineage, newest_known
 from securecfg.vault.auditlog import AuditLog
 from securecfg.vault.authority import Authority
-from securecfg.vault.backup_parts import open_chain, verify_previous
+from securecfg.vault.backup_parts import open_chain
+from securecfg.vault.backup_states import RowsOfState
 from securecfg.vault.logger import logger
 from securecfg.vault.maintenance import delete_rows, freed_rows, stored_deltas
 from securecfg.vault.opened import OpenVault, Options
@@ -37,12 +37,13 @@ from securecfg.vault.verification import verify_vault
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from securecfg.clock import Clock
     from securecfg.keys import KeyProvider, SlotKey
     from securecfg.store import Store
+    from securecfg.vault.backup_inventory import Inventory
     from securecfg.vault.backup_parts import OpenPart
 
     Progress = Callable[[int, int], None]
@@ -67,6 +68,24 @@ class BackupState:
 
 
 @dataclass(frozen=True, slots=True)
+class RestoredScope:
+    """A sealed scope that was restored.
+
+    Attributes:
+        path: Of its subtree; empty where the vault does not name it.
+        record_count: The number of records in its log now.
+        was_opened: Whether the administrators' key opened it, so that its charter, its index and its rows were checked.
+            What shows without a key was checked of every scope.
+        needs_adoption: Whether it does not continue what this machine knew of it.
+    """
+
+    path: str
+    record_count: int
+    was_opened: bool
+    needs_adoption: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Restored:
     """What was restored.
 
@@ -76,6 +95,7 @@ class Restored:
         secret_count: How many secrets there are, the vault's documents included.
         recorded_count: The number of records that this machine knew of, or None where it knew of none.
         needs_adoption: Whether the vault does not continue those, so that it is refused until somebody adopts it.
+        scopes: The sealed scopes.
     """
 
     state: BackupState
@@ -83,6 +103,7 @@ class Restored:
     secret_count: int
     recorded_count: int | None
     needs_adoption: bool
+    scopes: tuple[RestoredScope, ...] = ()
 
 
 class Restoring:
@@ -116,6 +137,7 @@ class Restoring:
         self._chain = first.chain_id.hex()
         self._vault_id = first.vault_id
         self._parts: Sequence[OpenPart] = [part.open(self._slot_key) for part in parts]
+        self._rows = RowsOfState(self._parts)
 
     def states(self) -> list[BackupState]:
         """Return the states that can be restored, oldest first."""
@@ -141,13 +163,21 @@ class Restoring:
             raise VersionNotFound(message, hint="`securecfg vault restore --dry-run` lists what there is")
         return states[-1]
 
+    def scopes(self, state: BackupState) -> list[str]:
+        """Return the paths of the sealed scopes in a state; an empty one for each that the vault did not name.
+
+        Raises:
+            BackupAltered, StoreFailed: As for `Restoring`.
+        """
+        return sorted(held.path for held in self._parts[state.part - 1].inventory()[1:])
+
     def verify(self, state: BackupState, progress: Progress | None = None) -> None:
         """Read everything that a state needs, without writing anything.
 
         Raises:
             BackupAltered, BackupChainBroken, StoreFailed: As for `Restoring`.
         """
-        self._copy(state, lambda _: None, progress)
+        self._rows.copy(state.part, lambda _number, _puts: None, progress)
 
     def restore(
         self,
@@ -159,9 +189,9 @@ class Restoring:
         reason: str = "",
         progress: Progress | None = None,
     ) -> Restored:
-        """Write a state to a new vault file. It is as it was, with its keys, and one record more.
+        """Write a state to a new vault file. The vault and each scope are as they were, with one record more.
 
-        Where this machine knows of a newer vault it is refused as a rollback until somebody adopts it.
+        Where this machine knows of a newer vault, or scope, that is refused as a rollback until somebody adopts it.
 
         Args:
             state: Which one.
@@ -188,15 +218,17 @@ class Restoring:
         try:
             try:
                 end = self._parts[state.part - 1].end
-                self._write(store, state, progress)
+                inventory = self._write(store, state, progress)
                 unlocked = Unlocked(end.root, self._slot_key)
                 opened = OpenVault(Replica(store, unlocked), None, self._clock, Options())
                 try:
                     secret_count = self._verify(opened, progress)
                     self._record(opened, state, (name, reason), path, add)
-                    known, needs_adoption = self._anchor(opened, path)
+                    known, needs_adoption = anchor_restored(opened, path)
                     size = opened.replica.checkpoint.size
-                    restored = Restored(state, size, secret_count, known, needs_adoption)
+                    scopes = self._restore_scopes(opened, inventory, (name, self._object(state, path, reason)), path)
+                    needs_adoption = needs_adoption or any(scope.needs_adoption for scope in scopes)
+                    restored = Restored(state, size, secret_count, known, needs_adoption, scopes)
                 finally:
                     opened.close()
             finally:
@@ -210,58 +242,21 @@ class Restoring:
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
-    def _write(self, store: Store, state: BackupState, progress: Progress | None) -> None:
-        """Write the rows of a state, the tiles that follow from its leaves, and its head."""
-        self._copy(state, store.stage, progress)
-        tree = Tree()
-        tiles: dict[int, bytes] = {}
-        size = 0
-        while rows := store.scan(Space.LOG, size, size + _LEAVES_AT_ONCE - 1, _LEAVES_AT_ONCE):
-            for index, leaf in rows:
-                if index != size:
-                    message = f"record {size} is missing from the log"
-                    raise Tampered(message)
-                for tile in tree.append(leaf_hash(leaf)):
-                    tiles[tile_id(tile.level, tile.index)] = tile.hashes
-                size += 1
-        puts = [Put(Space.TILE, id_, hashes) for id_, hashes in tiles.items()]
-        for start in range(0, len(puts), _TILES_AT_ONCE):
-            store.stage(puts[start : start + _TILES_AT_ONCE])
-        store.commit([], expect=None, head=self._parts[state.part - 1].end.head)
+    def _write(self, store: Store, state: BackupState, progress: Progress | None) -> Inventory:
+        """Write the rows of a state, the tiles that follow from its leaves, and its heads; the vault's is the last."""
+        places = {0: store}
 
-    def _copy(self, state: BackupState, stage: Callable[[list[Put]], None], progress: Progress | None) -> None:
-        """Hand over the rows of a state, oldest first, and check every part that may hold one.
+        def stage(number: int, puts: Sequence[Put]) -> None:
+            if number not in places:
+                places[number] = store.partition(number)
+            places[number].stage(puts)
 
-        Raises:
-            BackupAltered: A part is not as it was made.
-            BackupChainBroken: A part does not continue the one before, or a row of the state is in none.
-        """
-        parts = self._parts[: state.part]
-        last = parts[-1]
-        wanted: dict[Space, set[int]] = {}
-        for (space, _), runs in last.inventory().items():
-            wanted.setdefault(space, set()).update(id_ for run in runs for id_ in run)
-        missing = {space: set(ids) for space, ids in wanted.items()}
-        total = sum(part.end.rows for part in parts)
-        batch: list[Put] = []
-        batch_bytes = done = 0
-        for part in parts:
-            for space, id_, row in part.rows():
-                done += 1
-                if progress is not None:
-                    progress(done, total)
-                if (part is last) if space is Space.META else id_ in wanted.get(space, ()):
-                    missing.get(space, set()).discard(id_)
-                    if len(batch) == STAGE_LIMIT_OPERATIONS or batch_bytes + len(row) > STAGE_LIMIT_BYTES:
-                        stage(batch)
-                        batch, batch_bytes = [], 0
-                    batch.append(Put(space, id_, row))
-                    batch_bytes += len(row)
-        stage(batch)
-        verify_previous([part.part for part in parts])
-        if any(missing.values()):
-            message = f"the parts up to {last.part.path.name} lack rows of its state"
-            raise BackupChainBroken(message, hint="put the parts of one chain, all of them, into one folder")
+        inventory = self._rows.copy(state.part, stage, progress)
+        for held in reversed(inventory):
+            place = store if not held.number else store.partition(held.number)
+            _write_tiles(place)
+            place.commit([], expect=None, head=self._rows.head_of(held))
+        return inventory
 
     def _verify(self, opened: OpenVault, progress: Progress | None) -> int:
         """Check everything that the head vouches for, delete what it does not, and return how many secrets there are.
@@ -272,15 +267,12 @@ class Restoring:
         if opened.replica.vault_id != self._vault_id:
             message = "the backup holds another vault than it says"
             raise Tampered(message)
-        sweep(opened, opened.replica.state.stagings)  # nobody will publish what they have reserved
-        report = verify_vault(opened, progress)
-        if report.problems:
-            _, _, problem = report.problems[0]
-            message = f"{len(report.problems)} of the values in the backup are damaged: {problem}"
-            raise Tampered(message, hint="restore another state")
-        AuditLog(Authority(opened, Identity(""))).verify()
-        _delete_unreferenced(opened, report.orphan_rows)
-        return report.secrets
+        return settle_restored(opened, progress)
+
+    def _object(self, state: BackupState, path: Path, reason: str) -> dict[str, object]:
+        """Return what records say of what was restored, all but the size."""
+        obj: dict[str, object] = {"backup": self._chain, "part": state.part, "lineage": lineage(path)}
+        return obj | ({"reason": reason} if reason else {})
 
     def _record(
         self, opened: OpenVault, state: BackupState, who: tuple[str, str], path: Path, add: KeyProvider | None
@@ -289,38 +281,87 @@ class Restoring:
         principal, reason = who
         authority = Authority(opened, Identity(principal, slot=self._slot_key.slot_id.hex()))
         session, decision = authority.require("vault.restore", "")
-        obj: dict[str, object] = {
-            "backup": self._chain,
-            "part": state.part,
-            "size": opened.replica.checkpoint.size,
-            "lineage": lineage(path),
-        }
-        if reason:
-            obj["reason"] = reason
+        obj = self._object(state, path, reason) | {"size": opened.replica.checkpoint.size}
         record = session.record(Event.VAULT_RESTORED, obj, decision=decision)
         authority.publish(lambda _: Plan(records=[record]))
         if add is not None:
             Slots(authority).add(add, label="restored")
 
-    def _anchor(self, opened: OpenVault, path: Path) -> tuple[int | None, bool]:
-        """Let the machine know the file by the newest checkpoint that it has of the vault, wherever that lay.
+    def _restore_scopes(
+        self, opened: OpenVault, inventory: Inventory, told: tuple[str, Mapping[str, object]], path: Path
+    ) -> tuple[RestoredScope, ...]:
+        """Check the scopes of a restored vault, and record in each that it was restored.
 
-        Returns:
-            The size of that checkpoint, and whether the restored vault does not continue it.
+        Raises:
+            Tampered: One is not what it was.
         """
-        try:
-            known = newest_known(self._vault_id)
-            if known is None:
-                return None, False
-            AnchorFile(self._vault_id, path).advance(known, lambda _: None)
-        except OSError as error:
-            logger().warning("the anchor cannot be written: %s", error.strerror, extra={"event": "anchor.failed"})
+        if len(inventory) == 1:
+            return ()
+        from securecfg.vault.restored_scopes import ScopeRestorer  # few vaults have scopes
+
+        restorer = ScopeRestorer(opened, told[0], told[1], path)
+        return tuple(RestoredScope(held.path, *restorer.restore(held)) for held in inventory[1:])
+
+
+def settle_restored(opened: OpenVault, progress: Progress | None = None) -> int:
+    """Check all that a restored vault or scope holds, delete what nothing references, and return the number of secrets.
+
+    Raises:
+        Tampered: Something is not what its head vouches for.
+    """
+    sweep(opened, opened.replica.state.stagings)  # nobody will publish what they have reserved
+    report = verify_vault(opened, progress)
+    if report.problems:
+        _, _, problem = report.problems[0]
+        message = f"{len(report.problems)} of the values in the backup are damaged: {problem}"
+        raise Tampered(message, hint="restore another state")
+    AuditLog(Authority(opened, Identity(""))).verify()
+    _delete_unreferenced(opened, report.orphan_rows)
+    return report.secrets
+
+
+def anchor_restored(opened: OpenVault, path: Path) -> tuple[int | None, bool]:
+    """Let the machine know a restored vault or scope by the newest checkpoint that it has of it, wherever that lay.
+
+    Args:
+        opened: What was restored.
+        path: Where the file will be.
+
+    Returns:
+        The size of that checkpoint, and whether what was restored does not continue it.
+    """
+    vault_id = opened.replica.vault_id
+    try:
+        known = newest_known(vault_id)
+        if known is None:
             return None, False
-        try:
-            opened.verify_mark(known)
-        except RollbackSuspected:
-            return known.size, True
-        return known.size, False
+        AnchorFile(vault_id, path).advance(known, lambda _: None)
+    except OSError as error:
+        logger().warning("the anchor cannot be written: %s", error.strerror, extra={"event": "anchor.failed"})
+        return None, False
+    try:
+        opened.verify_mark(known)
+    except RollbackSuspected:
+        return known.size, True
+    return known.size, False
+
+
+def _write_tiles(store: Store) -> None:
+    """Write the tiles that follow from the leaves."""
+    tree = Tree()
+    tiles: dict[int, bytes] = {}
+    size = 0
+    while rows := store.scan(Space.LOG, size, size + _LEAVES_AT_ONCE - 1, _LEAVES_AT_ONCE):
+        for index, leaf in rows:
+            if index != size:
+                message = f"record {size} is missing from the log"
+                raise Tampered(message)
+            for tile in tree.append(leaf_hash(leaf)):
+                tiles[tile_id(tile.level, tile.index)] = tile.hashes
+            size += 1
+    puts = [Put(Space.TILE, id_, hashes) for id_, hashes in tiles.items()]
+    for start in range(0, len(puts), _TILES_AT_ONCE):
+        store.stage(puts[start : start + _TILES_AT_ONCE])
 
 
 def _delete_unreferenced(opened: OpenVault, orphans: Sequence[tuple[Space, int]]) -> None:

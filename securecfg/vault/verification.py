@@ -29,7 +29,7 @@ class Verification:
     Attributes:
         secrets: How many secrets there are, deleted ones included.
         versions: How many versions, destroyed ones included.
-        sealed: How many of these are sealed from the key at hand, so that their values were not opened.
+        sealed: How many of these are sealed from the key at hand, so that their rows were compared and not opened.
         orphan_rows: Rows that nothing references: leftovers of writers that crashed. They do no harm; the next
             compaction deletes them.
         problems: The path and version of each value that is damaged, with what is wrong.
@@ -132,9 +132,7 @@ def _check(opened: OpenVault, path: bytes, entry: Entry, used: dict[Space, set[i
         used[Space.DEK].add(version.dek_id)
         used[Space.VALUE].update(range(version.value_id, version.value_id + version.value_rows + 1))
         try:
-            _open(opened, entry, history, version)
-        except ScopeSealed:
-            sealed += 1
+            sealed += _verify_value(opened, Located(entry, history, version))
         except IntegrityError as error:
             problems.append((name, version.number, error.message))
     return _Checked(entry, len(versions), sealed, problems)
@@ -156,12 +154,18 @@ def _all_versions(opened: OpenVault, history: History, pages: set[int]) -> Itera
         yield from opened.older_versions(history, page)
 
 
-def _open(opened: OpenVault, entry: Entry, history: History, version: Version) -> None:
-    if not version.value_rows:
-        opened.open_inline(Located(entry, history, version))
-        return
-    for _ in opened.open_chunked(Located(entry, history, version)):
-        pass
+def _verify_value(opened: OpenVault, located: Located) -> bool:
+    """Check a value, and return whether it is sealed from the key at hand, so that only its rows could be compared."""
+    try:
+        if not located.version.value_rows:
+            opened.open_inline(located)
+            return False
+        for _ in opened.open_chunked(located):
+            pass
+    except ScopeSealed:
+        opened.verify_sealed(located.version)
+        return True
+    return False
 
 
 _ACCOUNTED = (Space.HISTORY, Space.DEK, Space.VALUE, Space.SEGMENT)

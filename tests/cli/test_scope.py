@@ -188,11 +188,36 @@ def test_usage_errors_say_what_to_do(people: Cli) -> None:
         assert outcome.json["error"]["hint"] or error == "invalid-path"
 
 
-def test_a_backup_of_a_vault_with_scopes_is_refused(people: Cli) -> None:
+@pytest.fixture
+def backed_up(people: Cli) -> Cli:
+    """A vault with two scopes, and a backup of it in the folder `copies`."""
     people("scope", "create", "payments", "--read", "role:pay")
-    outcome = people("vault", "backup", "copies", "--json", "--to", "file:key")
-    assert (outcome.code, outcome.error) == (10, "unsupported")
-    assert not Path("copies").exists()
+    people("scope", "create", "web", "--read", "role:web", "--write", "role:web")
+    assert people("secret", "put", "payments/key", stdin="sk-canary").code == 0
+    assert people("key", "generate", "backup.key").code == 0
+    made = people("vault", "backup", "copies", "--to", "file:backup.key", "--json")
+    assert (made.json["scope_count"], made.json["scopes"]) == (2, ["payments/", "web/"])
+    return people
+
+
+def test_a_backup_says_which_scopes_are_in_it(backed_up: Cli) -> None:
+    again = backed_up("vault", "backup", "copies")
+    assert "scopes  2: payments/, web/   sealed as they are" in again.text
+    (first, _) = backed_up("vault", "backups", "--json").json["backups"]
+    assert (first["scope_count"], first["scopes"]) == (2, ["payments/", "web/"])
+    given = ("vault", "restore", "copies", "r.vault", "--with", "file:backup.key")
+    states = backed_up(*given, "--dry-run", "--json").json["states"]
+    assert [state["scopes"] for state in states] == [["payments/", "web/"]] * 2
+    assert "payments/, web/" in backed_up(*given, "--dry-run").text
+    done = backed_up(*given, "--json").json["scopes"]
+    assert [(scope["path"], scope["was_opened"]) for scope in done] == [("payments/", True), ("web/", True)]
+
+
+def test_an_identity_makes_no_backup(backed_up: Cli) -> None:
+    for verb in (("backup", "copies"), ("backups",)):
+        refused = backed_up("vault", *verb, "--json", "--key", "identity:pay.identity")
+        assert (refused.code, refused.error) == (7, "scope-sealed")
+        assert "a key of the vault" in refused.json["error"]["hint"]
 
 
 def test_an_import_goes_into_a_scope_by_a_key_that_writes_it(people: Cli) -> None:

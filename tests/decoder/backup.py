@@ -8,9 +8,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.decoder.ciphers import chunked_open, context, derive, hpke_open, same, siv_open
-from tests.decoder.decoder import DEK, HEAD, LOG, META, TILE, Rows
+from tests.decoder.decoder import DEK, GRANT, HEAD, LOG, META, TILE, Rows
 from tests.decoder.keys import NO_SCOPE, Slot, parse_slot
-from tests.decoder.octets import Octets, u8, u16, u32
+from tests.decoder.octets import Octets, u8, u16, u32, u64
 from tests.decoder.refusals import BackupRefused, ChainRefused, SlotRefused, demand, refusing
 from tests.decoder.tree import leaf_hash, tiles_of
 
@@ -45,19 +45,29 @@ class PartFile:
     digest: bytes
 
 
+class Line(NamedTuple):
+    vault_id: bytes
+    path: str
+    head_digest: bytes
+    part: int
+    grants_digest: bytes
+    grants_part: int
+    groups: dict[tuple[int, int], list[int]]
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """What a part says: section 13.2."""
 
     taken: int
     root: bytes
-    head: bytes
-    rows: list[tuple[int, int, bytes]]
-    inventory: dict[tuple[int, int], list[int]]
+    heads: dict[int, bytes]
+    rows: list[tuple[int, int, int, bytes]]
+    inventory: dict[int, Line]
 
 
-def decode_backup(folder: Path, key: Key, part: int = 0) -> tuple[Rows, State]:
-    """Return the rows of the state of a part, or of the last one: section 13.4."""
+def decode_backup(folder: Path, key: Key, part: int = 0, partition: int = 0) -> tuple[Rows, State]:
+    """Return the rows of the vault, or of a partition, in the state of a part, or of the last one: section 13.4."""
     names = sorted(path.name for path in folder.iterdir() if path.name.endswith(".part"))
     with refusing(ChainRefused):
         demand(names == [f"{number:06}.part" for number in range(1, len(names) + 1)], "a gap")
@@ -72,7 +82,7 @@ def decode_backup(folder: Path, key: Key, part: int = 0) -> tuple[Rows, State]:
     for number, file in enumerate(files, start=1):
         with refusing(ChainRefused):
             demand(file.previous == (files[number - 2].digest if number > 1 else bytes(32)), "another one before")
-    return _merge(states), states[-1]
+    return _merge(states, partition), states[-1]
 
 
 def parse_part(data: bytes) -> PartFile:
@@ -119,14 +129,18 @@ def _open(file: PartFile, slot: tuple[bytes, bytes]) -> State:
         part_key = hpke_open(private, sealed, b"securecfg/1/backup\0" + file.chain_id + slot_id + u32(file.number))
         end = Octets(_message(file, END, part_key))
         taken, root, inventory_key, count = end.u64(), end.take(32), end.take(32), end.u64()
-        rows_digest, inventory_digest, head = end.take(32), end.take(32), end.var32()
+        rows_digest, inventory_digest = end.take(32), end.take(32)
+        heads = [(end.u32(), end.var32()) for _ in range(end.u32())]
         end.end()
         demand(same(sha256(file.messages[ROWS]).digest(), rows_digest), "other rows")
         demand(same(sha256(file.messages[INVENTORY]).digest(), inventory_digest), "another inventory")
         rows = list(_rows(_message(file, ROWS, part_key)))
         demand(len(rows) == count, f"{len(rows)} rows instead of {count}")
         inventory = _inventory(_message(file, INVENTORY, inventory_key))
-    return State(taken, root, head, rows, inventory)
+        named = [(number, line.head_digest) for number, line in inventory.items() if line.part == file.number]
+        demand(named == [(number, sha256(head).digest()) for number, head in heads], "other heads")
+        demand(next(iter(inventory)) == 0 and inventory[0].vault_id == file.vault_id, "another vault")
+    return State(taken, root, dict(heads), rows, inventory)
 
 
 def _message(file: PartFile, number: int, parent: bytes) -> bytes:
@@ -139,20 +153,38 @@ def _message(file: PartFile, number: int, parent: bytes) -> bytes:
     return b"".join(chunked_open(key, pieces, info))
 
 
-def _rows(plain: bytes) -> Iterator[tuple[int, int, bytes]]:
+def _rows(plain: bytes) -> Iterator[tuple[int, int, int, bytes]]:
     octets = Octets(plain)
+    partition = 0
     while octets.at < len(plain):
         space, number = octets.u8(), octets.u64()
+        row = octets.var32()
+        if space == 0xFF:
+            demand(not row and number < 2**31, "another mark")
+            partition = number
+            continue
         demand(space in SPACES and space != TILE, f"a row of space {space}")
-        yield space, number, octets.var32()
+        yield partition, space, number, row
 
 
-def _inventory(plain: bytes) -> dict[tuple[int, int], list[int]]:
+def _inventory(plain: bytes) -> dict[int, Line]:
     octets = Octets(plain)
+    found: dict[int, Line] = {}
+    for _ in range(octets.u32()):
+        number = octets.u32()
+        demand(number > max(found, default=-1), "partitions that do not ascend")
+        fields = octets.take(16), octets.str16().decode(), octets.take(32), octets.u32(), octets.take(32), octets.u32()
+        found[number] = Line(*fields, _groups(octets))
+    octets.end()
+    return found
+
+
+def _groups(octets: Octets) -> dict[tuple[int, int], list[int]]:
     found: dict[tuple[int, int], list[int]] = {}
     for _ in range(octets.u16()):
         group = (octets.u8(), octets.u32())
         demand(group not in found and (group[0] == DEK or group[1] == 0), "a group that cannot be")
+        demand(group[0] in SPACES and group[0] not in {META, TILE, GRANT}, "a space that has no groups")
         ids: list[int] = []
         at = 0
         for _ in range(octets.u64()):
@@ -161,7 +193,6 @@ def _inventory(plain: bytes) -> dict[tuple[int, int], list[int]]:
             ids += range(at + gap, at + gap + length)
             at += gap + length
         found[group] = ids
-    octets.end()
     return found
 
 
@@ -177,21 +208,27 @@ def _leb128(octets: Octets) -> int:
         demand(shift < 70, "a number of more than ten bytes")
 
 
-def _merge(states: Sequence[State]) -> Rows:
-    """Take each row from the newest part that has it."""
-    last = states[-1]
-    rows: Rows = {space: {} for space in SPACES} | {HEAD: {1: last.head}}
-    for state in states:
-        for space, number, row in state.rows:
-            if space != META or state is last:
-                rows[space][number] = row
+def _merge(states: Sequence[State], partition: int) -> Rows:
+    """Take each row from the newest part that has it, and META and GRANT from the parts that are named for them."""
+    line = states[-1].inventory[partition]
+    with refusing(ChainRefused):
+        head = states[line.part - 1].heads.get(partition, b"")
+        demand(sha256(head).digest() == line.head_digest, "another head")
+    rows: Rows = {space: {} for space in SPACES} | {HEAD: {1: head}}
+    for number, state in enumerate(states, start=1):
+        for place, space, id_, row in state.rows:
+            if place == partition and number == {META: line.part, GRANT: line.grants_part}.get(space, number):
+                rows[space][id_] = row
+    grants = sha256(b"".join(u64(id_) + u32(len(row)) + row for id_, row in sorted(rows[GRANT].items()))).digest()
     wanted: dict[int, set[int]] = {}
-    for (space, _), ids in last.inventory.items():
+    for (space, _), ids in line.groups.items():
         wanted.setdefault(space, set()).update(ids)
-    for space in SPACES:
-        if space != META:
-            rows[space] = {number: row for number, row in rows[space].items() if number in wanted.get(space, set())}
-            with refusing(ChainRefused):
-                demand(set(rows[space]) == wanted.get(space, set()), "a row that no part has")
+    with refusing(ChainRefused):
+        demand(grants == line.grants_digest, "other grants")
+        for space in SPACES:
+            if space not in {META, GRANT}:
+                known = {id_: row for id_, row in rows[space].items() if id_ in wanted.get(space, set())}
+                demand(set(known) == wanted.get(space, set()), "a row that no part has")
+                rows[space] = known
     rows[TILE] = tiles_of([leaf_hash(row) for _, row in sorted(rows[LOG].items())])
     return rows

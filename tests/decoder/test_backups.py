@@ -8,17 +8,21 @@ import pytest
 
 from securecfg.keys import PassphraseProvider, generate_key_file, open_provider
 from securecfg.secret import Secret
+from securecfg.store import Space
 from securecfg.vault.backups import Backups
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import compact
 from tests.decoder import KeyFile, Passphrase
 from tests.decoder.backup import decode_backup
-from tests.decoder.decoder import decode_rows
+from tests.decoder.decoder import HEAD, decode_rows
 from tests.decoder.place import Place
 from tests.decoder.refusals import ChainRefused, Refused, SlotRefused
+from tests.vault.scope_world import scope_world
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.vault.scope_world import ScopeWorld
 
 
 @pytest.fixture
@@ -62,6 +66,41 @@ def test_each_part_is_one_whole_state(place: Place, tmp_path: Path) -> None:
     assert by_passphrase == decode_backup(folder, key)[0]
     with pytest.raises(SlotRefused):
         decode_backup(folder, place.key)
+
+
+def test_each_part_has_the_partitions_as_they_were(tmp_path: Path) -> None:
+    """Row by row, and with the heads that were in force; the tiles follow from the leaves."""
+    world = scope_world(tmp_path, ["web"])
+    folder, key = tmp_path / "backup", tmp_path / "backup.key"
+    generate_key_file(key)
+    states = []
+    backups = Backups(world.admin().authority)
+    for turn in range(3):
+        backups.make(folder, [] if turn else [open_provider(f"file:{key}")])
+        states.append({number: rows_of(world, number) for number in world.admin().opened.store.partitions()})
+        if not turn:
+            world.scopes().create("web", read=["web"], write=["web"])
+            world.scopes().create("quiet", read=["web"])
+        world.as_member("web").write("web/key", f"{turn}" * 70_000)
+    for part, state in enumerate(states, start=1):
+        decoded, said = decode_backup(folder, KeyFile(key), part)
+        assert {number: line.path for number, line in said.inventory.items()} == dict(
+            list({0: "", 1: "web/", 2: "quiet/"}.items())[: len(state) + 1]
+        )
+        assert set(decode_rows(decoded, KeyFile(tmp_path / "key")).secrets) == set()
+        for number, rows in state.items():
+            found = decode_backup(folder, KeyFile(key), part, number)[0]
+            assert found == rows
+    # Nobody has touched the other scope, so the last part has nothing of it.
+    assert [said.inventory[number].part for number in (0, 1, 2)] == [3, 3, 2]
+    assert {number for number, _, _, _ in said.rows} == {0, 1}
+    world.close()
+
+
+def rows_of(world: ScopeWorld, number: int) -> dict[int, dict[int, bytes]]:
+    store = world.admin().opened.store.partition(number)
+    rows = {int(space): dict(store.scan(space, 0, 2**63 - 1, 1_000)) for space in Space}
+    return rows | {HEAD: {1: store.head() or b""}}
 
 
 def test_an_altered_or_foreign_part_is_refused(place: Place, tmp_path: Path) -> None:

@@ -19,33 +19,75 @@ from securecfg.vault.backup_format import (
     End,
     PartHeader,
     PartSlot,
-    inventory_to_bytes,
     item_to_bytes,
-    parse_inventory,
     parse_items,
+    partition_to_bytes,
+)
+from securecfg.vault.backup_inventory import (
+    Holding,
+    Runs,
+    digest_of_grants,
+    inventory_to_bytes,
+    parse_inventory,
     runs_of,
 )
 
 ids = st.sets(st.integers(0, 2**63 - 1) | st.integers(0, 40), min_size=1, max_size=60)
-spaces = st.sampled_from([space for space in Space if space is not Space.TILE])
+rows_spaces = st.sampled_from([space for space in Space if space is not Space.TILE])
+grouped = st.sampled_from([space for space in Space if space not in {Space.TILE, Space.META, Space.GRANT}])
+digests = st.integers(0, 255).map(lambda byte: bytes((byte,)) * 32)
 GROUP = bytes((3, 0, 0, 0, 0)) + (1).to_bytes(8)
+PART = 5
 
 
-@given(st.dictionaries(st.tuples(spaces, st.integers(0, 2**32 - 1)), ids, max_size=5))
-def test_an_inventory_is_read_as_it_was_written(found: dict[tuple[Space, int], set[int]]) -> None:
-    inventory = {group: runs_of(sorted(numbers)) for group, numbers in found.items()}
+@st.composite
+def holdings(draw: st.DrawFn) -> tuple[Holding, ...]:
+    numbers = [0, *sorted(draw(st.sets(st.integers(1, 2**31 - 1), max_size=2)))]
+    held = []
+    for number in numbers:
+        part = draw(st.integers(1, PART)) if number else PART
+        found: dict[tuple[Space, int], set[int]] = draw(
+            st.dictionaries(st.tuples(grouped, st.integers(0, 2**32 - 1)), ids, max_size=3)
+        )
+        runs: Runs = {group: runs_of(sorted(each)) for group, each in found.items()}
+        assert {group: {id_ for run in each for id_ in run} for group, each in runs.items()} == found
+        held.append(
+            Holding(
+                number,
+                draw(digests)[:16],
+                draw(st.sampled_from(["", "pay/", "é/b/"])) if number else "",
+                draw(digests),
+                part,
+                draw(digests),
+                draw(st.integers(1, part)),
+                runs,
+            )
+        )
+    return tuple(held)
+
+
+@given(holdings())
+def test_an_inventory_is_read_as_it_was_written(inventory: tuple[Holding, ...]) -> None:
     raw = inventory_to_bytes(inventory)
-    assert parse_inventory(raw) == inventory
-    assert {group: {id_ for run in runs for id_ in run} for group, runs in inventory.items()} == found
-    assert inventory_to_bytes(parse_inventory(raw)) == raw
+    assert parse_inventory(raw, PART) == inventory
+    assert inventory_to_bytes(parse_inventory(raw, PART)) == raw
+
+
+def line(number: int = 0, part: int = PART, grants_part: int = PART) -> bytes:
+    """Return the line of a partition, up to its groups."""
+    front = number.to_bytes(4) + bytes(16) + b"\x00\x00"
+    return front + bytes(32) + part.to_bytes(4) + bytes(32) + grants_part.to_bytes(4)
+
+
+NO_ROWS = b"\x00\x00"
 
 
 @pytest.mark.parametrize(
-    "raw",
+    "groups",
     [
         b"",
         b"\x00",
-        b"\x00\x00more",
+        NO_ROWS + b"more",
         b"\x00\x01" + GROUP,
         b"\x00\x01" + GROUP + b"\x05",
         b"\x00\x01" + GROUP + b"\x05\x00",
@@ -53,26 +95,62 @@ def test_an_inventory_is_read_as_it_was_written(found: dict[tuple[Space, int], s
         b"\x00\x01" + GROUP + b"\x80" * 10 + b"\x01\x01",
         b"\x00\x01" + GROUP + b"\xff" * 9 + b"\x01\x01",
         b"\x00\x01" + GROUP + b"\x05\x01more",
-        b"\x00\x01\x07" + GROUP[1:] + b"\x05\x01",
-        b"\x00\x01\x63" + GROUP[1:] + b"\x05\x01",
+        *(b"\x00\x01" + bytes((space,)) + GROUP[1:] + b"\x05\x01" for space in (0, 7, 8, 11, 99)),
         b"\x00\x02" + (GROUP + b"\x05\x01") * 2,
         b"\x00\x01" + GROUP[:5] + (2).to_bytes(8) + b"\x05\x01\x00\x01",
         b"\x00\x01" + GROUP[:5] + b"\xff" * 8,
     ],
 )
-def test_refuses_an_inventory_that_is_written_otherwise(raw: bytes) -> None:
+def test_refuses_rows_of_an_inventory_that_are_written_otherwise(groups: bytes) -> None:
+    assert parse_inventory(bytes((0, 0, 0, 1)) + line() + NO_ROWS, PART)
     with pytest.raises(BackupAltered):
-        parse_inventory(raw)
+        parse_inventory(bytes((0, 0, 0, 1)) + line() + groups, PART)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        [line(1)],
+        [line(), line()],
+        [line(), line(2), line(1)],
+        [line(), line(2), line(2)],
+        [line(), line(2**31)],
+        [line(), line(2**32 - 1)],
+        [line(part=PART - 1, grants_part=1)],
+        [line(), line(1, part=0)],
+        [line(), line(1, part=PART + 1)],
+        [line(), line(1, grants_part=0)],
+        [line(), line(1, part=2, grants_part=3)],
+    ],
+)
+def test_refuses_an_inventory_of_what_cannot_be(lines: list[bytes]) -> None:
+    raw = len(lines).to_bytes(4) + b"".join(each + NO_ROWS for each in lines)
+    with pytest.raises(BackupAltered):
+        parse_inventory(raw, PART)
+
+
+def test_the_hash_of_grants_binds_ids_rows_and_their_edges() -> None:
+    some = [[], [(1, b"ab")], [(1, b"a")], [(2, b"ab")], [(1, b"a"), (2, b"b")], [(1, b"ab"), (2, b"")]]
+    assert len({digest_of_grants(rows) for rows in some}) == len(some)
 
 
 @given(
-    st.lists(st.tuples(spaces, st.integers(0, 2**63 - 1), st.binary(max_size=50)), max_size=8),
+    st.lists(
+        st.tuples(st.integers(0, 2**31 - 1), rows_spaces, st.integers(0, 2**63 - 1), st.binary(max_size=50)), max_size=8
+    ),
     st.integers(1, 40),
 )
-def test_rows_are_read_wherever_the_message_is_cut(rows: list[tuple[Space, int, bytes]], width: int) -> None:
-    raw = b"".join(item_to_bytes(*row) for row in rows)
+def test_rows_are_read_wherever_the_message_is_cut(rows: list[tuple[int, Space, int, bytes]], width: int) -> None:
+    raw = b"".join(partition_to_bytes(number) + item_to_bytes(space, id_, row) for number, space, id_, row in rows)
     pieces = [raw[start : start + width] for start in range(0, len(raw), width)]
     assert list(parse_items(pieces)) == rows
+
+
+def test_rows_are_of_the_vault_until_a_partition_is_named() -> None:
+    row = item_to_bytes(Space.VALUE, 1, b"row")
+    raw = row + partition_to_bytes(7) + row + row + partition_to_bytes(0) + row
+    assert [number for number, *_ in parse_items([raw])] == [0, 7, 7, 0]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +161,8 @@ def test_rows_are_read_wherever_the_message_is_cut(rows: list[tuple[Space, int, 
         item_to_bytes(Space.TILE, 1, b"row"),
         b"\x0b" + item_to_bytes(Space.VALUE, 1, b"row")[1:],
         item_to_bytes(Space.VALUE, 2**63, b"row"),
+        partition_to_bytes(2**31),
+        b"\xff" + item_to_bytes(Space.VALUE, 1, b"row")[1:],
     ],
 )
 def test_refuses_rows_that_cannot_be(raw: bytes) -> None:
@@ -123,7 +203,7 @@ def test_refuses_a_header_that_cannot_be(position: int, byte: int, refused: type
 
 def test_an_end_that_is_malformed_shows_no_key() -> None:
     root = KeyBytes(b"canary-root-0123456789abcdefghij")
-    end = End(1, root, KeyBytes(bytes(32)), 2, bytes(32), bytes(32), b"head")
+    end = End(1, root, KeyBytes(bytes(32)), 2, bytes(32), bytes(32), ((0, b"head"), (7, b"another")))
     assert End.parse(end.to_bytes()) == end
     for raw in (end.to_bytes() + b"more", end.to_bytes()[:-1], b""):
         with pytest.raises(BackupAltered) as refused:

@@ -36,10 +36,11 @@ from securecfg.errors import (
 from securecfg.keys import generate_key_file, open_provider
 from securecfg.store import Space, open_sqlite
 from securecfg.vault.adoption import adopt
-from securecfg.vault.backup_format import End, Message, Messages, PartSlot, inventory_to_bytes, seal_part_key
+from securecfg.vault.backup_copy import VaultCopy
+from securecfg.vault.backup_format import End, Message, Messages, PartSlot, seal_part_key
+from securecfg.vault.backup_inventory import inventory_to_bytes
 from securecfg.vault.backup_notes import find_chain
 from securecfg.vault.backup_parts import PartDraft, open_chain
-from securecfg.vault.backup_rows import RowsCopy
 from securecfg.vault.backups import Backups
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.key_changes import KeyChanges
@@ -524,13 +525,13 @@ def make_another_part(folder: Path, vault: Vault, claimed: int | None = None) ->
     (folder / "000001.part").unlink()
     draft = PartDraft(folder, header)
     messages = Messages(header, key, chain.inventory_key)
-    copy = RowsCopy(vault.opened, {})
+    copy = VaultCopy(vault.opened, (), None)
     rows = draft.append(messages.seal(Message.ROWS, copy.items()))
-    ids = copy.inventory()
+    held = copy.inventory(1)
     if claimed is not None:
-        ids[Space.VALUE, 0].append(range(claimed, claimed + 1))
-    inventory = draft.append(messages.seal(Message.INVENTORY, (inventory_to_bytes(ids),)))
-    end = End(copy.taken_ns, copy.root, chain.inventory_key, copy.count, rows, inventory, copy.head)
+        held[0].runs[Space.VALUE, 0].append(range(claimed, claimed + 1))
+    inventory = draft.append(messages.seal(Message.INVENTORY, (inventory_to_bytes(held),)))
+    end = End(copy.taken_ns, copy.root, chain.inventory_key, copy.count, rows, inventory, copy.heads)
     draft.append(messages.seal(Message.END, (end.to_bytes(),)))
     draft.finish()
     draft.keep()
