@@ -73,6 +73,7 @@ class Event(StrEnum):
     SCOPE_MERGED = "scope.merged"
     SCOPE_BEGUN = "scope.begun"
     SCOPE_ABANDONED = "scope.abandoned"
+    SCOPE_ADOPTED = "scope.adopted"
 
 
 class Decision(StrEnum):
@@ -251,5 +252,6 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.SCOPE_BEGUN: _administration("path number digest"),
         Event.SCOPE_ABANDONED: _administration("path number digest"),
         Event.SCOPE_MERGED: _administration("path number digest size"),
+        Event.SCOPE_ADOPTED: _administration("path size old_size", "lineage reason"),
     }
 )

@@ -25,6 +25,7 @@ from securecfg.errors import (
     SecurecfgError,
     SettingMissing,
     Tampered,
+    WrongKey,
 )
 from securecfg.words import counted
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from securecfg.keys import KeyProvider
     from securecfg.vault import Vault
+    from securecfg.vault.scope_adoption import ScopeAdoption
     from securecfg.vault.verification import Verification
 
 
@@ -218,15 +220,22 @@ def _verify_bundle(invocation: Invocation, path: Path) -> None:
     )
 
 
-@vault.command(examples=("securecfg vault adopt --reason 'restored from the backup of Monday'",))
+@vault.command(
+    examples=(
+        "securecfg vault adopt --reason 'restored from the backup of Monday'",
+        "securecfg vault adopt --key identity:pay.identity     # the sealed scopes that this identity opens",
+    )
+)
 @common_flags
 def adopt(invocation: Invocation) -> None:
     """Accept a copy, a restored vault, one whose anchor was lost, or one that another clock dated into the future.
 
     What this machine recorded of the vault is replaced by the vault as it is now, and the time of its newest
     publication by this machine's. Do this only if you know why the two differ: an attacker who puts back an older vault
-    looks the same.
+    looks the same. A key of the vault accepts its sealed scopes too; an identity that opens scopes and nothing else
+    accepts those.
     """
+    from securecfg.keys import IdentityProvider
     from securecfg.vault.adoption import adopt as adopt_vault
     from securecfg.vault.adoption import compare_with_anchor
     from securecfg.vault.creation import proved_principals
@@ -237,7 +246,13 @@ def adopt(invocation: Invocation) -> None:
     if not principal:
         message = "nobody says who is asking"
         raise NotAuthenticated(message, hint="name a principal: `--as user:NAME` or SECURECFG_AS")
-    known = compare_with_anchor(settings.vault, provider)
+    try:
+        known = compare_with_anchor(settings.vault, provider)
+    except WrongKey:
+        if not isinstance(provider, IdentityProvider):
+            raise
+        _adopt_scopes(invocation, settings.vault, provider)
+        return
     recorded = "nothing" if known.recorded_size is None else counted(known.recorded_size, "record")
     if _may_adopt(settings.vault, provider, principal):
         invocation.note(f"the vault holds {counted(known.size, 'record')}; this machine recorded {recorded}")
@@ -250,6 +265,26 @@ def adopt(invocation: Invocation) -> None:
         {"vault": str(settings.vault), "record_count": done.size, "recorded_count": done.recorded_size},
         f"adopted  {settings.vault}   records  {done.size}   recorded before  {recorded}",
     )
+
+
+def _adopt_scopes(invocation: Invocation, path: str, provider: KeyProvider) -> None:
+    from securecfg.vault.scope_adoption import adopt_scopes, compare_scopes
+
+    principal = invocation.principal or ""
+    for scope in compare_scopes(path, provider, principal):
+        held = counted(scope.size, "record")
+        invocation.note(f"the sealed scope `{scope.path}` holds {held}; this machine recorded {_recorded(scope)}")
+    invocation.confirm("Accept these scopes as they are?")
+    done = adopt_scopes(path, provider, principal, reason=invocation.reason)
+    scopes = [{"path": scope.path, "record_count": scope.size, "recorded_count": scope.recorded_size} for scope in done]
+    invocation.emit(
+        {"vault": str(path), "scopes": scopes},
+        *(f"adopted  {scope.path}   records  {scope.size}   recorded before  {_recorded(scope)}" for scope in done),
+    )
+
+
+def _recorded(scope: ScopeAdoption) -> str:
+    return "nothing" if scope.recorded_size is None else counted(scope.recorded_size, "record")
 
 
 def _may_adopt(path: str, provider: KeyProvider, principal: str) -> bool:

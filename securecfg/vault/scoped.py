@@ -525,6 +525,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
     otherwise: WrongKey,
     introduction: Introduction | None = None,
     reason: str = "",
+    is_adopting: bool = False,
 ) -> ScopedVault:
     """Open the scopes of a vault that the roles of an identity open, without the vault's root.
 
@@ -538,6 +539,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
         otherwise: What to raise where the vault has no scopes.
         introduction: What is known of it from elsewhere.
         reason: Why, where it is break-glass.
+        is_adopting: Whether to accept scopes that are older than, or no continuation of, what was recorded.
 
     Raises:
         VaultNotFound: There is no such file.
@@ -573,6 +575,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
         who = who._replace(principal=principal, is_proved=True)
 
         door = partial(Doorway, store, path, clock, options, vault_id, is_anchor_required=is_anchor_required)
+        door = partial(door, is_adopting=is_adopting)
         door = partial(door, known=introduction.marks if introduction is not None else None)
         introduced = introduction.trust if introduction is not None else None
         parts, boxes = _open_believed(

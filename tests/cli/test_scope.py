@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -211,6 +212,35 @@ def test_a_backup_says_which_scopes_are_in_it(backed_up: Cli) -> None:
     assert "payments/, web/" in backed_up(*given, "--dry-run").text
     done = backed_up(*given, "--json").json["scopes"]
     assert [(scope["path"], scope["was_opened"]) for scope in done] == [("payments/", True), ("web/", True)]
+
+
+def test_a_restored_scope_is_refused_until_a_member_adopts_it(
+    backed_up: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The member's machine has seen more of the scope than is restored to the same place, from another machine."""
+    assert backed_up("secret", "put", "payments/key", stdin="sk-newer").code == 0
+    assert as_service(backed_up, "pay", "secret", "list") == (0, "payments/key\n")
+    (path,) = Path().rglob("*.vault")
+    path.rename("lost")
+    home = os.environ["XDG_STATE_HOME"]
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
+    restored = backed_up("vault", "restore", "copies", str(path), "--with", "file:backup.key")
+    assert "securecfg vault adopt --key identity:PATH" in restored.err
+    monkeypatch.setenv("XDG_STATE_HOME", home)
+    got = ("secret", "get", "payments/key", "--reveal")
+    code, text = as_service(backed_up, "pay", *got)
+    assert (code, "securecfg vault adopt" in text) == (8, True)
+    adopting = ("vault", "adopt", "--key", "identity:pay.identity", "--json")
+    unsure = backed_up(*adopting, "--no-input")
+    assert (unsure.code, unsure.error) == (2, "confirmation-required")
+    assert as_service(backed_up, "pay", *got)[0] == 8
+    done = backed_up(*adopting, "--yes", "--reason", "the disk broke")
+    assert done.code == 0, done.err
+    (scope,) = done.json["scopes"]
+    assert (scope["path"], scope["recorded_count"] > 0) == ("payments/", True)
+    outcome = backed_up(*got, "--key", "identity:pay.identity", reveals=True)
+    assert (outcome.code, outcome.text) == (0, "sk-canary")
+    assert as_service(backed_up, "web", "vault", "adopt", "--yes")[0] == 0
 
 
 def test_an_identity_makes_no_backup(backed_up: Cli) -> None:

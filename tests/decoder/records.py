@@ -154,6 +154,7 @@ CATALOGUE = {
     "scope.introduced": ("count# digest", "recipients[]"),
     "breakglass.opened": ("path role reason", ""),
     "drop.refused": ("reason", "path role principals[] count#"),
+    "scope.adopted": ("path size# old_size#", "lineage reason"),
 }
 DECISIONS = {
     "access.denied": "deny",

@@ -15,15 +15,19 @@ from securecfg.errors import (
     AuditUnavailable,
     Conflict,
     IntegrityError,
+    NotAuthenticated,
     RollbackSuspected,
     ScopeSealed,
     StoreBusy,
     StoreFailed,
     Tampered,
+    WrongKey,
 )
 from securecfg.keys import generate_key_file, open_provider
+from securecfg.keys.identity import read_identity_file
 from securecfg.policy import Document
 from securecfg.store import Delete, Put, Space, open_sqlite
+from securecfg.vault.adoption import adopt
 from securecfg.vault.backup_copy import VaultCopy
 from securecfg.vault.backup_notes import find_chain
 from securecfg.vault.backup_parts import open_chain
@@ -34,6 +38,7 @@ from securecfg.vault.maintenance import compact
 from securecfg.vault.opened import Options
 from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID
 from securecfg.vault.restoring import Restoring
+from securecfg.vault.scope_adoption import adopt_scopes, compare_scopes
 from securecfg.vault.session import Identity as Who
 from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
@@ -552,3 +557,126 @@ def test_the_log_of_each_scope_says_that_it_was_restored(
     records = [entry.record for entry in member.log.records()]
     (told,) = [record for record in records if record.event is Event.VAULT_RESTORED]
     assert (told.obj["backup"], told.obj["part"], told.subject.id) == (done.backup, 1, ADMIN)
+
+
+# --- accepting what was restored --------------------------------------------------------------------------------------
+
+
+def test_a_restored_scope_is_refused_where_more_was_known_until_it_is_adopted(
+    world: ScopeWorld, folder: Path, recipient: KeyProvider
+) -> None:
+    back_up(world, folder, recipient)
+    text_of(world.as_member("pay"), "pay/key")
+    world.as_member("web").write("web/key", "newer")
+    world.close()
+    restoring = Restoring(folder, recipient, world.clock)
+    for path in (world.path, world.folder / "elsewhere.vault"):
+        world.path.unlink(missing_ok=True)
+        done = restoring.restore(restoring.find(), path, ADMIN, reason="the disk broke")
+        assert {scope.path: scope.needs_adoption for scope in done.scopes} == {"pay/": True, "web/": True}
+        for name in ("pay", "web"):
+            with pytest.raises(RollbackSuspected):
+                member(world, name, path)
+        adopt(path, open_provider(world.key), ADMIN, clock=world.clock)
+        assert text_of(member(world, "web", path), "web/key") == "of web"
+        assert text_of(member(world, "pay", path), "pay/key") == "of pay"
+
+
+def member(world: ScopeWorld, name: str, path: Path) -> Vault:
+    return world.open(None, key=f"identity:{world.folder / name}.identity", path=path)
+
+
+def identity(world: ScopeWorld, name: str) -> KeyProvider:
+    return open_provider(f"identity:{world.folder / name}.identity")
+
+
+@pytest.fixture
+def gone_back(world: ScopeWorld, folder: Path, recipient: KeyProvider, monkeypatch: pytest.MonkeyPatch) -> ScopeWorld:
+    """A vault that was restored to its place by somebody else than the members, who have seen more of it."""
+    back_up(world, folder, recipient)
+    for _ in range(4):
+        text_of(world.as_member("pay"), "pay/key")
+    world.as_member("web").write("web/key", "newer")
+    world.as_member("audit").list()
+    world.close()
+    world.path.unlink()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_STATE_HOME", str(world.folder / "another machine"))
+        restoring = Restoring(folder, recipient, world.clock)
+        restoring.restore(restoring.find(), world.path, ADMIN)
+    return world
+
+
+def test_a_member_accepts_the_scopes_that_its_identity_opens(gone_back: ScopeWorld) -> None:
+    world = gone_back
+    with pytest.raises(RollbackSuspected):
+        world.as_member("pay")
+    (would,) = compare_scopes(world.path, identity(world, "pay"), clock=world.clock)
+    with pytest.raises(RollbackSuspected):
+        world.as_member("pay")
+    assert would.path == "pay/"
+    assert would.recorded_size is not None
+    (done,) = adopt_scopes(world.path, identity(world, "pay"), reason="the disk broke", clock=world.clock)
+    assert (done.path, done.recorded_size) == (would.path, would.recorded_size)
+    pay = world.as_member("pay")
+    assert text_of(pay, "pay/key") == "of pay"
+    (told,) = [entry.record for entry in pay.log.records() if entry.record.event is Event.SCOPE_ADOPTED]
+    assert (told.subject.id, told.subject.is_proved, told.obj["reason"]) == ("svc:pay", True, "the disk broke")
+    assert (told.obj["path"], told.obj["old_size"]) == ("pay/", would.recorded_size)
+    # The same machine still refuses the scope that nobody has accepted on it.
+    with pytest.raises(RollbackSuspected):
+        world.as_member("web")
+
+
+def test_who_may_only_list_accepts_a_scope_too_and_changes_nothing_in_it(gone_back: ScopeWorld) -> None:
+    world = gone_back
+    with pytest.raises(RollbackSuspected):
+        world.as_member("audit")
+    adopt_scopes(world.path, identity(world, "audit"), clock=world.clock)
+    audit = world.as_member("audit")
+    assert audit.list() == ["pay/key"]
+    assert verify_vault(audit.opened).problems == []
+    assert text_of(world.as_member("pay"), "pay/key") == "of pay"
+
+
+def test_an_adoption_accepts_neither_what_is_not_signed_nor_other_administrators(
+    gone_back: ScopeWorld, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    world = gone_back
+    stage(world, PAY, [Delete(Space.META, VOUCHER_ID)])
+    with pytest.raises(Tampered):
+        adopt_scopes(world.path, identity(world, "pay"), clock=world.clock)
+    other = scope_world(tmp_path_factory.mktemp("other"))
+    public = read_identity_file(world.folder / "pay.identity").identity
+    other.admin().administration.add_member("pay", "svc:pay", identity=public, replace=True)
+    other.scopes().create("pay", read=["pay"])
+    other.close()
+    shutil.copy(other.path, world.path)
+    with pytest.raises(RollbackSuspected, match="not the vault whose administrators are known"):
+        adopt_scopes(world.path, identity(world, "pay"), clock=world.clock)
+
+
+def test_who_is_no_member_adopts_nothing(gone_back: ScopeWorld) -> None:
+    world = gone_back
+    with pytest.raises(NotAuthenticated):
+        adopt_scopes(world.path, identity(world, "pay"), "svc:web", clock=world.clock)
+    with pytest.raises(WrongKey):
+        adopt_scopes(world.path, open_provider(world.key), clock=world.clock)
+    with pytest.raises(WrongKey):
+        adopt(world.path, identity(world, "pay"), "svc:pay", clock=world.clock)
+
+
+def test_an_adoption_that_dies_leaves_the_scope_refused(gone_back: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = gone_back
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("securecfg.vault.scope_adoption.AnchorFile.replace", fail)
+        with pytest.raises(StoreFailed):
+            adopt_scopes(world.path, identity(world, "pay"), clock=world.clock)
+    with pytest.raises(RollbackSuspected):
+        world.as_member("pay")
+    adopt_scopes(world.path, identity(world, "pay"), clock=world.clock)
+    assert text_of(world.as_member("pay"), "pay/key") == "of pay"
