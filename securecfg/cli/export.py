@@ -19,6 +19,7 @@ from securecfg.words import counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from securecfg.vault.closed import Closed
     from securecfg.vault.exporting import Exported
     from securecfg.vault.values import SecretVersion
 
@@ -56,8 +57,8 @@ def export(
 ) -> None:
     """Give out the current version of every secret, or of those below a prefix, that you may export and read.
 
-    Each is in the log as read before anything is written. What you may list and not export is left out, and said so on
-    standard error. `age` has to be installed for its format.
+    Each is in the log as read before anything is written. What you may list and not export is left out, and so is what
+    your key does not open; standard error says which. `age` has to be installed for its format.
     """
     from securecfg.files import create_private
     from securecfg.vault.exporting import export_secrets, find_exportable
@@ -69,8 +70,13 @@ def export(
     with invocation.open() as vault:
         exportable, refused = find_exportable(vault, prefix)
         if dry_run:
+            closed = vault.closed(prefix)
             result = {"secret_count": len(exportable), "left_out": [path for path, _ in refused], "is_done": False}
-            invocation.emit(result, f"would export  {counted(len(exportable), 'secret')}, {len(refused)} left out")
+            invocation.emit(
+                result | {"not_opened": _described_closed(closed)},
+                f"would export  {counted(len(exportable), 'secret')}, {len(refused)} left out",
+            )
+            _say_closed(invocation, closed)
             return
         if exportable and program is None:
             invocation.confirm(f"Write {counted(len(exportable), 'secret')} in the clear?")
@@ -84,7 +90,8 @@ def export(
         create_private(out, content)
         result = {"path": out, "secret_count": len(exported.versions)}
         invocation.emit(
-            result | {"left_out": [path for path, _ in exported.left_out]},
+            result
+            | {"left_out": [path for path, _ in exported.left_out], "not_opened": _described_closed(exported.closed)},
             f"exported  {counted(len(exported.versions), 'secret')} to {out}",
         )
     _say_left_out(invocation, exported)
@@ -93,6 +100,21 @@ def export(
 def _say_left_out(invocation: Invocation, exported: Exported) -> None:
     for path, error in exported.left_out:
         invocation.note(f"left out  {path}: {error.message}")
+    _say_closed(invocation, exported.closed)
+
+
+def _say_closed(invocation: Invocation, closed: Closed) -> None:
+    if closed.is_whole:
+        invocation.note("left out  all of the vault outside its sealed scopes: this identity opens scopes only")
+    for scope in closed.scopes:
+        invocation.note(f"left out  {scope}: the sealed scope does not open with this key")
+    unnamed = closed.scope_count - len(closed.scopes)
+    if unnamed:
+        invocation.note(f"left out  {counted(unnamed, 'sealed scope')} that this identity does not open")
+
+
+def _described_closed(closed: Closed) -> dict[str, object]:
+    return {"vault": closed.is_whole, "scope_count": closed.scope_count, "scopes": list(closed.scopes)}
 
 
 def _to_json(versions: Sequence[SecretVersion]) -> bytes:

@@ -19,6 +19,7 @@ from securecfg.errors import (
     VaultClosed,
 )
 from securecfg.store import open_sqlite
+from securecfg.vault.closed import Closed
 from securecfg.vault.drop_boxes import DropBoxes, find_box, only_drops
 from securecfg.vault.paths import check_prefix, check_principal, path_to_bytes
 from securecfg.vault.replica import read_header
@@ -225,6 +226,24 @@ class ScopedVault(Vault):
             self._parts.drop(part)
             part = self._at(path)
         return self._parts.of(path) or "", part
+
+    def closed(self, prefix: str = "") -> Closed:
+        """Return what may lie below a prefix that the key at hand does not open; see `Vault.closed`."""
+        check_prefix(prefix)
+        names = sorted(self._parts.names())
+        sealed = []
+        for scope in names:
+            if scope.startswith(prefix) or prefix.startswith(scope):
+                try:
+                    self._parts.get(scope)
+                except ScopeSealed:
+                    sealed.append(scope)
+        if self._whole is not None:
+            return Closed(is_whole=False, scope_count=len(sealed), scopes=tuple(sealed))
+        if any(prefix.startswith(scope) for scope in names):
+            return Closed()
+        there = self._parts.get(names[0]).opened.store.partitions()
+        return Closed(is_whole=True, scope_count=len(there) - len(names))
 
     def scope(self, path: str) -> Vault:
         """Return the sealed scope at a path, or that a path lies in, as a vault of its own; see `Vault.scope`."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from securecfg.policy import Explanation
     from securecfg.vault.administration import Administration
     from securecfg.vault.auditlog import AuditLog
+    from securecfg.vault.closed import Closed
     from securecfg.vault.drafts import Drafts
     from securecfg.vault.drop_boxes import Receipt
     from securecfg.vault.dropping import Dropped
@@ -312,6 +313,17 @@ class Vault(Changes):
             Tampered: What is in a scope is not what its administrators and writers signed.
         """
         yield "", self
+
+    def closed(self, prefix: str = "") -> Closed:
+        """Return what may lie below a prefix that the key at hand does not open, so that `list` does not show it.
+
+        Raises:
+            InvalidPath: The prefix breaks the rules.
+        """
+        from securecfg.vault.closed import Closed
+
+        check_prefix(prefix)
+        return Closed()
 
     # --- reading -----------------------------------------------------------------------------------------------------
 
