@@ -46,9 +46,13 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened: to a file, or `ack` where the caller was told that something is durable."""
+    """One thing that happened: to a file, or `ack` where the caller was told that something is durable.
 
-    kind: Literal["create", "write", "truncate", "sync", "delete", "ack"]
+    A `link` and a `rename` are of `file` and have the other name as their `label`; `sync-folder` makes the names in a
+    folder durable.
+    """
+
+    kind: Literal["create", "write", "truncate", "sync", "delete", "link", "rename", "sync-folder", "ack"]
     file: str = ""
     offset: int = 0
     data: bytes = b""
@@ -188,11 +192,14 @@ class Image:
 
 
 @dataclass(slots=True)
-class _File:
+class FileState:
+    """What a disk holds of a file for sure, and the writes that may or may not have reached it."""
+
     durable: bytearray
     pending: list[Event] = field(default_factory=list)
 
     def render(self, kind: Kind, draw: random.Random) -> bytes:
+        """Return what may be in the file after a crash."""
         content = bytearray(self.durable)
         if kind == "kept":
             for event in self.pending:
@@ -208,6 +215,7 @@ class _File:
         return bytes(content)
 
     def sync(self) -> None:
+        """Let everything reach the disk."""
         for event in self.pending:
             _apply(self.durable, event)
         self.pending.clear()
@@ -250,15 +258,17 @@ def _scatter(content: bytearray, event: Event, draw: random.Random) -> None:
             _apply(content, Event("write", event.file, offset, data))
 
 
-class _Disk:
-    """The replay of a recording up to some event."""
+class Disk:
+    """The replay of a recording up to some event. One of another model may take its place in `images`."""
 
     def __init__(self, recording: Recording) -> None:
-        self.files = {name: _File(bytearray(content)) for name, content in recording.initial.items()}
+        """Begin with what was there."""
+        self.files = {name: FileState(bytearray(content)) for name, content in recording.initial.items()}
         self.deleted: dict[str, bytes] = {}
         self.acknowledged: list[object] = []
 
     def step(self, event: Event) -> None:
+        """Let an event happen."""
         if event.kind == "ack":
             self.acknowledged.append(event.label)
         elif event.kind == "delete":
@@ -274,9 +284,11 @@ class _Disk:
             self._file(event).pending.append(event)
 
     def has_choices(self) -> bool:
+        """Return whether a crash now could leave more than one state."""
         return bool(self.deleted) or any(file.pending for file in self.files.values())
 
     def render(self, kind: Kind, point: int, draw: random.Random) -> Image:
+        """Return what a crash now may leave."""
         files = {name: file.render(kind, draw) for name, file in self.files.items()}
         if kind != "kept":
             for name, content in self.deleted.items():
@@ -284,11 +296,11 @@ class _Disk:
                     files[name] = content
         return Image(files, tuple(self.acknowledged), point, kind)
 
-    def _file(self, event: Event) -> _File:
-        return self.files.setdefault(event.file, _File(bytearray()))
+    def _file(self, event: Event) -> FileState:
+        return self.files.setdefault(event.file, FileState(bytearray()))
 
 
-def images(recording: Recording, *, count: int, seed: int) -> Iterator[Image]:
+def images(recording: Recording, *, count: int, seed: int, disk: type[Disk] = Disk) -> Iterator[Image]:
     """Yield at most `count` distinct images, spread over all crash points; the same seed yields the same ones.
 
     Fewer come where the recording does not have as many. A crash just before an acknowledgement is left out: the crash
@@ -299,14 +311,16 @@ def images(recording: Recording, *, count: int, seed: int) -> Iterator[Image]:
     is_exhausted = False
     while len(seen) < count and not is_exhausted:
         before = len(seen)
-        yield from _pass(recording, count, draw, seen)
+        yield from _pass(recording, count, draw, seen, disk)
         is_exhausted = len(seen) == before
 
 
-def _pass(recording: Recording, count: int, draw: random.Random, seen: set[bytes]) -> Iterator[Image]:
+def _pass(
+    recording: Recording, count: int, draw: random.Random, seen: set[bytes], model: type[Disk]
+) -> Iterator[Image]:
     events = recording.events
     points = [p for p in range(1, len(events) + 1) if p == len(events) or events[p].kind != "ack"]
-    disk = _Disk(recording)
+    disk = model(recording)
     done = 0
     for index, point in enumerate(points):
         for event in events[done:point]:
@@ -359,6 +373,7 @@ def explore(
     *,
     count: int,
     seed: int = 0,
+    disk: type[Disk] = Disk,
 ) -> Report:
     """Check at most `count` crash images.
 
@@ -368,15 +383,17 @@ def explore(
             finds fault by an `AssertionError` or any error of this library; other errors are its own defects and pass.
         count: How many images, all distinct.
         seed: What makes a run repeatable.
+        disk: The model of what a crash may leave.
     """
     report = Report()
     parent = MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
     root = Path(tempfile.mkdtemp(prefix="securecfg-crash-", dir=parent))
     folder = root / "image"
     try:
-        for image in images(recording, count=count, seed=seed):
+        for image in images(recording, count=count, seed=seed, disk=disk):
             folder.mkdir()
             for name, content in image.files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).write_bytes(content)
             report.digests.add(image.digest)
             report.kinds[image.kind] = report.kinds.get(image.kind, 0) + 1

@@ -1080,6 +1080,27 @@ MUTANTS = (
         "vault/test_backups.py::test_a_change_at_any_moment_leaves_a_whole_state",
     ),
     Mutant(
+        "a part of a backup is not synced before it gets its name",
+        "vault/backup_parts.py",
+        "            os.fsync(self._file.fileno())",
+        "            assert self._file",
+        "reliability/test_backup_crash.py::test_no_crash_loses_or_tears_a_backup_or_what_is_restored",
+    ),
+    Mutant(
+        "a name is given without syncing its folder",
+        "files.py",
+        "        _name_exclusively(temporary, target)\n        sync_directory(target.parent)",
+        "        _name_exclusively(temporary, target)",
+        "reliability/test_backup_crash.py::test_no_crash_loses_or_tears_a_backup_or_what_is_restored",
+    ),
+    Mutant(
+        "a member adopts a scope without a record of it",
+        "vault/scope_adoption.py",
+        "    authority.publish(lambda _: Plan(records=[record]))",
+        "    assert record",
+        "vault/test_scope_backups.py::test_a_member_accepts_the_scopes_that_its_identity_opens",
+    ),
+    Mutant(
         "the scopes in a backup are of different moments",
         "vault/backup_copy.py",
         "        if any(store.partition(number).head() != head for number, head in heads.items()):",

@@ -103,7 +103,7 @@ class VaultMachine(RuleBasedStateMachine):
     def cut_the_power(self, seed: int) -> None:
         """Go on with what a disk may hold: of what was acknowledged, everything must be in any image of the disk."""
         recording = self.recorder.recording
-        disk = crash._Disk(recording)
+        disk = crash.Disk(recording)
         for event in recording.events:
             disk.step(event)
         draw = random.Random(seed)
