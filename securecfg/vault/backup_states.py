@@ -6,19 +6,68 @@ from collections import defaultdict
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from securecfg.errors import BackupChainBroken
+from securecfg.errors import BackupChainBroken, Tampered
 from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Put, Space
 from securecfg.vault.backup_inventory import digest_of_grants
 from securecfg.vault.backup_parts import verify_previous
+from securecfg.vault.sealed_states import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from securecfg.errors import IntegrityError
     from securecfg.vault.backup_inventory import Holding, Inventory
     from securecfg.vault.backup_parts import OpenPart
+    from securecfg.vault.sealed_states import Front
 
     Stage = Callable[[int, Sequence[Put]], None]
     Progress = Callable[[int, int], None]
+
+
+class StateCheck:
+    """Checks of each sealed scope in a state what needs no key of it, while its rows pass.
+
+    Args:
+        state: The state.
+        number: Of its part.
+    """
+
+    def __init__(self, state: RowsOfState, number: int) -> None:
+        """Begin with what the part says that there is."""
+        self._state = state
+        self._scopes = {held.number: held for held in state.inventory(number) if held.number}
+        self._witnesses = {number: Witness(held.vault_id) for number, held in self._scopes.items()}
+        self.fronts: dict[int, Front] = {}
+
+    def stage(self, number: int, puts: Sequence[Put]) -> None:
+        """Look at rows.
+
+        Raises:
+            Tampered: A record is missing.
+        """
+        witness = self._witnesses.get(number)
+        if witness is not None:
+            for put in puts:
+                witness.take(*put)
+
+    def verify(self) -> None:
+        """Check all scopes, once all rows have passed.
+
+        Raises:
+            Tampered: One does not fit together.
+        """
+        for number, held in self._scopes.items():
+            try:
+                self.fronts[number] = self._witnesses[number].verify(self._state.head_of(held))
+            except Tampered as error:
+                raise damaged_scope(held, error) from None
+
+
+def damaged_scope(held: Holding, error: IntegrityError) -> Tampered:
+    """Return the error for a scope in a backup that is not as it was signed."""
+    name = f"`{held.path}`" if held.path else f"in partition {held.number}"
+    message = f"the sealed scope {name} in the backup is damaged: {error.message}"
+    return Tampered(message, hint="restore another state")
 
 
 class RowsOfState:
@@ -31,6 +80,15 @@ class RowsOfState:
     def __init__(self, parts: Sequence[OpenPart]) -> None:
         """Read nothing yet."""
         self._parts = parts
+
+    def inventory(self, number: int) -> Inventory:
+        """Return what the state of a part consists of.
+
+        Raises:
+            BackupAltered: The part is not as it was made.
+            StoreFailed: It cannot be read.
+        """
+        return self._parts[number - 1].inventory()
 
     def head_of(self, held: Holding) -> bytes:
         """Return the head of the vault, or of a partition, in a state.
@@ -58,7 +116,7 @@ class RowsOfState:
             StoreFailed: A part cannot be read.
         """
         parts = self._parts[:number]
-        inventory = parts[-1].inventory()
+        inventory = self.inventory(number)
         wanted = _Wanted(inventory)
         batches = _Batches(stage)
         total = sum(part.end.rows for part in parts)

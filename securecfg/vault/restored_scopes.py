@@ -8,11 +8,12 @@ from securecfg.audit import Event
 from securecfg.errors import IntegrityError, Tampered
 from securecfg.vault.anchor import AnchorFile, newest_known
 from securecfg.vault.authority import Authority
+from securecfg.vault.backup_states import damaged_scope
 from securecfg.vault.logger import logger
 from securecfg.vault.publishing import Plan
 from securecfg.vault.restoring import anchor_restored, settle_restored
 from securecfg.vault.scopes import Scopes
-from securecfg.vault.sealed_states import root_of_log, verify_sealed
+from securecfg.vault.sealed_states import root_of_log
 from securecfg.vault.session import Identity
 
 if TYPE_CHECKING:
@@ -53,14 +54,17 @@ class ScopeRestorer:
         scopes = registry.scopes if registry is not None else {}
         self._places = {place.number: (path, place.scope_id) for path, place in scopes.items()}
 
-    def restore(self, held: Holding) -> Outcome:
+    def restore(self, held: Holding, front: Front) -> Outcome:
         """Check a scope, and record in it that it was restored.
+
+        Args:
+            held: What the backup says of it.
+            front: What is sure of it without a key.
 
         Raises:
             Tampered: It is not what it was.
         """
         try:
-            front = verify_sealed(self._opened.store.partition(held.number), held.vault_id)
             expected = self._places.get(held.number)
             if (expected is None and held.path) or (expected is not None and expected != (held.path, held.vault_id)):
                 message = "the backup holds another scope than it says"
@@ -77,9 +81,7 @@ class ScopeRestorer:
             finally:
                 opened.close()
         except IntegrityError as error:
-            name = f"`{held.path}`" if held.path else f"in partition {held.number}"
-            message = f"the sealed scope {name} in the backup is damaged: {error.message}"
-            raise Tampered(message, hint="restore another state") from None
+            raise damaged_scope(held, error) from None
 
     def _record(self, opened: OpenVault, slot: bytes) -> None:
         authority = Authority(opened, Identity(self._principal, slot=slot.hex()))

@@ -23,7 +23,7 @@ from securecfg.vault.anchor import AnchorFile, lineage, newest_known
 from securecfg.vault.auditlog import AuditLog
 from securecfg.vault.authority import Authority
 from securecfg.vault.backup_parts import open_chain
-from securecfg.vault.backup_states import RowsOfState
+from securecfg.vault.backup_states import RowsOfState, StateCheck
 from securecfg.vault.logger import logger
 from securecfg.vault.maintenance import delete_rows, freed_rows, stored_deltas
 from securecfg.vault.opened import OpenVault, Options
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from securecfg.store import Store
     from securecfg.vault.backup_inventory import Inventory
     from securecfg.vault.backup_parts import OpenPart
+    from securecfg.vault.sealed_states import Front
 
     Progress = Callable[[int, int], None]
 
@@ -169,15 +170,18 @@ class Restoring:
         Raises:
             BackupAltered, StoreFailed: As for `Restoring`.
         """
-        return sorted(held.path for held in self._parts[state.part - 1].inventory()[1:])
+        return sorted(held.path for held in self._rows.inventory(state.part)[1:])
 
     def verify(self, state: BackupState, progress: Progress | None = None) -> None:
-        """Read everything that a state needs, without writing anything.
+        """Read everything that a state needs, without writing anything, and check of its scopes what needs no key.
 
         Raises:
             BackupAltered, BackupChainBroken, StoreFailed: As for `Restoring`.
+            Tampered: A sealed scope is not as it was signed.
         """
-        self._rows.copy(state.part, lambda _number, _puts: None, progress)
+        check = StateCheck(self._rows, state.part)
+        self._rows.copy(state.part, check.stage, progress)
+        check.verify()
 
     def restore(
         self,
@@ -218,7 +222,7 @@ class Restoring:
         try:
             try:
                 end = self._parts[state.part - 1].end
-                inventory = self._write(store, state, progress)
+                inventory, fronts = self._write(store, state, progress)
                 unlocked = Unlocked(end.root, self._slot_key)
                 opened = OpenVault(Replica(store, unlocked), None, self._clock, Options())
                 try:
@@ -226,7 +230,8 @@ class Restoring:
                     self._record(opened, state, (name, reason), path, add)
                     known, needs_adoption = anchor_restored(opened, path)
                     size = opened.replica.checkpoint.size
-                    scopes = self._restore_scopes(opened, inventory, (name, self._object(state, path, reason)), path)
+                    told = (name, self._object(state, path, reason))
+                    scopes = self._restore_scopes(opened, (inventory, fronts), told, path)
                     needs_adoption = needs_adoption or any(scope.needs_adoption for scope in scopes)
                     restored = Restored(state, size, secret_count, known, needs_adoption, scopes)
                 finally:
@@ -242,21 +247,30 @@ class Restoring:
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
-    def _write(self, store: Store, state: BackupState, progress: Progress | None) -> Inventory:
-        """Write the rows of a state, the tiles that follow from its leaves, and its heads; the vault's is the last."""
+    def _write(
+        self, store: Store, state: BackupState, progress: Progress | None
+    ) -> tuple[Inventory, Mapping[int, Front]]:
+        """Write the rows of a state, the tiles that follow from its leaves, and its heads; the vault's is the last.
+
+        Returns:
+            What the state consists of, and what is sure of its scopes without a key.
+        """
         places = {0: store}
+        check = StateCheck(self._rows, state.part)
 
         def stage(number: int, puts: Sequence[Put]) -> None:
             if number not in places:
                 places[number] = store.partition(number)
+            check.stage(number, puts)
             places[number].stage(puts)
 
         inventory = self._rows.copy(state.part, stage, progress)
+        check.verify()
         for held in reversed(inventory):
             place = store if not held.number else store.partition(held.number)
             _write_tiles(place)
             place.commit([], expect=None, head=self._rows.head_of(held))
-        return inventory
+        return inventory, check.fronts
 
     def _verify(self, opened: OpenVault, progress: Progress | None) -> int:
         """Check everything that the head vouches for, delete what it does not, and return how many secrets there are.
@@ -288,19 +302,24 @@ class Restoring:
             Slots(authority).add(add, label="restored")
 
     def _restore_scopes(
-        self, opened: OpenVault, inventory: Inventory, told: tuple[str, Mapping[str, object]], path: Path
+        self,
+        opened: OpenVault,
+        state: tuple[Inventory, Mapping[int, Front]],
+        told: tuple[str, Mapping[str, object]],
+        path: Path,
     ) -> tuple[RestoredScope, ...]:
         """Check the scopes of a restored vault, and record in each that it was restored.
 
         Raises:
             Tampered: One is not what it was.
         """
-        if len(inventory) == 1:
+        inventory, fronts = state
+        if not fronts:
             return ()
         from securecfg.vault.restored_scopes import ScopeRestorer  # few vaults have scopes
 
         restorer = ScopeRestorer(opened, told[0], told[1], path)
-        return tuple(RestoredScope(held.path, *restorer.restore(held)) for held in inventory[1:])
+        return tuple(RestoredScope(held.path, *restorer.restore(held, fronts[held.number])) for held in inventory[1:])
 
 
 def settle_restored(opened: OpenVault, progress: Progress | None = None) -> int:

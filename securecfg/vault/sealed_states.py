@@ -7,6 +7,7 @@ passes here; none that a member believes.
 from __future__ import annotations
 
 import hmac
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
@@ -17,7 +18,7 @@ from securecfg.octets import Malformed
 from securecfg.store import Space
 from securecfg.vault.charters import VOUCHER_ID, parse_voucher
 from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, ROOTS_AND_SLOTS_IDS
-from securecfg.vault.rows import digest_id, verify_digest
+from securecfg.vault.rows import verify_digest
 from securecfg.vault.state import hash_header, parse_head
 
 if TYPE_CHECKING:
@@ -129,24 +130,56 @@ class Front(NamedTuple):
         return digests
 
 
-def verify_sealed(store: Store, scope_id: bytes) -> Front:
-    """Check what a partition holds, as far as that needs no key.
+class Witness:
+    """Takes the rows of a scope as they come, the records in their order, and then checks what needs no key.
 
-    Raises:
-        Tampered: It does not fit together.
-        StoreFailed: It cannot be read.
+    Args:
+        scope_id: Whose they must be, 16 bytes.
     """
-    head, rows = store.snapshot([(Space.META, id_) for id_ in META_IDS])
-    meta = {id_: row for id_, row in zip(META_IDS, rows, strict=True) if row is not None}
-    front = Front.parse(head or b"", meta, scope_id)
-    hashed = bytearray()
-    for index, leaf in _leaves(store, front.checkpoint.size):
-        hashed += leaf_hash(leaf)
-        if index >= front.state.base_size:
-            for digest in front.deltas_of(index, leaf):
-                verify_digest(store.get(Space.DELTA, digest_id(digest)), digest, "a delta")
-    front.verify_log(bytes(hashed))
-    return front
+
+    def __init__(self, scope_id: bytes) -> None:
+        """Take none yet."""
+        self._scope_id = scope_id
+        self._meta: dict[int, bytes] = {}
+        self._hashed_leaves = bytearray()
+        self._naming: list[tuple[int, bytes]] = []
+        self._deltas: set[bytes] = set()
+
+    def take(self, space: Space, id_: int, row: bytes) -> None:
+        """Take a row.
+
+        Raises:
+            Tampered: It is a record, and the one before is missing.
+        """
+        if space is Space.META:
+            self._meta[id_] = row
+        elif space is Space.DELTA:
+            self._deltas.add(sha256(row).digest())
+        elif space is Space.LOG:
+            if id_ * HASH_BYTES != len(self._hashed_leaves):
+                message = f"record {len(self._hashed_leaves) // HASH_BYTES} is missing from the log"
+                raise Tampered(message)
+            self._hashed_leaves += leaf_hash(row)
+            try:
+                if parse_leaf(row, id_).delta_hashes:
+                    self._naming.append((id_, row))
+            except LogTampered as error:
+                raise Tampered(error.message) from None
+
+    def verify(self, head: bytes) -> Front:
+        """Check that the rows are those of a head.
+
+        Raises:
+            Tampered: They are not.
+        """
+        front = Front.parse(head, self._meta, self._scope_id)
+        front.verify_log(bytes(self._hashed_leaves))
+        for index, leaf in self._naming:
+            digests = front.deltas_of(index, leaf)
+            if index >= front.state.base_size and not self._deltas.issuperset(digests):
+                message = f"a delta of record {index} is missing"
+                raise Tampered(message, hint=_HINT)
+        return front
 
 
 def root_of_log(store: Store, size: int) -> bytes:

@@ -1108,6 +1108,13 @@ MUTANTS = (
         "vault/test_scope_backups.py::test_what_moves_between_scopes_meanwhile_is_in_one_of_them",
     ),
     Mutant(
+        "the log of a scope in a backup is not compared when it is read",
+        "vault/sealed_states.py",
+        "        front.verify_log(bytes(self._hashed_leaves))",
+        "        assert front",
+        "vault/test_scope_backups.py::test_a_backup_of_such_a_scope_is_noticed_when_it_is_read",
+    ),
+    Mutant(
         "a voucher in a backup needs no signature",
         "vault/sealed_states.py",
         "        voucher.verify_signature(scope_id, state)",

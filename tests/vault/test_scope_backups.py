@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sqlite3
 import threading
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, cast
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -31,6 +33,7 @@ from securecfg.vault.adoption import adopt
 from securecfg.vault.backup_copy import VaultCopy
 from securecfg.vault.backup_notes import find_chain
 from securecfg.vault.backup_parts import open_chain
+from securecfg.vault.backup_rows import RowsCopy
 from securecfg.vault.backups import Backups
 from securecfg.vault.charters import VOUCHER_ID
 from securecfg.vault.creation import open_rows
@@ -443,6 +446,50 @@ def test_no_backup_is_made_of_a_scope_that_is_not_as_it_was_signed(
     with pytest.raises(IntegrityError, match="the sealed scope `pay/`"):
         copy(admin, folder if has_key else None, recipient)
     assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def named_by_its_head(store: Store) -> tuple[SimpleNamespace]:
+    """Return the id of a scope as its signed head has it."""
+    (found,) = re.findall(rb"securecfg/([0-9a-f]{32})\n", store.head() or b"")
+    return (SimpleNamespace(vault_id=bytes.fromhex(found.decode())),)
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_backup_of_such_a_scope_is_noticed_when_it_is_read(
+    world: ScopeWorld,
+    folder: Path,
+    recipient: KeyProvider,
+    restore: Restore,
+    monkeypatch: pytest.MonkeyPatch,
+    harm: str,
+) -> None:
+    """Made by a program that checks nothing."""
+    with closing(open_sqlite(world.path)) as store:
+        store.partition(PAY).stage(HARM[harm](store.partition(PAY)))
+
+    class Careless(RowsCopy):
+        def __init__(self, store: Store, scope_id: bytes, *args: Any, **_: object) -> None:  # noqa: ANN401 - those of a copy
+            super().__init__(store, scope_id, *args, is_scope=False)
+
+        def _copy_log(self, size: int) -> Iterator[bytes]:
+            with suppress(Tampered):
+                yield from super()._copy_log(size)
+
+        def _copy_deltas(self, *args: Any) -> list[bytes] | None:  # noqa: ANN401 - those of a copy
+            with suppress(Tampered):
+                return super()._copy_deltas(*args)
+            return []
+
+    with monkeypatch.context() as careless:
+        careless.setattr("securecfg.vault.backup_copy.RowsCopy", Careless)
+        careless.setattr("securecfg.vault.backup_copy.VaultCopy._verify_scope", lambda *_: None)
+        careless.setattr("securecfg.vault.backup_copy.read_header", named_by_its_head)
+        back_up(world, folder, recipient)
+    restoring = Restoring(folder, recipient, world.clock)
+    with pytest.raises(Tampered, match="the sealed scope `pay/` in the backup is damaged"):
+        restoring.verify(restoring.find())
+    with pytest.raises(Tampered, match="the sealed scope `pay/` in the backup is damaged"):
+        restore()
 
 
 def put_back(world: ScopeWorld, number: int, change: Callable[[], object]) -> None:
