@@ -30,6 +30,7 @@ from securecfg.keys.identity import read_identity_file
 from securecfg.policy import Document
 from securecfg.store import Delete, Put, Space, open_sqlite
 from securecfg.vault.adoption import adopt
+from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.backup_copy import VaultCopy
 from securecfg.vault.backup_notes import find_chain
 from securecfg.vault.backup_parts import open_chain
@@ -102,10 +103,11 @@ def restore(
     """Restores a state on a machine that knows nothing of the vault, and is where the test goes on."""
     worlds: list[ScopeWorld] = []
 
-    def restore(part: int | None = None) -> tuple[ScopeWorld, Restored]:
+    def restore(part: int | None = None, before: Callable[[], None] = lambda: None) -> tuple[ScopeWorld, Restored]:
         place = world.folder / f"restored-{part}"
         place.mkdir()
         monkeypatch.setenv("XDG_STATE_HOME", str(place / "state"))
+        before()
         for file in (*world.folder.glob("*.identity"), world.folder / "key"):
             shutil.copy(file, place)
         there = ScopeWorld(place, world.clock)
@@ -594,6 +596,28 @@ def test_a_partition_that_the_vault_does_not_name_comes_along_unopened(
         ("pay/", True),
         ("", False),
     ]
+
+
+@pytest.mark.parametrize("known", ["nothing", "the same", "more", "another"])
+def test_a_scope_that_no_key_opens_is_refused_too_where_more_was_known(
+    world: ScopeWorld, folder: Path, recipient: KeyProvider, restore: Restore, known: str
+) -> None:
+    """An anchor of a scope is found by its id, whether or not the vault names it."""
+    mark = world.admin().scope("web").opened.mark()
+    scope_id = world.admin().scope("web").opened.replica.vault_id
+    world.close()
+    shutil.copy(world.path, world.folder / "copy.vault")
+    put_in_place(world, world.folder / "copy.vault", WEB, 9)
+    back_up(world, folder, recipient)
+
+    def remember() -> None:
+        marks = {"the same": mark, "more": mark._replace(size=mark.size + 1), "another": mark._replace(root=bytes(32))}
+        if known in marks:
+            AnchorFile(scope_id, world.folder / "elsewhere.vault").replace(marks[known])
+
+    _, done = restore(before=remember)
+    (closed,) = [scope for scope in done.scopes if not scope.was_opened]
+    assert closed.needs_adoption is (known in {"more", "another"})
 
 
 def test_the_log_of_each_scope_says_that_it_was_restored(
