@@ -13,14 +13,16 @@ from securecfg.crypto import KeyBytes
 from securecfg.errors import IntegrityError, NotAVault, RollbackSuspected, StoreBusy, Tampered
 from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.backup_format import partition_to_bytes
-from securecfg.vault.backup_rows import RowsCopy
+from securecfg.vault.backup_inventory import digest_of_grants
+from securecfg.vault.backup_rows import RowsCopy, read_grants
 from securecfg.vault.opened import Options
 from securecfg.vault.replica import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from securecfg.vault.backup_inventory import Inventory
+    from securecfg.store import Store
+    from securecfg.vault.backup_inventory import Holding, Inventory
     from securecfg.vault.backup_rows import Progress
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.scope_opening import Doorway
@@ -142,7 +144,7 @@ class VaultCopy:
         known, copy = self._known.get(number), self._copies.get(number)
         try:
             if copy is None:
-                if known is not None and sha256(head).digest() == known.head_digest:
+                if known is not None and _is_as_known(known, store, head):
                     self._unchanged[number] = head
                     return
                 self._unchanged.pop(number, None)
@@ -232,3 +234,8 @@ class VaultCopy:
         if number in self._places and self._names_scopes:
             return f"the sealed scope `{self._places[number][0]}`"
         return f"the sealed scope in partition {number}"
+
+
+def _is_as_known(known: Holding, store: Store, head: bytes) -> bool:
+    """Return whether the chain has all of a partition: its head, and what comes and goes without a new one."""
+    return sha256(head).digest() == known.head_digest and digest_of_grants(read_grants(store)) == known.grants_digest

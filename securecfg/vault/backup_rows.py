@@ -38,6 +38,14 @@ _ROUNDS = 64
 _META_KEYS = [(Space.META, id_) for id_ in META_IDS]
 
 
+def read_grants(store: Store) -> Iterator[tuple[int, bytes]]:
+    """Yield the rows of GRANT, ascending. Some come and go without a new head: memberships, and dropped values."""
+    first = 0
+    while first < ID_LIMIT and (rows := store.scan(Space.GRANT, first, ID_LIMIT - 1, _ROWS_AT_ONCE)):
+        yield from rows
+        first = rows[-1][0] + 1
+
+
 class RowsCopy:
     """The rows of one state: `begin`, then `settle` as often as the head has moved, then `finish`.
 
@@ -239,4 +247,4 @@ class RowsCopy:
             self._ids.pop((space, 0), None)
             for id_, row in self._scan(space, range(ID_LIMIT)):
                 yield from self._take(space, id_, row)
-        self._grants = list(self._scan(Space.GRANT, range(ID_LIMIT)))
+        self._grants = list(read_grants(self._store))

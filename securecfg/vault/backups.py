@@ -117,10 +117,10 @@ class Backups:
         Raises:
             ScopeSealed: The key opens sealed scopes only.
         """
-        path, whole = next(vault.parts())
-        if path:
+        first = next(vault.parts(), None)  # none where the key does no more than drop values
+        if first is None or first[0]:
             raise _only_scopes()
-        return cls(whole.authority)
+        return cls(first[1].authority)
 
     def list(self) -> Sequence[BackupNote]:
         """Return what the vault knows of its backups, oldest first.

@@ -10,7 +10,7 @@ class Closed(NamedTuple):
 
     Attributes:
         is_whole: Whether that is the vault itself, so that only scopes are open.
-        scope_count: How many of its sealed scopes.
+        scope_count: How many of its sealed scopes; where it opens none, how many it drops values into.
         scopes: The paths of those that the vault names.
     """
 

@@ -242,6 +242,9 @@ class ScopedVault(Vault):
             return Closed(is_whole=False, scope_count=len(sealed), scopes=tuple(sealed))
         if any(prefix.startswith(scope) for scope in names):
             return Closed()
+        if not names:
+            boxes = tuple(box.path for box in self._boxes or ())
+            return Closed(is_whole=True, scope_count=len(boxes), scopes=boxes)
         there = self._parts.get(names[0]).opened.store.partitions()
         return Closed(is_whole=True, scope_count=len(there) - len(names))
 

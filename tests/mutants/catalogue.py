@@ -1108,6 +1108,13 @@ MUTANTS = (
         "vault/test_scope_backups.py::test_what_moves_between_scopes_meanwhile_is_in_one_of_them",
     ),
     Mutant(
+        "values that wait in a drop box are not backed up",
+        "vault/backup_copy.py",
+        "digest_of_grants(read_grants(store)) == known.grants_digest",
+        "store is not None",
+        "vault/test_scope_backups.py::test_values_that_wait_in_a_drop_box_are_in_the_backup",
+    ),
+    Mutant(
         "the log of a scope in a backup is not compared when it is read",
         "vault/sealed_states.py",
         "        front.verify_log(bytes(self._hashed_leaves))",

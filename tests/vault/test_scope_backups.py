@@ -37,6 +37,7 @@ from securecfg.vault.backup_parts import open_chain
 from securecfg.vault.backup_rows import RowsCopy
 from securecfg.vault.backups import Backups
 from securecfg.vault.charters import VOUCHER_ID
+from securecfg.vault.closed import Closed
 from securecfg.vault.creation import open_rows
 from securecfg.vault.maintenance import compact
 from securecfg.vault.opened import Options
@@ -200,6 +201,31 @@ def test_a_scope_that_did_not_change_costs_nothing_in_a_later_part(
     assert third.row_count < first.row_count / 10
     held = {each.number: each for each in inventory_of(world, folder)}
     assert (held[0].part, held[WEB].part, held[PAY].part, held[PAY].grants_part) == (3, 1, 3, 1)
+
+
+def test_values_that_wait_in_a_drop_box_are_in_the_backup(
+    world: ScopeWorld, folder: Path, recipient: KeyProvider, restore: Restore
+) -> None:
+    """They come without a new head of the scope."""
+    world.scopes().create("box", read=["pay"], write=["pay"], drop=["audit"])
+    back_up(world, folder, recipient)
+    head = world.admin().opened.store.partition(3).head()
+    world.as_member("audit").drop("box/first", "dropped")
+    assert world.admin().opened.store.partition(3).head() == head
+    back_up(world, folder, recipient)
+    held = {each.number: each for each in inventory_of(world, folder)}
+    assert (held[PAY].part, held[3].part, held[3].grants_part) == (1, 2, 2)
+    there, _ = restore(2)
+    assert text_of(there.as_member("pay"), "box/first") == "dropped"
+
+
+def test_who_may_only_drop_values_makes_no_backup_and_is_told_that_there_is_more(world: ScopeWorld) -> None:
+    world.scopes().create("box", read=["pay"], write=["pay"], drop=["audit"])
+    world.scopes().revoke("pay", "audit", "list")
+    only = world.as_member("audit")
+    with pytest.raises(ScopeSealed):
+        Backups.of(only)
+    assert (only.list(), only.closed()) == ([], Closed(is_whole=True, scope_count=1, scopes=("box/",)))
 
 
 def test_each_state_has_the_scopes_as_they_were(
