@@ -240,8 +240,12 @@ class ScopedVault(Vault):
                     sealed.append(scope)
         if self._whole is not None:
             return Closed(is_whole=False, scope_count=len(sealed), scopes=tuple(sealed))
-        if any(prefix.startswith(scope) for scope in names):
-            return Closed()
+        around = scope_among(names, f"{prefix}/")
+        if around is not None and prefix.startswith(around):
+            excluded = charter_of(self._parts.get(around).opened).excluded
+            overlapping = (each for each in excluded if each.startswith(prefix) or prefix.startswith(each))
+            inner = tuple(each for each in overlapping if each not in names)
+            return Closed(is_whole=False, scope_count=len(inner), scopes=inner)
         if not names:
             boxes = tuple(box.path for box in self._boxes or ())
             return Closed(is_whole=True, scope_count=len(boxes), scopes=boxes)
