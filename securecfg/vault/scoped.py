@@ -240,16 +240,12 @@ class ScopedVault(Vault):
                     sealed.append(scope)
         if self._whole is not None:
             return Closed(is_whole=False, scope_count=len(sealed), scopes=tuple(sealed))
-        around = self._parts.of(prefix)
-        if around is not None:
-            # In the innermost scope that is open only those can be closed which that one leaves out.
-            left_out = charter_of(self._parts.get(around).opened).excluded
-            lacking = [
-                inner
-                for inner in left_out
-                if inner not in names and (inner.startswith(prefix) or prefix.startswith(inner))
-            ]
-            return Closed(is_whole=False, scope_count=len(lacking), scopes=tuple(lacking))
+        around = scope_among(names, f"{prefix}/")
+        if around is not None and prefix.startswith(around):
+            excluded = charter_of(self._parts.get(around).opened).excluded
+            overlapping = (each for each in excluded if each.startswith(prefix) or prefix.startswith(each))
+            inner = tuple(each for each in overlapping if each not in names)
+            return Closed(is_whole=False, scope_count=len(inner), scopes=inner)
         if not names:
             boxes = tuple(box.path for box in self._boxes or ())
             return Closed(is_whole=True, scope_count=len(boxes), scopes=boxes)

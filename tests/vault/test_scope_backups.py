@@ -25,7 +25,7 @@ from securecfg.errors import (
     Tampered,
     WrongKey,
 )
-from securecfg.keys import generate_key_file, open_provider
+from securecfg.keys import IdentityProvider, generate_key_file, open_provider
 from securecfg.keys.identity import read_identity_file
 from securecfg.policy import Document
 from securecfg.store import Delete, Put, Space, open_sqlite
@@ -44,6 +44,7 @@ from securecfg.vault.opened import Options
 from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID
 from securecfg.vault.restoring import Restoring
 from securecfg.vault.scope_adoption import adopt_scopes, compare_scopes
+from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.session import Identity as Who
 from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
@@ -395,7 +396,44 @@ def test_every_part_is_of_one_moment_while_members_write(
         assert ahead in {0, 1}
 
 
-# --- scopes that are made, interrupted and gone -----------------------------------------------------------------------
+# --- scopes that are made, moved, interrupted and gone ----------------------------------------------------------------
+
+
+def test_scopes_that_are_sealed_split_and_merged_between_parts(
+    world: ScopeWorld, folder: Path, recipient: KeyProvider, restore: Restore
+) -> None:
+    admin = world.admin()
+    for path in ("old/a", "old/b"):
+        admin.write(path, f"of {path}")
+    world.as_member("web").write("web/sub/key", "of web/sub")
+    identity = IdentityProvider(world.folder / "web.identity")
+
+    def moves() -> ScopeMoves:
+        return ScopeMoves(world.admin().authority)
+
+    steps: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: moves().seal("old", roles={"read": ["pay"]}),
+        lambda: moves().split("web", "web/sub", reader=identity),
+        lambda: moves().merge("web/sub", reader=identity),
+    ]
+    for step in steps:
+        step()
+        back_up(world, folder, recipient)
+    states = Restoring(folder, recipient, world.clock)
+    assert [states.scopes(state) for state in states.states()] == [
+        ["pay/", "web/"],
+        ["old/", "pay/", "web/"],
+        ["old/", "pay/", "web/", "web/sub/"],
+        ["old/", "pay/", "web/"],
+    ]
+    for part in range(1, len(steps) + 1):
+        there, restored = restore(part)
+        assert all(scope.was_opened for scope in restored.scopes)
+        assert there.admin().list() == ["app/key", "old/a", "old/b", "pay/key", "web/key", "web/sub/key"]
+        assert text_of(there.as_member("web"), "web/sub/key") == "of web/sub"
+        old = there.admin() if part == 1 else there.as_member("pay")
+        assert text_of(old, "old/b") == "of old/b"
 
 
 def interrupt_making(world: ScopeWorld) -> None:
