@@ -125,18 +125,30 @@ def rotate(invocation: Invocation, *, signing: SigningOptions, dry_run: bool) ->
     _emit(invocation, info)
 
 
-@administrators.command(examples=("securecfg scope administrators resume",))
+@administrators.command(
+    examples=(
+        "securecfg scope administrators resume",
+        "securecfg scope administrators resume --accept payments/",
+    )
+)
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="PATH",
+    help="Take over this scope as former administrators left it after they had handed over; may be repeated.",
+)
 @signing_options
 @common_flags
-def resume(invocation: Invocation, *, signing: SigningOptions) -> None:
+def resume(invocation: Invocation, *, accept: tuple[str, ...], signing: SigningOptions) -> None:
     """Finish a change of administrators, or of the vault's own key, that was interrupted.
 
     The own key is replaced too where somebody may know it whose key of the vault was removed.
     """
     from securecfg.vault.administrators import AdministratorChanges
 
+    accepted = [f"{path.removesuffix('/')}/" for path in accept]
     with signing.open(invocation) as (vault, sign_for), invocation.progress("changing keys") as progress:
-        info = AdministratorChanges(vault.authority, sign_for).resume(progress)
+        info = AdministratorChanges(vault.authority, sign_for).resume(progress, accept=accepted)
     _emit(invocation, info)
 
 
