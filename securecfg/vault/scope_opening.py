@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from securecfg.vault.anchor import Mark
     from securecfg.vault.charters import Charter
     from securecfg.vault.opened import OpenVault, Options
+    from securecfg.vault.seats import Heard
 
 
 class Doorway(NamedTuple):
@@ -42,6 +43,7 @@ class Doorway(NamedTuple):
         is_adopting: Whether to accept one that is older than, or not a continuation of, what was recorded.
         newest: Who the administrators are by now, where that is known; else whom the scope itself leads to.
         known: Checkpoints that are known from elsewhere, by the ids of scopes.
+        heard: As a `Seat` has it.
     """
 
     store: Store
@@ -55,6 +57,7 @@ class Doorway(NamedTuple):
     is_adopting: bool = False
     newest: Trust | None = None
     known: Mapping[bytes, Mark] | None = None
+    heard: Heard | None = None
 
     def open(self, number: int, expected: tuple[str, bytes] | None = None) -> tuple[OpenVault, bytes] | None:
         """Open a scope with the keys that have the most rights in it, and return it with the id of the slot.
@@ -107,7 +110,7 @@ class Doorway(NamedTuple):
             self.options,
             is_anchor_required=self.is_anchor_required,
             is_adopting=self.is_adopting,
-            seat=Seat(self.vault_id, self.trust, signer.signer),
+            seat=Seat(self.vault_id, self.trust, signer.signer, heard=self.heard),
             known=self.known,
         )
         return opened, slot.slot_id
