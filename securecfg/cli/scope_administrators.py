@@ -165,6 +165,7 @@ def sign(invocation: Invocation, *, request: str) -> None:
     """
     from securecfg.vault.signing_requests import read_request, write_signatures
     from securecfg.vault.signing_words import key_to_words
+    from securecfg.words import counted
 
     if invocation.key is None:
         message = "it is not said who signs"
@@ -175,7 +176,8 @@ def sign(invocation: Invocation, *, request: str) -> None:
     identity = signer.read_identity()
     for line in words:
         invocation.note(line)
-    invocation.confirm(f"Sign this as {identity.name}, with the key {key_to_words(identity.verifier)}?")
+    what = counted(len(asked.messages), "statement")
+    invocation.confirm(f"Sign {what} as {identity.name}, with the key {key_to_words(identity.verifier)}?")
     place = write_signatures(request, asked, identity.verifier, signer.sign)
     invocation.emit(
         {"request": asked.id, "signer": identity.name, "signatures": str(place), "words": words},
