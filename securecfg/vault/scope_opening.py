@@ -90,6 +90,7 @@ class Doorway(NamedTuple):
                 if expected is not None and (charter.path, opened.replica.vault_id) != expected:
                     message = f"another scope lies in the place of `{expected[0]}`"
                     raise Tampered(message, hint="somebody who may write the file may have exchanged them")
+                _verify_slot(charter, key, slot_id)
                 verify_succeeded(opened, self.newest)
             except BaseException:
                 opened.close()
@@ -141,6 +142,17 @@ def charter_of(opened: OpenVault) -> Charter:
         message = "an ordinary vault has no charter"
         raise TypeError(message)
     return seat.charter.charter
+
+
+def _verify_slot(charter: Charter, key: RoleKey, slot_id: bytes) -> None:
+    """Check that a charter gives a role the slot that its key opens: readers give values to slots.
+
+    Raises:
+        Tampered: It gives it the slot of another role.
+    """
+    if any(party.signing_key == key.signing_key and party.slot_id != slot_id for party in charter.parties):
+        message = f"the charter of `{charter.path}` gives a role the slot of another one"
+        raise Tampered(message, hint="who made the change that administrators signed last may have done so")
 
 
 def trusts_of(opened: OpenVault) -> tuple[Trust, ...]:
