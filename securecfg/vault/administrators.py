@@ -238,10 +238,13 @@ class AdministratorChanges(Scopes):
                 with self._inside(path) as inside:
                     inside.finish(keepers.get(path), progress)
         if own.former or administrators.awaited:
-            self._forget_former()
+            self._forget_former(own, administrators)
 
-    def _forget_former(self) -> None:
-        """Note that no scope is under former administrators, or opened by a former key of the vault, any more."""
+    def _forget_former(self, known: OwnKeys, finished: Administrators) -> None:
+        """Note that no scope is under former administrators, or opened by a former key of the vault, any more.
+
+        Where somebody has begun the next change since, what is former is still needed.
+        """
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
         def plan(publication: Publication) -> Plan:
@@ -250,6 +253,8 @@ class AdministratorChanges(Scopes):
             if own is None:
                 return plan
             administrators = read_administrators(self._opened, own.current)
+            if own.current.signing_key != known.current.signing_key or administrators.trust != finished.trust:
+                return plan
             if administrators.awaited:
                 plan.join(draft_administrators(drafts, administrators._replace(awaited={}), new))
             if own.former:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from securecfg.audit import Event
-from securecfg.errors import RollbackSuspected, StoreFailed
+from securecfg.errors import RollbackSuspected, SecurecfgError, StoreFailed
 from securecfg.vault import scope_trust
 from securecfg.vault.administration import to_document
+from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.charters import LIST, READ, WRITE, SignedCharter
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
@@ -106,6 +108,39 @@ def test_what_they_sign_afterwards_is_not_taken_over(
     assert "audit (list read write)" in refused.value.message
     assert accepted_by(world, "pay", "pay/key") == "rollback-suspected"
     assert changes_of(world).resume(accept=["pay/"]).pending == []
+    assert accepted_by(world, "pay", "pay/key") == "of pay"
+
+
+def test_who_finishes_a_change_forgets_nothing_that_the_next_one_needs(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forget, prepare = AdministratorChanges._forget_former, AdministratorChanges._prepare
+    pending = [True]
+
+    def prepare_and_die(self: AdministratorChanges, *arguments: Any) -> Any:  # noqa: ANN401 - private
+        _, *others = prepare(self, *arguments)
+
+        def publish() -> dict[str, Any]:
+            message = "a test"
+            raise StoreFailed(message)
+
+        return publish, *others
+
+    def forget_late(self: AdministratorChanges, *arguments: Any) -> None:  # noqa: ANN401 - private
+        if pending:
+            pending.clear()
+            with monkeypatch.context() as patch:
+                patch.setattr(AdministratorChanges, "_prepare", prepare_and_die)
+                with pytest.raises(StoreFailed):
+                    changes_of(world).rotate()
+        forget(self, *arguments)
+
+    monkeypatch.setattr(AdministratorChanges, "_forget_former", forget_late)
+    first = changes_of(world)
+    with suppress(SecurecfgError):
+        first.rotate()
+    assert not pending
+    assert changes_of(world).resume().pending == []
     assert accepted_by(world, "pay", "pay/key") == "of pay"
 
 
