@@ -15,6 +15,7 @@ from securecfg.keys.role_keys import Certificate
 from securecfg.keys.trust import Trust
 from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.charters import LIST, READ, Charter, Party
+from securecfg.vault.drop_orders import DropOrder
 from securecfg.vault.introductions import IntroducedScope, word_introduction
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.signing_requests import Request, RequestedSignatures, read_request, write_signatures
@@ -213,6 +214,7 @@ def test_nothing_is_shown_as_signable_that_administrators_do_not_sign() -> None:
         # Names that nobody could have given, made to be read for something else.
         a_charter(path="pay/`, revision 3 (shared)\n").message,
         a_charter(path="pay").message,
+        DropOrder(VAULT_ID, SCOPE_ID, 4, "pay", (), 2, bytes(1216)).message,
         a_charter(role="pay: list; key 6b6b 6b6b" + " " * 80).message,
         a_charter(role="p\u0430y").message,
         a_charter(role="role:pay").message,
@@ -240,11 +242,13 @@ def an_introduction() -> str:
     "message",
     [
         a_charter().message,
+        a_charter()._replace(excluded=("pay/eu/",)).message,
         _certificate().message(VAULT_ID, DAVE),
         step_message(VAULT_ID, TRUST, Trust((DAVE.verifier,), 1, 1)),
         an_introduction().encode(),
+        DropOrder(VAULT_ID, SCOPE_ID, 4, "pay/", ("pay/eu/",), 2, bytes(1216)).message,
     ],
-    ids=["charter", "membership", "succession", "introduction"],
+    ids=["charter", "split", "membership", "succession", "introduction", "order"],
 )
 def test_no_two_messages_have_the_same_words(message: bytes) -> None:
     words = to_words(message)
