@@ -27,7 +27,7 @@ from securecfg.vault.scope_completion import complete
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import Doorway, charter_of, trusts_of, verify_succeeded
 from securecfg.vault.scope_registry import scope_among
-from securecfg.vault.scope_trust import choose_trusts, note_trusts, verify_led_to
+from securecfg.vault.scope_trust import Line, choose_trusts, verify_led_to
 from securecfg.vault.successions import former_administrators
 from securecfg.vault.vault import Vault
 
@@ -669,7 +669,8 @@ def _open_believed(
     trusts, claims = choose_trusts(
         one.path, one.vault_id, claimed, learn, is_required=is_required, introduced=introduced
     )
-    door = door_of(trusts[-1], claims)
+    line = Line(one.path, one.vault_id, trusts)
+    door = door_of(trusts[-1], claims)._replace(heard=line.follow)
     parts, boxes = _open_parts(door, numbers, who, provider)
     try:
         if not parts and not boxes:
@@ -682,7 +683,7 @@ def _open_believed(
             if box.trusts[-1] != newest[-1]:
                 raise former_administrators(box.path)
         verify_led_to(one.path, (*trusts[:-1], *newest), introduced)
-        note_trusts(one.path, one.vault_id, (*trusts[:-1], *newest))
+        line.follow(newest)
         for part in parts.values():
             record_opening(part.authority, bytes.fromhex(part.authority.identity.slot), reason)
         for part in parts.values():
