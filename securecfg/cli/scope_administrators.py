@@ -125,18 +125,30 @@ def rotate(invocation: Invocation, *, signing: SigningOptions, dry_run: bool) ->
     _emit(invocation, info)
 
 
-@administrators.command(examples=("securecfg scope administrators resume",))
+@administrators.command(
+    examples=(
+        "securecfg scope administrators resume",
+        "securecfg scope administrators resume --accept payments/",
+    )
+)
+@click.option(
+    "--accept",
+    multiple=True,
+    metavar="PATH",
+    help="Take over this scope as former administrators left it after they had handed over; may be repeated.",
+)
 @signing_options
 @common_flags
-def resume(invocation: Invocation, *, signing: SigningOptions) -> None:
+def resume(invocation: Invocation, *, accept: tuple[str, ...], signing: SigningOptions) -> None:
     """Finish a change of administrators, or of the vault's own key, that was interrupted.
 
     The own key is replaced too where somebody may know it whose key of the vault was removed.
     """
     from securecfg.vault.administrators import AdministratorChanges
 
+    accepted = [f"{path.removesuffix('/')}/" for path in accept]
     with signing.open(invocation) as (vault, sign_for), invocation.progress("changing keys") as progress:
-        info = AdministratorChanges(vault.authority, sign_for).resume(progress)
+        info = AdministratorChanges(vault.authority, sign_for).resume(progress, accept=accepted)
     _emit(invocation, info)
 
 
@@ -153,6 +165,7 @@ def sign(invocation: Invocation, *, request: str) -> None:
     """
     from securecfg.vault.signing_requests import read_request, write_signatures
     from securecfg.vault.signing_words import key_to_words
+    from securecfg.words import counted
 
     if invocation.key is None:
         message = "it is not said who signs"
@@ -163,7 +176,8 @@ def sign(invocation: Invocation, *, request: str) -> None:
     identity = signer.read_identity()
     for line in words:
         invocation.note(line)
-    invocation.confirm(f"Sign this as {identity.name}, with the key {key_to_words(identity.verifier)}?")
+    what = counted(len(asked.messages), "statement")
+    invocation.confirm(f"Sign {what} as {identity.name}, with the key {key_to_words(identity.verifier)}?")
     place = write_signatures(request, asked, identity.verifier, signer.sign)
     invocation.emit(
         {"request": asked.id, "signer": identity.name, "signatures": str(place), "words": words},

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
-from securecfg.errors import Conflict, InvalidMetadata, SignaturesMissing, SlotRemoved
+from securecfg.errors import Conflict, InvalidMetadata, RollbackSuspected, SignaturesMissing, SlotRemoved
 from securecfg.keys.trust import ADMINISTRATORS_MAX, Trust
 from securecfg.vault.administration import to_document
 from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates
@@ -21,6 +21,7 @@ from securecfg.vault.departures import newest_departure
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.paths import SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
+from securecfg.vault.scope_changes import rights_to_words
 from securecfg.vault.scope_opening import charter_of, trusts_of
 from securecfg.vault.scope_registry import (
     ADMINISTRATORS_PATH,
@@ -30,6 +31,7 @@ from securecfg.vault.scope_registry import (
     draft_administrators,
     draft_own_keys,
     new_own_key,
+    read_administrators,
     read_own_keys,
 )
 from securecfg.vault.scopes import Scopes
@@ -37,12 +39,13 @@ from securecfg.vault.signatories import HeldKeys
 from securecfg.vault.successions import SUCCESSION_BYTES_MAX, step_message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys import Identity
     from securecfg.vault.authority import Authority
+    from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
     from securecfg.vault.publishing import Publication
     from securecfg.vault.scope_changes import Prepared, ScopeChanges
@@ -138,31 +141,42 @@ class AdministratorChanges(Scopes):
             trust = Trust((after.current.signing_key,), 1, trust.serial + 1)
         return self._replace(before, administrators, after, trust, list(administrators.people.values()), progress)
 
-    def resume(self, progress: Progress | None = None) -> AdministratorsInfo:
+    def resume(self, progress: Progress | None = None, *, accept: Collection[str] = ()) -> AdministratorsInfo:
         """Go on where `set` or `rotate` was interrupted, and rotate where the own key may be known to somebody.
 
         Policy, roles and members are brought to the scopes that lack them for want of signatures. It does no harm where
         nothing is to be done.
 
+        Args:
+            progress: Called with how much is done, and of how much.
+            accept: The paths of scopes that are taken over also where former administrators changed them after they had
+                handed over: whoever says so has looked at what they did.
+
         Raises:
             SignaturesMissing: Too few administrators signed.
+            RollbackSuspected: Former administrators changed a scope after they had handed over.
             As for `rotate`.
         """
-        self.finish(progress)
+        self.finish(progress, accept)
         info = self.rotate(progress) if self._is_exposed() else self.look()
         self.propagate()
         return info
 
-    def finish(self, progress: Progress | None = None) -> None:
+    def finish(self, progress: Progress | None = None, accept: Collection[str] = ()) -> None:
         """Go on where `set` or `rotate` was interrupted, and no more.
+
+        Args:
+            progress: As for `resume`.
+            accept: As for `resume`.
 
         Raises:
             SignaturesMissing: Too few administrators signed.
+            RollbackSuspected: Former administrators changed a scope after they had handed over.
             As for `rotate`.
         """
         self._authority.require("key.manage", "")
         if read_own_keys(self._opened) is not None:
-            self._bring_over({}, progress)
+            self._bring_over({}, progress, accept)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -191,8 +205,8 @@ class AdministratorChanges(Scopes):
                 raise Conflict(message, hint="move what the vault holds into a new one")
         after = Administrators(succession, {person.verifier: person for person in people})
         with ExitStack() as stack:
-            publish = self._prepare(stack, own, after, messages)
-            self._note(known, own if own != own_before else None, after)
+            publish, awaited = self._prepare(stack, own, after, messages)
+            self._note(known, own if own != own_before else None, after._replace(awaited=awaited))
             keepers = publish()
         self._bring_over(keepers, progress)
         return self.look()
@@ -217,27 +231,51 @@ class AdministratorChanges(Scopes):
 
         self._opened.publisher.publish(plan)
 
-    def _bring_over(self, keepers: Keepers, progress: Progress | None) -> None:
-        """Put every scope under the administrators and the own key of today, and forget former keys of the vault."""
-        own = self._own_keys()
+    def _bring_over(self, keepers: Keepers, progress: Progress | None, accept: Collection[str] = ()) -> None:
+        """Put every scope under the administrators and the own key of today, and forget former keys of the vault.
+
+        Raises:
+            RollbackSuspected: A scope has a charter of former administrators that was not there when they handed over.
+        """
+        own, administrators = self._own_keys(), self._administrators()
         with ExitStack() as stack:
-            if any(charter_of(inside.opened).path not in keepers for inside in self._behind(stack, own)):
-                keepers = keepers | self._prepare(stack, own, self._administrators(), [])()
+            behind = self._behind(stack, own)
+            for inside in behind:
+                charter = charter_of(inside.opened)
+                is_former = trusts_of(inside.opened)[-1] != administrators.trust
+                if is_former and administrators.awaited.get(charter.path) != charter.digest:
+                    _verify_accepted(charter, accept)
+            if any(charter_of(inside.opened).path not in keepers for inside in behind):
+                publish, _ = self._prepare(stack, own, administrators, [])
+                keepers = keepers | publish()
         for path in self._registry().scopes:
             if self._is_made(path):
                 with self._inside(path) as inside:
                     inside.finish(keepers.get(path), progress)
-        if own.former:
-            self._forget_former()
+        if own.former or administrators.awaited:
+            self._forget_former(own, administrators)
 
-    def _forget_former(self) -> None:
+    def _forget_former(self, known: OwnKeys, finished: Administrators) -> None:
+        """Note that no scope is under former administrators, or opened by a former key of the vault, any more.
+
+        Where somebody has begun the next change since, what is former is still needed.
+        """
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
         def plan(publication: Publication) -> Plan:
+            plan, drafts = Plan(), Drafts(self._opened, publication)
             own = read_own_keys(self._opened)
-            if own is None or not own.former:
-                return Plan()
-            plan = draft_own_keys(Drafts(self._opened, publication), own._replace(former=()), new)
+            if own is None:
+                return plan
+            administrators = read_administrators(self._opened, own.current)
+            if own.current.signing_key != known.current.signing_key or administrators.trust != finished.trust:
+                return plan
+            if administrators.awaited:
+                plan.join(draft_administrators(drafts, administrators._replace(awaited={}), new))
+            if own.former:
+                plan.join(draft_own_keys(drafts, own._replace(former=()), new))
+            if not plan.changes:
+                return plan
             plan.records = [self._authority.session().record(Event.ROLE_CHANGED, {"role": "administrator"})]
             return plan
 
@@ -261,8 +299,10 @@ class AdministratorChanges(Scopes):
 
     def _prepare(
         self, stack: ExitStack, own: OwnKeys, after: Administrators, accepted: Sequence[bytes]
-    ) -> Callable[[], Keepers]:
+    ) -> tuple[Callable[[], Keepers], dict[str, bytes]]:
         """Have signed what takes the scopes over to some administrators, and return what does that.
+
+        With it come the digests of the charters that are taken over, by the paths of scopes.
 
         Args:
             stack: Holds the scopes open.
@@ -311,7 +351,7 @@ class AdministratorChanges(Scopes):
                     one.publish(signatures)
             return {one.charter.path: one.keeper for one in prepared}
 
-        return publish
+        return publish, {one.charter.path: one.charter.previous for one in prepared}
 
     def _is_exposed(self) -> bool:
         departed = newest_departure(self._opened)
@@ -325,6 +365,14 @@ class AdministratorChanges(Scopes):
 
     def _signing(self) -> Signatories:
         return self._signatories_of(self._administrators().trust, self._own_keys())
+
+
+def _verify_accepted(charter: Charter, accept: Collection[str]) -> None:
+    if charter.path not in accept:
+        roles = ", ".join(f"{party.role} ({' '.join(rights_to_words(party.rights))})" for party in charter.parties)
+        message = f"former administrators changed `{charter.path}` after they had handed over; in it are: {roles}"
+        accepts = f"`securecfg scope administrators resume --accept {charter.path}`"
+        raise RollbackSuspected(message, hint=f"restore it from a backup; if it is as it should be, {accepts}")
 
 
 def replace_exposed_key(authority: Authority, signing: Signing | None, progress: Progress | None) -> None:

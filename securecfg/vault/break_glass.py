@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from securecfg.audit import Event
+from securecfg.audit import Event, parse_leaf
 from securecfg.clock import to_datetime
 from securecfg.errors import AuditUnavailable, SettingMissing
 from securecfg.keys import Purpose
@@ -140,23 +140,26 @@ def _look_at_scope(opened: OpenVault) -> Iterator[Glass]:
 
 
 def _find_uses(opened: OpenVault, roles: set[str]) -> Mapping[str, tuple[Use, ...]]:
-    """Return the uses of each role, from the newest record back to the one that granted it."""
+    """Return the uses of each role, from the newest record back to the one that granted it.
+
+    That one came with a charter, which writers vouch for: whoever may only add records cannot make it up.
+    """
     found: dict[str, list[Use]] = {role: [] for role in roles}
     wanted = set(roles)
-    for index, record in _backwards(opened):
+    for index, record, changes_data in _backwards(opened):
         role = record.obj.get("role")
         if role not in wanted:
             continue
         if record.event is Event.BREAKGLASS_OPENED:
             found[role].insert(0, Use(record.subject.id, to_datetime(record.time_ns), index))
-        elif record.event is Event.SCOPE_CHANGED and _WORD in record.obj.get("added", ()):
+        elif changes_data and record.event is Event.SCOPE_CHANGED and _WORD in record.obj.get("added", ()):
             wanted.discard(role)
             if not wanted:
                 break
     return {role: tuple(uses) for role, uses in found.items()}
 
 
-def _backwards(opened: OpenVault) -> Iterator[tuple[int, Record]]:
+def _backwards(opened: OpenVault) -> Iterator[tuple[int, Record, bool]]:
     replica = opened.replica
     with replica.lock:
         log = StoredLog(opened.store, replica.header, replica.keyring, opened.mark().note)
@@ -164,17 +167,21 @@ def _backwards(opened: OpenVault) -> Iterator[tuple[int, Record]]:
     while end:
         first = max(0, end - _ROWS_AT_ONCE)
         for index, row in reversed(list(log.rows(first, end - 1))):
-            yield index, log.opener.open_row(row, index)
+            yield index, log.opener.open_row(row, index), bool(parse_leaf(row, index).delta_hashes)
         end = first
 
 
 def _is_complete(opened: OpenVault, party: Party) -> bool:
     replica = opened.replica
-    row = next(number for number, slot_id in slot_ids(replica.slots).items() if slot_id == party.slot_id)
-    return bool(party.rights & READ) and all(
-        is_grant_of(opened.store.get(Space.GRANT, grant_row_of(row, entry.epoch)), party.slot_id)
-        for entry in replica.keyring.keys
-        if entry.purpose == Purpose.VALUE
+    row = next((number for number, slot_id in slot_ids(replica.slots).items() if slot_id == party.slot_id), None)
+    return (
+        row is not None
+        and bool(party.rights & READ)
+        and all(
+            is_grant_of(opened.store.get(Space.GRANT, grant_row_of(row, entry.epoch)), party.slot_id)
+            for entry in replica.keyring.keys
+            if entry.purpose == Purpose.VALUE
+        )
     )
 
 

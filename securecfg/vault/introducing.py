@@ -10,6 +10,7 @@ from securecfg.audit import Event
 from securecfg.audit.record import format_time
 from securecfg.errors import (
     InvalidMetadata,
+    ScopeSealed,
     SecretNotFound,
 )
 from securecfg.vault.introductions import IntroducedScope, seal_introduction, sign_introduction, word_introduction
@@ -59,7 +60,7 @@ def introduce(authority: Authority, principal: str | None = None, signing: Signi
         AccessDenied: The caller may not `key.manage`.
         InvalidMetadata: No public key is known of the principal.
         SecretNotFound: There are no sealed scopes, or none that the principal may open.
-        Tampered, RollbackSuspected: What is in a scope is not what it should be.
+        ScopeSealed, Tampered, RollbackSuspected: What is in a scope is not what it should be.
         SignaturesMissing: Too few administrators signed it.
         AuditUnavailable: It cannot be recorded.
     """
@@ -110,8 +111,11 @@ def _look_at_scopes(authority: Authority, door: Doorway, member: Identity | None
     seen = []
     for path, place in sorted(read_registry(opened).scopes.items()):
         found = door.open(place.number, (path, place.scope_id))
-        if found is None:
+        if found is None and opened.store.partition(place.number).head() is None:
             continue  # its making was interrupted
+        if found is None:
+            message = f"the vault's own key does not open the scope `{path}`, which could not be vouched for"
+            raise ScopeSealed(message, hint="somebody may have altered its slots; restore the vault from a backup")
         with closing(found[0]) as scope:
             charter, mark = charter_of(scope), scope.mark()
         if member is None or any(party.role in roles for party in charter.parties):

@@ -155,7 +155,10 @@ def seal_introduction(note: bytes, member: Identity) -> bytes:
 
 def is_introduction(message: bytes) -> bool:
     """Return whether what somebody is to sign is the text of an introduction."""
-    return message.startswith(f"{_FIRST_LINE}\n".encode())
+    try:
+        return _TEXT.fullmatch(message.decode()) is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def is_sealed(content: bytes) -> bool:

@@ -513,15 +513,24 @@ def read_header(store: Store) -> tuple[Header, dict[int, bytes]]:
         UnsupportedFormat: The vault needs a newer program.
     """
     row = store.get(Space.META, HEADER_ID)
-    if row is None:
-        message = "the file holds no vault"
+    for _ in range(_ATTEMPTS):
+        if row is None:
+            message = "the file holds no vault"
+            raise NotAVault(message)
+        header, slots, fault = Header.parse(row), {}, ""
+        try:
+            slots = read_slots(store)
+        except Malformed as error:
+            fault = str(error)
+        # Each change of the slots changes the header too: one that stands still goes with them.
+        newer = store.get(Space.META, HEADER_ID)
+        if newer == row:
+            break
+        row = newer
+    if fault:
+        message = f"the sealed roots of the vault {fault}"
         raise NotAVault(message)
-    header = Header.parse(row)
-    try:
-        return header, read_slots(store)
-    except Malformed as error:
-        message = f"the sealed roots of the vault {error}"
-        raise NotAVault(message) from None
+    return header, slots
 
 
 def read_slots(store: Store) -> dict[int, bytes]:

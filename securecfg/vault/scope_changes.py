@@ -10,8 +10,8 @@ from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
 from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
-from securecfg.keys.value_grants import grant_row_of, seal_grant, value_public_key
-from securecfg.store import Delete, Put, Space
+from securecfg.keys.value_grants import grant_row_of, seal_grant, slot_of_grant, value_public_key
+from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority
 from securecfg.vault.charters import (
@@ -96,9 +96,10 @@ class CharterDraft(NamedTuple):
         change: What the record says of it.
         puts: Grants of value keys.
         deletes: Grants that nobody needs any more.
-        departing: The row of the slot that goes, None where none does.
-        reader: The row of the slot whose holder could read what is there and may not read what comes, None for none.
+        departing: The id of the slot that goes, empty where none does.
+        reader: The id of the slot whose holder could read what is there and may not read what comes, empty for none.
         excluded: The subtrees that are scopes of their own; None for those that are.
+        heir: The row and the id of a slot that is given what this process reads, before that goes.
     """
 
     parties: tuple[Party, ...]
@@ -107,9 +108,10 @@ class CharterDraft(NamedTuple):
     change: Mapping[str, object]
     puts: list[Put]
     deletes: Sequence[Delete] = ()
-    departing: int | None = None
-    reader: int | None = None
+    departing: bytes = b""
+    reader: bytes = b""
     excluded: tuple[str, ...] | None = None
+    heir: tuple[int, bytes] | None = None
 
 
 class Prepared(NamedTuple):
@@ -350,26 +352,27 @@ class ScopeChanges:
                     for other in parties
                 )
             change = {"role": role, "removed": list(rights_to_words(party.rights & gone))}
-            rows = {slot_id: row for row, slot_id in slot_ids(replica.slots).items()}
-            row = rows.get(party.slot_id)  # None for a role that only drops
+            row, has_slot = row_of(replica.slots, party.slot_id), party.slot_id != NO_SLOT
             slots, keyring = dict(replica.slots), replica.keyring
-            if row is not None and not after.rights:
-                del slots[row], slots[root_row_of(row)]
+            if has_slot and not after.rights:
+                if row:
+                    del slots[row], slots[root_row_of(row)]
                 keyring = keyring.without_slot(party.slot_id)
             puts: list[Put] = []
             deletes: list[Delete] = []
-            if row is not None and party.rights & gone & READ:
-                epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
+            if has_slot and party.rights & gone & READ:
+                epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE and row]
                 # Where there are more, `_finish` deletes them.
                 deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs[-WITH_CHANGE:]]
                 keyring, puts = self._new_value_key(keyring, slots, parties, seed)
-            departing, reader = None if after.rights else row, row if deletes else None
+            departing = party.slot_id if has_slot and not after.rights else b""
+            reader = party.slot_id if has_slot and party.rights & gone & READ else b""
             return CharterDraft(parties, keyring, slots, change, puts, deletes, departing, reader)
 
         def plan(publication: Publication, draft: CharterDraft) -> Plan:
-            if draft.departing is None:
+            if not draft.departing:
                 return plan_key_change(opened, publication, draft.slots, draft.keyring)
-            return self._plan_departure(publication, draft, draft.departing)
+            return self._plan_departure(publication, draft)
 
         self._publish(draft, plan, settled)
         self.finish(None, progress)
@@ -396,8 +399,7 @@ class ScopeChanges:
             party = charter.party(OWN_ROLE)
             if party is None or party.signing_key == own.signing_key:
                 return CharterDraft(charter.parties, keyring, slots, {"role": OWN_ROLE}, [])
-            ids = slot_ids(slots)
-            old = next(number for number, slot_id in ids.items() if slot_id == party.slot_id)
+            old = row_of(slots, party.slot_id)
             row = next(number for number in SLOT_IDS if number not in slots)
             slots |= new_slot.rows(row, replica.vault_id, replica.root)
             del slots[old], slots[root_row_of(old)]
@@ -406,21 +408,20 @@ class ScopeChanges:
             keyring = keyring.with_slot(SlotInfo(slot_id, new_slot.public_key, added, own.scheme, OWN_ROLE))
             after = party._replace(slot_id=slot_id, signing_key=own.signing_key)
             parties = (*(other for other in charter.parties if other.role != OWN_ROLE), after)
-            puts: list[Put] = []
-            deletes: list[Delete] = []
-            if party.rights & READ:
-                epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-                deletes = [Delete(Space.GRANT, grant_row_of(old, epoch)) for epoch in epochs[-WITH_CHANGE:]]
-                puts = self._known_grants(keyring, row, slot_id)
-                keyring, more = self._new_value_key(keyring, slots, parties, seed)
-                puts += more
-            reader = old if party.rights & READ else None
-            return CharterDraft(parties, keyring, slots, {"role": OWN_ROLE}, puts, deletes, old, reader)
+            change, gone = {"role": OWN_ROLE}, party.slot_id
+            if not party.rights & READ:
+                return CharterDraft(parties, keyring, slots, change, [], (), gone)
+            epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
+            deletes = [Delete(Space.GRANT, grant_row_of(old, epoch)) for epoch in epochs[-WITH_CHANGE:]]
+            keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+            # Nobody can give late what is not given with the change: this handle ends with it.
+            puts.sort(key=lambda put: slot_of_grant(put.row) != slot_id)
+            return CharterDraft(parties, keyring, slots, change, puts, deletes, gone, gone, heir=(row, slot_id))
 
         def plan(publication: Publication, draft: CharterDraft) -> Plan:
             plan = Plan()
-            if draft.departing is not None:
-                plan = self._plan_departure(publication, draft, draft.departing)
+            if draft.departing:
+                plan = self._plan_departure(publication, draft)
             drafts, new = Drafts(opened, publication), self._new_version()
             for path, content in documents().items():
                 if path == SUCCESSION_PATH:
@@ -517,6 +518,7 @@ class ScopeChanges:
         if drafted is None:
             return None
         charter = self._charter_after(drafted)
+        early = self._known_grants(drafted.keyring, *drafted.heir) if drafted.heir is not None else []
         late: list[Put] = []
         order = order_after(charter, drafted.keyring)
 
@@ -526,20 +528,23 @@ class ScopeChanges:
             drafted = draft()
             if drafted is None:
                 return Plan()
-            if self._charter_after(drafted) != charter:
+            is_given = all(publication.row(put.space, put.id) == put.row for put in early)
+            if self._charter_after(drafted) != charter or not is_given:
                 message = "somebody else changed who may do what in the scope at the same moment"
                 raise Conflict(message, hint=f"look at `securecfg scope show {charter.path}`, and try again")
             planned = plan(publication, drafted)
             planned.puts += drafted.puts[:WITH_CHANGE]
             late[:] = drafted.puts[WITH_CHANGE:]
             planned.deletes += drafted.deletes
-            if drafted.reader is not None:
+            if drafted.reader:
                 planned.join(self._note_reader(publication, drafted.reader))
             signed = SignedOrder(order, signatures[1]) if order is not None else None
             self._put_orders(publication, planned, charter, signed)
             return self._with_charter(publication, planned, SignedCharter(charter, signatures[0]), drafted.change)
 
         def publish(signatures: Sequence[Signatures]) -> None:
+            for start in range(0, len(early), STAGE_LIMIT_OPERATIONS):
+                self.opened.store.stage(early[start : start + STAGE_LIMIT_OPERATIONS])
             self.opened.publisher.publish(partial(signed_plan, signatures))
             if self.opened.replica.seat is not None:
                 self.opened.replica.seat.sign_with(self._keeper)
@@ -558,23 +563,28 @@ class ScopeChanges:
             excluded=before.excluded if draft.excluded is None else draft.excluded,
         )
 
-    def _plan_departure(self, publication: Publication, draft: CharterDraft, row: int) -> Plan:
+    def _plan_departure(self, publication: Publication, draft: CharterDraft) -> Plan:
         """Plan to remove a slot, with new keys of every kind, as for a vault."""
         opened, replica = self.opened, self.opened.replica
+        row = row_of(replica.slots, draft.departing)
         keyring = draft.keyring
         for purpose in (Purpose.SCOPE, Purpose.AUDIT):
             keyring = keyring.with_new_epoch(purpose, opened.clock.now_ns())
         root = generate_key()
         slots = seal_root_to_all(replica.vault_id, root, draft.slots, keyring)
         plan = plan_new_epoch(self._authority, publication, slots, keyring, root)
-        plan.deletes.append(Delete(Space.META, row))
+        if row:
+            plan.deletes.append(Delete(Space.META, row))
         return plan
 
-    def _note_reader(self, publication: Publication, row: int) -> Plan:
+    def _note_reader(self, publication: Publication, slot_id: bytes) -> Plan:
         """Return the draft of a note of what the holder of a slot could read."""
-        info = self.opened.replica.keyring.slot(slot_ids(self.opened.replica.slots)[row])
+        replica = self.opened.replica
+        row = row_of(replica.slots, slot_id)
+        if not row:
+            return Plan()
         number, author = row - SLOT_IDS.start + 1, self._authority.identity.principal
-        return note_departure(self.opened, publication, number, info, author)
+        return note_departure(self.opened, publication, number, replica.keyring.slot(slot_id), author)
 
     def _grants_for(
         self, keyring: Keyring, slots: Mapping[int, bytes], parties: tuple[Party, ...], reader: Party, seed: KeyBytes
@@ -583,7 +593,10 @@ class ScopeChanges:
         grants = grants_of(self.opened)
         if not grants.is_granted(grants.active):
             return self._new_value_key(keyring, slots, parties, seed)
-        row = next(number for number, slot_id in slot_ids(slots).items() if slot_id == reader.slot_id)
+        row = row_of(slots, reader.slot_id)
+        if not row:
+            message = f"a writer of the scope has taken away the slot of `role:{reader.role}`"
+            raise Conflict(message, hint="take `list` from the role and grant it anew; who writes here did that")
         return keyring, self._known_grants(keyring, row, reader.slot_id)
 
     def _known_grants(self, keyring: Keyring, row: int, slot_id: bytes) -> list[Put]:
@@ -655,3 +668,8 @@ class ScopeChanges:
 
     def _new_version(self) -> NewVersion:
         return NewVersion(self._authority.identity.principal, self.opened.clock.now_ns())
+
+
+def row_of(slots: Mapping[int, bytes], slot_id: bytes) -> int:
+    """Return the id of the row of a slot, 0 where a writer, who has the root, has taken it away."""
+    return next((number for number, known in slot_ids(slots).items() if known == slot_id), 0)

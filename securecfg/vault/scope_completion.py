@@ -100,8 +100,8 @@ def _missing_grants(authority: Authority) -> tuple[list[Put], list[Record]]:
     puts: list[Put] = []
     records: list[Record] = []
     for party in charter.parties:
-        if not party.rights & READ or len(puts) >= _GRANTS_AT_ONCE:
-            continue
+        if not party.rights & READ or party.slot_id not in rows or len(puts) >= _GRANTS_AT_ONCE:
+            continue  # a writer, who has the root, may have taken a slot away
         lacking = [
             epoch
             for epoch in held

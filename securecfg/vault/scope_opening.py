@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from securecfg.vault.anchor import Mark
     from securecfg.vault.charters import Charter
     from securecfg.vault.opened import OpenVault, Options
+    from securecfg.vault.seats import Heard
 
 
 class Doorway(NamedTuple):
@@ -42,6 +43,7 @@ class Doorway(NamedTuple):
         is_adopting: Whether to accept one that is older than, or not a continuation of, what was recorded.
         newest: Who the administrators are by now, where that is known; else whom the scope itself leads to.
         known: Checkpoints that are known from elsewhere, by the ids of scopes.
+        heard: As a `Seat` has it.
     """
 
     store: Store
@@ -55,6 +57,7 @@ class Doorway(NamedTuple):
     is_adopting: bool = False
     newest: Trust | None = None
     known: Mapping[bytes, Mark] | None = None
+    heard: Heard | None = None
 
     def open(self, number: int, expected: tuple[str, bytes] | None = None) -> tuple[OpenVault, bytes] | None:
         """Open a scope with the keys that have the most rights in it, and return it with the id of the slot.
@@ -87,6 +90,7 @@ class Doorway(NamedTuple):
                 if expected is not None and (charter.path, opened.replica.vault_id) != expected:
                     message = f"another scope lies in the place of `{expected[0]}`"
                     raise Tampered(message, hint="somebody who may write the file may have exchanged them")
+                _verify_slot(charter, key, slot_id)
                 verify_succeeded(opened, self.newest)
             except BaseException:
                 opened.close()
@@ -99,7 +103,7 @@ class Doorway(NamedTuple):
         return None
 
     def _open(self, number: int, key: RoleKey, signer: RoleKey) -> tuple[OpenVault, bytes]:
-        seat = Seat(self.vault_id, self.trust, signer.signer)
+        seat = Seat(self.vault_id, self.trust, signer.signer, heard=self.heard)
         seat.role_keys = tuple(each.public_key for each in self.keys)
         opened, slot = open_rows(
             self.store.partition(number),
@@ -140,6 +144,17 @@ def charter_of(opened: OpenVault) -> Charter:
         message = "an ordinary vault has no charter"
         raise TypeError(message)
     return seat.charter.charter
+
+
+def _verify_slot(charter: Charter, key: RoleKey, slot_id: bytes) -> None:
+    """Check that a charter gives a role the slot that its key opens: readers give values to slots.
+
+    Raises:
+        Tampered: It gives it the slot of another role.
+    """
+    if any(party.signing_key == key.signing_key and party.slot_id != slot_id for party in charter.parties):
+        message = f"the charter of `{charter.path}` gives a role the slot of another one"
+        raise Tampered(message, hint="who made the change that administrators signed last may have done so")
 
 
 def trusts_of(opened: OpenVault) -> tuple[Trust, ...]:

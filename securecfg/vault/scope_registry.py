@@ -169,10 +169,13 @@ class Administrators(NamedTuple):
     Attributes:
         succession: From the first administrators to those of today.
         people: The public halves of their identities, by the key that they sign with. The vault's own key has none.
+        awaited: The digests of the charters that the last of them take over from those before, by the paths of scopes,
+            until all are taken over. What former administrators sign afterwards is not among them.
     """
 
     succession: Succession
     people: dict[bytes, Identity]
+    awaited: Mapping[str, bytes] = {}
 
     @property
     def trust(self) -> Trust:
@@ -182,7 +185,8 @@ class Administrators(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Return the content of the document."""
         people = [format_identity(person) for person in self.people.values()]
-        return {**self.succession.to_json(), "people": people}
+        awaited = {path: digest.hex() for path, digest in self.awaited.items()}
+        return {**self.succession.to_json(), "people": people} | ({"awaited": awaited} if awaited else {})
 
 
 def read_own_keys(opened: OpenVault) -> OwnKeys | None:
@@ -208,7 +212,8 @@ def read_administrators(opened: OpenVault, own: RoleKey) -> Administrators:
     if not raw:
         return Administrators(Succession(own_signatory(own).trust), {})
     people = [parse_identity_file(f"{line}\n".encode()).identity for line in raw["people"]]
-    return Administrators(succession_from_json(raw), {person.verifier: person for person in people})
+    awaited = {path: bytes.fromhex(digest) for path, digest in raw.get("awaited", {}).items()}
+    return Administrators(succession_from_json(raw), {person.verifier: person for person in people}, awaited)
 
 
 def _to_json(place: ScopePlace) -> list[object]:

@@ -19,9 +19,9 @@ from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.late_grants import WITH_CHANGE
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.replica import SLOT_IDS
-from securecfg.vault.scope_changes import CharterDraft, ScopeChanges, rights_to_words, settled
+from securecfg.vault.scope_changes import CharterDraft, ScopeChanges, rights_to_words, row_of, settled
 from securecfg.vault.scope_formers import put_former
-from securecfg.vault.scope_opening import charter_of, slot_ids
+from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.value_keys import rewrap_values
@@ -126,9 +126,10 @@ class ScopeRotation(ScopeChanges):
             if party.slot_id == NO_SLOT:
                 parties = _with_party(charter, party, party._replace(signing_key=public.signing_key))
                 return CharterDraft(parties, replica.keyring, replica.slots, change, [], orders)
-            row = next(number for number, slot_id in slot_ids(replica.slots).items() if slot_id == party.slot_id)
+            row, gone = row_of(replica.slots, party.slot_id), party.slot_id
             free = next(number for number in SLOT_IDS if number not in replica.slots)
-            slots = {number: raw for number, raw in replica.slots.items() if number not in (row, root_row_of(row))}
+            rows = (row, root_row_of(row)) if row else ()
+            slots = {number: raw for number, raw in replica.slots.items() if number not in rows}
             slots |= new_slot.rows(free, replica.vault_id, replica.root)
             slot_id = new_slot.slot.slot_id
             info = SlotInfo(slot_id, new_slot.public_key, opened.clock.now_ns(), public.scheme, role)
@@ -136,21 +137,21 @@ class ScopeRotation(ScopeChanges):
             after = party._replace(slot_id=slot_id, signing_key=public.signing_key)
             parties = _with_party(charter, party, after)
             if not party.rights & READ:
-                return CharterDraft(parties, keyring, slots, change, [], orders, departing=row)
-            epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
+                return CharterDraft(parties, keyring, slots, change, [], orders, gone)
+            epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE and row]
             # Where there are more, `_finish` deletes them: the former row has them all.
             deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs[-WITH_CHANGE:]]
             keyring, puts = self._new_value_key(keyring, slots, parties, seed)
             # It is among the first, which go with the change: nobody could give it later.
-            puts = [*put_former(opened, row), *puts]
-            return CharterDraft(parties, keyring, slots, change, puts, [*orders, *deletes], departing=row, reader=row)
+            puts = [*(put_former(opened, row) if row else ()), *puts]
+            return CharterDraft(parties, keyring, slots, change, puts, [*orders, *deletes], gone, gone)
 
         documents: dict[bytes, Content] = {}
 
         def plan(publication: Publication, draft: CharterDraft) -> Plan:
             self._roles[role] = public.public_key, () if before != public.public_key else admissions
-            if draft.departing is not None:
-                plan = self._plan_departure(publication, draft, draft.departing)
+            if draft.departing:
+                plan = self._plan_departure(publication, draft)
             else:
                 plan = plan_key_change(opened, publication, draft.slots, draft.keyring)
             plan.join(self._documents_plan(publication, documents))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ from securecfg.octets import Cursor, Malformed
 from securecfg.tuples import NamedTuple
 from securecfg.vault.anchor import lineage, state_directory
 from securecfg.vault.logger import logger
+from securecfg.vault.successions import former_administrators
 
 if TYPE_CHECKING:
     import os
@@ -166,14 +168,43 @@ def choose_trusts(
 def note_trusts(path: str | os.PathLike[str], vault_id: bytes, trusts: Trusts) -> None:
     """Write down by whom the administrators that are known of a vault were succeeded."""
     place = _place_of(path)
-    known = _read(place)
-    if known is None or known[0] != vault_id or trusts[: len(known[1])] != known[1] or trusts == known[1]:
-        return
     try:
+        known = _read(place)
+        if known is None or known[0] != vault_id or trusts[: len(known[1])] != known[1] or trusts == known[1]:
+            return
         write_atomically(place, _content(vault_id, trusts))
     except StoreFailed as error:
         told = "new administrators cannot be written to `%s`: %s"
         logger().warning(told, place, error.message, extra={"event": "trust.failed"})
+
+
+class Line:
+    """Those whom a process believes in one place, from scope to scope, for as long as it runs.
+
+    Args:
+        path: Where the vault lies.
+        vault_id: Its id, 16 bytes.
+        trusts: Those who are known, the newest last; scopes are followed from there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], vault_id: bytes, trusts: Trusts) -> None:
+        """Know them."""
+        self._path = path
+        self._vault_id = vault_id
+        self._before, self._trusts = trusts[:-1], trusts[-1:]
+        self._lock = threading.Lock()
+
+    def follow(self, trusts: Trusts) -> None:
+        """Take up who the administrators are by now, as a scope leads to them, and write them down.
+
+        Raises:
+            RollbackSuspected: Another scope leads to successors of theirs, or to others.
+        """
+        with self._lock:
+            if trusts[: len(self._trusts)] != self._trusts:
+                raise former_administrators()
+            self._trusts = trusts
+            note_trusts(self._path, self._vault_id, (*self._before, *trusts))
 
 
 def _first_seen(claimed: Collection[Trust], learn: Learn) -> Trusts:

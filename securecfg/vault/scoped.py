@@ -26,7 +26,7 @@ from securecfg.vault.replica import read_header
 from securecfg.vault.scope_completion import complete
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import Doorway, charter_of, trusts_of, verify_succeeded
-from securecfg.vault.scope_trust import choose_trusts, note_trusts, verify_led_to
+from securecfg.vault.scope_trust import Line, choose_trusts, verify_led_to
 from securecfg.vault.successions import former_administrators
 from securecfg.vault.vault import Vault
 
@@ -244,16 +244,12 @@ class ScopedVault(Vault):
                     sealed.append(scope)
         if self._whole is not None:
             return Closed(is_whole=False, scope_count=len(sealed), scopes=tuple(sealed))
-        around = self._parts.of(prefix)
-        if around is not None:
-            # In the innermost scope that is open only those can be closed which that one leaves out.
-            left_out = charter_of(self._parts.get(around).opened).excluded
-            lacking = [
-                inner
-                for inner in left_out
-                if inner not in names and (inner.startswith(prefix) or prefix.startswith(inner))
-            ]
-            return Closed(is_whole=False, scope_count=len(lacking), scopes=tuple(lacking))
+        around = scope_among(names, f"{prefix}/")
+        if around is not None and prefix.startswith(around):
+            excluded = charter_of(self._parts.get(around).opened).excluded
+            overlapping = (each for each in excluded if each.startswith(prefix) or prefix.startswith(each))
+            inner = tuple(each for each in overlapping if each not in names)
+            return Closed(is_whole=False, scope_count=len(inner), scopes=inner)
         if not names:
             boxes = tuple(box.path for box in self._boxes or ())
             return Closed(is_whole=True, scope_count=len(boxes), scopes=boxes)
@@ -677,7 +673,8 @@ def _open_believed(
     trusts, claims = choose_trusts(
         one.path, one.vault_id, claimed, learn, is_required=is_required, introduced=introduced
     )
-    door = door_of(trusts[-1], claims)
+    line = Line(one.path, one.vault_id, trusts)
+    door = door_of(trusts[-1], claims)._replace(heard=line.follow)
     parts, boxes = _open_parts(door, numbers, who, provider)
     try:
         if not parts and not boxes:
@@ -690,7 +687,7 @@ def _open_believed(
             if box.trusts[-1] != newest[-1]:
                 raise former_administrators(box.path)
         verify_led_to(one.path, (*trusts[:-1], *newest), introduced)
-        note_trusts(one.path, one.vault_id, (*trusts[:-1], *newest))
+        line.follow(newest)
         for part in parts.values():
             record_opening(part.authority, bytes.fromhex(part.authority.identity.slot), reason)
         for part in parts.values():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from securecfg.vault.state import State
 
     Load = Callable[[bytes], bytes | None]
+    Heard = Callable[[tuple[Trust, ...]], None]
 
 
 class Seat:
@@ -33,6 +34,8 @@ class Seat:
         trust: Whose signatures make a charter, or those of their successors.
         signer: What this process signs with, where it may change anything.
         founding: The first charter of a scope that is being made, in which there is no voucher yet.
+        heard: Called with `trusts` when a charter takes the place of one that this process knew, before it is believed;
+            raises where others are known to be administrators.
 
     Attributes:
         trusts: The administrators that were known beforehand, and all that they were succeeded by.
@@ -47,6 +50,7 @@ class Seat:
         trust: Trust,
         signer: Ed25519PrivateKey | None = None,
         founding: SignedCharter | None = None,
+        heard: Heard | None = None,
     ) -> None:
         """Believe nothing yet."""
         self._vault_id = vault_id
@@ -54,6 +58,7 @@ class Seat:
         self._signer = signer
         self._public_key = signer.public_key().public_bytes_raw() if signer is not None else b""
         self._founding = founding
+        self._heard = heard
         self.charter: SignedCharter | None = None
         self.voucher: Voucher | None = None
         self.role_keys: tuple[bytes, ...] = ()
@@ -136,22 +141,24 @@ class Seat:
             load: Returns one of the scope's documents as of the state, None where it is missing.
 
         Raises:
-            RollbackSuspected: The charter is an older one than was known.
+            RollbackSuspected: The charter is an older one than was known, or of former administrators.
             Tampered: The charter is not its administrators', or nobody vouches for the state who may.
         """
         if voucher is None:
             return self._founding
-        known = self.charter
+        known, trusts = self.charter, self.trusts
         if known is None or known.charter.digest != voucher.charter_digest:
             trusts = self._successors(load(SUCCESSION_PATH))
             known = parse_charter(load(CHARTER_PATH) or b"", self._vault_id, scope_id, trusts[-1])
             if self.charter is not None:
                 _verify_follows(known.charter, self.charter.charter.serial, self.charter_digest)
-            self.trusts = trusts
         voucher.verify(scope_id, known.charter, state)
         if known.charter.keys != keys_digest(keyring):
             message = "the keys of the scope are not those that its administrators signed"
             raise Tampered(message)
+        if self._heard is not None and self.charter not in {None, known}:
+            self._heard(trusts)
+        self.trusts = trusts
         return known
 
     def _successors(self, document: bytes | None) -> tuple[Trust, ...]:

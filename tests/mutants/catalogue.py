@@ -1160,7 +1160,7 @@ MUTANTS = (
     Mutant(
         "what was granted to a former slot is forgotten",
         "vault/scope_rotation.py",
-        "puts = [*put_former(opened, row), *puts]",
+        "puts = [*(put_former(opened, row) if row else ()), *puts]",
         "puts = [*puts]",
         "vault/test_role_rotation.py::test_who_stays_reads_what_was_and_what_comes",
     ),
@@ -1184,6 +1184,27 @@ MUTANTS = (
         "(is_undone or path.startswith(BUNDLE_KEYS))",
         "is_undone",
         "vault/test_bundle_scopes.py::test_what_a_part_remembers_opens_no_other_part_and_nothing_to_who_lists",
+    ),
+    Mutant(
+        "a value key is forgotten while a dropped value is under it",
+        "vault/scope_rotation.py",
+        "first = min([*used, *self._epochs_of_drops(), self.epochs[1]])",
+        "first = min([*used, self.epochs[1]])",
+        "vault/test_drop_keys.py::test_no_value_key_is_forgotten_that_a_waiting_value_is_under",
+    ),
+    Mutant(
+        "what former slots were granted lies among dropped values",
+        "keys/former_grants.py",
+        "FIRST_FORMER_ROW = 1 << 60\n",
+        "FIRST_FORMER_ROW = 1 << 62\n",
+        "vault/test_drop_keys.py::test_a_role_that_reads_gets_another_key_while_values_wait",
+    ),
+    Mutant(
+        "a scope is begun with a key that a role has no more",
+        "vault/scope_moves.py",
+        "return self._begin_making(inner, keys, scope_id, inside=outer)",
+        "return self._begin_making(inner, {}, scope_id, inside=outer)",
+        "vault/test_keys_with_moves.py::test_no_scope_is_begun_with_a_key_that_a_role_has_no_more",
     ),
     Mutant(
         "a value key is forgotten while data keys are under it",
@@ -1307,7 +1328,7 @@ MUTANTS = (
     Mutant(
         "a removed role keeps the seed of what comes",
         "vault/scope_changes.py",
-        "            if row is not None and party.rights & gone & READ:",
+        "            if has_slot and party.rights & gone & READ:",
         "            if False:",
         "vault/test_sealed_scopes.py::test_a_role_that_is_removed_can_open_no_new_value_with_the_seed_it_keeps",
     ),

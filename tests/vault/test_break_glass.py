@@ -33,6 +33,7 @@ from securecfg.vault.break_glass_sets import BreakGlass, unfinished
 from securecfg.vault.publisher import Publisher
 from securecfg.vault.role_rotation import RoleRotation
 from securecfg.vault.scope_keys import ScopeKeyring
+from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_registry import read_registry
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.test_scope_crashes import dying
@@ -240,6 +241,16 @@ def test_a_use_is_seen_until_it_is_renewed(world: ScopeWorld) -> None:
     assert uses[0].when < uses[1].when
     installed(world, name="second", is_renewal=True)
     assert [one.uses for one in looked_at(world).values()] == [(), ()]
+
+
+def test_a_record_that_changes_nothing_hides_no_use(world: ScopeWorld) -> None:
+    installed(world, "pay")
+    part = broken(world).scope("pay")
+    charter = charter_of(part.opened)
+    obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex(), "role": NAME}
+    record = part.authority.session().record(Event.SCOPE_CHANGED, obj | {"added": ["list", "read", NAME]})
+    part.authority.publish_records([record])
+    assert [use.principal for use in looked_at(world)["pay/"].uses] == [f"svc:{NAME}"]
 
 
 def test_it_is_seen_when_it_would_not_read_everything(world: ScopeWorld) -> None:

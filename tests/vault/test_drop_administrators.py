@@ -110,7 +110,7 @@ def test_what_administrators_sign_of_an_order_is_shown_from_its_bytes(world: Sco
     opened = world.admin().scope("pay").opened
     order = parse_order(opened.system_bytes(ORDER_PATH) or b"").order
     words = to_words(order.message)
-    assert words[0] == "drop order of the scope `pay/`, revision 1"
+    assert words[0] == "drop order, revision 1, of the scope `pay/`"
     assert order.vault_id.hex() in words[1]
     assert order.scope_id.hex() in words[1]
     other = to_words(order._replace(public_key=b"\0" + order.public_key[1:]).message)

@@ -17,6 +17,7 @@ from securecfg.errors import (
     AnchorMissing,
     InvalidMetadata,
     RollbackSuspected,
+    ScopeSealed,
     SecretNotFound,
     SignatureInvalid,
     StoreFailed,
@@ -27,7 +28,7 @@ from securecfg.keys import open_provider
 from securecfg.keys.identity import read_identity_file
 from securecfg.keys.role_keys import RoleKey
 from securecfg.keys.trust import Trust
-from securecfg.store import Delete, Space, open_sqlite
+from securecfg.store import Delete, Put, Space, open_sqlite
 from securecfg.vault.anchor import AnchorFile, state_directory
 from securecfg.vault.bundles import Bundles
 from securecfg.vault.introduced import accept_introduction
@@ -39,6 +40,7 @@ from securecfg.vault.introductions import (
     sign_introduction,
     word_introduction,
 )
+from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.scope_trust import fingerprint_of
 from tests.vault.scope_world import scope_world
 from tests.vault.test_charter_anchors import put_back, signed_charter
@@ -481,3 +483,15 @@ def test_the_fingerprint_stands_for_vault_keys_and_threshold_in_any_order() -> N
     }
     assert len(others) == 4
     assert [len(group) for group in told.split("-")] == [4] * 6
+
+
+def test_an_administrator_who_cannot_open_a_scope_vouches_for_none_without_it(world: ScopeWorld) -> None:
+    number = world.scopes().show("pay").number
+    world.close()
+    with closing(open_sqlite(world.path)) as store:
+        partition = store.partition(number)
+        for id_, row in partition.scan(Space.META, SLOT_IDS.start, SLOT_IDS.stop - 1, len(SLOT_IDS)):
+            partition.stage([Put(Space.META, id_, row[:20] + bytes((row[20] ^ 1,)) + row[21:])])
+    for principal in (None, "svc:pay"):
+        with pytest.raises(ScopeSealed, match="`pay/`, which could not be vouched for"):
+            introduce(world.admin().authority, principal)

@@ -10,11 +10,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securecfg.audit import Checkpoint, Tree, leaf_hash, origin_of, parse_leaf, sign_checkpoint
 from securecfg.errors import SecretDestroyed, Tampered
 from securecfg.store import Delete, Put, Space, open_sqlite
+from securecfg.vault import replica
+from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import compact
+from securecfg.vault.replica import read_slots
 from securecfg.vault.state import build_head, parse_head
 from tests.vault.world import World, interrupted, text_of
 
 if TYPE_CHECKING:
+    from securecfg.store import Store
     from securecfg.vault.vault import Vault
 
 
@@ -183,6 +187,23 @@ def test_an_opener_that_another_process_overtakes_suspects_nothing(world: World,
     store.interrupt("commit", None, overtake)
     other.write("app/c", "1")
     assert other.list() == ["app/a", "app/b", "app/c"]
+
+
+def test_an_opener_suspects_nothing_where_the_root_is_replaced_between_header_and_slots(
+    world: World, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault.write("a/b", "1")
+    left = [1, 1]
+
+    def overtaken(store: Store) -> dict[int, bytes]:
+        if left and store is not vault.opened.store:
+            left.pop()
+            KeyChanges(vault.authority).rotate_root()
+        return read_slots(store)
+
+    monkeypatch.setattr(replica, "read_slots", overtaken)
+    assert text_of(world.open(), "a/b") == "1"
+    assert not left
 
 
 def test_an_anchor_that_is_ahead_of_a_slow_handle_is_no_rollback(world: World, vault: Vault) -> None:

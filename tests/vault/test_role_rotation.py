@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.audit import Event
 from securecfg.crypto import ROOT_SCOPE, dek_context, open_granted_dek
 from securecfg.errors import (
     Conflict,
@@ -21,15 +22,17 @@ from securecfg.errors import (
     Tampered,
     WrongKey,
 )
-from securecfg.keys import Keyring, Purpose, open_provider, unlock
+from securecfg.keys import Keyring, Purpose, open_provider, root_row_of, unlock
 from securecfg.keys.former_grants import FIRST_FORMER_ROW, LAST_FORMER_ROW, FormerGrants
 from securecfg.keys.value_grants import ValueGrants
 from securecfg.octets import Malformed
 from securecfg.policy import Document
-from securecfg.store import ID_LIMIT, Put, Space
+from securecfg.store import ID_LIMIT, Delete, Put, Space
 from securecfg.vault.departures import find_exposed
+from securecfg.vault.epochs import plan_key_change
 from securecfg.vault.replica import read_header
 from securecfg.vault.role_rotation import RoleRotation
+from securecfg.vault.scope_changes import row_of
 from securecfg.vault.scope_members import find_roles
 from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.verification import verify_vault
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
     from securecfg.keys import IdentityProvider
     from securecfg.keys.role_keys import RoleKey
     from securecfg.store import Store
+    from securecfg.vault.publishing import Plan, Publication
 
 
 @pytest.fixture
@@ -341,3 +345,31 @@ def test_wherever_it_dies_who_stays_reads_and_it_can_be_finished(tmp_path: Path)
             world.close()
             shutil.rmtree(folder)
     assert changes >= 10
+
+
+def test_a_role_whose_slot_a_writer_took_away_gets_one_for_its_other_key(world: ScopeWorld) -> None:
+    """Nobody else loses his slot over it, and what the role reads another reader gives it again."""
+    scopes = world.scopes()
+    scopes.grant("both", "audit", "read")
+    scopes.grant("both", "audit", "write")
+    part = world.as_member("audit").scope("both")
+    party = charter_of(part.opened).party("pay")
+    assert party is not None
+
+    def plan(publication: Publication) -> Plan:
+        replica = part.opened.replica
+        row = row_of(replica.slots, party.slot_id)
+        slots = {other: raw for other, raw in replica.slots.items() if other not in (row, root_row_of(row))}
+        plan = plan_key_change(part.opened, publication, slots, replica.keyring)
+        plan.deletes.append(Delete(Space.META, row))
+        plan.records.append(part.authority.session().record(Event.KEY_ROTATED, {"kind": "root", "epoch": 2}))
+        return plan
+
+    part.opened.publisher.publish(plan)
+    before = set(part.opened.replica.slots)
+    rotation(world).rotate_role("pay")
+    opened = world.admin().scope("both").opened
+    assert before <= set(opened.replica.slots)
+    for name in ("audit", "web", "pay"):
+        assert text_of(world.as_member(name), "both/old") == "old of both"
+    assert verify_vault(opened).problems == []

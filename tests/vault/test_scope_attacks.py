@@ -27,7 +27,7 @@ from securecfg.errors import (
     ValueTooLarge,
     WrongKey,
 )
-from securecfg.keys import Identity, Purpose, open_provider
+from securecfg.keys import Identity, Purpose, open_provider, root_row_of
 from securecfg.keys.identity import read_identity_file
 from securecfg.keys.providers.identity import IdentityProvider
 from securecfg.keys.role_keys import (
@@ -740,3 +740,34 @@ def test_the_digest_of_keys_covers_every_public_key(world: ScopeWorld) -> None:
     assert keys_digest(type(keyring)(keyring.keys, (changed, *keyring.slots[1:]))) != digest
     assert keys_digest(keyring.with_value_key(value_public_key(b"s" * 32, b"v" * 16, 1), 1)) != digest
     assert keys_digest(keyring.with_new_epoch(Purpose.SCOPE, 1)) == digest
+
+
+def test_a_writer_who_takes_away_the_slot_of_a_reader_shuts_out_nobody_else_and_an_administrator_mends_it(
+    world: ScopeWorld,
+) -> None:
+    world.scopes().grant("web", "audit", "read")
+    world.as_member("audit")
+    part = world.as_member("web").scope("web")
+    party = charter_of(part.opened).party("audit")
+    assert party is not None
+
+    def plan(publication: Publication) -> Plan:
+        replica = part.opened.replica
+        row = next(number for number, slot_id in slot_ids(replica.slots).items() if slot_id == party.slot_id)
+        slots = {other: raw for other, raw in replica.slots.items() if other not in (row, root_row_of(row))}
+        plan = plan_key_change(part.opened, publication, slots, replica.keyring)
+        plan.deletes.append(Delete(Space.META, row))
+        record = part.authority.session().record(Event.KEY_ROTATED, {"kind": "root", "epoch": 2})
+        plan.records.append(record)
+        return plan
+
+    part.opened.publisher.publish(plan)
+    assert accepted_by(world, "web", "web/key") == "of web"
+    assert accepted_by(world, "audit", "web/key") == "scope-sealed"
+    before = bytes(part.opened.replica.root)
+    world.scopes().revoke("web", "audit", "list")
+    assert "audit" not in world.scopes().show("web").roles
+    assert bytes(world.as_member("web").scope("web").opened.replica.root) != before
+    world.scopes().grant("web", "audit", "read")
+    assert accepted_by(world, "web", "web/key") == "of web"
+    assert accepted_by(world, "audit", "web/key") == "of web"

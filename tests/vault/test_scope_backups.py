@@ -25,7 +25,7 @@ from securecfg.errors import (
     Tampered,
     WrongKey,
 )
-from securecfg.keys import generate_key_file, open_provider
+from securecfg.keys import IdentityProvider, generate_key_file, open_provider
 from securecfg.keys.identity import read_identity_file
 from securecfg.policy import Document
 from securecfg.store import Delete, Put, Space, open_sqlite
@@ -43,7 +43,10 @@ from securecfg.vault.maintenance import compact
 from securecfg.vault.opened import Options
 from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID
 from securecfg.vault.restoring import Restoring
+from securecfg.vault.role_rotation import RoleRotation
 from securecfg.vault.scope_adoption import adopt_scopes, compare_scopes
+from securecfg.vault.scope_formers import has_formers
+from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.session import Identity as Who
 from securecfg.vault.vault import Vault
@@ -165,6 +168,17 @@ def test_everybody_reads_in_a_restored_vault_what_they_could_read(
         part.log.verify()
     assert there.as_member("web").write("web/key", "after the restore") == 2
     there.scopes().grant("pay", "web", "read")
+
+
+def test_who_has_both_keys_of_a_role_reads_in_a_restored_vault_what_a_former_slot_was_granted(
+    world: ScopeWorld, folder: Path, recipient: KeyProvider, restore: Restore
+) -> None:
+    RoleRotation(world.admin().authority).rotate_role("web")
+    assert has_formers(world.admin().scope("web").opened.store)
+    back_up(world, folder, recipient)
+    there, _ = restore()
+    assert has_formers(there.admin().scope("web").opened.store)
+    assert text_of(there.as_member("web"), "web/key") == "of web"
 
 
 def test_a_part_opens_no_value_of_a_scope_for_its_recipients(
@@ -396,7 +410,44 @@ def test_every_part_is_of_one_moment_while_members_write(
         assert ahead in {0, 1}
 
 
-# --- scopes that are made, interrupted and gone -----------------------------------------------------------------------
+# --- scopes that are made, moved, interrupted and gone ----------------------------------------------------------------
+
+
+def test_scopes_that_are_sealed_split_and_merged_between_parts(
+    world: ScopeWorld, folder: Path, recipient: KeyProvider, restore: Restore
+) -> None:
+    admin = world.admin()
+    for path in ("old/a", "old/b"):
+        admin.write(path, f"of {path}")
+    world.as_member("web").write("web/sub/key", "of web/sub")
+    identity = IdentityProvider(world.folder / "web.identity")
+
+    def moves() -> ScopeMoves:
+        return ScopeMoves(world.admin().authority)
+
+    steps: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: moves().seal("old", roles={"read": ["pay"]}),
+        lambda: moves().split("web", "web/sub", reader=identity),
+        lambda: moves().merge("web/sub", reader=identity),
+    ]
+    for step in steps:
+        step()
+        back_up(world, folder, recipient)
+    states = Restoring(folder, recipient, world.clock)
+    assert [states.scopes(state) for state in states.states()] == [
+        ["pay/", "web/"],
+        ["old/", "pay/", "web/"],
+        ["old/", "pay/", "web/", "web/sub/"],
+        ["old/", "pay/", "web/"],
+    ]
+    for part in range(1, len(steps) + 1):
+        there, restored = restore(part)
+        assert all(scope.was_opened for scope in restored.scopes)
+        assert there.admin().list() == ["app/key", "old/a", "old/b", "pay/key", "web/key", "web/sub/key"]
+        assert text_of(there.as_member("web"), "web/sub/key") == "of web/sub"
+        old = there.admin() if part == 1 else there.as_member("pay")
+        assert text_of(old, "old/b") == "of old/b"
 
 
 def interrupt_making(world: ScopeWorld) -> None:

@@ -15,6 +15,8 @@ from securecfg.keys.role_keys import Certificate
 from securecfg.keys.trust import Trust
 from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.charters import LIST, READ, Charter, Party
+from securecfg.vault.drop_orders import DropOrder
+from securecfg.vault.introductions import IntroducedScope, word_introduction
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.signing_requests import Request, RequestedSignatures, read_request, write_signatures
 from securecfg.vault.signing_words import to_words
@@ -156,7 +158,7 @@ def test_a_request_says_what_is_signed_and_holds_the_exact_bytes(tmp_path: Path)
     file.write_text(request.to_text("charters"), encoding="utf-8")
     assert read_request(file) == request
     text = file.read_text(encoding="utf-8")
-    assert "# charter of the scope `pay/`, revision 3" in text
+    assert "# charter, revision 3 (sealed, also from the vault's root), of the scope `pay/`" in text
     assert "# other administrators take over" in text
 
 
@@ -166,8 +168,8 @@ def test_the_words_of_a_request_persuade_nobody(tmp_path: Path) -> None:
     file = tmp_path / "x.request"
     file.write_text(lie, encoding="utf-8")
     words = read_request(file).to_words()
-    assert "  pay: list, read; key 6b6b 6b6b 6b6b 6b6b 6b6b 6b6b 6b6b 6b6b" in words
-    assert words[0].startswith("charter of the scope `pay/`")
+    assert "  pay: list, read; key 6b6b 6b6b 6b6b 6b6b 6b6b 6b6b 6b6b 6b6b; slot " + (b"2" * 16).hex() in words
+    assert words[0].endswith("of the scope `pay/`")
 
 
 def test_files_that_are_no_requests_are_refused(tmp_path: Path) -> None:
@@ -209,9 +211,69 @@ def test_nothing_is_shown_as_signable_that_administrators_do_not_sign() -> None:
         a_charter(role="pay\nadministrator: list").message,
         a_charter(path="pay\u202e/").message,
         step_message(VAULT_ID, TRUST, TRUST)[:-1],
+        # Names that nobody could have given, made to be read for something else.
+        a_charter(path="pay/`, revision 3 (shared)\n").message,
+        a_charter(path="pay").message,
+        DropOrder(VAULT_ID, SCOPE_ID, 4, "pay", (), 2, bytes(1216)).message,
+        a_charter(role="pay: list; key 6b6b 6b6b" + " " * 80).message,
+        a_charter(role="p\u0430y").message,
+        a_charter(role="role:pay").message,
+        _certificate().message(VAULT_ID, DAVE._replace(name="user:dave` is a member of `role:web")),
+        _certificate()._replace(role="web`, and of `role:pay").message(VAULT_ID, DAVE),
+        an_introduction().replace("pay/", "pay/\x85administrator").encode(),
+        an_introduction().replace("pay/", "pay/\u2028administrator").encode(),
+        an_introduction().encode() + b"\xff\n",
+        an_introduction().encode() + b"and so on\n",
     ):
         with pytest.raises(InvalidMetadata, match="nothing that an administrator signs"):
             to_words(bad)
+
+
+def _certificate() -> Certificate:
+    return Certificate("pay", bytes(range(256)) * 4 + bytes(192) + bytes(range(32)), TRUST)
+
+
+def an_introduction() -> str:
+    scope = IntroducedScope(SCOPE_ID, 3, bytes(32), 7, bytes(32), "pay/")
+    return word_introduction(VAULT_ID, TRUST, (9, bytes(32)), [scope], "2026-11-28T00:00:00.000000000Z")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        a_charter().message,
+        a_charter()._replace(excluded=("pay/eu/",)).message,
+        _certificate().message(VAULT_ID, DAVE),
+        step_message(VAULT_ID, TRUST, Trust((DAVE.verifier,), 1, 1)),
+        an_introduction().encode(),
+        DropOrder(VAULT_ID, SCOPE_ID, 4, "pay/", ("pay/eu/",), 2, bytes(1216)).message,
+    ],
+    ids=["charter", "split", "membership", "succession", "introduction", "order"],
+)
+def test_no_two_messages_have_the_same_words(message: bytes) -> None:
+    words = to_words(message)
+    keys = [b"e" * 32, b"k" * 32, bytes(range(32)), *TRUST.administrators, DAVE.verifier]
+    # Of a key half is shown; nobody makes another one with the same half.
+    unseen = {at + offset for key in keys if (at := message.rfind(key)) >= 0 for offset in range(16, 32)}
+    for at in range(len(message)):
+        altered = bytearray(message)
+        altered[at] ^= 1
+        if at not in unseen:
+            try:
+                assert to_words(bytes(altered)) != words, f"byte {at}"
+            except InvalidMetadata:
+                continue
+
+
+def test_a_path_is_what_the_line_ends_with() -> None:
+    path = "pay`, revision 9 (shared with the vault's root)/"
+    first = to_words(a_charter(path=path).message)[0]
+    assert first == f"charter, revision 3 (sealed, also from the vault's root), of the scope `{path}`"
+
+
+def test_words_show_what_letters_a_path_has() -> None:
+    assert not any("\\u" in line for line in to_words(a_charter().message))
+    assert any("'p\\u0430y/'" in line for line in to_words(a_charter(path="p\u0430y/").message))
 
 
 def test_words_name_all_that_is_signed() -> None:
