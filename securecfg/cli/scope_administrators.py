@@ -195,6 +195,7 @@ def _emit(invocation: Invocation, info: AdministratorsInfo) -> None:
         "administrators": people,
         "revision": info.serial,
         "pending": list(info.pending),
+        "damaged": list(info.damaged),
         "exposed": info.is_exposed,
     }
     who = f"{info.threshold} of {len(people)} sign" if people else "the vault's own key signs"
@@ -203,5 +204,6 @@ def _emit(invocation: Invocation, info: AdministratorsInfo) -> None:
         f"administrators  revision {info.serial}, {who}",
         *(f"  {person.name}   fingerprint  {grouped(person.fingerprint)}" for person in info.people),
         *(f"pending  {path}: `securecfg scope administrators resume`" for path in info.pending),
+        *(f"damaged  {path}: does not open; restore it from a backup" for path in info.damaged),
         *(["exposed  the vault's own key: `securecfg scope administrators resume`"] if info.is_exposed else []),
     )

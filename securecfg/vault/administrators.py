@@ -13,7 +13,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
-from securecfg.errors import Conflict, InvalidMetadata, RollbackSuspected, SignaturesMissing, SlotRemoved
+from securecfg.errors import (
+    Conflict,
+    InvalidMetadata,
+    RollbackSuspected,
+    SecurecfgError,
+    SignaturesMissing,
+    SlotRemoved,
+    Unavailable,
+)
 from securecfg.keys.trust import ADMINISTRATORS_MAX, Trust
 from securecfg.vault.administration import to_document
 from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates
@@ -64,6 +72,7 @@ class AdministratorsInfo:
         people: Their identities; none where the vault's own key is the administrator.
         serial: How often administrators were replaced.
         pending: The scopes that are as former administrators left them, or that a former key of the vault opens.
+        damaged: The scopes that the vault's own key does not open; they are left as they are.
         is_exposed: Whether somebody may know the vault's own key whose key of the vault was removed since.
     """
 
@@ -71,6 +80,7 @@ class AdministratorsInfo:
     people: Sequence[Identity]
     serial: int
     pending: Sequence[str]
+    damaged: Sequence[str]
     is_exposed: bool
 
 
@@ -86,6 +96,7 @@ class AdministratorChanges(Scopes):
         """Change nothing yet."""
         super().__init__(authority)
         self._signing_for = signing
+        self._damaged: dict[str, SecurecfgError] = {}
 
     def look(self) -> AdministratorsInfo:
         """Return who the administrators are.
@@ -99,7 +110,8 @@ class AdministratorChanges(Scopes):
         named = [people[key] for key in trust.administrators if key in people]
         with ExitStack() as stack:
             pending = [charter_of(inside.opened).path for inside in self._behind(stack, self._own_keys())]
-        return AdministratorsInfo(trust.threshold, named, trust.serial, pending, self._is_exposed())
+        damaged, exposed = sorted(self._damaged), self._is_exposed()
+        return AdministratorsInfo(trust.threshold, named, trust.serial, pending, damaged, exposed)
 
     def set(self, people: Sequence[Identity], threshold: int, progress: Progress | None = None) -> AdministratorsInfo:
         """Make some people the administrators, of whom a number has to sign; none hand back to the vault's own key.
@@ -122,7 +134,8 @@ class AdministratorChanges(Scopes):
             hint = f"name each of at most {ADMINISTRATORS_MAX} once, and no more signatures than there are people"
             raise InvalidMetadata(message, hint=hint)
         trust = Trust(keys, threshold, before.trust.serial + 1)
-        return self._replace(own, before, own, trust, people, progress)
+        self._replace(own, before, own, trust, people, progress)
+        return self._finished()
 
     def rotate(self, progress: Progress | None = None) -> AdministratorsInfo:
         """Replace the key of the vault's own that opens its scopes; each gets new keys, as when a role departs.
@@ -134,12 +147,16 @@ class AdministratorChanges(Scopes):
             DestroyPending: It is done, but bytes of old keys may lie in the store's log until another reader lets go.
         """
         self._authority.require("key.manage", "")
+        self._rotate(progress)
+        return self._finished()
+
+    def _rotate(self, progress: Progress | None) -> None:
         before, administrators = self._own_keys(), self._administrators()
         after = OwnKeys(new_own_key(), former=tuple(before.all))
         trust = administrators.trust
         if trust.administrators == (before.current.signing_key,):
             trust = Trust((after.current.signing_key,), 1, trust.serial + 1)
-        return self._replace(before, administrators, after, trust, list(administrators.people.values()), progress)
+        self._replace(before, administrators, after, trust, list(administrators.people.values()), progress)
 
     def resume(self, progress: Progress | None = None, *, accept: Collection[str] = ()) -> AdministratorsInfo:
         """Go on where `set` or `rotate` was interrupted, and rotate where the own key may be known to somebody.
@@ -158,9 +175,16 @@ class AdministratorChanges(Scopes):
             As for `rotate`.
         """
         self.finish(progress, accept)
-        info = self.rotate(progress) if self._is_exposed() else self.look()
-        self.propagate()
-        return info
+        if self._is_exposed():
+            self._rotate(progress)
+        try:
+            self.propagate()
+        except Unavailable:
+            raise
+        except SecurecfgError:
+            if not self._damaged:
+                raise
+        return self._finished()
 
     def finish(self, progress: Progress | None = None, accept: Collection[str] = ()) -> None:
         """Go on where `set` or `rotate` was interrupted, and no more.
@@ -188,7 +212,7 @@ class AdministratorChanges(Scopes):
         trust: Trust,
         people: Sequence[Identity],
         progress: Progress | None,
-    ) -> AdministratorsInfo:
+    ) -> None:
         known = self._opened.entry(ADMINISTRATORS_PATH), self._opened.entry(OWN_KEY_PATH)
         with ExitStack() as stack:
             if self._behind(stack, own_before):
@@ -209,7 +233,34 @@ class AdministratorChanges(Scopes):
             self._note(known, own if own != own_before else None, after._replace(awaited=awaited))
             keepers = publish()
         self._bring_over(keepers, progress)
-        return self.look()
+
+    def _finished(self) -> AdministratorsInfo:
+        """Return who the administrators are, where that is so in every scope.
+
+        A scope that does not open keeps the others from nothing.
+
+        Raises:
+            SecurecfgError: A scope was left as it is; this is what it could not be opened for.
+        """
+        info = self.look()
+        for path, error in self._damaged.items():
+            error.hint = f"all other scopes are done; restore `{path}`, then `securecfg scope administrators resume`"
+            raise error
+        return info
+
+    def _open_made(self, stack: ExitStack) -> list[ScopeChanges]:
+        """Return, open, the scopes that were made; those that the vault's own key does not open are noted."""
+        found: list[ScopeChanges] = []
+        self._damaged = {}
+        for path in self._registry().scopes:
+            if self._is_made(path):
+                try:
+                    found.append(stack.enter_context(self._inside(path, is_behind=True)))
+                except Unavailable:
+                    raise
+                except SecurecfgError as error:
+                    self._damaged[path] = error
+        return found
 
     def _note(self, known: tuple[object, object], own: OwnKeys | None, after: Administrators) -> None:
         """Write into the vault who the administrators are, and what its own key is."""
@@ -249,10 +300,10 @@ class AdministratorChanges(Scopes):
                 publish, _ = self._prepare(stack, own, administrators, [])
                 keepers = keepers | publish()
         for path in self._registry().scopes:
-            if self._is_made(path):
+            if self._is_made(path) and path not in self._damaged:
                 with self._inside(path) as inside:
                     inside.finish(keepers.get(path), progress)
-        if own.former or administrators.awaited:
+        if (own.former or administrators.awaited) and not self._damaged:
             self._forget_former(own, administrators)
 
     def _forget_former(self, known: OwnKeys, finished: Administrators) -> None:
@@ -285,13 +336,11 @@ class AdministratorChanges(Scopes):
         """Return, open, the scopes that are not under the administrators, or the own key, of today."""
         trust = self._administrators().trust
         found: list[ScopeChanges] = []
-        for path in self._registry().scopes:
-            if self._is_made(path):
-                inside = stack.enter_context(self._inside(path, is_behind=True))
-                charter = charter_of(inside.opened)
-                is_done = trusts_of(inside.opened)[-1] == trust and own.current.signing_key == charter.own_key()
-                if not is_done or inside.is_behind:
-                    found.append(inside)
+        for inside in self._open_made(stack):
+            own_key = charter_of(inside.opened).own_key()
+            is_done = trusts_of(inside.opened)[-1] == trust and own.current.signing_key == own_key
+            if not is_done or inside.is_behind:
+                found.append(inside)
         return found
 
     def _is_made(self, path: str) -> bool:
@@ -313,10 +362,7 @@ class AdministratorChanges(Scopes):
         signatories = self._signatories_of(after.trust, own)
         certificates = Certificates(self._vault_id, signatories)
         scopes = []
-        for path in self._registry().scopes:
-            if not self._is_made(path):
-                continue
-            inside = stack.enter_context(self._inside(path, is_behind=True))
+        for inside in self._open_made(stack):
             is_done = trusts_of(inside.opened)[-1] == after.trust and not inside.is_behind
             if is_done and own.current.signing_key == charter_of(inside.opened).own_key():
                 continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from securecfg.errors import ScopeSealed, SecurecfgError, VersionNotFound
+from securecfg.errors import ScopeSealed, SecurecfgError, Unavailable, VersionNotFound
 from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.charters import READ, WRITE
 from securecfg.vault.compromise import Compromise
@@ -84,9 +84,10 @@ class ScopeCompromise(ScopeKeyring):
             AccessDenied: The caller may not `key.manage`.
             Tampered: A row does not match the signed state.
         """
-        found = Compromise(self._authority).find_exposed()
-        self._in_each(lambda inside: found.extend(Compromise(inside.authority).find_exposed()), None)
-        return sorted(found, key=lambda each: each.path)
+        found, failures = self._look_for_exposed()
+        for failure in failures:
+            raise failure
+        return found
 
     def declare(
         self, *, reason: str = "", drops_slots: bool = False, progress: Progress | None = None
@@ -103,11 +104,12 @@ class ScopeCompromise(ScopeKeyring):
 
         Raises:
             SignaturesMissing: All is done but in scopes whose administrators must sign.
+            SecurecfgError: What the first of the scopes failed with that does not open; all others are done.
             As for `Compromise.declare`; `resume` goes on.
         """
-        exposed = self.find_exposed()
+        exposed, failures = self._look_for_exposed()
         Compromise(self._authority).replace_keys(new_compromise(), reason, drops_slots=drops_slots)
-        return self._bring_over(exposed, progress)
+        return self._bring_over(exposed, failures, progress)
 
     def resume(self, progress: Progress | None = None) -> tuple[Aftermath, list[ScopeAftermath]]:
         """Go on where `declare` was interrupted, or where it waited for others; it does no harm where it did not.
@@ -118,22 +120,37 @@ class ScopeCompromise(ScopeKeyring):
         """
         # It may have been interrupted while the own key of the vault was replaced, which some scopes do not know yet.
         AdministratorChanges(self._authority, self._signing_for).finish(progress)
-        return self._bring_over(self.find_exposed(), progress)
+        return self._bring_over(*self._look_for_exposed(), progress)
+
+    def _look_for_exposed(self) -> tuple[list[ExposedVersions], list[SecurecfgError]]:
+        """Return what can be read, and what the first of the scopes that do not open failed with."""
+        found = Compromise(self._authority).find_exposed()
+        failures = self._tried(lambda inside: found.extend(Compromise(inside.authority).find_exposed()))
+        return sorted(found, key=lambda each: each.path), failures
+
+    def _tried(self, change: Callable[[ScopeRotation], object]) -> list[SecurecfgError]:
+        """Make a change in every scope; return what the first failed with, which keeps nothing else from being done."""
+        try:
+            self._in_each(change, None)
+        except SecurecfgError as error:
+            return [error]
+        return []
 
     def _bring_over(
-        self, exposed: list[ExposedVersions], progress: Progress | None
+        self, exposed: list[ExposedVersions], failures: list[SecurecfgError], progress: Progress | None
     ) -> tuple[Aftermath, list[ScopeAftermath]]:
+        """Do all that can be done, then raise the first of the failures, those before included."""
         declared = newest_compromise(self._opened)
-        failure: SecurecfgError | None = None
         if declared is not None:
             # The keys of all come first: until then what is written in a scope may be read by whoever has the old ones.
-            try:
-                self._in_each(lambda inside: _replace_keys(inside, declared), None)
-            except SecurecfgError as error:
-                failure = error
-        done = Compromise(self._authority, self._signing_for).bring_over(exposed, progress)
-        if failure is not None:
-            raise failure
+            failures += self._tried(lambda inside: _replace_keys(inside, declared))
+        done: Aftermath | None = None
+        try:
+            done = Compromise(self._authority, self._signing_for).bring_over(exposed, progress)
+        except (Unavailable, VersionNotFound):
+            raise
+        except SecurecfgError as error:
+            failures.append(error)
         left: list[ScopeAftermath] = []
 
         def finish(inside: ScopeRotation) -> None:
@@ -145,7 +162,9 @@ class ScopeCompromise(ScopeKeyring):
                 inside.retire_unused_values()
                 left.append(_look(inside.opened, end.end))
 
-        self._in_each(finish, None)
+        failures += self._tried(finish)
+        if failures or done is None:
+            raise failures[0]
         self.sweep_memberships()
         return replace(done, exposed=exposed), left
 

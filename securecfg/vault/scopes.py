@@ -19,6 +19,7 @@ from securecfg.errors import (
     SecurecfgError,
     SignaturesMissing,
     StoreFailed,
+    Unavailable,
 )
 from securecfg.keys import Purpose
 from securecfg.keys.identity import format_identity
@@ -69,6 +70,7 @@ if TYPE_CHECKING:
     from securecfg.vault.drafts import Content
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
+    from securecfg.vault.scope_changes import ScopeChanges
     from securecfg.vault.signatories import Signatories, Signing
 
     Progress = Callable[[int, int], None]
@@ -366,15 +368,21 @@ class Scopes:
         """Accept every scope as it is, as the vault around them was accepted, and return how many there are.
 
         Raises:
-            Tampered: What is in a scope is not what its administrators and writers signed.
+            ScopeSealed: One does not open, or is not what was signed in it; the others are accepted.
             StoreFailed: An anchor cannot be written.
         """
         door = self.doorway()
         if door is None or door.path is None:
             return 0
         count = 0
+        closed = []
         for path, place in self._registry().scopes.items():
-            found = door._replace(is_adopting=True).open(place.number, (path, place.scope_id))
+            try:
+                found = door._replace(is_adopting=True).open(place.number, (path, place.scope_id))
+            except Unavailable:
+                raise
+            except SecurecfgError:
+                found = None
             if found is not None:
                 try:
                     AnchorFile(place.scope_id, door.path).replace(found[0].mark())
@@ -384,6 +392,11 @@ class Scopes:
                 finally:
                     found[0].close()
                 count += 1
+            elif self._opened.store.partition(place.number).head() is not None:
+                closed.append(path)
+        for path in closed:
+            message = f"the vault's own key does not open the scope `{path}`; the others are accepted"
+            raise ScopeSealed(message, hint="it may be damaged: restore the vault from another backup")
         return count
 
     # --- pieces ------------------------------------------------------------------------------------------------------
@@ -446,7 +459,7 @@ class Scopes:
                         self._learn(inside, self._kept)
         return self._kept
 
-    def _learn(self, inside: ScopeRotation, certificates: Certificates) -> dict[str, bytes]:
+    def _learn(self, inside: ScopeChanges, certificates: Certificates) -> dict[str, bytes]:
         """Take up the certificates of an open scope, and return the public keys of the roles in it."""
         names = {party.role for party in charter_of(inside.opened).parties}
         keys = {name: key for name, key in self._registry().roles.items() if name in names}

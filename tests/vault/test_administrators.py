@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from securecfg.audit import Event
 from securecfg.errors import (
     Conflict,
     InvalidMetadata,
+    NotAVault,
     RollbackSuspected,
     ScopeSealed,
     SecurecfgError,
@@ -24,7 +26,7 @@ from securecfg.keys.identity import generate_identity, read_identity_file, signi
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic
 from securecfg.keys.trust import Trust
-from securecfg.store import Space
+from securecfg.store import Put, Space, open_sqlite
 from securecfg.vault.administration import to_document
 from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_to_json
@@ -694,3 +696,57 @@ def test_a_departure_that_people_signed_is_finished_wherever_it_died(tmp_path: P
             world.close()
             shutil.rmtree(folder)
     assert behind
+
+
+# --- a scope that is damaged ------------------------------------------------------------------------------------------
+
+
+def spoil(world: ScopeWorld, number: int) -> Callable[[], None]:
+    """Alter one byte of the slots of a scope, as whoever may write the file can; return what mends it."""
+    with closing(open_sqlite(world.path)) as store:
+        part = store.partition(number)
+        ((id_, row), *_) = part.scan(Space.META, 256, 511, 1)
+        part.stage([Put(Space.META, id_, row[:-1] + bytes((row[-1] ^ 1,)))])
+
+    def mend() -> None:
+        with closing(open_sqlite(world.path)) as store:
+            store.partition(number).stage([Put(Space.META, id_, row)])
+
+    return mend
+
+
+def test_a_damaged_scope_keeps_the_others_from_nothing(world: ScopeWorld) -> None:
+    """Whoever had a key of the vault could else damage one scope, and keep what opens all of them."""
+    own = read_own_keys(world.admin().opened)
+    assert own is not None
+    mend = spoil(world, 1)
+    changes = changes_of(world)
+    with pytest.raises(NotAVault) as failed:
+        changes.rotate()
+    assert "web/" in failed.value.hint
+    info = changes_of(world).look()
+    assert (info.damaged, info.pending) == (["web/"], [])
+    charter = charter_of(world.admin().scope("pay").opened)
+    now = read_own_keys(world.admin().opened)
+    assert now is not None
+    assert charter.own_key() == now.current.signing_key != own.current.signing_key
+    with pytest.raises(NotAVault):
+        changes_of(world).resume()
+    mend()
+    assert accepted_by(world, "pay", "pay/key") == "of pay"
+    assert changes_of(world).look().pending == ["web/"]
+    with pytest.raises(RollbackSuspected, match="web/"):
+        # What former administrators may have done to it meanwhile, nobody knows.
+        changes_of(world).resume()
+    info = changes_of(world).resume(accept=["web/"])
+    assert (info.damaged, info.pending) == ([], [])
+    assert charter_of(world.admin().scope("web").opened).own_key() == now.current.signing_key
+    assert accepted_by(world, "web", "web/key") == "of web"
+
+
+def test_a_damaged_scope_is_named_where_all_are_accepted(world: ScopeWorld) -> None:
+    mend = spoil(world, 1)
+    with pytest.raises(ScopeSealed, match="`web/`"):
+        world.scopes().adopt()
+    mend()
+    assert world.scopes().adopt() == 2

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.errors import SignaturesMissing
+from securecfg.errors import SignaturesMissing, Tampered
+from securecfg.store import Put, Space
+from securecfg.vault.charters import VOUCHER_ID
 from securecfg.vault.departures import find_exposed, newest_compromise
 from securecfg.vault.role_rotation import RoleRotation
 from securecfg.vault.scope_compromise import ScopeCompromise, finish_as_member
@@ -127,3 +129,18 @@ def test_a_new_own_key_leaves_exposed_what_the_one_before_read(world: ScopeWorld
     for path, known in (("both", ["both/key"]), ("pay", [])):
         part = world.admin().scope(path)
         assert [each.path for each in find_exposed(part.authority)] == known
+
+
+def test_a_damaged_scope_keeps_the_vault_and_the_others_from_nothing(world: ScopeWorld) -> None:
+    part = world.admin().scope("both").opened.store
+    part.stage([Put(Space.META, VOUCHER_ID, bytes(202))])
+    with pytest.raises(Tampered):
+        ScopeCompromise.with_signing(world.admin().authority, TWO).find_exposed()
+    with pytest.raises(Tampered):
+        ScopeCompromise.with_signing(world.admin().authority, TWO).declare()
+    declared = newest_compromise(world.admin().opened)
+    done = newest_compromise(world.admin().scope("pay").opened)
+    assert declared is not None
+    assert done is not None
+    assert done.name == declared.name
+    assert verify_vault(world.admin().scope("pay").opened).problems == []
