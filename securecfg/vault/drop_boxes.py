@@ -155,6 +155,9 @@ class DropBox:
         """Put the row beside the state that it was made for, which stays as it is."""
         store = self._store
         head = store.head()
+        if head is None:  # its rows may still be there, and whoever gave it a head would keep them there
+            message = f"the scope `{self.path}` is no more"
+            raise ScopeSealed(message, hint="it was merged; open the vault again")
         order = self._newest_order()
         held.note_order(order.serial)
         if not order.covers(drop.path):
@@ -175,7 +178,7 @@ class DropBox:
         row = seal_drop(drop, place, order.public_key, self._key.signer.sign, self._provider.sign)
         receipt = Receipt(drop.path, receipt_of(row))
         try:
-            store.commit([Put(Space.GRANT, row_id, row)], expect=head, head=head or b"")
+            store.commit([Put(Space.GRANT, row_id, row)], expect=head, head=head)
         except CommitUnknown as error:
             hint = f"`securecfg secret receipt {receipt.id}` tells whether it waits"
             raise CommitUnknown(error.message, request_id=receipt.id, hint=hint) from None

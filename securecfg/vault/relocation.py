@@ -82,6 +82,7 @@ class Companions(NamedTuple):
         ends_source: Whether the part that they leave ends, with all that is in it.
         source_writer: Vouches for what the commit does in the part that they leave, where the key at hand does not.
         target_writer: The same for the part that they come to.
+        verify_settled: Raises where something waits in the part that they leave which the commit would strand.
     """
 
     source: Sequence[Planner] = ()
@@ -90,6 +91,7 @@ class Companions(NamedTuple):
     ends_source: bool = False
     source_writer: Ed25519PrivateKey | None = None
     target_writer: Ed25519PrivateKey | None = None
+    verify_settled: Callable[[], None] | None = None
 
 
 class Moved(NamedTuple):
@@ -185,6 +187,7 @@ class Relocation:
         self._carried: set[Departure] = set()
         self._late: set[bytes] = set()
         self._caught_up: dict[bytes, Copy] = {}
+        self._permitted: set[str] = set()
         self._arriving = StagingArea(self._target.opened)
         self._drafts = Resealing(self._target.opened, self._arriving)
 
@@ -219,6 +222,7 @@ class Relocation:
             for path, is_allowed in zip(asked, allowed, strict=True):
                 if not is_allowed:
                     place.authority.require(action, path)
+        self._permitted = set(paths)
         return stamps
 
     def _verify_stamps(self, stamps: tuple[Stamp, Stamp]) -> None:
@@ -248,6 +252,9 @@ class Relocation:
         entries = self._entries()
         if isinstance(self._chosen, Single):
             self._verify_there(self._chosen, entries.get(self._chosen.path))
+        if any(path.decode() not in self._permitted for path in entries):
+            message = "a secret was added since it was decided what may be moved"
+            raise StagingMoved(message)
         for path in self._copies.keys() - entries.keys():
             self._discard(path)
         for done, (path, entry) in enumerate(entries.items(), start=1):
@@ -358,7 +365,7 @@ class Relocation:
         leaving = StagingArea(self._source.opened)
         try:
             if companions.ends_source:
-                changes.append(PartChange(self._source.opened, verify_end=verify))
+                changes.append(PartChange(self._source.opened, (), verify, companions.verify_settled))
             else:
                 if self._copies:
                     leaving.allocate()  # until the commit nobody may take its deltas for leftovers
@@ -371,7 +378,7 @@ class Relocation:
                 left: list[Planner] = [prepared] if prepared is not None else []
                 left.append(lambda publication: self._plan_late_departure(publication, request_id))
                 left = [_vouched(planner, companions.source_writer) for planner in (*left, *companions.source)]
-                changes.append(PartChange(self._source.opened, left))
+                changes.append(PartChange(self._source.opened, left, verify_settled=companions.verify_settled))
             _join(changes)
             publish_together(changes)
         except CommitUnknown as error:

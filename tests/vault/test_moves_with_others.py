@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from securecfg.errors import Conflict, InvalidMetadata, ScopeSealed, SignaturesMissing
 from securecfg.keys import IdentityProvider
+from securecfg.store import ID_LIMIT, Space, open_sqlite
 from securecfg.vault.closed import Closed
+from securecfg.vault.dropping import DropState
+from securecfg.vault.relocation import Relocation
 from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.signing_words import to_words
-from tests.vault.drop_world import collected, drop_world
+from tests.vault.drop_world import SCOPE, collected, drop_world
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.test_administrators import PEOPLE, accepted_by, hand_over
 from tests.vault.world import text_of
@@ -52,6 +56,63 @@ def test_nothing_is_split_or_merged_while_values_wait(box: ScopeWorld) -> None:
     assert text_of(box.as_member("pay"), "pay/in/late") == "dropped"
     moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
     assert text_of(box.as_member("pay"), "pay/in/late") == "dropped"
+
+
+@pytest.mark.parametrize("change", ["split", "merge"])
+def test_a_value_that_is_dropped_while_secrets_are_moved_is_not_lost(
+    box: ScopeWorld, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    web, commit, receipts = box.as_member("web"), Relocation._commit, []
+
+    def overtaken(relocation: Relocation, *rest: Any) -> None:  # noqa: ANN401 - handed on
+        receipts.append(web.drop("pay/in/late", "dropped"))
+        commit(relocation, *rest)
+
+    def run() -> None:
+        if change == "split":
+            moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+        else:
+            moves(box).merge("pay", reader=reader(box, "pay"))
+
+    with monkeypatch.context() as patched, pytest.raises(Conflict, match="wait in `pay/`"):
+        patched.setattr(Relocation, "_commit", overtaken)
+        run()
+    assert box.as_member("web").find_drop(receipts[0].id).state is DropState.WAITING
+    assert text_of(box.as_member("pay"), "pay/in/late") == "dropped"
+    run()
+    assert len(box.scopes().paths()) == (2 if change == "split" else 0)
+
+
+def test_nothing_is_dropped_into_a_merged_scope_whose_rows_are_still_there(
+    box: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = box.as_member("web")
+    with monkeypatch.context() as patched:
+        patched.setattr("securecfg.vault.scope_moves.finish_destruction", lambda _opened: None)
+        moves(box).merge("pay", reader=reader(box, "pay"))
+    with pytest.raises(ScopeSealed):
+        web.drop("pay/in/late", "dropped")
+    web.close()
+    box.close()
+    box.admin()
+    with closing(open_sqlite(box.path)) as store:
+        assert store.partitions() == []
+        assert not any(store.partition(SCOPE).scan(space, 0, ID_LIMIT - 1, 1) for space in Space)
+
+
+def test_a_head_that_somebody_gives_to_a_merged_scope_does_not_keep_its_rows(
+    box: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("securecfg.vault.scope_moves.finish_destruction", lambda _opened: None)
+        moves(box).merge("pay", reader=reader(box, "pay"))
+    with closing(open_sqlite(box.path)) as store:
+        store.partition(SCOPE).commit([], expect=None, head=b"")
+    box.close()
+    box.admin()
+    with closing(open_sqlite(box.path)) as store:
+        assert store.partitions() == []
+        assert not any(store.partition(SCOPE).scan(space, 0, ID_LIMIT - 1, 1) for space in Space)
 
 
 def test_after_a_split_values_are_dropped_where_their_paths_lie(box: ScopeWorld) -> None:

@@ -33,6 +33,7 @@ from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.creation import open_rows
 from securecfg.vault.departures import find_exposed
 from securecfg.vault.opened import Options
+from securecfg.vault.relocation import Relocation
 from securecfg.vault.replica import Replica
 from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_opening import charter_of
@@ -142,6 +143,28 @@ def test_sealing_needs_the_rights_on_every_secret(world: ScopeWorld) -> None:
         ScopeMoves(world.open("svc:keeper").authority).seal("app", roles={"read": ["pay"]})
     assert world.admin().list() == ["app/a", "app/b", "app/c"]
     assert world.admin().opened.store.partitions() == []
+
+
+def test_what_comes_while_a_subtree_is_sealed_is_decided_on_too(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, permit, copy = world.admin(), Relocation._permit, Relocation._copy_changed
+    admin.write("app/a", "1")
+    decided: list[list[bytes]] = []
+
+    def noted(move: Relocation) -> object:
+        decided.append(sorted(move._entries()))
+        return permit(move)
+
+    def overtaken(move: Relocation, **rest: bool) -> None:
+        if not admin.list("app/new"):
+            admin.write("app/new", "1")
+        copy(move, **rest)
+
+    monkeypatch.setattr(Relocation, "_permit", noted)
+    monkeypatch.setattr(Relocation, "_copy_changed", overtaken)
+    moves(world).seal("app", roles={"read": ["pay"]})
+    assert decided[-1] == [b"app/a", b"app/new"]
 
 
 def test_members_see_nothing_of_a_scope_before_it_is_made(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
