@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.audit import Event
 from securecfg.errors import AlreadyExists, CommitUnknown, IntegrityError, SecretNotFound, StoreBusy, Unsupported
 from securecfg.vault.copying import Copy, Resealing, Single, Subtree, as_freed, as_runs, oldest_first, rows_of
-from securecfg.vault.departures import MoveNote, draft_carried, draft_move, notes_of
+from securecfg.vault.departures import MoveNote, draft_carried, draft_move, entries_of_notes, notes_of
 from securecfg.vault.drafts import NewVersion
-from securecfg.vault.exposures import draft_mark, open_marks
+from securecfg.vault.exposures import draft_mark, entries_of_marks, open_marks
 from securecfg.vault.history import LIVE
 from securecfg.vault.imports import Imports
 from securecfg.vault.joint import PartChange, publish_together
@@ -182,8 +182,7 @@ class Relocation:
 
     def _begin(self) -> None:
         self._copies: dict[bytes, Copy] = {}
-        self._notes = notes_of(self._source.opened)
-        self._marks = open_marks(self._source.opened)
+        self._noted: dict[bytes, Entry] | None = None
         self._carried: set[Departure] = set()
         self._late: set[bytes] = set()
         self._caught_up: dict[bytes, Copy] = {}
@@ -249,6 +248,7 @@ class Relocation:
                 the commit, since a writer without a pause would be faster every time.
         """
         self._source.opened.refresh()
+        is_noted = self._read_notes()
         entries = self._entries()
         if isinstance(self._chosen, Single):
             self._verify_there(self._chosen, entries.get(self._chosen.path))
@@ -259,9 +259,9 @@ class Relocation:
             self._discard(path)
         for done, (path, entry) in enumerate(entries.items(), start=1):
             known = self._copies.get(path)
-            if known is None or known.entry != entry:
+            if known is None or known.entry != entry or is_noted:
                 self._copy_now(path, entry)
-                if known is not None and not is_racing and len(self._late) < _LATE_MAX:
+                if known is not None and known.entry != entry and not is_racing and len(self._late) < _LATE_MAX:
                     self._late.add(path)
             if self._progress is not None:
                 self._progress(done, len(entries))
@@ -328,25 +328,40 @@ class Relocation:
         author = self._target.authority.identity.principal
         below = self._chosen.target_below
         for number, note in enumerate(sorted(self._carried, key=lambda note: note.removed_ns)):
-            self._arriving.take(draft_carried(self._drafts, note, f"carried-{self._note_id}-{number}", below, author))
+            name, ranges = f"carried-{self._note_id}-{number}", self._arriving.ranges
+            self._arriving.take(draft_carried(self._drafts, note, name, below, ranges, author=author))
         if self._is_exposing:
             self._arriving.take(draft_move(self._drafts, self._note(self._arriving.allocate()), author))
+
+    def _read_notes(self) -> bool:
+        """Read what is noted in the old place about secrets, and return whether that is something new."""
+        opened = self._source.opened
+        noted = opened.consistently(self._entries_of_notes)
+        if noted == self._noted:
+            return False
+        self._notes, self._marks = opened.consistently(lambda: (notes_of(opened), open_marks(opened)))
+        self._noted = noted
+        return True
+
+    def _entries_of_notes(self) -> dict[bytes, Entry]:
+        return entries_of_notes(self._source.opened) | entries_of_marks(self._source.opened)
 
     def _carry_notes(self, path: bytes, copy: Copy) -> None:
         """Take along what was noted in the old place about a secret: who may know it, where it stood in the open."""
         opened, target = self._source.opened, self._chosen.target_of(path).decode()
-        notes = [note for note in self._notes if note.covers(path)]
-        if notes:
-            history = opened.history(path, copy.entry)
-            live = [version for version in oldest_first(opened, history) if version.state == LIVE]
+        if self._notes:
+            versions = list(oldest_first(opened, opened.history(path, copy.entry)))
+            live = [version for version in versions if version.state == LIVE]
+            notes = (note for note in self._notes if note.covers(path, versions))
             self._carried.update(note for note in notes if any(map(note.could_read, live)))
         new = NewVersion(self._target.authority.identity.principal, self._target.opened.clock.now_ns())
         for mark in self._marks.get(copy.entry.rec_id, ()):
             self._arriving.take(draft_mark(self._drafts, mark, target, copy.target.rec_id, new))
 
-    def _note(self, next_id: int) -> MoveNote:
+    def _note(self, next_id: int, *late: tuple[int, int]) -> MoveNote:
         now_ns = self._target.opened.clock.now_ns()
-        return MoveNote(self._note_id, self._source.name, self._chosen.target_below, now_ns, next_id)
+        ranges = (*self._arriving.ranges, *late)
+        return MoveNote(self._note_id, self._source.name, self._chosen.target_below, now_ns, next_id, ranges)
 
     # --- 3. compare, 4. commit, 5. erase -----------------------------------------------------------------------------
 
@@ -410,7 +425,7 @@ class Relocation:
         for path in self._late:
             found.pop(path, None)
             copied.pop(path)
-        if found != copied:
+        if found != copied or self._noted != self._entries_of_notes():
             message = "what is to be moved has changed meanwhile"
             raise StagingMoved(message)
 
@@ -433,7 +448,7 @@ class Relocation:
 
     def _plan_late_arrival(self, publication: Publication, request_id: str) -> Plan:
         """Plan to copy in the commit itself what was left for it."""
-        whole, drafts = Plan(), Resealing(self._target.opened, publication)
+        whole, drafts, first = Plan(), Resealing(self._target.opened, publication), publication.next_id
         self._caught_up = {
             path: drafts.copy(
                 self._source.opened, (path, self._chosen.target_of(path)), entry, self._copies[path], whole.join
@@ -449,7 +464,8 @@ class Relocation:
         if items:
             if self._is_exposing:
                 author = self._target.authority.identity.principal
-                whole.join(draft_move(drafts, self._note(publication.next_id), author))
+                note = self._note(publication.next_id, (first, publication.next_id - 1))
+                whole.join(draft_move(drafts, note, author))
             whole.records = [_record(self._target, items, request_id, source=self._source.name)]
         return whole
 

@@ -215,6 +215,47 @@ def test_what_came_from_elsewhere_is_listed_as_exposed_until_it_has_another_valu
     assert [(each.path, each.key) for each in find_exposed(admin.authority)] == [("app/b", "`both/`")]
 
 
+def test_what_came_from_elsewhere_stays_exposed_under_another_path(world: ScopeWorld) -> None:
+    world.scopes().grant("both", "audit", "read")
+    admin = world.admin()
+    admin.write("both/own", "never elsewhere")
+    admin.write("app/a", "1")
+    admin.move("app/a", "both/a")
+    admin.move("both/a", "both/b")
+    assert [each.path for each in find_exposed(admin.scope("both").authority)] == ["both/b"]
+    world.scopes().revoke("both", "audit", "list")
+    admin.move("both/b", "app/b")
+    admin.move("app/b", "app/c")
+    assert {(each.path, each.key) for each in find_exposed(admin.authority)} == {
+        ("app/c", "slot 3 (role, audit)"),
+        ("app/c", "the vault, by its root"),
+        ("app/c", "`both/`"),
+    }
+    admin.write("app/c", "2")
+    assert find_exposed(admin.authority) == []
+
+
+def test_what_is_noted_during_the_move_of_a_secret_goes_along(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scopes().grant("both", "audit", "read")
+    admin, commit = world.admin(), Relocation._commit
+    admin.write("both/a", "1")
+
+    def overtaken(move: Relocation, *rest: Any) -> None:  # noqa: ANN401 - handed on
+        monkeypatch.setattr(Relocation, "_commit", commit)
+        world.scopes().revoke("both", "audit", "read")
+        world.scopes().revoke("both", "audit", "list")
+        mark = Mark("both/a", "", 1, "c" * 40, datetime(2026, 1, 1, tzinfo=UTC), "app.toml")
+        Exposures(world.admin().scope("both").authority).mark([mark])
+        commit(move, *rest)
+
+    monkeypatch.setattr(Relocation, "_commit", overtaken)
+    admin.move("both/a", "app/a")
+    assert {each.key for each in find_exposed(admin.authority)} == {"slot 3 (role, audit)", "`both/`"}
+    assert [mark.path for mark in Exposures(admin.authority).unrotated()] == ["app/a"]
+
+
 def test_what_was_exposed_before_it_was_moved_is_exposed_afterwards(world: ScopeWorld) -> None:
     scopes = world.scopes()
     scopes.grant("both", "audit", "read")
