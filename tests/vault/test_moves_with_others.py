@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from securecfg.errors import Conflict, InvalidMetadata, ScopeSealed, SignaturesMissing
+from securecfg.errors import Conflict, InvalidMetadata, ScopeSealed, SignaturesMissing, Tampered
 from securecfg.keys import IdentityProvider
 from securecfg.store import ID_LIMIT, Space, open_sqlite
 from securecfg.vault.closed import Closed
@@ -126,6 +127,34 @@ def test_after_a_split_values_are_dropped_where_their_paths_lie(box: ScopeWorld)
     assert (text_of(pay, "pay/in/x"), text_of(pay, "pay/y")) == ("inner", "outer")
     assert pay.scope("pay/in").list() == ["pay/in/a", "pay/in/x"]
     assert pay.scope("pay").list() == ["pay/y"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_nothing_is_dropped_into_a_scope_that_was_merged_and_put_back(box: ScopeWorld, when: str) -> None:
+    """Who read the inner scope, and does not read the outer one, would read what is dropped."""
+    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    number = box.admin().opened.scopes().scopes["pay/in/"].number  # type: ignore[union-attr]  # there are some
+    web = box.as_member("web") if when == "before" else None
+    with closing(sqlite3.connect(box.path)) as database:
+        rows = database.execute("SELECT * FROM p WHERE n = ?", (number,)).fetchall()
+        heads = database.execute("SELECT * FROM g WHERE i = ?", (number,)).fetchall()
+    moves(box).merge("pay/in", reader=reader(box, "pay"))
+    with closing(sqlite3.connect(box.path)) as database:
+        database.executemany(f"INSERT INTO p VALUES ({','.join('?' * len(rows[0]))})", rows)  # noqa: S608 - no input
+        database.executemany(f"INSERT INTO g VALUES ({','.join('?' * len(heads[0]))})", heads)  # noqa: S608 - no input
+        database.commit()
+    with pytest.raises(Tampered, match="`pay/in/` says that it is a scope"):
+        (web or box.as_member("web")).drop("pay/in/x", "for the vault")
+
+
+def test_a_value_is_dropped_into_a_scope_in_a_scope_in_a_scope(box: ScopeWorld) -> None:
+    box.as_member("pay").write("pay/in/deep/a", "1")
+    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    moves(box).split("pay/in", "pay/in/deep", reader=reader(box, "pay"))
+    box.as_member("web").drop("pay/in/deep/x", "1")
+    box.scopes().revoke("pay/in", "web", "drop")
+    box.as_member("web").drop("pay/in/deep/y", "2")
+    assert box.as_member("pay").list("pay/in/deep/") == ["pay/in/deep/a", "pay/in/deep/x", "pay/in/deep/y"]
 
 
 def test_what_the_outer_scope_leaves_out_is_not_dropped_there(box: ScopeWorld) -> None:
