@@ -187,6 +187,7 @@ class Relocation:
         self._late: set[bytes] = set()
         self._caught_up: dict[bytes, Copy] = {}
         self._permitted: set[str] = set()
+        self._planted: dict[bytes, Entry] = {}
         self._arriving = StagingArea(self._target.opened)
         self._drafts = Resealing(self._target.opened, self._arriving)
 
@@ -248,6 +249,7 @@ class Relocation:
                 the commit, since a writer without a pause would be faster every time.
         """
         self._source.opened.refresh()
+        self._clear()
         is_noted = self._read_notes()
         entries = self._entries()
         if isinstance(self._chosen, Single):
@@ -267,6 +269,29 @@ class Relocation:
                 self._progress(done, len(entries))
         if self._copies:
             self._note_exposure()
+
+    def _entries_there(self) -> dict[bytes, Entry]:
+        """Return what lies where a subtree goes."""
+        return self._chosen.entries(self._target.opened) if isinstance(self._chosen, Subtree) else {}
+
+    def _clear(self) -> None:
+        """Take out what lies where a subtree goes: it was put there while that was not its part, and is void.
+
+        Its rows are left alone, since whoever put it there may have had it name the rows of other secrets.
+        """
+        opened = self._target.opened
+        opened.refresh()
+        found = opened.consistently(self._entries_there)
+        new = found.keys() - self._planted.keys()
+        is_changed = any(found.get(path) != entry for path, entry in self._planted.items())
+        if is_changed or any(self._chosen.target_of(path) in new for path in self._copies):
+            self._arriving.abandon()
+            self._begin()
+        for path, entry in found.items():
+            if path not in self._planted:
+                self._planted[path] = entry
+                self._arriving.entry(path)
+                self._arriving.take(Plan(changes=[(path, None)]))
 
     def _verify_there(self, chosen: Single, entry: Entry | None) -> None:
         if entry is None or not entry.live:
@@ -372,8 +397,12 @@ class Relocation:
             self._verify_stamps(stamps)
             self._verify_copied()
 
-        comes = _recorder(self._target, self._arriving, self._items(targets=True), request_id, source=self._source.name)
-        arriving: list[Planner] = [self._arriving.prepare(comes, verify)] if self._copies else []
+        came = _recorder(self._target, self._arriving, self._items(targets=True), request_id, source=self._source.name)
+
+        def comes() -> list[Record]:
+            return [*(came() if self._copies else ()), *self._cleared(request_id)]
+
+        arriving: list[Planner] = [self._arriving.prepare(comes, verify)] if self._copies or self._planted else []
         arriving.append(lambda publication: self._plan_late_arrival(publication, request_id))
         arriving = [_vouched(planner, companions.target_writer) for planner in (*arriving, *companions.target)]
         changes = [PartChange(self._target.opened, arriving), *companions.others]
@@ -425,6 +454,9 @@ class Relocation:
         for path in self._late:
             found.pop(path, None)
             copied.pop(path)
+        if self._entries_there() != self._planted:
+            message = "something was put where the secrets go"
+            raise StagingMoved(message)
         if found != copied or self._noted != self._entries_of_notes():
             message = "what is to be moved has changed meanwhile"
             raise StagingMoved(message)
@@ -482,6 +514,16 @@ class Relocation:
             whole.records = [_record(self._source, items, request_id, to=self._target.name)]
             whole.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
         return whole
+
+    def _cleared(self, request_id: str) -> list[Record]:
+        """Return the record of what was taken out of the place where the secrets go."""
+        if not self._planted:
+            return []
+        items = [(path.decode(), 0) for path in sorted(self._planted)]
+        obj: dict[str, object] = {"count": len(items), "change": Event.SECRET_DESTROYED.value}
+        if fit_in_record(items):
+            obj["items"] = [list(item) for item in items]
+        return [self._target.authority.session().record(Event.BATCH_WRITTEN, obj, request_id=request_id)]
 
     def _items(self, *, targets: bool) -> list[tuple[str, int]]:
         return [

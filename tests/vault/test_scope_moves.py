@@ -538,6 +538,37 @@ def test_what_a_writer_puts_where_another_scope_begins_is_read_by_nobody(
     two.as_member("pay")
 
 
+@pytest.mark.parametrize("when", ["before", "during", "again"])
+def test_what_a_writer_puts_where_another_scope_begins_neither_stops_a_merge_nor_comes_into_force_by_it(
+    two: ScopeWorld, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    moves(two).split("web", "web/in", reader=reader(two, "web"))
+    web, commit = two.as_member("web").scope("web"), Relocation._commit
+
+    def plant(value: str) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("securecfg.vault.opened.OpenVault._scope_inside", lambda *_: None)
+            web.write("web/in/b", value)
+            web.write("web/in/new", value)
+
+    def overtaken(move: Relocation, *rest: Any) -> None:  # noqa: ANN401 - handed on
+        monkeypatch.setattr(Relocation, "_commit", commit)
+        plant("forged once more")
+        commit(move, *rest)
+
+    if when != "during":
+        plant("forged")
+    if when != "before":
+        monkeypatch.setattr(Relocation, "_commit", overtaken)
+    moves(two).merge("web/in", reader=reader(two, "web"))
+    member = two.as_member("web")
+    assert member.list() == ["web/a", "web/in/a", "web/in/b"]
+    assert not text_of(member, "web/in/b").startswith("forged")
+    assert verify_vault(two.admin().scope("web").opened).problems == []
+    removed = [entry.record for entry in member.log.records() if entry.record.obj.get("change") == "secret.destroyed"]
+    assert [record.obj["items"] for record in removed] == [[["web/in/b", 0], ["web/in/new", 0]]]
+
+
 @pytest.mark.parametrize("name", ["web", "audit"])
 def test_nobody_but_administrators_takes_back_what_a_charter_leaves_out(
     two: ScopeWorld, monkeypatch: pytest.MonkeyPatch, name: str
