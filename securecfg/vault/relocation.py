@@ -133,6 +133,8 @@ class Relocation:
         self._is_exposing = is_exposing
         self._progress = progress
         self._note_id = secrets.token_hex(8)
+        self._imports = Imports(source.authority)
+        self._imported: dict[bytes, Entry] = {}
         self._begin()
 
     def run(self, companions: Callable[[], Companions] = Companions) -> Moved:
@@ -158,10 +160,10 @@ class Relocation:
                 raise Unsupported(message, hint="open it for writing")
         try:
             self._permit()
-            Imports(self._source.authority).release_below(self._chosen.below)
             for attempt in range(_ROUNDS):
                 try:
                     stamps = self._permit()
+                    self._release()
                     self._copy_changed(is_racing=attempt < _ROUNDS_IN_RACE)
                     self._commit(stamps, companions())
                     break
@@ -224,6 +226,17 @@ class Relocation:
                     place.authority.require(action, path)
         self._permitted = set(paths)
         return stamps
+
+    def _release(self) -> None:
+        """Destroy the undo material that holds what is moved; what comes of it until the commit is looked at again."""
+        opened, imports = self._source.opened, self._imports
+        while True:
+            opened.refresh()
+            self._imported = opened.consistently(imports.entries)
+            imports.release_below(self._chosen.below)
+            opened.refresh()
+            if self._imported == opened.consistently(imports.entries):
+                return
 
     def _verify_stamps(self, stamps: tuple[Stamp, Stamp]) -> None:
         """Check that the decisions still hold.
@@ -456,6 +469,9 @@ class Relocation:
             copied.pop(path)
         if self._entries_there() != self._planted:
             message = "something was put where the secrets go"
+            raise StagingMoved(message)
+        if self._imported != self._imports.entries():
+            message = "something was imported meanwhile"
             raise StagingMoved(message)
         if found != copied or self._noted != self._entries_of_notes():
             message = "what is to be moved has changed meanwhile"

@@ -577,6 +577,31 @@ def test_an_import_that_still_holds_a_secret_is_released_by_its_move(world: Scop
     assert text_of(admin, "both/a") == "hunter2-canary-4711"
 
 
+def test_an_import_during_the_move_of_its_secret_is_released_too(
+    world: ScopeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from securecfg.sources.importing import import_secrets, list_imports, undo_import
+
+    file, commit, text = tmp_path / "app.toml", Relocation._commit, 'password = "hunter2-canary-4711"\n'
+    file.write_text(text, encoding="utf-8")
+    admin = world.admin()
+    assert import_secrets(admin, [file]) is not None
+    (path,) = admin.list()
+
+    def overtaken(move: Relocation, *rest: Any) -> None:  # noqa: ANN401 - handed on
+        monkeypatch.setattr(Relocation, "_commit", commit)
+        file.write_text(text, encoding="utf-8")
+        assert import_secrets(world.admin(), [file]) is not None
+        assert world.admin().list() == [path]
+        commit(move, *rest)
+
+    monkeypatch.setattr(Relocation, "_commit", overtaken)
+    admin.move(path, "both/a")
+    assert [str(each.state) for each in list_imports(admin)] == ["confirmed", "confirmed"]
+    with pytest.raises(UndoUnavailable):
+        undo_import(admin)
+
+
 def test_one_who_reads_while_a_secret_is_moved_gets_its_value(world: ScopeWorld) -> None:
     admin, reader = world.admin(), world.admin()
     admin.write("app/a", "1")
