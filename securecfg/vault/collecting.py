@@ -31,10 +31,11 @@ from securecfg.errors import (
     UsageError,
 )
 from securecfg.keys import Purpose
+from securecfg.keys.value_grants import grant_row_of, is_grant_of
 from securecfg.store import Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.administration import to_document
-from securecfg.vault.charters import DROP
+from securecfg.vault.charters import DROP, READ
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.drops import (
     VALUE_BYTES_MAX,
@@ -50,7 +51,7 @@ from securecfg.vault.members import identities_of
 from securecfg.vault.opened import ROLES_PATH
 from securecfg.vault.paths import SYSTEM, check_metadata, check_principal, check_role, path_to_bytes
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_opening import charter_of, grants_of
+from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 from securecfg.vault.session import Identity, Session
 from securecfg.vault.values import decode_value
 
@@ -205,14 +206,23 @@ class Collection:
         if epoch is not None and any(
             entry.purpose == Purpose.VALUE and entry.epoch == epoch for entry in opened.replica.keyring.keys
         ):
-            if not grants.is_granted(epoch):
+            if grants.is_granted(epoch):
+                with suppress(Tampered):
+                    return open_drop(grants.private_key(epoch), Place(opened.replica.vault_id, epoch, row_id), row)
+            elif self._is_held(epoch):
                 return None
-            try:
-                return open_drop(grants.private_key(epoch), Place(opened.replica.vault_id, epoch, row_id), row)
-            except Tampered:
-                pass
         self._put_off("unreadable", row_id, row)
         return None
+
+    def _is_held(self, epoch: int) -> bool:
+        """Return whether a reader was granted a value key. Where none was, none can give it to another one."""
+        replica = self._opened.replica
+        rows = {slot_id: row for row, slot_id in slot_ids(replica.slots).items()}
+        return any(
+            is_grant_of(replica.store.get(Space.GRANT, grant_row_of(rows[party.slot_id], epoch)), party.slot_id)
+            for party in charter_of(self._opened).parties
+            if party.rights & READ
+        )
 
     def _draft(self, drafts: Drafts, signed: SignedDrop, receipt: str) -> Plan:
         """Return the draft of the version, in the numbered steps above.

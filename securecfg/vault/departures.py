@@ -25,7 +25,9 @@ from securecfg.vault.opened import Located
 from securecfg.vault.paths import SYSTEM
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
+    from typing import Any
 
     from securecfg.keys import SlotInfo
     from securecfg.vault.authority import Authority
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Plan, Publication
     from securecfg.vault.segments import Entry
+
+    Ranges = tuple[tuple[int, int], ...]
 
 _NOTES = SYSTEM + b"departed/"
 _FIRST_USER_PATH = b"\x02"
@@ -87,7 +91,11 @@ class Exposed:
 
 
 class Departure(NamedTuple):
-    """A note: which slot went, when, the first id that was not given yet, and which paths it is about."""
+    """A note: which slot went, when, the first id that was not given yet, and which secrets it is about.
+
+    Those are named by where they were put, and by the ids that were given to what was put there: a secret that is
+    given another path later is still one of them.
+    """
 
     slot: int
     kind: str
@@ -95,11 +103,14 @@ class Departure(NamedTuple):
     removed_ns: int
     next_id: int
     below: str = ""
+    ranges: tuple[tuple[int, int], ...] = ()
 
-    def covers(self, path: bytes) -> bool:
-        """Return whether a path is one that the note is about: below a folder, or the only one."""
+    def covers(self, path: bytes, versions: Iterable[Version]) -> bool:
+        """Return whether the note is about a secret: below a folder, at the only path, or brought with them."""
         below = self.below.encode()
-        return path == below or path.startswith(below if below.endswith(b"/") or not below else below + b"/")
+        if path == below or path.startswith(below if below.endswith(b"/") or not below else below + b"/"):
+            return True
+        return any(first <= version.dek_id <= last for version in versions for first, last in self.ranges)
 
     def could_read(self, version: Version) -> bool:
         """Return whether a version was there when the slot went. Clocks may differ, so either sign is enough."""
@@ -149,7 +160,12 @@ def notes_of(opened: OpenVault) -> list[Departure]:
     return _departures(opened)
 
 
-def draft_carried(drafts: Drafts, departure: Departure, name: str, below: str, author: str) -> Plan:
+def entries_of_notes(opened: OpenVault) -> dict[bytes, Entry]:
+    """Return what tells the notes of a part from others, as of the state that was read last."""
+    return dict(opened.replica.index.scan(_NOTES, prefix_end(_NOTES)))
+
+
+def draft_carried(drafts: Drafts, departure: Departure, name: str, below: str, ranges: Ranges, *, author: str) -> Plan:
     """Return the draft of a note that was in the part which secrets came from, as far as it is about them.
 
     Args:
@@ -157,10 +173,11 @@ def draft_carried(drafts: Drafts, departure: Departure, name: str, below: str, a
         departure: The note.
         name: Names it.
         below: Where they are now: a folder with its `/`, or the path of one.
+        ranges: The ids that were given to their rows.
         author: Who moved them.
     """
     # Ids say nothing in another part; versions keep their times.
-    return _write_note(drafts, departure._replace(next_id=0, below=below), name, author)
+    return _write_note(drafts, departure._replace(next_id=0, below=below, ranges=ranges), name, author)
 
 
 def draft_move(drafts: Drafts, departure: MoveNote, author: str) -> Plan:
@@ -171,7 +188,8 @@ def draft_move(drafts: Drafts, departure: MoveNote, author: str) -> Plan:
         departure: What the note says.
         author: Who moved them.
     """
-    note = Departure(_NO_SLOT, _MOVE, departure.source, departure.moved_ns, departure.next_id, departure.below)
+    where = departure.moved_ns, departure.next_id, departure.below, departure.ranges
+    note = Departure(_NO_SLOT, _MOVE, departure.source, *where)
     return _write_note(drafts, note, f"{_MOVE}-{departure.note_id}", author)
 
 
@@ -184,6 +202,7 @@ class MoveNote(NamedTuple):
         below: Where they are now: a folder with its `/`, or the path of one.
         moved_ns: When they came.
         next_id: An id that is above those of all their data keys.
+        ranges: The ids that were given to their rows, and to no others but notes of the move.
     """
 
     note_id: str
@@ -191,6 +210,7 @@ class MoveNote(NamedTuple):
     below: str
     moved_ns: int
     next_id: int
+    ranges: Ranges
 
 
 def newest_compromise(opened: OpenVault) -> DeclaredCompromise | None:
@@ -224,6 +244,8 @@ def _write_note(drafts: Drafts, departure: Departure, name: str, author: str) ->
     document = {"v": _VERSION} | departure._asdict()
     if not departure.below:
         del document["below"]
+    if not departure.ranges:
+        del document["ranges"]
     encoded = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
     return drafts.write(_NOTES + name.encode(), content, NewVersion(author, departure.removed_ns))
@@ -264,7 +286,9 @@ def _notes(opened: OpenVault) -> list[tuple[str, Departure]]:
             document: dict[str, object] = opened.system_document(path, {})
             slot, removed_ns, next_id = (int(str(document[name])) for name in ("slot", "removed_ns", "next_id"))
             kind, label, below = (str(document.get(name, "")) for name in ("kind", "label", "below"))
-            departure = Departure(slot, kind, label, removed_ns, next_id, below)
+            pairs: Any = document.get("ranges", ())
+            ranges = tuple((int(first), int(last)) for first, last in pairs)
+            departure = Departure(slot, kind, label, removed_ns, next_id, below, ranges)
             notes.append((path[len(_NOTES) :].decode(), departure))
     return notes
 
@@ -280,7 +304,7 @@ def _exposed(opened: OpenVault, path: bytes, departures: list[Departure]) -> lis
     return [
         Exposed(path.decode(), current.number, note.slot, note.kind, note.label, to_datetime(note.removed_ns))
         for note in departures
-        if note.covers(path)
+        if note.covers(path, (current, *history.versions))
         if note.could_read(current) or _has_known_value(opened, entry, history, current, note)
     ]
 

@@ -146,6 +146,21 @@ class DropBox:
         """Return the time."""
         return self._door.clock.now_ns()
 
+    def has_head(self) -> bool:
+        """Return whether the scope is still there."""
+        return self._store.head() is not None
+
+    def leaves_out(self, scope: str) -> bool:
+        """Return whether the scope says that another one lies in it; also where its order is gone, and says nothing.
+
+        Raises:
+            Conflict, Tampered: As for `drop`.
+        """
+        try:
+            return scope.startswith(self._newest_order().excluded)
+        except ScopeSealed:
+            return True
+
     def is_waiting(self, receipt: str) -> bool:
         """Return whether a value waits that a receipt was given for."""
         return is_waiting(self._store, receipt)
@@ -154,6 +169,9 @@ class DropBox:
         """Put the row beside the state that it was made for, which stays as it is."""
         store = self._store
         head = store.head()
+        if head is None:  # its rows may still be there, and whoever gave it a head would keep them there
+            message = f"the scope `{self.path}` is no more"
+            raise ScopeSealed(message, hint="it was merged; open the vault again")
         order = self._newest_order()
         held.note_order(order.serial)
         if not order.covers(drop.path):
@@ -174,7 +192,7 @@ class DropBox:
         row = seal_drop(drop, place, order.public_key, self._key.signer.sign, self._provider.sign)
         receipt = Receipt(drop.path, receipt_of(row))
         try:
-            store.commit([Put(Space.GRANT, row_id, row)], expect=head, head=head or b"")
+            store.commit([Put(Space.GRANT, row_id, row)], expect=head, head=head)
         except CommitUnknown as error:
             hint = f"`securecfg secret receipt {receipt.id}` tells whether it waits"
             raise CommitUnknown(error.message, request_id=receipt.id, hint=hint) from None
@@ -227,12 +245,17 @@ class DropBoxes:
         Raises:
             InvalidPath: The path breaks the rules.
             ScopeSealed: It lies in none.
+            Tampered: It lies in a scope that the one around it does not leave out.
             VaultClosed, VaultForked: They are used no more, or were a parent's.
         """
         path_to_bytes(path)
         box = self.of(path)
         if box is None:
             raise no_box(path)
+        boxes = self._held()
+        outer = scope_among(boxes, box.path.removesuffix("/"))
+        if outer is not None and not boxes[outer].leaves_out(box.path) and box.has_head():
+            raise put_back(box.path, outer)
         return box
 
     def close(self) -> None:
@@ -314,6 +337,12 @@ def no_box(path: str) -> ScopeSealed:
     """Return the error for a path at which nothing can be dropped with the key at hand."""
     message = f"`{path}` lies in no scope that this key may drop into"
     return ScopeSealed(message, hint="an administrator may grant it: `securecfg scope grant PATH --drop ROLE`")
+
+
+def put_back(scope: str, outer: str) -> Tampered:
+    """Return the error for a scope in another one that does not leave it out."""
+    message = f"`{scope}` says that it is a scope, and `{outer}` around it does not"
+    return Tampered(message, hint="somebody who may write the file may have put back a scope that was merged")
 
 
 def only_drops(path: str) -> ScopeSealed:

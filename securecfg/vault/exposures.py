@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from securecfg.vault.drafts import Drafts
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Plan
+    from securecfg.vault.segments import Entry
 
 _MARKS = SYSTEM + b"exposed/"
 _VERSION = 1
@@ -209,6 +210,11 @@ def open_marks(opened: OpenVault) -> dict[int, list[Mark]]:
             if stored.mark.is_open:
                 found.setdefault(stored.record, []).append(stored.mark)
     return found
+
+
+def entries_of_marks(opened: OpenVault) -> dict[bytes, Entry]:
+    """Return what tells the marks of a part from others, as of the state that was read last."""
+    return dict(opened.replica.index.scan(_MARKS, prefix_end(_MARKS)))
 
 
 def draft_mark(drafts: Drafts, mark: Mark, path: str, record: int, new: NewVersion) -> Plan:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from securecfg.vault.import_documents import ImportedFile, ImportedSecret
     from securecfg.vault.opened import Located
     from securecfg.vault.publishing import Publication
+    from securecfg.vault.segments import Entry
     from securecfg.vault.values import Plain
 
 _PIECES_AT_ONCE = 8
@@ -300,6 +301,10 @@ class Imports:
                     message, hint="finish it with `securecfg import --resume`, or take it back with `--undo`"
                 )
             self._advance(each, ImportState.CONFIRMED, "", each.files)
+
+    def entries(self) -> dict[bytes, Entry]:
+        """Return what tells the imports of a part from others, as of the state that was read last."""
+        return dict(self._opened.replica.index.scan(IMPORTS, prefix_end(IMPORTS)))
 
     def sweep(self) -> None:
         """Destroy what a crash has left of the undo material of imports that are finished.

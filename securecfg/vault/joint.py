@@ -36,11 +36,14 @@ class PartChange(NamedTuple):
         opened: The part.
         planners: What is published in it, one after the other in one publication; what they raise ends the change.
         verify_end: Where the part ends: raises unless it may. It then loses its head, and nothing is published in it.
+        verify_settled: Raises where there is what changes no head and has to be dealt with before. Looks while nobody
+            else can write, as such a row could else be put beside the commit.
     """
 
     opened: OpenVault
     planners: Sequence[Planner] = ()
     verify_end: Callable[[], None] | None = None
+    verify_settled: Callable[[], None] | None = None
 
 
 def publish_together(changes: Sequence[PartChange]) -> None:
@@ -56,12 +59,13 @@ def publish_together(changes: Sequence[PartChange]) -> None:
     """
     # Whoever takes several locks takes them in one order.
     changes = sorted(changes, key=lambda change: change.opened.store.part)
+    is_alone = any(change.verify_settled is not None for change in changes)
     for attempt in range(_ATTEMPTS_MAX):
         with ExitStack() as stack:
             for change in changes:
                 change.opened.check_open()
                 stack.enter_context(change.opened.replica.lock)
-            if attempt >= _ATTEMPTS_IN_RACE:
+            if is_alone or attempt >= _ATTEMPTS_IN_RACE:
                 stack.enter_context(changes[0].opened.store.reserve())
             try:
                 _commit(changes)
@@ -85,6 +89,9 @@ def _commit(changes: Sequence[PartChange]) -> None:
     """
     for change in changes:
         change.opened.replica.refresh()
+    for change in changes:
+        if change.verify_settled is not None:
+            change.verify_settled()
     shares: list[tuple[PartChange, Share | None]] = []
     commits = []
     for change in changes:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.audit import Event
 from securecfg.errors import AlreadyExists, CommitUnknown, IntegrityError, SecretNotFound, StoreBusy, Unsupported
 from securecfg.vault.copying import Copy, Resealing, Single, Subtree, as_freed, as_runs, oldest_first, rows_of
-from securecfg.vault.departures import MoveNote, draft_carried, draft_move, notes_of
+from securecfg.vault.departures import MoveNote, draft_carried, draft_move, entries_of_notes, notes_of
 from securecfg.vault.drafts import NewVersion
-from securecfg.vault.exposures import draft_mark, open_marks
+from securecfg.vault.exposures import draft_mark, entries_of_marks, open_marks
 from securecfg.vault.history import LIVE
 from securecfg.vault.imports import Imports
 from securecfg.vault.joint import PartChange, publish_together
@@ -82,6 +82,7 @@ class Companions(NamedTuple):
         ends_source: Whether the part that they leave ends, with all that is in it.
         source_writer: Vouches for what the commit does in the part that they leave, where the key at hand does not.
         target_writer: The same for the part that they come to.
+        verify_settled: Raises where something waits in the part that they leave which the commit would strand.
     """
 
     source: Sequence[Planner] = ()
@@ -90,6 +91,7 @@ class Companions(NamedTuple):
     ends_source: bool = False
     source_writer: Ed25519PrivateKey | None = None
     target_writer: Ed25519PrivateKey | None = None
+    verify_settled: Callable[[], None] | None = None
 
 
 class Moved(NamedTuple):
@@ -131,6 +133,8 @@ class Relocation:
         self._is_exposing = is_exposing
         self._progress = progress
         self._note_id = secrets.token_hex(8)
+        self._imports = Imports(source.authority)
+        self._imported: dict[bytes, Entry] = {}
         self._begin()
 
     def run(self, companions: Callable[[], Companions] = Companions) -> Moved:
@@ -156,10 +160,10 @@ class Relocation:
                 raise Unsupported(message, hint="open it for writing")
         try:
             self._permit()
-            Imports(self._source.authority).release_below(self._chosen.below)
             for attempt in range(_ROUNDS):
                 try:
                     stamps = self._permit()
+                    self._release()
                     self._copy_changed(is_racing=attempt < _ROUNDS_IN_RACE)
                     self._commit(stamps, companions())
                     break
@@ -180,11 +184,12 @@ class Relocation:
 
     def _begin(self) -> None:
         self._copies: dict[bytes, Copy] = {}
-        self._notes = notes_of(self._source.opened)
-        self._marks = open_marks(self._source.opened)
+        self._noted: dict[bytes, Entry] | None = None
         self._carried: set[Departure] = set()
         self._late: set[bytes] = set()
         self._caught_up: dict[bytes, Copy] = {}
+        self._permitted: set[str] = set()
+        self._planted: dict[bytes, Entry] = {}
         self._arriving = StagingArea(self._target.opened)
         self._drafts = Resealing(self._target.opened, self._arriving)
 
@@ -219,7 +224,19 @@ class Relocation:
             for path, is_allowed in zip(asked, allowed, strict=True):
                 if not is_allowed:
                     place.authority.require(action, path)
+        self._permitted = set(paths)
         return stamps
+
+    def _release(self) -> None:
+        """Destroy the undo material that holds what is moved; what comes of it until the commit is looked at again."""
+        opened, imports = self._source.opened, self._imports
+        while True:
+            opened.refresh()
+            self._imported = opened.consistently(imports.entries)
+            imports.release_below(self._chosen.below)
+            opened.refresh()
+            if self._imported == opened.consistently(imports.entries):
+                return
 
     def _verify_stamps(self, stamps: tuple[Stamp, Stamp]) -> None:
         """Check that the decisions still hold.
@@ -245,21 +262,49 @@ class Relocation:
                 the commit, since a writer without a pause would be faster every time.
         """
         self._source.opened.refresh()
+        self._clear()
+        is_noted = self._read_notes()
         entries = self._entries()
         if isinstance(self._chosen, Single):
             self._verify_there(self._chosen, entries.get(self._chosen.path))
+        if any(path.decode() not in self._permitted for path in entries):
+            message = "a secret was added since it was decided what may be moved"
+            raise StagingMoved(message)
         for path in self._copies.keys() - entries.keys():
             self._discard(path)
         for done, (path, entry) in enumerate(entries.items(), start=1):
             known = self._copies.get(path)
-            if known is None or known.entry != entry:
+            if known is None or known.entry != entry or is_noted:
                 self._copy_now(path, entry)
-                if known is not None and not is_racing and len(self._late) < _LATE_MAX:
+                if known is not None and known.entry != entry and not is_racing and len(self._late) < _LATE_MAX:
                     self._late.add(path)
             if self._progress is not None:
                 self._progress(done, len(entries))
         if self._copies:
             self._note_exposure()
+
+    def _entries_there(self) -> dict[bytes, Entry]:
+        """Return what lies where a subtree goes."""
+        return self._chosen.entries(self._target.opened) if isinstance(self._chosen, Subtree) else {}
+
+    def _clear(self) -> None:
+        """Take out what lies where a subtree goes: it was put there while that was not its part, and is void.
+
+        Its rows are left alone, since whoever put it there may have had it name the rows of other secrets.
+        """
+        opened = self._target.opened
+        opened.refresh()
+        found = opened.consistently(self._entries_there)
+        new = found.keys() - self._planted.keys()
+        is_changed = any(found.get(path) != entry for path, entry in self._planted.items())
+        if is_changed or any(self._chosen.target_of(path) in new for path in self._copies):
+            self._arriving.abandon()
+            self._begin()
+        for path, entry in found.items():
+            if path not in self._planted:
+                self._planted[path] = entry
+                self._arriving.entry(path)
+                self._arriving.take(Plan(changes=[(path, None)]))
 
     def _verify_there(self, chosen: Single, entry: Entry | None) -> None:
         if entry is None or not entry.live:
@@ -321,25 +366,40 @@ class Relocation:
         author = self._target.authority.identity.principal
         below = self._chosen.target_below
         for number, note in enumerate(sorted(self._carried, key=lambda note: note.removed_ns)):
-            self._arriving.take(draft_carried(self._drafts, note, f"carried-{self._note_id}-{number}", below, author))
+            name, ranges = f"carried-{self._note_id}-{number}", self._arriving.ranges
+            self._arriving.take(draft_carried(self._drafts, note, name, below, ranges, author=author))
         if self._is_exposing:
             self._arriving.take(draft_move(self._drafts, self._note(self._arriving.allocate()), author))
+
+    def _read_notes(self) -> bool:
+        """Read what is noted in the old place about secrets, and return whether that is something new."""
+        opened = self._source.opened
+        noted = opened.consistently(self._entries_of_notes)
+        if noted == self._noted:
+            return False
+        self._notes, self._marks = opened.consistently(lambda: (notes_of(opened), open_marks(opened)))
+        self._noted = noted
+        return True
+
+    def _entries_of_notes(self) -> dict[bytes, Entry]:
+        return entries_of_notes(self._source.opened) | entries_of_marks(self._source.opened)
 
     def _carry_notes(self, path: bytes, copy: Copy) -> None:
         """Take along what was noted in the old place about a secret: who may know it, where it stood in the open."""
         opened, target = self._source.opened, self._chosen.target_of(path).decode()
-        notes = [note for note in self._notes if note.covers(path)]
-        if notes:
-            history = opened.history(path, copy.entry)
-            live = [version for version in oldest_first(opened, history) if version.state == LIVE]
+        if self._notes:
+            versions = list(oldest_first(opened, opened.history(path, copy.entry)))
+            live = [version for version in versions if version.state == LIVE]
+            notes = (note for note in self._notes if note.covers(path, versions))
             self._carried.update(note for note in notes if any(map(note.could_read, live)))
         new = NewVersion(self._target.authority.identity.principal, self._target.opened.clock.now_ns())
         for mark in self._marks.get(copy.entry.rec_id, ()):
             self._arriving.take(draft_mark(self._drafts, mark, target, copy.target.rec_id, new))
 
-    def _note(self, next_id: int) -> MoveNote:
+    def _note(self, next_id: int, *late: tuple[int, int]) -> MoveNote:
         now_ns = self._target.opened.clock.now_ns()
-        return MoveNote(self._note_id, self._source.name, self._chosen.target_below, now_ns, next_id)
+        ranges = (*self._arriving.ranges, *late)
+        return MoveNote(self._note_id, self._source.name, self._chosen.target_below, now_ns, next_id, ranges)
 
     # --- 3. compare, 4. commit, 5. erase -----------------------------------------------------------------------------
 
@@ -350,15 +410,19 @@ class Relocation:
             self._verify_stamps(stamps)
             self._verify_copied()
 
-        comes = _recorder(self._target, self._arriving, self._items(targets=True), request_id, source=self._source.name)
-        arriving: list[Planner] = [self._arriving.prepare(comes, verify)] if self._copies else []
+        came = _recorder(self._target, self._arriving, self._items(targets=True), request_id, source=self._source.name)
+
+        def comes() -> list[Record]:
+            return [*(came() if self._copies else ()), *self._cleared(request_id)]
+
+        arriving: list[Planner] = [self._arriving.prepare(comes, verify)] if self._copies or self._planted else []
         arriving.append(lambda publication: self._plan_late_arrival(publication, request_id))
         arriving = [_vouched(planner, companions.target_writer) for planner in (*arriving, *companions.target)]
         changes = [PartChange(self._target.opened, arriving), *companions.others]
         leaving = StagingArea(self._source.opened)
         try:
             if companions.ends_source:
-                changes.append(PartChange(self._source.opened, verify_end=verify))
+                changes.append(PartChange(self._source.opened, (), verify, companions.verify_settled))
             else:
                 if self._copies:
                     leaving.allocate()  # until the commit nobody may take its deltas for leftovers
@@ -371,7 +435,7 @@ class Relocation:
                 left: list[Planner] = [prepared] if prepared is not None else []
                 left.append(lambda publication: self._plan_late_departure(publication, request_id))
                 left = [_vouched(planner, companions.source_writer) for planner in (*left, *companions.source)]
-                changes.append(PartChange(self._source.opened, left))
+                changes.append(PartChange(self._source.opened, left, verify_settled=companions.verify_settled))
             _join(changes)
             publish_together(changes)
         except CommitUnknown as error:
@@ -403,7 +467,13 @@ class Relocation:
         for path in self._late:
             found.pop(path, None)
             copied.pop(path)
-        if found != copied:
+        if self._entries_there() != self._planted:
+            message = "something was put where the secrets go"
+            raise StagingMoved(message)
+        if self._imported != self._imports.entries():
+            message = "something was imported meanwhile"
+            raise StagingMoved(message)
+        if found != copied or self._noted != self._entries_of_notes():
             message = "what is to be moved has changed meanwhile"
             raise StagingMoved(message)
 
@@ -426,7 +496,7 @@ class Relocation:
 
     def _plan_late_arrival(self, publication: Publication, request_id: str) -> Plan:
         """Plan to copy in the commit itself what was left for it."""
-        whole, drafts = Plan(), Resealing(self._target.opened, publication)
+        whole, drafts, first = Plan(), Resealing(self._target.opened, publication), publication.next_id
         self._caught_up = {
             path: drafts.copy(
                 self._source.opened, (path, self._chosen.target_of(path)), entry, self._copies[path], whole.join
@@ -442,7 +512,8 @@ class Relocation:
         if items:
             if self._is_exposing:
                 author = self._target.authority.identity.principal
-                whole.join(draft_move(drafts, self._note(publication.next_id), author))
+                note = self._note(publication.next_id, (first, publication.next_id - 1))
+                whole.join(draft_move(drafts, note, author))
             whole.records = [_record(self._target, items, request_id, source=self._source.name)]
         return whole
 
@@ -459,6 +530,16 @@ class Relocation:
             whole.records = [_record(self._source, items, request_id, to=self._target.name)]
             whole.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
         return whole
+
+    def _cleared(self, request_id: str) -> list[Record]:
+        """Return the record of what was taken out of the place where the secrets go."""
+        if not self._planted:
+            return []
+        items = [(path.decode(), 0) for path in sorted(self._planted)]
+        obj: dict[str, object] = {"count": len(items), "change": Event.SECRET_DESTROYED.value}
+        if fit_in_record(items):
+            obj["items"] = [list(item) for item in items]
+        return [self._target.authority.session().record(Event.BATCH_WRITTEN, obj, request_id=request_id)]
 
     def _items(self, *, targets: bool) -> list[tuple[str, int]]:
         return [

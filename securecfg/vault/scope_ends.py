@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from securecfg.store import PartCommit
 from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.unfinished import erase_rows
 
@@ -22,8 +23,10 @@ def erase_retired(opened: OpenVault, registry: Registry) -> None:
     """
     for place in registry.retired:
         part = opened.store.partition(place.number)
-        if part.head() is None:
-            erase_rows(part)
-            if opened.path is not None:
-                with suppress(OSError):  # what is left says no more than that there was a scope
-                    Path(AnchorFile(place.scope_id, opened.path).path).unlink(missing_ok=True)
+        head = part.head()
+        if head is not None:  # somebody has put it back, and it is as dead as before
+            opened.store.commit_parts([PartCommit(place.number, (), head, None)])
+        erase_rows(part)
+        if opened.path is not None:
+            with suppress(OSError):  # what is left says no more than that there was a scope
+                Path(AnchorFile(place.scope_id, opened.path).path).unlink(missing_ok=True)

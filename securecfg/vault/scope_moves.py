@@ -239,6 +239,7 @@ class ScopeMoves(Scopes):
                         others=[PartChange(self._opened, [self._plan_made(inner, place)])],
                         source_writer=around.keeper,
                         target_writer=inside.keeper,
+                        verify_settled=lambda: _verify_nothing_waits(around.opened, outer),
                     )
 
                 moved = move.run(companions)
@@ -292,9 +293,10 @@ class ScopeMoves(Scopes):
             self._verify_reads(inside, inner)
             _verify_nothing_waits(inside.opened, inner)
             source, chosen = Place(inside.authority, inner), Subtree(inner.encode())
+            end = Companions(ends_source=True, verify_settled=lambda: _verify_nothing_waits(inside.opened, inner))
             if merging.into == WHOLE:
                 move = Relocation(source, Place(self._authority, WHOLE), chosen, progress=progress)
-                moved = move.run(lambda: Companions(target=[self._plan_merged(inside, inner)], ends_source=True))
+                moved = move.run(lambda: end._replace(target=[self._plan_merged(inside, inner)]))
             else:
                 with self._inside(merging.into, keys) as around:
                     excluded = charter_of(inside.opened).excluded
@@ -306,10 +308,9 @@ class ScopeMoves(Scopes):
                     exposing = merging.is_exposing
                     move = Relocation(source, target, chosen, is_exposing=exposing, progress=progress)
                     moved = move.run(
-                        lambda: Companions(
+                        lambda: end._replace(
                             target=[around.plan_exclusion(include)],
                             others=[PartChange(self._opened, [self._plan_merged(inside, inner)])],
-                            ends_source=True,
                             target_writer=around.keeper,
                         )
                     )

@@ -20,7 +20,7 @@ from securecfg.errors import (
 )
 from securecfg.store import open_sqlite
 from securecfg.vault.closed import Closed
-from securecfg.vault.drop_boxes import DropBoxes, find_box, only_drops
+from securecfg.vault.drop_boxes import DropBoxes, find_box, only_drops, put_back
 from securecfg.vault.paths import check_prefix, check_principal, path_to_bytes, scope_among
 from securecfg.vault.replica import read_header
 from securecfg.vault.scope_completion import complete
@@ -680,7 +680,7 @@ def _open_believed(
         if not parts and not boxes:
             raise no_role()
         newest = _newest(parts, boxes)
-        _verify_nesting(parts)
+        _verify_nesting(parts, boxes)
         for part in parts.values():
             verify_succeeded(part.opened, newest[-1])
         for box in boxes.values():
@@ -760,22 +760,26 @@ def _closer(parts: Sequence[Vault], close: Callable[[], None]) -> Callable[[], N
     return close_all
 
 
-def _verify_nesting(parts: Mapping[str, Vault]) -> None:
+def _verify_nesting(parts: Mapping[str, Vault], boxes: Mapping[str, DropBox]) -> None:
     """Check that what lies in another scope is none of its subtrees any more, as that one's charter says.
 
     Raises:
         Tampered: Somebody has put back a scope that was merged, or made one up.
     """
-    for scope, part in parts.items():
-        outer = scope_among(parts, scope.removesuffix("/"))
-        if outer is not None:
+    known = {**boxes, **parts}
+    for scope in known:
+        outer = scope_among(known, scope.removesuffix("/"))
+        if outer is None:
+            continue
+        if outer in parts:
             around = parts[outer].opened
             around.refresh()  # both may have been changed together since the first one was opened
-            if charter_of(around).leaves_out(scope) is None and part.opened.has_head():
-                message = f"`{scope}` says that it is a scope, and `{outer}` around it does not"
-                raise Tampered(
-                    message, hint="somebody who may write the file may have put back a scope that was merged"
-                )
+            is_left_out = charter_of(around).leaves_out(scope) is not None
+        else:
+            is_left_out = boxes[outer].leaves_out(scope)
+        has_head = parts[scope].opened.has_head() if scope in parts else boxes[scope].has_head()
+        if not is_left_out and has_head:
+            raise put_back(scope, outer)
 
 
 def _scopes_of(opened: OpenVault) -> Mapping[str, object]:

@@ -77,6 +77,11 @@ class StagingArea:
         self._loose: list[Delete] = []
         self._is_in_doubt = False
 
+    @property
+    def ranges(self) -> tuple[tuple[int, int], ...]:
+        """The first and the last of the ids of each range that is reserved, which nobody else is given."""
+        return tuple((staging.first, staging.last) for staging in self._ranges)
+
     # --- workspace ---------------------------------------------------------------------------------------------------
 
     def entry(self, path: bytes) -> Entry | None:

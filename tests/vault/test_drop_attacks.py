@@ -331,6 +331,20 @@ def test_what_a_collector_cannot_open_yet_stays(world: ScopeWorld) -> None:
     assert world.as_member("pay").list() == ["pay/early"]
 
 
+def test_what_nobody_can_open_any_more_does_not_stay_for_ever(world: ScopeWorld) -> None:
+    """The only reader of a value key is gone: what waits under it, true or made up, would hold up split and merge."""
+    world.as_member("web").drop("pay/early", "x")
+    world.clock.advance(timedelta(seconds=1))
+    scopes = world.scopes()
+    scopes.grant("pay", "audit", "read")
+    scopes.grant("pay", "audit", "write")
+    scopes.revoke("pay", "pay", "list")
+    audit = world.as_member("audit")
+    assert audit.list() == []
+    assert rows_waiting(world) == []
+    assert [(record.obj["reason"], record.obj["count"]) for record in refusals(audit)] == [("unreadable", 1)]
+
+
 # --- value keys that somebody holds who may not read any more ---------------------------------------------------------
 
 

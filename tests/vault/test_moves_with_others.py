@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from securecfg.errors import Conflict, InvalidMetadata, ScopeSealed, SignaturesMissing
+from securecfg.errors import Conflict, InvalidMetadata, ScopeSealed, SignaturesMissing, Tampered
 from securecfg.keys import IdentityProvider
+from securecfg.store import ID_LIMIT, Space, open_sqlite
 from securecfg.vault.closed import Closed
+from securecfg.vault.dropping import DropState
+from securecfg.vault.relocation import Relocation
 from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.signing_words import to_words
-from tests.vault.drop_world import collected, drop_world
+from tests.vault.drop_world import SCOPE, collected, drop_world
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.test_administrators import PEOPLE, accepted_by, hand_over
 from tests.vault.world import text_of
@@ -54,6 +59,64 @@ def test_nothing_is_split_or_merged_while_values_wait(box: ScopeWorld) -> None:
     assert text_of(box.as_member("pay"), "pay/in/late") == "dropped"
 
 
+@pytest.mark.parametrize("change", ["split", "merge"])
+def test_a_value_that_is_dropped_while_secrets_are_moved_is_not_lost(
+    box: ScopeWorld, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    web, commit, receipts = box.as_member("web"), Relocation._commit, []
+
+    def overtaken(relocation: Relocation, *rest: Any) -> None:  # noqa: ANN401 - handed on
+        receipts.append(web.drop("pay/in/late", "dropped"))
+        commit(relocation, *rest)
+
+    def run() -> None:
+        if change == "split":
+            moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+        else:
+            moves(box).merge("pay", reader=reader(box, "pay"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Relocation, "_commit", overtaken)
+        with pytest.raises(Conflict, match="wait in `pay/`"):
+            run()
+    assert box.as_member("web").find_drop(receipts[0].id).state is DropState.WAITING
+    assert text_of(box.as_member("pay"), "pay/in/late") == "dropped"
+    run()
+    assert len(box.scopes().paths()) == (2 if change == "split" else 0)
+
+
+def test_nothing_is_dropped_into_a_merged_scope_whose_rows_are_still_there(
+    box: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = box.as_member("web")
+    with monkeypatch.context() as patched:
+        patched.setattr("securecfg.vault.scope_moves.finish_destruction", lambda _opened: None)
+        moves(box).merge("pay", reader=reader(box, "pay"))
+    with pytest.raises(ScopeSealed):
+        web.drop("pay/in/late", "dropped")
+    web.close()
+    box.close()
+    box.admin()
+    with closing(open_sqlite(box.path)) as store:
+        assert store.partitions() == []
+        assert not any(store.partition(SCOPE).scan(space, 0, ID_LIMIT - 1, 1) for space in Space)
+
+
+def test_a_head_that_somebody_gives_to_a_merged_scope_does_not_keep_its_rows(
+    box: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("securecfg.vault.scope_moves.finish_destruction", lambda _opened: None)
+        moves(box).merge("pay", reader=reader(box, "pay"))
+    with closing(open_sqlite(box.path)) as store:
+        store.partition(SCOPE).commit([], expect=None, head=b"")
+    box.close()
+    box.admin()
+    with closing(open_sqlite(box.path)) as store:
+        assert store.partitions() == []
+        assert not any(store.partition(SCOPE).scan(space, 0, ID_LIMIT - 1, 1) for space in Space)
+
+
 def test_after_a_split_values_are_dropped_where_their_paths_lie(box: ScopeWorld) -> None:
     moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
     web = box.as_member("web")
@@ -64,6 +127,34 @@ def test_after_a_split_values_are_dropped_where_their_paths_lie(box: ScopeWorld)
     assert (text_of(pay, "pay/in/x"), text_of(pay, "pay/y")) == ("inner", "outer")
     assert pay.scope("pay/in").list() == ["pay/in/a", "pay/in/x"]
     assert pay.scope("pay").list() == ["pay/y"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_nothing_is_dropped_into_a_scope_that_was_merged_and_put_back(box: ScopeWorld, when: str) -> None:
+    """Who read the inner scope, and does not read the outer one, would read what is dropped."""
+    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    number = box.admin().opened.scopes().scopes["pay/in/"].number  # type: ignore[union-attr]  # there are some
+    web = box.as_member("web") if when == "before" else None
+    with closing(sqlite3.connect(box.path)) as database:
+        rows = database.execute("SELECT * FROM p WHERE n = ?", (number,)).fetchall()
+        heads = database.execute("SELECT * FROM g WHERE i = ?", (number,)).fetchall()
+    moves(box).merge("pay/in", reader=reader(box, "pay"))
+    with closing(sqlite3.connect(box.path)) as database:
+        database.executemany(f"INSERT INTO p VALUES ({','.join('?' * len(rows[0]))})", rows)  # noqa: S608 - no input
+        database.executemany(f"INSERT INTO g VALUES ({','.join('?' * len(heads[0]))})", heads)  # noqa: S608 - no input
+        database.commit()
+    with pytest.raises(Tampered, match="`pay/in/` says that it is a scope"):
+        (web or box.as_member("web")).drop("pay/in/x", "for the vault")
+
+
+def test_a_value_is_dropped_into_a_scope_in_a_scope_in_a_scope(box: ScopeWorld) -> None:
+    box.as_member("pay").write("pay/in/deep/a", "1")
+    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    moves(box).split("pay/in", "pay/in/deep", reader=reader(box, "pay"))
+    box.as_member("web").drop("pay/in/deep/x", "1")
+    box.scopes().revoke("pay/in", "web", "drop")
+    box.as_member("web").drop("pay/in/deep/y", "2")
+    assert box.as_member("pay").list("pay/in/deep/") == ["pay/in/deep/a", "pay/in/deep/x", "pay/in/deep/y"]
 
 
 def test_what_the_outer_scope_leaves_out_is_not_dropped_there(box: ScopeWorld) -> None:

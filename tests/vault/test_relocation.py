@@ -215,6 +215,47 @@ def test_what_came_from_elsewhere_is_listed_as_exposed_until_it_has_another_valu
     assert [(each.path, each.key) for each in find_exposed(admin.authority)] == [("app/b", "`both/`")]
 
 
+def test_what_came_from_elsewhere_stays_exposed_under_another_path(world: ScopeWorld) -> None:
+    world.scopes().grant("both", "audit", "read")
+    admin = world.admin()
+    admin.write("both/own", "never elsewhere")
+    admin.write("app/a", "1")
+    admin.move("app/a", "both/a")
+    admin.move("both/a", "both/b")
+    assert [each.path for each in find_exposed(admin.scope("both").authority)] == ["both/b"]
+    world.scopes().revoke("both", "audit", "list")
+    admin.move("both/b", "app/b")
+    admin.move("app/b", "app/c")
+    assert {(each.path, each.key) for each in find_exposed(admin.authority)} == {
+        ("app/c", "slot 3 (role, audit)"),
+        ("app/c", "the vault, by its root"),
+        ("app/c", "`both/`"),
+    }
+    admin.write("app/c", "2")
+    assert find_exposed(admin.authority) == []
+
+
+def test_what_is_noted_during_the_move_of_a_secret_goes_along(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scopes().grant("both", "audit", "read")
+    admin, commit = world.admin(), Relocation._commit
+    admin.write("both/a", "1")
+
+    def overtaken(move: Relocation, *rest: Any) -> None:  # noqa: ANN401 - handed on
+        monkeypatch.setattr(Relocation, "_commit", commit)
+        world.scopes().revoke("both", "audit", "read")
+        world.scopes().revoke("both", "audit", "list")
+        mark = Mark("both/a", "", 1, "c" * 40, datetime(2026, 1, 1, tzinfo=UTC), "app.toml")
+        Exposures(world.admin().scope("both").authority).mark([mark])
+        commit(move, *rest)
+
+    monkeypatch.setattr(Relocation, "_commit", overtaken)
+    admin.move("both/a", "app/a")
+    assert {each.key for each in find_exposed(admin.authority)} == {"slot 3 (role, audit)", "`both/`"}
+    assert [mark.path for mark in Exposures(admin.authority).unrotated()] == ["app/a"]
+
+
 def test_what_was_exposed_before_it_was_moved_is_exposed_afterwards(world: ScopeWorld) -> None:
     scopes = world.scopes()
     scopes.grant("both", "audit", "read")
@@ -534,6 +575,31 @@ def test_an_import_that_still_holds_a_secret_is_released_by_its_move(world: Scop
     with pytest.raises(UndoUnavailable):
         undo_import(admin)
     assert text_of(admin, "both/a") == "hunter2-canary-4711"
+
+
+def test_an_import_during_the_move_of_its_secret_is_released_too(
+    world: ScopeWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from securecfg.sources.importing import import_secrets, list_imports, undo_import
+
+    file, commit, text = tmp_path / "app.toml", Relocation._commit, 'password = "hunter2-canary-4711"\n'
+    file.write_text(text, encoding="utf-8")
+    admin = world.admin()
+    assert import_secrets(admin, [file]) is not None
+    (path,) = admin.list()
+
+    def overtaken(move: Relocation, *rest: Any) -> None:  # noqa: ANN401 - handed on
+        monkeypatch.setattr(Relocation, "_commit", commit)
+        file.write_text(text, encoding="utf-8")
+        assert import_secrets(world.admin(), [file]) is not None
+        assert world.admin().list() == [path]
+        commit(move, *rest)
+
+    monkeypatch.setattr(Relocation, "_commit", overtaken)
+    admin.move(path, "both/a")
+    assert [str(each.state) for each in list_imports(admin)] == ["confirmed", "confirmed"]
+    with pytest.raises(UndoUnavailable):
+        undo_import(admin)
 
 
 def test_one_who_reads_while_a_secret_is_moved_gets_its_value(world: ScopeWorld) -> None:

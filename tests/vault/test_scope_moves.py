@@ -33,6 +33,7 @@ from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.creation import open_rows
 from securecfg.vault.departures import find_exposed
 from securecfg.vault.opened import Options
+from securecfg.vault.relocation import Relocation
 from securecfg.vault.replica import Replica
 from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_opening import charter_of
@@ -142,6 +143,28 @@ def test_sealing_needs_the_rights_on_every_secret(world: ScopeWorld) -> None:
         ScopeMoves(world.open("svc:keeper").authority).seal("app", roles={"read": ["pay"]})
     assert world.admin().list() == ["app/a", "app/b", "app/c"]
     assert world.admin().opened.store.partitions() == []
+
+
+def test_what_comes_while_a_subtree_is_sealed_is_decided_on_too(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, permit, copy = world.admin(), Relocation._permit, Relocation._copy_changed
+    admin.write("app/a", "1")
+    decided: list[list[bytes]] = []
+
+    def noted(move: Relocation) -> object:
+        decided.append(sorted(move._entries()))
+        return permit(move)
+
+    def overtaken(move: Relocation, **rest: bool) -> None:
+        if not admin.list("app/new"):
+            admin.write("app/new", "1")
+        copy(move, **rest)
+
+    monkeypatch.setattr(Relocation, "_permit", noted)
+    monkeypatch.setattr(Relocation, "_copy_changed", overtaken)
+    moves(world).seal("app", roles={"read": ["pay"]})
+    assert decided[-1] == [b"app/a", b"app/new"]
 
 
 def test_members_see_nothing_of_a_scope_before_it_is_made(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,6 +536,37 @@ def test_what_a_writer_puts_where_another_scope_begins_is_read_by_nobody(
     two.scopes().revoke("web/in", "audit", "list")
     two.scopes().grant("web/in", "web", "read")
     two.as_member("pay")
+
+
+@pytest.mark.parametrize("when", ["before", "during", "again"])
+def test_what_a_writer_puts_where_another_scope_begins_neither_stops_a_merge_nor_comes_into_force_by_it(
+    two: ScopeWorld, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    moves(two).split("web", "web/in", reader=reader(two, "web"))
+    web, commit = two.as_member("web").scope("web"), Relocation._commit
+
+    def plant(value: str) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("securecfg.vault.opened.OpenVault._scope_inside", lambda *_: None)
+            web.write("web/in/b", value)
+            web.write("web/in/new", value)
+
+    def overtaken(move: Relocation, *rest: Any) -> None:  # noqa: ANN401 - handed on
+        monkeypatch.setattr(Relocation, "_commit", commit)
+        plant("forged once more")
+        commit(move, *rest)
+
+    if when != "during":
+        plant("forged")
+    if when != "before":
+        monkeypatch.setattr(Relocation, "_commit", overtaken)
+    moves(two).merge("web/in", reader=reader(two, "web"))
+    member = two.as_member("web")
+    assert member.list() == ["web/a", "web/in/a", "web/in/b"]
+    assert not text_of(member, "web/in/b").startswith("forged")
+    assert verify_vault(two.admin().scope("web").opened).problems == []
+    removed = [entry.record for entry in member.log.records() if entry.record.obj.get("change") == "secret.destroyed"]
+    assert [record.obj["items"] for record in removed] == [[["web/in/b", 0], ["web/in/new", 0]]]
 
 
 @pytest.mark.parametrize("name", ["web", "audit"])
