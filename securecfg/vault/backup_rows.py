@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.audit import leaf_hash, parse_leaf
 from securecfg.errors import StoreBusy, Tampered
-from securecfg.store import ID_LIMIT, Space
+from securecfg.store import ID_LIMIT, ROW_LIMIT_BYTES, Space
 from securecfg.vault.backup_format import item_to_bytes
 from securecfg.vault.backup_inventory import Holding, Runs, digest_of_grants, runs_of
 from securecfg.vault.rows import digest_id, epoch_of, verify_digest
@@ -106,7 +106,8 @@ class RowsCopy:
 
         Raises:
             StoreBusy: Others change the vault faster than it can be copied.
-            Tampered: A row that is needed is missing, or a scope is not as it was signed.
+            Tampered: A row that is needed is missing, or too large, or a scope is not as it was signed.
+            LogTampered: A record of a scope is malformed.
             StoreFailed: The store cannot be read.
         """
         for _ in range(_ROUNDS):
@@ -143,12 +144,10 @@ class RowsCopy:
     def finish(self) -> Iterator[bytes]:
         """Yield the rows that may be others under the same ids in every state."""
         for id_, row in self._meta.items():
-            self.count += 1
-            yield item_to_bytes(Space.META, id_, row)
+            yield self._item(Space.META, id_, row)
         if self._known is None or self._known.grants_digest != digest_of_grants(self._grants):
             for id_, row in self._grants:
-                self.count += 1
-                yield item_to_bytes(Space.GRANT, id_, row)
+                yield self._item(Space.GRANT, id_, row)
 
     def holding(self, number: int, path: str, part: int) -> Holding:
         """Return what a part says of the state that was copied into it."""
@@ -188,8 +187,19 @@ class RowsCopy:
         group = (space, epoch_of(row) if space is Space.DEK else 0)
         self._ids[group].append(id_)
         if not self._is_known(group, id_):
-            self.count += 1
-            yield item_to_bytes(space, id_, row)
+            yield self._item(space, id_, row)
+
+    def _item(self, space: Space, id_: int, row: bytes) -> bytes:
+        """Count a row and return it as a part holds it.
+
+        Raises:
+            Tampered: No store would take it back. Whether anything refers to it does not matter: nothing would restore.
+        """
+        if len(row) > ROW_LIMIT_BYTES:
+            message = f"a row has {len(row)} bytes, of which there may be {ROW_LIMIT_BYTES}"
+            raise Tampered(message, hint="somebody who may write the file has put it there")
+        self.count += 1
+        return item_to_bytes(space, id_, row)
 
     def _is_known(self, group: tuple[Space, int], id_: int) -> bool:
         runs = self._known_runs.get(group)
@@ -215,6 +225,7 @@ class RowsCopy:
                 break
             self.size += 1
             if self._is_scope:
+                parse_leaf(leaf, index)  # whoever restores will look at every one
                 self._hashed_leaves += leaf_hash(leaf)
             yield from self._take(Space.LOG, index, leaf)
         if self.size != size:
