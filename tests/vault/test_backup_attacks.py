@@ -6,28 +6,30 @@ import shutil
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from securecfg.audit import Checkpoint, leaf_hash, origin_of, sign_checkpoint
+from securecfg.audit import Checkpoint, Event, Sealer, leaf_hash, origin_of, sign_checkpoint
 from securecfg.audit.merkle import root_after
 from securecfg.clock import to_datetime
 from securecfg.errors import Tampered
 from securecfg.store import PARTITION_LIMIT, ROW_LIMIT_BYTES, Put, Space, open_sqlite
+from securecfg.vault import backup_rows, sealed_states
 from securecfg.vault.charters import VOUCHER_ID, sign_voucher
+from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import read_header
 from securecfg.vault.restoring import Restoring
 from securecfg.vault.state import build_head, parse_head
+from tests.vault.scope_world import ScopeWorld
 from tests.vault.test_scope_backups import PAY, WEB, back_up, folder, put_in_place, recipient, restore, world
-from tests.vault.world import ManualClock, text_of
+from tests.vault.world import ADMIN, ManualClock, text_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from securecfg.keys import KeyProvider
-    from tests.vault.scope_world import ScopeWorld
     from tests.vault.test_scope_backups import Restore
 
 __all__ = ["folder", "recipient", "restore", "world"]
@@ -133,3 +135,57 @@ def test_what_no_partition_can_be_stops_nobody(world: ScopeWorld, folder: Path, 
         connection.commit()
     assert text_of(world.as_member("pay"), "pay/key") == "of pay"
     assert back_up(world, folder, recipient).scopes == ("pay/", "web/")
+
+
+def append_what_nobody_opens(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a member who may only list add a record to the log of the scope, as its own program may."""
+    member = world.as_member("audit")
+    member.list()
+    with monkeypatch.context() as hostile:
+        seal = Sealer.seal
+
+        def spoilt(*args: Any) -> bytes:  # noqa: ANN401 - those of `seal`
+            leaf = seal(*args)
+            return leaf[:-1] + bytes((leaf[-1] ^ 1,))
+
+        hostile.setattr(Sealer, "seal", spoilt)
+        record = member.authority.session().record(Event.SCOPE_ADOPTED, {"path": "pay/", "size": 1, "old_size": 0})
+        member.authority.publish(lambda _: Plan(records=[record]))
+    world.close()
+
+
+@pytest.mark.parametrize("harm", ["a record by who may only list", "without a voucher in the backup"])
+def test_a_scope_that_is_damaged_does_not_keep_the_rest_from_being_restored(
+    world: ScopeWorld, folder: Path, recipient: KeyProvider, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    if harm == "a record by who may only list":
+        append_what_nobody_opens(world, monkeypatch)
+    else:
+        monkeypatch.setattr(sealed_states, "META_IDS", [id_ for id_ in sealed_states.META_IDS if id_ != VOUCHER_ID])
+        monkeypatch.setattr(backup_rows, "_META_KEYS", [(Space.META, id_) for id_ in sealed_states.META_IDS])
+        monkeypatch.setattr(sealed_states.Front, "parse", lambda *_: None)
+    back_up(world, folder, recipient)
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_STATE_HOME", str(world.folder / "another machine"))
+    restoring = Restoring(folder, recipient, world.clock)
+    there = ScopeWorld(world.folder / "there", world.clock)
+    there.folder.mkdir()
+    for file in (*world.folder.glob("*.identity"), world.folder / "key"):
+        shutil.copy(file, there.folder)
+    with pytest.raises(Tampered, match=r"the sealed scope `(pay|web)/` in the backup is damaged"):
+        restoring.restore(restoring.find(), there.path, ADMIN)
+    assert not there.path.exists()
+    done = restoring.restore(restoring.find(), there.path, ADMIN, keeps_damaged=True)
+    damaged = {scope.path: bool(scope.damage) for scope in done.scopes}
+    assert damaged["pay/"]
+    assert not damaged["web/"] or harm != "a record by who may only list"
+    try:
+        assert text_of(there.admin(), "app/key") == "of the vault"
+        if harm == "a record by who may only list":
+            assert text_of(there.as_member("web"), "web/key") == "of web"
+            assert text_of(there.as_member("pay"), "pay/key") == "of pay"
+        else:
+            with pytest.raises(Tampered):
+                there.as_member("pay")
+    finally:
+        there.close()
