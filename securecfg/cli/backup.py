@@ -137,9 +137,10 @@ def backups(invocation: Invocation) -> None:
 @click.option("--part", type=Number(), help="The state of this part; else the newest.")
 @click.option("--at", metavar="TIME", help="The newest state that is not after this.")
 @click.option("--add-key", metavar="URI", help="Another key for the restored vault, where its own are lost.")
+@click.option("--keep-damaged", is_flag=True, help="Restore the rest where sealed scopes are damaged; they stay so.")
 @click.option("--dry-run", is_flag=True, help="Only read the backup, and say what would be restored.")
 @common_flags
-def restore(
+def restore(  # noqa: PLR0913 - one parameter for each option
     invocation: Invocation,
     *,
     folder: str,
@@ -148,6 +149,7 @@ def restore(
     part: int | None,
     at: str | None,
     add_key: str | None,
+    keep_damaged: bool,
     dry_run: bool,
 ) -> None:
     """Make a vault of a backup, at a path where nothing is. It is verified whole before it gets its name.
@@ -172,7 +174,13 @@ def restore(
     add = open_new_provider(invocation, add_key) if add_key is not None else None
     with invocation.progress("restoring") as progress:
         done = restoring.restore(
-            state, path, _principal(invocation), add=add, reason=invocation.reason, progress=progress
+            state,
+            path,
+            _principal(invocation),
+            add=add,
+            reason=invocation.reason,
+            keeps_damaged=keep_damaged,
+            progress=progress,
         )
     result = {
         "vault": path,
@@ -188,6 +196,7 @@ def restore(
                 "record_count": scope.record_count,
                 "was_opened": scope.was_opened,
                 "needs_adoption": scope.needs_adoption,
+                "damage": scope.damage or None,
             }
             for scope in done.scopes
         ],
@@ -198,7 +207,9 @@ def restore(
         *_scope_lines(len(done.scopes), [scope.path for scope in done.scopes if scope.path]),
     )
     for scope in done.scopes:
-        if not scope.was_opened:
+        if scope.damage:
+            invocation.note(f"kept as it is: {scope.damage}")
+        elif not scope.was_opened:
             name = f"`{scope.path}`" if scope.path else "that the vault does not name"
             invocation.note(
                 f"no key at hand opens the sealed scope {name}: only its signatures and hashes were checked"

@@ -26,6 +26,7 @@ from securecfg.store.filesystems import refuse_network
 from securecfg.store.forks import FORKS
 from securecfg.store.interface import (
     ID_LIMIT,
+    PARTITION_LIMIT,
     Put,
     Replace,
     Space,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_S = 5.0
 
 _HAS_PARTITIONS = "SELECT x'01' FROM sqlite_schema WHERE name = 'g'"
-_PARTITIONS = "SELECT i FROM g WHERE i > 0 ORDER BY i"
+_PARTITIONS = f"SELECT i FROM g WHERE i > 0 AND i < {PARTITION_LIMIT} ORDER BY i"  # noqa: S608 - a number
 
 
 class _Statements:

@@ -17,6 +17,7 @@ from securecfg.vault.backup_inventory import digest_of_grants
 from securecfg.vault.backup_rows import RowsCopy, read_grants
 from securecfg.vault.opened import Options
 from securecfg.vault.replica import read_header
+from securecfg.vault.state import CLOCK_TOLERANCE_NS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,8 +201,11 @@ class VaultCopy:
             return False
         if any(store.partition(number).head() != head for number, head in heads.items()):
             return False
-        # Whatever a state holds was published by then, whoever's clock that was.
-        self.taken_ns = max(taken_ns, state.published, *(copy.state.published for copy in self._copies.values()))
+        # Whatever a state holds was published by then, whoever's clock that was; but who may write in one scope, or
+        # only the file, does not date the backup of all.
+        latest_ns = max(taken_ns, state.published)
+        published = [copy.state.published for copy in self._copies.values()]
+        self.taken_ns = max(latest_ns, *(ns for ns in published if ns <= latest_ns + CLOCK_TOLERANCE_NS), 0)
         self.paths = {number: path for number, (path, _) in self._places.items() if number in heads}
         return True
 

@@ -38,17 +38,26 @@ class StateCheck:
         self._scopes = {held.number: held for held in state.inventory(number) if held.number}
         self._witnesses = {number: Witness(held.vault_id) for number, held in self._scopes.items()}
         self.fronts: dict[int, Front] = {}
+        self.damage: dict[int, Tampered] = {}
 
     def stage(self, number: int, puts: Sequence[Put]) -> None:
-        """Look at rows.
-
-        Raises:
-            Tampered: A record is missing.
-        """
+        """Look at rows."""
         witness = self._witnesses.get(number)
-        if witness is not None:
-            for put in puts:
-                witness.take(*put)
+        if witness is not None and number not in self.damage:
+            try:
+                for put in puts:
+                    witness.take(*put)
+            except Tampered as error:
+                self.damage[number] = error
+
+    def judge(self) -> None:
+        """Check each scope, once all rows have passed: `fronts` has those that fit together, `damage` the others."""
+        for number, held in self._scopes.items():
+            if number not in self.damage:
+                try:
+                    self.fronts[number] = self._witnesses[number].verify(self._state.head_of(held))
+                except Tampered as error:
+                    self.damage[number] = error
 
     def verify(self) -> None:
         """Check all scopes, once all rows have passed.
@@ -56,18 +65,16 @@ class StateCheck:
         Raises:
             Tampered: One does not fit together.
         """
-        for number, held in self._scopes.items():
-            try:
-                self.fronts[number] = self._witnesses[number].verify(self._state.head_of(held))
-            except Tampered as error:
-                raise damaged_scope(held, error) from None
+        self.judge()
+        for number, error in sorted(self.damage.items()):
+            raise damaged_scope(self._scopes[number], error)
 
 
 def damaged_scope(held: Holding, error: IntegrityError) -> Tampered:
     """Return the error for a scope in a backup that is not as it was signed."""
     name = f"`{held.path}`" if held.path else f"in partition {held.number}"
     message = f"the sealed scope {name} in the backup is damaged: {error.message}"
-    return Tampered(message, hint="restore another state")
+    return Tampered(message, hint="restore another state, or all but this scope with `--keep-damaged`")
 
 
 class RowsOfState:

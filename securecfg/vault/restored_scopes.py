@@ -71,7 +71,7 @@ class ScopeRestorer:
                 raise Tampered(message)
             found = self._door.open(held.number, expected) if self._door is not None and expected is not None else None
             if found is None:
-                return Outcome(front.checkpoint.size, was_opened=False, needs_adoption=self._anchor_closed(held, front))
+                return self.keep(held, front)
             opened, slot = found
             try:
                 settle_restored(opened)
@@ -83,13 +83,23 @@ class ScopeRestorer:
         except IntegrityError as error:
             raise damaged_scope(held, error) from None
 
+    def keep(self, held: Holding, front: Front | None) -> Outcome:
+        """Leave a scope as the backup has it: one that no key opens, or one that is damaged.
+
+        Args:
+            held: What the backup says of it.
+            front: What is sure of it without a key; None where nothing is.
+        """
+        size = front.checkpoint.size if front is not None else 0
+        return Outcome(size, was_opened=False, needs_adoption=self._anchor_closed(held, front))
+
     def _record(self, opened: OpenVault, slot: bytes) -> None:
         authority = Authority(opened, Identity(self._principal, slot=slot.hex()))
         obj = {**self._obj, "size": opened.replica.checkpoint.size}
         record = authority.session().record(Event.VAULT_RESTORED, obj)
         authority.publish(lambda _: Plan(records=[record]))
 
-    def _anchor_closed(self, held: Holding, front: Front) -> bool:
+    def _anchor_closed(self, held: Holding, front: Front | None) -> bool:
         """Do for a scope that no key opens what `anchor_restored` does for others, and return whether it goes back."""
         try:
             known = newest_known(held.vault_id)
@@ -99,6 +109,6 @@ class ScopeRestorer:
         except OSError as error:
             logger().warning("the anchor cannot be written: %s", error.strerror, extra={"event": "anchor.failed"})
             return False
-        if known.size > front.checkpoint.size:
+        if front is None or known.size > front.checkpoint.size:
             return True
         return root_of_log(self._opened.store.partition(held.number), known.size) != known.root

@@ -23,7 +23,7 @@ from securecfg.vault.anchor import AnchorFile, lineage, newest_known
 from securecfg.vault.auditlog import AuditLog
 from securecfg.vault.authority import Authority
 from securecfg.vault.backup_parts import open_chain
-from securecfg.vault.backup_states import RowsOfState, StateCheck
+from securecfg.vault.backup_states import RowsOfState, StateCheck, damaged_scope
 from securecfg.vault.logger import logger
 from securecfg.vault.maintenance import delete_rows, freed_rows, stored_deltas
 from securecfg.vault.opened import OpenVault, Options
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from securecfg.store import Store
     from securecfg.vault.backup_inventory import Inventory
     from securecfg.vault.backup_parts import OpenPart
-    from securecfg.vault.sealed_states import Front
 
     Progress = Callable[[int, int], None]
 
@@ -78,12 +77,15 @@ class RestoredScope:
         was_opened: Whether the administrators' key opened it, so that its charter, its index and its rows were checked.
             What shows without a key was checked of every scope.
         needs_adoption: Whether it does not continue what this machine knew of it.
+        damage: What is wrong with it, where it was kept in spite of that: it is as the backup has it, and its members
+            refuse what is not as it was signed.
     """
 
     path: str
     record_count: int
     was_opened: bool
     needs_adoption: bool
+    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,7 @@ class Restoring:
         *,
         add: KeyProvider | None = None,
         reason: str = "",
+        keeps_damaged: bool = False,
         progress: Progress | None = None,
     ) -> Restored:
         """Write a state to a new vault file. The vault and each scope are as they were, with one record more.
@@ -203,6 +206,8 @@ class Restoring:
             principal: Who restores it; needs the right `vault.restore` under the policy of the state.
             add: Another key that opens the restored vault, for who lost those that it had.
             reason: Why, for the log.
+            keeps_damaged: Whether to restore the rest where sealed scopes are damaged: who may write in one scope, or
+                the file, could else spoil all that is made from then on. They stay as the backup has them.
             progress: Called with how much was done, and of how much.
 
         Raises:
@@ -222,7 +227,7 @@ class Restoring:
         try:
             try:
                 end = self._parts[state.part - 1].end
-                inventory, fronts = self._write(store, state, progress)
+                inventory, check = self._write(store, state, progress, keeps_damaged=keeps_damaged)
                 unlocked = Unlocked(end.root, self._slot_key)
                 opened = OpenVault(Replica(store, unlocked), None, self._clock, Options())
                 try:
@@ -231,7 +236,7 @@ class Restoring:
                     known, needs_adoption = anchor_restored(opened, path)
                     size = opened.replica.checkpoint.size
                     told = (name, self._object(state, path, reason))
-                    scopes = self._restore_scopes(opened, (inventory, fronts), told, path)
+                    scopes = self._restore_scopes(opened, (inventory, check), told, path, keeps_damaged=keeps_damaged)
                     needs_adoption = needs_adoption or any(scope.needs_adoption for scope in scopes)
                     restored = Restored(state, size, secret_count, known, needs_adoption, scopes)
                 finally:
@@ -248,8 +253,8 @@ class Restoring:
     # --- steps -------------------------------------------------------------------------------------------------------
 
     def _write(
-        self, store: Store, state: BackupState, progress: Progress | None
-    ) -> tuple[Inventory, Mapping[int, Front]]:
+        self, store: Store, state: BackupState, progress: Progress | None, *, keeps_damaged: bool
+    ) -> tuple[Inventory, StateCheck]:
         """Write the rows of a state, the tiles that follow from its leaves, and its heads; the vault's is the last.
 
         Returns:
@@ -265,12 +270,16 @@ class Restoring:
             places[number].stage(puts)
 
         inventory = self._rows.copy(state.part, stage, progress)
-        check.verify()
+        if keeps_damaged:
+            check.judge()
+        else:
+            check.verify()
         for held in reversed(inventory):
             place = store if not held.number else store.partition(held.number)
-            _write_tiles(place)
+            if held.number not in check.damage:
+                _write_tiles(place)
             place.commit([], expect=None, head=self._rows.head_of(held))
-        return inventory, check.fronts
+        return inventory, check
 
     def _verify(self, opened: OpenVault, progress: Progress | None) -> int:
         """Check everything that the head vouches for, delete what it does not, and return how many secrets there are.
@@ -304,22 +313,38 @@ class Restoring:
     def _restore_scopes(
         self,
         opened: OpenVault,
-        state: tuple[Inventory, Mapping[int, Front]],
+        state: tuple[Inventory, StateCheck],
         told: tuple[str, Mapping[str, object]],
         path: Path,
+        *,
+        keeps_damaged: bool,
     ) -> tuple[RestoredScope, ...]:
         """Check the scopes of a restored vault, and record in each that it was restored.
 
         Raises:
-            Tampered: One is not what it was.
+            Tampered: One is not what it was, and damaged ones are not kept.
         """
-        inventory, fronts = state
-        if not fronts:
+        (_, *scopes), check = state
+        if not scopes:
             return ()
         from securecfg.vault.restored_scopes import ScopeRestorer  # few vaults have scopes
 
         restorer = ScopeRestorer(opened, told[0], told[1], path)
-        return tuple(RestoredScope(held.path, *restorer.restore(held, fronts[held.number])) for held in inventory[1:])
+        restored = []
+        for held in scopes:
+            front, damage = check.fronts.get(held.number), ""
+            if front is None:
+                damage = damaged_scope(held, check.damage[held.number]).message
+            else:
+                try:
+                    restored.append(RestoredScope(held.path, *restorer.restore(held, front)))
+                except Tampered as error:
+                    if not keeps_damaged:
+                        raise
+                    damage = error.message
+            if damage:
+                restored.append(RestoredScope(held.path, *restorer.keep(held, front), damage))
+        return tuple(restored)
 
 
 def settle_restored(opened: OpenVault, progress: Progress | None = None) -> int:

@@ -133,6 +133,8 @@ class Front(NamedTuple):
 class Witness:
     """Takes the rows of a scope as they come, the records in their order, and then checks what needs no key.
 
+    A row that comes again replaces the one before.
+
     Args:
         scope_id: Whose they must be, 16 bytes.
     """
@@ -142,7 +144,7 @@ class Witness:
         self._scope_id = scope_id
         self._meta: dict[int, bytes] = {}
         self._hashed_leaves = bytearray()
-        self._naming: list[tuple[int, bytes]] = []
+        self._naming: dict[int, bytes] = {}
         self._deltas: set[bytes] = set()
 
     def take(self, space: Space, id_: int, row: bytes) -> None:
@@ -156,13 +158,15 @@ class Witness:
         elif space is Space.DELTA:
             self._deltas.add(sha256(row).digest())
         elif space is Space.LOG:
-            if id_ * HASH_BYTES != len(self._hashed_leaves):
+            start = id_ * HASH_BYTES
+            if start > len(self._hashed_leaves):
                 message = f"record {len(self._hashed_leaves) // HASH_BYTES} is missing from the log"
                 raise Tampered(message)
-            self._hashed_leaves += leaf_hash(row)
+            self._hashed_leaves[start : start + HASH_BYTES] = leaf_hash(row)
+            self._naming.pop(id_, None)
             try:
                 if parse_leaf(row, id_).delta_hashes:
-                    self._naming.append((id_, row))
+                    self._naming[id_] = row
             except LogTampered as error:
                 raise Tampered(error.message) from None
 
@@ -174,7 +178,7 @@ class Witness:
         """
         front = Front.parse(head, self._meta, self._scope_id)
         front.verify_log(bytes(self._hashed_leaves))
-        for index, leaf in self._naming:
+        for index, leaf in sorted(self._naming.items()):
             digests = front.deltas_of(index, leaf)
             if index >= front.state.base_size and not self._deltas.issuperset(digests):
                 message = f"a delta of record {index} is missing"
