@@ -169,8 +169,8 @@ def test_wherever_it_dies_it_can_be_finished(tmp_path: Path) -> None:
     origin.scopes().create("both", read=["web"], is_shared=True)
     origin.as_member("web").write("web/a", "of web")
     origin.close()
-    # All keys are in use after the first of them; of what follows, which others test at every step, every third.
-    for changes in itertools.chain(range(12), itertools.count(12, 3)):
+    # All keys are in use after the first of them; of what follows, which others test at every step, every sixth.
+    for changes in itertools.chain(range(12), itertools.count(12, 6)):
         folder = tmp_path / str(changes)
         shutil.copytree(origin.folder, folder)
         world = ScopeWorld(folder, origin.clock)
