@@ -455,7 +455,7 @@ paths = ["**"]
 
 def patiently(call: Callable[[], T]) -> T:
     """Return what a call gives, tried again while others keep the store: nothing was written then."""
-    for _ in range(20):
+    for _ in range(200):
         try:
             return call()
         except StoreBusy:
