@@ -11,10 +11,15 @@ from securecfg.store import ID_LIMIT, PARTITION_LIMIT, Space
 from securecfg.vault.backup_format import ROW_SPACES, altered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 Runs = dict[tuple[Space, int], list[range]]
 """Which rows there are: ascending runs of ids by space and tag. The tag is the epoch of a data key, and 0 elsewhere."""
+
+Marks = dict[tuple[Space, int], list[bytes]]
+"""What tells the rows of each run, `MARK_BYTES` for each of its `pieces_of`, from others under the same ids."""
+
+MARK_BYTES = 8
 
 _LINE = struct.Struct(">32sI32sI")
 _GROUP = struct.Struct(">BIQ")
@@ -22,6 +27,7 @@ _ID = struct.Struct(">Q")
 _VARINT_BITS = 7
 _VARINT_BYTES = 10
 _VAULT_ID_BYTES = 16
+_PIECE_ROWS = 64
 _GROUPED_SPACES = ROW_SPACES - {Space.META, Space.GRANT}
 
 
@@ -37,6 +43,7 @@ class Holding(NamedTuple):
         grants_digest: What `digest_of_grants` gives of the rows of GRANT.
         grants_part: Which part has these.
         runs: The other rows.
+        marks: Of these, in a partition; empty for the vault.
     """
 
     number: int
@@ -47,6 +54,7 @@ class Holding(NamedTuple):
     grants_digest: bytes
     grants_part: int
     runs: Runs
+    marks: Marks
 
 
 Inventory = tuple[Holding, ...]
@@ -77,14 +85,25 @@ def runs_of(ids: Iterable[int]) -> list[range]:
     return runs
 
 
+def pieces_of(run: range) -> Iterator[range]:
+    """Yield a run in pieces, each of which has a mark."""
+    for start in range(run.start, run.stop, _PIECE_ROWS):
+        yield range(start, min(start + _PIECE_ROWS, run.stop))
+
+
+def mark_of(hashes: Iterable[bytes]) -> bytes:
+    """Return the mark of rows from the SHA-256 of each, ascending by their ids."""
+    return sha256(b"".join(hashes)).digest()[:MARK_BYTES]
+
+
 def inventory_to_bytes(inventory: Inventory) -> bytes:
     """Return the plaintext of the second message."""
     parts = [U32.pack(len(inventory))]
     for holding in inventory:
-        number, vault_id, path, head_digest, part, grants_digest, grants_part, runs = holding
+        number, vault_id, path, head_digest, part, grants_digest, grants_part, runs, marks = holding
         parts.append(U32.pack(number) + vault_id + var16(path.encode()))
         parts.append(_LINE.pack(head_digest, part, grants_digest, grants_part))
-        parts.append(_runs_to_bytes(runs))
+        parts.append(_runs_to_bytes(runs, marks))
     return b"".join(parts)
 
 
@@ -116,22 +135,26 @@ def _parse_holding(cursor: Cursor, newest: int) -> Holding:
     if number >= PARTITION_LIMIT or not (0 < part <= newest and 0 < grants_part <= part):
         message = "names a part that cannot be"
         raise Malformed(message)
-    return Holding(number, vault_id, path, head_digest, part, grants_digest, grants_part, _parse_runs(cursor))
+    runs, marks = _parse_runs(cursor, is_marked=bool(number))
+    return Holding(number, vault_id, path, head_digest, part, grants_digest, grants_part, runs, marks)
 
 
-def _runs_to_bytes(groups: Runs) -> bytes:
+def _runs_to_bytes(groups: Runs, marks: Marks) -> bytes:
     parts = [len(groups).to_bytes(2)]
     for (space, tag), runs in sorted(groups.items()):
         parts.append(_GROUP.pack(space, tag, len(runs)))
         last = 0
-        for run in runs:
+        for number, run in enumerate(runs):
             parts.append(_varint(run.start - last) + _varint(len(run)))
+            if marks:
+                parts.append(marks[space, tag][number])
             last = run.stop
     return b"".join(parts)
 
 
-def _parse_runs(cursor: Cursor) -> Runs:
+def _parse_runs(cursor: Cursor, *, is_marked: bool) -> tuple[Runs, Marks]:
     groups: Runs = {}
+    marks: Marks = {}
     for _ in range(cursor.u16()):
         space, tag, count = _GROUP.unpack(cursor.take(_GROUP.size))
         if space not in _GROUPED_SPACES or (Space(space), tag) in groups or count > len(cursor.data):
@@ -145,7 +168,10 @@ def _parse_runs(cursor: Cursor) -> Runs:
                 raise Malformed
             runs.append(range(start, start + length))
             last = start + length
-    return groups
+            if is_marked:
+                size_bytes = -(-length // _PIECE_ROWS) * MARK_BYTES
+                marks.setdefault((Space(space), tag), []).append(cursor.take(size_bytes))
+    return groups, marks
 
 
 def _varint(number: int) -> bytes:

@@ -18,7 +18,7 @@ from securecfg.audit import leaf_hash, parse_leaf
 from securecfg.errors import StoreBusy, Tampered
 from securecfg.store import ID_LIMIT, ROW_LIMIT_BYTES, Space
 from securecfg.vault.backup_format import item_to_bytes
-from securecfg.vault.backup_inventory import Holding, Runs, digest_of_grants, runs_of
+from securecfg.vault.backup_inventory import MARK_BYTES, Holding, Runs, digest_of_grants, mark_of, pieces_of, runs_of
 from securecfg.vault.rows import digest_id, epoch_of, verify_digest
 from securecfg.vault.sealed_states import META_IDS, Front, open_head
 from securecfg.vault.staging import ALLOCATED_SPACES
@@ -73,6 +73,9 @@ class RowsCopy:
         self._known_runs: Runs = known.runs if known is not None else {}
         self._starts = {group: [run.start for run in runs] for group, runs in self._known_runs.items()}
         self._ids: dict[tuple[Space, int], array[int]] = defaultdict(lambda: array("Q"))
+        self._has_marks = is_scope
+        self._hashes: dict[tuple[Space, int], bytearray] = defaultdict(bytearray)
+        self._known_rows: dict[tuple[Space, int], dict[int, bytes]] = {}
         self._hashed_leaves = bytearray()
         self._next_id = 0
         self._watched: frozenset[Staging] = frozenset()
@@ -97,6 +100,8 @@ class RowsCopy:
             StoreFailed: The store cannot be read.
         """
         state, checkpoint = open_head(self.vault_id, self._store.head() or b"")
+        if self._has_marks:
+            self._find_known_rows()
         self._follow(state)
         yield from self._copy_allocated(range(state.next_id), progress=progress)
         yield from self._copy_log(checkpoint.size)
@@ -135,7 +140,7 @@ class RowsCopy:
             if not has_keys:
                 # What was copied may be wrapped under a key that is gone.
                 for group in [group for group in self._ids if group[0] is Space.DEK]:
-                    del self._ids[group]
+                    self._forget(group)
                 yield from self._copy_allocated(range(state.next_id), [Space.DEK])
             self._follow(state)
         message = "the vault changes faster than it can be copied"
@@ -154,9 +159,39 @@ class RowsCopy:
         digest, known = digest_of_grants(self._grants), self._known
         grants_part = known.grants_part if known is not None and known.grants_digest == digest else part
         runs = {group: runs_of(sorted(ids)) for group, ids in self._ids.items() if ids}
-        return Holding(number, self.vault_id, path, sha256(self.head).digest(), part, digest, grants_part, runs)
+        marks = {group: self._marks(group, each) for group, each in runs.items()} if self._has_marks else {}
+        return Holding(number, self.vault_id, path, sha256(self.head).digest(), part, digest, grants_part, runs, marks)
 
     # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def _find_known_rows(self) -> None:
+        """Find the rows that the chain has as they are here.
+
+        Who may write the file can put back what a scope was before a publication without a record, as of a compaction.
+        No log shows it, its members go on from there, and give the same ids to other rows.
+        """
+        marks = self._known.marks if self._known is not None else {}
+        for group, runs in self._known_runs.items():
+            rows = self._known_rows[group] = {}
+            for run, marked in zip(runs, marks[group], strict=True):
+                for place, piece in enumerate(pieces_of(run)):
+                    found = {id_: sha256(row).digest() for id_, row in self._scan(group[0], piece)}
+                    if mark_of(found.values()) == marked[place * MARK_BYTES : (place + 1) * MARK_BYTES]:
+                        rows |= found
+
+    def _marks(self, group: tuple[Space, int], runs: Sequence[range]) -> list[bytes]:
+        """Return the marks of the rows that were taken, of one that came again as it was last."""
+        hashes, size = self._hashes[group], sha256().digest_size
+        places = {id_: place * size for place, id_ in enumerate(self._ids[group])}
+
+        def hash_of(id_: int) -> bytes:
+            return bytes(hashes[places[id_] : places[id_] + size])
+
+        return [b"".join(mark_of(map(hash_of, piece)) for piece in pieces_of(run)) for run in runs]
+
+    def _forget(self, group: tuple[Space, int]) -> None:
+        self._ids.pop(group, None)
+        self._hashes.pop(group, None)
 
     def _follow(self, state: State) -> None:
         self._next_id, self._watched = state.next_id, frozenset(state.stagings)
@@ -186,7 +221,13 @@ class RowsCopy:
             return
         group = (space, epoch_of(row) if space is Space.DEK else 0)
         self._ids[group].append(id_)
-        if not self._is_known(group, id_):
+        if self._has_marks:
+            digest = sha256(row).digest()
+            self._hashes[group] += digest
+            is_known = self._known_rows.get(group, {}).get(id_) == digest
+        else:
+            is_known = self._is_known(group, id_)
+        if not is_known:
             yield self._item(space, id_, row)
 
     def _item(self, space: Space, id_: int, row: bytes) -> bytes:
@@ -244,7 +285,7 @@ class RowsCopy:
                 message = "a delta that a record names is missing"
                 raise Tampered(message)
             return None
-        self._ids.pop((Space.DELTA, 0), None)  # those of a head that was looked at before may be folded in by now
+        self._forget((Space.DELTA, 0))  # those of a head that was looked at before may be folded in by now
         items: list[bytes] = []
         for digest, row in zip(digests, rows, strict=True):
             if front is not None:
@@ -255,7 +296,7 @@ class RowsCopy:
     def _copy_kept(self) -> Iterator[bytes]:
         """Yield what is never deleted, and read what is replaced."""
         for space in (Space.SEALER, Space.PART):
-            self._ids.pop((space, 0), None)
+            self._forget((space, 0))
             for id_, row in self._scan(space, range(ID_LIMIT)):
                 yield from self._take(space, id_, row)
         self._grants = list(read_grants(self._store))

@@ -18,6 +18,7 @@ from securecfg.errors import Tampered
 from securecfg.store import PARTITION_LIMIT, ROW_LIMIT_BYTES, Put, Space, open_sqlite
 from securecfg.vault import backup_rows, sealed_states
 from securecfg.vault.charters import VOUCHER_ID, sign_voucher
+from securecfg.vault.maintenance import compact
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import read_header
 from securecfg.vault.restoring import Restoring
@@ -189,3 +190,22 @@ def test_a_scope_that_is_damaged_does_not_keep_the_rest_from_being_restored(
                 there.as_member("pay")
     finally:
         there.close()
+
+
+def test_a_part_does_not_mix_a_scope_with_what_somebody_put_back(
+    world: ScopeWorld, folder: Path, recipient: KeyProvider, restore: Restore
+) -> None:
+    """What a compaction changed after the backup before: no log, and so no anchor, shows that it is gone."""
+    before = copy_of(world)
+    compact(world.as_member("web").opened)
+    world.close()
+    back_up(world, folder, recipient)
+    world.close()
+    put_in_place(world, before, WEB, WEB)
+    compact(world.as_member("web").opened)
+    world.as_member("web").write("web/more", "x")
+    world.close()
+    back_up(world, folder, recipient)
+    there, done = restore(2)
+    assert [scope.was_opened for scope in done.scopes] == [True, True]
+    assert text_of(there.as_member("web"), "web/more") == "x"

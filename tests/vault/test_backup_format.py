@@ -28,7 +28,9 @@ from securecfg.vault.backup_inventory import (
     Runs,
     digest_of_grants,
     inventory_to_bytes,
+    mark_of,
     parse_inventory,
+    pieces_of,
     runs_of,
 )
 
@@ -61,6 +63,12 @@ def holdings(draw: st.DrawFn) -> tuple[Holding, ...]:
                 draw(digests),
                 draw(st.integers(1, part)),
                 runs,
+                {
+                    group: [draw(st.binary(min_size=8, max_size=8)) * len(list(pieces_of(run))) for run in each]
+                    for group, each in runs.items()
+                }
+                if number
+                else {},
             )
         )
     return tuple(held)
@@ -105,6 +113,25 @@ def test_refuses_rows_of_an_inventory_that_are_written_otherwise(groups: bytes) 
     assert parse_inventory(bytes((0, 0, 0, 1)) + line() + NO_ROWS, PART)
     with pytest.raises(BackupAltered):
         parse_inventory(bytes((0, 0, 0, 1)) + line() + groups, PART)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [b"\x05\x01", b"\x05\x01" + bytes(7), b"\x05\x01" + bytes(9), b"\x05\x41" + bytes(8), b"\x05\x40" + bytes(16)],
+)
+def test_refuses_rows_of_a_partition_that_have_not_the_marks_of_their_number(run: bytes) -> None:
+    def raw(run: bytes) -> bytes:
+        return bytes((0, 0, 0, 2)) + line() + NO_ROWS + line(1) + b"\x00\x01" + GROUP + run
+
+    assert parse_inventory(raw(b"\x05\x41" + bytes(16)), PART)[1].runs == {(Space.VALUE, 0): [range(5, 70)]}
+    with pytest.raises(BackupAltered):
+        parse_inventory(raw(run), PART)
+
+
+def test_a_mark_tells_rows_from_others() -> None:
+    assert [len(piece) for piece in pieces_of(range(5, 140))] == [64, 64, 7]
+    assert mark_of([bytes(32)]) != mark_of([bytes(32)] * 2)
+    assert len(mark_of([])) == 8
 
 
 @pytest.mark.parametrize(
