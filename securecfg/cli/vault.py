@@ -272,19 +272,35 @@ def _adopt_scopes(invocation: Invocation, path: str, provider: KeyProvider) -> N
 
     principal = invocation.principal or ""
     for scope in compare_scopes(path, provider, principal):
-        held = counted(scope.size, "record")
-        invocation.note(f"the sealed scope `{scope.path}` holds {held}; this machine recorded {_recorded(scope)}")
+        invocation.note(
+            f"the sealed scope `{scope.path}` holds {_held(scope)}; this machine recorded {_recorded(scope)}"
+        )
     invocation.confirm("Accept these scopes as they are?")
     done = adopt_scopes(path, provider, principal, reason=invocation.reason)
-    scopes = [{"path": scope.path, "record_count": scope.size, "recorded_count": scope.recorded_size} for scope in done]
+    scopes = [
+        {"path": scope.path, "record_count": scope.size, "recorded_count": scope.recorded_size}
+        for scope in done
+        if not scope.is_box
+    ]
+    boxes = [
+        {"path": scope.path, "serial": scope.size, "recorded_serial": scope.recorded_size}
+        for scope in done
+        if scope.is_box
+    ]
     invocation.emit(
-        {"vault": str(path), "scopes": scopes},
-        *(f"adopted  {scope.path}   records  {scope.size}   recorded before  {_recorded(scope)}" for scope in done),
+        {"vault": str(path), "scopes": scopes, "drop_boxes": boxes},
+        *(f"adopted  {scope.path}   {_held(scope)}   recorded before  {_recorded(scope)}" for scope in done),
     )
 
 
+def _held(scope: ScopeAdoption) -> str:
+    return f"drop order {scope.size}" if scope.is_box else counted(scope.size, "record")
+
+
 def _recorded(scope: ScopeAdoption) -> str:
-    return "nothing" if scope.recorded_size is None else counted(scope.recorded_size, "record")
+    if scope.recorded_size is None:
+        return "nothing"
+    return _held(scope._replace(size=scope.recorded_size))
 
 
 def _may_adopt(path: str, provider: KeyProvider, principal: str) -> bool:

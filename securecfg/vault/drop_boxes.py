@@ -112,9 +112,27 @@ class DropBox:
             RollbackSuspected: The order is older than one that this machine has seen.
             AnchorMissing: None was seen, and that is required.
         """
-        with self._memory.held() as held:
-            held.note_order(self._found.order.serial)
+        if not self._door.is_adopting:
+            with self._memory.held() as held:
+                held.note_order(self._found.order.serial)
         _admit(self._door, self._key, self._found)
+
+    def compare(self) -> tuple[int, int | None]:
+        """Return the serial of the order, and of the one that this machine has seen, None where it has seen none.
+
+        Raises:
+            StoreFailed: What was noted cannot be read.
+        """
+        known = self._memory.read()
+        return self._found.order.serial, known.serial if known is not None else None
+
+    def adopt(self) -> None:
+        """Accept the order, also where this machine has seen a newer one.
+
+        Raises:
+            StoreFailed: What was noted cannot be read.
+        """
+        self._memory.replace(self._found.order.serial)
 
     def drop(self, drop: Drop) -> Receipt:
         """Hand in a value.

@@ -72,6 +72,27 @@ class DropMemory:
         finally:
             os.close(descriptor)
 
+    def read(self) -> Noted | None:
+        """Return what was noted, None where nothing was.
+
+        Raises:
+            StoreFailed: It cannot be read.
+        """
+        if not self.path.exists():
+            return None
+        with self.held() as held:
+            return held.known
+
+    def replace(self, serial: int) -> None:
+        """Note the serial of an order that may be older than one that was seen. Only `adopt` may do this.
+
+        Raises:
+            StoreFailed: What was noted cannot be read.
+        """
+        if self.path.exists():
+            with self.held() as held:
+                held.replace_order(serial)
+
     def verify(self, known: Noted | None, serial: int) -> None:
         """Check that an order is not older than one that this machine has seen.
 
@@ -139,6 +160,15 @@ class Held:
         self._memory.verify(self._known, serial)
         if self._known is None or serial > self._known.serial:
             self._note(Noted(serial, self._known.time_ms if self._known is not None else 0))
+
+    @property
+    def known(self) -> Noted | None:
+        """What was noted; None where nothing was yet."""
+        return self._known
+
+    def replace_order(self, serial: int) -> None:
+        """Note an order in the place of any that was seen; what is dropped is dated later than before all the same."""
+        self._note(Noted(serial, self._known.time_ms if self._known is not None else 0))
 
     def next_time_ms(self, now_ms: int) -> int:
         """Return the time of what is dropped next, which is noted: later than of all before."""

@@ -31,11 +31,13 @@ class ScopeAdoption(NamedTuple):
         path: Of its subtree.
         size: The number of records in its log.
         recorded_size: The number that the anchor knew of, or None where there was no anchor.
+        is_box: Whether values are dropped into it; the two are the serials of its drop order then.
     """
 
     path: str
     size: int
     recorded_size: int | None
+    is_box: bool = False
 
 
 def compare_scopes(
@@ -51,7 +53,7 @@ def compare_scopes(
         for scope, part in member.parts():
             known = AnchorFile(part.opened.replica.vault_id, path).read()
             found.append(ScopeAdoption(scope, part.opened.replica.checkpoint.size, known.mark.size if known else None))
-        return found
+        return found + [ScopeAdoption(box.path, *box.compare(), is_box=True) for box in member.boxes()]
 
 
 def adopt_scopes(
@@ -63,6 +65,8 @@ def adopt_scopes(
     clock: Clock | None = None,
 ) -> list[ScopeAdoption]:
     """Accept the scopes that an identity opens as they are, record that in each, and start new anchors for them.
+
+    Of those that it drops into it accepts the drop order; who may do no more than that can record nothing.
 
     No right is needed: what is accepted is what this machine has recorded, by who may read that machine's records and
     could remove them. The time that clocks are compared with stays, as that holds for everybody. Administrators whom
@@ -85,7 +89,11 @@ def adopt_scopes(
         StoreFailed: An anchor cannot be written.
     """
     with closing(_open(path, provider, principal, clock, Options())) as member:
-        return [_adopt(path, scope, part, reason) for scope, part in member.parts()]
+        done = [_adopt(path, scope, part, reason) for scope, part in member.parts()]
+        for box in member.boxes():
+            done.append(ScopeAdoption(box.path, *box.compare(), is_box=True))
+            box.adopt()
+        return done
 
 
 def _adopt(path: str | os.PathLike[str], scope: str, part: Vault, reason: str) -> ScopeAdoption:

@@ -252,6 +252,10 @@ class ScopedVault(Vault):
         there = self._parts.get(names[0]).opened.store.partitions()
         return Closed(is_whole=True, scope_count=len(there) - len(names))
 
+    def boxes(self) -> tuple[DropBox, ...]:
+        """Return the scopes that the identity at hand may drop values into."""
+        return tuple(self._boxes or ())
+
     def scope(self, path: str) -> Vault:
         """Return the sealed scope at a path, or that a path lies in, as a vault of its own; see `Vault.scope`."""
         part = self._at(path if path.endswith("/") else f"{path}/")

@@ -30,6 +30,7 @@ from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates, signatures_from_json
 from securecfg.vault.charters import BREAK_GLASS, DROP, LIST, OWN_ROLE, READ, WRITE
 from securecfg.vault.drafts import Drafts, NewVersion
+from securecfg.vault.drop_memory import DropMemory
 from securecfg.vault.drop_orders import Admission, droppers
 from securecfg.vault.drops import count_waiting
 from securecfg.vault.index import prefix_end
@@ -367,6 +368,7 @@ class Scopes:
             if found is not None:
                 try:
                     AnchorFile(place.scope_id, door.path).replace(found[0].mark())
+                    DropMemory(door.path, place.scope_id).replace(charter_of(found[0]).serial)
                 except OSError as error:
                     message = f"the anchor of `{path}` cannot be written: {error.strerror}"
                     raise StoreFailed(message) from None

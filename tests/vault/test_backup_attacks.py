@@ -14,17 +14,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securecfg.audit import Checkpoint, Event, Sealer, leaf_hash, origin_of, sign_checkpoint
 from securecfg.audit.merkle import root_after
 from securecfg.clock import to_datetime
-from securecfg.errors import Tampered
+from securecfg.errors import RollbackSuspected, Tampered
+from securecfg.keys import open_provider
+from securecfg.policy import Document
 from securecfg.store import PARTITION_LIMIT, ROW_LIMIT_BYTES, Put, Space, open_sqlite
 from securecfg.vault import backup_rows, sealed_states
+from securecfg.vault.adoption import adopt
 from securecfg.vault.charters import VOUCHER_ID, sign_voucher
 from securecfg.vault.maintenance import compact
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import read_header
 from securecfg.vault.restoring import Restoring
+from securecfg.vault.scope_adoption import adopt_scopes, compare_scopes
 from securecfg.vault.state import build_head, parse_head
-from tests.vault.scope_world import ScopeWorld
-from tests.vault.test_scope_backups import PAY, WEB, back_up, folder, put_in_place, recipient, restore, world
+from tests.vault.scope_world import _EVERYTHING, ROLES, ScopeWorld
+from tests.vault.test_scope_backups import PAY, WEB, back_up, folder, identity, put_in_place, recipient, restore, world
 from tests.vault.world import ADMIN, ManualClock, text_of
 
 if TYPE_CHECKING:
@@ -209,3 +213,46 @@ def test_a_part_does_not_mix_a_scope_with_what_somebody_put_back(
     there, done = restore(2)
     assert [scope.was_opened for scope in done.scopes] == [True, True]
     assert text_of(there.as_member("web"), "web/more") == "x"
+
+
+@pytest.mark.parametrize("key", ["identity", "vault"])
+@pytest.mark.parametrize("name", ["web", "drop"], ids=["reads another scope", "only drops"])
+def test_who_drops_into_a_restored_scope_accepts_it_too(
+    world: ScopeWorld, folder: Path, recipient: KeyProvider, monkeypatch: pytest.MonkeyPatch, name: str, key: str
+) -> None:
+    """The drop order went back, for which the machine refused all that the identity opens."""
+    grant_drop(world)
+    world.scopes().create("box", read=["pay"], write=["pay"], drop=["web", "drop"])
+    back_up(world, folder, recipient)
+    world.scopes().grant("box", "audit", "list")
+    world.as_member(name).drop("box/a", "x")
+    world.close()
+    world.path.unlink()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("XDG_STATE_HOME", str(world.folder / "another machine"))
+        restoring = Restoring(folder, recipient, world.clock)
+        restoring.restore(restoring.find(), world.path, ADMIN)
+    with pytest.raises(RollbackSuspected):
+        world.as_member(name)
+    if key == "identity":
+        (would,) = [
+            each for each in compare_scopes(world.path, identity(world, name), clock=world.clock) if each.is_box
+        ]
+        with pytest.raises(RollbackSuspected):
+            world.as_member(name)
+        done = adopt_scopes(world.path, identity(world, name), clock=world.clock)
+        assert would in done
+        assert (would.path, would.size, would.recorded_size) == ("box/", 1, 2)
+    else:
+        adopt(world.path, open_provider(world.key), ADMIN, clock=world.clock)
+    world.as_member(name).drop("box/b", "dropped")
+    if key == "identity":
+        adopt_scopes(world.path, identity(world, "pay"), clock=world.clock)
+    assert text_of(world.as_member("pay"), "box/b") == "dropped"
+
+
+def grant_drop(world: ScopeWorld) -> None:
+    """Add a role whose member may do nothing but drop, and what policy asks for."""
+    text = "".join(_EVERYTHING.format(role) for role in (*ROLES, "drop"))
+    world.admin().administration.apply_policy([Document("grants.toml", "grants", text)])
+    world.person("drop")
