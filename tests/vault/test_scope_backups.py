@@ -548,9 +548,9 @@ def test_a_backup_of_such_a_scope_is_noticed_when_it_is_read(
         store.partition(PAY).stage(HARM[harm](store.partition(PAY)))
 
     class Careless(RowsCopy):
-        def __init__(self, store: Store, scope_id: bytes, *args: Any, **_: object) -> None:  # noqa: ANN401 - those of a copy
+        def __init__(self, store: Store, scope_id: bytes, *args: Any, is_scope: bool) -> None:  # noqa: ANN401 - those of a copy
             super().__init__(store, scope_id, *args, is_scope=False)
-            self._has_marks = True
+            self._has_marks = is_scope
 
         def _copy_log(self, size: int) -> Iterator[bytes]:
             with suppress(Tampered):
