@@ -473,7 +473,10 @@ class Relocation:
         if self._imported != self._imports.entries():
             message = "something was imported meanwhile"
             raise StagingMoved(message)
-        if found != copied or self._noted != self._entries_of_notes():
+        if self._noted != self._entries_of_notes():
+            message = "something was noted meanwhile"
+            raise StagingMoved(message)
+        if found != copied:
             message = "what is to be moved has changed meanwhile"
             raise StagingMoved(message)
 

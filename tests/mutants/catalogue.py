@@ -1583,10 +1583,38 @@ MUTANTS = (
     Mutant(
         "a scope that was merged and put back is believed",
         "vault/scoped.py",
-        "            if charter_of(around).leaves_out(scope) is None and part.opened.has_head():",
-        "            if False:",
+        "        if not is_left_out and has_head:",
+        "        if False:",
         "vault/test_scope_moves.py"
         "::test_a_scope_that_was_merged_and_put_back_is_refused_by_who_opens_the_one_around_it",
+    ),
+    Mutant(
+        "a scope ends with what was dropped into it at the last moment",
+        "vault/joint.py",
+        "            change.verify_settled()",
+        "            pass",
+        "vault/test_moves_with_others.py::test_a_value_that_is_dropped_while_secrets_are_moved_is_not_lost[merge]",
+    ),
+    Mutant(
+        "a value is dropped into a scope that was merged",
+        "vault/drop_boxes.py",
+        "        if head is None:",
+        "        if False:",
+        "vault/test_moves_with_others.py::test_nothing_is_dropped_into_a_merged_scope_whose_rows_are_still_there",
+    ),
+    Mutant(
+        "a secret that was moved is exposed at one path only",
+        "vault/departures.py",
+        "        return any(first <= version.dek_id <= last for version in versions for first, last in self.ranges)",
+        "        return False",
+        "vault/test_relocation.py::test_what_came_from_elsewhere_stays_exposed_under_another_path",
+    ),
+    Mutant(
+        "a secret that came late is moved without a decision",
+        "vault/relocation.py",
+        "        if any(path.decode() not in self._permitted for path in entries):",
+        "        if False:",
+        "vault/test_scope_moves.py::test_what_comes_while_a_subtree_is_sealed_is_decided_on_too",
     ),
     Mutant(
         "a scope that secrets are moved into is there before they are",
