@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority
     from securecfg.vault.drafts import Content, NewVersion
     from securecfg.vault.drop_boxes import DropBox, DropBoxes, Receipt
-    from securecfg.vault.scoped import Parts
+    from securecfg.vault.parts import Parts
 
 _RECEIPT = re.compile(r"[0-9a-f]{32}")
 

@@ -9,10 +9,10 @@ from securecfg.audit import Event
 from securecfg.clock import SystemClock
 from securecfg.errors import StoreFailed
 from securecfg.vault.anchor import AnchorFile, lineage
+from securecfg.vault.member_opening import open_as_member
 from securecfg.vault.opened import Options
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_members import no_role
-from securecfg.vault.scoped import open_as_member
 from securecfg.vault.session import Identity
 
 if TYPE_CHECKING:

@@ -223,7 +223,9 @@ class Vault(Changes):
         except WrongKey as error:
             if not isinstance(provider, ProvesPrincipal):
                 raise
-            from securecfg.vault.scoped import open_as_member  # for identities that open no slot of the vault itself
+            from securecfg.vault.member_opening import (
+                open_as_member,
+            )  # for identities that open no slot of the vault itself
 
             scoped = open_as_member(
                 settings.vault,

@@ -1582,7 +1582,7 @@ MUTANTS = (
     ),
     Mutant(
         "a scope that was merged and put back is believed",
-        "vault/scoped.py",
+        "vault/member_opening.py",
         "        if not is_left_out and has_head:",
         "        if False:",
         "vault/test_scope_moves.py"

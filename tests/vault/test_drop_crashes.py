@@ -35,7 +35,7 @@ def open_dying(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, name: str, ch
         return cast("Store", DyingStore(open_sqlite(path, read_only=read_only), [changes]))
 
     with monkeypatch.context() as patched:
-        patched.setattr("securecfg.vault.scoped.open_sqlite", open_store)
+        patched.setattr("securecfg.vault.member_opening.open_sqlite", open_store)
         with suppress(SecurecfgError):
             world.as_member(name)
 
