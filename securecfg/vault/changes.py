@@ -12,7 +12,7 @@ from securecfg.audit import Event
 from securecfg.audit.record import format_time
 from securecfg.crypto import INLINE_LIMIT_BYTES, KIND_BYTES
 from securecfg.errors import InvalidMetadata, SecurecfgError
-from securecfg.vault.paths import check_label, check_metadata, path_to_bytes
+from securecfg.vault.paths import check_content_type, check_label, check_metadata, path_to_bytes
 from securecfg.vault.values import encode_value, stream_length
 
 if TYPE_CHECKING:
@@ -209,11 +209,8 @@ def new_version_of(
             message = "a time to live is positive and at most 100 years"
             raise InvalidMetadata(message)
         expires = now_ns + (ttl.days * 86_400 + ttl.seconds) * 1_000_000_000 + ttl.microseconds * 1_000
-    if not content_type.isascii() or len(content_type) > 255:  # noqa: PLR2004 - format 11
-        message = "a content type is ASCII and at most 255 characters"
-        raise InvalidMetadata(message)
     encoded = None if metadata is None else encode_metadata(metadata)
-    return new_version(author, now_ns, expires, encoded, content_type)
+    return new_version(author, now_ns, expires, encoded, check_content_type(content_type))
 
 
 @cache

@@ -49,7 +49,14 @@ from securecfg.vault.drops import (
 )
 from securecfg.vault.members import identities_of
 from securecfg.vault.opened import ROLES_PATH
-from securecfg.vault.paths import SYSTEM, check_metadata, check_principal, check_role, path_to_bytes
+from securecfg.vault.paths import (
+    SYSTEM,
+    check_content_type,
+    check_metadata,
+    check_principal,
+    check_role,
+    path_to_bytes,
+)
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 from securecfg.vault.session import Identity, Session
@@ -348,6 +355,7 @@ def _verify_content(drop: Drop) -> bytes:
     try:
         path = path_to_bytes(drop.path)
         decode_value(drop.kind, bytes(drop.content), drop.path)
+        check_content_type(drop.content_type)
         if drop.metadata:
             plain = check_metadata(json.loads(drop.metadata))
             if json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() != drop.metadata:
@@ -357,6 +365,6 @@ def _verify_content(drop: Drop) -> bytes:
         raise _Refused(reason) from None
     except (Tampered, InvalidMetadata, ValueError, AttributeError, RecursionError):
         raise _Refused(reason) from None
-    if len(drop.content) > VALUE_BYTES_MAX or not drop.content_type.isascii():
+    if len(drop.content) > VALUE_BYTES_MAX:
         raise _Refused(reason)
     return path

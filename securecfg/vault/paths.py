@@ -147,6 +147,18 @@ def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return plain
 
 
+def check_content_type(content_type: str) -> str:
+    """Return a content type that can be kept and shown.
+
+    Raises:
+        InvalidMetadata: It is not ASCII, too long or not printable.
+    """
+    if not content_type.isascii() or not content_type.isprintable() or len(content_type) > 255:  # noqa: PLR2004 - format 11
+        message = "a content type is printable ASCII and at most 255 characters"
+        raise InvalidMetadata(message)
+    return content_type
+
+
 def skeleton(segment: str) -> str:
     """Return what a segment looks like (UTS #39): two segments with the same skeleton are confusable."""
     if not segment.isascii():

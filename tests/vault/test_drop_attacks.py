@@ -161,6 +161,7 @@ FORGERIES: dict[str, tuple[dict[str, Any], str]] = {
     "metadata that nest": ({"metadata": b"[" * 16_000}, "malformed"),
     "metadata that are too large": ({"metadata": b'{"a":"' + b"b" * 17_000 + b'"}'}, "invalid-metadata"),
     "a content type that is none": ({"content_type": "\u00e9"}, "malformed"),
+    "a content type that would move a cursor": ({"content_type": "\x1b[2J"}, "malformed"),
     "a value that is too large": ({"content": KeyBytes(b"x" * (VALUE_BYTES_MAX + 1)), "kind": KIND_BYTES}, "malformed"),
     "a kind that there is not": ({"kind": 3}, "unreadable"),
     "another scope": ({"scope_id": bytes(16)}, "unreadable"),

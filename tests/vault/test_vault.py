@@ -232,6 +232,8 @@ def test_metadata_is_kept_until_it_is_replaced(vault: Vault) -> None:
         vault.write("app/a", "4", metadata={"a": "x" * 16_384})
     with pytest.raises(InvalidMetadata):
         vault.write("app/a", "4", content_type="\u00e9")
+    with pytest.raises(InvalidMetadata):
+        vault.write("app/a", "4", content_type="\x1b[2J")
 
 
 def test_an_expired_version_is_not_read(world: World, vault: Vault) -> None:
