@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
@@ -62,12 +63,8 @@ class ScopeRotation(ScopeChanges):
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         session, decision = self._authority.require("key.manage", "")
-        opened, seed = self.opened, KeyBytes(generate_key())
-
-        def draft() -> CharterDraft:
-            slots, parties = opened.replica.slots, charter_of(opened).parties
-            keyring, puts = self._new_value_key(opened.replica.keyring, slots, parties, seed)
-            return CharterDraft(parties, keyring, slots, {}, puts)
+        opened = self.opened
+        draft = partial(self._draft_new_values, KeyBytes(generate_key()))
 
         def plan(publication: Publication, draft: CharterDraft) -> Plan:
             keyring = draft.keyring.with_new_epoch(Purpose.SCOPE, opened.clock.now_ns())
@@ -174,12 +171,8 @@ class ScopeRotation(ScopeChanges):
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         session, decision = self._authority.require("key.manage", "")
-        opened, seed = self.opened, KeyBytes(generate_key())
-
-        def draft() -> CharterDraft:
-            slots, parties = opened.replica.slots, charter_of(opened).parties
-            keyring, puts = self._new_value_key(opened.replica.keyring, slots, parties, seed)
-            return CharterDraft(parties, keyring, slots, {}, puts)
+        opened = self.opened
+        draft = partial(self._draft_new_values, KeyBytes(generate_key()))
 
         def plan(publication: Publication, draft: CharterDraft) -> Plan:
             keyring = draft.keyring
@@ -262,6 +255,12 @@ class ScopeRotation(ScopeChanges):
         return unused
 
     # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def _draft_new_values(self, seed: KeyBytes) -> CharterDraft:
+        """Draft a charter under which values are sealed under a new key, granted to all readers."""
+        replica, parties = self.opened.replica, charter_of(self.opened).parties
+        keyring, puts = self._new_value_key(replica.keyring, replica.slots, parties, seed)
+        return CharterDraft(parties, keyring, replica.slots, {}, puts)
 
     def _epochs_of_drops(self) -> list[int]:
         """Return the epochs that dropped values which wait say they are under; without its key one would be lost."""
