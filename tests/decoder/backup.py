@@ -53,6 +53,7 @@ class Line(NamedTuple):
     grants_digest: bytes
     grants_part: int
     groups: dict[tuple[int, int], list[int]]
+    marks: list[tuple[int, range, bytes]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +175,13 @@ def _inventory(plain: bytes) -> dict[int, Line]:
         number = octets.u32()
         demand(number > max(found, default=-1), "partitions that do not ascend")
         fields = octets.take(16), octets.str16().decode(), octets.take(32), octets.u32(), octets.take(32), octets.u32()
-        found[number] = Line(*fields, _groups(octets))
+        marks: list[tuple[int, range, bytes]] = []
+        found[number] = Line(*fields, _groups(octets, marks if number else None), marks)
     octets.end()
     return found
 
 
-def _groups(octets: Octets) -> dict[tuple[int, int], list[int]]:
+def _groups(octets: Octets, marks: list[tuple[int, range, bytes]] | None) -> dict[tuple[int, int], list[int]]:
     found: dict[tuple[int, int], list[int]] = {}
     for _ in range(octets.u16()):
         group = (octets.u8(), octets.u32())
@@ -190,8 +192,11 @@ def _groups(octets: Octets) -> dict[tuple[int, int], list[int]]:
         for _ in range(octets.u64()):
             gap, length = _leb128(octets), _leb128(octets)
             demand(length > 0 and (gap > 0 or not ids), "a run that should be one with that before")
-            ids += range(at + gap, at + gap + length)
+            run = range(at + gap, at + gap + length)
+            ids += run
             at += gap + length
+            if marks is not None:
+                marks += [(group[0], run[first : first + 64], octets.take(8)) for first in range(0, length, 64)]
         found[group] = ids
     return found
 
@@ -230,5 +235,8 @@ def _merge(states: Sequence[State], partition: int) -> Rows:
                 known = {id_: row for id_, row in rows[space].items() if id_ in wanted.get(space, set())}
                 demand(set(known) == wanted.get(space, set()), "a row that no part has")
                 rows[space] = known
+        for space, run, mark in line.marks:
+            digests = b"".join(sha256(rows[space][id_]).digest() for id_ in run)
+            demand(sha256(digests).digest()[:8] == mark, "a row that is another one than was there")
     rows[TILE] = tiles_of([leaf_hash(row) for _, row in sorted(rows[LOG].items())])
     return rows

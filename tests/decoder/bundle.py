@@ -36,6 +36,7 @@ class Front:
     body: bytes
     vault_id: bytes
     serial: int
+    scopes: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +68,22 @@ def read_front(raw: bytes) -> Front:
     proof, hand_overs = octets.var32().decode(), json.loads(octets.var32())
     octets.end()
     said = re.fullmatch(
-        r"(securecfg-bundle/1\n(\S+)\nrecord (\d+)\nbody (\S+)\nevidence (\S+)\n)\n\u2014 (\S+) (\S+)\n", statement
+        r"(securecfg-bundle/1\n(\S+)\nrecord (\d+)\n((?:scope [0-9a-f]{32} record \d+\n)*)body (\S+)\nevidence (\S+)\n)"
+        r"\n\u2014 (\S+) (\S+)\n",
+        statement,
     )
     demand(said is not None, "another form of the statement")
     assert said is not None
-    demand(base64.b64decode(said[4]) == sha256(body).digest(), "another body")
-    demand(base64.b64decode(said[5]) == sha256(evidence).digest(), "another evidence")
+    demand(base64.b64decode(said[5]) == sha256(body).digest(), "another body")
+    demand(base64.b64decode(said[6]) == sha256(evidence).digest(), "another evidence")
     key = said[2] if not hand_overs else hand_overs[-1]["vkey"]
     name, _, encoded = key.split("+", 2)
     public = Ed25519PublicKey.from_public_bytes(base64.b64decode(encoded)[1:])
-    demand(said[6] == name, "a signature under another name")
-    public.verify(base64.b64decode(said[7])[4:], said[1].encode())
+    demand(said[7] == name, "a signature under another name")
+    public.verify(base64.b64decode(said[8])[4:], said[1].encode())
     verify_proof(proof, public, int(said[3]))
-    return Front(bundle_id, slots, content, body, bytes.fromhex(name.partition("/")[2]), int(said[3]))
+    scopes = [bytes.fromhex(line.split(" ")[1]) for line in said[4].splitlines()]
+    return Front(bundle_id, slots, content, body, bytes.fromhex(name.partition("/")[2]), int(said[3]), scopes)
 
 
 def verify_proof(proof: str, public: Ed25519PublicKey, serial: int) -> None:
@@ -119,6 +123,10 @@ def read_bundle(files: Sequence[bytes], identity: Identity) -> Bundle:
     octets = Octets(_message(_key(payload, front.bundle_id, 0), place, 0, index))
     role, _, expires, _ = octets.str8(), octets.u64(), octets.u64(), octets.str8()
     audit_key = octets.take(1_216)
+    others = [(octets.str16().decode(), octets.take(16), octets.take(1_216)) for _ in range(octets.u8())]
+    paths = [path for path, _, _ in others]
+    demand(paths == sorted(set(paths)) and all(path.endswith("/") for path in paths), "parts in another order")
+    demand([scope_id for _, scope_id, _ in others] == front.scopes, "other parts than the statement names")
     parts = [(place, front.content)]
     earlier = {sha256(other.body).digest(): other for other in map(read_front, files[:-1])}
     for _ in range(octets.u8()):
