@@ -18,7 +18,7 @@ import securecfg
 from securecfg.errors import SecurecfgError, StoreFailed
 from securecfg.keys import open_provider
 from securecfg.store.memory import MemoryStore
-from securecfg.vault import bundles, staging
+from securecfg.vault import bundle_parts, bundles, staging
 from securecfg.vault.creation import create_rows
 from securecfg.vault.staging import StagingArea
 from tests.vault.drop_world import drop_world
@@ -122,7 +122,7 @@ def test_a_bundle_that_cannot_be_recorded_shows_neither_its_key_nor_a_value(
     publisher.publish()
     for path in ("app/x", "app/y"):
         publisher.vault.write(path, "canary-value")
-    monkeypatch.setattr(bundles, "_AT_ONCE", 1)
+    monkeypatch.setattr(bundle_parts, "_AT_ONCE", 1)
     vault, store = interrupted(world)
 
     def fail_after(commits: int) -> None:
