@@ -100,7 +100,7 @@ def break_glass(  # noqa: PLR0913 - one parameter for each option
     )
     invocation.note("hint: give each share to another person, and keep the identity where all of them find it")
     if renew:
-        invocation.note("note: what the former identity could read may be known; give those secrets new values")
+        invocation.note("note: what the former identity could read may be known: `securecfg audit exposed` lists it")
     if not is_complete:
         invocation.note("note: what was written before now it reads once a reader of the scopes has opened them")
 

@@ -102,6 +102,7 @@ def test_a_renewal_ends_it_and_only_the_new_shares_open(scoped: Cli) -> None:
     read = ("secret", "get", "payments/key", "--reveal", "--reason", WHY)
     assert scoped(*read, "--key", key("glass", 1, 2), "--json").error == "wrong-key"
     assert scoped(*read, "--key", key("second", 2, 3), reveals=True).text == CANARY
+    assert [one["path"] for one in scoped("audit", "exposed", "--json").json["secrets"]] == ["payments/key"]
 
 
 def test_shares_are_sealed_to_their_holders(scoped: Cli) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from securecfg.files import create_private
+from securecfg.keys import IdentityProvider
 from securecfg.keys.identity import UNPROTECTED, IdentityFile, PrivateHalf, format_identity_file, generate_identity
 from securecfg.policy import Document
 from securecfg.vault.scopes import Scopes
@@ -48,6 +49,10 @@ class ScopeWorld(World):
     def scopes(self) -> Scopes:
         """Return what the administrator does with scopes."""
         return Scopes(self.admin().authority)
+
+    def identity(self, name: str) -> IdentityProvider:
+        """Return a member's identity, for the administrator to read with."""
+        return IdentityProvider(self.folder / f"{name}.identity")
 
     def as_member(self, name: str) -> ScopedVault:
         """Return what an identity opens, which has no key of the vault."""

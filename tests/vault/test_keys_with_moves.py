@@ -18,7 +18,7 @@ from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.verification import verify_vault
 from tests.vault.scope_world import _EVERYTHING, scope_world
-from tests.vault.test_moves_with_others import moves, reader
+from tests.vault.test_moves_with_others import moves
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def nested(tmp_path: Path) -> Iterator[ScopeWorld]:
     world.scopes().create("pay", read=["pay"], write=["pay"])
     world.as_member("pay").write("pay/a", "outer")
     world.as_member("pay").write("pay/in/a", "inner")
-    moves(world).split("pay", "pay/in", reader=reader(world, "pay"))
+    moves(world).split("pay", "pay/in", reader=world.identity("pay"))
     yield world
     world.close()
 
@@ -92,9 +92,9 @@ def test_a_compromise_that_came_along_with_secrets_is_none_of_the_scope(nested: 
     finish_as_member(nested.as_member("pay"))
     ScopeCompromise(nested.admin().authority).resume()
     first = newest_compromise(nested.admin().scope("pay").opened)
-    moves(nested).merge("pay/in", reader=reader(nested, "pay"))
+    moves(nested).merge("pay/in", reader=nested.identity("pay"))
     assert newest_compromise(nested.admin().scope("pay").opened) == first
-    moves(nested).split("pay", "pay/in", reader=reader(nested, "pay"))
+    moves(nested).split("pay", "pay/in", reader=nested.identity("pay"))
     assert newest_compromise(nested.admin().scope("pay/in").opened) is None
     # What came into a scope that was made since is listed there all the same.
     assert {each.path for each in find_exposed(nested.admin().scope("pay/in").authority)} == {"pay/in/a"}
@@ -110,7 +110,7 @@ def test_no_role_gets_another_key_while_a_scope_is_being_made(
     monkeypatch.setattr(ScopeMoves, "_give_up", lambda *_: None)
     nested.as_member("pay").write("pay/more/a", "1")
     with pytest.raises(KeyboardInterrupt):
-        moves(nested).split("pay", "pay/more", reader=reader(nested, "pay"))
+        moves(nested).split("pay", "pay/more", reader=nested.identity("pay"))
     monkeypatch.undo()
     with pytest.raises(Conflict, match="being made at `pay/more/`"):
         RoleRotation(nested.admin().authority).rotate_role("pay")
@@ -132,6 +132,6 @@ def test_no_scope_is_begun_with_a_key_that_a_role_has_no_more(
     nested.as_member("pay").write("pay/more/a", "1")
     monkeypatch.setattr(ScopeMoves, "_begin_making", rotate_before)
     with pytest.raises(Conflict):
-        moves(nested).split("pay", "pay/more", reader=reader(nested, "pay"))
+        moves(nested).split("pay", "pay/more", reader=nested.identity("pay"))
     assert nested.scopes().paths() == ["pay/", "pay/in/"]
     verify(nested)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from securecfg.errors import Conflict, InvalidMetadata, ScopeSealed, SignaturesMissing, Tampered
-from securecfg.keys import IdentityProvider
 from securecfg.store import ID_LIMIT, Space, open_sqlite
 from securecfg.vault.closed import Closed
 from securecfg.vault.dropping import DropState
@@ -31,10 +30,6 @@ def moves(world: ScopeWorld, *signers: str) -> ScopeMoves:
     return ScopeMoves.with_signing(authority, PEOPLE.only(*signers)) if signers else ScopeMoves(authority)
 
 
-def reader(world: ScopeWorld, name: str) -> IdentityProvider:
-    return IdentityProvider(world.folder / f"{name}.identity")
-
-
 @pytest.fixture
 def box(tmp_path: Path) -> ScopeWorld:
     """A scope with a drop box, and a secret in a subtree of it."""
@@ -49,13 +44,13 @@ def box(tmp_path: Path) -> ScopeWorld:
 def test_nothing_is_split_or_merged_while_values_wait(box: ScopeWorld) -> None:
     box.as_member("web").drop("pay/in/late", "dropped")
     for change in (
-        lambda: moves(box).split("pay", "pay/in", reader=reader(box, "pay")),
-        lambda: moves(box).merge("pay", reader=reader(box, "pay")),
+        lambda: moves(box).split("pay", "pay/in", reader=box.identity("pay")),
+        lambda: moves(box).merge("pay", reader=box.identity("pay")),
     ):
         with pytest.raises(Conflict, match="wait in `pay/`"):
             change()
     assert text_of(box.as_member("pay"), "pay/in/late") == "dropped"
-    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    moves(box).split("pay", "pay/in", reader=box.identity("pay"))
     assert text_of(box.as_member("pay"), "pay/in/late") == "dropped"
 
 
@@ -71,9 +66,9 @@ def test_a_value_that_is_dropped_while_secrets_are_moved_is_not_lost(
 
     def run() -> None:
         if change == "split":
-            moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+            moves(box).split("pay", "pay/in", reader=box.identity("pay"))
         else:
-            moves(box).merge("pay", reader=reader(box, "pay"))
+            moves(box).merge("pay", reader=box.identity("pay"))
 
     with monkeypatch.context() as patched:
         patched.setattr(Relocation, "_commit", overtaken)
@@ -91,7 +86,7 @@ def test_nothing_is_dropped_into_a_merged_scope_whose_rows_are_still_there(
     web = box.as_member("web")
     with monkeypatch.context() as patched:
         patched.setattr("securecfg.vault.scope_moves.finish_destruction", lambda _opened: None)
-        moves(box).merge("pay", reader=reader(box, "pay"))
+        moves(box).merge("pay", reader=box.identity("pay"))
     with pytest.raises(ScopeSealed):
         web.drop("pay/in/late", "dropped")
     web.close()
@@ -107,7 +102,7 @@ def test_a_head_that_somebody_gives_to_a_merged_scope_does_not_keep_its_rows(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr("securecfg.vault.scope_moves.finish_destruction", lambda _opened: None)
-        moves(box).merge("pay", reader=reader(box, "pay"))
+        moves(box).merge("pay", reader=box.identity("pay"))
     with closing(open_sqlite(box.path)) as store:
         store.partition(SCOPE).commit([], expect=None, head=b"")
     box.close()
@@ -118,7 +113,7 @@ def test_a_head_that_somebody_gives_to_a_merged_scope_does_not_keep_its_rows(
 
 
 def test_after_a_split_values_are_dropped_where_their_paths_lie(box: ScopeWorld) -> None:
-    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    moves(box).split("pay", "pay/in", reader=box.identity("pay"))
     web = box.as_member("web")
     web.drop("pay/in/x", "inner")
     web.drop("pay/y", "outer")
@@ -132,13 +127,13 @@ def test_after_a_split_values_are_dropped_where_their_paths_lie(box: ScopeWorld)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_nothing_is_dropped_into_a_scope_that_was_merged_and_put_back(box: ScopeWorld, when: str) -> None:
     """Who read the inner scope, and does not read the outer one, would read what is dropped."""
-    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    moves(box).split("pay", "pay/in", reader=box.identity("pay"))
     number = box.admin().opened.scopes().scopes["pay/in/"].number  # type: ignore[union-attr]  # there are some
     web = box.as_member("web") if when == "before" else None
     with closing(sqlite3.connect(box.path)) as database:
         rows = database.execute("SELECT * FROM p WHERE n = ?", (number,)).fetchall()
         heads = database.execute("SELECT * FROM g WHERE i = ?", (number,)).fetchall()
-    moves(box).merge("pay/in", reader=reader(box, "pay"))
+    moves(box).merge("pay/in", reader=box.identity("pay"))
     with closing(sqlite3.connect(box.path)) as database:
         database.executemany(f"INSERT INTO p VALUES ({','.join('?' * len(rows[0]))})", rows)  # noqa: S608 - no input
         database.executemany(f"INSERT INTO g VALUES ({','.join('?' * len(heads[0]))})", heads)  # noqa: S608 - no input
@@ -149,8 +144,8 @@ def test_nothing_is_dropped_into_a_scope_that_was_merged_and_put_back(box: Scope
 
 def test_a_value_is_dropped_into_a_scope_in_a_scope_in_a_scope(box: ScopeWorld) -> None:
     box.as_member("pay").write("pay/in/deep/a", "1")
-    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
-    moves(box).split("pay/in", "pay/in/deep", reader=reader(box, "pay"))
+    moves(box).split("pay", "pay/in", reader=box.identity("pay"))
+    moves(box).split("pay/in", "pay/in/deep", reader=box.identity("pay"))
     box.as_member("web").drop("pay/in/deep/x", "1")
     box.scopes().revoke("pay/in", "web", "drop")
     box.as_member("web").drop("pay/in/deep/y", "2")
@@ -158,7 +153,7 @@ def test_a_value_is_dropped_into_a_scope_in_a_scope_in_a_scope(box: ScopeWorld) 
 
 
 def test_what_the_outer_scope_leaves_out_is_not_dropped_there(box: ScopeWorld) -> None:
-    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    moves(box).split("pay", "pay/in", reader=box.identity("pay"))
     box.scopes().revoke("pay/in", "web", "drop")
     with pytest.raises(ScopeSealed):
         box.as_member("web").drop("pay/in/x", "inner")
@@ -184,19 +179,19 @@ def test_a_split_and_a_merge_take_as_many_signatures_as_a_charter(tmp_path: Path
     world.as_member("web").write("web/in/a", "1")
     hand_over(world, "alice", "bob", "carol")
     with pytest.raises(SignaturesMissing):
-        moves(world, "alice").split("web", "web/in", reader=reader(world, "web"))
+        moves(world, "alice").split("web", "web/in", reader=world.identity("web"))
     assert world.scopes().paths() == ["web/"]
-    moves(world, "alice", "carol").split("web", "web/in", reader=reader(world, "web"))
+    moves(world, "alice", "carol").split("web", "web/in", reader=world.identity("web"))
     assert accepted_by(world, "web", "web/in/a") == "1"
     with pytest.raises(SignaturesMissing):
-        moves(world, "bob").merge("web/in", reader=reader(world, "web"))
-    moves(world, "bob", "carol").merge("web/in", reader=reader(world, "web"))
+        moves(world, "bob").merge("web/in", reader=world.identity("web"))
+    moves(world, "bob", "carol").merge("web/in", reader=world.identity("web"))
     assert accepted_by(world, "web", "web/in/a") == "1"
     assert world.scopes().show("web").excluded == ()
 
 
 def test_who_signs_sees_what_a_charter_leaves_out(box: ScopeWorld) -> None:
-    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    moves(box).split("pay", "pay/in", reader=box.identity("pay"))
     charter = charter_of(box.as_member("pay").scope("pay").opened)
     assert charter.excluded == ("pay/in/",)
     assert any("pay/in/" in line for line in to_words(charter.message))
@@ -206,7 +201,7 @@ def test_who_signs_sees_what_a_charter_leaves_out(box: ScopeWorld) -> None:
 
 
 def test_a_scope_in_a_scope_that_is_closed_is_told_of_by_what_the_outer_one_leaves_out(box: ScopeWorld) -> None:
-    moves(box).split("pay", "pay/in", reader=reader(box, "pay"))
+    moves(box).split("pay", "pay/in", reader=box.identity("pay"))
     assert box.as_member("pay").closed("pay/") == Closed()
     box.scopes().grant("pay/in", "audit", "read")
     box.scopes().revoke("pay/in", "pay", "list")

@@ -26,7 +26,7 @@ from securecfg.errors import (
     ValueTooLarge,
     WrongKey,
 )
-from securecfg.keys import IdentityProvider, open_provider
+from securecfg.keys import open_provider
 from securecfg.policy import Document
 from securecfg.store import open_sqlite
 from securecfg.vault.anchor import AnchorFile
@@ -66,13 +66,6 @@ def world(tmp_path: Path) -> Iterator[ScopeWorld]:
 def moves(world: ScopeWorld) -> ScopeMoves:
     """Return what the administrator does with scopes and what is in them."""
     return ScopeMoves(world.admin().authority)
-
-
-def reader(world: ScopeWorld, name: str) -> IdentityProvider:
-    """Return somebody's identity, for the administrator to read with."""
-    provider = open_provider(f"identity:{world.folder / name}.identity")
-    assert isinstance(provider, IdentityProvider)
-    return provider
 
 
 def verify_parts(world: ScopeWorld) -> None:
@@ -283,7 +276,7 @@ def two(world: ScopeWorld) -> ScopeWorld:
 def test_a_subtree_of_a_scope_becomes_a_scope_with_the_same_roles(two: ScopeWorld) -> None:
     web = two.as_member("web")
     before, values = history_of(web, "web/in/a"), values_of(web, "web/in/a")
-    info, moved = moves(two).split("web", "web/in", reader=reader(two, "web"))
+    info, moved = moves(two).split("web", "web/in", reader=two.identity("web"))
     assert (info.path, moved.secrets) == ("web/in/", 2)
     assert info.roles == two.scopes().show("web").roles
     assert two.scopes().show("web").excluded == ("web/in/",)
@@ -298,7 +291,7 @@ def test_a_subtree_of_a_scope_becomes_a_scope_with_the_same_roles(two: ScopeWorl
 
 
 def test_after_a_split_rights_are_granted_apart(two: ScopeWorld) -> None:
-    moves(two).split("web", "web/in", reader=reader(two, "web"))
+    moves(two).split("web", "web/in", reader=two.identity("web"))
     two.scopes().grant("web/in", "pay", "read")
     two.scopes().revoke("web", "audit", "list")
     assert two.as_member("pay").list() == ["web/in/a", "web/in/b"]
@@ -323,9 +316,9 @@ def test_a_split_takes_somebody_who_reads(two: ScopeWorld) -> None:
         moves(two).split("web", "web/in")
     assert "--with identity:" in caught.value.hint
     with pytest.raises(ScopeSealed):
-        moves(two).split("web", "web/in", reader=reader(two, "audit"))
+        moves(two).split("web", "web/in", reader=two.identity("audit"))
     with pytest.raises(WrongKey):
-        moves(two).split("web", "web/in", reader=reader(two, "pay"))
+        moves(two).split("web", "web/in", reader=two.identity("pay"))
     assert two.scopes().paths() == ["web/"]
     info, moved = moves(two).split("web", "web/empty")
     assert (info.path, moved.secrets) == ("web/empty/", 0)
@@ -337,7 +330,7 @@ def test_refuses_a_split_of_what_is_no_subtree(two: ScopeWorld) -> None:
             moves(two).split("web", subtree)
     with pytest.raises(SecretNotFound):
         moves(two).split("nowhere", "nowhere/in")
-    moves(two).split("web", "web/in", reader=reader(two, "web"))
+    moves(two).split("web", "web/in", reader=two.identity("web"))
     for outer, inner in (("web", "web/in"), ("web", "web/in/deeper")):
         with pytest.raises(AlreadyExists):
             moves(two).split(outer, inner)
@@ -350,7 +343,7 @@ def test_refuses_a_split_of_what_is_no_subtree(two: ScopeWorld) -> None:
 def test_scopes_in_scopes_keep_their_places_when_one_between_them_comes_and_goes(two: ScopeWorld) -> None:
     web = two.as_member("web")
     web.write("web/in/x/y", "deep")
-    who = reader(two, "web")
+    who = two.identity("web")
     moves(two).split("web", "web/in/x", reader=who)
     moves(two).split("web", "web/in", reader=who)
     assert two.scopes().show("web").excluded == ("web/in/",)
@@ -370,7 +363,7 @@ def test_scopes_in_scopes_keep_their_places_when_one_between_them_comes_and_goes
 def test_a_scope_goes_back_into_the_one_around_it(two: ScopeWorld) -> None:
     web = two.as_member("web")
     before, values = history_of(web, "web/in/a"), values_of(web, "web/in/a")
-    who = reader(two, "web")
+    who = two.identity("web")
     moves(two).split("web", "web/in", reader=who)
     place = read_registry(two.admin().opened).scopes["web/in/"]
     two.as_member("web")
@@ -396,7 +389,7 @@ def test_a_scope_goes_back_into_the_vault(two: ScopeWorld) -> None:
     assert (merging.into, merging.secrets) == ("/", 3)
     assert merging.lost() == merging.before
     size, root = (getattr(two.as_member("web").opened.replica.checkpoint, name) for name in ("size", "root"))
-    moves(two).merge("web", reader=reader(two, "web"))
+    moves(two).merge("web", reader=two.identity("web"))
     admin = two.admin()
     assert (history_of(admin, "web/in/a"), values_of(admin, "web/in/a")) == (before, values)
     assert (two.scopes().paths(), admin.opened.store.partitions()) == ([], [])
@@ -415,7 +408,7 @@ def test_a_scope_goes_back_into_the_vault(two: ScopeWorld) -> None:
 
 
 def test_a_merge_takes_somebody_who_reads(two: ScopeWorld) -> None:
-    for who in (None, reader(two, "audit")):
+    for who in (None, two.identity("audit")):
         with pytest.raises(ScopeSealed):
             moves(two).merge("web", reader=who)
     with pytest.raises(SecretNotFound):
@@ -424,12 +417,12 @@ def test_a_merge_takes_somebody_who_reads(two: ScopeWorld) -> None:
 
 
 def test_a_merge_says_who_gains_and_who_loses(two: ScopeWorld) -> None:
-    moves(two).split("web", "web/in", reader=reader(two, "web"))
+    moves(two).split("web", "web/in", reader=two.identity("web"))
     two.scopes().grant("web/in", "pay", "read")
     two.scopes().revoke("web/in", "audit", "list")
     merging = moves(two).plan_merge("web/in")
     assert (merging.lost(), merging.gained()) == ({"pay": ("list", "read")}, {"audit": ("list",)})
-    moves(two).merge("web/in", reader=reader(two, "web"))
+    moves(two).merge("web/in", reader=two.identity("web"))
     assert {each.path for each in find_exposed(two.as_member("web").authority)} == {"web/in/a", "web/in/b"}
 
 
@@ -520,7 +513,7 @@ def lawless(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_writer_puts_where_another_scope_begins_is_read_by_nobody(
     two: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(two).split("web", "web/in", reader=reader(two, "web"))
+    moves(two).split("web", "web/in", reader=two.identity("web"))
     two.scopes().revoke("web/in", "web", "list")
     two.scopes().grant("web/in", "pay", "read")
     web = two.as_member("web").scope("web")
@@ -542,7 +535,7 @@ def test_what_a_writer_puts_where_another_scope_begins_is_read_by_nobody(
 def test_what_a_writer_puts_where_another_scope_begins_neither_stops_a_merge_nor_comes_into_force_by_it(
     two: ScopeWorld, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    moves(two).split("web", "web/in", reader=reader(two, "web"))
+    moves(two).split("web", "web/in", reader=two.identity("web"))
     web, commit = two.as_member("web").scope("web"), Relocation._commit
 
     def plant(value: str) -> None:
@@ -560,7 +553,7 @@ def test_what_a_writer_puts_where_another_scope_begins_neither_stops_a_merge_nor
         plant("forged")
     if when != "before":
         monkeypatch.setattr(Relocation, "_commit", overtaken)
-    moves(two).merge("web/in", reader=reader(two, "web"))
+    moves(two).merge("web/in", reader=two.identity("web"))
     member = two.as_member("web")
     assert member.list() == ["web/a", "web/in/a", "web/in/b"]
     assert not text_of(member, "web/in/b").startswith("forged")
@@ -578,7 +571,7 @@ def test_nobody_but_administrators_takes_back_what_a_charter_leaves_out(
     from securecfg.vault.signatories import own_signatory
     from tests.vault.test_scope_attacks import role_key
 
-    moves(two).split("web", "web/in", reader=reader(two, "web"))
+    moves(two).split("web", "web/in", reader=two.identity("web"))
     part = two.as_member(name).scope("web")
     key = role_key(two, name)
     assert isinstance(key, RoleKey)
@@ -597,7 +590,7 @@ def test_a_note_of_a_move_is_believed_from_the_vault_alone(two: ScopeWorld) -> N
     two.close()
     copied = two.folder / "copied.vault"
     shutil.copy(two.path, copied)
-    moves(two).merge("web", reader=reader(two, "web"))
+    moves(two).merge("web", reader=two.identity("web"))
     number = 1
     two.close()
     with closing(sqlite3.connect(two.path)) as database:
@@ -613,7 +606,7 @@ def test_a_note_of_a_move_is_believed_from_the_vault_alone(two: ScopeWorld) -> N
 
 
 def test_a_scope_that_was_merged_and_put_back_is_refused_by_who_opens_the_one_around_it(two: ScopeWorld) -> None:
-    who = reader(two, "web")
+    who = two.identity("web")
     moves(two).split("web", "web/in", reader=who)
     two.close()
     copied = two.folder / "copied.vault"
