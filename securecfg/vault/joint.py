@@ -89,11 +89,23 @@ def _commit(changes: Sequence[PartChange]) -> None:
     """
     for change in changes:
         change.opened.replica.refresh()
+    with ExitStack() as stack:
+        for change in changes:
+            stack.enter_context(change.opened.replica.held())  # the plan of one part may read another one
+        shares = _plan(changes)
+    commits = [_part_commit(change.opened, share) for change, share in shares]
+    changes[0].opened.store.commit_parts(commits)
+    for change, share in shares:
+        if share is not None and not isinstance(change.opened.store, UnfinishedPart):
+            change.opened.publisher.take_up(share)
+
+
+def _plan(changes: Sequence[PartChange]) -> list[tuple[PartChange, Share | None]]:
+    """Return what is published in each part, None where it ends."""
     for change in changes:
         if change.verify_settled is not None:
             change.verify_settled()
     shares: list[tuple[PartChange, Share | None]] = []
-    commits = []
     for change in changes:
         share = None
         if change.verify_end is None:
@@ -101,11 +113,7 @@ def _commit(changes: Sequence[PartChange]) -> None:
         else:
             change.verify_end()
         shares.append((change, share))
-        commits.append(_part_commit(change.opened, share))
-    changes[0].opened.store.commit_parts(commits)
-    for change, share in shares:
-        if share is not None and not isinstance(change.opened.store, UnfinishedPart):
-            change.opened.publisher.take_up(share)
+    return shares
 
 
 def _has_moved(opened: OpenVault) -> bool:
@@ -114,8 +122,8 @@ def _has_moved(opened: OpenVault) -> bool:
 
 
 def _part_commit(opened: OpenVault, share: Share | None) -> PartCommit:
-    store, known = opened.store, opened.replica.head
+    store = opened.store
     if share is None:
-        return PartCommit(store.part, (), known, None)
-    expect = None if isinstance(store, UnfinishedPart) else known
+        return PartCommit(store.part, (), opened.replica.head, None)
+    expect = None if isinstance(store, UnfinishedPart) else share.publication.head
     return PartCommit(store.part, share.finished.operations, expect, share.finished.head)

@@ -124,7 +124,8 @@ class Publisher:
     def make_share(self, planners: Sequence[Planner]) -> Share:
         """Plan a publication that somebody else commits, together with those of other parts.
 
-        The caller holds the replica's lock from before its last refresh until after the commit and `take_up`.
+        The caller holds the replica's lock from before its last refresh until after the commit and `take_up`, and its
+        state while anything is planned.
 
         Args:
             planners: Called one after the other; each sees what the plans of the earlier ones change.
@@ -206,7 +207,8 @@ class Publisher:
             with self._replica.lock, nullcontext() if is_racing else self._replica.store.reserve():
                 self._replica.refresh()
                 try:
-                    publication, planned, left = self._plan(group)
+                    with self._replica.held():
+                        publication, planned, left = self._plan(group)
                     if publication is None or self._commit(publication, planned):
                         return left
                 except HeadMoved:
@@ -228,6 +230,8 @@ class Publisher:
             stagings = list(publication.stagings)
             try:
                 plan = waiter.planner(publication)
+            except HeadMoved:
+                raise
             except Exception as error:  # noqa: BLE001 - a planner may call foreign code, and harms no other plan
                 publication.stagings = stagings
                 self._verify_unmoved(error)
@@ -286,7 +290,7 @@ class Publisher:
         notes_clock = self._note_clock(publication, now_ns)
         finished = publication.finish(now_ns)
         try:
-            revision = replica.store.commit(finished.operations, expect=replica.head, head=finished.head)
+            revision = replica.store.commit(finished.operations, expect=publication.head, head=finished.head)
         except HeadMoved:
             return False
         except CommitUnknown as error:

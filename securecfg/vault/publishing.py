@@ -116,11 +116,15 @@ class Publication:
         replica: The state to build on.
         sealer: Seals the records of this session.
         sealer_stored: Whether the sealer's row is in the store already.
+
+    Attributes:
+        head: Of the state that it builds on; it may be committed on no other one.
     """
 
     def __init__(self, replica: Replica, sealer: Sealer, *, sealer_stored: bool) -> None:
         """Begin with nothing to write."""
         self._replica = replica
+        self.head = replica.head
         self._sealer = sealer
         self._sealer_stored = sealer_stored
         self._operations: list[Operation] = []

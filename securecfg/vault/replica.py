@@ -7,7 +7,7 @@ signed checkpoint (format 7 and 8). It only ever moves forward.
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import NoteSigner, Tree, VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
 from securecfg.crypto import FORM_INLINE, ROOT_SCOPE, ValueKey, value_context
-from securecfg.errors import IntegrityError, LogTampered, NotAVault, RollbackSuspected, SlotRemoved, Tampered
+from securecfg.errors import HeadMoved, IntegrityError, LogTampered, NotAVault, RollbackSuspected, SlotRemoved, Tampered
 from securecfg.keys import (
     FIRST_ROOT_ROW,
     FIRST_SLOT_ROW,
@@ -39,7 +39,7 @@ from securecfg.vault.state import hash_header, parse_head
 from securecfg.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
 
     from securecfg.audit import Checkpoint
     from securecfg.crypto import KeyBytes
@@ -146,6 +146,7 @@ class Replica:
         self.header: Header
         self._keys: Keys | None = None
         self._refuse: Callable[[], NoReturn]
+        self._is_held = False
         self._revision: Hashable = store.revision()
         self.head, meta = _read_front(store)
         self.note, self.state, digest = _parse_head(self.head)
@@ -211,6 +212,7 @@ class Replica:
         Raises:
             RollbackSuspected: The store went back, or its log is not a continuation of the one known.
             Tampered: A row does not match the signed state.
+            HeadMoved: It changed, and this thread holds it.
         """
         revision = self.store.revision()
         if revision == self._revision:
@@ -219,10 +221,26 @@ class Replica:
             head = self.store.head()
             changed = head != self.head
             if changed:
+                if self._is_held:
+                    message = "another writer published first"
+                    raise HeadMoved(message)
                 self._advance(head)
             # The token was taken before the head was read, so a commit in between is seen the next time.
             self._revision = revision
             return changed
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nothing advance the state, which a publication in the making builds on. The caller holds the lock.
+
+        A plan may look whether a row that is missing was replaced by another writer, and so refresh. Were the newer
+        state taken up then, the publication would be committed on top of it with leaves that follow on the older one.
+        """
+        was_held, self._is_held = self._is_held, True
+        try:
+            yield
+        finally:
+            self._is_held = was_held
 
     def accept(self, finished: Finished, revision: Hashable | None) -> None:
         """Take up a publication of this process that has been committed. The caller holds the lock.

@@ -182,6 +182,13 @@ MUTANTS = (
         "vault/test_replica.py::test_a_write_goes_on_over_another_write_in_its_middle",
     ),
     Mutant(
+        "a plan goes on over the commit of another writer",
+        "vault/replica.py",
+        "                if self._is_held:\n",
+        "                if self._is_held and not head:\n",
+        "vault/test_publisher.py::test_a_plan_that_meets_the_commit_of_another_writer_is_made_anew",
+    ),
+    Mutant(
         "a path that changes during a listing is left out",
         "vault/index.py",
         "            elif path in self._overlay:\n",

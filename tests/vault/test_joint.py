@@ -121,6 +121,28 @@ def test_parts_are_published_together_whatever_others_publish_meanwhile(world: S
     assert [part.log.verify().size for part in parts] == [sizes[0] + 1, sizes[1] + 3]
 
 
+@pytest.mark.parametrize("met", [0, 1])
+def test_a_plan_that_meets_the_commit_of_another_writer_is_made_anew(world: ScopeWorld, met: int) -> None:
+    admin, other = world.admin(), world.admin()
+    parts = [admin, admin.scope("both")]
+    sizes = [part.opened.replica.checkpoint.size for part in parts]
+    path = ("app/other", "both/other")[met]
+    attempts = []
+
+    def looks_again(publication: Publication) -> Plan:
+        attempts.append(publication)
+        if len(attempts) == 1:
+            other.write(path, "x")
+        parts[met].opened.refresh()  # as whoever misses a row does, to see whether another writer replaced it
+        return note(parts[1])(publication)
+
+    publish_together([PartChange(admin.opened, [note(admin)]), PartChange(parts[1].opened, [looks_again])])
+    assert len(attempts) == 2
+    grown = [part.log.verify().size - size for part, size in zip(parts, sizes, strict=True)]
+    assert grown == ([2, 1] if met == 0 else [1, 2])
+    assert text_of(world.admin(), path) == "x"
+
+
 def test_what_one_planner_raises_ends_the_change_of_all(world: ScopeWorld) -> None:
     admin = world.admin()
     parts = [admin, admin.scope("both")]

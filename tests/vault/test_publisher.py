@@ -23,6 +23,7 @@ from securecfg.vault.publishing import Plan
 from securecfg.vault.session import Identity
 from securecfg.vault.slots import Slots
 from securecfg.vault.vault import Vault
+from securecfg.vault.verification import verify_vault
 from tests.vault.world import ADMIN, interrupted, text_of
 
 if TYPE_CHECKING:
@@ -78,6 +79,32 @@ def test_a_record_that_cannot_be_written_leaves_the_secret_as_it_was(world: Worl
     with pytest.raises(InvalidMetadata):
         talkative.write("a", "two")
     assert text_of(world.open(), "a") == "one"
+
+
+def test_a_plan_that_meets_the_commit_of_another_writer_is_made_anew(world: World, vault: Vault) -> None:
+    other = world.open()
+    vault.write("a", "one")
+    attempts = []
+
+    def plan(publication: Publication) -> Plan:
+        attempts.append(publication.entry(b"b"))
+        if len(attempts) == 1:
+            other.write("b", "two")
+        vault.opened.refresh()  # as whoever misses a row does, to see whether another writer replaced it
+        content = Content(KIND_TEXT, 5, lambda: (b"three",))
+        return Drafts(vault.opened, publication).write(b"a", content, NewVersion(ADMIN, vault.opened.clock.now_ns()))
+
+    def planned(publication: Publication) -> Plan:
+        made = plan(publication)
+        made.records = [vault.authority.session().record(Event.SECRET_WRITTEN, {"path": "a", "ver": 2})]
+        return made
+
+    vault.opened.publisher.publish(planned)
+    assert [entry is not None for entry in attempts] == [False, True]
+    again = world.open()
+    assert (text_of(again, "a"), text_of(again, "b")) == ("three", "two")
+    assert [len(handle.history(path)) for handle in (vault, other, again) for path in ("a", "b")] == [2, 1] * 3
+    assert verify_vault(again.opened).problems == []
 
 
 def test_a_document_of_some_size_is_published_whole(world: World, vault: Vault) -> None:
