@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import ConfusablePath, IntegrityError
@@ -14,10 +15,10 @@ from securecfg.vault.opened import Located
 from securecfg.vault.publishing import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from securecfg.vault.authority import Authority
-    from securecfg.vault.history import History, Version
+    from securecfg.vault.history import History, OlderPage, Version
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.segments import Entry
 
@@ -83,6 +84,41 @@ class Single(NamedTuple):
         return self.target
 
 
+class Original(NamedTuple):
+    """A secret as it is where it is copied from.
+
+    Attributes:
+        entry: Its entry there.
+        history: The front of its history.
+        versions: All of it, the oldest first.
+    """
+
+    entry: Entry
+    history: History
+    versions: Sequence[Version]
+
+    @classmethod
+    def read(cls, opened: OpenVault, path: bytes, entry: Entry, before: Original | None = None) -> Original:
+        """Read it.
+
+        Args:
+            opened: The part that it is in.
+            path: Its path there.
+            entry: Its entry.
+            before: The same secret as it was read before; pages that are as they were then are not read again.
+
+        Raises:
+            IntegrityError: It is not what the entry says, perhaps because it was changed meanwhile.
+        """
+        history = opened.history(path, entry)
+        known = before.history.older if before is not None else ()
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(history.older, known, strict=False)))
+        versions = list(before.versions[: sum(map(_count, known[:same]))]) if before is not None else []
+        for page in range(same, len(history.older)):
+            versions += reversed(opened.older_versions(history, page))
+        return cls(entry, history, [*versions, *reversed(history.versions)])
+
+
 class Copy(NamedTuple):
     """A secret that was copied.
 
@@ -90,15 +126,35 @@ class Copy(NamedTuple):
         entry: What it was copied from.
         newest: The number of its newest version then.
         versions: How many of its versions have a value.
-        source: What takes it out of the old part.
-        target: Its entry in the new one.
+        target: Its entry in the new part.
+        source: What takes it out of the old one; None where it is traced.
+        trace: What tells at once what is new of it, where it was changed during the move and may be changed again.
     """
 
     entry: Entry
     newest: int
     versions: int
-    source: Plan
     target: Entry
+    source: Plan | None
+    trace: Trace | None
+
+    def leave(self) -> Plan:
+        """Return the draft that takes the secret out of the old part."""
+        if self.trace is not None:
+            return rows_of(self.trace.original)
+        return self.source or Plan()
+
+
+class Trace(NamedTuple):
+    """What was read of a secret, and written of its copy.
+
+    Attributes:
+        original: What was read.
+        lines: The versions of the copy, by number.
+    """
+
+    original: Original
+    lines: Mapping[int, Version]
 
 
 class Resealing(Drafts):
@@ -107,8 +163,8 @@ class Resealing(Drafts):
     def copy(
         self,
         opened: OpenVault,
-        moved: tuple[bytes, bytes],
-        entry: Entry,
+        original: Original,
+        target: bytes,
         known: Copy | None,
         take: Callable[[Plan], None],
     ) -> Copy:
@@ -116,16 +172,16 @@ class Resealing(Drafts):
 
         Args:
             opened: The part that it is in.
-            moved: Its path there, and the one here.
-            entry: What it is now.
+            original: What it is there.
+            target: Its path here.
             known: The copy that was made before, of the same secret.
             take: Takes up what was drafted, one version after the other.
         """
-        path, target = moved
-        history = opened.history(path, entry)
-        versions = list(oldest_first(opened, history))
+        entry, history, versions = original
         before = self.find(target, known.target) if known is not None else None
-        lines = self.lines(before) if before is not None else {}
+        lines: Mapping[int, Version] = {}
+        if known is not None and before is not None:
+            lines = known.trace.lines if known.trace is not None else self.lines(before)
         rec_id = before.rec_id if before is not None else self.allocate()
         sealed, fresh, gone = [], Plan(), Plan()
         try:
@@ -143,7 +199,8 @@ class Resealing(Drafts):
         except IntegrityError:
             take(as_freed(fresh))
             raise
-        plan = self.put(history._replace(rec_id=rec_id, path=target, older=(), versions=()), sealed, before)
+        older = before.older if before is not None else ()
+        plan = self.put(history._replace(rec_id=rec_id, path=target, older=older, versions=()), sealed, lines)
         if known is not None:
             gone.freed.append(FreedRun(Space.HISTORY, known.target.history_id, 1))
         take(as_freed(gone))
@@ -152,7 +209,10 @@ class Resealing(Drafts):
         if put is None:
             raise TypeError
         with_value = sum(version.state != DESTROYED for version in versions)
-        return Copy(entry, history.newest, with_value, rows_of(history, entry, versions), put)
+        if known is None:
+            return Copy(entry, history.newest, with_value, put, rows_of(original), None)
+        trace = Trace(original, {version.number: version for version in sealed})
+        return Copy(entry, history.newest, with_value, put, None, trace)
 
     def allocate(self) -> int:
         """Return an id that was never used."""
@@ -176,25 +236,24 @@ class Resealing(Drafts):
         place = self._seal_content(plan, record, version.created, content, is_system=False)
         return plan, version._replace(**place._asdict())
 
-    def put(self, front: History, versions: Sequence[Version], before: History | None) -> Plan:
+    def put(self, front: History, versions: Sequence[Version], lines: Mapping[int, Version]) -> Plan:
         """Return the draft of a history and its index entry; older pages that are as they were before stay.
 
         Args:
-            front: All but its pages.
+            front: What it is to say, with the older pages as they were drafted before.
             versions: The oldest first.
-            before: As it was drafted before.
+            lines: The versions as they were drafted before.
         """
-        plan = Plan()
-        places = before.older if before is not None else ()
-        kept = 0
-        for page, place in enumerate(places):
-            count = place.last - place.first + 1
-            if before is None or self._page(before, page) != tuple(reversed(versions[:count])):
+        plan, places = Plan(), front.older
+        kept = at = 0
+        for place in places:
+            page = versions[at : at + _count(place)]
+            if page != [lines.get(number) for number in range(place.first, place.last + 1)]:
                 break
-            versions = versions[count:]
+            at += len(page)
             kept += 1
         plan.freed += [FreedRun(Space.HISTORY, place.history_id, 1) for place in places[kept:]]
-        front = front._replace(older=places[:kept], versions=tuple(reversed(versions)))
+        front = front._replace(older=places[:kept], versions=tuple(reversed(versions[at:])))
         return self._put_history(plan, front.path, None, front)
 
     def verify_no_lookalike(self, path: bytes, authority: Authority, chosen: Single) -> None:
@@ -213,8 +272,13 @@ class Resealing(Drafts):
             raise ConfusablePath(message, hint=LOOKALIKE_HINT) from None
 
 
-def rows_of(history: History, entry: Entry, versions: Sequence[Version]) -> Plan:
+def _count(page: OlderPage) -> int:
+    return page.last - page.first + 1
+
+
+def rows_of(original: Original) -> Plan:
     """Return the draft that takes a secret out of its part, with all its rows."""
+    entry, history, versions = original
     plan = Plan(changes=[(history.path, None)], deletes=[Delete(Space.HISTORY, entry.history_id)])
     plan.deletes += [Delete(Space.HISTORY, page.history_id) for page in history.older]
     for version in versions:
@@ -237,13 +301,6 @@ def as_runs(rows: Plan) -> list[FreedRun]:
 def as_freed(rows: Plan) -> Plan:
     """Return the draft that frees rows, and changes nothing else."""
     return Plan(deletes=rows.deletes, freed=rows.freed)
-
-
-def oldest_first(opened: OpenVault, history: History) -> Iterator[Version]:
-    """Yield all versions of a secret."""
-    for page in range(len(history.older)):
-        yield from reversed(opened.older_versions(history, page))
-    yield from reversed(history.versions)
 
 
 def content_of(opened: OpenVault, located: Located) -> Content | None:

@@ -46,10 +46,14 @@ class PartChange(NamedTuple):
     verify_settled: Callable[[], None] | None = None
 
 
-def publish_together(changes: Sequence[PartChange]) -> None:
+def publish_together(changes: Sequence[PartChange], *, reserves: bool = False) -> None:
     """Publish in several parts of one store with a single commit.
 
     A part that is not finished yet gets its head, and is there for others from then on.
+
+    Args:
+        changes: What becomes of each part.
+        reserves: Whether to keep other writers out from the first attempt on.
 
     Raises:
         CommitUnknown: The store failed while committing; all of it or nothing may be durable.
@@ -59,7 +63,7 @@ def publish_together(changes: Sequence[PartChange]) -> None:
     """
     # Whoever takes several locks takes them in one order.
     changes = sorted(changes, key=lambda change: change.opened.store.part)
-    is_alone = any(change.verify_settled is not None for change in changes)
+    is_alone = reserves or any(change.verify_settled is not None for change in changes)
     for attempt in range(_ATTEMPTS_MAX):
         with ExitStack() as stack:
             for change in changes:

@@ -6,11 +6,11 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from securecfg.errors import IntegrityError, ScopeSealed
+from securecfg.errors import IntegrityError
 from securecfg.vault.paths import scope_among
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from securecfg.vault.vault import Vault
 
@@ -52,15 +52,6 @@ class Parts:
                 if known is None:
                     known = self._open[scope] = place, self._open_part(scope)
         return known[1]
-
-    def below(self, prefix: str) -> Iterator[Vault]:
-        """Yield those scopes with paths that begin with a prefix which the key at hand opens, in order."""
-        for scope in sorted(self.names()):
-            if scope.startswith(prefix) or prefix.startswith(scope):
-                try:
-                    yield self.get(scope)
-                except ScopeSealed:
-                    continue
 
     def drop(self, part: Vault) -> None:
         """Forget a scope that has ended, where it is told from others by nothing else."""

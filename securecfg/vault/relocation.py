@@ -3,7 +3,7 @@
 1. permit    to read and delete where they are, to write where they go
 2. copy      each version is opened where it is and sealed under the keys of where it goes, as rows that nothing
              references yet; whoever reads or writes them goes on where they are
-3. compare   what was changed there meanwhile is copied again; what is changed all the time is left for the commit
+3. compare   what was changed there meanwhile is copied again; what is changed all the time is copied in the commit
 4. commit    one commit of both parts: they are gone there and here from then on
 5. erase     their data keys at the old place, for ever
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.errors import AlreadyExists, CommitUnknown, IntegrityError, SecretNotFound, StoreBusy, Unsupported
-from securecfg.vault.copying import Copy, Resealing, Single, Subtree, as_freed, as_runs, oldest_first, rows_of
+from securecfg.vault.copying import Copy, Original, Resealing, Single, Subtree, as_freed, as_runs, rows_of
 from securecfg.vault.departures import MoveNote, draft_carried, draft_move, entries_of_notes, notes_of
 from securecfg.vault.drafts import NewVersion
 from securecfg.vault.exposures import draft_mark, entries_of_marks, open_marks
@@ -32,7 +32,7 @@ from securecfg.vault.unfinished import UnfinishedPart
 from securecfg.vault.writing import fit_in_record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 WHOLE = "/"
 _ROUNDS = 16
 _ROUNDS_IN_RACE = 2
-# What is left for the commit is to fit into it, besides all else.
+_CATCH_UPS_MAX = 4
+# What is copied in the commit is to fit into it, besides all else.
 _LATE_MAX = 8
 _LATE_OPERATIONS_MAX = 24
 _LATE_BYTES_MAX = 400_000
@@ -164,8 +165,8 @@ class Relocation:
                 try:
                     stamps = self._permit()
                     self._release()
-                    self._copy_changed(is_racing=attempt < _ROUNDS_IN_RACE)
-                    self._commit(stamps, companions())
+                    self._copy_changed()
+                    self._commit(stamps, companions(), attempt)
                     break
                 except StagingMoved:
                     self._retract()
@@ -186,7 +187,7 @@ class Relocation:
         self._copies: dict[bytes, Copy] = {}
         self._noted: dict[bytes, Entry] | None = None
         self._carried: set[Departure] = set()
-        self._late: set[bytes] = set()
+        self._leaving: dict[bytes, Entry] = {}
         self._caught_up: dict[bytes, Copy] = {}
         self._permitted: set[str] = set()
         self._planted: dict[bytes, Entry] = {}
@@ -254,13 +255,8 @@ class Relocation:
         opened = self._source.opened
         return opened.consistently(lambda: self._chosen.entries(opened))
 
-    def _copy_changed(self, *, is_racing: bool) -> None:
-        """Copy what is new or another than what was copied, and drop what is gone.
-
-        Args:
-            is_racing: Whether to copy all that was changed. Otherwise what was changed once more is caught up with in
-                the commit, since a writer without a pause would be faster every time.
-        """
+    def _copy_changed(self) -> None:
+        """Copy what is new or another than what was copied, and drop what is gone."""
         self._source.opened.refresh()
         self._clear()
         is_noted = self._read_notes()
@@ -276,8 +272,6 @@ class Relocation:
             known = self._copies.get(path)
             if known is None or known.entry != entry or is_noted:
                 self._copy_now(path, entry)
-                if known is not None and known.entry != entry and not is_racing and len(self._late) < _LATE_MAX:
-                    self._late.add(path)
             if self._progress is not None:
                 self._progress(done, len(entries))
         if self._copies:
@@ -326,18 +320,40 @@ class Relocation:
         if known is not None and known.entry.rec_id != entry.rec_id:
             self._discard(path)
             known = None
-        moved = path, self._chosen.target_of(path)
+        target = self._chosen.target_of(path)
+        original = None
         try:
             if known is None:
-                self._verify_free(moved[1])
-            self._copies[path] = self._drafts.copy(opened, moved, entry, known, self._arriving.take)
-            self._carry_notes(path, self._copies[path])
+                self._verify_free(target)
+            original = self._original(path, entry, known)
+            self._copies[path] = self._drafts.copy(opened, original, target, known, self._arriving.take)
+            self._carry_notes(path, original, self._copies[path])
         except IntegrityError:
             opened.refresh()
-            if self._chosen.entries(opened).get(path) == entry:
+            if opened.entry(path) == (original.entry if original is not None else entry):
                 raise
             message = f"`{path.decode()}` changed meanwhile"
             raise StagingMoved(message) from None
+
+    def _original(self, path: bytes, entry: Entry, known: Copy | None) -> Original:
+        """Return a secret as it is now, which may be newer than an entry that was just looked up.
+
+        Raises:
+            StagingMoved: It is gone, or another one.
+        """
+        opened = self._source.opened
+        while True:
+            try:
+                return Original.read(opened, path, entry, _original_of(known))
+            except IntegrityError:
+                opened.refresh()
+                newer = opened.entry(path)
+                if newer == entry:
+                    raise
+            if newer is None or newer.rec_id != entry.rec_id:
+                message = f"`{path.decode()}` changed meanwhile"
+                raise StagingMoved(message)
+            entry = newer
 
     def _verify_free(self, target: bytes) -> None:
         """Check that nothing is where a secret goes.
@@ -355,9 +371,8 @@ class Relocation:
     def _discard(self, path: bytes) -> None:
         """Give up a copy that was made before, whose rows the delta of the move frees."""
         copy, target = self._copies.pop(path), self._chosen.target_of(path)
-        self._late.discard(path)
         history = self._drafts.find(target, copy.target)
-        rows = rows_of(history, copy.target, list(self._drafts.lines(history).values()))
+        rows = rows_of(Original(copy.target, history, list(self._drafts.lines(history).values())))
         self._arriving.take(Plan(changes=[(target, None)]))
         self._arriving.take(as_freed(rows))
 
@@ -384,13 +399,12 @@ class Relocation:
     def _entries_of_notes(self) -> dict[bytes, Entry]:
         return entries_of_notes(self._source.opened) | entries_of_marks(self._source.opened)
 
-    def _carry_notes(self, path: bytes, copy: Copy) -> None:
+    def _carry_notes(self, path: bytes, original: Original, copy: Copy) -> None:
         """Take along what was noted in the old place about a secret: who may know it, where it stood in the open."""
-        opened, target = self._source.opened, self._chosen.target_of(path).decode()
+        target = self._chosen.target_of(path).decode()
         if self._notes:
-            versions = list(oldest_first(opened, opened.history(path, copy.entry)))
-            live = [version for version in versions if version.state == LIVE]
-            notes = (note for note in self._notes if note.covers(path, versions))
+            live = [version for version in original.versions if version.state == LIVE]
+            notes = (note for note in self._notes if note.covers(path, original.versions))
             self._carried.update(note for note in notes if any(map(note.could_read, live)))
         new = NewVersion(self._target.authority.identity.principal, self._target.opened.clock.now_ns())
         for mark in self._marks.get(copy.entry.rec_id, ()):
@@ -403,41 +417,30 @@ class Relocation:
 
     # --- 3. compare, 4. commit, 5. erase -----------------------------------------------------------------------------
 
-    def _commit(self, stamps: tuple[Stamp, Stamp], companions: Companions) -> None:
+    def _commit(self, stamps: tuple[Stamp, Stamp], companions: Companions, attempt: int) -> None:
+        """Publish the move.
+
+        Args:
+            stamps: The policies that decided.
+            companions: What is published with it.
+            attempt: How many were made before. The first ones begin anew where anything was changed meanwhile. A writer
+                without a pause would be faster every time, so later ones copy it in the commit, which keeps it out.
+        """
+        is_racing = attempt < _ROUNDS_IN_RACE
         request_id = new_request_id()
 
         def verify() -> None:
             self._verify_stamps(stamps)
-            self._verify_copied()
+            self._verify_copied(is_racing=is_racing)
 
-        came = _recorder(self._target, self._arriving, self._items(targets=True), request_id, source=self._source.name)
-
-        def comes() -> list[Record]:
-            return [*(came() if self._copies else ()), *self._cleared(request_id)]
-
-        arriving: list[Planner] = [self._arriving.prepare(comes, verify)] if self._copies or self._planted else []
-        arriving.append(lambda publication: self._plan_late_arrival(publication, request_id))
-        arriving = [_vouched(planner, companions.target_writer) for planner in (*arriving, *companions.target)]
-        changes = [PartChange(self._target.opened, arriving), *companions.others]
         leaving = StagingArea(self._source.opened)
         try:
-            if companions.ends_source:
-                changes.append(PartChange(self._source.opened, (), verify, companions.verify_settled))
-            else:
-                if self._copies:
-                    leaving.allocate()  # until the commit nobody may take its deltas for leftovers
-                for path, copy in self._copies.items():
-                    if path not in self._late:
-                        leaving.entry(path)
-                    leaving.take(copy.source)
-                goes = _recorder(self._source, leaving, self._items(targets=False), request_id, to=self._target.name)
-                prepared = leaving.prepare(goes, verify, flags=FLAG_DESTRUCTION_PENDING) if self._copies else None
-                left: list[Planner] = [prepared] if prepared is not None else []
-                left.append(lambda publication: self._plan_late_departure(publication, request_id))
-                left = [_vouched(planner, companions.source_writer) for planner in (*left, *companions.source)]
-                changes.append(PartChange(self._source.opened, left, verify_settled=companions.verify_settled))
+            departure = self._depart(leaving, companions, request_id, verify)
+            if not is_racing:
+                self._catch_up()
+            changes = [self._arrive(companions, request_id, verify), *companions.others, departure]
             _join(changes)
-            publish_together(changes)
+            publish_together(changes, reserves=not is_racing)
         except CommitUnknown as error:
             leaving.abandon()
             raise CommitUnknown(error.message, request_id=request_id, hint=error.hint) from None
@@ -446,6 +449,51 @@ class Relocation:
             raise
         if not companions.ends_source:
             leaving.conclude()
+
+    def _depart(
+        self, leaving: StagingArea, companions: Companions, request_id: str, verify: Callable[[], None]
+    ) -> PartChange:
+        """Return what becomes of the part that the secrets leave."""
+        opened = self._source.opened
+        self._leaving = {path: copy.entry for path, copy in self._copies.items()}
+        if companions.ends_source:
+            return PartChange(opened, (), verify, companions.verify_settled)
+        planners: list[Planner] = []
+        if self._copies:
+            leaving.allocate()  # until the commit nobody may take its deltas for leftovers
+            for copy in self._copies.values():
+                leaving.take(copy.leave())
+            goes = _recorder(self._source, leaving, self._items(targets=False), request_id, to=self._target.name)
+            planners.append(leaving.prepare(goes, verify, flags=FLAG_DESTRUCTION_PENDING))
+        planners.append(lambda publication: self._plan_late_departure(publication, request_id))
+        planners = [_vouched(planner, companions.source_writer) for planner in (*planners, *companions.source)]
+        return PartChange(opened, planners, verify_settled=companions.verify_settled)
+
+    def _arrive(self, companions: Companions, request_id: str, verify: Callable[[], None]) -> PartChange:
+        """Return what becomes of the part that the secrets come to."""
+        came = _recorder(self._target, self._arriving, self._items(targets=True), request_id, source=self._source.name)
+
+        def comes() -> list[Record]:
+            return [*(came() if self._copies else ()), *self._cleared(request_id)]
+
+        planners: list[Planner] = [self._arriving.prepare(comes, verify)] if self._copies or self._planted else []
+        planners.append(lambda publication: self._plan_late_arrival(publication, request_id))
+        planners = [_vouched(planner, companions.target_writer) for planner in (*planners, *companions.target)]
+        return PartChange(self._target.opened, planners)
+
+    def _catch_up(self) -> None:
+        """Copy again what was changed while all was made ready, so that little is left for the commit."""
+        for _ in range(_CATCH_UPS_MAX):
+            self._source.opened.refresh()
+            changed = {
+                path: entry
+                for path, entry in self._entries().items()
+                if path in self._copies and self._copies[path].entry != entry
+            }
+            if not changed:
+                break
+            for path, entry in changed.items():
+                self._copy_now(path, entry)
 
     def erase(self) -> None:
         """Make the data keys at the old place unrecoverable.
@@ -456,17 +504,12 @@ class Relocation:
         if self._source.opened.is_destruction_pending:
             finish_destruction(self._source.opened)
 
-    def _verify_copied(self) -> None:
+    def _verify_copied(self, *, is_racing: bool) -> None:
         """Check, under the lock of the part, that what was copied is all that there is.
 
         Raises:
-            StagingMoved: Something was changed since.
+            StagingMoved: Something was changed since, or more than can be copied now.
         """
-        found = self._chosen.entries(self._source.opened)
-        copied = {path: copy.entry for path, copy in self._copies.items()}
-        for path in self._late:
-            found.pop(path, None)
-            copied.pop(path)
         if self._entries_there() != self._planted:
             message = "something was put where the secrets go"
             raise StagingMoved(message)
@@ -476,40 +519,42 @@ class Relocation:
         if self._noted != self._entries_of_notes():
             message = "something was noted meanwhile"
             raise StagingMoved(message)
-        if found != copied:
+        copied = {path: copy.entry for path, copy in self._copies.items()}
+        if len(self._changed_late(copied)) > (0 if is_racing else _LATE_MAX):
             message = "what is to be moved has changed meanwhile"
             raise StagingMoved(message)
 
-    def _changed_late(self) -> dict[bytes, Entry]:
-        """Return what was left for the commit and has changed, as it is now that nobody else can change it.
+    def _changed_late(self, before: Mapping[bytes, Entry]) -> dict[bytes, Entry]:
+        """Return what is another than before, as it is now that nobody else can change it.
 
         Raises:
-            StagingMoved: Some of it is gone, or another secret.
+            StagingMoved: A secret is gone, or new.
         """
         found = self._chosen.entries(self._source.opened)
-        changed = {}
-        for path in sorted(self._late):
-            entry, known = found.get(path), self._copies[path].entry
-            if entry is None or entry.rec_id != known.rec_id:
-                message = f"`{path.decode()}` changed meanwhile"
-                raise StagingMoved(message)
-            if entry != known:
-                changed[path] = entry
+        changed = {path: entry for path, entry in found.items() if entry != before.get(path)}
+        if found.keys() != before.keys() or any(entry.rec_id != before[path].rec_id for path, entry in changed.items()):
+            message = "secrets were added or removed meanwhile"
+            raise StagingMoved(message)
         return changed
 
     def _plan_late_arrival(self, publication: Publication, request_id: str) -> Plan:
-        """Plan to copy in the commit itself what was left for it."""
+        """Plan to copy in the commit itself what has changed since it was copied."""
         whole, drafts, first = Plan(), Resealing(self._target.opened, publication), publication.next_id
+        copied = {path: copy.entry for path, copy in self._copies.items()}
+        source = self._source.opened
         self._caught_up = {
             path: drafts.copy(
-                self._source.opened, (path, self._chosen.target_of(path)), entry, self._copies[path], whole.join
+                source,
+                Original.read(source, path, entry, _original_of(self._copies[path])),
+                self._chosen.target_of(path),
+                self._copies[path],
+                whole.join,
             )
-            for path, entry in self._changed_late().items()
+            for path, entry in self._changed_late(copied).items()
         }
         items = [(self._chosen.target_of(path).decode(), copy.newest) for path, copy in self._caught_up.items()]
         operations, size = whole.cost()
         if whole.streams or operations > _LATE_OPERATIONS_MAX or size > _LATE_BYTES_MAX:
-            self._late.clear()
             message = "what is changed all the time does not fit into one commit"
             raise StagingMoved(message)
         if items:
@@ -521,14 +566,14 @@ class Relocation:
         return whole
 
     def _plan_late_departure(self, publication: Publication, request_id: str) -> Plan:
-        """Plan to take out of the old part what was left for the commit."""
+        """Plan to take out of the old part what has changed since that was prepared."""
         whole, items, opened = Plan(), [], self._source.opened
-        for path, entry in self._changed_late().items():
-            history = opened.history(path, entry)
-            gone = rows_of(history, entry, list(oldest_first(opened, history)))
+        for path, entry in self._changed_late(self._leaving).items():
+            original = Original.read(opened, path, entry, _original_of(self._copies[path]))
+            gone = rows_of(original)
             whole.changes += gone.changes
             whole.freed += as_runs(gone)
-            items.append((path.decode(), history.newest))
+            items.append((path.decode(), original.history.newest))
         if items:
             whole.records = [_record(self._source, items, request_id, to=self._target.name)]
             whole.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
@@ -549,6 +594,10 @@ class Relocation:
             ((self._chosen.target_of(path) if targets else path).decode(), copy.newest)
             for path, copy in self._copies.items()
         ]
+
+
+def _original_of(copy: Copy | None) -> Original | None:
+    return copy.trace.original if copy is not None and copy.trace is not None else None
 
 
 def _vouched(planner: Planner, writer: Ed25519PrivateKey | None) -> Planner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 # What a part may say of a path that lies elsewhere by now. Nothing was done then.
 _ELSEWHERE = (SecretNotFound, AccessDenied, ScopeSealed, IntegrityError)
+_GATHERINGS_MAX = 8
 
 
 class ScopedVault(Vault):
@@ -121,13 +123,15 @@ class ScopedVault(Vault):
         """
         if self._whole is not None:
             yield "", self._whole
-        for scope in sorted(self._parts.names()):
+        for scope, place in sorted(self._parts.names().items()):
             try:
-                yield scope, self._parts.get(scope)
+                part = self._unless_ended(scope, place)
             except ScopeSealed:
                 message = f"the sealed scope `{scope}` is not there"
                 hint = "if its making was interrupted, `securecfg scope create` makes it; else restore the file"
                 raise Tampered(message, hint=hint) from None
+            if part is not None:
+                yield scope, part
 
     def part_of(self, path: str) -> tuple[str, Vault]:
         """Return where a path lies; see `Vault.part_of`."""
@@ -227,18 +231,12 @@ class ScopedVault(Vault):
         from securecfg.vault.listing import cut_to_depth
 
         check_prefix(prefix)
-        paths = self._whole.list(prefix) if self._whole is not None else []
-        for part in self._parts.below(prefix):
-            paths += part.list(prefix)
-        paths = sorted(set(paths))  # one may have been moved between two parts meanwhile
+        paths = self._gathered(prefix, lambda part: part.list(prefix))
         return paths if depth is None else cut_to_depth(paths, prefix, depth)
 
     def search(self, text: str) -> Paths:
         """Return the paths of live secrets that contain a text, in all that the key at hand opens."""
-        paths = self._whole.search(text) if self._whole is not None else []
-        for part in self._parts.below(""):
-            paths += part.search(text)
-        return sorted(set(paths))
+        return self._gathered("", lambda part: part.search(text))
 
     def history(self, path: str) -> Versions:
         """Return all versions of a secret, newest first, without their values; see `Vault.history`."""
@@ -251,7 +249,7 @@ class ScopedVault(Vault):
     def resolve(self, request_id: str) -> Outcome | None:
         """Return what became of a change whose commit was ambiguous, wherever it was made; see `Vault.resolve`."""
         whole = [self._whole] if self._whole is not None else []
-        found = (part.resolve(request_id) for part in [*whole, *self._parts.below("")])
+        found = (part.resolve(request_id) for part in [*whole, *self._below("")])
         return next((outcome for outcome in found if outcome is not None), None)
 
     def explain(self, action: str, path: str, *, principal: str | None = None) -> Explanation:
@@ -297,7 +295,7 @@ class ScopedVault(Vault):
         """Return what became of a dropped value; see `Vault.find_drop`."""
         from securecfg.vault.dropping import find_dropped
 
-        return find_dropped([part.authority for part in self._parts.below("")], self._boxes or (), receipt)
+        return find_dropped([part.authority for part in self._below("")], self._boxes or (), receipt)
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
@@ -384,14 +382,69 @@ class ScopedVault(Vault):
         Raises:
             ScopeSealed: In a scope that the key at hand does not open.
         """
-        scope = self._parts.of(path)
-        if scope is not None:
-            return self._parts.get(scope)
+        while (scope := scope_among(names := self._parts.names(), path)) is not None:
+            part = self._unless_ended(scope, names[scope])
+            if part is not None:
+                return part
         if self._boxes is not None and self._boxes.of(path) is not None:
             raise only_drops(path)
         if self._whole is None:
             raise _closed(path)
         return self._whole
+
+    def _unless_ended(self, scope: str, place: object) -> Vault | None:
+        """Return an open scope, None where it is not at its place any more: it was merged, perhaps split again.
+
+        Raises:
+            ScopeSealed: The key at hand does not open it.
+        """
+        try:
+            return self._parts.get(scope)
+        except (ScopeSealed, IntegrityError):
+            if self._whole is None:
+                raise
+            self._whole.opened.refresh()
+            if self._parts.names().get(scope) == place:
+                raise
+        return None
+
+    def _below(self, prefix: str) -> Iterator[Vault]:
+        """Yield those scopes with paths that begin with a prefix which the key at hand opens, in order."""
+        for scope, place in sorted(self._parts.names().items()):
+            if scope.startswith(prefix) or prefix.startswith(scope):
+                try:
+                    part = self._unless_ended(scope, place)
+                except ScopeSealed:
+                    continue
+                if part is not None:
+                    yield part
+
+    def _gathered(self, prefix: str, read: Callable[[Vault], Paths]) -> Paths:
+        """Return the paths in all parts that may hold some below a prefix.
+
+        What is moved meanwhile from a part that is read later to one that was read is in neither. So whatever changed
+        since it was read is read again; where nothing stands still, what is moved to and fro may be missing.
+        """
+        whole = [self._whole] if self._whole is not None else []
+        paths: set[str] = set()
+        heads: dict[int, bytes] = {}
+        for _ in range(_GATHERINGS_MAX):
+            is_settled = True
+            for part in itertools.chain(whole, self._below(prefix)):
+                try:
+                    part.opened.refresh()
+                    if heads.get(id(part)) == (head := part.opened.replica.head):
+                        continue
+                    paths.update(read(part))
+                    heads[id(part)] = head
+                except IntegrityError:
+                    if part is self._whole or part.opened.has_head():
+                        raise
+                    self._parts.drop(part)
+                is_settled = False
+            if is_settled:
+                break
+        return sorted(paths)
 
     def _follow(self, path: str, use: Callable[[Vault], T], find: Callable[[], Vault] | None = None) -> T:
         """Use the part that a path lies in, and where it was moved to another one meanwhile, that one.

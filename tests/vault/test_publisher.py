@@ -84,13 +84,14 @@ def test_a_record_that_cannot_be_written_leaves_the_secret_as_it_was(world: Worl
 def test_a_plan_that_meets_the_commit_of_another_writer_is_made_anew(world: World, vault: Vault) -> None:
     other = world.open()
     vault.write("a", "one")
-    attempts = []
+    attempts, reached = [], []
 
     def plan(publication: Publication) -> Plan:
         attempts.append(publication.entry(b"b"))
         if len(attempts) == 1:
             other.write("b", "two")
         vault.opened.refresh()  # as whoever misses a row does, to see whether another writer replaced it
+        reached.append(publication)
         content = Content(KIND_TEXT, 5, lambda: (b"three",))
         return Drafts(vault.opened, publication).write(b"a", content, NewVersion(ADMIN, vault.opened.clock.now_ns()))
 
@@ -101,6 +102,7 @@ def test_a_plan_that_meets_the_commit_of_another_writer_is_made_anew(world: Worl
 
     vault.opened.publisher.publish(planned)
     assert [entry is not None for entry in attempts] == [False, True]
+    assert len(reached) == 1
     again = world.open()
     assert (text_of(again, "a"), text_of(again, "b")) == ("three", "two")
     assert [len(handle.history(path)) for handle in (vault, other, again) for path in ("a", "b")] == [2, 1] * 3

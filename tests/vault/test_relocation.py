@@ -31,6 +31,7 @@ from securecfg.vault.copying import Single, Subtree
 from securecfg.vault.departures import find_exposed
 from securecfg.vault.exposures import Exposures, Mark
 from securecfg.vault.history import DESTROYED
+from securecfg.vault.joint import publish_together
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.relocation import Place, Relocation
 from securecfg.vault.verification import verify_vault
@@ -487,17 +488,16 @@ def test_a_writer_without_a_pause_does_not_hold_up_a_move(world: ScopeWorld, mon
         for number in range(150):
             batch.write("app/a", str(number))
     admin.write("app/b", "1")
-    relocation = subtree(admin)
-    commit, numbers = relocation._commit, itertools.count(150)
+    relocation, numbers = subtree(admin), itertools.count(150)
 
-    def overtaken(*arguments: Any) -> None:  # noqa: ANN401 - those of the step
+    def overtaken(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - those of the step
         for _ in range(3):
             other.write("app/a", str(next(numbers)))
         other.destroy("app/a", 140)
         monkeypatch.setattr(other, "destroy", lambda *_: None)
-        commit(*arguments)
+        publish_together(*arguments, **options)
 
-    monkeypatch.setattr(relocation, "_commit", overtaken)
+    monkeypatch.setattr("securecfg.vault.relocation.publish_together", overtaken)
     done = relocation.run()
     last = next(numbers) - 1
     assert (done.secrets, done.versions) == (2, last + 1)
@@ -513,18 +513,43 @@ def test_a_writer_without_a_pause_does_not_hold_up_a_move(world: ScopeWorld, mon
         assert verify_vault(one.opened).orphans == {}
 
 
+def test_several_secrets_of_many_that_change_all_the_time_do_not_hold_up_a_move(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admin, other = world.admin(), world.admin()
+    with admin.batch() as batch:
+        for number in range(40):
+            batch.write(f"app/{number}", "0")
+    relocation, turns = subtree(admin), itertools.count()
+    values = dict.fromkeys(range(40), "0")
+
+    def overtaken(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - those of the step
+        turn = next(turns)
+        for number in (turn, turn + 10, turn + 20):  # others each time
+            other.write(f"app/{number}", values.setdefault(number, "") + "x")
+            values[number] += "x"
+        publish_together(*arguments, **options)
+
+    monkeypatch.setattr("securecfg.vault.relocation.publish_together", overtaken)
+    assert relocation.run().secrets == 40
+    assert next(turns) == 3
+    assert moved(admin) == {f"app/{number}": value for number, value in values.items()}
+    for one in (admin, admin.scope("both")):
+        assert verify_vault(one.opened).problems == []
+        assert verify_vault(one.opened).orphans == {}
+
+
 def test_a_move_that_is_always_overtaken_changes_nothing(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("securecfg.vault.relocation._LATE_OPERATIONS_MAX", 0)
     admin, other = world.admin(), world.admin()
     admin.write("app/a", "0")
-    relocation = subtree(admin)
-    commit, numbers = relocation._commit, itertools.count(1)
+    relocation, numbers = subtree(admin), itertools.count(1)
 
-    def overtaken(*arguments: Any) -> None:  # noqa: ANN401 - those of the step
+    def overtaken(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - those of the step
         other.write("app/a", str(next(numbers)))
-        commit(*arguments)
+        publish_together(*arguments, **options)
 
-    monkeypatch.setattr(relocation, "_commit", overtaken)
+    monkeypatch.setattr("securecfg.vault.relocation.publish_together", overtaken)
     with pytest.raises(StoreBusy, match="faster"):
         relocation.run()
     assert text_of(admin, "app/a") == str(next(numbers) - 1)

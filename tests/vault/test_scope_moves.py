@@ -207,7 +207,7 @@ def test_a_scope_that_was_begun_and_is_made_empty_leaves_nothing_of_the_first(
     with monkeypatch.context() as patched:
         patched.setattr(ScopeMoves, "_give_up", lambda *_: None)
         patched.setattr(
-            "securecfg.vault.relocation.publish_together", lambda _: (_ for _ in ()).throw(StoreFailed("x"))
+            "securecfg.vault.relocation.publish_together", lambda *_, **__: (_ for _ in ()).throw(StoreFailed("x"))
         )
         with pytest.raises(StoreFailed):
             moves(world).seal("app", roles={"read": ["pay"]})
@@ -452,6 +452,60 @@ def test_handles_that_were_open_follow_scopes_that_come_and_go(two: ScopeWorld) 
     moves(two).seal("both", roles={"read": ["web"]}, is_shared=True)
     assert text_of(admin, "both/in/a") == "3"
     assert text_of(two.as_member("web"), "both/in/a") == "3"
+
+
+def test_a_handle_that_has_not_opened_a_scope_yet_finds_what_was_merged_out_of_it(world: ScopeWorld) -> None:
+    world.scopes().create("both", read=["web"], is_shared=True)
+    world.admin().write("both/a", "1")
+    late = [world.admin() for _ in range(4)]
+    moves(world).merge("both")
+    assert text_of(late[0], "both/a") == "1"
+    assert late[1].list() == ["both/a"]
+    assert late[2].search("BOTH") == ["both/a"]
+    assert [path for path, _ in late[3].parts()] == [""]
+
+
+@pytest.mark.parametrize(("source", "target"), [("both/a", "app/a"), ("app/b", "both/b")])
+def test_a_listing_misses_nothing_that_is_moved_meanwhile(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, source: str, target: str
+) -> None:
+    world.scopes().create("both", read=["web"], is_shared=True)
+    lister, mover = world.admin(), world.admin()
+    mover.write("both/a", "1")
+    mover.write("app/b", "1")
+    listed = Vault.list
+    done: list[Vault] = []
+
+    def overtaken(part: Vault, prefix: str = "") -> list[str]:
+        paths = listed(part, prefix)
+        if not done:
+            done.append(part)
+            mover.move(source, target)
+        return paths
+
+    monkeypatch.setattr(Vault, "list", overtaken)
+    found = lister.list()
+    assert done == [lister._whole]  # type: ignore[attr-defined]  # of a scoped vault
+    assert target in found
+    assert lister.list() == sorted({"both/a", "app/b"} - {source} | {target})
+
+
+def test_a_listing_ends_where_secrets_move_to_and_fro_all_the_time(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scopes().create("both", read=["web"], is_shared=True)
+    lister, mover = world.admin(), world.admin()
+    mover.write("both/a", "1")
+    places = itertools.cycle([("both/a", "app/a"), ("app/a", "both/a")])
+    listed = Vault.list
+
+    def overtaken(part: Vault, prefix: str = "") -> list[str]:
+        paths = listed(part, prefix)
+        mover.move(*next(places))
+        return paths
+
+    monkeypatch.setattr(Vault, "list", overtaken)
+    assert set(lister.list()) <= {"both/a", "app/a"}
 
 
 def test_a_reference_follows_its_secret_into_a_scope_and_out_of_it(two: ScopeWorld) -> None:
