@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
 from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -47,8 +45,9 @@ from securecfg.vault.signatories import HeldKeys
 from securecfg.vault.slots import Slots
 from securecfg.vault.successions import Step, Succession, parse_succession, step_message, succession_from_json
 from securecfg.vault.verification import verify_vault
+from tests.vault.crash_steps import crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
-from tests.vault.test_scope_crashes import dying, verify_rights
+from tests.vault.test_scope_crashes import verify_rights
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
@@ -625,14 +624,11 @@ def test_wherever_a_change_dies_it_is_finished_by_the_next(tmp_path: Path, chang
         hand_over(origin)
     before = (own_seed(origin).signing_key, changes_of(origin).look().serial)
     origin.close()
-    for count in itertools.count():
-        folder = tmp_path / str(count)
-        shutil.copytree(origin.folder, folder)
-        world = ScopeWorld(folder, origin.clock)
-        try:
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
             is_done = True
             try:
-                CHANGES[change](AdministratorChanges(dying(world, count).authority, ALL))
+                CHANGES[change](AdministratorChanges(dying(world, crash.changes).authority, ALL))
             except SecurecfgError:
                 is_done = False
                 world.clock.advance(timedelta(hours=2))
@@ -649,13 +645,7 @@ def test_wherever_a_change_dies_it_is_finished_by_the_next(tmp_path: Path, chang
             verify_rights(world)
             if is_done:
                 break
-        except Exception as error:
-            error.add_note(f"after {count} changes")
-            raise
-        finally:
-            world.close()
-            shutil.rmtree(folder)
-    assert count >= 3
+    assert crash.changes >= 3
 
 
 def test_a_departure_that_people_signed_is_finished_wherever_it_died(tmp_path: Path) -> None:
@@ -667,14 +657,11 @@ def test_a_departure_that_people_signed_is_finished_wherever_it_died(tmp_path: P
     hand_over(origin)
     origin.close()
     behind = 0
-    for count in itertools.count():
-        folder = tmp_path / str(count)
-        shutil.copytree(origin.folder, folder)
-        world = ScopeWorld(folder, origin.clock)
-        try:
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
             is_done = True
             try:
-                Scopes.with_signing(dying(world, count).authority, ALL).revoke("pay", "web", "list")
+                Scopes.with_signing(dying(world, crash.changes).authority, ALL).revoke("pay", "web", "list")
             except SecurecfgError:
                 is_done = False
                 world.clock.advance(timedelta(hours=2))
@@ -689,12 +676,6 @@ def test_a_departure_that_people_signed_is_finished_wherever_it_died(tmp_path: P
             assert verify_vault(world.admin().scope("pay").opened).problems == []
             if is_done:
                 break
-        except Exception as error:
-            error.add_note(f"after {count} changes")
-            raise
-        finally:
-            world.close()
-            shutil.rmtree(folder)
     assert behind
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
@@ -35,8 +33,8 @@ from securecfg.vault.role_rotation import RoleRotation
 from securecfg.vault.scope_keys import ScopeKeyring
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_registry import read_registry
+from tests.vault.crash_steps import crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
-from tests.vault.test_scope_crashes import dying
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
@@ -358,13 +356,10 @@ def test_wherever_it_dies_a_renewal_finishes_it_and_nobody_else_gets_in(tmp_path
         installed(origin, "pay", "web")
         broken(origin)
     origin.close()
-    for changes in itertools.count():
-        folder = tmp_path / str(changes)
-        shutil.copytree(origin.folder, folder)
-        world = ScopeWorld(folder, origin.clock)
-        try:
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
             is_done = True
-            glass = BreakGlass(dying(world, changes).authority)
+            glass = BreakGlass(dying(world, crash.changes).authority)
             try:
                 prepared = glass.prepare([] if is_renewal else ["pay", "web"], NAME, is_renewal=is_renewal)
                 glass.install(prepared, made(world, "second")[0])
@@ -389,13 +384,7 @@ def test_wherever_it_dies_a_renewal_finishes_it_and_nobody_else_gets_in(tmp_path
                 if (world.folder / f"{name}.identity").exists():
                     with pytest.raises(WrongKey):
                         broken(world, name=name)
-        except Exception as error:
-            error.add_note(f"after {changes} changes")
-            raise
-        finally:
-            world.close()
-            shutil.rmtree(folder)
-    assert changes > 4
+    assert crash.changes > 4
 
 
 def test_another_key_of_the_role_keeps_the_mark_and_what_it_reads(world: ScopeWorld) -> None:

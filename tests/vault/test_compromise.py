@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
 from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -34,7 +32,7 @@ from securecfg.vault.slots import Slots
 from securecfg.vault.staging import StagingArea
 from securecfg.vault.verification import verify_vault
 from tests.decoder import KeyFile, decode
-from tests.vault.test_orphans import dying
+from tests.vault.crash_steps import crashes, dying
 from tests.vault.world import ADMIN, World, grant, text_of
 
 if TYPE_CHECKING:
@@ -244,12 +242,9 @@ def test_wherever_it_dies_the_vault_opens_and_it_can_go_on(tmp_path: Path, *, dr
         phone = add_key(origin, vault, "phone")
         compact(vault.opened)
     origin.close()
-    for changes in itertools.count():
-        folder = tmp_path / str(changes)
-        shutil.copytree(origin.folder, folder)
-        world = World(folder)
-        try:
-            if not dies(world, changes, drops_slots=drops_slots):
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
+            if not dies(world, crash.changes, drops_slots=drops_slots):
                 break
             vault = world.open()
             if any(entry.record.event == "key.compromised" for entry in vault.log.records()):
@@ -259,11 +254,8 @@ def test_wherever_it_dies_the_vault_opens_and_it_can_go_on(tmp_path: Path, *, dr
             assert text_of(vault, "app/29") == "29"
             report = verify_vault(vault.opened)
             assert report.problems == []
-            opens(world, f"file:{folder / 'phone'}")
-        finally:
-            world.close()
-            shutil.rmtree(folder)
-    assert changes > 10
+            opens(world, f"file:{world.folder / 'phone'}")
+    assert crash.changes > 10
     assert phone
 
 

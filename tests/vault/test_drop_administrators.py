@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -15,15 +13,16 @@ from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.drop_orders import ORDER_PATH, order_row_of, parse_order
 from securecfg.vault.dropping import DropState
 from securecfg.vault.signing_words import to_words
+from tests.vault.crash_steps import crashes, dying
 from tests.vault.drop_world import drop_world, put_rows, role_key
-from tests.vault.scope_world import ScopeWorld
 from tests.vault.test_administrators import ALL, PEOPLE, changes_of, hand_over, scopes_of
-from tests.vault.test_scope_crashes import dying
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.vault.scope_world import ScopeWorld
 
 
 @pytest.fixture
@@ -124,24 +123,20 @@ def test_wherever_a_succession_dies_whoever_may_drop_does(tmp_path: Path, change
     origin = drop_world(tmp_path / "origin")
     assert drops(origin)
     origin.close()
-    for count in itertools.count():
-        folder = tmp_path / str(count)
-        shutil.copytree(origin.folder, folder)
-        world = ScopeWorld(folder, origin.clock)
-        changes = AdministratorChanges(dying(world, count).authority, ALL)
-        try:
-            changes.set(PEOPLE.named("alice", "bob"), 2) if change == "set" else changes.rotate()
-        except SecurecfgError:
-            is_done = False
-            world.clock.advance(timedelta(hours=2))
-        else:
-            is_done = True
-        assert drops(world)
-        changes_of(world).resume()
-        world.clock.advance(timedelta(seconds=1))
-        assert drops(world)
-        world.close()
-        shutil.rmtree(folder)
-        if is_done:
-            break
-    assert count >= 2
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
+            changes = AdministratorChanges(dying(world, crash.changes).authority, ALL)
+            try:
+                changes.set(PEOPLE.named("alice", "bob"), 2) if change == "set" else changes.rotate()
+            except SecurecfgError:
+                is_done = False
+                world.clock.advance(timedelta(hours=2))
+            else:
+                is_done = True
+            assert drops(world)
+            changes_of(world).resume()
+            world.clock.advance(timedelta(seconds=1))
+            assert drops(world)
+            if is_done:
+                break
+    assert crash.changes >= 2

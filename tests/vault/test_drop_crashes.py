@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
@@ -15,9 +13,8 @@ from securecfg.store import open_sqlite
 from securecfg.vault.dropping import DropState
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.verification import verify_vault
+from tests.vault.crash_steps import DyingStore, crashes, dying
 from tests.vault.drop_world import drop_world, rows_waiting
-from tests.vault.scope_world import ScopeWorld
-from tests.vault.test_scope_crashes import DyingStore, dying
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
@@ -26,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from securecfg.store import Store
+    from tests.vault.scope_world import ScopeWorld
 
 
 def open_dying(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, name: str, changes: int) -> None:
@@ -50,23 +48,19 @@ def test_wherever_taking_in_dies_each_value_becomes_one_version(
         web.drop("pay/key", str(number))
     web.drop("pay/other", "x")
     origin.close()
-    for changes in itertools.count():
-        folder = tmp_path / str(changes)
-        shutil.copytree(origin.folder, folder)
-        world = ScopeWorld(folder, origin.clock)
-        open_dying(world, monkeypatch, "pay", changes)
-        is_done = not rows_waiting(world)
-        pay = world.as_member("pay")
-        assert [text_of(pay, "pay/key", at=number) for number in range(1, 4)] == list("012")
-        assert [info.version for info in pay.history("pay/key")] == [3, 2, 1]
-        assert [info.version for info in pay.history("pay/other")] == [1]
-        assert rows_waiting(world) == []
-        assert verify_vault(pay.opened).problems == []
-        world.close()
-        shutil.rmtree(folder)
-        if is_done:
-            break
-    assert changes >= 4
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
+            open_dying(world, monkeypatch, "pay", crash.changes)
+            is_done = not rows_waiting(world)
+            pay = world.as_member("pay")
+            assert [text_of(pay, "pay/key", at=number) for number in range(1, 4)] == list("012")
+            assert [info.version for info in pay.history("pay/key")] == [3, 2, 1]
+            assert [info.version for info in pay.history("pay/other")] == [1]
+            assert rows_waiting(world) == []
+            assert verify_vault(pay.opened).problems == []
+            if is_done:
+                break
+    assert crash.changes >= 4
 
 
 class _Failing:
@@ -127,26 +121,20 @@ def test_wherever_a_change_of_rights_dies_whoever_may_drop_does(tmp_path: Path, 
     before = origin.as_member("web").drop("pay/before", "x").id
     origin.clock.advance(timedelta(seconds=1))
     origin.close()
-    for changes in itertools.count():
-        folder = tmp_path / str(changes)
-        shutil.copytree(origin.folder, folder)
-        world = ScopeWorld(folder, origin.clock)
-        try:
-            CHANGES[change](Scopes(dying(world, changes).authority))
-        except SecurecfgError:
-            is_done = False
-            world.clock.advance(timedelta(hours=2))
-        else:
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
             is_done = True
-        verify_drops(world, before)
-        if not is_done:
+            try:
+                CHANGES[change](Scopes(dying(world, crash.changes).authority))
+            except SecurecfgError:
+                is_done = False
+                world.clock.advance(timedelta(hours=2))
+            verify_drops(world, before)
+            if is_done:
+                break
             CHANGES[change](world.scopes())
             verify_drops(world, before)
-        world.close()
-        shutil.rmtree(folder)
-        if is_done:
-            break
-    assert changes >= 1
+    assert crash.changes >= 1
 
 
 def verify_drops(world: ScopeWorld, before: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -23,8 +22,8 @@ from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.session import Identity
 from securecfg.vault.signatories import own_signatory
+from tests.vault.crash_steps import crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
-from tests.vault.test_scope_crashes import dying
 from tests.vault.world import ADMIN
 
 if TYPE_CHECKING:
@@ -125,13 +124,11 @@ def test_wherever_a_departure_dies_the_other_readers_bring_it_to_an_end(
 ) -> None:
     origin, keys = full
     some = {name: keys[name] for name in ("r0", "r9", "r250")}
-    for changes in itertools.count():
-        shutil.copytree(origin.folder, tmp_path / str(changes))
-        world = ScopeWorld(tmp_path / str(changes), origin.clock)
-        try:
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
             is_done = True
             try:
-                inside = changes_of(Scopes(dying(world, changes).authority))
+                inside = changes_of(Scopes(dying(world, crash.changes).authority))
                 inside.revoke("r9", "list")
             except SecurecfgError:
                 is_done = False
@@ -149,13 +146,7 @@ def test_wherever_a_departure_dies_the_other_readers_bring_it_to_an_end(
             inside.revoke("r9", "list")
             inside.opened.close()
             assert readers_of_today(world, some) == some.keys() - {"r9"}
-        except Exception as error:
-            error.add_note(f"after {changes} changes")
-            raise
-        finally:
-            world.close()
-            shutil.rmtree(world.folder)
-    assert changes >= 2
+    assert crash.changes >= 2
 
 
 def test_what_was_granted_to_a_slot_is_deleted_with_the_right_however_much_it_is(

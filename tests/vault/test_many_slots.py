@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 from contextlib import closing, suppress
 from datetime import timedelta
@@ -18,7 +17,7 @@ from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.slots import Slots
 from securecfg.vault.verification import verify_vault
-from tests.vault.test_orphans import dying
+from tests.vault.crash_steps import crashes, dying
 from tests.vault.world import World, text_of
 
 if TYPE_CHECKING:
@@ -113,13 +112,11 @@ def test_one_more_slot_is_refused(world: World) -> None:
 @pytest.mark.parametrize("change", ["rotate-root", "remove", "compromise-and-drop"])
 def test_wherever_a_change_dies_all_slots_open_the_same_root(world: World, tmp_path: Path, change: str) -> None:
     act, left = CHANGES[change]
-    for changes in itertools.count():
-        copy = World(tmp_path / str(changes), world.clock)
-        shutil.copytree(world.folder, copy.folder)
-        try:
+    for crash in crashes(world, tmp_path):
+        with crash as copy:
             is_done = True
             try:
-                act(dying(copy, changes))
+                act(dying(copy, crash.changes))
             except SecurecfgError:
                 is_done = False
                 copy.clock.advance(timedelta(hours=2))
@@ -132,13 +129,7 @@ def test_wherever_a_change_dies_all_slots_open_the_same_root(world: World, tmp_p
                 act(vault)
             verify_slots(copy, {left})
             assert stored_slots(copy) == left
-        except Exception as error:
-            error.add_note(f"after {changes} changes")
-            raise
-        finally:
-            copy.close()
-            shutil.rmtree(copy.folder)
-    assert changes >= 2
+    assert crash.changes >= 2
 
 
 def verify_slots(world: World, counts: set[int]) -> None:

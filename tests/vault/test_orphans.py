@@ -4,69 +4,33 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg.audit import Event
 from securecfg.crypto import KIND_TEXT
-from securecfg.errors import LogTampered, SecurecfgError, StoreFailed
-from securecfg.keys import open_provider
-from securecfg.store import Delete, Put, Space, open_sqlite
+from securecfg.errors import LogTampered, SecurecfgError
+from securecfg.store import Delete, Put, Space
 from securecfg.vault import maintenance, staging
-from securecfg.vault.creation import open_rows
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import compact
-from securecfg.vault.opened import Options
 from securecfg.vault.orphans import Unsettled, find_deltas, find_parts, sweep_orphans
-from securecfg.vault.session import Identity
 from securecfg.vault.staging import StagingArea
-from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
 from tests.decoder.decoder import decode
 from tests.decoder.keys import KeyFile
+from tests.vault.crash_steps import dying
 from tests.vault.world import ADMIN, World, interrupted, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from securecfg.store import Store
+    from securecfg.vault.vault import Vault
+
 
 LARGE = b"large" * 60_000
-
-
-class DyingStore:
-    """A store whose process is gone after some more changes: none succeeds from then on."""
-
-    def __init__(self, store: Store, changes: int) -> None:
-        """Let `changes` calls of `stage` and `commit` succeed."""
-        self._store = store
-        self.changes = changes
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any method of a store
-        method = getattr(self._store, name)
-        if name not in {"stage", "commit"}:
-            return method
-
-        def change(*args: Any, **options: Any) -> None:  # noqa: ANN401 - those of the method
-            if self.changes == 0:
-                message = "the process is gone"
-                raise StoreFailed(message)
-            self.changes -= 1
-            method(*args, **options)
-
-        return change
-
-
-def dying(world: World, changes: int) -> Vault:
-    """Open a world's vault in a process that dies after some changes."""
-    store = DyingStore(open_sqlite(world.path), -1)
-    opened, slot = open_rows(cast("Store", store), open_provider(world.key), world.path, world.clock, Options())
-    vault = Vault(opened, Identity(ADMIN, slot=slot.slot_id.hex()))
-    world.vaults.append(vault)
-    store.changes = changes
-    return vault
 
 
 def die(world: World, changes: int, call: Callable[[Vault], object]) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -36,8 +34,8 @@ from securecfg.vault.scope_changes import row_of
 from securecfg.vault.scope_members import find_roles
 from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.verification import verify_vault
+from tests.vault.crash_steps import crashes, dying
 from tests.vault.scope_world import _EVERYTHING, ScopeWorld, scope_world
-from tests.vault.test_scope_crashes import dying
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
@@ -309,14 +307,11 @@ def test_wherever_it_dies_who_stays_reads_and_it_can_be_finished(tmp_path: Path)
     fill(origin)
     leave(origin)
     origin.close()
-    for changes in itertools.count():
-        folder = tmp_path / str(changes)
-        shutil.copytree(origin.folder, folder)
-        world = ScopeWorld(folder, origin.clock)
-        try:
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
             is_done = True
             try:
-                RoleRotation(dying(world, changes).authority).rotate_role("pay")
+                RoleRotation(dying(world, crash.changes).authority).rotate_role("pay")
             except SecurecfgError:
                 is_done = False
                 world.clock.advance(timedelta(hours=2))
@@ -338,13 +333,7 @@ def test_wherever_it_dies_who_stays_reads_and_it_can_be_finished(tmp_path: Path)
             if is_done:
                 assert keyring.active(Purpose.SCOPE).epoch >= 1
                 break
-        except Exception as error:
-            error.add_note(f"after {changes} changes")
-            raise
-        finally:
-            world.close()
-            shutil.rmtree(folder)
-    assert changes >= 10
+    assert crash.changes >= 10
 
 
 def test_a_role_whose_slot_a_writer_took_away_gets_one_for_its_other_key(world: ScopeWorld) -> None:

@@ -51,8 +51,8 @@ from securecfg.vault.scopes import Scopes
 from securecfg.vault.session import Identity as Who
 from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
+from tests.vault.crash_steps import dying
 from tests.vault.scope_world import ScopeWorld, scope_world
-from tests.vault.test_scope_crashes import dying
 from tests.vault.world import ADMIN, text_of
 
 if TYPE_CHECKING:

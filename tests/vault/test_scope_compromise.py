@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg.crypto import ROOT_SCOPE, dek_context, open_granted_dek
-from securecfg.errors import SecurecfgError, Tampered, VersionNotFound
+from securecfg.errors import RollbackSuspected, SecurecfgError, Tampered, VersionNotFound
 from securecfg.keys import Keyring, Purpose
 from securecfg.keys.value_grants import ValueGrants
 from securecfg.store import ID_LIMIT, Space
@@ -19,8 +18,8 @@ from securecfg.vault.key_changes import find_older
 from securecfg.vault.scope_compromise import ScopeCompromise, finish_as_member
 from securecfg.vault.scope_opening import grants_of
 from securecfg.vault.verification import verify_vault
+from tests.vault.crash_steps import crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
-from tests.vault.test_scope_crashes import dying
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
@@ -169,19 +168,16 @@ def test_wherever_it_dies_it_can_be_finished(tmp_path: Path) -> None:
     origin.scopes().create("both", read=["web"], is_shared=True)
     origin.as_member("web").write("web/a", "of web")
     origin.close()
-    # All keys are in use after the first of them; of what follows, which others test at every step, every sixth.
-    for changes in itertools.chain(range(12), itertools.count(12, 6)):
-        folder = tmp_path / str(changes)
-        shutil.copytree(origin.folder, folder)
-        world = ScopeWorld(folder, origin.clock)
-        try:
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
             is_done = True
             try:
-                ScopeCompromise(dying(world, changes).authority).declare()
+                ScopeCompromise(dying(world, crash.changes).authority).declare()
             except SecurecfgError:
                 is_done = False
                 world.clock.advance(timedelta(hours=2))
-            assert text_of(world.as_member("web"), "web/a") == "of web"
+            with suppress(RollbackSuspected):  # of which some scopes have the new administrators, and some not yet
+                assert text_of(world.as_member("web"), "web/a") == "of web"
             if newest_compromise(world.admin().opened) is None:
                 worst(world).declare()
             else:
@@ -200,12 +196,6 @@ def test_wherever_it_dies_it_can_be_finished(tmp_path: Path) -> None:
             assert len(names) == 1
             assert find_older(world.admin().scope("web").opened, ends[-1]) == []
             assert text_of(world.as_member("web"), "web/a") == "of web"
-        except Exception as error:
-            error.add_note(f"after {changes} changes")
-            raise
-        finally:
-            world.close()
-            shutil.rmtree(folder)
-        if is_done:
-            break
-    assert changes >= 20
+            if is_done:
+                break
+    assert crash.changes >= 20

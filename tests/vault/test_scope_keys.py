@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import shutil
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -21,8 +19,8 @@ from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.staging import StagingArea
 from securecfg.vault.value_keys import rewrap_values
 from securecfg.vault.verification import verify_vault
+from tests.vault.crash_steps import crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
-from tests.vault.test_scope_crashes import dying
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
@@ -249,30 +247,21 @@ def test_wherever_a_rotation_dies_everybody_goes_on_and_it_can_be_finished(tmp_p
     origin = scope_world(tmp_path / "origin")
     fill(origin)
     origin.close()
-    for changes in itertools.count():
-        folder = tmp_path / str(changes)
-        shutil.copytree(origin.folder, folder)
-        world = ScopeWorld(folder, origin.clock)
-        try:
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
             is_done = True
             try:
-                ScopeKeyring(dying(world, changes).authority).rotate("both")
+                ScopeKeyring(dying(world, crash.changes).authority).rotate("both")
             except SecurecfgError:
                 is_done = False
                 world.clock.advance(timedelta(hours=2))
             assert text_of(world.as_member("web"), "both/a") == "of web"
-            done = keyring(world).rotate("both", resumes=is_done or changes > 0)
+            done = keyring(world).rotate("both", resumes=is_done or crash.changes > 0)
             assert (done.waiting, done.is_scope_key_alone) == (0, True)
             part = world.as_member("web").scope("both")
             assert granted(part) == {done.value_epoch}
             report = verify_vault(part.opened)
             assert (report.problems, report.orphans) == ([], {})
-        except Exception as error:
-            error.add_note(f"after {changes} changes")
-            raise
-        finally:
-            world.close()
-            shutil.rmtree(folder)
-        if is_done:
-            break
-    assert changes >= 5
+            if is_done:
+                break
+    assert crash.changes >= 5

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from contextlib import closing, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -26,13 +26,9 @@ from securecfg.errors import (
     ValueTooLarge,
     WrongKey,
 )
-from securecfg.keys import open_provider
 from securecfg.policy import Document
-from securecfg.store import open_sqlite
 from securecfg.vault.anchor import AnchorFile
-from securecfg.vault.creation import open_rows
 from securecfg.vault.departures import find_exposed
-from securecfg.vault.opened import Options
 from securecfg.vault.relocation import Relocation
 from securecfg.vault.replica import Replica
 from securecfg.vault.scope_moves import ScopeMoves
@@ -40,20 +36,17 @@ from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_registry import read_registry
 from securecfg.vault.scoped import ScopedVault
 from securecfg.vault.seats import Seat
-from securecfg.vault.session import Identity
 from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
 from tests.reliability.test_leaks import encodings
+from tests.vault.crash_steps import crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.test_relocation import full, history_of, values_of
-from tests.vault.test_scope_crashes import DyingStore
-from tests.vault.world import ADMIN, text_of
+from tests.vault.world import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from securecfg.store import Store
 
 
 @pytest.fixture
@@ -680,15 +673,6 @@ def test_a_scope_that_was_merged_and_put_back_is_refused_by_who_opens_the_one_ar
 # --- wherever it dies -------------------------------------------------------------------------------------------------
 
 
-def dying(world: ScopeWorld, changes: int) -> ScopedVault:
-    """Return the vault as its administrator has it open, until some changes are made."""
-    store = cast("Store", DyingStore(open_sqlite(world.path), [changes]))
-    opened, slot = open_rows(store, open_provider(world.key), world.path, world.clock, Options())
-    vault = ScopedVault.over(Vault(opened, Identity(ADMIN, slot=slot.slot_id.hex())))
-    world.vaults.append(vault)
-    return vault
-
-
 CHANGES: dict[str, Callable[[Vault], object]] = {
     "seal": lambda vault: ScopeMoves(vault.authority).seal("app", roles={"read": ["web"]}, is_shared=True),
     "split": lambda vault: ScopeMoves(vault.authority).split("both", "both/in"),
@@ -712,14 +696,11 @@ def test_wherever_a_move_dies_every_path_answers_as_before_or_as_after(tmp_path:
         origin.admin().write(f"{below}/{number}", f"{below} {number}")
     moves(origin).split("other", "other/in")
     origin.close()
-    for changes in itertools.count():
-        folder = tmp_path / str(changes)
-        shutil.copytree(origin.folder, folder)
-        world = ScopeWorld(folder, origin.clock)
-        try:
+    for crash in crashes(origin, tmp_path):
+        with crash as world:
             is_done = True
             try:
-                CHANGES[change](dying(world, changes))
+                CHANGES[change](ScopedVault.over(dying(world, crash.changes)))
             except SecurecfgError:
                 is_done = False
             verify_values(world, values)
@@ -733,13 +714,7 @@ def test_wherever_a_move_dies_every_path_answers_as_before_or_as_after(tmp_path:
             world.admin().write("app/last" if change != "seal" else "last", "1")
             finish(world)
             verify_parts(world)
-        except Exception as error:
-            error.add_note(f"after {changes} changes")
-            raise
-        finally:
-            world.close()
-            shutil.rmtree(folder)
-    assert changes >= 4
+    assert crash.changes >= 4
 
 
 def finish(world: ScopeWorld) -> None:
