@@ -494,6 +494,7 @@ class Relocation:
                 break
             for path, entry in changed.items():
                 self._copy_now(path, entry)
+            self._note_exposure()
 
     def erase(self) -> None:
         """Make the data keys at the old place unrecoverable.

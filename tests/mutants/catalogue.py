@@ -1574,6 +1574,13 @@ MUTANTS = (
         "vault/test_relocation.py::test_what_is_changed_during_the_move_is_moved_as_it_is_then",
     ),
     Mutant(
+        "what a move catches up with is not noted as known",
+        "vault/relocation.py",
+        "                self._copy_now(path, entry)\n            self._note_exposure()\n",
+        "                self._copy_now(path, entry)\n",
+        "vault/test_relocation.py::test_what_is_caught_up_with_before_the_commit_is_exposed_too",
+    ),
+    Mutant(
         "one commit of several parts does not compare their heads",
         "store/sqlite.py",
         "            if any(cursor.execute(sql.get_head).get != commit.expect for sql, commit in shares):",

@@ -513,6 +513,33 @@ def test_a_writer_without_a_pause_does_not_hold_up_a_move(world: ScopeWorld, mon
         assert verify_vault(one.opened).orphans == {}
 
 
+def test_what_is_caught_up_with_before_the_commit_is_exposed_too(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("securecfg.vault.relocation._ROUNDS_IN_RACE", 0)
+    admin, other = world.admin(), world.admin()
+    admin.write("app/a", "1")
+    admin.write("app/b", "1")
+    relocation = subtree(admin)
+    depart = relocation._depart
+
+    def overtaken(*arguments: Any) -> object:  # noqa: ANN401 - those of the step
+        prepared = depart(*arguments)
+        other.write("app/a", "2")
+        return prepared
+
+    monkeypatch.setattr(relocation, "_depart", overtaken)
+    done = relocation.run()
+    assert (done.secrets, done.versions) == (2, 3)
+    part = admin.scope("both")
+    assert moved(admin) == {"app/a": "2", "app/b": "1"}
+    exposed = find_exposed(part.authority)
+    assert [(each.path, each.version) for each in exposed] == [("app/a", 2), ("app/b", 1)]
+    for one in (admin, part):
+        assert verify_vault(one.opened).problems == []
+        assert verify_vault(one.opened).orphans == {}
+
+
 def test_several_secrets_of_many_that_change_all_the_time_do_not_hold_up_a_move(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
