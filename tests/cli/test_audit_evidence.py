@@ -343,7 +343,7 @@ def test_a_report_without_a_period_begins_with_the_first_record(stored: Path, cl
     first = cli("audit", "show", "--json").json["records"][0]["time"]
     page = cli("audit", "report").text
     assert f"<dt>Period</dt><dd>{first[:19].replace('T', ' ')} to 20" in page
-    assert "1970" not in page
+    assert "1970-" not in page
     assert first[:10] in page.partition("</title>")[0]
     before = cli("audit", "report", "--to", "2020-01-01", "--json", "-o", "r")
     assert (before.code, before.error) == (2, "usage")

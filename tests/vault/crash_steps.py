@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from securecfg.store import Store
 
-# `make crash` dies after each number of changes; every test run after the first ones, and then after every fifth.
+# `make crash` dies after each number of changes; every test run after the first ones, and then after every seventh.
 IS_EXHAUSTIVE = "SECURECFG_EXHAUSTIVE" in os.environ
-FIRST_STEPS = 8
-STRIDE = 5
+FIRST_STEPS = 6
+STRIDE = 7
 
 W = TypeVar("W", bound=World)
 
