@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from securecfg.audit import Record
+    from securecfg.keys import Keyring
     from securecfg.policy import Decision
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
@@ -41,7 +42,7 @@ class Authority:
         """Nothing was asked yet."""
         self.opened = opened
         self.identity = identity
-        self._session: tuple[Stamp, bool, Session] | None = None
+        self._session: tuple[Stamp, bool, Keyring, Session] | None = None
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, int], int] = {}
         self._denials: dict[tuple[str, str], list[int]] = {}
@@ -66,12 +67,12 @@ class Authority:
             raise VaultClosed(message, hint="use it inside its `with` block")
         opened = self.opened
         stamp, trusted = opened.policy_stamp(), opened.is_clock_trusted()
-        known = self._session
-        if known is not None and known[0] == stamp and known[1] == trusted:
-            return known[2]
+        keyring, known = opened.replica.keyring, self._session
+        if known is not None and known[0] == stamp and known[1] == trusted and known[2] is keyring:
+            return known[3]
         stamp, policy = opened.policy()
         session = Session(self.identity, policy, opened.masker, opened.clock, clock_trusted=trusted)
-        self._session = (stamp, trusted, session)
+        self._session = (stamp, trusted, keyring, session)
         return session
 
     def require(self, action: str, path: str) -> tuple[Session, Decision]:

@@ -6,6 +6,7 @@ segment that the manifest names for it.
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
 from collections import deque
 from typing import TYPE_CHECKING
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from securecfg.vault.segments import Entry, Manifest, Segment, SegmentLine
 
 _ABSENT = object()
+_PAUSE_S = 0.000_2
 
 
 class Index:
     """What paths there are, as of one size of the log.
 
-    Reading needs no lock: a change replaces single items, and a new manifest replaces this object.
+    Reading needs no lock: of a path the newest change counts, a new manifest replaces this object, and a scan begins
+    with a copy of the changes that it lies between.
 
     Args:
         manifest: The segments.
@@ -32,7 +35,7 @@ class Index:
         segments: Segments that are loaded already, by id.
     """
 
-    __slots__ = ("_applied", "_load", "_overlay", "_segments", "_sorted", "manifest", "system_changes")
+    __slots__ = ("_applied", "_begun", "_load", "_overlay", "_segments", "_sorted", "manifest", "system_changes")
 
     def __init__(
         self,
@@ -46,16 +49,26 @@ class Index:
         self._segments = segments if segments is not None else {}
         self._overlay: dict[bytes, Entry | None] = {}
         self._applied: deque[tuple[int, tuple[Change, ...]]] = deque()
+        self._begun = 0  # as many as are applied, or one more while one is put on top
         self.system_changes = 0
         self._sorted: tuple[int, list[bytes]] = (0, [])
 
     def apply(self, log_index: int, changes: tuple[Change, ...]) -> None:
         """Put the changes that a record of the log made on top."""
+        self._begun += 1
         for path, entry in changes:
             self._overlay[path] = entry
             if path.startswith(SYSTEM):
                 self.system_changes += 1
         self._applied.append((log_index, changes))
+
+    def copied(self) -> Index:
+        """Return the same index, to put further changes on top that nobody sees in this one."""
+        index = Index(self.manifest, self._load, self._segments)
+        index._overlay = self._overlay.copy()
+        index._applied = self._applied.copy()
+        index._begun, index.system_changes = self._begun, self.system_changes
+        return index
 
     def rebased(self, manifest: Manifest) -> Index:
         """Return the same index over a newer manifest, keeping what the manifest does not include yet."""
@@ -104,36 +117,36 @@ class Index:
         return segment
 
     def scan(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Entry]]:
-        """Yield paths and entries from `first` on, up to but without `end`, in order."""
+        """Yield paths and entries from `first` on, up to but without `end`, in order, all of one state."""
         changed = self._changed_between(first, end)
         place = 0
         for path, entry in self._scan_segments(first, end):
-            while place < len(changed) and changed[place] < path:
-                yield from self._overlaid(changed[place])
+            while place < len(changed) and changed[place][0] < path:
+                yield from _present(changed[place])
                 place += 1
-            if place < len(changed) and changed[place] == path:
-                yield from self._overlaid(path)
+            if place < len(changed) and changed[place][0] == path:
+                yield from _present(changed[place])
                 place += 1
-            elif path in self._overlay:
-                # Another thread changed it since the scan began.
-                yield from self._overlaid(path)
             else:
                 yield path, entry
-        for path in changed[place:]:
-            yield from self._overlaid(path)
+        for change in changed[place:]:
+            yield from _present(change)
 
-    def _overlaid(self, path: bytes) -> Iterable[tuple[bytes, Entry]]:
-        entry = self._overlay.get(path)
-        return () if entry is None else ((path, entry),)
-
-    def _changed_between(self, first: bytes, end: bytes | None) -> list[bytes]:
-        applied = len(self._applied)
-        stamp, ordered = self._sorted
-        if stamp != applied:
-            ordered = sorted(self._overlay)
-            self._sorted = (applied, ordered)
-        start = bisect_left(ordered, first)
-        return ordered[start:] if end is None else ordered[start : bisect_left(ordered, end)]
+    def _changed_between(self, first: bytes, end: bytes | None) -> list[Change]:
+        """Return what changed in a range, in order, as it was between two records."""
+        while True:
+            applied = len(self._applied)
+            if self._begun == applied:
+                stamp, ordered = self._sorted
+                if stamp != applied:
+                    ordered = sorted(self._overlay)
+                start = bisect_left(ordered, first)
+                within = ordered[start:] if end is None else ordered[start : bisect_left(ordered, end)]
+                found = [(path, self._overlay[path]) for path in within]
+                if self._begun == applied:
+                    self._sorted = (applied, ordered)
+                    return found
+            time.sleep(_PAUSE_S)  # another thread puts a change on top
 
     def _scan_segments(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Entry]]:
         manifest = self.manifest
@@ -148,6 +161,11 @@ class Index:
                 if end is not None and path >= end:
                     return
                 yield path, segment.entry(item)
+
+
+def _present(change: Change) -> Iterable[tuple[bytes, Entry]]:
+    path, entry = change
+    return () if entry is None else ((path, entry),)
 
 
 def prefix_end(prefix: bytes) -> bytes | None:

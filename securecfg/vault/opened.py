@@ -114,6 +114,7 @@ class OpenVault:
         self.clock = clock
         self.options = options
         self.lookalikes = Lookalikes()
+        replica.after_change = self.lookalikes.clear
         self.collected: Collected | None = None
         self.publisher = Publisher(replica, clock, self._make_sealer, self._after_commit)
         self.is_closed = False
@@ -150,8 +151,7 @@ class OpenVault:
             Tampered: A row does not match the signed state.
         """
         self.check_open()
-        if self.replica.refresh():
-            self.lookalikes.clear()
+        self.replica.refresh()
 
     def has_head(self) -> bool:
         """Return whether this part of the store is there at all. A sealed scope may have been merged."""
@@ -231,12 +231,15 @@ class OpenVault:
         known = self._policy
         if known is not None and known[0] == stamp:
             return known
+        # Reading may wait for the replica's lock, whose holder may ask for the policy: not under another lock.
+        raw: list[dict[str, Any]] = self.system_document(POLICY_PATH, [])
+        roles: dict[str, list[str]] = self.system_document(ROLES_PATH, {})
         with self._policy_lock:
-            raw: list[dict[str, Any]] = self.system_document(POLICY_PATH, [])
-            documents = [Document(**document) for document in raw]
-            roles: dict[str, list[str]] = self.system_document(ROLES_PATH, {})
-            self._policy = (stamp, open_policy(documents, memberships=memberships_of(roles)))
-            return self._policy
+            known = self._policy
+            if known is None or known[0] != stamp:
+                documents = [Document(**document) for document in raw]
+                self._policy = known = (stamp, open_policy(documents, memberships=memberships_of(roles)))
+            return known
 
     def scopes(self) -> Registry | None:
         """Return which subtrees are sealed scopes, None where none is.

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 from securecfg.audit import Event, Record
 from securecfg.errors import CommitUnknown, HeadMoved, IntegrityError, SecurecfgError, StoreBusy
 from securecfg.tuples import NamedTuple
+from securecfg.vault.logger import logger
+from securecfg.vault.paths import SYSTEM
 from securecfg.vault.publishing import Plan, Publication
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from securecfg.audit import Sealer
     from securecfg.clock import Clock
@@ -149,8 +151,8 @@ class Publisher:
     def take_up(self, share: Share) -> None:
         """Take up a share that has been committed. The caller holds the replica's lock."""
         self._note_committed(share.publication, notes_clock=share.notes_clock)
-        self._replica.accept(share.finished, None)
-        self._after_commit(share.publication.members)
+        if self._accept(share.finished, None):
+            self._after_commit(share.publication.members)
 
     def wipe(self) -> None:
         """Forget the session's sealer."""
@@ -248,8 +250,8 @@ class Publisher:
                 return self._plan([other for other in group if not other.is_done])
             waiter.result = plan.result
             planned.append(waiter)
-            if "keyring_digest" in plan.state:
-                # Whoever comes after it seals with the new keys.
+            if "keyring_digest" in plan.state or plan.charter is not None or _changes_rules(plan):
+                # Whoever comes after it seals with the new keys, and decides by the new policy, roles and scopes.
                 return publication, planned, group[position + 1 :]
         if publication.is_empty:
             for waiter in planned:
@@ -302,10 +304,26 @@ class Publisher:
                 waiter.fail(error)
             return True
         self._note_committed(publication, notes_clock=notes_clock)
-        replica.accept(finished, revision)
+        is_read = self._accept(finished, revision)
         for waiter in planned:
             waiter.is_done = True
-        self._after_commit(publication.members)
+        if is_read:
+            self._after_commit(publication.members)
+        return True
+
+    def _accept(self, finished: Finished, revision: Hashable | None) -> bool:
+        """Take up what is durable. Where it cannot be read whoever uses the vault next is told; return whether it was.
+
+        Raises:
+            IntegrityError: What is there is not what may be there.
+        """
+        try:
+            self._replica.accept(finished, revision)
+        except IntegrityError:
+            raise
+        except SecurecfgError as error:
+            logger().info("what was published is not read yet: %s", error.message, extra={"event": "refresh.postponed"})
+            return False
         return True
 
     def _note_clock(self, publication: Publication, now_ns: int) -> bool:
@@ -322,6 +340,10 @@ class Publisher:
         )
         publication.add(Plan(records=[notice]))
         return True
+
+
+def _changes_rules(plan: Plan) -> bool:
+    return any(path.startswith(SYSTEM) for path, _ in plan.changes)
 
 
 _UNKNOWN_HINT = "open the vault again and ask `resolve(request_id)` whether the change is there"

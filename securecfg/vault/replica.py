@@ -122,11 +122,23 @@ class Keys(NamedTuple):
     data_keys: DataKeys
 
 
+class Generation(NamedTuple):
+    """Header, slots and keyring that belong together, and the keys that they give."""
+
+    header: Header
+    slots: dict[int, bytes]
+    audit_epoch: int
+    keys: Keys
+
+
 class Replica:
     """The state, kept in step with the store. Public methods may be called by any thread.
 
+    What is not verified yet is in no attribute: other threads read them meanwhile.
+
     Attributes:
         audit_epoch: The epoch of the audit key in use, which records are sealed to.
+        after_change: Called once the state is another one because of others, by whoever takes it up.
 
     Args:
         store: Where the rows are.
@@ -143,16 +155,16 @@ class Replica:
         self.store = store
         self.seat = seat
         self.lock = threading.RLock()
-        self.header: Header
+        self.after_change: Callable[[], None] = lambda: None
         self._keys: Keys | None = None
+        self._opening: Keys | None = None  # what opens segments while a state is verified
         self._refuse: Callable[[], NoReturn]
         self._is_held = False
         self._revision: Hashable = store.revision()
         self.head, meta = _read_front(store)
         self.note, self.state, digest = _parse_head(self.head)
-        self.slots: dict[int, bytes] = {}
-        self._load_keys(unlocked, meta[0], meta[1], self.state)
-        self.checkpoint = self._open_note(self.note, self.state, digest)
+        self._take_keys(self._load_keys(unlocked, meta[0], meta[1], self.state))
+        self.checkpoint = self._open_note(self.note, self.state, digest, self.epoch_key)
         self.tree = Tree()
         self.index: Index
         self._rebuild(meta[2])
@@ -293,15 +305,12 @@ class Replica:
             self.seat.forget()
 
     def _advance(self, head: bytes | None) -> None:
-        before = self._keys, self.header, self.slots
         for _ in range(_ATTEMPTS):
             try:
                 self._take_up(head)
-            except BaseException as error:
-                # Keys are taken up before it is known who vouches for them.
-                self._keys, self.header, self.slots = before
-                if isinstance(error, RollbackSuspected) or not isinstance(error, IntegrityError):
-                    raise
+            except RollbackSuspected:
+                raise
+            except IntegrityError:
                 # A compaction may have replaced rows between two reads; a head that stands still proves otherwise.
                 newer = self.store.head()
                 if newer == head:
@@ -320,35 +329,41 @@ class Replica:
             message = "the head of the vault is missing"
             raise Tampered(message)
         note, state, digest = _parse_head(head)
-        known = self.state
+        known, keys, generation = self.state, self._keys or self._refuse(), None
         if state.keyring_digest != known.keyring_digest or state.header_digest != known.header_digest:
             header, keyring = self.store.get_many([(Space.META, HEADER_ID), (Space.META, KEYRING_ID)])
-            self._load_keys((self._keys or self._refuse()).unlocked, header, keyring, state)
-        checkpoint = self._open_note(note, state, digest)
+            generation = self._load_keys(keys.unlocked, header, keyring, state)
+            keys = generation.keys
+        checkpoint = self._open_note(note, state, digest, keys.epoch_key)
         if checkpoint.size < self.tree.size or state.generation < known.generation:
             message = f"the log went back from {self.tree.size} to {checkpoint.size} while the vault is open"
             raise RollbackSuspected(message, hint=_ROLLBACK_HINT)
         tree = self.tree.copy()
         voucher = self.seat.read_voucher(self.store) if self.seat is not None else None
-        changes = self._replay(tree, checkpoint, state.base_size, voucher)
+        changes = self._replay(tree, checkpoint, state.base_size, voucher, keys.rows)
         index = self.index
         if state.manifest_digest != known.manifest_digest:
             row = self.store.get(Space.META, MANIFEST_ID)
-            index = index.rebased(self.rows.open_manifest(row, state.manifest_digest, state.base_size))
+            index = index.rebased(keys.rows.open_manifest(row, state.manifest_digest, state.base_size))
+        elif self.seat is not None:
+            index = index.copied()  # who vouches for the changes is told from them
         for log_index, change in changes:
             index.apply(log_index, change)
-        self._take_seat(voucher, index, state)
+        self._take_seat(voucher, index, state, keys)
+        if generation is not None:
+            self._take_keys(generation)
         self.tree, self.checkpoint, self.index = tree, checkpoint, index
         self.head, self.note, self.state = head, note, state
+        self.after_change()
 
     def _rebuild(self, manifest_row: bytes | None) -> None:
         manifest = self.rows.open_manifest(manifest_row, self.state.manifest_digest, self.state.base_size)
         self.tree = Tree(manifest.base_size, manifest.peaks, StoredTree(self.store))
         self.index = Index(manifest, self.load_segment)
         voucher = self.seat.read_voucher(self.store) if self.seat is not None else None
-        for log_index, change in self._replay(self.tree, self.checkpoint, self.state.base_size, voucher):
+        for log_index, change in self._replay(self.tree, self.checkpoint, self.state.base_size, voucher, self.rows):
             self.index.apply(log_index, change)
-        self._take_seat(voucher, self.index, self.state)
+        self._take_seat(voucher, self.index, self.state, self._keys or self._refuse())
 
     def load_segment(self, line: SegmentLine) -> Segment:
         """Read, check and open a segment that the manifest names.
@@ -357,32 +372,39 @@ class Replica:
             Tampered: It is missing or another one.
         """
         row = self.store.get(Space.SEGMENT, line.segment_id)
-        return self.rows.open_segment(row, line.segment_id, line.digest)
+        return (self._opening or self._keys or self._refuse()).rows.open_segment(row, line.segment_id, line.digest)
 
-    def _take_seat(self, voucher: Voucher | None, index: Index, state: State) -> None:
+    def _take_keys(self, generation: Generation) -> None:
+        self.header, self.slots, self.audit_epoch, self._keys = generation
+
+    def _take_seat(self, voucher: Voucher | None, index: Index, state: State, keys: Keys) -> None:
         """In a sealed scope, check that one who may vouches for the data of a state."""
         if self.seat is not None:
-            load = partial(self._document_of, index)
-            charter = self.seat.verify(voucher, self.vault_id, self.keyring, state, load)
+            self._opening = keys
+            try:
+                load = partial(self._document_of, index, keys)
+                charter = self.seat.verify(voucher, self.vault_id, keys.keyring, state, load)
+            finally:
+                self._opening = None
             self.seat.charter, self.seat.voucher = charter, voucher
 
-    def _document_of(self, index: Index, path: bytes) -> bytes | None:
+    def _document_of(self, index: Index, keys: Keys, path: bytes) -> bytes | None:
         entry = index.get(path)
         if entry is not None:
             row = self.store.get(Space.HISTORY, entry.history_id)
-            _, version = self.rows.find_version(row, (entry.rec_id, path), entry.digest, 0)
+            _, version = keys.rows.find_version(row, (entry.rec_id, path), entry.digest, 0)
             if version is not None and not version.value_rows:
-                dek = self.data_keys.open(version.dek_id, self.store.get(Space.DEK, version.dek_id))
+                dek = keys.data_keys.open(version.dek_id, self.store.get(Space.DEK, version.dek_id))
                 ctx = value_context(
                     self.vault_id, ROOT_SCOPE, (entry.rec_id, version.number), version.created, FORM_INLINE
                 )
                 value = self.store.get(Space.VALUE, version.value_id) or b""
                 key = ValueKey(dek, ctx)
-                return key.open(value, self.data_keys.expect(version.commitment, key.commitment, (value,)))[1]
+                return key.open(value, keys.data_keys.expect(version.commitment, key.commitment, (value,)))[1]
         return None
 
     def _replay(
-        self, tree: Tree, checkpoint: Checkpoint, base_size: int, voucher: Voucher | None
+        self, tree: Tree, checkpoint: Checkpoint, base_size: int, voucher: Voucher | None, index_rows: IndexRows
     ) -> list[tuple[int, tuple[Change, ...]]]:
         """Append the leaves up to a checkpoint, prove that they lead to its root, and read their deltas.
 
@@ -420,10 +442,12 @@ class Replica:
             part = wanted[start : start + _LEAVES_AT_ONCE]
             rows_of_part = self.store.get_many([(Space.DELTA, digest_id(digest)) for _, digest in part])
             for (index, digest), delta in zip(part, rows_of_part, strict=True):
-                deltas.append((index, self.rows.open_delta(delta, digest).changes))
+                deltas.append((index, index_rows.open_delta(delta, digest).changes))
         return deltas
 
-    def _load_keys(self, unlocked: Unlocked, header_row: bytes | None, keyring_row: bytes | None, state: State) -> None:
+    def _load_keys(
+        self, unlocked: Unlocked, header_row: bytes | None, keyring_row: bytes | None, state: State
+    ) -> Generation:
         if header_row is None:
             message = "the header of the vault is missing"
             raise NotAVault(message)
@@ -440,26 +464,26 @@ class Replica:
         keyring = Keyring.open(row, root, header.vault_id, header.generation)
         signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
         epoch_key = signer.public_key().public_bytes_raw()
-        self.header = header
-        self.slots = slots
-        self.audit_epoch = keyring.active(Purpose.AUDIT).epoch
         note_signer = NoteSigner(origin_of(header.vault_id), signer)
         if keyring.is_sealed != (self.seat is not None):
             message = "the values of the vault are not sealed as it says"
             raise Tampered(message)
         rows = IndexRows(header.vault_id, keyring)
         data_keys = DataKeys(
-            header.vault_id, keyring, self._grants_of(keyring, unlocked.key) if keyring.is_sealed else None
+            header.vault_id,
+            keyring,
+            self._grants_of(header.vault_id, keyring, slots, unlocked.key) if keyring.is_sealed else None,
         )
-        self._keys = Keys(Unlocked(root, unlocked.key), keyring, signer, epoch_key, note_signer, rows, data_keys)
+        keys = Keys(Unlocked(root, unlocked.key), keyring, signer, epoch_key, note_signer, rows, data_keys)
+        return Generation(header, slots, keyring.active(Purpose.AUDIT).epoch, keys)
 
-    def _grants_of(self, keyring: Keyring, key: SlotKey) -> ValueGrants:
+    def _grants_of(self, vault_id: bytes, keyring: Keyring, slots: dict[int, bytes], key: SlotKey) -> ValueGrants:
         from securecfg.keys.value_grants import ValueGrants, grant_row_of  # few vaults have them
 
         row_id = next(
             (
                 number
-                for number, row in self.slots.items()
+                for number, row in slots.items()
                 if number < FIRST_ROOT_ROW and Slot.parse(row).slot_id == key.slot_id
             ),
             None,
@@ -467,11 +491,11 @@ class Replica:
         if row_id is None:
             raise _slot_removed()
         return ValueGrants(
-            self.vault_id, keyring, key, lambda epoch: self.store.get(Space.GRANT, grant_row_of(row_id, epoch))
+            vault_id, keyring, key, lambda epoch: self.store.get(Space.GRANT, grant_row_of(row_id, epoch))
         )
 
-    def _open_note(self, note: bytes, state: State, digest: bytes) -> Checkpoint:
-        if state.epoch_key != self.epoch_key:
+    def _open_note(self, note: bytes, state: State, digest: bytes, epoch_key: bytes) -> Checkpoint:
+        if state.epoch_key != epoch_key:
             # Anybody can sign with a key of his own and say that it is the log's.
             message = "the log's key is not the one in the keyring"
             raise Tampered(message)

@@ -525,6 +525,7 @@ class ScopeChanges:
         messages = (charter.message, *((order.message,) if order is not None else ()))
 
         def signed_plan(signatures: Sequence[Signatures], publication: Publication) -> Plan:
+            late.clear()  # of an attempt that came to nothing
             drafted = draft()
             if drafted is None:
                 return Plan()

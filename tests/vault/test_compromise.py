@@ -195,6 +195,15 @@ def test_slots_are_not_dropped_where_no_administrator_could_open(world: World, v
     assert len(world.open().opened.replica.keyring.slots) == 2
 
 
+def test_a_handle_that_was_open_masks_with_the_new_key(world: World, vault: Vault) -> None:
+    vault.write("app/a", "1")
+    world.open().opened.refresh()
+    Compromise(world.open().authority).declare()
+    vault.write("app/b", "1")
+    sources = [entry.record.source.host for entry in world.open().log.records() if entry.record.obj.get("path")]
+    assert [source.partition(":")[0] for source in sources] == ["m0", "m1"]
+
+
 def test_it_needs_the_right(vault: Vault) -> None:
     grant(vault)
     with vault.acting("svc:reader") as reader:

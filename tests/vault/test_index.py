@@ -60,12 +60,42 @@ def test_nothing_lies_above_a_prefix_of_the_highest_bytes() -> None:
     assert prefix_end(b"a\xff") == b"b"
 
 
-def test_a_path_that_changes_during_a_scan_is_not_missed() -> None:
+def test_a_scan_is_of_one_state_whatever_changes_during_it() -> None:
     index = index_of({b"a": entry(1), b"b": entry(2), b"c": entry(3)})
+    index.apply(0, ((b"d", entry(4)),))
+    before = list(index.scan(b"", None))
     scan = index.scan(b"", None)
     assert next(scan) == (b"a", entry(1))
-    index.apply(0, ((b"b", entry(20)), (b"c", None)))
-    assert list(scan) == [(b"b", entry(20))]
+    index.apply(1, ((b"b", entry(20)), (b"c", None), (b"d", None), (b"e", entry(4))))
+    assert list(scan) == before[1:]
+    assert [path for path, _ in index.scan(b"", None)] == [b"a", b"b", b"e"]
+
+
+def test_a_scan_waits_for_a_change_that_is_half_put_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    index = index_of({b"a": entry(1)})
+    waiting: list[float] = []
+
+    def end_the_change(seconds: float) -> None:
+        waiting.append(seconds)
+        index.apply(0, ((b"b", entry(1)),))
+        index._begun -= 1
+
+    monkeypatch.setattr("securecfg.vault.index.time.sleep", end_the_change)
+    index._overlay[b"a"] = None
+    index._begun += 1  # another thread is in the middle of a move
+    assert list(index.scan(b"", None)) == [(b"b", entry(1))]
+    assert len(waiting) == 1
+
+
+def test_what_is_put_on_a_copy_is_not_in_the_index() -> None:
+    index = index_of({b"a": entry(1)})
+    index.apply(0, ((b"b", entry(2)), (b"\x01x", entry(9))))
+    copy = index.copied()
+    copy.apply(1, ((b"a", None), (b"\x01y", entry(9))))
+    assert [path for path, _ in index.scan(b"a", None)] == [b"a", b"b"]
+    assert [path for path, _ in copy.scan(b"a", None)] == [b"b"]
+    assert (index.applied, index.system_changes) == (1, 1)
+    assert (copy.applied, copy.system_changes) == (2, 2)
 
 
 def test_a_rebased_index_keeps_what_the_manifest_does_not_include() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -91,6 +91,23 @@ def test_refuses_a_lookalike_of_what_another_handle_wrote(world: World, vault: V
     vault.write("payments", "1")
     with pytest.raises(ConfusablePath):
         other.write("payrnents", "2")
+
+
+def test_refuses_a_lookalike_of_what_another_handle_wrote_while_this_one_published(world: World, vault: Vault) -> None:
+    vault.write("app/alpha", "1")
+    vault.write("app/beta", "1")
+    other, publisher = world.open(), vault.opened.publisher
+    publish = publisher.publish
+
+    def overtaken(*arguments: Any) -> object:  # noqa: ANN401 - those of the method
+        publisher.publish = publish  # type: ignore[method-assign]  # as it was
+        other.write("app/payments", "1")
+        return publish(*arguments)
+
+    publisher.publish = overtaken  # type: ignore[method-assign, assignment]  # another process is faster
+    vault.write("app/gamma", "1")
+    with pytest.raises(ConfusablePath):
+        vault.write("app/payrnents", "1")
 
 
 def test_refuses_to_move_to_a_lookalike(vault: Vault) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,7 @@ from securecfg.keys.value_grants import grant_row_of, slot_of_grant
 from securecfg.store import Space
 from securecfg.vault.authority import Authority
 from securecfg.vault.charters import LIST, READ
+from securecfg.vault.publisher import Publisher
 from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_completion import complete_grants
 from securecfg.vault.scope_opening import charter_of, grants_of
@@ -117,6 +118,30 @@ def test_a_role_departs_and_all_others_read_on(world: ScopeWorld, full: tuple[Sc
     assert len(granted) == MOST_SLOTS - 1
     inside.opened.close()
     assert readers_of_today(world, some) == some.keys() - {"r9"}
+
+
+def test_of_two_who_revoke_the_same_role_at_once_neither_spoils_what_the_other_grants(
+    world: ScopeWorld, full: tuple[ScopeWorld, Keys], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = {name: key for name, key in full[1].items() if int(name[1:]) in range(9, MOST_SLOTS, 30)}
+    first, second = (changes_of(world.scopes()) for _ in range(2))
+    commit, others = Publisher._commit, [second]
+
+    def overtaken(publisher: Publisher, *arguments: Any) -> bool:  # noqa: ANN401 - those of the method
+        if others and publisher is first.opened.publisher:
+            others.pop().revoke("r9", "list")
+        return commit(publisher, *arguments)
+
+    monkeypatch.setattr(Publisher, "_commit", overtaken)
+    first.revoke("r9", "list")
+    assert others == []
+    for changes in (first, second):
+        changes.opened.close()
+    assert readers_of_today(world, some) == some.keys() - {"r9"}
+    for name in some.keys() - {"r9"}:
+        opened = open_as(world, some[name])
+        assert grants_of(opened).seed(grants_of(opened).active)
+        opened.close()
 
 
 def test_wherever_a_departure_dies_the_other_readers_bring_it_to_an_end(

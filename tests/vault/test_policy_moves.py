@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.audit import Event
 from securecfg.errors import AccessDenied
-from tests.vault.world import BLIND, GRANTS, READER, ManualClock, grant, text_of
+from securecfg.store import Space
+from securecfg.vault.publishing import Plan
+from tests.vault.world import BLIND, GRANTS, READER, ManualClock, grant, interrupted, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from securecfg.policy import Decision
+    from securecfg.vault.publishing import Publication
     from securecfg.vault.session import Session
     from securecfg.vault.vault import Vault
     from tests.vault.world import World
@@ -47,6 +53,41 @@ def test_a_read_that_was_decided_under_an_older_policy_is_decided_again(world: W
     after_next_decision(reader, revoke)
     with pytest.raises(AccessDenied):
         reader.read("app/x")
+
+
+def test_who_reads_the_policy_and_who_publishes_do_not_wait_for_each_other(world: World) -> None:
+    world.create().close()
+    other = world.open()
+    grant(other)
+    vault, store = interrupted(world)
+    vault.write("app/x", "1")
+    grant(other, GRANTS + "\n")
+    vault.opened.refresh()
+    is_read, is_planned = threading.Event(), threading.Event()
+
+    def in_the_middle() -> None:
+        grant(other, GRANTS + "\n\n")  # the row that the reader looked up is gone: it has to refresh
+        is_read.set()
+        assert is_planned.wait(20)
+        other.write("app/x", "2")
+
+    def publish() -> None:
+        assert is_read.wait(20)
+
+        def plan(_: Publication) -> Plan:
+            is_planned.set()
+            time.sleep(0.1)  # until the reader waits for the lock that is held here
+            return Plan(records=[vault.authority.session().record(Event.AUDIT_READ, {})])
+
+        vault.opened.publisher.publish(plan)
+
+    store.interrupt("get", Space.HISTORY, in_the_middle)
+    threads = [threading.Thread(target=call, daemon=True) for call in (vault.authority.session, publish)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_all_rights_of_a_change_are_held_under_one_policy(world: World, vault: Vault) -> None:

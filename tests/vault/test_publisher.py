@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from securecfg.audit import Event
 from securecfg.crypto import KIND_TEXT, parse_dek_epoch
-from securecfg.errors import CommitUnknown, ConfusablePath, InvalidMetadata, StoreBusy, ValueTooLarge
+from securecfg.errors import (
+    AccessDenied,
+    CommitUnknown,
+    ConfusablePath,
+    InvalidMetadata,
+    LastSlot,
+    SlotRemoved,
+    StoreBusy,
+    ValueTooLarge,
+)
 from securecfg.keys import open_provider
 from securecfg.keys.keyfile import generate_key_file
+from securecfg.policy import Document
 from securecfg.store import ID_LIMIT, Space, open_sqlite
 from securecfg.vault.creation import open_rows
 from securecfg.vault.drafts import Content, Drafts, NewVersion
@@ -24,13 +34,18 @@ from securecfg.vault.session import Identity
 from securecfg.vault.slots import Slots
 from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
-from tests.vault.world import ADMIN, interrupted, text_of
+from tests.vault.world import ADMIN, READER, grant, interrupted, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from securecfg.vault.publishing import Publication
     from tests.vault.world import World
+
+NOBODY = """
+[roles.nobody]
+members = ["svc:nobody"]
+"""
 
 
 class Busy:
@@ -79,6 +94,52 @@ def test_a_record_that_cannot_be_written_leaves_the_secret_as_it_was(world: Worl
     with pytest.raises(InvalidMetadata):
         talkative.write("a", "two")
     assert text_of(world.open(), "a") == "one"
+
+
+def test_what_a_plan_changes_of_policy_and_roles_holds_for_those_after_it(world: World, vault: Vault) -> None:
+    grant(vault)
+    vault.write("app/a", "1")
+    with vault.acting(READER) as reader:
+        busy = Busy(vault)
+        busy.start("policy", lambda: vault.administration.apply_policy([Document("none.toml", "grants", NOBODY)]))
+        busy.start("read", lambda: reader.read("app/a"))
+        busy.go_on()
+    assert set(busy.errors) == {"read"}
+    assert isinstance(busy.errors["read"], AccessDenied)
+
+
+def test_two_changes_that_each_leave_an_administrator_do_not_leave_none_together(world: World, vault: Vault) -> None:
+    vault.administration.add_member("admin", "user:bob")
+    for name, principal in (("ada", ADMIN), ("bob", "user:bob")):
+        generate_key_file(world.folder / name)
+        Slots(vault.authority).add(open_provider(f"file:{world.folder / name}"), principals=[principal])
+    handle = world.open(key=f"file:{world.folder / 'ada'}")
+    Slots(handle.authority).remove(1)
+    busy = Busy(handle)
+    busy.start("member", lambda: handle.administration.remove_member("admin", ADMIN))
+    busy.start("slot", lambda: Slots(handle.authority).remove(3))
+    busy.go_on()
+    assert set(busy.errors) == {"slot"}
+    assert isinstance(busy.errors["slot"], LastSlot)
+    assert Slots(world.open("user:bob", key=f"file:{world.folder / 'bob'}").authority).list()
+
+
+def test_a_change_that_is_durable_succeeds_even_if_it_cannot_be_read_after_it(world: World, vault: Vault) -> None:
+    generate_key_file(world.folder / "second")
+    Slots(vault.authority).add(open_provider(f"file:{world.folder / 'second'}"), principals=[ADMIN])
+    handle, other = world.open(), world.open(key=f"file:{world.folder / 'second'}")
+    accept = handle.opened.replica.accept
+
+    def overtaken(*arguments: Any) -> None:  # noqa: ANN401 - those of the method
+        Slots(other.authority).remove(1)
+        accept(*arguments)
+
+    handle.opened.replica.accept = overtaken  # type: ignore[method-assign, assignment]  # right after the commit
+    KeyChanges(handle.authority).begin_scope_epoch()
+    with pytest.raises(SlotRemoved):
+        handle.list()
+    scope = [usage.epoch for usage in KeyChanges(other.authority).usage() if usage.purpose == "scope"]
+    assert max(scope) >= 1
 
 
 def test_a_plan_that_meets_the_commit_of_another_writer_is_made_anew(world: World, vault: Vault) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
 from securecfg.audit import Event
@@ -55,6 +56,7 @@ from securecfg.vault.charters import (
     parse_charter,
     parse_voucher,
 )
+from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.epochs import plan_key_change, seal_root_to_all
 from securecfg.vault.maintenance import compact
 from securecfg.vault.opened import ROLES_PATH
@@ -262,6 +264,38 @@ def test_a_write_without_a_new_voucher_is_accepted_by_nobody(
     assert accepted_by(world, "pay", "pay/key") == "tampered"
 
 
+def test_nothing_of_a_state_that_is_refused_stays_in_an_open_handle(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = world.as_member("pay")
+    assert text_of(victim, "pay/key") == "of pay"
+    store = world.admin().opened.store.partition(charter_number(world, "pay"))
+    head, voucher = store.head() or b"", store.get(Space.META, VOUCHER_ID) or b""
+    kept = store.scan(Space.HISTORY, 0, ID_LIMIT - 1, 10_000)
+    with monkeypatch.context() as patched:
+        lawless(patched)
+        attacker = world.as_member("audit").scope("pay").opened
+        assert attacker.replica.seat is not None
+        attacker.replica.seat.sign_with(Ed25519PrivateKey.generate())
+        forged = Content(KIND_TEXT, 6, lambda: (b"forged",))
+
+        def plan(publication: Publication) -> Plan:
+            drafted = Drafts(attacker, publication).write(
+                b"pay/key", forged, NewVersion("svc:pay", world.clock.now_ns())
+            )
+            record = world.admin().authority.session().record(Event.SECRET_WRITTEN, {"path": "pay/key", "ver": 2})
+            drafted.records = [record]
+            return drafted
+
+        attacker.publisher.publish(plan)
+    with pytest.raises(Tampered):
+        victim.read("pay/key")
+    rows = [Put(Space.META, VOUCHER_ID, voucher), *(Put(Space.HISTORY, number, row) for number, row in kept)]
+    store.commit(rows, expect=store.head(), head=head)
+    assert text_of(victim, "pay/key") == "of pay"
+    assert [info.version for info in victim.history("pay/key")] == [1]
+
+
 @pytest.mark.parametrize("at", [*range(0, 171, 7), 170])
 def test_a_voucher_is_whole_or_nothing(world: ScopeWorld, at: int) -> None:
     store = world.admin().opened.store.partition(charter_number(world, "pay"))
@@ -310,7 +344,6 @@ def test_a_charter_that_no_administrator_signed_is_accepted_by_nobody(
     )
     changes = ScopeChanges(opened, attacker.authority.identity, key, own_signatory(key), {})
     signed = forged_charter(opened, key, promoted)
-    from securecfg.vault.drafts import Drafts
     from securecfg.vault.scope_founding import charter_content
 
     def plan(publication: Publication) -> Plan:
