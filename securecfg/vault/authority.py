@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from securecfg.audit import Record
-    from securecfg.keys import Keyring
     from securecfg.policy import Decision
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
@@ -42,7 +41,7 @@ class Authority:
         """Nothing was asked yet."""
         self.opened = opened
         self.identity = identity
-        self._session: tuple[Stamp, bool, Keyring, Session] | None = None
+        self._session: tuple[Stamp, bool, bytes, Session] | None = None
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, int], int] = {}
         self._denials: dict[tuple[str, str], list[int]] = {}
@@ -67,8 +66,8 @@ class Authority:
             raise VaultClosed(message, hint="use it inside its `with` block")
         opened = self.opened
         stamp, trusted = opened.policy_stamp(), opened.is_clock_trusted()
-        keyring, known = opened.replica.keyring, self._session
-        if known is not None and known[0] == stamp and known[1] == trusted and known[2] is keyring:
+        keyring, known = opened.replica.state.keyring_digest, self._session
+        if known is not None and known[0] == stamp and known[1] == trusted and known[2] == keyring:
             return known[3]
         stamp, policy = opened.policy()
         session = Session(self.identity, policy, opened.masker, opened.clock, clock_trusted=trusted)

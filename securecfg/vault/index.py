@@ -136,16 +136,15 @@ class Index:
         """Return what changed in a range, in order, as it was between two records."""
         while True:
             applied = len(self._applied)
+            stamp, ordered = self._sorted
+            if stamp != applied:
+                ordered = sorted(self._overlay)
+            start = bisect_left(ordered, first)
+            within = ordered[start:] if end is None else ordered[start : bisect_left(ordered, end)]
+            found = [(path, self._overlay[path]) for path in within]
             if self._begun == applied:
-                stamp, ordered = self._sorted
-                if stamp != applied:
-                    ordered = sorted(self._overlay)
-                start = bisect_left(ordered, first)
-                within = ordered[start:] if end is None else ordered[start : bisect_left(ordered, end)]
-                found = [(path, self._overlay[path]) for path in within]
-                if self._begun == applied:
-                    self._sorted = (applied, ordered)
-                    return found
+                self._sorted = (applied, ordered)
+                return found
             time.sleep(_PAUSE_S)  # another thread puts a change on top
 
     def _scan_segments(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Entry]]:

@@ -191,8 +191,8 @@ MUTANTS = (
     Mutant(
         "a scan does not wait for a change that is half put on top",
         "vault/index.py",
-        "            if self._begun == applied:\n                stamp",
-        "            if True:\n                stamp",
+        "            if self._begun == applied:\n",
+        "            if True:\n",
         "vault/test_index.py::test_a_scan_waits_for_a_change_that_is_half_put_on_top",
     ),
     Mutant(
@@ -1363,7 +1363,7 @@ MUTANTS = (
     Mutant(
         "a new head is checked by the key that it names itself",
         "vault/replica.py",
-        "        if state.epoch_key != self.epoch_key:",
+        "        if state.epoch_key != epoch_key:",
         "        if False:",
         "vault/test_replica.py::test_a_head_that_somebody_without_a_key_signed_turns_no_open_handle_back",
     ),
