@@ -7,7 +7,7 @@ from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound
+from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound, Unavailable
 from securecfg.keys.role_keys import RolePublic, membership_row_of
 from securecfg.store import Delete, Put, Space
 from securecfg.vault.maintenance import delete_rows
@@ -97,10 +97,11 @@ class RoleRotation(ScopeKeyring):
         self._authority.require("key.manage", "")
         name = check_role(role)
         key = self._key_of(name)
+        if not resumes:
+            self._verify_none_made(self._registry())
         gone = self._others(name)
         lost, failures = self._look(name)
         if not resumes:
-            self._verify_none_made(self._registry())
             self._verify_left(name, lost)
             self._replace_key(name)
             key = self._key_of(name)
@@ -176,6 +177,9 @@ class RoleRotation(ScopeKeyring):
 
         Returns:
             By the paths of scopes: for those in which something would be lost, and what others did not open for.
+
+        Raises:
+            StoreBusy, StoreFailed: A scope cannot be read now.
         """
         registry = self._registry()
         keys = {name: (key, *registry.formers.get(name, ())) for name, key in registry.roles.items()}
@@ -193,13 +197,18 @@ class RoleRotation(ScopeKeyring):
             for name, key, epochs in granted_epochs(inside.opened, keys):
                 kept |= epochs if staying.get((name, key)) else set()
                 held |= epochs if name == role else set()
-            if any(not own.is_granted(epoch) for epoch in (held - kept) & inside.used_values()):
+            lacking = {epoch for epoch in held - kept if not own.is_granted(epoch)}
+            if lacking and lacking & inside.used_values():
                 message = f"nobody who stays has the key of `role:{role}`, and nobody else reads `{path}`"
                 hint = "let somebody who reads it open the vault once, so that the others are given what they lack; "
                 hint += "or add who had the key to the role again"
                 lost[path] = Conflict(message, hint=hint)
 
-        return lost, self._tried_in_each(look, None)[1]
+        _, failures = self._tried_in_each(look, None)
+        for error in failures.values():
+            if isinstance(error, Unavailable):
+                raise error
+        return lost, failures
 
     def _key_of(self, name: str) -> bytes:
         key = self._registry().roles.get(name)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.errors import Conflict, InvalidMetadata, SecurecfgError, Tampered
+from securecfg.errors import Conflict, InvalidMetadata, SecurecfgError, StoreFailed, Tampered
 from securecfg.keys.identity import read_identity_file
 from securecfg.store import Put, Space
 from securecfg.vault.role_rotation import RoleRotation
-from securecfg.vault.scope_opening import charter_of
+from securecfg.vault.scope_opening import Doorway, charter_of
 from securecfg.vault.scope_registry import read_registry
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.test_role_rotation import keys_of, memberships, partition, rotation
@@ -175,6 +175,25 @@ def test_nobody_is_forgotten_who_may_be_needed_in_a_damaged_scope(world: ScopeWo
     with pytest.raises(Conflict, match="nobody who stays has the key"):
         rotation(world).rotate_role("pay", resumes=True)
     assert len(keys_of(world, "pay")) == 1
+
+
+def test_a_scope_that_cannot_be_read_now_is_not_passed_over(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = read_registry(world.admin().opened).scopes["pay/"].number
+    open_scope = Doorway.open
+
+    def fail(self: Doorway, part: int, *args: object) -> object:
+        if part == number:
+            message = "no disk"
+            raise StoreFailed(message)
+        return open_scope(self, part, *args)  # type: ignore[arg-type]  # as they came
+
+    monkeypatch.setattr(Doorway, "open", fail)
+    for leaving in ("", "svc:pay"):
+        with pytest.raises(StoreFailed):
+            rotation(world).verify_kept("pay", leaving)
+    with pytest.raises(StoreFailed):
+        rotation(world).rotate_role("pay")
+    assert read_registry(world.admin().opened).formers == {}
 
 
 # --- the last one -----------------------------------------------------------------------------------------------------
