@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.errors import Conflict, ScopeSealed
-from securecfg.vault import scope_keys
+from securecfg.vault import maintenance, scope_keys
 from securecfg.vault.role_rotation import RoleRotation
 from securecfg.vault.scope_keys import ScopeKeyring
 from securecfg.vault.scope_opening import charter_of
@@ -170,7 +170,7 @@ def test_a_scope_that_is_made_with_a_key_that_is_replaced_at_the_same_moment_is_
 def test_what_another_rotation_adds_meanwhile_is_not_swept(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     rotation(world).rotate_role("pay")
     world.as_member("pay")
-    delete_rows = scope_keys.delete_rows
+    delete_rows = maintenance.delete_rows
 
     def rotate_after(opened: OpenVault, deletes: Sequence[Delete]) -> None:
         monkeypatch.setattr(scope_keys, "delete_rows", delete_rows)
