@@ -466,7 +466,8 @@ def test_a_scope_that_does_not_open_keeps_nobody_in_the_others(second: Cli) -> N
     assert removed.code == 8
     assert "note: svc:second is no member of pay any more" in removed.err
     assert "`securecfg role rotate pay --resume` goes on" in removed.err
-    assert "svc:second" not in second("role", "list").text
+    members = [each for role in second("role", "list", "--json").json["roles"] for each in role["members"]]
+    assert [each["source"] for each in members if each["principal"] == "svc:second"] == ["grants.toml:3:23"]
 
 
 # --- bundles ----------------------------------------------------------------------------------------------------------
