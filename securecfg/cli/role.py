@@ -10,7 +10,7 @@ from securecfg.cli.groups import Noun
 from securecfg.cli.identity import grouped
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.signing import administration_of, signing_options
-from securecfg.errors import UsageError
+from securecfg.errors import SecurecfgError, UsageError
 
 if TYPE_CHECKING:
     from securecfg.cli.signing import SigningOptions
@@ -120,10 +120,23 @@ def remove(invocation: Invocation, *, name: str, member: str, rotates: bool, sig
         if rotates:
             vault.authority.require("key.manage", "")
             roles.verify_kept(name, leaving=member)
-        administration_of(vault, sign_for).remove_member(name, member)
-        has_key = roles.has_key(name)
+        has_key, was_member = roles.has_key(name), roles.has_member(name, member)
+        failure: SecurecfgError | None = None
+        try:
+            administration_of(vault, sign_for).remove_member(name, member)
+        except SecurecfgError as error:
+            # A scope that does not open keeps the others from nothing.
+            if not was_member or not rotates or not has_key or roles.has_member(name, member):
+                raise
+            failure = error
         if rotates and has_key:
-            _rotate(invocation, roles, name, resumes=False)
+            try:
+                _rotate(invocation, roles, name, resumes=False)
+            except SecurecfgError:
+                invocation.note(f"note: {member} is no member of {name} any more")
+                raise
+        if failure is not None:
+            raise failure
     result = {"role": name, "member": member, "is_rotated": rotates and has_key}
     invocation.emit(result, f"removed  {member} from {name}")
     if has_key and not rotates:

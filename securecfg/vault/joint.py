@@ -35,6 +35,7 @@ class PartChange(NamedTuple):
     Attributes:
         opened: The part.
         planners: What is published in it, one after the other in one publication; what they raise ends the change.
+            Where there are none and it does not end, `verify_settled` looks at it, and nothing is published in it.
         verify_end: Where the part ends: raises unless it may. It then loses its head, and nothing is published in it.
         verify_settled: Raises where there is what changes no head and has to be dealt with before. Looks while nobody
             else can write, as such a row could else be put beside the commit.
@@ -111,6 +112,8 @@ def _plan(changes: Sequence[PartChange]) -> list[tuple[PartChange, Share | None]
             change.verify_settled()
     shares: list[tuple[PartChange, Share | None]] = []
     for change in changes:
+        if not change.planners and change.verify_end is None:
+            continue
         share = None
         if change.verify_end is None:
             share = change.opened.publisher.make_share(change.planners)

@@ -7,23 +7,24 @@ from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from securecfg.errors import Conflict, SecretNotFound, SecurecfgError
+from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound, Unavailable
 from securecfg.keys.role_keys import RolePublic, membership_row_of
 from securecfg.store import Delete, Put, Space
-from securecfg.vault.charters import READ
 from securecfg.vault.maintenance import delete_rows
 from securecfg.vault.members import identities_of
 from securecfg.vault.paths import check_role
 from securecfg.vault.scope_completion import complete_grants
-from securecfg.vault.scope_formers import has_formers
+from securecfg.vault.scope_formers import granted_epochs
 from securecfg.vault.scope_keys import ScopeKeyring
-from securecfg.vault.scope_opening import charter_of
+from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.scope_registry import ABANDONED_NS
 from securecfg.vault.value_keys import count_waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from securecfg.errors import SecurecfgError
+    from securecfg.keys import Identity
     from securecfg.vault.drafts import Content
     from securecfg.vault.scope_registry import Registry
     from securecfg.vault.scope_rotation import ScopeRotation
@@ -90,70 +91,68 @@ class RoleRotation(ScopeKeyring):
             InvalidMetadata: No member has a public key.
             SignaturesMissing: Too few administrators signed.
             Conflict: Somebody else changed the scopes meanwhile; or nobody who stays could read what is in one of them.
+                Where `resumes` says so all is done but to forget by which key others could.
             SecurecfgError: What the first of the scopes failed with, of which the others were done; `resumes` goes on.
         """
         self._authority.require("key.manage", "")
         name = check_role(role)
+        key = self._key_of(name)
         if not resumes:
             self._verify_none_made(self._registry())
-            if self.members(name):
-                self.verify_kept(name)
+        gone = self._others(name)
+        lost, failures = self._look(name)
+        if not resumes:
+            self._verify_left(name, lost)
             self._replace_key(name)
-        self._delete_memberships(name)
-        public = RolePublic(self._key_of(name))
-        self._certificates().complete({name: public.public_key}, {name: self._members(name)})
+            key = self._key_of(name)
+        if not lost and not failures:
+            self._delete_memberships(name, gone)
+        public = RolePublic(key)
+        self._certificates().complete({name: key}, {name: self._members(name)})
+        scopes: list[str] = []
         waiting: list[str] = []
 
         def replace(inside: ScopeRotation) -> None:
+            path = charter_of(inside.opened).path
             if charter_of(inside.opened).party(name) is None:
                 return
-            inside.replace_role(name, public, partial(self._documents_with, inside, name, public))
+            documents = partial(self._documents_with, inside, name, public)
+            inside.replace_role(name, public, documents, self._holding(name, public))
             while complete_grants(inside.authority):
                 pass
             inside.rewrap_values()
+            scopes.append(path)
             if count_waiting(inside.opened):
-                waiting.append(charter_of(inside.opened).path)
+                waiting.append(path)
 
-        failure: SecurecfgError | None = None
-        try:
-            self._in_each(replace, progress)
-        except SecurecfgError as error:
-            failure = error
-        scopes = self.takes_part(name)
+        _, failures = self._tried_in_each(replace, progress)
         self.propagate(scopes)
-        if failure is not None:
-            raise failure
+        for error in failures.values():
+            left = ", ".join(f"`{path}`" for path in failures)
+            told = f"all scopes but {left} are done, and `securecfg role rotate {name} --resume` goes on"
+            error.hint = f"{told}; {error.hint}" if error.hint else told
+            raise error
         self._finish_key(name, public)
         self.sweep_memberships()
+        for error in lost.values():
+            raise error
         return RotatedRole(name, self.members(name), scopes, waiting)
 
     def verify_kept(self, role: str, leaving: str = "") -> None:
-        """Check that somebody goes on to read what is in the scopes of a role when it gets another key.
+        """Check that a role can get another key, and somebody goes on to read what is in its scopes.
+
+        A scope that does not open is passed over: while there is one, nothing is forgotten by which it is read.
 
         Args:
             role: Its name.
             leaving: A member that is about to be taken out of it.
 
         Raises:
-            Conflict: Nobody who stays has the key of the role, and nobody else reads one of the scopes.
+            Conflict: Nobody who stays could read what is in one of the scopes.
+            InvalidMetadata: No member who stays has a public key.
         """
-        registry = self._registry()
-        formers = registry.formers.get(role, ())
-        keys = [key for key in (registry.roles.get(role), *formers) if key is not None]
-
-        def verify(inside: ScopeRotation) -> None:
-            charter = charter_of(inside.opened)
-            party = charter.party(role)
-            if party is None or {other.role for other in charter.parties if other.rights & READ} != {role}:
-                return
-            used = [key for key in keys if RolePublic(key).signing_key == party.signing_key]
-            used += formers if has_formers(inside.opened.store) else ()
-            if not all(set(self.holders(role, key)) - {leaving} for key in used):
-                message = f"nobody who stays has the key of `role:{role}`, and nobody else reads `{charter.path}`"
-                hint = "let a member with the key open the vault once, so that it lets the others in"
-                raise Conflict(message, hint=f"{hint}; or grant another role to read the scope before")
-
-        self._in_each(verify, None)
+        if self.has_key(role):
+            self._verify_left(role, self._look(role, leaving)[0], leaving)
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
@@ -162,6 +161,54 @@ class RoleRotation(ScopeKeyring):
         certificates = self._certificates()
         keys = self._learn(inside, certificates) | {name: public.public_key}
         return self._documents(keys, certificates)
+
+    def _verify_left(self, name: str, lost: Mapping[str, Conflict], leaving: str = "") -> None:
+        if not set(self.members(name)) - {leaving}:
+            message = f"`role:{name}` has no other member with a public key, to whom another key could be given"
+            hint = f"`securecfg scope revoke PATH --list role:{name}` takes its rights in a scope"
+            raise InvalidMetadata(message, hint=f"{hint}; or add another member before")
+        for error in lost.values():
+            raise error
+
+    def _look(self, role: str, leaving: str = "") -> tuple[dict[str, Conflict], dict[str, SecurecfgError]]:
+        """Look what nobody would read any more if a role forgot the keys that it has.
+
+        A value key is kept where a role that reads was granted it, by a key that one of the members who stay has.
+
+        Returns:
+            By the paths of scopes: for those in which something would be lost, and what others did not open for.
+
+        Raises:
+            StoreBusy, StoreFailed: A scope cannot be read now.
+        """
+        registry = self._registry()
+        keys = {name: (key, *registry.formers.get(name, ())) for name, key in registry.roles.items()}
+        staying = {
+            (name, key): set(self.holders(name, key)) - ({leaving} if name == role else set())
+            for name, those in keys.items()
+            for key in those
+        }
+        lost: dict[str, Conflict] = {}
+
+        def look(inside: ScopeRotation) -> None:
+            path, own = charter_of(inside.opened).path, grants_of(inside.opened)
+            kept: set[int] = set()
+            held: set[int] = set()
+            for name, key, epochs in granted_epochs(inside.opened, keys):
+                kept |= epochs if staying.get((name, key)) else set()
+                held |= epochs if name == role else set()
+            lacking = {epoch for epoch in held - kept if not own.is_granted(epoch)}
+            if lacking and lacking & inside.used_values():
+                message = f"nobody who stays has the key of `role:{role}`, and nobody else reads `{path}`"
+                hint = "let somebody who reads it open the vault once, so that the others are given what they lack; "
+                hint += "or add who had the key to the role again"
+                lost[path] = Conflict(message, hint=hint)
+
+        _, failures = self._tried_in_each(look, None)
+        for error in failures.values():
+            if isinstance(error, Unavailable):
+                raise error
+        return lost, failures
 
     def _key_of(self, name: str) -> bytes:
         key = self._registry().roles.get(name)
@@ -203,22 +250,36 @@ class RoleRotation(ScopeKeyring):
             raise Conflict(message, hint="wait until it is there; what was interrupted is given up after two hours")
 
     def _finish_key(self, name: str, public: RolePublic) -> None:
-        """Note that every scope has a key of a role, unless there is another one by now."""
+        """Note that every scope has a key of a role, unless there is another one by now.
+
+        Raises:
+            Conflict: A scope names a former one.
+            ScopeSealed: The making of one was interrupted.
+            SecurecfgError: What the first of the scopes does not open for.
+        """
 
         def finished(known: Registry) -> Registry:
-            is_newest = known.roles[name] == public.public_key
+            is_newest = known.roles.get(name) == public.public_key
             return known._replace(unfinished=known.unfinished - {name}) if is_newest else known
 
-        if name in self._registry().unfinished:
+        registry = self._registry()
+        if name in registry.unfinished:
+            self._verify_unnamed(registry.formers.get(name, ()))
             self._change_registry({"role": name, "members": self.members(name)}, finished)
 
-    def _delete_memberships(self, name: str) -> None:
-        """Delete the rows by which those came to keys of a role who are no members of it any more."""
-        registry, members = self._registry(), set(self.members(name))
+    def _others(self, name: str) -> list[Identity]:
+        """Return those who are no members of a role."""
+        members = set(self.members(name))
+        return [identity for who, identity in identities_of(self._opened).items() if who not in members]
+
+    def _delete_memberships(self, name: str, gone: Sequence[Identity]) -> None:
+        """Delete the rows by which those came to keys of a role who are no members of it, if they still are none."""
+        registry, still = self._registry(), self._others(name)
         keys = [*registry.formers.get(name, ()), *filter(None, [registry.roles.get(name)])]
-        gone = [identity for who, identity in identities_of(self._opened).items() if who not in members]
-        deletes = [Delete(Space.GRANT, membership_row_of(identity, key)) for identity in gone for key in keys]
-        delete_rows(self._opened, deletes)
+        left = [identity for identity in gone if identity in still]
+        delete_rows(
+            self._opened, [Delete(Space.GRANT, membership_row_of(identity, key)) for identity in left for key in keys]
+        )
 
 
 def _fingerprint(key: bytes) -> str:

@@ -32,6 +32,7 @@ from securecfg.vault.departures import note_departure
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.drop_orders import ORDER_PATH, SignedOrder, droppers, order_row_of, parse_order, remove_orders
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
+from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.late_grants import WITH_CHANGE, drop_needless, give_late
 from securecfg.vault.maintenance import finish_destruction
@@ -253,7 +254,14 @@ class ScopeChanges:
 
         self.opened.publisher.publish(plan)
 
-    def grant(self, role: str, public: RolePublic, rights: int, settle: Callable[[], Mapping[bytes, Content]]) -> None:
+    def grant(
+        self,
+        role: str,
+        public: RolePublic,
+        rights: int,
+        settle: Callable[[], Mapping[bytes, Content]],
+        around: PartChange,
+    ) -> None:
         """Give a role rights, and a slot where it needs one and has none yet.
 
         Args:
@@ -262,11 +270,12 @@ class ScopeChanges:
             rights: Which.
             settle: Called once administrators have signed, before the scope is changed; returns the documents of the
                 scope, which name the members of the role from the moment on from which they may do anything.
+            around: Checks, in the vault, that the role has no other key by then.
 
         Raises:
             AccessDenied: The policy of the scope does not let the administrator.
             SignaturesMissing: Too few administrators signed.
-            Conflict: There are too many roles, or somebody else changed the charter meanwhile.
+            Conflict: There are too many roles, or somebody else changed the charter or the role's key meanwhile.
             InvalidMetadata: It is to drop, and no role reads and writes.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
@@ -313,7 +322,7 @@ class ScopeChanges:
             plan.join(self._documents_plan(publication, documents))
             return plan
 
-        self._publish(draft, plan, lambda: documents.update(settle()))
+        self._publish(draft, plan, lambda: documents.update(settle()), around)
 
     def revoke(self, role: str, right: str, progress: Progress | None = None) -> None:
         """Take a right from a role; with `list` go all others, that to drop too, and its slot.
@@ -498,20 +507,25 @@ class ScopeChanges:
         draft: Callable[[], CharterDraft | None],
         plan: Callable[[Publication, CharterDraft], Plan],
         settle: Callable[[], None],
+        around: PartChange | None = None,
     ) -> None:
         """Have the charter of a draft signed, and publish the draft where it still is what was signed.
 
         Raises:
             Conflict: Somebody else changed the charter meanwhile.
+            As for what the other part raises that is looked at.
         """
-        prepared = self._prepare(draft, plan)
+        prepared = self._prepare(draft, plan, around)
         if prepared is not None:
             signatures = self._signatories.sign(prepared.messages, f"the charter of `{prepared.charter.path}`")
             settle()
             prepared.publish(signatures)
 
     def _prepare(
-        self, draft: Callable[[], CharterDraft | None], plan: Callable[[Publication, CharterDraft], Plan]
+        self,
+        draft: Callable[[], CharterDraft | None],
+        plan: Callable[[Publication, CharterDraft], Plan],
+        around: PartChange | None = None,
     ) -> Prepared | None:
         self.opened.refresh()
         drafted = draft()
@@ -546,7 +560,11 @@ class ScopeChanges:
         def publish(signatures: Sequence[Signatures]) -> None:
             for start in range(0, len(early), STAGE_LIMIT_OPERATIONS):
                 self.opened.store.stage(early[start : start + STAGE_LIMIT_OPERATIONS])
-            self.opened.publisher.publish(partial(signed_plan, signatures))
+            planner = partial(signed_plan, signatures)
+            if around is None:
+                self.opened.publisher.publish(planner)
+            else:
+                publish_together([around, PartChange(self.opened, [planner])])
             if self.opened.replica.seat is not None:
                 self.opened.replica.seat.sign_with(self._keeper)
             give_late(self.opened, late)

@@ -12,6 +12,7 @@ from securecfg.audit import Event
 from securecfg.errors import Conflict, NotAVault, Tampered, UnsupportedFormat, WrongKey
 from securecfg.keys import Purpose, Slot, open_slot
 from securecfg.keys.former_grants import EPOCHS_KEPT_MAX, FIRST_FORMER_ROW, LAST_FORMER_ROW, FormerGrants
+from securecfg.keys.role_keys import RolePublic
 from securecfg.keys.value_grants import ValueGrants, grant_row_of, is_grant_of, seal_grant
 from securecfg.octets import Malformed
 from securecfg.store import Delete, Put, Space
@@ -20,7 +21,7 @@ from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from securecfg.keys import Keyring
     from securecfg.keys.role_keys import RoleKey
@@ -54,6 +55,35 @@ def put_former(opened: OpenVault, row: int) -> list[Put]:
 def has_formers(store: Store) -> bool:
     """Return whether a scope holds anything that was granted to a former slot."""
     return bool(store.scan(Space.GRANT, FIRST_FORMER_ROW, LAST_FORMER_ROW, 1))
+
+
+def granted_epochs(opened: OpenVault, keys: Mapping[str, Sequence[bytes]]) -> Iterator[tuple[str, bytes, set[int]]]:
+    """Yield the roles that read a scope, each with a key and the epochs of value keys that rows say were granted to it.
+
+    Slots that the roles had before count too. Nothing is opened: who could write the file can have made a row up.
+
+    Args:
+        opened: The scope.
+        keys: The public keys of roles, those that they had before included. A key in a charter that is not among them
+            is empty.
+    """
+    charter, replica = charter_of(opened), opened.replica
+    epochs, rows = _epochs(replica.keyring), {slot_id: row for row, slot_id in slot_ids(replica.slots).items()}
+    readers = {party.role: party for party in charter.parties if party.rights & READ}
+    for role, party in readers.items():
+        row = rows.get(party.slot_id)
+        found = {
+            epoch
+            for epoch in epochs
+            if row and is_grant_of(opened.store.get(Space.GRANT, grant_row_of(row, epoch)), party.slot_id)
+        }
+        known = (key for key in keys.get(role, ()) if RolePublic(key).signing_key == party.signing_key)
+        yield role, next(known, b""), found
+    for _, former in _formers(opened.store):
+        for role in readers.keys() & keys.keys() if former is not None else ():
+            for key in keys[role]:
+                if former is not None and RolePublic(key).fits(former.slot, replica.vault_id):
+                    yield role, key, set(epochs) & former.grants.keys()
 
 
 def retired_formers(store: Store, oldest: int) -> list[Delete]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event, VerifierKey, origin_of
-from securecfg.errors import Conflict, SecretNotFound, SecurecfgError
-from securecfg.keys.role_keys import membership_row_of
+from securecfg.errors import Conflict, ScopeSealed, SecretNotFound, SecurecfgError, Unavailable
+from securecfg.keys.role_keys import RolePublic, membership_row_of
 from securecfg.store import Delete, Space
 from securecfg.vault.charters import OWN_ROLE
 from securecfg.vault.drafts import Drafts, NewVersion
@@ -17,12 +17,13 @@ from securecfg.vault.members import identities_of
 from securecfg.vault.opened import REGISTRY_PATH
 from securecfg.vault.paths import scope_among
 from securecfg.vault.scope_formers import has_formers
+from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_registry import draft_registry, read_registry
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.value_keys import count_waiting
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from securecfg.vault.publishing import Plan, Publication
     from securecfg.vault.scope_registry import Registry
@@ -158,6 +159,8 @@ class ScopeKeyring(Scopes):
     def sweep_memberships(self) -> None:
         """Delete the memberships in former keys of roles, once no scope holds anything that only these open.
 
+        They stay, too, where a scope does not open, or names one of these keys.
+
         Raises:
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
@@ -166,12 +169,47 @@ class ScopeKeyring(Scopes):
             return
         if any(has_formers(store.partition(each.number)) for each in registry.scopes.values()):
             return
-        members = identities_of(self._opened).values()
         keys = [key for former in registry.formers.values() for key in former]
+        try:
+            self._verify_unnamed(keys)
+        except Unavailable:
+            raise
+        except SecurecfgError:
+            return
+        members = identities_of(self._opened).values()
         delete_rows(
             self._opened, [Delete(Space.GRANT, membership_row_of(member, key)) for member in members for key in keys]
         )
-        self._change_registry({"role": OWN_ROLE}, lambda known: known._replace(formers={}))
+
+        def swept(known: Registry) -> Registry:
+            if known.unfinished:
+                return known
+            left = {role: tuple(key for key in former if key not in keys) for role, former in known.formers.items()}
+            return known._replace(formers={role: former for role, former in left.items() if former})
+
+        self._change_registry({"role": OWN_ROLE}, swept)
+
+    def _verify_unnamed(self, keys: Collection[bytes]) -> None:
+        """Check that every scope is there, and none goes on to name a key that a role has no more.
+
+        Raises:
+            Conflict: One names it.
+            ScopeSealed: The making of one was interrupted; it may have been begun with such a key.
+            SecurecfgError: What the first of the scopes does not open for.
+        """
+        former = {RolePublic(key).signing_key for key in keys}
+
+        def verify(inside: ScopeRotation) -> None:
+            charter = charter_of(inside.opened)
+            named = [party.role for party in charter.parties if party.signing_key in former]
+            if named:
+                message = f"the scope `{charter.path}` names a former key of `role:{named[0]}`"
+                raise Conflict(message, hint=f"`securecfg role rotate {named[0]} --resume` replaces it")
+
+        made = set(self._in_each(verify, None))
+        for path in sorted(self._registry().scopes.keys() - made):
+            message = f"the making of the scope `{path}` was interrupted"
+            raise ScopeSealed(message, hint=f"`securecfg scope create {path}` makes it")
 
     def _change_registry(self, obj: Mapping[str, object], change: Callable[[Registry], Registry]) -> None:
         """Replace the registry by what is made of the one in force, with a record about a role.
@@ -192,22 +230,36 @@ class ScopeKeyring(Scopes):
         self._opened.publisher.publish(plan)
 
     def _in_each(self, change: Callable[[ScopeRotation], object], progress: Progress | None) -> list[str]:
-        """Make a change in every scope; where it fails in some, in the others all the same."""
+        """Make a change in every scope; where it fails in some, in the others all the same.
+
+        Returns:
+            Their paths, without those of scopes whose making was interrupted.
+
+        Raises:
+            SecurecfgError: What the first of them failed with.
+        """
+        made, failures = self._tried_in_each(change, progress)
+        for error in failures.values():
+            raise error
+        return made
+
+    def _tried_in_each(
+        self, change: Callable[[ScopeRotation], object], progress: Progress | None
+    ) -> tuple[list[str], dict[str, SecurecfgError]]:
+        """Make a change in every scope, and return their paths, and what those failed with in which it failed."""
         registry = self._registry()
         made = [
             path
             for path, place in sorted(registry.scopes.items())
             if self._opened.store.partition(place.number).head() is not None
         ]
-        failures: list[SecurecfgError] = []
+        failures: dict[str, SecurecfgError] = {}
         for number, path in enumerate(made, start=1):
             try:
                 with self._inside(path) as inside:
                     change(inside)
             except SecurecfgError as error:
-                failures.append(error)
+                failures[path] = error
             if progress is not None:
                 progress(number, len(made))
-        if failures:
-            raise failures[0]
-        return made
+        return made, failures

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from securecfg.keys.role_keys import RolePublic
     from securecfg.vault.charters import Charter, Party
     from securecfg.vault.drafts import Content
+    from securecfg.vault.joint import PartChange
     from securecfg.vault.publishing import Plan, Publication
 
     Progress = Callable[[int, int], None]
@@ -86,6 +87,7 @@ class ScopeRotation(ScopeChanges):
         role: str,
         public: RolePublic,
         settle: Callable[[], Mapping[bytes, Content]],
+        around: PartChange,
         progress: Progress | None = None,
     ) -> None:
         """Give a role a slot for another key in the place of the one it has, and change all that the old key opened.
@@ -98,12 +100,13 @@ class ScopeRotation(ScopeChanges):
             role: Its name.
             public: Its key from then on.
             settle: As for `grant`.
+            around: As for `grant`.
             progress: As for `revoke`.
 
         Raises:
             AccessDenied: The policy of the scope does not let the administrator.
             SignaturesMissing: Too few administrators signed.
-            Conflict: Somebody else changed the charter meanwhile.
+            Conflict: Somebody else changed the charter meanwhile, or gave the role yet another key.
             DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for the removal of a slot.
         """
         self._authority.require("key.manage", "")
@@ -154,7 +157,7 @@ class ScopeRotation(ScopeChanges):
             plan.join(self._documents_plan(publication, documents))
             return plan
 
-        self._publish(draft, plan, lambda: documents.update(settle()))
+        self._publish(draft, plan, lambda: documents.update(settle()), around)
         self.finish(None, progress)
 
     def replace_everything(self, name: str, reason: str) -> None:
@@ -237,6 +240,11 @@ class ScopeRotation(ScopeChanges):
         self._publish(draft, plan, settled)
         finish_destruction(opened)
 
+    def used_values(self) -> set[int]:
+        """Return the epochs of value keys that a data key, or a dropped value, is under, and of the one in use."""
+        used = [epoch for epoch, count in SealedRows(self.opened).count_sealed_values().items() if count]
+        return {*used, *self._epochs_of_drops(), self.epochs[1]}
+
     def retire_unused_values(self) -> list[int]:
         """Forget those value keys that are older than every one that a data key, or a dropped value, is under.
 
@@ -247,8 +255,7 @@ class ScopeRotation(ScopeChanges):
             As for `retire_values`.
         """
         self.opened.refresh()
-        used = [epoch for epoch, count in SealedRows(self.opened).count_sealed_values().items() if count]
-        first = min([*used, *self._epochs_of_drops(), self.epochs[1]])
+        first = min(self.used_values())
         unused = [epoch for epoch in self._value_epochs() if epoch < first]
         if unused:
             self.retire_values(max(unused))

@@ -34,6 +34,7 @@ from securecfg.vault.drop_memory import DropMemory
 from securecfg.vault.drop_orders import Admission, droppers
 from securecfg.vault.drops import count_waiting
 from securecfg.vault.index import prefix_end
+from securecfg.vault.joint import PartChange
 from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_to_json
 from securecfg.vault.opened import POLICY_PATH, REGISTRY_PATH, ROLES_PATH
 from securecfg.vault.paths import SUCCESSION_PATH, check_role, path_to_bytes
@@ -204,7 +205,8 @@ class Scopes:
         Raises:
             AccessDenied: The caller may not `key.manage`.
             AlreadyExists: There is a scope at the path, in it or around it.
-            Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along.
+            Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along. Or the scope is made, and
+                somebody gave a role another key at the same moment.
             InvalidMetadata: A role has no member with a public key, or is reserved, or some are to drop and none reads
                 and writes.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
@@ -240,6 +242,11 @@ class Scopes:
         except HeadMoved:
             message = f"somebody else made the scope `{scope}` at the same moment"
             raise AlreadyExists(message, hint=f"`securecfg scope show {scope}` shows who may do what in it") from None
+        # No change of a role's key is over while this was being made: it knows what is left.
+        for name, key in keys.items():
+            if self._registry().roles.get(name) != key:
+                message = f"`role:{name}` was given another key at the same moment, and the scope has the one before"
+                raise Conflict(message, hint=f"`securecfg role rotate {name} --resume` replaces it")
         return self.show(scope)
 
     def verify_free(self, path: str) -> None:
@@ -270,6 +277,7 @@ class Scopes:
             AccessDenied: The caller may not `key.manage`.
             SecretNotFound: There is no such scope.
             InvalidMetadata: The role has no member with a public key, or is reserved.
+            Conflict: Somebody else changed the scope, or gave the role another key, at the same moment.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
@@ -286,7 +294,7 @@ class Scopes:
                 keys = self._learn(inside, certificates) | {name: public.public_key}
                 return self._documents(keys, certificates)
 
-            inside.grant(name, public, self._rights(name, right), register)
+            inside.grant(name, public, self._rights(name, right), register, self._holding(name, public))
         self.propagate([scope])
         return self.show(path)
 
@@ -355,6 +363,12 @@ class Scopes:
                 failures.append(error)
         if failures:
             raise failures[0]
+
+    def has_member(self, role: str, principal: str) -> bool:
+        """Return whether somebody has a role by what the vault says, and not by a grant table."""
+        self._opened.refresh()
+        members: dict[str, list[str]] = self._opened.system_document(ROLES_PATH, {})
+        return principal in members.get(role, ())
 
     def holders(self, role: str, key: bytes) -> list[str]:
         """Return which members of a role have come to a key of it, by their names."""
@@ -613,6 +627,16 @@ class Scopes:
             raise TypeError
         return place
 
+    def _holding(self, role: str, public: RolePublic) -> PartChange:
+        """Return what keeps the key of a role as it is, in the vault, while a scope is given it."""
+
+        def verify() -> None:
+            if read_registry(self._opened).roles.get(role) != public.public_key:
+                message = f"`role:{role}` was given another key at the same moment"
+                raise Conflict(message, hint="look at `securecfg scope show PATH`, and try again")
+
+        return PartChange(self._opened, verify_settled=verify)
+
     def _documents(self, keys: Mapping[str, bytes], certificates: Certificates) -> dict[bytes, Content]:
         """Return the documents of the vault that a scope has too: policy, roles, and who may be let into its roles."""
         opened = self._opened
@@ -726,12 +750,14 @@ class ScopedAdministration(Administration):
         A key that it has copied stays known to it: `RoleRotation` gives the role another one. The row of the last one
         who has the key stays, since without it nobody could let anybody else in.
         """
-        gone = identities_of(self._opened).get(principal)
+        scopes = Scopes(self._authority)
+        was_member, gone = scopes.has_member(role, principal), identities_of(self._opened).get(principal)
         try:
             super().remove_member(role, principal)
-        except SignaturesMissing:
-            # It has the role no more; what is left to do is in the scopes.
-            self._delete_membership(role, gone)
+        except SecurecfgError:
+            # Where it has the role no more, what is left to do is in the scopes.
+            if was_member and not scopes.has_member(role, principal):
+                self._delete_membership(role, gone)
             raise
         self._delete_membership(role, gone)
 

@@ -11,6 +11,7 @@ import pytest
 
 from securecfg.keys import IdentityProvider, open_provider
 from securecfg.keys.trust import Trust
+from securecfg.store import Put, Space, open_sqlite
 from securecfg.vault.signing_requests import Request, read_request, write_signatures
 from securecfg.vault.successions import step_message
 
@@ -447,8 +448,26 @@ def test_taking_the_last_reader_away_is_asked_first(sealed: Cli) -> None:
 
 def test_refuses_to_remove_the_last_who_could_read(sealed: Cli) -> None:
     refused = sealed("role", "remove", "pay", "--member", "svc:pay", "--rotate", "--json")
+    assert refused.error == "invalid-metadata"
+    assert "`securecfg scope revoke PATH --list role:pay`" in refused.json["error"]["hint"]
+    sealed("identity", "create", "svc:second", "--out", "second.identity", "--public", "second.pub")
+    assert sealed("role", "add", "pay", "--member", "svc:second", "--identity", "second.pub").code == 0
+    refused = sealed("role", "remove", "pay", "--member", "svc:pay", "--rotate", "--json")
     assert refused.error == "conflict"
     assert "svc:pay" in sealed("role", "list").text
+
+
+def test_a_scope_that_does_not_open_keeps_nobody_in_the_others(second: Cli) -> None:
+    assert second("scope", "create", "broken", "--read", "role:web", "--write", "role:web").code == 0
+    store = open_sqlite(Path(".securecfg/shop.vault"))
+    store.partition(max(store.partitions())).stage([Put(Space.META, 4, bytes(202))])
+    store.close()
+    removed = second("role", "remove", "pay", "--member", "svc:second", "--rotate")
+    assert removed.code == 8
+    assert "note: svc:second is no member of pay any more" in removed.err
+    assert "`securecfg role rotate pay --resume` goes on" in removed.err
+    members = [each for role in second("role", "list", "--json").json["roles"] for each in role["members"]]
+    assert [each["source"] for each in members if each["principal"] == "svc:second"] == ["grants.toml:3:23"]
 
 
 # --- bundles ----------------------------------------------------------------------------------------------------------

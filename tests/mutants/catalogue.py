@@ -1179,6 +1179,27 @@ MUTANTS = (
         "vault/test_role_rotation.py::test_what_he_vouches_for_with_it_is_believed_by_nobody",
     ),
     Mutant(
+        "a role's key is given to a scope after another one took its place",
+        "vault/scopes.py",
+        "            if read_registry(self._opened).roles.get(role) != public.public_key:",
+        "            if role not in read_registry(self._opened).roles:",
+        "vault/test_role_keys_at_once.py::test_no_right_is_given_to_a_key_that_is_replaced_at_the_same_moment",
+    ),
+    Mutant(
+        "a former key of a role is forgotten while a scope names it",
+        "vault/scope_keys.py",
+        "            self._verify_unnamed(keys)",
+        "            self._verify_unnamed([])",
+        "vault/test_role_keys_at_once.py::test_no_former_key_is_forgotten_that_a_scope_names",
+    ),
+    Mutant(
+        "another role that reads counts though none of its members has its key",
+        "vault/role_rotation.py",
+        "                kept |= epochs if staying.get((name, key)) else set()",
+        "                kept |= epochs if name != role or staying.get((name, key)) else set()",
+        "vault/test_role_departures.py::test_another_role_of_which_nobody_has_the_key_does_not_keep_it",
+    ),
+    Mutant(
         "what was granted to a former slot is forgotten",
         "vault/scope_rotation.py",
         "puts = [*(put_former(opened, row) if row else ()), *puts]",
@@ -1209,8 +1230,8 @@ MUTANTS = (
     Mutant(
         "a value key is forgotten while a dropped value is under it",
         "vault/scope_rotation.py",
-        "first = min([*used, *self._epochs_of_drops(), self.epochs[1]])",
-        "first = min([*used, self.epochs[1]])",
+        "return {*used, *self._epochs_of_drops(), self.epochs[1]}",
+        "return {*used, self.epochs[1]}",
         "vault/test_drop_keys.py::test_no_value_key_is_forgotten_that_a_waiting_value_is_under",
     ),
     Mutant(

@@ -208,9 +208,10 @@ def test_whoever_has_the_root_alone_changes_no_data_that_readers_accept(world: S
 
 def test_whoever_made_an_earlier_change_vouches_for_nothing_under_a_later_one(world: ScopeWorld) -> None:
     hand_over(world)
-    with scopes_of(world, "alice", "bob")._inside("web") as executing:
+    scopes = scopes_of(world, "alice", "bob")
+    with scopes._inside("web") as executing:
         role = RolePublic(read_registry(world.admin().opened).roles["pay"])
-        executing.grant("pay", role, LIST, dict)
+        executing.grant("pay", role, LIST, dict, scopes._holding("pay", role))
         keeper = executing._keeper
         assert charter_of(executing.opened).keeper == keeper.public_key().public_bytes_raw()
     scopes_of(world, "bob", "carol").grant("web", "audit", "list")

@@ -16,6 +16,7 @@ from securecfg.keys.value_grants import grant_row_of, slot_of_grant
 from securecfg.store import Space
 from securecfg.vault.authority import Authority
 from securecfg.vault.charters import LIST, READ
+from securecfg.vault.joint import PartChange
 from securecfg.vault.publisher import Publisher
 from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_completion import complete_grants
@@ -44,11 +45,12 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[ScopeWorld, Keys]:
     scopes = world.scopes()
     scopes.create("pay", read=["pay"], write=["pay"], is_shared=True)
     keys = {f"r{number}": RoleKey(f"r{number}", generate_key()) for number in range(MOST_SLOTS - 2)}
-    inside = changes_of(scopes)
+    inside, around = changes_of(scopes), PartChange(world.admin().opened)
     for name, key in keys.items():
-        inside.grant(name, RolePublic(key.public_key), LIST | READ, settle_nothing)
+        inside.grant(name, RolePublic(key.public_key), LIST | READ, settle_nothing, around)
+    one_more = RolePublic(RoleKey("one-more", generate_key()).public_key)
     with pytest.raises(Conflict):
-        inside.grant("one-more", RolePublic(RoleKey("one-more", generate_key()).public_key), LIST, settle_nothing)
+        inside.grant("one-more", one_more, LIST, settle_nothing, around)
     inside.opened.close()
     world.close()
     return world, keys
@@ -182,7 +184,8 @@ def test_what_was_granted_to_a_slot_is_deleted_with_the_right_however_much_it_is
     inside.revoke("r1", "read")
     for number in range(20):
         inside.revoke(f"r{number + 20}", "read")
-    inside.grant("r1", RolePublic(keys["r1"].public_key), LIST | READ, settle_nothing)
+    around = PartChange(world.admin().opened)
+    inside.grant("r1", RolePublic(keys["r1"].public_key), LIST | READ, settle_nothing, around)
     opened = open_as(world, keys["r1"])
     assert all(grants_of(opened).is_granted(epoch) for epoch in range(22))
     opened.close()
