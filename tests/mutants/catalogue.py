@@ -1565,6 +1565,13 @@ MUTANTS = (
         "    if False:",
         "vault/test_drop_attacks.py::test_an_order_that_administrators_did_not_sign_is_passed_over",
     ),
+    Mutant(
+        "a dropped value is dated to when it was taken in, whoever could read it before",
+        "vault/collecting.py",
+        "        created = now_ns if end_ns is None else min(now_ns, end_ns)",
+        "        created = now_ns",
+        "vault/test_drop_keys.py::test_what_waited_when_a_reader_left_is_exposed_once_it_is_taken_in[rotate]",
+    ),
     # --- what moves between the parts of a vault ---
     Mutant(
         "a move does not look again whether what it copied is what there is",
