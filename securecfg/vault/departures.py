@@ -13,16 +13,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT
 from securecfg.errors import ScopeSealed
+from securecfg.vault.copying import Original
 from securecfg.vault.drafts import Content, Drafts, NewVersion
-from securecfg.vault.history import LIVE
+from securecfg.vault.history import DESTROYED
 from securecfg.vault.index import prefix_end
 from securecfg.vault.opened import Located
 from securecfg.vault.paths import SYSTEM
+from securecfg.vault.publishing import Plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,9 +34,10 @@ if TYPE_CHECKING:
 
     from securecfg.keys import SlotInfo
     from securecfg.vault.authority import Authority
+    from securecfg.vault.drafts import Workspace
     from securecfg.vault.history import History, Version
     from securecfg.vault.opened import OpenVault
-    from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.publishing import Publication
     from securecfg.vault.segments import Entry
 
     Ranges = tuple[tuple[int, int], ...]
@@ -93,8 +97,8 @@ class Exposed:
 class Departure(NamedTuple):
     """A note: which slot went, when, the first id that was not given yet, and which secrets it is about.
 
-    Those are named by where they were put, and by the ids that were given to what was put there: a secret that is
-    given another path later is still one of them.
+    Those are named by where they were put, and by the ids that were given to what was put there, their own numbers
+    among them: a secret that is given another path or other data keys later is still one of them.
     """
 
     slot: int
@@ -105,16 +109,21 @@ class Departure(NamedTuple):
     below: str = ""
     ranges: tuple[tuple[int, int], ...] = ()
 
-    def covers(self, path: bytes, versions: Iterable[Version]) -> bool:
+    def covers(self, path: bytes, rec_id: int) -> bool:
         """Return whether the note is about a secret: below a folder, at the only path, or brought with them."""
         below = self.below.encode()
         if path == below or path.startswith(below if below.endswith(b"/") or not below else below + b"/"):
             return True
-        return any(first <= version.dek_id <= last for version in versions for first, last in self.ranges)
+        return any(first <= rec_id <= last for first, last in self.ranges)
 
     def could_read(self, version: Version) -> bool:
         """Return whether a version was there when the slot went. Clocks may differ, so either sign is enough."""
         return version.created <= self.removed_ns or 0 < version.dek_id < self.next_id
+
+    def until(self, versions: Iterable[Version]) -> Departure:
+        """Return the note with a time that covers versions as their ids do, which change."""
+        latest = max((version.created for version in versions if self.could_read(version)), default=0)
+        return self._replace(removed_ns=max(latest, self.removed_ns))
 
 
 def note_departure(opened: OpenVault, publication: Publication, number: int, info: SlotInfo, author: str) -> Plan:
@@ -178,6 +187,36 @@ def draft_carried(drafts: Drafts, departure: Departure, name: str, below: str, r
     """
     # Ids say nothing in another part; versions keep their times.
     return _write_note(drafts, departure._replace(next_id=0, below=below, ranges=ranges), name, author)
+
+
+def draft_kept(opened: OpenVault, workspace: Workspace, paths: Iterable[bytes], author: str) -> Plan:
+    """Return the draft of notes that are about some secrets still when these have other ids.
+
+    Whoever removes a key meanwhile puts other keys in use, under which nothing is published that was staged before.
+
+    Args:
+        opened: The part.
+        workspace: Where they get other ids.
+        paths: Of the secrets, as they are in the part now.
+        author: Who encrypts them anew.
+
+    Raises:
+        IntegrityError: One of them was changed meanwhile.
+    """
+    noted = [path for path in entries_of_notes(opened) if workspace.entry(path) is not None]
+    plan, before = Plan(), _notes(opened) if noted else []
+    after = dict(before)
+    for path in paths if before else ():
+        entry = opened.entry(path)
+        if entry is not None:
+            versions = Original.read(opened, path, entry).versions
+            for name, note in after.items():
+                if note.covers(path, entry.rec_id):
+                    after[name] = note.until(versions)
+    for name, note in before:
+        if after[name] != note:
+            plan.join(_write_note(Drafts(opened, workspace), after[name], name, author))
+    return plan
 
 
 def draft_move(drafts: Drafts, departure: MoveNote, author: str) -> Plan:
@@ -304,14 +343,16 @@ def _exposed(opened: OpenVault, path: bytes, departures: list[Departure]) -> lis
     return [
         Exposed(path.decode(), current.number, note.slot, note.kind, note.label, to_datetime(note.removed_ns))
         for note in departures
-        if note.covers(path, (current, *history.versions))
+        if note.covers(path, history.rec_id)
         if note.could_read(current) or _has_known_value(opened, entry, history, current, note)
     ]
 
 
 def _has_known_value(opened: OpenVault, entry: Entry, history: History, current: Version, note: Departure) -> bool:
     """Return whether a value that is newer than a removal is one that was there before, as after a rollback."""
-    known = [version for version in history.versions if note.could_read(version) and version.state == LIVE]
+    pages = (opened.older_versions(history, page) for page in range(len(history.older)))
+    versions = chain(history.versions, *pages)
+    known = [version for version in versions if note.could_read(version) and version.state != DESTROYED]
     if not any(version.length == current.length for version in known):
         return False
     same_length = (version for version in known if version.length == current.length)

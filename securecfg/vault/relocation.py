@@ -21,7 +21,7 @@ from securecfg.vault.copying import Copy, Original, Resealing, Single, Subtree, 
 from securecfg.vault.departures import MoveNote, draft_carried, draft_move, entries_of_notes, notes_of
 from securecfg.vault.drafts import NewVersion
 from securecfg.vault.exposures import draft_mark, entries_of_marks, open_marks
-from securecfg.vault.history import LIVE
+from securecfg.vault.history import DESTROYED
 from securecfg.vault.imports import Imports
 from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.maintenance import finish_destruction
@@ -186,7 +186,7 @@ class Relocation:
     def _begin(self) -> None:
         self._copies: dict[bytes, Copy] = {}
         self._noted: dict[bytes, Entry] | None = None
-        self._carried: set[Departure] = set()
+        self._carried: dict[Departure, Departure] = {}
         self._leaving: dict[bytes, Entry] = {}
         self._caught_up: dict[bytes, Copy] = {}
         self._permitted: set[str] = set()
@@ -380,7 +380,7 @@ class Relocation:
         """Note in the new place who may know what came: those who opened the old one, and whoever was noted there."""
         author = self._target.authority.identity.principal
         below = self._chosen.target_below
-        for number, note in enumerate(sorted(self._carried, key=lambda note: note.removed_ns)):
+        for number, note in enumerate(sorted(self._carried.values(), key=lambda note: note.removed_ns)):
             name, ranges = f"carried-{self._note_id}-{number}", self._arriving.ranges
             self._arriving.take(draft_carried(self._drafts, note, name, below, ranges, author=author))
         if self._is_exposing:
@@ -403,9 +403,10 @@ class Relocation:
         """Take along what was noted in the old place about a secret: who may know it, where it stood in the open."""
         target = self._chosen.target_of(path).decode()
         if self._notes:
-            live = [version for version in original.versions if version.state == LIVE]
-            notes = (note for note in self._notes if note.covers(path, original.versions))
-            self._carried.update(note for note in notes if any(map(note.could_read, live)))
+            kept = [version for version in original.versions if version.state != DESTROYED]
+            for note in self._notes:
+                if note.covers(path, original.entry.rec_id) and any(map(note.could_read, kept)):
+                    self._carried[note] = self._carried.get(note, note).until(kept)
         new = NewVersion(self._target.authority.identity.principal, self._target.opened.clock.now_ns())
         for mark in self._marks.get(copy.entry.rec_id, ()):
             self._arriving.take(draft_mark(self._drafts, mark, target, copy.target.rec_id, new))

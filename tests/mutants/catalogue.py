@@ -1626,9 +1626,16 @@ MUTANTS = (
     Mutant(
         "a secret that was moved is exposed at one path only",
         "vault/departures.py",
-        "        return any(first <= version.dek_id <= last for version in versions for first, last in self.ranges)",
+        "        return any(first <= rec_id <= last for first, last in self.ranges)",
         "        return False",
         "vault/test_relocation.py::test_what_came_from_elsewhere_stays_exposed_under_another_path",
+    ),
+    Mutant(
+        "what a clock ahead wrote is not exposed any more once it has other data keys",
+        "vault/key_changes.py",
+        "                if change.gives_ids:",
+        "                if False:",
+        "vault/test_departures.py::test_what_a_clock_ahead_of_the_removal_wrote_stays_exposed_under_new_data_keys",
     ),
     Mutant(
         "a secret that came late is moved without a decision",
