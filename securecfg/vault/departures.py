@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
-from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.clock import to_datetime
@@ -28,7 +27,7 @@ from securecfg.vault.paths import SYSTEM
 from securecfg.vault.publishing import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from typing import Any
 
@@ -340,27 +339,40 @@ def _exposed(opened: OpenVault, path: bytes, departures: list[Departure]) -> lis
     current = history.find(history.current)
     if current is None:
         current = opened.locate(path, entry, history.current).version
+    notes = [note for note in departures if note.covers(path, history.rec_id)]
+    is_clear = all(note.could_read(current) for note in notes)
+    versions = [] if is_clear else list(all_versions(opened, history))
     return [
         Exposed(path.decode(), current.number, note.slot, note.kind, note.label, to_datetime(note.removed_ns))
-        for note in departures
-        if note.covers(path, history.rec_id)
-        if note.could_read(current) or _has_known_value(opened, entry, history, current, note)
+        for note in notes
+        if note.could_read(current)
+        or any(same_values(opened, Located(entry, history, current), filter(note.could_read, versions)))
     ]
 
 
-def _has_known_value(opened: OpenVault, entry: Entry, history: History, current: Version, note: Departure) -> bool:
-    """Return whether a value that is newer than a removal is one that was there before, as after a rollback."""
-    pages = (opened.older_versions(history, page) for page in range(len(history.older)))
-    versions = chain(history.versions, *pages)
-    known = [version for version in versions if note.could_read(version) and version.state != DESTROYED]
-    if not any(version.length == current.length for version in known):
-        return False
-    same_length = (version for version in known if version.length == current.length)
+def all_versions(opened: OpenVault, history: History) -> Iterator[Version]:
+    """Yield the versions of a secret, the newest first on each page."""
+    yield from history.versions
+    for page in range(len(history.older)):
+        yield from opened.older_versions(history, page)
+
+
+def same_values(opened: OpenVault, current: Located, versions: Iterable[Version]) -> Iterator[Version]:
+    """Yield those of some versions of a secret that have the value of its current one, as far as the key at hand reads.
+
+    What was destroyed has no value any more that could be compared.
+    """
+    entry, history, newest = current
+    known = [each for each in versions if each.state != DESTROYED and each.length == newest.length and each != newest]
+    if not known:
+        return
     try:
-        digest = _digest(opened, entry, history, current)
-        return any(_digest(opened, entry, history, version) == digest for version in same_length)
+        digest = _digest(opened, entry, history, newest)
+        for version in known:
+            if _digest(opened, entry, history, version) == digest:
+                yield version
     except ScopeSealed:
-        return False
+        return
 
 
 def _digest(opened: OpenVault, entry: Entry, history: History, version: Version) -> bytes:

@@ -1631,6 +1631,13 @@ MUTANTS = (
         "vault/test_relocation.py::test_what_came_from_elsewhere_stays_exposed_under_another_path",
     ),
     Mutant(
+        "what a bundle gave of a secret is forgotten where that is moved",
+        "vault/relocation.py",
+        "        for bundle, lines in self._given.values():",
+        "        for bundle, lines in ():",
+        "vault/test_bundle_scopes.py::test_what_a_bundle_gave_is_known_wherever_it_is_moved",
+    ),
+    Mutant(
         "what a clock ahead wrote is not exposed any more once it has other data keys",
         "vault/key_changes.py",
         "                if change.gives_ids:",
