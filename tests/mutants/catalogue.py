@@ -1195,7 +1195,7 @@ MUTANTS = (
     Mutant(
         "a value key is forgotten while a dropped value is under it",
         "vault/scope_rotation.py",
-        "first = min([*used, *self._epochs_of_drops(), self.epochs[1]])",
+        "first = min([*used, *epochs_of_drops(self.opened), self.epochs[1]])",
         "first = min([*used, self.epochs[1]])",
         "vault/test_drop_keys.py::test_no_value_key_is_forgotten_that_a_waiting_value_is_under",
     ),
