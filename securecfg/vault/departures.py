@@ -41,10 +41,11 @@ if TYPE_CHECKING:
 
     Ranges = tuple[tuple[int, int], ...]
 
+NO_NUMBER = 0
+
 _NOTES = SYSTEM + b"departed/"
 _FIRST_USER_PATH = b"\x02"
 _VERSION = 1
-_NO_SLOT = 0
 _COMPROMISE = "compromise"
 _MOVE = "move"
 
@@ -56,7 +57,8 @@ class Exposed:
     Attributes:
         path: The secret's path.
         version: The newest version with a value that may be known.
-        slot: The number that the removed slot had, or 0 where everything was compromised or the secret was moved.
+        slot: The number that the removed slot had, or 0 where everything was compromised, the secret was moved, or a
+            writer of the scope had taken the slot away before.
         kind: The scheme of its key URIs.
         label: What people called it; of a move where the secret was, the path of a sealed scope or `/`.
         since: When it was removed or moved.
@@ -72,12 +74,12 @@ class Exposed:
     @property
     def is_compromise(self) -> bool:
         """Whether not one key was removed, but all of them are taken to be known to others."""
-        return self.kind == _COMPROMISE and self.slot == _NO_SLOT
+        return self.kind == _COMPROMISE and self.slot == NO_NUMBER
 
     @property
     def is_move(self) -> bool:
         """Whether it lay elsewhere, where others could read it."""
-        return self.kind == _MOVE and self.slot == _NO_SLOT
+        return self.kind == _MOVE and self.slot == NO_NUMBER
 
     @property
     def key(self) -> str:
@@ -86,7 +88,8 @@ class Exposed:
             return f"`{self.label}`" if self.label != "/" else "the vault, by its root"
         if self.is_compromise:
             return f"everything{f' ({self.label})' if self.label else ''}"
-        return f"slot {self.slot} ({self.kind}{f', {self.label}' if self.label else ''})"
+        name = f"slot {self.slot}" if self.slot else "a slot"
+        return f"{name} ({self.kind}{f', {self.label}' if self.label else ''})"
 
     def days(self, now: datetime) -> int:
         """Return for how many whole days the value has been exposed, whatever the clocks said."""
@@ -155,7 +158,7 @@ def new_compromise() -> str:
 
 def note_compromise(opened: OpenVault, publication: Publication, name: str, reason: str, author: str) -> Plan:
     """Return the draft of a note that all that is in the vault may be known, for the publication that says so."""
-    departure = Departure(_NO_SLOT, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
+    departure = Departure(NO_NUMBER, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
     return _draft(opened, publication, departure, name, author)
 
 
@@ -227,7 +230,7 @@ def draft_move(drafts: Drafts, departure: MoveNote, author: str) -> Plan:
         author: Who moved them.
     """
     where = departure.moved_ns, departure.next_id, departure.below, departure.ranges
-    note = Departure(_NO_SLOT, _MOVE, departure.source, *where)
+    note = Departure(NO_NUMBER, _MOVE, departure.source, *where)
     return _write_note(drafts, note, f"{_MOVE}-{departure.note_id}", author)
 
 
@@ -260,7 +263,7 @@ def newest_compromise(opened: OpenVault) -> DeclaredCompromise | None:
     found = [
         DeclaredCompromise(note.next_id, name, note.label, note.removed_ns)
         for name, note in _notes(opened)
-        if note.slot == _NO_SLOT and note.kind == _COMPROMISE and not note.below
+        if note.slot == NO_NUMBER and note.kind == _COMPROMISE and not note.below
     ]
     return max(found, default=None)
 
