@@ -21,7 +21,7 @@ from securecfg.vault.bundle_notes import draft_carried_bundle, entries_of_bundle
 from securecfg.vault.copying import Copy, Original, Resealing, Single, Subtree, as_freed, as_runs, rows_of
 from securecfg.vault.departures import MoveNote, draft_carried, draft_move, entries_of_notes, notes_of
 from securecfg.vault.drafts import NewVersion
-from securecfg.vault.exposures import draft_mark, entries_of_marks, open_marks
+from securecfg.vault.exposures import draft_mark, entries_of_marks, marks_of
 from securecfg.vault.history import DESTROYED
 from securecfg.vault.imports import Imports
 from securecfg.vault.joint import PartChange, publish_together
@@ -399,7 +399,7 @@ class Relocation:
         noted = opened.consistently(self._entries_of_notes)
         if noted == self._noted:
             return False
-        self._notes, self._marks = opened.consistently(lambda: (notes_of(opened), open_marks(opened)))
+        self._notes, self._marks = opened.consistently(lambda: (notes_of(opened), marks_of(opened)))
         self._bundles: dict[tuple[int, int], list[Noted]] = {}
         for bundle in opened.consistently(lambda: list(given_from(opened))):
             for _, number, created, _ in bundle.versions:
