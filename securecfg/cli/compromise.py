@@ -121,10 +121,15 @@ def _note_what_is_left(invocation: Invocation, scope: ScopeAftermath) -> None:
     if scope.waiting:
         waiting = counted(scope.waiting, "data key")
         invocation.note(f"note: {waiting} of {scope.path} wait for somebody who reads it: {command}")
-        return
-    waiting = counted(scope.secrets, "secret")
-    invocation.note(f"note: {waiting} of {scope.path} wait for somebody who reads and writes it: {command}")
-    if not scope.has_both:
+    elif scope.secrets:
+        waiting = counted(scope.secrets, "secret")
+        invocation.note(f"note: {waiting} of {scope.path} wait for somebody who reads and writes it: {command}")
+    if scope.drops:
+        waiting = counted(scope.drops, "dropped value")
+        wait = "waits" if scope.drops == 1 else "wait"
+        command = f"`securecfg scope collect {scope.path} --key identity:FILE`"
+        invocation.note(f"note: {waiting} of {scope.path} {wait} under a key that may be known: {command}")
+    if not (scope.has_both or scope.waiting):
         invocation.note(f"hint: no role does both; for that time: `securecfg scope grant {scope.path} --write ROLE`")
 
 
@@ -133,6 +138,7 @@ def _scope_to_json(scope: ScopeAftermath) -> dict[str, object]:
         "path": scope.path,
         "waiting_data_keys": scope.waiting,
         "waiting_secrets": scope.secrets,
+        "waiting_drops": scope.drops,
         "has_both": scope.has_both,
         "is_done": scope.is_done,
     }

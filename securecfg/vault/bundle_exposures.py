@@ -8,12 +8,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.clock import to_datetime
-from securecfg.vault.bundle_notes import published_by
+from securecfg.vault.bundle_notes import given_from
+from securecfg.vault.departures import all_versions, same_values
 from securecfg.vault.members import identities_of
+from securecfg.vault.opened import Located
 from securecfg.vault.paths import FIRST_USER_PATH
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from securecfg.vault.authority import Authority
+    from securecfg.vault.opened import OpenVault
+
+    _Holders = dict[tuple[str, str, str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,9 @@ class KnownFromBundle:
 def find_known_from_bundles(authority: Authority) -> list[KnownFromBundle]:
     """Return what the holders of replaced and removed keys may know, by path, as far as the caller may list it.
 
-    A secret leaves the list with a new current version, or when its key is a member's again.
+    A secret leaves the list when its current value is another, or when its key is a member's again. A scope knows the
+    members of its own roles. Who lists it and does not read it cannot compare values: for him each new version counts
+    as another value.
 
     Raises:
         NotAuthenticated: Nobody says who asks.
@@ -55,8 +64,8 @@ def find_known_from_bundles(authority: Authority) -> list[KnownFromBundle]:
     policy = opened.policy()[1]
     current = {(name, identity.fingerprint.hex()) for name, identity in identities_of(opened).items()}
     # Versions keep their number and time wherever their secret is moved to.
-    gone: dict[tuple[int, int], dict[tuple[str, str, str], int]] = {}
-    for noted in published_by(opened):
+    gone: dict[tuple[int, int], _Holders] = {}
+    for noted in given_from(opened):
         role = f"role:{noted.role}"
         for name, fingerprint in noted.recipients.items():
             if (name, fingerprint) in current and role in policy.roles_of(name):
@@ -72,18 +81,27 @@ def find_known_from_bundles(authority: Authority) -> list[KnownFromBundle]:
     found = []
     for path in live:
         if path.decode() in listed:
-            number, created = opened.consistently(partial(_current, authority, path))
+            number, holders = opened.consistently(partial(_holders, opened, path, gone))
             found += [
-                KnownFromBundle(path.decode(), number, *key, to_datetime(issued))
-                for key, issued in sorted(gone.get((number, created), {}).items())
+                KnownFromBundle(path.decode(), number, *holder, to_datetime(issued))
+                for holder, issued in sorted(holders.items())
             ]
     return found
 
 
-def _current(authority: Authority, path: bytes) -> tuple[int, int]:
-    opened = authority.opened
+def _holders(opened: OpenVault, path: bytes, gone: Mapping[tuple[int, int], _Holders]) -> tuple[int, _Holders]:
+    """Return the current version of a secret, and who could open a bundle with its value, and when that was published.
+
+    A value that comes back, as after a rollback, is one that was in the bundle.
+    """
     entry = opened.replica.index.get(path)
     if entry is None or not entry.live:
-        return 0, 0
-    version = opened.locate(path, entry, 0).version
-    return version.number, version.created
+        return 0, {}
+    history = opened.history(path, entry)
+    current = opened.locate(path, entry, 0).version
+    holders = dict(gone.get((current.number, current.created), {}))
+    given = [version for version in all_versions(opened, history) if (version.number, version.created) in gone]
+    for version in same_values(opened, Located(entry, history, current), given):
+        for holder, issued in gone[version.number, version.created].items():
+            holders[holder] = max(issued, holders.get(holder, 0))
+    return current.number, holders

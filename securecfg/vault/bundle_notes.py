@@ -20,11 +20,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from securecfg.crypto import KeyBytes
+    from securecfg.vault.drafts import Drafts, NewVersion
     from securecfg.vault.opened import OpenVault
+    from securecfg.vault.publishing import Plan
+    from securecfg.vault.segments import Entry
 
     Commitments = Mapping[tuple[str, int], str]
 
 _NOTES = SYSTEM + b"bundles/"
+_CARRIED = SYSTEM + b"carried-bundles/"
 _VERSION = 1
 
 
@@ -102,9 +106,31 @@ def keys_content(base: Base, file_key: KeyBytes, index: Index) -> Content:
 
 def published_by(opened: OpenVault) -> Iterator[Noted]:
     """Yield what the vault remembers of each bundle that it has published."""
-    for path, entry in opened.entries(_NOTES, prefix_end(_NOTES)):
-        if entry.live:
-            yield _noted(opened.system_document(path, {}))
+    return _noted_below(opened, _NOTES)
+
+
+def given_from(opened: OpenVault) -> Iterator[Noted]:
+    """Yield what bundles gave of the secrets of a part of the vault, those included that were elsewhere then."""
+    yield from published_by(opened)
+    yield from _noted_below(opened, _CARRIED)
+
+
+def entries_of_bundles(opened: OpenVault) -> dict[bytes, Entry]:
+    """Return what tells the notes of `given_from` from others, as of the state that was read last."""
+    index = opened.replica.index
+    return {path: entry for below in (_NOTES, _CARRIED) for path, entry in index.scan(below, prefix_end(below))}
+
+
+def draft_carried_bundle(drafts: Drafts, noted: Noted, move_id: str, new: NewVersion) -> Plan:
+    """Return the draft of a note of what a bundle gave of secrets that came from another part.
+
+    Args:
+        drafts: In the part that they came to.
+        noted: What it gave of them, under the paths that they have now.
+        move_id: Names the move.
+        new: Who moved them, and when.
+    """
+    return drafts.write(_CARRIED + f"{move_id}-{noted.digest}".encode(), note_content(noted), new)
 
 
 def find_earlier(opened: OpenVault, bundle_id: bytes) -> Earlier | None:
@@ -123,6 +149,12 @@ def find_earlier(opened: OpenVault, bundle_id: bytes) -> Earlier | None:
     }
     commitments = {(path, number): text for path, number, _, text in noted.versions}
     return Earlier(noted.role, index.bases, versions, commitments)
+
+
+def _noted_below(opened: OpenVault, prefix: bytes) -> Iterator[Noted]:
+    for path, entry in opened.entries(prefix, prefix_end(prefix)):
+        if entry.live:
+            yield _noted(opened.system_document(path, {}))
 
 
 def _noted(note: dict[str, Any]) -> Noted:

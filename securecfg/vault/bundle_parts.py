@@ -260,6 +260,11 @@ class BundlePart:
             if opened.policy_stamp() != selection.stamp:
                 message = "the policy or the roles changed meanwhile"
                 raise StaleWrite(message, hint="publish again")
+            for path in selection.versions:
+                # What is moved to another part after this takes the note along.
+                if opened.entry(path.encode()) is None:
+                    message = f"`{path}` changed meanwhile"
+                    raise StaleWrite(message, hint="publish again")
             plan = drafts.write(note_path(base.bundle_id), note, new)
             plan.join(drafts.write(keys_path(base.bundle_id), keys, new))
             return plan

@@ -238,7 +238,10 @@ class Collection:
             _Refused: The row does not count.
         """
         opened, drop, place = self._opened, signed.drop, signed.place
-        self._verify_epoch(place)  # 2
+        end_ns = self._end_of_key(place)
+        if end_ns is not None and (place.time_ms + 1) * 1_000_000 > end_ns:  # 2
+            reason = "key"
+            raise _Refused(reason)
         charter = charter_of(opened)
         party = charter.party(drop.role)
         if party is None or not party.rights & DROP or not signed.is_signed_by_role(party.signing_key):  # 3
@@ -257,11 +260,14 @@ class Collection:
             reason = "policy"
             raise _Refused(reason)
         marks = self._verify_new(signed, path)  # 6
-        new = NewVersion(drop.member, opened.clock.now_ns(), drop.expires, drop.metadata, drop.content_type)
+        now_ns = opened.clock.now_ns()
+        # Whoever had a value key until another took its place could read what waits under it: a version of that time.
+        created = now_ns if end_ns is None else min(now_ns, end_ns)
+        new = NewVersion(drop.member, created, drop.expires, drop.metadata, drop.content_type)
         content = Content(drop.kind, len(drop.content), lambda: (drop.content,))
         try:
             plan = drafts.write(path, content, new)
-            plan.join(drafts.write(MARKS + path, to_document(marks), NewVersion(drop.member, new.created)))
+            plan.join(drafts.write(MARKS + path, to_document(marks), NewVersion(drop.member, now_ns)))
         except (Conflict, UsageError) as error:
             raise _Refused(error.code) from None
         number = plan.result
@@ -275,19 +281,17 @@ class Collection:
         plan.result = number
         return plan
 
-    def _verify_epoch(self, place: Place) -> None:
-        """Check that the value key was in use when something was dropped under it.
+    def _end_of_key(self, place: Place) -> int | None:
+        """Return when another value key took the place of the one of a dropped value, None where that is in use.
 
-        Who could read then may hold it, and may have put back the order that names it.
+        Who could read before may hold it, and may have put back the order that names it.
         """
-        later = [
+        later = (
             entry.created_ns
             for entry in self._opened.replica.keyring.keys
             if entry.purpose == Purpose.VALUE and entry.epoch > place.epoch
-        ]
-        if later and (place.time_ms + 1) * 1_000_000 > min(later):
-            reason = "key"
-            raise _Refused(reason)
+        )
+        return min(later, default=None)
 
     def _verify_member(self, signed: SignedDrop) -> None:
         opened, drop = self._opened, signed.drop

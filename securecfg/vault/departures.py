@@ -18,30 +18,34 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT
 from securecfg.errors import ScopeSealed
+from securecfg.vault.copying import Original
 from securecfg.vault.drafts import Content, Drafts, NewVersion
-from securecfg.vault.history import LIVE
+from securecfg.vault.history import DESTROYED
 from securecfg.vault.index import prefix_end
 from securecfg.vault.opened import Located
 from securecfg.vault.paths import SYSTEM
+from securecfg.vault.publishing import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from typing import Any
 
     from securecfg.keys import SlotInfo
     from securecfg.vault.authority import Authority
+    from securecfg.vault.drafts import Workspace
     from securecfg.vault.history import History, Version
     from securecfg.vault.opened import OpenVault
-    from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.publishing import Publication
     from securecfg.vault.segments import Entry
 
     Ranges = tuple[tuple[int, int], ...]
 
+NO_NUMBER = 0
+
 _NOTES = SYSTEM + b"departed/"
 _FIRST_USER_PATH = b"\x02"
 _VERSION = 1
-_NO_SLOT = 0
 _COMPROMISE = "compromise"
 _MOVE = "move"
 
@@ -53,7 +57,8 @@ class Exposed:
     Attributes:
         path: The secret's path.
         version: The newest version with a value that may be known.
-        slot: The number that the removed slot had, or 0 where everything was compromised or the secret was moved.
+        slot: The number that the removed slot had, or 0 where everything was compromised, the secret was moved, or a
+            writer of the scope had taken the slot away before.
         kind: The scheme of its key URIs.
         label: What people called it; of a move where the secret was, the path of a sealed scope or `/`.
         since: When it was removed or moved.
@@ -69,12 +74,12 @@ class Exposed:
     @property
     def is_compromise(self) -> bool:
         """Whether not one key was removed, but all of them are taken to be known to others."""
-        return self.kind == _COMPROMISE and self.slot == _NO_SLOT
+        return self.kind == _COMPROMISE and self.slot == NO_NUMBER
 
     @property
     def is_move(self) -> bool:
         """Whether it lay elsewhere, where others could read it."""
-        return self.kind == _MOVE and self.slot == _NO_SLOT
+        return self.kind == _MOVE and self.slot == NO_NUMBER
 
     @property
     def key(self) -> str:
@@ -83,7 +88,8 @@ class Exposed:
             return f"`{self.label}`" if self.label != "/" else "the vault, by its root"
         if self.is_compromise:
             return f"everything{f' ({self.label})' if self.label else ''}"
-        return f"slot {self.slot} ({self.kind}{f', {self.label}' if self.label else ''})"
+        name = f"slot {self.slot}" if self.slot else "a slot"
+        return f"{name} ({self.kind}{f', {self.label}' if self.label else ''})"
 
     def days(self, now: datetime) -> int:
         """Return for how many whole days the value has been exposed, whatever the clocks said."""
@@ -93,8 +99,8 @@ class Exposed:
 class Departure(NamedTuple):
     """A note: which slot went, when, the first id that was not given yet, and which secrets it is about.
 
-    Those are named by where they were put, and by the ids that were given to what was put there: a secret that is
-    given another path later is still one of them.
+    Those are named by where they were put, and by the ids that were given to what was put there, their own numbers
+    among them: a secret that is given another path or other data keys later is still one of them.
     """
 
     slot: int
@@ -105,16 +111,21 @@ class Departure(NamedTuple):
     below: str = ""
     ranges: tuple[tuple[int, int], ...] = ()
 
-    def covers(self, path: bytes, versions: Iterable[Version]) -> bool:
+    def covers(self, path: bytes, rec_id: int) -> bool:
         """Return whether the note is about a secret: below a folder, at the only path, or brought with them."""
         below = self.below.encode()
         if path == below or path.startswith(below if below.endswith(b"/") or not below else below + b"/"):
             return True
-        return any(first <= version.dek_id <= last for version in versions for first, last in self.ranges)
+        return any(first <= rec_id <= last for first, last in self.ranges)
 
     def could_read(self, version: Version) -> bool:
         """Return whether a version was there when the slot went. Clocks may differ, so either sign is enough."""
         return version.created <= self.removed_ns or 0 < version.dek_id < self.next_id
+
+    def until(self, versions: Iterable[Version]) -> Departure:
+        """Return the note with a time that covers versions as their ids do, which change."""
+        latest = max((version.created for version in versions if self.could_read(version)), default=0)
+        return self._replace(removed_ns=max(latest, self.removed_ns))
 
 
 def note_departure(opened: OpenVault, publication: Publication, number: int, info: SlotInfo, author: str) -> Plan:
@@ -147,7 +158,7 @@ def new_compromise() -> str:
 
 def note_compromise(opened: OpenVault, publication: Publication, name: str, reason: str, author: str) -> Plan:
     """Return the draft of a note that all that is in the vault may be known, for the publication that says so."""
-    departure = Departure(_NO_SLOT, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
+    departure = Departure(NO_NUMBER, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
     return _draft(opened, publication, departure, name, author)
 
 
@@ -180,6 +191,36 @@ def draft_carried(drafts: Drafts, departure: Departure, name: str, below: str, r
     return _write_note(drafts, departure._replace(next_id=0, below=below, ranges=ranges), name, author)
 
 
+def draft_kept(opened: OpenVault, workspace: Workspace, paths: Iterable[bytes], author: str) -> Plan:
+    """Return the draft of notes that are about some secrets still when these have other ids.
+
+    Whoever removes a key meanwhile puts other keys in use, under which nothing is published that was staged before.
+
+    Args:
+        opened: The part.
+        workspace: Where they get other ids.
+        paths: Of the secrets, as they are in the part now.
+        author: Who encrypts them anew.
+
+    Raises:
+        IntegrityError: One of them was changed meanwhile.
+    """
+    noted = [path for path in entries_of_notes(opened) if workspace.entry(path) is not None]
+    plan, before = Plan(), _notes(opened) if noted else []
+    after = dict(before)
+    for path in paths if before else ():
+        entry = opened.entry(path)
+        if entry is not None:
+            versions = Original.read(opened, path, entry).versions
+            for name, note in after.items():
+                if note.covers(path, entry.rec_id):
+                    after[name] = note.until(versions)
+    for name, note in before:
+        if after[name] != note:
+            plan.join(_write_note(Drafts(opened, workspace), after[name], name, author))
+    return plan
+
+
 def draft_move(drafts: Drafts, departure: MoveNote, author: str) -> Plan:
     """Return the draft of a note that secrets came from where others could read them.
 
@@ -189,7 +230,7 @@ def draft_move(drafts: Drafts, departure: MoveNote, author: str) -> Plan:
         author: Who moved them.
     """
     where = departure.moved_ns, departure.next_id, departure.below, departure.ranges
-    note = Departure(_NO_SLOT, _MOVE, departure.source, *where)
+    note = Departure(NO_NUMBER, _MOVE, departure.source, *where)
     return _write_note(drafts, note, f"{_MOVE}-{departure.note_id}", author)
 
 
@@ -222,7 +263,7 @@ def newest_compromise(opened: OpenVault) -> DeclaredCompromise | None:
     found = [
         DeclaredCompromise(note.next_id, name, note.label, note.removed_ns)
         for name, note in _notes(opened)
-        if note.slot == _NO_SLOT and note.kind == _COMPROMISE and not note.below
+        if note.slot == NO_NUMBER and note.kind == _COMPROMISE and not note.below
     ]
     return max(found, default=None)
 
@@ -301,25 +342,40 @@ def _exposed(opened: OpenVault, path: bytes, departures: list[Departure]) -> lis
     current = history.find(history.current)
     if current is None:
         current = opened.locate(path, entry, history.current).version
+    notes = [note for note in departures if note.covers(path, history.rec_id)]
+    is_clear = all(note.could_read(current) for note in notes)
+    versions = [] if is_clear else list(all_versions(opened, history))
     return [
         Exposed(path.decode(), current.number, note.slot, note.kind, note.label, to_datetime(note.removed_ns))
-        for note in departures
-        if note.covers(path, (current, *history.versions))
-        if note.could_read(current) or _has_known_value(opened, entry, history, current, note)
+        for note in notes
+        if note.could_read(current)
+        or any(same_values(opened, Located(entry, history, current), filter(note.could_read, versions)))
     ]
 
 
-def _has_known_value(opened: OpenVault, entry: Entry, history: History, current: Version, note: Departure) -> bool:
-    """Return whether a value that is newer than a removal is one that was there before, as after a rollback."""
-    known = [version for version in history.versions if note.could_read(version) and version.state == LIVE]
-    if not any(version.length == current.length for version in known):
-        return False
-    same_length = (version for version in known if version.length == current.length)
+def all_versions(opened: OpenVault, history: History) -> Iterator[Version]:
+    """Yield the versions of a secret, the newest first on each page."""
+    yield from history.versions
+    for page in range(len(history.older)):
+        yield from opened.older_versions(history, page)
+
+
+def same_values(opened: OpenVault, current: Located, versions: Iterable[Version]) -> Iterator[Version]:
+    """Yield those of some versions of a secret that have the value of its current one, as far as the key at hand reads.
+
+    What was destroyed has no value any more that could be compared.
+    """
+    entry, history, newest = current
+    known = [each for each in versions if each.state != DESTROYED and each.length == newest.length and each != newest]
+    if not known:
+        return
     try:
-        digest = _digest(opened, entry, history, current)
-        return any(_digest(opened, entry, history, version) == digest for version in same_length)
+        digest = _digest(opened, entry, history, newest)
+        for version in known:
+            if _digest(opened, entry, history, version) == digest:
+                yield version
     except ScopeSealed:
-        return False
+        return
 
 
 def _digest(opened: OpenVault, entry: Entry, history: History, version: Version) -> bytes:

@@ -1,6 +1,7 @@
 """Marks on secrets whose value somebody may know already, because it stood in the history of a repository.
 
-A mark is open until the secret has a newer current version with another value. Marks are system documents, one each.
+A mark is open until the secret has a newer current version with another value, and again where the value comes back.
+Marks are system documents, one each.
 """
 
 from __future__ import annotations
@@ -93,37 +94,38 @@ class Exposures:
             AccessDenied: The caller may not write one of the paths.
             CommitUnknown, StoreBusy, StoreFailed: As for `Vault.write`; the marks before stand.
         """
-        known = [stored.mark for stored in self._all()]
+        known = [stored.mark for stored in self._opened.consistently(self._placed)]
         for mark in marks:
             if mark in known:
                 continue
             obj = {"path": mark.path, "ver": mark.version, "commit": mark.commit}
             obj |= {"days": mark.days(self.now()), "file": mark.file}
             entry = self._opened.entry(path_to_bytes(mark.path))
-            stored = _Stored(_document_path(mark), mark, entry.rec_id if entry is not None else 0)
+            record = entry.rec_id if entry is not None else 0
+            stored = _Stored(_document_path(mark, record), mark, record)
             self._write(stored, "write", Event.EXPOSURE_MARKED, obj)
 
     def unrotated(self) -> list[Mark]:
         """Return the open marks that the caller may list, by path; close those whose secret was rotated since.
 
         A secret that was moved is listed under its new path. What is deleted is not listed, and is listed again once it
-        is brought back.
+        is brought back; so is a value that comes back after its mark was closed.
 
         Raises:
             NotAuthenticated: Nobody says who asks.
             AuditUnavailable: That a mark is closed cannot be recorded.
         """
-        marks = [each for each in self._opened.consistently(self._placed) if each.mark.is_open]
+        marks = self._opened.consistently(self._placed)
         listed = set(self._authority.filter_listed(sorted({each.mark.path for each in marks})))
         found = []
         for each in sorted(marks, key=lambda each: each.mark.target):
             current = self._current(each.mark.path) if each.mark.path in listed else 0
             if current and self._is_rotated(each.mark, current):
-                if not self._opened.options.read_only and self._opened.replica.may_change:
+                if each.mark.is_open and not self._opened.options.read_only and self._opened.replica.may_change:
                     closed = each._replace(mark=replace(each.mark, is_open=False))
                     self._write(closed, "list", Event.EXPOSURE_CLOSED, {"path": each.mark.path, "ver": current})
             elif current:
-                found.append(each.mark)
+                found.append(replace(each.mark, is_open=True))
         return found
 
     def now(self) -> datetime:
@@ -138,7 +140,7 @@ class Exposures:
         try:
             old, new = read(lambda: self._value(mark, mark.version)), read(lambda: self._value(mark, current))
         except ScopeSealed:
-            return False  # who does not read the scope cannot tell; a reader of it can
+            return not mark.is_open  # who does not read the scope cannot tell; a reader of it can
         return old is None or new is None or old != new
 
     def _value(self, mark: Mark, number: int) -> Secret[str] | Secret[bytes] | None:
@@ -197,8 +199,8 @@ class Exposures:
         self._writes.apply(Wanted(((right, stored.mark.path),), draft, event, lambda _: obj))
 
 
-def open_marks(opened: OpenVault) -> dict[int, list[Mark]]:
-    """Return the open marks of a part, by the numbers of their secrets.
+def marks_of(opened: OpenVault) -> dict[int, list[Mark]]:
+    """Return the marks of a part, by the numbers of their secrets.
 
     Raises:
         Tampered: One is damaged.
@@ -207,8 +209,7 @@ def open_marks(opened: OpenVault) -> dict[int, list[Mark]]:
     for path, entry in opened.entries(_MARKS, prefix_end(_MARKS)):
         if entry.live:
             stored = _parse(path, opened.system_document(path, {}))
-            if stored.mark.is_open:
-                found.setdefault(stored.record, []).append(stored.mark)
+            found.setdefault(stored.record, []).append(stored.mark)
     return found
 
 
@@ -229,7 +230,7 @@ def draft_mark(drafts: Drafts, mark: Mark, path: str, record: int, new: NewVersi
     """
     moved = replace(mark, path=path)
     encoded = json.dumps(_to_json(_Stored(b"", moved, record)), separators=(",", ":"), ensure_ascii=False).encode()
-    return drafts.write(_document_path(moved), Content(KIND_TEXT, len(encoded), lambda: (encoded,)), new)
+    return drafts.write(_document_path(moved, record), Content(KIND_TEXT, len(encoded), lambda: (encoded,)), new)
 
 
 class _Stored(NamedTuple):
@@ -240,8 +241,9 @@ class _Stored(NamedTuple):
     record: int
 
 
-def _document_path(mark: Mark) -> bytes:
-    return _MARKS + hashlib.sha256(mark.target.encode()).hexdigest().encode()
+def _document_path(mark: Mark, record: int) -> bytes:
+    """Return where a mark lies: another secret at a path has marks of its own."""
+    return _MARKS + hashlib.sha256(f"{record}/{mark.target}".encode()).hexdigest().encode()
 
 
 def _to_json(stored: _Stored) -> dict[str, object]:

@@ -19,6 +19,7 @@ from securecfg.crypto import DEK_FORM_WRAPPED, ROOT_SCOPE, DekRewrap, dek_contex
 from securecfg.errors import EpochInUse, IntegrityError, SecretNotFound, StoreBusy, VersionNotFound
 from securecfg.keys import KeyState, Purpose
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Replace, Space
+from securecfg.vault.departures import draft_kept
 from securecfg.vault.epochs import plan_key_change, seal_root_to_all
 from securecfg.vault.index import prefix_end
 from securecfg.vault.key_drafts import KeyDrafts
@@ -80,16 +81,18 @@ class _Change(NamedTuple):
         part: Makes as much of it as fits into one publication; its result is how much is left. None where a secret
             cannot be changed in parts.
         flags: Bits to set in the flags of the state with it.
+        gives_ids: Whether versions get data keys with other ids.
     """
 
     kind: str
     draft: Callable[[KeyDrafts, bytes], Plan]
     part: Callable[[KeyDrafts, bytes], Plan] | None = None
     flags: int = 0
+    gives_ids: bool = False
 
 
 _PAGES = _Change("pages", KeyDrafts.seal_anew, KeyDrafts.seal_some_anew)
-_DATA_KEYS = _Change("data", KeyDrafts.encrypt_anew, flags=FLAG_DESTRUCTION_PENDING)
+_DATA_KEYS = _Change("data", KeyDrafts.encrypt_anew, flags=FLAG_DESTRUCTION_PENDING, gives_ids=True)
 
 
 class KeyChanges:
@@ -443,6 +446,8 @@ class KeyChanges:
             for path in there:
                 area.take(change.draft(drafts, path))
             if there:
+                if change.gives_ids:
+                    area.take(draft_kept(self._opened, area, there, self._authority.identity.principal))
                 record = self._record(change, epoch, len(there))
                 area.publish(lambda: [record], self._opened.check_open, "", flags=change.flags)
         except IntegrityError:

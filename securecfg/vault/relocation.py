@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.errors import AlreadyExists, CommitUnknown, IntegrityError, SecretNotFound, StoreBusy, Unsupported
+from securecfg.vault.bundle_notes import draft_carried_bundle, entries_of_bundles, given_from
 from securecfg.vault.copying import Copy, Original, Resealing, Single, Subtree, as_freed, as_runs, rows_of
 from securecfg.vault.departures import MoveNote, draft_carried, draft_move, entries_of_notes, notes_of
 from securecfg.vault.drafts import NewVersion
-from securecfg.vault.exposures import draft_mark, entries_of_marks, open_marks
-from securecfg.vault.history import LIVE
+from securecfg.vault.exposures import draft_mark, entries_of_marks, marks_of
+from securecfg.vault.history import DESTROYED
 from securecfg.vault.imports import Imports
 from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.maintenance import finish_destruction
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from securecfg.audit import Record
     from securecfg.vault.authority import Authority, Stamp
+    from securecfg.vault.bundle_notes import Noted
     from securecfg.vault.departures import Departure
     from securecfg.vault.joint import Planner
     from securecfg.vault.opened import OpenVault
@@ -186,7 +188,8 @@ class Relocation:
     def _begin(self) -> None:
         self._copies: dict[bytes, Copy] = {}
         self._noted: dict[bytes, Entry] | None = None
-        self._carried: set[Departure] = set()
+        self._carried: dict[Departure, Departure] = {}
+        self._given: dict[str, tuple[Noted, set[tuple[str, int, int, str]]]] = {}
         self._leaving: dict[bytes, Entry] = {}
         self._caught_up: dict[bytes, Copy] = {}
         self._permitted: set[str] = set()
@@ -380,9 +383,13 @@ class Relocation:
         """Note in the new place who may know what came: those who opened the old one, and whoever was noted there."""
         author = self._target.authority.identity.principal
         below = self._chosen.target_below
-        for number, note in enumerate(sorted(self._carried, key=lambda note: note.removed_ns)):
+        for number, note in enumerate(sorted(self._carried.values(), key=lambda note: note.removed_ns)):
             name, ranges = f"carried-{self._note_id}-{number}", self._arriving.ranges
             self._arriving.take(draft_carried(self._drafts, note, name, below, ranges, author=author))
+        new = NewVersion(author, self._target.opened.clock.now_ns())
+        for bundle, lines in self._given.values():
+            noted = bundle._replace(versions=tuple(sorted(lines)))
+            self._arriving.take(draft_carried_bundle(self._drafts, noted, self._note_id, new))
         if self._is_exposing:
             self._arriving.take(draft_move(self._drafts, self._note(self._arriving.allocate()), author))
 
@@ -392,20 +399,30 @@ class Relocation:
         noted = opened.consistently(self._entries_of_notes)
         if noted == self._noted:
             return False
-        self._notes, self._marks = opened.consistently(lambda: (notes_of(opened), open_marks(opened)))
+        self._notes, self._marks = opened.consistently(lambda: (notes_of(opened), marks_of(opened)))
+        self._bundles: dict[tuple[int, int], list[Noted]] = {}
+        for bundle in opened.consistently(lambda: list(given_from(opened))):
+            for _, number, created, _ in bundle.versions:
+                self._bundles.setdefault((number, created), []).append(bundle)
         self._noted = noted
         return True
 
     def _entries_of_notes(self) -> dict[bytes, Entry]:
-        return entries_of_notes(self._source.opened) | entries_of_marks(self._source.opened)
+        opened = self._source.opened
+        return entries_of_notes(opened) | entries_of_marks(opened) | entries_of_bundles(opened)
 
     def _carry_notes(self, path: bytes, original: Original, copy: Copy) -> None:
         """Take along what was noted in the old place about a secret: who may know it, where it stood in the open."""
         target = self._chosen.target_of(path).decode()
-        if self._notes:
-            live = [version for version in original.versions if version.state == LIVE]
-            notes = (note for note in self._notes if note.covers(path, original.versions))
-            self._carried.update(note for note in notes if any(map(note.could_read, live)))
+        kept = [version for version in original.versions if version.state != DESTROYED]
+        for note in self._notes:
+            if note.covers(path, original.entry.rec_id) and any(map(note.could_read, kept)):
+                self._carried[note] = self._carried.get(note, note).until(kept)
+        for version in kept:
+            # The value is sealed anew, so what tells it from others there is nothing here.
+            line = target, version.number, version.created, ""
+            for bundle in self._bundles.get((version.number, version.created), ()):
+                self._given.setdefault(bundle.digest, (bundle, set()))[1].add(line)
         new = NewVersion(self._target.authority.identity.principal, self._target.opened.clock.now_ns())
         for mark in self._marks.get(copy.entry.rec_id, ()):
             self._arriving.take(draft_mark(self._drafts, mark, target, copy.target.rec_id, new))

@@ -28,7 +28,7 @@ from securecfg.vault.charters import (
     SignedCharter,
     keys_digest,
 )
-from securecfg.vault.departures import note_departure
+from securecfg.vault.departures import NO_NUMBER, note_departure
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.drop_orders import ORDER_PATH, SignedOrder, droppers, order_row_of, parse_order, remove_orders
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
@@ -597,12 +597,10 @@ class ScopeChanges:
         return plan
 
     def _note_reader(self, publication: Publication, slot_id: bytes) -> Plan:
-        """Return the draft of a note of what the holder of a slot could read."""
+        """Return the draft of a note of what the holder of a slot could read, taken away by a writer as it may be."""
         replica = self.opened.replica
         row = row_of(replica.slots, slot_id)
-        if not row:
-            return Plan()
-        number, author = row - SLOT_IDS.start + 1, self._authority.identity.principal
+        number, author = row - SLOT_IDS.start + 1 if row else NO_NUMBER, self._authority.identity.principal
         return note_departure(self.opened, publication, number, replica.keyring.slot(slot_id), author)
 
     def _grants_for(

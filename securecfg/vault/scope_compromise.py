@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from securecfg.errors import ScopeSealed, SecurecfgError, Unavailable, VersionNotFound
+from securecfg.keys import Purpose
 from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.charters import READ, WRITE
 from securecfg.vault.compromise import Compromise
@@ -16,7 +17,7 @@ from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import is_vault_document
 from securecfg.vault.scope_keys import ScopeKeyring
 from securecfg.vault.scope_opening import charter_of
-from securecfg.vault.value_keys import count_waiting, rewrap_values
+from securecfg.vault.value_keys import count_waiting, epochs_of_drops, rewrap_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,18 +41,20 @@ class ScopeAftermath:
         path: The scope, ending in `/`.
         waiting: How many data keys wait for a reader, under a value key that may be known.
         secrets: How many secrets wait for somebody who reads and writes, to be encrypted anew.
+        drops: How many dropped values wait for somebody who reads and writes, under a value key that may be known.
         has_both: Whether a role both reads and writes.
     """
 
     path: str
     waiting: int
     secrets: int
+    drops: int
     has_both: bool
 
     @property
     def is_done(self) -> bool:
         """Whether nothing is left."""
-        return not (self.waiting or self.secrets)
+        return not (self.waiting or self.secrets or self.drops)
 
 
 class ScopeCompromise(ScopeKeyring):
@@ -215,4 +218,6 @@ def _look(opened: OpenVault, end: int) -> ScopeAftermath:
     charter = charter_of(opened)
     older = [path for path in find_older(opened, end) if not is_vault_document(path)]
     has_both = any(party.rights & READ and party.rights & WRITE for party in charter.parties)
-    return ScopeAftermath(charter.path, count_waiting(opened), len(older), has_both)
+    active = opened.replica.keyring.active(Purpose.VALUE).epoch
+    drops = sum(epoch != active for epoch in epochs_of_drops(opened))
+    return ScopeAftermath(charter.path, count_waiting(opened), len(older), drops, has_both)

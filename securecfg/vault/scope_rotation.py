@@ -14,7 +14,6 @@ from securecfg.store import Delete, Space
 from securecfg.vault.charters import DROP, NO_SLOT, READ
 from securecfg.vault.departures import note_compromise
 from securecfg.vault.drop_orders import remove_orders
-from securecfg.vault.drops import epoch_of_drop, waiting_rows
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.late_grants import WITH_CHANGE
@@ -25,7 +24,7 @@ from securecfg.vault.scope_formers import put_former
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
-from securecfg.vault.value_keys import rewrap_values
+from securecfg.vault.value_keys import epochs_of_drops, rewrap_values
 from securecfg.words import counted
 
 if TYPE_CHECKING:
@@ -218,7 +217,7 @@ class ScopeRotation(ScopeChanges):
             message = f"the value key of epoch {epoch} or an older one still opens {counted(used, 'data key')}"
             hint = "the next reader to open the scope brings them to the key in use: `--key identity:FILE`"
             raise EpochInUse(message, hint=hint)
-        waiting = sum(older <= epoch for older in self._epochs_of_drops())
+        waiting = sum(older <= epoch for older in epochs_of_drops(opened))
         if waiting:
             message = f"the value key of epoch {epoch} or an older one still opens {counted(waiting, 'dropped value')}"
             hint = f"who reads and writes takes them in: `securecfg scope collect {charter_of(opened).path}`"
@@ -243,7 +242,7 @@ class ScopeRotation(ScopeChanges):
     def used_values(self) -> set[int]:
         """Return the epochs of value keys that a data key, or a dropped value, is under, and of the one in use."""
         used = [epoch for epoch, count in SealedRows(self.opened).count_sealed_values().items() if count]
-        return {*used, *self._epochs_of_drops(), self.epochs[1]}
+        return {*used, *epochs_of_drops(self.opened), self.epochs[1]}
 
     def retire_unused_values(self) -> list[int]:
         """Forget those value keys that are older than every one that a data key, or a dropped value, is under.
@@ -268,12 +267,6 @@ class ScopeRotation(ScopeChanges):
         replica, parties = self.opened.replica, charter_of(self.opened).parties
         keyring, puts = self._new_value_key(replica.keyring, replica.slots, parties, seed)
         return CharterDraft(parties, keyring, replica.slots, {}, puts)
-
-    def _epochs_of_drops(self) -> list[int]:
-        """Return the epochs that dropped values which wait say they are under; without its key one would be lost."""
-        known = self._value_epochs()
-        epochs = (epoch_of_drop(row) for _, row in waiting_rows(self.opened.store))
-        return [epoch for epoch in epochs if epoch in known]
 
     def _value_epochs(self) -> list[int]:
         return [entry.epoch for entry in self.opened.replica.keyring.keys if entry.purpose == Purpose.VALUE]

@@ -8,6 +8,7 @@ from securecfg.crypto import DEK_FORM_GRANTED, DEK_FORM_WRAPPED, ROOT_SCOPE, dek
 from securecfg.errors import Tampered
 from securecfg.keys import Purpose
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Replace, Space
+from securecfg.vault.drops import epoch_of_drop, waiting_rows
 from securecfg.vault.scope_opening import grants_of
 from securecfg.vault.sealed_rows import SealedRows
 
@@ -21,6 +22,13 @@ def count_waiting(opened: OpenVault) -> int:
     active = opened.replica.keyring.active(Purpose.VALUE).epoch
     counts = SealedRows(opened).count_sealed_values()
     return sum(count for epoch, count in counts.items() if epoch != active)
+
+
+def epochs_of_drops(opened: OpenVault) -> list[int]:
+    """Return the epochs that dropped values which wait say they are under; without its key one would be lost."""
+    known = {entry.epoch for entry in opened.replica.keyring.keys if entry.purpose == Purpose.VALUE}
+    epochs = (epoch_of_drop(row) for _, row in waiting_rows(opened.store))
+    return [epoch for epoch in epochs if epoch in known]
 
 
 def rewrap_values(opened: OpenVault) -> int:

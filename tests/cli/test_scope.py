@@ -692,6 +692,21 @@ def test_collect_takes_in_what_waits_and_says_what_was_refused(inbox: Cli, monke
         assert inbox("scope", "collect", "payments", *key, "--json").error == "scope-sealed"
 
 
+def test_a_compromise_names_the_scopes_in_which_values_wait(inbox: Cli) -> None:
+    inbox("secret", "put", "payments/one", *WEB, stdin="x")
+    done = inbox("key", "compromise", "--yes")
+    collect = "`securecfg scope collect payments/ --key identity:FILE`"
+    assert f"note: 1 dropped value of payments/ waits under a key that may be known: {collect}" in done.err
+    assert "0 secrets" not in done.err
+    (left,) = inbox("key", "compromise", "--resume", "--json").json["scopes"]
+    assert (left["waiting_drops"], left["is_done"]) == (1, False)
+    assert inbox("scope", "collect", "payments", *PAY).text == "written  payments/one@1\n"
+    (left,) = inbox("key", "compromise", "--resume", "--json").json["scopes"]
+    assert (left["waiting_drops"], left["is_done"]) == (0, True)
+    exposed = inbox("audit", "exposed", *PAY, "--json").json["secrets"]
+    assert [each["path"] for each in exposed] == ["payments/one"]
+
+
 def test_a_drop_box_needs_somebody_who_empties_it(people: Cli) -> None:
     refused = people("scope", "create", "payments", "--read", "role:pay", "--drop", "role:web")
     assert refused.code == 2

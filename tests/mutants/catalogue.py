@@ -1230,7 +1230,7 @@ MUTANTS = (
     Mutant(
         "a value key is forgotten while a dropped value is under it",
         "vault/scope_rotation.py",
-        "return {*used, *self._epochs_of_drops(), self.epochs[1]}",
+        "return {*used, *epochs_of_drops(self.opened), self.epochs[1]}",
         "return {*used, self.epochs[1]}",
         "vault/test_drop_keys.py::test_no_value_key_is_forgotten_that_a_waiting_value_is_under",
     ),
@@ -1600,6 +1600,13 @@ MUTANTS = (
         "    if False:",
         "vault/test_drop_attacks.py::test_an_order_that_administrators_did_not_sign_is_passed_over",
     ),
+    Mutant(
+        "a dropped value is dated to when it was taken in, whoever could read it before",
+        "vault/collecting.py",
+        "        created = now_ns if end_ns is None else min(now_ns, end_ns)",
+        "        created = now_ns",
+        "vault/test_drop_keys.py::test_what_waited_when_a_reader_left_is_exposed_once_it_is_taken_in[rotate]",
+    ),
     # --- what moves between the parts of a vault ---
     Mutant(
         "a move does not look again whether what it copied is what there is",
@@ -1654,9 +1661,23 @@ MUTANTS = (
     Mutant(
         "a secret that was moved is exposed at one path only",
         "vault/departures.py",
-        "        return any(first <= version.dek_id <= last for version in versions for first, last in self.ranges)",
+        "        return any(first <= rec_id <= last for first, last in self.ranges)",
         "        return False",
         "vault/test_relocation.py::test_what_came_from_elsewhere_stays_exposed_under_another_path",
+    ),
+    Mutant(
+        "what a bundle gave of a secret is forgotten where that is moved",
+        "vault/relocation.py",
+        "        for bundle, lines in self._given.values():",
+        "        for bundle, lines in ():",
+        "vault/test_bundle_scopes.py::test_what_a_bundle_gave_is_known_wherever_it_is_moved",
+    ),
+    Mutant(
+        "what a clock ahead wrote is not exposed any more once it has other data keys",
+        "vault/key_changes.py",
+        "                if change.gives_ids:",
+        "                if False:",
+        "vault/test_departures.py::test_what_a_clock_ahead_of_the_removal_wrote_stays_exposed_under_new_data_keys",
     ),
     Mutant(
         "a secret that came late is moved without a decision",

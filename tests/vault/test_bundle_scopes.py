@@ -27,13 +27,17 @@ from securecfg.vault.bundle import Bundle
 from securecfg.vault.bundle_exposures import find_known_from_bundles
 from securecfg.vault.bundle_format import Evidence, parse_front, trailer_to_bytes
 from securecfg.vault.bundle_notes import keys_path, note_path
+from securecfg.vault.bundle_parts import BundlePart
 from securecfg.vault.bundles import Bundles
 from securecfg.vault.certificates import CERTIFICATES_PATH
 from securecfg.vault.drafts import Drafts, NewVersion
+from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.members import IDENTITIES_PATH
 from securecfg.vault.merging import merge_into_parts
 from securecfg.vault.opened import ROLES_PATH
 from securecfg.vault.publishing import Plan
+from securecfg.vault.relocation import Relocation
+from securecfg.vault.scope_moves import ScopeMoves
 from tests.vault.scope_world import _EVERYTHING, scope_world
 from tests.vault.world import text_of
 
@@ -278,3 +282,106 @@ def test_a_statement_that_names_other_scopes_than_the_index_is_refused(world: Sc
     (world.folder / "b").write_bytes(raw.replace(f"scope {scope_id.hex()}".encode(), b"scope " + b"0" * 32))
     with pytest.raises(SignatureInvalid):
         open_bundle(world, "b")
+
+
+# --- what moves between parts -----------------------------------------------------------------------------------------
+
+
+def known(world: ScopeWorld) -> list[str]:
+    """Return the paths that the administrator finds in all parts, each as often as it is found."""
+    parts = [part.authority for _, part in world.admin().parts()]
+    found = [each for part in parts for each in find_known_from_bundles(part)]
+    assert {(each.role, each.principal) for each in found} <= {("web", "svc:leaver")}
+    return [each.path for each in found]
+
+
+def publish_to_who_leaves(world: ScopeWorld) -> None:
+    """Publish what is there for somebody who is removed afterwards."""
+    world.person("web", "leaver")
+    world.as_member("web")
+    by_root(world)
+    world.admin().administration.remove_member("web", "svc:leaver")
+
+
+@pytest.fixture
+def shared(world: ScopeWorld) -> ScopeWorld:
+    """The same with one scope more, in which the administrator reads and writes."""
+    world.scopes().create("shared", read=["web"], is_shared=True)
+    for path in ("shared/a", "shared/eu/x"):
+        world.admin().write(path, f"in {path}")
+    return world
+
+
+def test_what_a_bundle_gave_is_known_wherever_it_is_moved(shared: ScopeWorld) -> None:
+    publish_to_who_leaves(shared)
+    assert known(shared) == ["app/a", "both/a", "shared/a", "shared/eu/x"]
+    ScopeMoves(shared.admin().authority).split("shared", "shared/eu")
+    assert known(shared) == ["app/a", "both/a", "shared/a", "shared/eu/x"]
+    parts = dict(shared.as_member("web").parts())
+    assert [each.path for each in find_known_from_bundles(parts["shared/"].authority)] == ["shared/a"]
+    assert [each.path for each in find_known_from_bundles(parts["shared/eu/"].authority)] == ["shared/eu/x"]
+    shared.admin().move("app/a", "shared/eu/y")
+    shared.admin().move("shared/eu/x", "app/x")
+    assert known(shared) == ["app/x", "both/a", "shared/a", "shared/eu/y"]
+    for path in ("shared/eu", "shared"):
+        ScopeMoves(shared.admin().authority).merge(path)
+    assert known(shared) == ["app/x", "shared/a", "shared/eu/y", "both/a"]
+    shared.admin().move("app/x", "app/z")
+    for path in ("shared/a", "shared/eu/y"):
+        shared.admin().write(path, "another")
+    assert known(shared) == ["app/z", "both/a"]
+
+
+def test_what_a_bundle_gave_of_a_subtree_is_known_when_that_is_sealed(world: ScopeWorld) -> None:
+    publish_to_who_leaves(world)
+    ScopeMoves(world.admin().authority).seal("app", roles={"read": ["pay"], "write": ["pay"]})
+    pay = world.as_member("pay").scope("app")
+    # Who read the bundle and is in no role of the scope would not be let read it there.
+    readers = ["svc:leaver", "svc:web"]
+    assert [(each.path, each.principal) for each in find_known_from_bundles(pay.authority)] == [
+        ("app/a", reader) for reader in readers
+    ]
+    KeyChanges(pay.authority).finish_encryption(pay.opened.replica.state.next_id)
+    pay.move("app/a", "app/b")
+    assert [(each.path, each.principal) for each in find_known_from_bundles(pay.authority)] == [
+        ("app/b", reader) for reader in readers
+    ]
+
+
+def test_a_bundle_that_is_published_during_a_move_is_known_afterwards(
+    shared: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_changed = Relocation._copy_changed
+
+    def published_meanwhile(move: Relocation) -> None:
+        copy_changed(move)
+        monkeypatch.setattr(Relocation, "_copy_changed", copy_changed)
+        publish_to_who_leaves(shared)
+
+    monkeypatch.setattr(Relocation, "_copy_changed", published_meanwhile)
+    shared.admin().move("shared/eu/x", "app/x")
+    assert known(shared) == ["app/a", "app/x", "both/a", "shared/a"]
+
+
+def test_refuses_a_bundle_of_what_is_moved_away_while_it_is_published(
+    shared: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = BundlePart.record
+
+    def moved_meanwhile(part: BundlePart, *args: Any) -> int:  # noqa: ANN401 - those of `record`
+        monkeypatch.setattr(BundlePart, "record", record)
+        shared.admin().move("app/a", "shared/b")
+        return record(part, *args)
+
+    monkeypatch.setattr(BundlePart, "record", moved_meanwhile)
+    with pytest.raises(Conflict, match="`app/a` changed meanwhile"):
+        by_root(shared)
+    assert not (shared.folder / "b").exists()
+
+
+def test_a_value_that_comes_back_is_known_from_a_bundle_still(world: ScopeWorld) -> None:
+    publish_to_who_leaves(world)
+    world.admin().write("app/a", "another")
+    assert known(world) == ["both/a"]
+    world.admin().rollback("app/a", to=1)
+    assert known(world) == ["app/a", "both/a"]

@@ -9,10 +9,12 @@ import pytest
 
 from securecfg.errors import AccessDenied
 from securecfg.keys import generate_key_file, open_provider
+from securecfg.store import Space
+from securecfg.vault.compromise import Compromise
 from securecfg.vault.departures import find_exposed
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.slots import Slots
-from tests.vault.world import World, grant
+from tests.vault.world import World, grant, interrupted
 
 if TYPE_CHECKING:
     from securecfg import Vault
@@ -84,6 +86,59 @@ def test_a_value_that_a_clock_ahead_of_the_removal_wrote_is_exposed(world: World
     world.clock.advance(-timedelta(days=1))
     remove_a_key(world, vault)
     assert exposed(vault) == {"app/a": 1}
+
+
+def test_what_a_clock_ahead_of_the_removal_wrote_stays_exposed_under_new_data_keys(world: World, vault: Vault) -> None:
+    vault.write("app/a", "of now")
+    world.clock.advance(timedelta(minutes=2))
+    vault.write("app/b", "of a clock that is ahead")
+    world.clock.advance(-timedelta(minutes=2))
+    remove_a_key(world, vault)
+    changes = KeyChanges(vault.authority)
+    assert changes.rotate_data("app/a") == 1
+    vault.write("app/c", "written later")
+    assert exposed(vault) == {"app/a": 1, "app/b": 1}
+    changes.rotate_data("")
+    changes.rotate_data("app/b")
+    assert set(exposed(vault)) >= {"app/a", "app/b"}
+    world.clock.advance(timedelta(minutes=3))
+    vault.write("app/b", "another")
+    vault.write("app/c", "another")
+    assert exposed(vault) == {"app/a": 1}
+
+
+def test_a_compromise_lists_what_a_clock_ahead_of_it_wrote(world: World, vault: Vault) -> None:
+    world.clock.advance(timedelta(minutes=2))
+    vault.write("app/a", "1")
+    world.clock.advance(-timedelta(minutes=2))
+    Compromise(vault.authority).declare()
+    assert exposed(vault) == {"app/a": 1}
+    Compromise(vault.authority).resume()
+    assert exposed(vault) == {"app/a": 1}
+
+
+def test_a_removal_while_data_keys_are_replaced_is_seen(world: World, vault: Vault) -> None:
+    world.clock.advance(timedelta(minutes=2))
+    vault.write("app/a", "1")
+    world.clock.advance(-timedelta(minutes=2))
+    other, store = interrupted(world)
+    store.interrupt("get", Space.VALUE, lambda: remove_a_key(world, vault))
+    KeyChanges(other.authority).rotate_data("")
+    assert exposed(vault) == {"app/a": 1}
+
+
+def test_a_value_comes_back_from_an_old_page_or_from_a_deleted_version(world: World, vault: Vault) -> None:
+    for name in ("app/paged", "app/deleted"):
+        vault.write(name, "first")
+    remove_a_key(world, vault)
+    for number in range(40):
+        vault.write("app/paged", f"{number:5}", metadata={"note": "x" * 8_000 + str(number)})
+    vault.write("app/deleted", "later")
+    assert exposed(vault) == {}
+    vault.write("app/paged", "first")
+    vault.delete("app/deleted", version=1)
+    vault.write("app/deleted", "first")
+    assert exposed(vault) == {"app/paged": 42, "app/deleted": 3}
 
 
 def test_each_removed_key_has_a_list_of_its_own(world: World, vault: Vault) -> None:

@@ -14,6 +14,7 @@ from securecfg.keys.value_grants import EPOCHS_MAX, ROWS_OF_EPOCH
 from securecfg.policy import Document
 from securecfg.store import Space
 from securecfg.vault.collecting import Collection
+from securecfg.vault.departures import find_exposed
 from securecfg.vault.drop_orders import FIRST_ORDER, order_row_of
 from securecfg.vault.drops import FIRST_DROP
 from securecfg.vault.late_grants import drop_needless
@@ -181,3 +182,48 @@ def test_a_role_that_reads_and_drops_keeps_both_under_another_key(world: ScopeWo
     assert text_of(world.as_member("web"), "pay/old") == "old"
     drop(world, "pay/x")
     assert text_of(world.as_member("pay"), "pay/x") == "pay/x"
+
+
+@pytest.mark.parametrize("how", ["rotate", "revoke", "twice"])
+def test_what_waited_when_a_reader_left_is_exposed_once_it_is_taken_in(world: ScopeWorld, how: str) -> None:
+    scopes = world.scopes()
+    scopes.grant("pay", "audit", "read")
+    drop(world, "pay/waits")
+    if how == "twice":
+        keyring(world).rotate("pay")
+    if how == "revoke":
+        scopes.revoke("pay", "audit", "read")
+    else:
+        RoleRotation(world.admin().authority).rotate_role("audit")
+    drop(world, "pay/later")
+    world.clock.advance(timedelta(days=1))
+    pay = world.as_member("pay")
+    assert (text_of(pay, "pay/waits"), text_of(pay, "pay/later")) == ("pay/waits", "pay/later")
+    assert [each.path for each in find_exposed(pay.authority)] == ["pay/old", "pay/waits"]
+    keyring(world).rotate("pay")
+    pay.write("pay/waits", "another value")
+    assert [each.path for each in find_exposed(pay.authority)] == ["pay/old"]
+
+
+def test_what_waited_is_not_exposed_to_who_left_before_it_was_dropped(world: ScopeWorld) -> None:
+    world.scopes().grant("pay", "audit", "read")
+    RoleRotation(world.admin().authority).rotate_role("audit")
+    drop(world, "pay/waits")
+    keyring(world).rotate("pay")
+    pay = world.as_member("pay")
+    assert text_of(pay, "pay/waits") == "pay/waits"
+    assert [each.path for each in find_exposed(pay.authority)] == ["pay/old"]
+
+
+def test_a_compromise_is_not_over_while_values_wait_under_a_key_of_before(world: ScopeWorld) -> None:
+    drop(world, "pay/waits")
+    _, left = ScopeCompromise(world.admin().authority).declare()
+    assert [(each.drops, each.is_done) for each in left] == [(1, False)]
+    drop(world, "pay/later")
+    pay = world.as_member("pay")
+    assert text_of(pay, "pay/waits") == "pay/waits"
+    finish_as_member(pay)
+    _, left = ScopeCompromise(world.admin().authority).resume()
+    assert [(each.waiting, each.secrets, each.drops, each.is_done) for each in left] == [(0, 0, 0, True)]
+    assert world.scopes().show("pay").value_epochs == 1
+    assert [each.path for each in find_exposed(pay.authority)] == ["pay/old", "pay/waits"]

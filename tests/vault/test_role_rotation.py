@@ -362,3 +362,5 @@ def test_a_role_whose_slot_a_writer_took_away_gets_one_for_its_other_key(world: 
     for name in ("audit", "web", "pay"):
         assert text_of(world.as_member(name), "both/old") == "old of both"
     assert verify_vault(opened).problems == []
+    exposed = find_exposed(world.admin().scope("both").authority)
+    assert [(each.path, each.key) for each in exposed] == [("both/old", "a slot (role, pay)")]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg.vault.departures import find_exposed
+from securecfg.vault.key_changes import KeyChanges
+from securecfg.vault.scope_moves import ScopeMoves
 from tests.vault.scope_world import scope_world
 
 if TYPE_CHECKING:
@@ -72,3 +75,42 @@ def test_a_role_that_is_let_in_again_and_goes_knows_what_came_meanwhile(world: S
     scopes.grant("pay", "web", "read")
     scopes.revoke("pay", "web", "read")
     assert exposed(admin.scope("pay")) == {"pay/a": 2, "pay/b": 1}
+
+
+def encrypt_anew(part: Vault) -> None:
+    KeyChanges(part.authority).finish_encryption(part.opened.replica.state.next_id)
+
+
+def test_what_a_clock_ahead_wrote_stays_exposed_under_new_data_keys_and_in_another_part(world: ScopeWorld) -> None:
+    world.scopes().grant("pay", "pay", "write")
+    world.clock.advance(timedelta(minutes=2))
+    for name in ("key", "gone"):
+        world.admin().write(f"pay/eu/{name}", "1")
+    world.clock.advance(-timedelta(minutes=2))
+    world.scopes().revoke("pay", "web", "read")
+    world.admin().delete("pay/eu/gone")
+    ScopeMoves(world.admin().authority).split("pay", "pay/eu", reader=world.identity("pay"))
+    pay = world.as_member("pay")
+    assert exposed(pay.scope("pay/eu")) == {"pay/eu/key": 1}
+    pay.undelete("pay/eu/gone", 1)
+    for part in (pay.scope("pay"), pay.scope("pay/eu")):
+        encrypt_anew(part)
+    assert exposed(pay.scope("pay")) == {"pay/a": 1, "pay/b": 1}
+    assert exposed(pay.scope("pay/eu")) == {"pay/eu/gone": 1, "pay/eu/key": 1}
+    world.clock.advance(timedelta(minutes=3))
+    pay.write("pay/eu/key", "another")
+    assert exposed(pay.scope("pay/eu")) == {"pay/eu/gone": 1}
+
+
+def test_what_was_moved_stays_exposed_under_other_data_keys_and_another_path(world: ScopeWorld) -> None:
+    world.scopes().grant("pay", "pay", "write")
+    world.admin().write("app/key", "1")
+    world.admin().move("app/key", "pay/moved")
+    pay = world.as_member("pay")
+    encrypt_anew(pay.scope("pay"))
+    pay.move("pay/moved", "pay/elsewhere")
+    assert exposed(pay.scope("pay")) == {"pay/elsewhere": 1}
+    pay.write("pay/moved", "another secret")
+    assert exposed(pay.scope("pay")) == {"pay/elsewhere": 1}
+    pay.write("pay/elsewhere", "another")
+    assert exposed(pay.scope("pay")) == {}
