@@ -136,6 +136,7 @@ class Relocation:
         self._note_id = secrets.token_hex(8)
         self._imports = Imports(source.authority)
         self._imported: dict[bytes, Entry] = {}
+        self._permitted: set[str] = set()
         self._begin()
 
     def run(self, companions: Callable[[], Companions] = Companions) -> Moved:
@@ -187,9 +188,8 @@ class Relocation:
         self._copies: dict[bytes, Copy] = {}
         self._noted: dict[bytes, Entry] | None = None
         self._carried: set[Departure] = set()
-        self._leaving: dict[bytes, Entry] = {}
+        self._leaving: dict[bytes, Copy] = {}
         self._caught_up: dict[bytes, Copy] = {}
-        self._permitted: set[str] = set()
         self._planted: dict[bytes, Entry] = {}
         self._arriving = StagingArea(self._target.opened)
         self._drafts = Resealing(self._target.opened, self._arriving)
@@ -402,13 +402,16 @@ class Relocation:
     def _carry_notes(self, path: bytes, original: Original, copy: Copy) -> None:
         """Take along what was noted in the old place about a secret: who may know it, where it stood in the open."""
         target = self._chosen.target_of(path).decode()
-        if self._notes:
-            live = [version for version in original.versions if version.state == LIVE]
-            notes = (note for note in self._notes if note.covers(path, original.versions))
-            self._carried.update(note for note in notes if any(map(note.could_read, live)))
+        self._carried |= self._notes_about(path, original)
         new = NewVersion(self._target.authority.identity.principal, self._target.opened.clock.now_ns())
         for mark in self._marks.get(copy.entry.rec_id, ()):
             self._arriving.take(draft_mark(self._drafts, mark, target, copy.target.rec_id, new))
+
+    def _notes_about(self, path: bytes, original: Original) -> set[Departure]:
+        """Return what was noted in the old place of those who may know a value of a secret that is there now."""
+        live = [version for version in original.versions if version.state == LIVE]
+        notes = (note for note in self._notes if note.covers(path, original.versions))
+        return {note for note in notes if any(map(note.could_read, live))}
 
     def _note(self, next_id: int, *late: tuple[int, int]) -> MoveNote:
         now_ns = self._target.opened.clock.now_ns()
@@ -455,12 +458,11 @@ class Relocation:
     ) -> PartChange:
         """Return what becomes of the part that the secrets leave."""
         opened = self._source.opened
-        self._leaving = {path: copy.entry for path, copy in self._copies.items()}
+        self._leaving = dict(self._copies)
         if companions.ends_source:
             return PartChange(opened, (), verify, companions.verify_settled)
         planners: list[Planner] = []
         if self._copies:
-            leaving.allocate()  # until the commit nobody may take its deltas for leftovers
             for copy in self._copies.values():
                 leaving.take(copy.leave())
             goes = _recorder(self._source, leaving, self._items(targets=False), request_id, to=self._target.name)
@@ -520,44 +522,39 @@ class Relocation:
         if self._noted != self._entries_of_notes():
             message = "something was noted meanwhile"
             raise StagingMoved(message)
-        copied = {path: copy.entry for path, copy in self._copies.items()}
-        if len(self._changed_late(copied)) > (0 if is_racing else _LATE_MAX):
+        if len(self._changed_late(self._copies)) > (0 if is_racing else _LATE_MAX):
             message = "what is to be moved has changed meanwhile"
             raise StagingMoved(message)
 
-    def _changed_late(self, before: Mapping[bytes, Entry]) -> dict[bytes, Entry]:
-        """Return what is another than before, as it is now that nobody else can change it.
+    def _changed_late(self, before: Mapping[bytes, Copy]) -> dict[bytes, Entry]:
+        """Return what is another than when it was copied, as it is now that nobody else can change it.
 
         Raises:
             StagingMoved: A secret is gone, or new.
         """
         found = self._chosen.entries(self._source.opened)
-        changed = {path: entry for path, entry in found.items() if entry != before.get(path)}
-        if found.keys() != before.keys() or any(entry.rec_id != before[path].rec_id for path, entry in changed.items()):
+        if found.keys() != before.keys() or any(before[path].entry.rec_id != found[path].rec_id for path in found):
             message = "secrets were added or removed meanwhile"
             raise StagingMoved(message)
-        return changed
+        return {path: entry for path, entry in found.items() if entry != before[path].entry}
 
     def _plan_late_arrival(self, publication: Publication, request_id: str) -> Plan:
-        """Plan to copy in the commit itself what has changed since it was copied."""
+        """Plan to copy in the commit itself what has changed since it was copied.
+
+        Raises:
+            StagingMoved: It is too much, or somebody is noted to know what is new of it.
+        """
         whole, drafts, first = Plan(), Resealing(self._target.opened, publication), publication.next_id
-        copied = {path: copy.entry for path, copy in self._copies.items()}
-        source = self._source.opened
-        self._caught_up = {
-            path: drafts.copy(
-                source,
-                Original.read(source, path, entry, _original_of(self._copies[path])),
-                self._chosen.target_of(path),
-                self._copies[path],
-                whole.join,
-            )
-            for path, entry in self._changed_late(copied).items()
-        }
+        self._caught_up = {}
+        for path, entry in self._changed_late(self._copies).items():
+            known, target = self._copies[path], self._chosen.target_of(path)
+            original = Original.read(self._source.opened, path, entry, _original_of(known))
+            if not self._notes_about(path, original) <= self._carried:
+                message = f"others may know what has become of `{path.decode()}` meanwhile"
+                raise StagingMoved(message)
+            self._caught_up[path] = drafts.copy(self._source.opened, original, target, known, whole.join)
         items = [(self._chosen.target_of(path).decode(), copy.newest) for path, copy in self._caught_up.items()]
-        operations, size = whole.cost()
-        if whole.streams or operations > _LATE_OPERATIONS_MAX or size > _LATE_BYTES_MAX:
-            message = "what is changed all the time does not fit into one commit"
-            raise StagingMoved(message)
+        _verify_small(whole)
         if items:
             if self._is_exposing:
                 author = self._target.authority.identity.principal
@@ -567,14 +564,21 @@ class Relocation:
         return whole
 
     def _plan_late_departure(self, publication: Publication, request_id: str) -> Plan:
-        """Plan to take out of the old part what has changed since that was prepared."""
+        """Plan to take out of the old part what has changed since that was prepared.
+
+        Raises:
+            StagingMoved: It is too much.
+        """
         whole, items, opened = Plan(), [], self._source.opened
         for path, entry in self._changed_late(self._leaving).items():
             original = Original.read(opened, path, entry, _original_of(self._copies[path]))
             gone = rows_of(original)
             whole.changes += gone.changes
-            whole.freed += as_runs(gone)
+            # The history may be long. Most of it is freed by the delta that was staged for this commit.
+            staged = set(as_runs(self._leaving[path].leave()))
+            whole.freed += [run for run in as_runs(gone) if run not in staged]
             items.append((path.decode(), original.history.newest))
+        _verify_small(whole)
         if items:
             whole.records = [_record(self._source, items, request_id, to=self._target.name)]
             whole.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
@@ -599,6 +603,18 @@ class Relocation:
 
 def _original_of(copy: Copy | None) -> Original | None:
     return copy.trace.original if copy is not None and copy.trace is not None else None
+
+
+def _verify_small(late: Plan) -> None:
+    """Check that what is left for a commit fits into it, besides all else.
+
+    Raises:
+        StagingMoved: It does not.
+    """
+    operations, size = late.cost()
+    if late.streams or operations > _LATE_OPERATIONS_MAX or size > _LATE_BYTES_MAX:
+        message = "what is changed all the time does not fit into one commit"
+        raise StagingMoved(message)
 
 
 def _vouched(planner: Planner, writer: Ed25519PrivateKey | None) -> Planner:
