@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from securecfg.errors import Conflict
 from securecfg.store import Space
 from securecfg.vault.deltas import FreedRun
 from securecfg.vault.departures import find_exposed
@@ -179,3 +180,19 @@ def test_what_comes_back_while_it_moves_is_still_exposed_to_who_knew_it(
         ("a/b/x", 1, "audit")
     ]
     verify_parts(world)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_whose_secret_goes_over_the_edge_of_a_scope_says_so(world: ScopeWorld) -> None:
+    world.scopes().create("both", read=["web"], is_shared=True)
+    admin, large = world.admin(), b"x" * 1_000_000
+    admin.write("app/large", large)
+    _, pieces = admin.stream("app/large")
+    next(pieces)
+    world.admin().move("app/large", "both/large")
+    with pytest.raises(Conflict, match="version 1 of `app/large`") as ended:
+        list(pieces)
+    assert ended.value.code == "conflict"
+    assert admin.read("both/large").field("").reveal() == large
