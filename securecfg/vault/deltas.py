@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 PADDING = 64
+FREED_RUN_SIZE = 17
 _SET, _REMOVE = 1, 2
 
 Change = tuple[bytes, Entry | None]

@@ -1,7 +1,6 @@
 """Marks on secrets whose value somebody may know already, because it stood in the history of a repository.
 
-A mark is open until the secret has a newer current version with another value, and again where the value comes back.
-Marks are system documents, one each.
+A mark is open until the secret has a newer current version with another value. Marks are system documents, one each.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT
-from securecfg.errors import ScopeSealed
+from securecfg.errors import ScopeSealed, StaleWrite, StoreBusy
 from securecfg.secret import Secret
 from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.index import prefix_end
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
 _MARKS = SYSTEM + b"exposed/"
 _VERSION = 1
 _COMMIT_SHOWN = 10
+_RETRIES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +94,16 @@ class Exposures:
             AccessDenied: The caller may not write one of the paths.
             CommitUnknown, StoreBusy, StoreFailed: As for `Vault.write`; the marks before stand.
         """
-        known = [stored.mark for stored in self._opened.consistently(self._placed)]
+        known = self._opened.consistently(self._known)
         for mark in marks:
-            if mark in known:
-                continue
-            obj = {"path": mark.path, "ver": mark.version, "commit": mark.commit}
-            obj |= {"days": mark.days(self.now()), "file": mark.file}
-            entry = self._opened.entry(path_to_bytes(mark.path))
-            record = entry.rec_id if entry is not None else 0
-            stored = _Stored(_document_path(mark, record), mark, record)
-            self._write(stored, "write", Event.EXPOSURE_MARKED, obj)
+            for _ in range(_RETRIES):
+                try:
+                    self._mark(mark, known)
+                    break
+                except StaleWrite:
+                    known = self._opened.consistently(self._known)
+            else:
+                raise _too_busy()
 
     def unrotated(self) -> list[Mark]:
         """Return the open marks that the caller may list, by path; close those whose secret was rotated since.
@@ -114,7 +114,36 @@ class Exposures:
         Raises:
             NotAuthenticated: Nobody says who asks.
             AuditUnavailable: That a mark is closed cannot be recorded.
+            StoreBusy: Others change the marks faster than they can be looked at.
         """
+        for _ in range(_RETRIES):
+            try:
+                return self._unrotated()
+            except StaleWrite:
+                continue  # a mark was replaced by a newer one, which may be open
+        raise _too_busy()
+
+    def now(self) -> datetime:
+        """Return the vault's time."""
+        return to_datetime(self._opened.clock.now_ns())
+
+    def _known(self) -> tuple[list[Mark], dict[bytes, int]]:
+        """Return the marks under the paths of now, and of each document its newest version."""
+        return [stored.mark for stored in self._placed()], {stored.document: stored.number for stored in self._all()}
+
+    def _mark(self, mark: Mark, known: tuple[list[Mark], dict[bytes, int]]) -> None:
+        placed, numbers = known
+        if mark in placed:
+            return
+        entry = self._opened.entry(path_to_bytes(mark.path))
+        record = entry.rec_id if entry is not None else 0
+        document = _document_path(mark, record)
+        obj = {"path": mark.path, "ver": mark.version, "commit": mark.commit}
+        obj |= {"days": mark.days(self.now()), "file": mark.file}
+        stored = _Stored(document, mark, record, numbers.get(document, 0))
+        self._write(stored, "write", Event.EXPOSURE_MARKED, obj)
+
+    def _unrotated(self) -> list[Mark]:
         marks = self._opened.consistently(self._placed)
         listed = set(self._authority.filter_listed(sorted({each.mark.path for each in marks})))
         found = []
@@ -127,10 +156,6 @@ class Exposures:
             elif current:
                 found.append(replace(each.mark, is_open=True))
         return found
-
-    def now(self) -> datetime:
-        """Return the vault's time."""
-        return to_datetime(self._opened.clock.now_ns())
 
     def _is_rotated(self, mark: Mark, current: int) -> bool:
         """Return whether the current value is another one. A rollback to an exposed value is no rotation."""
@@ -170,7 +195,7 @@ class Exposures:
         opened = self._opened
         opened.refresh()
         found = [path for path, entry in opened.entries(_MARKS, prefix_end(_MARKS)) if entry.live]
-        return [_parse(path, opened.system_document(path, {})) for path in found]
+        return [_read(opened, path) for path in found]
 
     def _placed(self) -> list[_Stored]:
         """Return all marks under the paths that their secrets have now."""
@@ -191,7 +216,8 @@ class Exposures:
     def _write(self, stored: _Stored, right: str, event: Event, obj: dict[str, object]) -> None:
         encoded = json.dumps(_to_json(stored), separators=(",", ":"), ensure_ascii=False).encode()
         content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
-        new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
+        principal, now_ns = self._authority.identity.principal, self._opened.clock.now_ns()
+        new = NewVersion(principal, now_ns, expect=stored.number)
 
         def draft(drafts: Drafts) -> Plan:
             return drafts.write(stored.document, content, new)
@@ -208,7 +234,7 @@ def marks_of(opened: OpenVault) -> dict[int, list[Mark]]:
     found: dict[int, list[Mark]] = {}
     for path, entry in opened.entries(_MARKS, prefix_end(_MARKS)):
         if entry.live:
-            stored = _parse(path, opened.system_document(path, {}))
+            stored = _read(opened, path)
             found.setdefault(stored.record, []).append(stored.mark)
     return found
 
@@ -234,11 +260,16 @@ def draft_mark(drafts: Drafts, mark: Mark, path: str, record: int, new: NewVersi
 
 
 class _Stored(NamedTuple):
-    """A mark, its document, and the number of its secret, which stays when that is moved."""
+    """A mark, its document, and the number of its secret, which stays when that is moved.
+
+    Attributes:
+        number: Which version of the document it is, or the one that it is to follow; 0 for none.
+    """
 
     document: bytes
     mark: Mark
     record: int
+    number: int = 0
 
 
 def _document_path(mark: Mark, record: int) -> bytes:
@@ -261,8 +292,19 @@ def _to_json(stored: _Stored) -> dict[str, object]:
     }
 
 
-def _parse(name: bytes, document: dict[str, object]) -> _Stored:
+def _read(opened: OpenVault, name: bytes) -> _Stored:
+    number = opened.consistently(lambda: _newest(opened, name))
+    document: dict[str, object] = opened.system_document(name, {}, number)
     since = datetime.fromtimestamp(int(str(document["since"])), UTC)
     path, field, commit, file = (str(document[name]) for name in ("path", "field", "commit", "file"))
     mark = Mark(path, field, int(str(document["version"])), commit, since, file, bool(document["open"]))
-    return _Stored(name, mark, int(str(document["record"])))
+    return _Stored(name, mark, int(str(document["record"])), number)
+
+
+def _newest(opened: OpenVault, name: bytes) -> int:
+    entry = opened.replica.index.get(name)
+    return opened.history(name, entry).newest if entry is not None else 0
+
+
+def _too_busy() -> StoreBusy:
+    return StoreBusy("others change the marks all the time", hint="try again in a moment")

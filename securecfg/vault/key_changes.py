@@ -205,21 +205,27 @@ class KeyChanges:
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
-        opened = self._opened
-        encoded = prefix.encode()
+        opened, encoded = self._opened, prefix.encode()
         if prefix.endswith("/") or not prefix:
-            paths = [path for path, _ in opened.entries(encoded or _FIRST_USER_PATH, prefix_end(encoded))]
+            where = encoded or _FIRST_USER_PATH, prefix_end(encoded)
         else:
-            paths = [encoded] if opened.entry(path_to_bytes(prefix)) is not None else []
-        if not paths:
+            where = path_to_bytes(prefix), encoded + b"\0"
+        opened.refresh()
+        end = opened.replica.state.next_id
+        listed = _listed(opened, *where)
+        if not listed:
             message = f"there is no secret `{prefix}`"
             raise SecretNotFound(message, hint="`securecfg secret list` shows what there is")
-        for start in range(0, len(paths), _VALUES_AT_ONCE):
-            self._publish_anew(_DATA_KEYS, paths[start : start + _VALUES_AT_ONCE])
-            if progress is not None:
-                progress(min(len(paths), start + _VALUES_AT_ONCE), len(paths))
-        finish_destruction(opened)
-        return len(paths)
+        chosen = frozenset(rec_id for _, rec_id in listed)
+        paths = [path for path, _ in listed]
+        for _ in range(_RETRIES):
+            self._encrypt_anew(paths, progress)
+            # What got another path meanwhile still has its old data keys.
+            paths = find_older(opened, end, where, chosen)
+            if not paths:
+                finish_destruction(opened)
+                return len(listed)
+        raise _too_busy()
 
     def encrypt_older(self, end: int, progress: Progress | None = None) -> int:
         """Encrypt every version anew whose data key has an id below one; return how many secrets that were.
@@ -254,14 +260,10 @@ class KeyChanges:
             paths = [path for path in find_older(opened, end) if may_encrypt(path)]
             if not paths:
                 return count
-            for start in range(0, len(paths), _VALUES_AT_ONCE):
-                self._publish_anew(_DATA_KEYS, paths[start : start + _VALUES_AT_ONCE])
-                if progress is not None:
-                    progress(min(len(paths), start + _VALUES_AT_ONCE), len(paths))
+            self._encrypt_anew(paths, progress)
             count += len(paths)
             finish_destruction(opened)
-        message = "the secrets change faster than they can be encrypted"
-        raise StoreBusy(message, hint="try again when nobody else changes them")
+        raise _too_busy()
 
     def rewrap(self, progress: Progress | None = None) -> int:
         """Wrap every data key under the scope key in use, and return how many were not before.
@@ -415,6 +417,13 @@ class KeyChanges:
 
         return self._opened.consistently(look)
 
+    def _encrypt_anew(self, paths: list[bytes], progress: Progress | None) -> None:
+        """Encrypt what is at some paths under new data keys."""
+        for start in range(0, len(paths), _VALUES_AT_ONCE):
+            self._publish_anew(_DATA_KEYS, paths[start : start + _VALUES_AT_ONCE])
+            if progress is not None:
+                progress(min(len(paths), start + _VALUES_AT_ONCE), len(paths))
+
     def _publish_anew(self, change: _Change, paths: list[bytes]) -> None:
         """Publish the drafts of some secrets that are still there: together, or in parts where others are faster."""
         for _ in range(_RETRIES if len(paths) == 1 else _TRIES_TOGETHER):
@@ -488,19 +497,66 @@ class KeyChanges:
         return [entry.epoch for entry in found]
 
 
-def find_older(opened: OpenVault, end: int) -> list[bytes]:
-    """Return the paths of secrets and documents with a version whose data key has an id below one."""
+def find_older(
+    opened: OpenVault,
+    end: int,
+    where: tuple[bytes, bytes | None] = (b"", None),
+    chosen: frozenset[int] = frozenset(),
+) -> list[bytes]:
+    """Return the paths of secrets and documents with a version whose data key has an id below one.
 
-    def has_older_key(path: bytes) -> bool:
-        entry = opened.replica.index.get(path)
-        if entry is None:
-            return False
-        history = opened.history(path, entry)
-        pages = (opened.older_versions(history, page) for page in range(len(history.older)))
-        return any(0 < version.dek_id < end for version in chain(history.versions, *pages))
+    No secret gets an older data key later. So it is enough that each one is looked at once, wherever it is then.
 
-    paths = [path for path, _ in opened.entries(b"", None)]
-    return [path for path in paths if opened.consistently(partial(has_older_key, path))]
+    Args:
+        opened: The vault, or the sealed scope.
+        end: The first id that is new enough.
+        where: The first path to look at, and the first one after it that is not.
+        chosen: The numbers of secrets to look at wherever they are.
+
+    Raises:
+        StoreBusy: They get other paths faster than they can be looked at.
+        Tampered: A row does not match the signed state.
+    """
+    found: list[bytes] = []
+    seen: set[tuple[bytes, int]] = set()
+    for _ in range(_RETRIES):
+        opened.refresh()
+        listed = _listed(opened, *where)
+        if not chosen.issubset(rec_id for _, rec_id in listed):
+            listed += [each for each in _listed(opened, _FIRST_USER_PATH, None) if each[1] in chosen]
+        left = set(listed) - seen
+        for path, rec_id in sorted(left):
+            is_older = opened.consistently(partial(_has_older_key, opened, path, rec_id, end))
+            if is_older is None:
+                continue
+            left.remove((path, rec_id))
+            seen.add((path, rec_id))
+            if is_older:
+                found.append(path)
+        if not left:
+            return found
+    raise _too_busy()
+
+
+def _listed(opened: OpenVault, first: bytes, end: bytes | None) -> list[tuple[bytes, int]]:
+    """Return paths and the numbers of the secrets at them, all of one state."""
+    with opened.replica.lock:
+        return [(path, entry.rec_id) for path, entry in opened.entries(first, end)]
+
+
+def _has_older_key(opened: OpenVault, path: bytes, rec_id: int, end: int) -> bool | None:
+    """Return whether a secret has a version whose data key has an id below one, None where it is not at the path."""
+    entry = opened.replica.index.get(path)
+    if entry is None or entry.rec_id != rec_id:
+        return None
+    history = opened.history(path, entry)
+    pages = (opened.older_versions(history, page) for page in range(len(history.older)))
+    return any(0 < version.dek_id < end for version in chain(history.versions, *pages))
+
+
+def _too_busy() -> StoreBusy:
+    message = "the secrets change faster than they can be encrypted"
+    return StoreBusy(message, hint="try again when nobody else changes them")
 
 
 def _epoch_of_data_key(found: tuple[int, bytes]) -> int:

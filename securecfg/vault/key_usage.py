@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
-from securecfg.keys import FIRST_ROOT_ROW, KeyState, Purpose, Slot
+from securecfg.keys import KeyState, Purpose
 from securecfg.vault.auditlog import AuditLog
 from securecfg.vault.key_limits import Limit, read_limits
-from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.sealed_rows import SealedRows
+from securecfg.vault.slots import described_slots
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -102,10 +102,8 @@ def look_at_keys(authority: Authority, counted: Collection[str]) -> list[KeyUse]
         if name in rows:
             uses = rows[name][entry.epoch]
         found.append(use(name, entry.epoch, entry.created_ns, uses, is_active=entry.state == KeyState.ACTIVE))
-    for row_id, row in sorted(replica.slots.items()):
-        if row_id < FIRST_ROOT_ROW:
-            info = replica.keyring.slot(Slot.parse(row).slot_id)
-            found.append(use(f"slot:{info.kind}", row_id - SLOT_IDS.start + 1, info.added_ns, None))
+    for number, _, info in described_slots(replica):
+        found.append(use(f"slot:{info.kind}", number, info.added_ns, None))
     return found
 
 

@@ -111,8 +111,8 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
         if not parts:
             from securecfg.vault.dropping import DropVault
 
-            return DropVault(DropBoxes(boxes, principal), Parts(lambda: parts, open_part), close, clock)
-        return ScopedVault(None, Parts(lambda: parts, open_part), close, DropBoxes(boxes, principal))
+            return DropVault(DropBoxes(boxes, principal), Parts(lambda: parts, open_part, parts), close, clock)
+        return ScopedVault(None, Parts(lambda: parts, open_part, parts), close, DropBoxes(boxes, principal))
     except BaseException:
         with suppress(SecurecfgError):
             _closer(list(parts.values()), store.close)()

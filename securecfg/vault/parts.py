@@ -6,7 +6,7 @@ import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from securecfg.errors import IntegrityError
+from securecfg.errors import IntegrityError, ScopeSealed
 from securecfg.vault.paths import scope_among
 
 if TYPE_CHECKING:
@@ -21,11 +21,18 @@ class Parts:
     Args:
         names: Returns the paths of all scopes that are known, as keys.
         open_part: Opens one of them.
+        together: What `names` returns, where all scopes were opened at once: one that has ended is taken out.
     """
 
-    def __init__(self, names: Callable[[], Mapping[str, object]], open_part: Callable[[str], Vault]) -> None:
+    def __init__(
+        self,
+        names: Callable[[], Mapping[str, object]],
+        open_part: Callable[[str], Vault],
+        together: dict[str, Vault] | None = None,
+    ) -> None:
         """Open nothing yet."""
         self.names = names
+        self.together = together
         self._open_part = open_part
         self._open: dict[str, tuple[object, Vault]] = {}
         self._ended: list[Vault] = []
@@ -42,6 +49,8 @@ class Parts:
             ScopeSealed: The key at hand does not open it.
         """
         known, place = self._open.get(scope), self.names().get(scope)
+        if place is None:
+            raise not_opened(scope)
         if known is None or known[0] != place:
             with self._lock:
                 known = self._open.get(scope)
@@ -53,13 +62,21 @@ class Parts:
                     known = self._open[scope] = place, self._open_part(scope)
         return known[1]
 
+    def first(self) -> Vault:
+        """Return the first open scope.
+
+        Raises:
+            ScopeSealed: All have ended.
+        """
+        return self.get(next(iter(list(self.names())), "/"))
+
     def drop(self, part: Vault) -> None:
-        """Forget a scope that has ended, where it is told from others by nothing else."""
-        names = self.names()
-        if isinstance(names, dict) and not part.opened.has_head():
-            for scope in [scope for scope, known in list(names.items()) if known is part]:
-                del names[scope]
-                self._ended.append(part)
+        """Forget a scope that has ended, where nothing else says that it has; it may be lent."""
+        if self.together is None or part.opened.has_head():
+            return
+        number = part.opened.store.part
+        for scope in [scope for scope, known in list(self.together.items()) if known.opened.store.part == number]:
+            self.together.pop(scope, None)  # another thread may have met the end of it too
 
     def close(self) -> None:
         """Close what is open.
@@ -83,3 +100,9 @@ def close_part(part: Vault) -> None:
     except IntegrityError:
         if part.opened.has_head():
             raise
+
+
+def not_opened(path: str) -> ScopeSealed:
+    """Return the error for what lies in no scope that the key at hand opens."""
+    message = f"`{path}` lies in no scope that this key opens"
+    return ScopeSealed(message, hint="an administrator may grant it: `securecfg scope grant PATH --read ROLE`")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from securecfg.audit import Checkpoint, NoteSigner, leaf_hash, origin_of
 from securecfg.errors import Conflict, ScopeSealed
 from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
-from securecfg.vault.deltas import Delta, split_changes
+from securecfg.vault.deltas import FREED_RUN_SIZE, Delta, split_changes
 from securecfg.vault.index import prefix_end
 from securecfg.vault.lookalikes import NewNames
 from securecfg.vault.replica import Finished, Member, tile_id
@@ -104,7 +104,7 @@ class Plan:
         operations = len(self.puts) + len(self.deletes) + len(self.records) + bool(self.changes)
         inline_changes = 0 if self.delta_digests else len(self.changes)
         size = sum([len(put.row) for put in self.puts]) + 1_200 * inline_changes + 4_096 * len(self.records)
-        return operations, size
+        return operations, size + FREED_RUN_SIZE * len(self.freed)
 
 
 class Publication:

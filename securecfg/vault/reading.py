@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import partial
 from itertools import chain, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -382,16 +383,35 @@ class Reads:
 
         Raises:
             SecretDestroyed: The version was destroyed meanwhile.
+            Conflict: It was encrypted anew, or moved into another part of the vault.
         """
         try:
             yield from content
         except IntegrityError:
-            if self._opened.consistently(lambda: self._is_destroyed(finding)):
-                raise _destroyed(finding.path, finding.located.version.number) from None
+            self._verify_in_place(finding)
             raise
 
-    def _is_destroyed(self, finding: Finding) -> bool:
-        """Return whether a version was destroyed since it was found, wherever its secret was moved to."""
+    def _verify_in_place(self, finding: Finding) -> None:
+        """Check that a version still has the data key with which it was found, at whatever path it is.
+
+        Raises:
+            SecretDestroyed, Conflict: As for a stream.
+        """
+        opened, number = self._opened, finding.located.version.number
+        try:
+            newer = opened.consistently(partial(self._find_again, finding))
+        except IntegrityError:
+            if opened.has_head():
+                raise
+            newer = None  # the sealed scope was merged
+        if newer is not None and newer.state == DESTROYED:
+            raise _destroyed(finding.path, number) from None
+        if newer is None or newer.dek_id != finding.located.version.dek_id:
+            message = f"version {number} of `{finding.path}` was encrypted anew or moved while it was read"
+            raise Conflict(message, hint="read it again") from None
+
+    def _find_again(self, finding: Finding) -> Version | None:
+        """Return a version that was found as it is now, wherever its secret was moved to; None where it is gone."""
         opened = self._opened
         opened.refresh()
         index = opened.replica.index
@@ -399,8 +419,8 @@ class Reads:
         places = chain(((finding.encoded, index.get(finding.encoded)),), index.scan(FIRST_USER_PATH, None))
         for path, entry in places:
             if entry is not None and entry.rec_id == record:
-                return opened.locate(path, entry, number).version.state == DESTROYED
-        return False
+                return opened.locate(path, entry, number).version
+        return None
 
     def _verify_unmoved(self, finding: Finding) -> None:
         """Let the read start over where the secret changed after it was found, so that old rows are rightly gone."""

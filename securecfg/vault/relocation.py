@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority, Stamp
     from securecfg.vault.bundle_notes import Noted
     from securecfg.vault.departures import Departure
+    from securecfg.vault.history import Version
     from securecfg.vault.joint import Planner
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
@@ -138,6 +139,7 @@ class Relocation:
         self._note_id = secrets.token_hex(8)
         self._imports = Imports(source.authority)
         self._imported: dict[bytes, Entry] = {}
+        self._permitted: set[str] = set()
         self._begin()
 
     def run(self, companions: Callable[[], Companions] = Companions) -> Moved:
@@ -190,9 +192,8 @@ class Relocation:
         self._noted: dict[bytes, Entry] | None = None
         self._carried: dict[Departure, Departure] = {}
         self._given: dict[str, tuple[Noted, set[tuple[str, int, int, str]]]] = {}
-        self._leaving: dict[bytes, Entry] = {}
+        self._leaving: dict[bytes, Copy] = {}
         self._caught_up: dict[bytes, Copy] = {}
-        self._permitted: set[str] = set()
         self._planted: dict[bytes, Entry] = {}
         self._arriving = StagingArea(self._target.opened)
         self._drafts = Resealing(self._target.opened, self._arriving)
@@ -414,11 +415,8 @@ class Relocation:
     def _carry_notes(self, path: bytes, original: Original, copy: Copy) -> None:
         """Take along what was noted in the old place about a secret: who may know it, where it stood in the open."""
         target = self._chosen.target_of(path).decode()
-        kept = [version for version in original.versions if version.state != DESTROYED]
-        for note in self._notes:
-            if note.covers(path, original.entry.rec_id) and any(map(note.could_read, kept)):
-                self._carried[note] = self._carried.get(note, note).until(kept)
-        for version in kept:
+        self._carried |= self._notes_about(path, original)
+        for version in _kept(original):
             # The value is sealed anew, so what tells it from others there is nothing here.
             line = target, version.number, version.created, ""
             for bundle in self._bundles.get((version.number, version.created), ()):
@@ -426,6 +424,15 @@ class Relocation:
         new = NewVersion(self._target.authority.identity.principal, self._target.opened.clock.now_ns())
         for mark in self._marks.get(copy.entry.rec_id, ()):
             self._arriving.take(draft_mark(self._drafts, mark, target, copy.target.rec_id, new))
+
+    def _notes_about(self, path: bytes, original: Original) -> dict[Departure, Departure]:
+        """Return the notes of those who may know a value of a secret, and what is to be noted in the new place."""
+        kept = _kept(original)
+        return {
+            note: self._carried.get(note, note).until(kept)
+            for note in self._notes
+            if note.covers(path, original.entry.rec_id) and any(map(note.could_read, kept))
+        }
 
     def _note(self, next_id: int, *late: tuple[int, int]) -> MoveNote:
         now_ns = self._target.opened.clock.now_ns()
@@ -472,12 +479,11 @@ class Relocation:
     ) -> PartChange:
         """Return what becomes of the part that the secrets leave."""
         opened = self._source.opened
-        self._leaving = {path: copy.entry for path, copy in self._copies.items()}
+        self._leaving = dict(self._copies)
         if companions.ends_source:
             return PartChange(opened, (), verify, companions.verify_settled)
         planners: list[Planner] = []
         if self._copies:
-            leaving.allocate()  # until the commit nobody may take its deltas for leftovers
             for copy in self._copies.values():
                 leaving.take(copy.leave())
             goes = _recorder(self._source, leaving, self._items(targets=False), request_id, to=self._target.name)
@@ -537,44 +543,39 @@ class Relocation:
         if self._noted != self._entries_of_notes():
             message = "something was noted meanwhile"
             raise StagingMoved(message)
-        copied = {path: copy.entry for path, copy in self._copies.items()}
-        if len(self._changed_late(copied)) > (0 if is_racing else _LATE_MAX):
+        if len(self._changed_late(self._copies)) > (0 if is_racing else _LATE_MAX):
             message = "what is to be moved has changed meanwhile"
             raise StagingMoved(message)
 
-    def _changed_late(self, before: Mapping[bytes, Entry]) -> dict[bytes, Entry]:
-        """Return what is another than before, as it is now that nobody else can change it.
+    def _changed_late(self, before: Mapping[bytes, Copy]) -> dict[bytes, Entry]:
+        """Return what is another than when it was copied, as it is now that nobody else can change it.
 
         Raises:
             StagingMoved: A secret is gone, or new.
         """
         found = self._chosen.entries(self._source.opened)
-        changed = {path: entry for path, entry in found.items() if entry != before.get(path)}
-        if found.keys() != before.keys() or any(entry.rec_id != before[path].rec_id for path, entry in changed.items()):
+        if found.keys() != before.keys() or any(before[path].entry.rec_id != found[path].rec_id for path in found):
             message = "secrets were added or removed meanwhile"
             raise StagingMoved(message)
-        return changed
+        return {path: entry for path, entry in found.items() if entry != before[path].entry}
 
     def _plan_late_arrival(self, publication: Publication, request_id: str) -> Plan:
-        """Plan to copy in the commit itself what has changed since it was copied."""
+        """Plan to copy in the commit itself what has changed since it was copied.
+
+        Raises:
+            StagingMoved: It is too much, or somebody is noted to know what is new of it.
+        """
         whole, drafts, first = Plan(), Resealing(self._target.opened, publication), publication.next_id
-        copied = {path: copy.entry for path, copy in self._copies.items()}
-        source = self._source.opened
-        self._caught_up = {
-            path: drafts.copy(
-                source,
-                Original.read(source, path, entry, _original_of(self._copies[path])),
-                self._chosen.target_of(path),
-                self._copies[path],
-                whole.join,
-            )
-            for path, entry in self._changed_late(copied).items()
-        }
+        self._caught_up = {}
+        for path, entry in self._changed_late(self._copies).items():
+            known, target = self._copies[path], self._chosen.target_of(path)
+            original = Original.read(self._source.opened, path, entry, _original_of(known))
+            if self._carried | self._notes_about(path, original) != self._carried:
+                message = f"others may know what has become of `{path.decode()}` meanwhile"
+                raise StagingMoved(message)
+            self._caught_up[path] = drafts.copy(self._source.opened, original, target, known, whole.join)
         items = [(self._chosen.target_of(path).decode(), copy.newest) for path, copy in self._caught_up.items()]
-        operations, size = whole.cost()
-        if whole.streams or operations > _LATE_OPERATIONS_MAX or size > _LATE_BYTES_MAX:
-            message = "what is changed all the time does not fit into one commit"
-            raise StagingMoved(message)
+        _verify_small(whole)
         if items:
             if self._is_exposing:
                 author = self._target.authority.identity.principal
@@ -584,14 +585,21 @@ class Relocation:
         return whole
 
     def _plan_late_departure(self, publication: Publication, request_id: str) -> Plan:
-        """Plan to take out of the old part what has changed since that was prepared."""
+        """Plan to take out of the old part what has changed since that was prepared.
+
+        Raises:
+            StagingMoved: It is too much.
+        """
         whole, items, opened = Plan(), [], self._source.opened
         for path, entry in self._changed_late(self._leaving).items():
             original = Original.read(opened, path, entry, _original_of(self._copies[path]))
             gone = rows_of(original)
             whole.changes += gone.changes
-            whole.freed += as_runs(gone)
+            # The history may be long. Most of it is freed by the delta that was staged for this commit.
+            staged = set(as_runs(self._leaving[path].leave()))
+            whole.freed += [run for run in as_runs(gone) if run not in staged]
             items.append((path.decode(), original.history.newest))
+        _verify_small(whole)
         if items:
             whole.records = [_record(self._source, items, request_id, to=self._target.name)]
             whole.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
@@ -614,8 +622,24 @@ class Relocation:
         ]
 
 
+def _kept(original: Original) -> list[Version]:
+    return [version for version in original.versions if version.state != DESTROYED]
+
+
 def _original_of(copy: Copy | None) -> Original | None:
     return copy.trace.original if copy is not None and copy.trace is not None else None
+
+
+def _verify_small(late: Plan) -> None:
+    """Check that what is left for a commit fits into it, besides all else.
+
+    Raises:
+        StagingMoved: It does not.
+    """
+    operations, size = late.cost()
+    if late.streams or operations > _LATE_OPERATIONS_MAX or size > _LATE_BYTES_MAX:
+        message = "what is changed all the time does not fit into one commit"
+        raise StagingMoved(message)
 
 
 def _vouched(planner: Planner, writer: Ed25519PrivateKey | None) -> Planner:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from securecfg.errors import HeadMoved
 from securecfg.store import PartCommit
 from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.unfinished import erase_rows
@@ -23,9 +24,9 @@ def erase_retired(opened: OpenVault, registry: Registry) -> None:
     """
     for place in registry.retired:
         part = opened.store.partition(place.number)
-        head = part.head()
-        if head is not None:  # somebody has put it back, and it is as dead as before
-            opened.store.commit_parts([PartCommit(place.number, (), head, None)])
+        while (head := part.head()) is not None:  # somebody has put it back, and it is as dead as before
+            with suppress(HeadMoved):  # another process has met it too
+                opened.store.commit_parts([PartCommit(place.number, (), head, None)])
         erase_rows(part)
         if opened.path is not None:
             with suppress(OSError):  # what is left says no more than that there was a scope

@@ -19,7 +19,7 @@ from securecfg.errors import (
 )
 from securecfg.vault.closed import Closed
 from securecfg.vault.drop_boxes import DropBoxes, only_drops
-from securecfg.vault.parts import Parts
+from securecfg.vault.parts import Parts, not_opened
 from securecfg.vault.paths import check_prefix, check_principal, path_to_bytes, scope_among
 from securecfg.vault.scope_completion import complete
 from securecfg.vault.scope_opening import Doorway, charter_of, trusts_of
@@ -68,7 +68,7 @@ class ScopedVault(Vault):
         self._whole = whole
         self._parts = parts
         self._close = close
-        one = whole or parts.get(next(iter(parts.names())))
+        one = whole or parts.first()
         self._opened, self._authority = one.opened, one.authority
 
     @classmethod
@@ -127,9 +127,7 @@ class ScopedVault(Vault):
             try:
                 part = self._unless_ended(scope, place)
             except ScopeSealed:
-                message = f"the sealed scope `{scope}` is not there"
-                hint = "if its making was interrupted, `securecfg scope create` makes it; else restore the file"
-                raise Tampered(message, hint=hint) from None
+                raise _not_there(scope) from None
             if part is not None:
                 yield scope, part
 
@@ -345,7 +343,7 @@ class ScopedVault(Vault):
                     raise VaultClosed(message, hint="use it inside its `with` block")
                 return stack.enter_context(self._parts.get(scope).acting(principal, context=context))
 
-            yield ScopedVault(whole, Parts(self._parts.names, lend), stack.close)
+            yield ScopedVault(whole, Parts(self._parts.names, lend, self._parts.together), stack.close)
 
     def close(self) -> None:
         """Close the scopes and the vault; see `Vault.close`."""
@@ -383,13 +381,13 @@ class ScopedVault(Vault):
             ScopeSealed: In a scope that the key at hand does not open.
         """
         while (scope := scope_among(names := self._parts.names(), path)) is not None:
-            part = self._unless_ended(scope, names[scope])
+            part = self._unless_ended(scope, names.get(scope))
             if part is not None:
                 return part
         if self._boxes is not None and self._boxes.of(path) is not None:
             raise only_drops(path)
         if self._whole is None:
-            raise _closed(path)
+            raise not_opened(path)
         return self._whole
 
     def _unless_ended(self, scope: str, place: object) -> Vault | None:
@@ -401,15 +399,19 @@ class ScopedVault(Vault):
         try:
             return self._parts.get(scope)
         except (ScopeSealed, IntegrityError):
-            if self._whole is None:
-                raise
-            self._whole.opened.refresh()
-            if self._parts.names().get(scope) == place:
+            if self._whole is not None:
+                self._whole.opened.refresh()
+            if place is not None and self._parts.names().get(scope) == place:
                 raise
         return None
 
     def _below(self, prefix: str) -> Iterator[Vault]:
         """Yield those scopes with paths that begin with a prefix which the key at hand opens, in order."""
+        for _, _, part in self._placed_below(prefix):
+            yield part
+
+    def _placed_below(self, prefix: str) -> Iterator[tuple[str, object, Vault]]:
+        """Yield what `_below` does, each with its path and its place."""
         for scope, place in sorted(self._parts.names().items()):
             if scope.startswith(prefix) or prefix.startswith(scope):
                 try:
@@ -417,20 +419,23 @@ class ScopedVault(Vault):
                 except ScopeSealed:
                     continue
                 if part is not None:
-                    yield part
+                    yield scope, place, part
 
     def _gathered(self, prefix: str, read: Callable[[Vault], Paths]) -> Paths:
         """Return the paths in all parts that may hold some below a prefix.
 
         What is moved meanwhile from a part that is read later to one that was read is in neither. So whatever changed
         since it was read is read again; where nothing stands still, what is moved to and fro may be missing.
+
+        Raises:
+            Tampered: A scope that the vault knows of is not there any more.
         """
-        whole = [self._whole] if self._whole is not None else []
+        whole: list[tuple[str, object, Vault]] = [("", None, self._whole)] if self._whole is not None else []
         paths: set[str] = set()
         heads: dict[int, bytes] = {}
         for _ in range(_GATHERINGS_MAX):
             is_settled = True
-            for part in itertools.chain(whole, self._below(prefix)):
+            for scope, place, part in itertools.chain(whole, self._placed_below(prefix)):
                 try:
                     part.opened.refresh()
                     if heads.get(id(part)) == (head := part.opened.replica.head):
@@ -440,6 +445,11 @@ class ScopedVault(Vault):
                 except IntegrityError:
                     if part is self._whole or part.opened.has_head():
                         raise
+                    if self._whole is not None:
+                        # One commit takes its head and its place.
+                        self._whole.opened.refresh()
+                        if self._parts.names().get(scope) == place:
+                            raise _not_there(scope) from None
                     self._parts.drop(part)
                 is_settled = False
             if is_settled:
@@ -506,12 +516,18 @@ class ScopedVault(Vault):
         if len(names) > 1:
             message = "the key at hand opens several scopes, and not the vault around them"
             raise Unsupported(message, hint="name the scope: `vault.scope(path)`")
-        return self._parts.get(next(iter(names)))
+        return self._parts.first()
 
 
 def _scopes_of(opened: OpenVault) -> Mapping[str, object]:
     registry = opened.scopes()
     return registry.scopes if registry is not None else {}
+
+
+def _not_there(scope: str) -> Tampered:
+    message = f"the sealed scope `{scope}` is not there"
+    hint = "if its making was interrupted, `securecfg scope create` makes it; else restore the file"
+    return Tampered(message, hint=hint)
 
 
 def _doorway_of(vault: Vault) -> Doorway | None:
@@ -524,21 +540,16 @@ def _open_by_root(vault: Vault, scope: str, *, is_anchor_required: bool, introdu
     """Open a scope with the administrator's key, which the root keeps."""
     registry, door = vault.opened.scopes(), _doorway_of(vault)
     if registry is None or door is None or scope not in registry.scopes:
-        raise _closed(scope)
+        raise not_opened(scope)
     place = registry.scopes[scope]
     known = introduction.marks if introduction is not None else None
     found = door._replace(is_anchor_required=is_anchor_required, known=known).open(
         place.number, (scope, place.scope_id)
     )
     if found is None:
-        raise _closed(scope)
+        raise not_opened(scope)
     opened, slot = found
     part = Vault(opened, vault.authority.identity._replace(slot=slot.hex()))
     newest = trusts_of(opened)[-1]
     complete(part.authority, vault.opened.store, vault.opened.replica.vault_id, door.keys, newest)
     return part
-
-
-def _closed(path: str) -> ScopeSealed:
-    message = f"`{path}` lies in no scope that this key opens"
-    return ScopeSealed(message, hint="an administrator may grant it: `securecfg scope grant PATH --read ROLE`")

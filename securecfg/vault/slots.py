@@ -35,7 +35,7 @@ from securecfg.vault.replica import SLOT_IDS, read_header
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority
     from securecfg.vault.key_changes import Progress
     from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.replica import Replica
     from securecfg.vault.signatories import Signing
 
 _LABEL_MAX = 255
@@ -95,9 +96,15 @@ def find_slot(path: Path, provider: KeyProvider) -> int:
         header, rows = read_header(store)
     finally:
         store.close()
-    opened = unlock(header, rows, provider).slot_id
-    numbers = {Slot.parse(row).slot_id: _number(row_id) for row_id, row in rows.items() if row_id in SLOT_IDS}
-    return numbers[opened]
+    return _number_of(rows, unlock(header, rows, provider).slot_id)
+
+
+def described_slots(replica: Replica) -> list[tuple[int, Slot, SlotInfo]]:
+    """Return the numbers of the unlock slots, the slots, and what the keyring says of them, all of one state."""
+    with replica.lock:
+        rows, keyring = replica.slots, replica.keyring
+    slots = [(_number(row_id), Slot.parse(row)) for row_id, row in sorted(rows.items()) if row_id < FIRST_ROOT_ROW]
+    return [(number, slot, keyring.slot(slot.slot_id)) for number, slot in slots]
 
 
 class Slots:
@@ -119,17 +126,12 @@ class Slots:
             AccessDenied: The caller may not `key.manage`.
         """
         self._authority.require("key.manage", "")
-        replica = self._opened.replica
         slots = []
-        for row_id, row in sorted(replica.slots.items()):
-            if row_id >= FIRST_ROOT_ROW:
-                break
-            slot = Slot.parse(row)
-            info = replica.keyring.slot(slot.slot_id)
+        for number, slot, info in described_slots(self._opened.replica):
             parts = parts_of(slot)
             slots.append(
                 UnlockSlot(
-                    _number(row_id),
+                    number,
                     info.slot_id.hex(),
                     info.kind,
                     info.label,
@@ -151,8 +153,9 @@ class Slots:
         """
         self._authority.require("key.manage", "")
         replica = self._opened.replica
-        slot_id = unlock(replica.header, replica.slots, provider).slot_id
-        return next(slot.number for slot in self.list() if slot.slot_id == slot_id.hex())
+        with replica.lock:
+            header, rows = replica.header, replica.slots
+        return _number_of(rows, unlock(header, rows, provider).slot_id)
 
     def try_parts(self, number: int, provider: PartedProvider) -> Sequence[PartState]:
         """Return what becomes of each of the keys that open a slot together, where all are tried.
@@ -232,9 +235,11 @@ class Slots:
         """
         session, decision = self._authority.require("key.manage", "")
         opened, replica = self._opened, self._opened.replica
-        row_id, before = self._row(number)
-        slot = Slot.parse(before)
-        after = rewrap_slot(replica.vault_id, slot, replica.keyring.slot(slot.slot_id).public_key, provider).to_bytes()
+        with replica.lock:
+            row_id, before = self._row(number)
+            slot = Slot.parse(before)
+            public_key = replica.keyring.slot(slot.slot_id).public_key
+        after = rewrap_slot(replica.vault_id, slot, public_key, provider).to_bytes()
         if after == before:
             return False
 
@@ -321,6 +326,11 @@ class Slots:
 
 def _number(row_id: int) -> int:
     return row_id - SLOT_IDS.start + 1
+
+
+def _number_of(rows: Mapping[int, bytes], slot_id: bytes) -> int:
+    slots = ((row_id, Slot.parse(row)) for row_id, row in rows.items() if row_id in SLOT_IDS)
+    return next(_number(row_id) for row_id, slot in slots if slot.slot_id == slot_id)
 
 
 def _names(provider: KeyProvider, principals: Sequence[str]) -> tuple[str, ...]:

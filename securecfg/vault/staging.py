@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 ALLOCATED_SPACES = (Space.HISTORY, Space.DEK, Space.VALUE, Space.SEGMENT)
 CHANGES_MAX = 200_000
 
+# Each further range of an area is twice as large, as few stagings fit into a state.
 _BLOCK = 16_384
+_BLOCK_MAX = 1 << 20
 _LIFETIME_NS = 3_600 * 1_000_000_000
 CONDEMNED = 1  # an expiry that no writer chooses and that is long past
 _PART_BYTES = 384 * 1024
@@ -66,6 +68,7 @@ class StagingArea:
         self._epochs = self._active_epochs()
         self._ranges: list[Staging] = []
         self._next = self._end = 0
+        self._block = _BLOCK
         self._buffer: dict[tuple[Space, int], bytes] = {}
         self._buffered_bytes = 0
         self._seen: dict[bytes, Entry | None] = {}
@@ -105,7 +108,8 @@ class StagingArea:
             StoreBusy: Too many writers are staging at once.
         """
         if self._next + count > self._end:
-            self._reserve(max(_BLOCK, count))
+            self._reserve(max(self._block, count))
+            self._block = min(2 * self._block, _BLOCK_MAX)
         first = self._next
         self._next += count
         return first
@@ -315,7 +319,10 @@ class StagingArea:
         return self._digests
 
     def _put_loose(self, space: Space, row: bytes) -> bytes:
-        """Stage a row whose id is not of the range, and return its digest."""
+        """Stage a row whose id is not of a range, and return its digest."""
+        if not self._ranges:
+            # Without one in the state others take the row for a leftover, and delete it.
+            self._reserve(1)
         digest = sha256(row).digest()
         self.put(space, digest_id(digest), row)
         # In the order in which they are to be deleted: deltas last.

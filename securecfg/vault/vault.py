@@ -371,6 +371,7 @@ class Vault(Changes):
         is known when the iteration ends without an error. It ends with one where the version is destroyed meanwhile.
 
         Raises:
+            Conflict: By the iteration, where the version was encrypted anew or went over the edge of a sealed scope.
             As for `read`; the iteration too.
         """
         return self._reads.stream(path, at)

@@ -1611,7 +1611,7 @@ MUTANTS = (
     Mutant(
         "a move does not look again whether what it copied is what there is",
         "vault/relocation.py",
-        "for path, entry in found.items() if entry != before.get(path)}",
+        "for path, entry in found.items() if entry != before[path].entry}",
         "for path, entry in found.items() if entry is None}",
         "vault/test_relocation.py::test_what_is_changed_during_the_move_is_moved_as_it_is_then",
     ),

@@ -24,7 +24,7 @@ from securecfg.store import ID_LIMIT, Space
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.history import PAGE_FULL
 from securecfg.vault.index import prefix_end
-from securecfg.vault.key_changes import _PAGES, KeyChanges
+from securecfg.vault.key_changes import _PAGES, KeyChanges, find_older
 from securecfg.vault.maintenance import compact
 from securecfg.vault.opened import OpenVault
 from securecfg.vault.paths import SYSTEM
@@ -39,6 +39,7 @@ from tests.vault.world import ADMIN, World, interrupted, text_of
 
 if TYPE_CHECKING:
     from securecfg import Vault
+    from securecfg.vault.key_changes import _Change
     from securecfg.vault.segments import Entry
 
 
@@ -422,6 +423,53 @@ def test_the_data_keys_of_one_secret_are_replaced(vault: Vault) -> None:
     for nothing in ("app/x", "nowhere/", "app"):
         with pytest.raises(SecretNotFound):
             key_changes(vault).rotate_data(nothing)
+
+
+@pytest.mark.parametrize("prefix", ["app/a", "app/", ""])
+def test_what_gets_another_path_meanwhile_gets_new_data_keys_too(
+    world: World, vault: Vault, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    vault.write("app/a", "1")
+    vault.write("app/b", "2")
+    other, end = world.open(), vault.opened.replica.state.next_id
+    publish = KeyChanges._publish_anew
+
+    def overtaken(changes: KeyChanges, change: _Change, paths: list[bytes]) -> None:
+        monkeypatch.setattr(KeyChanges, "_publish_anew", publish)
+        other.move("app/a", "moved/c")
+        publish(changes, change, paths)
+
+    monkeypatch.setattr(KeyChanges, "_publish_anew", overtaken)
+    assert key_changes(vault).rotate_data(prefix) == (1 if prefix == "app/a" else 2)
+    vault.opened.refresh()
+    left = [path for path in find_older(vault.opened, end) if not path.startswith(SYSTEM)]
+    assert left == ([b"app/b"] if prefix == "app/a" else [])
+    assert (text_of(vault, "moved/c"), text_of(vault, "app/b")) == ("1", "2")
+    assert not vault.opened.is_destruction_pending
+
+
+def test_what_gets_another_path_between_listing_and_look_is_found(
+    world: World, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault.write("app/a", "1")
+    other, end, entries, turns = world.open(), vault.opened.replica.state.next_id, OpenVault.entries, [0]
+
+    def overtaken(opened: OpenVault, first: bytes, last: bytes | None) -> list[tuple[bytes, Entry]]:
+        found = entries(opened, first, last)
+        if opened is vault.opened and first == b"" and turns[0] < turns_most:
+            turns[0] += 1
+            other.move(*(("app/a", "app/c") if turns[0] % 2 else ("app/c", "app/a")))
+            vault.opened.refresh()
+        return found
+
+    monkeypatch.setattr(OpenVault, "entries", overtaken)
+    turns_most = 5
+    assert key_changes(vault).encrypt_older(end) > 1
+    assert turns == [5]
+    assert find_older(vault.opened, end) == []
+    turns_most, end = 1_000, vault.opened.replica.state.next_id
+    with pytest.raises(StoreBusy):
+        key_changes(vault).encrypt_older(end)
 
 
 # --- retirement -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from securecfg.errors import Conflict, InvalidMetadata, ScopeSealed, SignaturesMissing, Tampered
-from securecfg.store import ID_LIMIT, Space, open_sqlite
+from securecfg.store import ID_LIMIT, PartCommit, Space, open_sqlite
 from securecfg.vault.closed import Closed
 from securecfg.vault.dropping import DropState
 from securecfg.vault.relocation import Relocation
@@ -97,15 +97,25 @@ def test_nothing_is_dropped_into_a_merged_scope_whose_rows_are_still_there(
         assert not any(store.partition(SCOPE).scan(space, 0, ID_LIMIT - 1, 1) for space in Space)
 
 
+@pytest.mark.parametrize("is_met_twice", [False, True])
 def test_a_head_that_somebody_gives_to_a_merged_scope_does_not_keep_its_rows(
-    box: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+    box: ScopeWorld, monkeypatch: pytest.MonkeyPatch, *, is_met_twice: bool
 ) -> None:
+    def overtaken(*arguments: Any) -> PartCommit:  # noqa: ANN401 - handed on
+        monkeypatch.undo()
+        change = PartCommit(*arguments)
+        with closing(open_sqlite(box.path)) as store:
+            store.commit_parts([change])
+        return change
+
     with monkeypatch.context() as patched:
         patched.setattr("securecfg.vault.scope_moves.finish_destruction", lambda _opened: None)
         moves(box).merge("pay", reader=box.identity("pay"))
     with closing(open_sqlite(box.path)) as store:
         store.partition(SCOPE).commit([], expect=None, head=b"")
     box.close()
+    if is_met_twice:
+        monkeypatch.setattr("securecfg.vault.scope_ends.PartCommit", overtaken)
     box.admin()
     with closing(open_sqlite(box.path)) as store:
         assert store.partitions() == []

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import Checkpoint, Tree, leaf_hash, origin_of, parse_leaf, sign_checkpoint
-from securecfg.errors import SecretDestroyed, Tampered
+from securecfg.errors import Conflict, SecretDestroyed, Tampered
 from securecfg.store import Delete, Put, Space, open_sqlite
 from securecfg.vault import replica
 from securecfg.vault.key_changes import KeyChanges
@@ -138,6 +138,23 @@ def test_a_stream_whose_version_is_destroyed_meanwhile_says_so(world: World, vau
         list(pieces)
     assert ended.value.code == "secret-destroyed"
     assert text_of(other, path) == "small"
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_stream_whose_version_gets_a_new_data_key_meanwhile_says_so(
+    world: World, vault: Vault, *, is_moved: bool
+) -> None:
+    vault.write("app/a", LARGE)
+    other = world.open()
+    _, pieces = other.stream("app/a")
+    assert LARGE.startswith(next(pieces))
+    if is_moved:
+        vault.move("app/a", "app/b")
+    KeyChanges(vault.authority).rotate_data("")
+    with pytest.raises(Conflict, match="version 1 of `app/a`") as ended:
+        list(pieces)
+    assert ended.value.code == "conflict"
+    assert other.read("app/b" if is_moved else "app/a").field("").reveal() == LARGE
 
 
 def test_a_stream_over_a_row_that_was_taken_away_is_tampering(world: World, vault: Vault) -> None:

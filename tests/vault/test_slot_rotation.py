@@ -18,16 +18,20 @@ from securecfg.keys import (
     Slot,
     WrapContext,
     generate_key_file,
+    open_provider,
     parse_params,
 )
 from securecfg.keys.stretching import costs_of
 from securecfg.secret import Secret
+from securecfg.vault.key_usage import look_at_keys
 from securecfg.vault.slots import Slots
 from tests.decoder import Passphrase, decode
 from tests.vault.test_identities import identity_file, recorded
 from tests.vault.world import ADMIN
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.vault.world import World
 
 CHEAP = Argon2Costs(memory_kib=64, passes=1, lanes=1)
@@ -212,3 +216,34 @@ def test_a_slot_that_was_changed_meanwhile_is_left_alone(vault: Vault, slots: Sl
 )
 def test_what_costs_less_to_guess_than_a_new_slot(costs: Argon2Costs, is_below: bool) -> None:
     assert costs.is_below(DEFAULT_COSTS) is is_below
+
+
+@pytest.mark.parametrize("read", ["list", "usage", "test"])
+def test_what_another_thread_takes_up_meanwhile_is_no_tampering(
+    world: World, vault: Vault, slots: Slots, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    other = Slots(world.open().authority)
+    generate_key_file(world.folder / "third")
+    slots.add(open_provider(f"file:{world.folder / 'third'}"))
+    monkeypatch.setattr(Slot, "parse", staticmethod(overtaken(Slot.parse, lambda: other.remove(3), vault)))
+    if read == "list":
+        assert [slot.number for slot in slots.list()] == [1, 2, 3]
+    elif read == "usage":
+        subjects = [each.subject for each in look_at_keys(vault.authority, ())]
+        assert sum(subject.startswith("slot:") for subject in subjects) == 3
+    else:
+        assert slots.test(by_heart()) == 2
+    assert [slot.number for slot in slots.list()] == [1, 2]
+
+
+def overtaken(parse: Callable[[bytes], Slot], act: Callable[[], None], vault: Vault) -> Callable[[bytes], Slot]:
+    """Return a function before whose first call another process acts, and another thread takes that up."""
+    turns = iter(range(1))
+
+    def parse_later(row: bytes) -> Slot:
+        if next(turns, None) is not None:
+            act()
+            vault.opened.refresh()
+        return parse(row)
+
+    return parse_later

@@ -1,0 +1,198 @@
+"""Moves between parts while other processes compact, write, and bring back what was deleted."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from securecfg.errors import Conflict
+from securecfg.store import Space
+from securecfg.vault.deltas import FreedRun
+from securecfg.vault.departures import find_exposed
+from securecfg.vault.joint import publish_together
+from securecfg.vault.maintenance import compact
+from securecfg.vault.publishing import Plan
+from securecfg.vault.relocation import Relocation
+from securecfg.vault.scope_moves import ScopeMoves
+from securecfg.vault.verification import verify_vault
+from tests.vault.scope_world import scope_world
+from tests.vault.world import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from securecfg.vault import Vault
+    from securecfg.vault.publishing import Publication
+    from tests.vault.scope_world import ScopeWorld
+
+ROLES: dict[str, list[str]] = {"read": ["pay"], "write": ["pay"]}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = scope_world(tmp_path)
+    yield world
+    world.close()
+
+
+def moves(world: ScopeWorld) -> ScopeMoves:
+    return ScopeMoves(world.admin().authority)
+
+
+def overtaken(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], object]) -> None:
+    """Let something happen before each attempt to publish a move, which is told how many were made before."""
+    attempts = itertools.count()
+
+    def publish(*arguments: Any, **options: Any) -> None:  # noqa: ANN401 - those of the step
+        act(next(attempts))
+        publish_together(*arguments, **options)
+
+    monkeypatch.setattr("securecfg.vault.relocation.publish_together", publish)
+
+
+def plant(vault: Vault, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Put a secret where a scope is, into what is around it."""
+    with monkeypatch.context() as patched:
+        patched.setattr("securecfg.vault.opened.OpenVault._scope_inside", lambda *_: None)
+        vault.write("a/b/planted", value)
+
+
+def verify_parts(world: ScopeWorld) -> None:
+    """Check that nothing is damaged, and that no row is left that nothing leads to."""
+    for _, part in world.admin().parts():
+        report = verify_vault(part.opened)
+        assert (report.problems, report.orphans) == ([], {})
+
+
+# --- merging what is empty --------------------------------------------------------------------------------------------
+
+
+def test_what_takes_out_planted_secrets_is_no_leftover_to_others(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves(world).seal("a", roles=ROLES)
+    moves(world).split("a", "a/b", reader=world.identity("pay"))
+    plant(world.as_member("pay").scope("a"), monkeypatch, "forged")
+    other = world.admin().scope("a").opened
+    overtaken(monkeypatch, lambda _: compact(other))
+    assert moves(world).merge("a/b", reader=world.identity("pay"))[1].secrets == 0
+    assert world.as_member("pay").list() == []
+
+
+def test_what_is_planted_again_during_a_merge_takes_one_more_round(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("securecfg.vault.relocation._ROUNDS", 2)
+    moves(world).seal("a", roles=ROLES)
+    moves(world).split("a", "a/b", reader=world.identity("pay"))
+    pay = world.as_member("pay")
+    pay.write("a/b/x", "1")
+    plant(pay.scope("a"), monkeypatch, "forged")
+    overtaken(monkeypatch, lambda attempt: attempt or plant(pay.scope("a"), monkeypatch, "forged again"))
+    assert moves(world).merge("a/b", reader=world.identity("pay"))[1].secrets == 1
+    assert world.as_member("pay").list() == ["a/b/x"]
+
+
+# --- large moves ------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_commit_frees_is_what_has_changed_since_the_copy(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scopes().create("both", read=["web"], is_shared=True)
+    admin, other = world.admin(), world.admin()
+    with admin.batch() as batch:
+        for number in range(200):
+            batch.write("app/a", str(number))
+    overtaken(monkeypatch, lambda attempt: other.write("app/a", f"late {attempt}"))
+    plans: list[Plan] = []
+    plan_late = Relocation._plan_late_departure
+
+    def planned(move: Relocation, publication: Publication, request_id: str) -> Plan:
+        plans.append(plan_late(move, publication, request_id))
+        return plans[-1]
+
+    monkeypatch.setattr(Relocation, "_plan_late_departure", planned)
+    admin.move("app/a", "both/a")
+    assert text_of(admin, "both/a") == "late 2"
+    assert 0 < len(plans[-1].freed) < 6  # data key, value and history row of what is new
+    verify_parts(world)
+
+
+def test_what_a_plan_frees_counts_as_bytes_of_its_publication() -> None:
+    plan = Plan(freed=[FreedRun(Space.VALUE, number, 1) for number in range(10_000)])
+    assert plan.cost()[1] >= 10_000 * 17
+
+
+def test_a_move_of_many_secrets_needs_few_of_the_stagings_that_a_state_holds(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("securecfg.vault.staging._BLOCK", 4)
+    admin = world.admin()
+    with admin.batch() as batch:
+        for number in range(100):
+            batch.write(f"app/{number}", "1")
+    moves(world).seal("app", roles={"read": ["web"]}, is_shared=True)
+    assert len(world.admin().scope("app").list()) == 100
+    verify_parts(world)
+
+
+# --- notes ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("when", ["before", "during", "late"])
+def test_what_comes_back_while_it_moves_is_still_exposed_to_who_knew_it(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    world.admin().write("a/b/x", "known to audit")
+    moves(world).seal("a", roles=ROLES | {"read": ["pay", "audit"]}, is_shared=True)
+    world.scopes().revoke("a", "audit", "list")
+    pay = world.as_member("pay")
+    pay.write("a/b/busy", "0")
+    pay.write("a/b/x", "new")
+    pay.delete("a/b/x", 1)
+    assert find_exposed(pay.scope("a").authority) == []
+
+    def bring_back(_: int = 0) -> None:
+        pay.undelete("a/b/x", 1)
+        pay.delete("a/b/x", 2)
+        pay.undelete("a/b/x", 1)
+        monkeypatch.setattr(pay, "undelete", lambda *_: None)
+        monkeypatch.setattr(pay, "delete", lambda *_: None)
+
+    if when == "before":
+        bring_back()
+    elif when == "during":
+        overtaken(monkeypatch, bring_back)
+    else:
+        overtaken(
+            monkeypatch,
+            lambda attempt: pay.write("a/b/busy", str(attempt)) if attempt < 2 else bring_back(),
+        )
+    moves(world).split("a", "a/b", reader=world.identity("pay"))
+    member = world.as_member("pay")
+    assert text_of(member, "a/b/x") == "known to audit"
+    exposed = find_exposed(member.scope("a/b").authority)
+    assert [(each.path, each.version, each.label) for each in exposed if each.path == "a/b/x"] == [
+        ("a/b/x", 1, "audit")
+    ]
+    verify_parts(world)
+
+
+# --- streams ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_whose_secret_goes_over_the_edge_of_a_scope_says_so(world: ScopeWorld) -> None:
+    world.scopes().create("both", read=["web"], is_shared=True)
+    admin, large = world.admin(), b"x" * 1_000_000
+    admin.write("app/large", large)
+    _, pieces = admin.stream("app/large")
+    next(pieces)
+    world.admin().move("app/large", "both/large")
+    with pytest.raises(Conflict, match="version 1 of `app/large`") as ended:
+        list(pieces)
+    assert ended.value.code == "conflict"
+    assert admin.read("both/large").field("").reveal() == large
