@@ -191,7 +191,7 @@ class RoleRotation(ScopeKeyring):
         self._change_registry(told, replaced)
 
     def _verify_none_made(self, known: Registry) -> None:
-        """Check that no scope is being made of secrets that are there already.
+        """Check that no scope is being made.
 
         Raises:
             Conflict: One is.

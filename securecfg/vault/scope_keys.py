@@ -193,12 +193,7 @@ class ScopeKeyring(Scopes):
 
     def _in_each(self, change: Callable[[ScopeRotation], object], progress: Progress | None) -> list[str]:
         """Make a change in every scope; where it fails in some, in the others all the same."""
-        registry = self._registry()
-        made = [
-            path
-            for path, place in sorted(registry.scopes.items())
-            if self._opened.store.partition(place.number).head() is not None
-        ]
+        made = sorted(self._registry().scopes)
         failures: list[SecurecfgError] = []
         for number, path in enumerate(made, start=1):
             try:

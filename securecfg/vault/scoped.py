@@ -13,7 +13,6 @@ from securecfg.errors import (
     ScopeSealed,
     SecretNotFound,
     SecurecfgError,
-    Tampered,
     Unsupported,
     VaultClosed,
 )
@@ -22,7 +21,7 @@ from securecfg.vault.drop_boxes import DropBoxes, only_drops
 from securecfg.vault.parts import Parts
 from securecfg.vault.paths import check_prefix, check_principal, path_to_bytes, scope_among
 from securecfg.vault.scope_completion import complete
-from securecfg.vault.scope_opening import Doorway, charter_of, trusts_of
+from securecfg.vault.scope_opening import Doorway, charter_of, gone, trusts_of
 from securecfg.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -127,9 +126,7 @@ class ScopedVault(Vault):
             try:
                 part = self._unless_ended(scope, place)
             except ScopeSealed:
-                message = f"the sealed scope `{scope}` is not there"
-                hint = "if its making was interrupted, `securecfg scope create` makes it; else restore the file"
-                raise Tampered(message, hint=hint) from None
+                raise gone(scope) from None
             if part is not None:
                 yield scope, part
 
