@@ -93,6 +93,7 @@ class ScopeKeyring(Scopes):
         with self._inside(scope) as inside:
             if resumes:
                 inside.vouch()
+                inside.give_orders()
             else:
                 inside.begin_epochs()
             inside.keys.carry_over(progress)

@@ -248,7 +248,8 @@ class ScopeMoves(Scopes):
                         verify_settled=lambda: _verify_nothing_waits(around.opened, outer),
                     )
 
-                moved = move.run(companions)
+                with around.giving_orders():
+                    moved = move.run(companions)
             move.erase()
         return self.show(inner), moved
 
@@ -313,13 +314,14 @@ class ScopeMoves(Scopes):
                     target = Place(around.authority, merging.into)
                     exposing = merging.is_exposing
                     move = Relocation(source, target, chosen, is_exposing=exposing, progress=progress)
-                    moved = move.run(
-                        lambda: end._replace(
-                            target=[around.plan_exclusion(include)],
-                            others=[PartChange(self._opened, [self._plan_merged(inside, inner)])],
-                            target_writer=around.keeper,
+                    with around.giving_orders():
+                        moved = move.run(
+                            lambda: end._replace(
+                                target=[around.plan_exclusion(include)],
+                                others=[PartChange(self._opened, [self._plan_merged(inside, inner)])],
+                                target_writer=around.keeper,
+                            )
                         )
-                    )
         finish_destruction(self._opened)
         return merging, moved
 

@@ -1652,4 +1652,11 @@ MUTANTS = (
         "        if False:",
         "vault/test_scope_making.py::test_who_left_a_role_meanwhile_is_none_of_its_members_in_a_new_scope",
     ),
+    Mutant(
+        "a drop order for a key before stays beside a new key",
+        "vault/scope_changes.py",
+        "        if any(publication.row(old.space, old.id) is not None for old in late):",
+        "        if False:",
+        "vault/test_many_droppers.py::test_an_order_that_somebody_puts_back_in_the_middle_of_a_change_ends_it",
+    ),
 )
