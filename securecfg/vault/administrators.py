@@ -248,18 +248,17 @@ class AdministratorChanges(Scopes):
             raise error
         return info
 
-    def _open_made(self, stack: ExitStack) -> list[ScopeChanges]:
-        """Return, open, the scopes that were made; those that the vault's own key does not open are noted."""
+    def _open_all(self, stack: ExitStack) -> list[ScopeChanges]:
+        """Return, open, all scopes; those that the vault's own key does not open, or that are gone, are noted."""
         found: list[ScopeChanges] = []
         self._damaged = {}
         for path in self._registry().scopes:
-            if self._is_made(path):
-                try:
-                    found.append(stack.enter_context(self._inside(path, is_behind=True)))
-                except Unavailable:
-                    raise
-                except SecurecfgError as error:
-                    self._damaged[path] = error
+            try:
+                found.append(stack.enter_context(self._inside(path, is_behind=True)))
+            except Unavailable:
+                raise
+            except SecurecfgError as error:
+                self._damaged[path] = error
         return found
 
     def _note(self, known: tuple[object, object], own: OwnKeys | None, after: Administrators) -> None:
@@ -300,7 +299,7 @@ class AdministratorChanges(Scopes):
                 publish, _ = self._prepare(stack, own, administrators, [])
                 keepers = keepers | publish()
         for path in self._registry().scopes:
-            if self._is_made(path) and path not in self._damaged:
+            if path not in self._damaged:
                 with self._inside(path) as inside:
                     inside.finish(keepers.get(path), progress)
         if (own.former or administrators.awaited) and not self._damaged:
@@ -336,15 +335,12 @@ class AdministratorChanges(Scopes):
         """Return, open, the scopes that are not under the administrators, or the own key, of today."""
         trust = self._administrators().trust
         found: list[ScopeChanges] = []
-        for inside in self._open_made(stack):
+        for inside in self._open_all(stack):
             own_key = charter_of(inside.opened).own_key()
             is_done = trusts_of(inside.opened)[-1] == trust and own.current.signing_key == own_key
             if not is_done or inside.is_behind:
                 found.append(inside)
         return found
-
-    def _is_made(self, path: str) -> bool:
-        return self._opened.store.partition(self._registry().scopes[path].number).head() is not None
 
     def _prepare(
         self, stack: ExitStack, own: OwnKeys, after: Administrators, accepted: Sequence[bytes]
@@ -362,7 +358,7 @@ class AdministratorChanges(Scopes):
         signatories = self._signatories_of(after.trust, own)
         certificates = Certificates(self._vault_id, signatories)
         scopes = []
-        for inside in self._open_made(stack):
+        for inside in self._open_all(stack):
             is_done = trusts_of(inside.opened)[-1] == after.trust and not inside.is_behind
             if is_done and own.current.signing_key == charter_of(inside.opened).own_key():
                 continue

@@ -101,7 +101,7 @@ def adopt(
         except OSError as error:
             message = f"the anchor cannot be written: {error.strerror}"
             raise StoreFailed(message) from None
-        if opened.store.partitions():
+        if opened.has_scopes:
             from securecfg.vault.scopes import Scopes  # few vaults have scopes
 
             Scopes(authority).adopt()

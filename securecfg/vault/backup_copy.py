@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from securecfg.crypto import KeyBytes
 from securecfg.errors import IntegrityError, NotAVault, RollbackSuspected, StoreBusy, Tampered
-from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.backup_format import partition_to_bytes
 from securecfg.vault.backup_inventory import digest_of_grants
 from securecfg.vault.backup_rows import RowsCopy, read_grants
@@ -215,24 +214,14 @@ class VaultCopy:
         self._places = {place.number: (path, place) for path, place in scopes.items()}
 
     def _verify_none_is_gone(self) -> None:
-        """Check that each scope that the vault names is there, unless it never was.
+        """Check that each scope that the vault names is there.
 
         Raises:
-            Tampered: One was.
+            Tampered: One is not.
         """
-        for number, (_, place) in self._places.items():
-            if number in self._copies or number in self._unchanged:
-                continue
-            known = self._known.get(number)
-            was_there = known is not None and known.vault_id == place.scope_id
-            if self._opened.path is not None and not was_there:
-                try:
-                    was_there = AnchorFile(place.scope_id, self._opened.path).read() is not None
-                except OSError:
-                    was_there = True
-            if was_there:
-                message = f"{self._name(number)} is not there any more"
-                raise Tampered(message, hint="restore the file from a backup made before")
+        for number in self._places.keys() - self._copies.keys() - self._unchanged.keys():
+            message = f"{self._name(number)} is not there"
+            raise Tampered(message, hint="restore the file from a backup made before")
 
     def _name(self, number: int) -> str:
         if number in self._places and self._names_scopes:

@@ -248,7 +248,7 @@ class Backups:
 
     def _copy(self, place: _Place, session: Session) -> VaultCopy:
         doorway = None
-        if self._opened.store.partitions():
+        if self._opened.has_scopes:
             from securecfg.vault.scopes import Scopes  # few vaults have scopes
 
             doorway = Scopes(self._authority).doorway()

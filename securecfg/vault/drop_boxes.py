@@ -219,8 +219,9 @@ class DropBox:
     def _newest_order(self) -> DropOrder:
         row = self._store.get(Space.GRANT, order_row_of(self._key.public_key, self._scope_id))
         if row is None:
-            message = f"`role:{self.role}` may not drop into `{self.path}` any more"
-            raise ScopeSealed(message, hint="an administrator may grant it: `securecfg scope grant PATH --drop ROLE`")
+            message = f"`role:{self.role}` may not drop into `{self.path}` any more, or not while its keys are changed"
+            hint = "try again; an administrator may grant it: `securecfg scope grant PATH --drop ROLE`"
+            raise ScopeSealed(message, hint=hint)
         order = open_order(self._key, (self._door.vault_id, self._scope_id), row, self._door.trust).order
         if order.path != self.path:
             message = f"the scope `{self.path}` is at `{order.path}` by now"

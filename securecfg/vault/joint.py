@@ -47,7 +47,9 @@ class PartChange(NamedTuple):
     verify_settled: Callable[[], None] | None = None
 
 
-def publish_together(changes: Sequence[PartChange], *, reserves: bool = False) -> None:
+def publish_together(
+    changes: Sequence[PartChange], *, reserves: bool = False, complete: Sequence[UnfinishedPart] = ()
+) -> None:
     """Publish in several parts of one store with a single commit.
 
     A part that is not finished yet gets its head, and is there for others from then on.
@@ -55,6 +57,7 @@ def publish_together(changes: Sequence[PartChange], *, reserves: bool = False) -
     Args:
         changes: What becomes of each part.
         reserves: Whether to keep other writers out from the first attempt on.
+        complete: Parts whose rows are all there, and that get their head.
 
     Raises:
         CommitUnknown: The store failed while committing; all of it or nothing may be durable.
@@ -73,7 +76,7 @@ def publish_together(changes: Sequence[PartChange], *, reserves: bool = False) -
             if is_alone or attempt >= _ATTEMPTS_IN_RACE:
                 stack.enter_context(changes[0].opened.store.reserve())
             try:
-                _commit(changes)
+                _commit(changes, complete)
             except HeadMoved:
                 pass
             except IntegrityError:
@@ -86,7 +89,7 @@ def publish_together(changes: Sequence[PartChange], *, reserves: bool = False) -
     raise StoreBusy(message, hint="try again in a moment")
 
 
-def _commit(changes: Sequence[PartChange]) -> None:
+def _commit(changes: Sequence[PartChange], complete: Sequence[UnfinishedPart]) -> None:
     """Plan from the newest heads, and commit.
 
     Raises:
@@ -99,6 +102,7 @@ def _commit(changes: Sequence[PartChange]) -> None:
             stack.enter_context(change.opened.replica.held())  # the plan of one part may read another one
         shares = _plan(changes)
     commits = [_part_commit(change.opened, share) for change, share in shares]
+    commits += [PartCommit(part.part, (), None, part.head()) for part in complete]
     changes[0].opened.store.commit_parts(commits)
     for change, share in shares:
         if share is not None and not isinstance(change.opened.store, UnfinishedPart):

@@ -259,6 +259,18 @@ class OpenVault:
             self._scopes = known = (place, registry)
         return known[1]
 
+    @property
+    def has_scopes(self) -> bool:
+        """Whether there is a sealed scope, or one is named that is not there.
+
+        Raises:
+            Tampered: The document that names them is damaged.
+        """
+        if self.store.partitions():
+            return True
+        registry = self.scopes()
+        return registry is not None and bool(registry.scopes)
+
     def verify_unsealed(self, path: str) -> None:
         """Refuse what belongs into a sealed scope inside of this part, whatever this part may hold there.
 

@@ -238,7 +238,7 @@ class RoleRotation(ScopeKeyring):
         self._change_registry(told, replaced)
 
     def _verify_none_made(self, known: Registry) -> None:
-        """Check that no scope is being made of secrets that are there already.
+        """Check that no scope is being made.
 
         Raises:
             Conflict: One is.
@@ -254,7 +254,6 @@ class RoleRotation(ScopeKeyring):
 
         Raises:
             Conflict: A scope names a former one.
-            ScopeSealed: The making of one was interrupted.
             SecurecfgError: What the first of the scopes does not open for.
         """
 

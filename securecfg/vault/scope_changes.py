@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
-from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound
+from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound, SecurecfgError
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.value_grants import grant_row_of, seal_grant, slot_of_grant, value_public_key
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
@@ -35,7 +36,7 @@ from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to
 from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.late_grants import WITH_CHANGE, drop_needless, give_late
-from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.maintenance import delete_rows, finish_destruction
 from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import SLOT_IDS
@@ -45,7 +46,7 @@ from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.signatories import keeper_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -61,6 +62,12 @@ if TYPE_CHECKING:
     from securecfg.vault.signatories import Signatories
 
     Progress = Callable[[int, int], None]
+
+ORDERS_WITH_CHANGE = 4
+"""How many drop orders are given in the publication of the change itself; the others right after it."""
+
+_ORDERS_AT_ONCE = 16
+_ORDERS_BYTES = 400_000
 
 RIGHTS = {
     "list": LIST,
@@ -198,7 +205,7 @@ class ScopeChanges:
         return plan
 
     def plan_exclusion(self, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Callable[[Publication], Plan]:
-        """Return what plans a charter that leaves out other subtrees, signed.
+        """Return what plans a charter that leaves out other subtrees, signed. To be called in `giving_orders`.
 
         Args:
             change: Returns them, from those of the charter in force.
@@ -225,6 +232,7 @@ class ScopeChanges:
         if messages not in self._signed:
             # People are asked once, however often the change is tried.
             self._signed[messages] = self._signatories.sign(messages, f"the charter of `{prepared.charter.path}`")
+        self._withdraw_orders(prepared.charter)
         return partial(prepared.plan, self._signed[messages])
 
     def ask_for_admission(self) -> None:
@@ -235,24 +243,27 @@ class ScopeChanges:
         Raises:
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
+        self._seal_orders(lambda name: bool(self._roles[name][1]) or self._lacks_order(name))
 
-        def plan(_publication: Publication) -> Plan:
-            charter = charter_of(self.opened)
-            store, scope_id = self.opened.store, charter.scope_id
-            lacking = [
-                name
-                for name in droppers(charter.parties)
-                if self._roles[name][1] or store.get(Space.GRANT, order_row_of(self._roles[name][0], scope_id)) is None
-            ]
-            if not lacking:
-                return Plan()
-            order = parse_order(self.opened.system_bytes(ORDER_PATH) or b"")
-            obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex()}
-            record = self._authority.session().record(Event.SCOPE_CHANGED, obj)
-            puts = [order.seal(*self._roles[name], self._succession) for name in lacking]
-            return Plan(puts=puts, records=[record])
+    def give_orders(self) -> None:
+        """Give their drop order to the roles that may drop and lack it: of many some get it after the change.
 
-        self.opened.publisher.publish(plan)
+        Raises:
+            CommitUnknown, StoreBusy, StoreFailed: As for a write.
+        """
+        self._seal_orders(self._lacks_order)
+
+    @contextmanager
+    def giving_orders(self) -> Iterator[None]:
+        """Give the drop orders that do not fit into a change right after it; where it failed, those that are gone."""
+        try:
+            yield
+        except BaseException:
+            with suppress(SecurecfgError):  # whoever finishes the change gives them
+                self.give_orders()
+            raise
+        late = _late_droppers(charter_of(self.opened))
+        self._seal_orders(lambda name: name in late or self._lacks_order(name))
 
     def grant(
         self,
@@ -458,6 +469,7 @@ class ScopeChanges:
         """
         if keeper is not None and self.opened.replica.seat is not None:
             self.opened.replica.seat.sign_with(keeper)
+        self.give_orders()
         if self.opened.replica.may_change:
             self._finish(progress)
 
@@ -548,8 +560,10 @@ class ScopeChanges:
                 message = "somebody else changed who may do what in the scope at the same moment"
                 raise Conflict(message, hint=f"look at `securecfg scope show {charter.path}`, and try again")
             planned = plan(publication, drafted)
-            planned.puts += drafted.puts[:WITH_CHANGE]
-            late[:] = drafted.puts[WITH_CHANGE:]
+            # Drop orders that go with the change take the room of grants.
+            room = WITH_CHANGE - min(ORDERS_WITH_CHANGE, len(droppers(charter.parties)))
+            planned.puts += drafted.puts[:room]
+            late[:] = drafted.puts[room:]
             planned.deletes += drafted.deletes
             if drafted.reader:
                 planned.join(self._note_reader(publication, drafted.reader))
@@ -561,13 +575,15 @@ class ScopeChanges:
             for start in range(0, len(early), STAGE_LIMIT_OPERATIONS):
                 self.opened.store.stage(early[start : start + STAGE_LIMIT_OPERATIONS])
             planner = partial(signed_plan, signatures)
-            if around is None:
-                self.opened.publisher.publish(planner)
-            else:
-                publish_together([around, PartChange(self.opened, [planner])])
-            if self.opened.replica.seat is not None:
-                self.opened.replica.seat.sign_with(self._keeper)
-            give_late(self.opened, late)
+            with self.giving_orders():
+                self._withdraw_orders(charter)
+                if around is None:
+                    self.opened.publisher.publish(planner)
+                else:
+                    publish_together([around, PartChange(self.opened, [planner])])
+                if self.opened.replica.seat is not None:
+                    self.opened.replica.seat.sign_with(self._keeper)
+                give_late(self.opened, late)
 
         return Prepared(charter, messages, publish, self._keeper, signed_plan)
 
@@ -671,13 +687,54 @@ class ScopeChanges:
         return plan
 
     def _put_orders(self, publication: Publication, plan: Plan, charter: Charter, order: SignedOrder | None) -> None:
-        """Give the roles that may drop an order for the keys in use, and take theirs from those that may no more."""
+        """Give roles that may drop an order for the keys in use, and take theirs from those that may no more.
+
+        Raises:
+            Conflict: A role that gets its order after the change has the one before.
+        """
         names = droppers(charter.parties)
         gone = droppers(charter_of(self.opened).parties) - names
         plan.deletes += remove_orders(charter.scope_id, (self._roles[name][0] for name in gone))
-        if order is not None:
-            plan.puts += [order.seal(*self._roles[name], self._succession) for name in names]
-            plan.join(Drafts(self.opened, publication).write(ORDER_PATH, order.to_content(), self._new_version()))
+        if order is None:
+            return
+        late = remove_orders(charter.scope_id, (self._roles[name][0] for name in _late_droppers(charter)))
+        if any(publication.row(old.space, old.id) is not None for old in late):
+            message = "somebody else gave the drop orders of the scope anew at the same moment"
+            raise Conflict(message, hint="try again")
+        plan.puts += [order.seal(*self._roles[name], self._succession) for name in sorted(names)[:ORDERS_WITH_CHANGE]]
+        plan.join(Drafts(self.opened, publication).write(ORDER_PATH, order.to_content(), self._new_version()))
+
+    def _withdraw_orders(self, charter: Charter) -> None:
+        """Take the orders from those that get the next one after the change, so that nobody drops under the old key."""
+        publics = (self._roles[name][0] for name in _late_droppers(charter))
+        delete_rows(self.opened, remove_orders(charter.scope_id, publics))
+
+    def _seal_orders(self, is_chosen: Callable[[str], bool]) -> None:
+        """Give some of the roles that may drop the order of the scope, as many in one publication as it takes."""
+        opened = self.opened
+        left = sorted(filter(is_chosen, droppers(charter_of(opened).parties)))
+
+        def plan(_publication: Publication) -> Plan:
+            charter = charter_of(opened)
+            names = droppers(charter.parties)
+            puts: list[Put] = []
+            for name in left:
+                if name in names:
+                    order = parse_order(opened.system_bytes(ORDER_PATH) or b"")
+                    puts.append(order.seal(*self._roles[name], self._succession))
+                if len(puts) == _ORDERS_AT_ONCE or sum(len(put.row) for put in puts) > _ORDERS_BYTES:
+                    break
+            obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex()}
+            records = [self._authority.session().record(Event.SCOPE_CHANGED, obj)] if puts else []
+            return Plan(puts=puts, records=records, result=name)
+
+        while left:
+            last = opened.publisher.publish(plan)
+            left = [name for name in left if name > str(last)]
+
+    def _lacks_order(self, name: str) -> bool:
+        row = order_row_of(self._roles[name][0], charter_of(self.opened).scope_id)
+        return self.opened.store.get(Space.GRANT, row) is None
 
     def _differs(self, path: bytes, content: Content) -> bool:
         known: object = self.opened.system_document(path, None)
@@ -685,6 +742,11 @@ class ScopeChanges:
 
     def _new_version(self) -> NewVersion:
         return NewVersion(self._authority.identity.principal, self.opened.clock.now_ns())
+
+
+def _late_droppers(charter: Charter) -> list[str]:
+    """Return the roles that may drop and get their order after the change that a charter goes with."""
+    return sorted(droppers(charter.parties))[ORDERS_WITH_CHANGE:]
 
 
 def row_of(slots: Mapping[int, bytes], slot_id: bytes) -> int:

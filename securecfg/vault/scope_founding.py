@@ -65,6 +65,11 @@ class Founding(NamedTuple):
     excluded: tuple[str, ...] = ()
     own_rights: int = 0
 
+    @property
+    def keys(self) -> dict[str, bytes]:
+        """The public key of each role."""
+        return {name: key for name, (_, key) in self.roles.items()}
+
 
 def found_scope(
     open_store: Callable[[], Store],

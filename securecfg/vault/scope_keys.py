@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event, VerifierKey, origin_of
-from securecfg.errors import Conflict, ScopeSealed, SecretNotFound, SecurecfgError, Unavailable
+from securecfg.errors import Conflict, SecretNotFound, SecurecfgError, Unavailable
 from securecfg.keys.role_keys import RolePublic, membership_row_of
 from securecfg.store import Delete, Space
 from securecfg.vault.charters import OWN_ROLE
@@ -94,6 +94,7 @@ class ScopeKeyring(Scopes):
         with self._inside(scope) as inside:
             if resumes:
                 inside.vouch()
+                inside.give_orders()
             else:
                 inside.begin_epochs()
             inside.keys.carry_over(progress)
@@ -194,7 +195,6 @@ class ScopeKeyring(Scopes):
 
         Raises:
             Conflict: One names it.
-            ScopeSealed: The making of one was interrupted; it may have been begun with such a key.
             SecurecfgError: What the first of the scopes does not open for.
         """
         former = {RolePublic(key).signing_key for key in keys}
@@ -206,10 +206,7 @@ class ScopeKeyring(Scopes):
                 message = f"the scope `{charter.path}` names a former key of `role:{named[0]}`"
                 raise Conflict(message, hint=f"`securecfg role rotate {named[0]} --resume` replaces it")
 
-        made = set(self._in_each(verify, None))
-        for path in sorted(self._registry().scopes.keys() - made):
-            message = f"the making of the scope `{path}` was interrupted"
-            raise ScopeSealed(message, hint=f"`securecfg scope create {path}` makes it")
+        self._in_each(verify, None)
 
     def _change_registry(self, obj: Mapping[str, object], change: Callable[[Registry], Registry]) -> None:
         """Replace the registry by what is made of the one in force, with a record about a role.
@@ -233,7 +230,7 @@ class ScopeKeyring(Scopes):
         """Make a change in every scope; where it fails in some, in the others all the same.
 
         Returns:
-            Their paths, without those of scopes whose making was interrupted.
+            Their paths.
 
         Raises:
             SecurecfgError: What the first of them failed with.
@@ -247,12 +244,7 @@ class ScopeKeyring(Scopes):
         self, change: Callable[[ScopeRotation], object], progress: Progress | None
     ) -> tuple[list[str], dict[str, SecurecfgError]]:
         """Make a change in every scope, and return their paths, and what those failed with in which it failed."""
-        registry = self._registry()
-        made = [
-            path
-            for path, place in sorted(registry.scopes.items())
-            if self._opened.store.partition(place.number).head() is not None
-        ]
+        made = sorted(self._registry().scopes)
         failures: dict[str, SecurecfgError] = {}
         for number, path in enumerate(made, start=1):
             try:

@@ -6,43 +6,49 @@ Each is one move of a subtree between two parts of the vault, in one commit with
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
-from securecfg.errors import AlreadyExists, CommitUnknown, Conflict, InvalidPath, ScopeSealed, SecurecfgError
+from securecfg.errors import AlreadyExists, Conflict, InvalidPath, ScopeSealed
 from securecfg.keys.role_keys import RolePublic
 from securecfg.tuples import NamedTuple
 from securecfg.vault.charters import OWN_ROLE
 from securecfg.vault.copying import Subtree
 from securecfg.vault.creation import open_rows
-from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.drops import count_waiting
 from securecfg.vault.index import prefix_end
 from securecfg.vault.joint import PartChange
 from securecfg.vault.maintenance import finish_destruction
-from securecfg.vault.opened import REGISTRY_PATH
-from securecfg.vault.publishing import Plan
 from securecfg.vault.relocation import WHOLE, Companions, Moved, Place, Relocation
 from securecfg.vault.scope_changes import ScopeChanges, rights_to_words
 from securecfg.vault.scope_founding import Founding, found_scope
+from securecfg.vault.scope_making import (
+    Footing,
+    begin_making,
+    changed_meanwhile,
+    documents_of,
+    making,
+    plan_made,
+    plan_registry,
+    verify_apart,
+)
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import charter_of, grants_of
-from securecfg.vault.scope_registry import ABANDONED_NS, Making, ScopePlace, draft_registry, read_registry
-from securecfg.vault.scopes import Scopes, changed_meanwhile, scope_path, verify_apart, verify_collector
+from securecfg.vault.scope_registry import ScopePlace
+from securecfg.vault.scopes import Scopes, scope_path, verify_collector
 from securecfg.vault.seats import Seat
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
-from securecfg.vault.unfinished import UnfinishedPart
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from securecfg.keys import IdentityProvider
     from securecfg.keys.role_keys import RoleKey
-    from securecfg.store import Put, Store
+    from securecfg.store import Put
     from securecfg.vault.charters import Charter
     from securecfg.vault.opened import OpenVault
-    from securecfg.vault.publishing import Publication
+    from securecfg.vault.publishing import Plan, Publication
     from securecfg.vault.scope_registry import Registry
     from securecfg.vault.scopes import ScopeInfo
 
@@ -163,18 +169,17 @@ class ScopeMoves(Scopes):
 
         def begin() -> ScopePlace:
             self._opened.store.stage(memberships)
-            return self._begin_making(scope, keys, scope_id)
+            return begin_making(self._authority, scope, keys, scope_id)
 
-        with self._unfinished(begin, founding) as (inside, place):
+        with self._unfinished(begin, founding) as (inside, made):
             target = Place(inside.authority, scope)
             source = Place(self._authority, WHOLE)
             move = Relocation(source, target, Subtree(first), is_exposing=not is_shared, progress=progress)
 
             def companions() -> Companions:
+                source = [made()]
                 documents = inside.plan_documents(self._documents(keys, certificates))
-                return Companions(
-                    source=[self._plan_made(scope, place)], target=[documents], target_writer=inside.keeper
-                )
+                return Companions(source=source, target=[documents], target_writer=inside.keeper)
 
             moved = move.run(companions)
         move.erase()
@@ -222,9 +227,9 @@ class ScopeMoves(Scopes):
                 return (*(other for other in excluded if not other.startswith(inner)), inner)
 
             def begin() -> ScopePlace:
-                return self._begin_making(inner, keys, scope_id, inside=outer)
+                return begin_making(self._authority, inner, keys, scope_id, inside=outer)
 
-            with self._unfinished(begin, founding) as (inside, place):
+            with self._unfinished(begin, founding) as (inside, made):
                 source, target = Place(around.authority, outer), Place(inside.authority, inner)
                 chosen = Subtree(inner.encode())
                 move = Relocation(source, target, chosen, is_exposing=False, progress=progress)
@@ -233,16 +238,18 @@ class ScopeMoves(Scopes):
                     if charter_of(around.opened).parties != charter.parties:
                         message = f"somebody else changed who may do what in `{outer}` at the same moment"
                         raise Conflict(message, hint="look at `securecfg scope show`, and try again")
+                    others = [PartChange(self._opened, [made()])]
                     return Companions(
                         source=[around.plan_exclusion(exclude)],
                         target=[inside.plan_documents(self._documents(keys, certificates))],
-                        others=[PartChange(self._opened, [self._plan_made(inner, place)])],
+                        others=others,
                         source_writer=around.keeper,
                         target_writer=inside.keeper,
                         verify_settled=lambda: _verify_nothing_waits(around.opened, outer),
                     )
 
-                moved = move.run(companions)
+                with around.giving_orders():
+                    moved = move.run(companions)
             move.erase()
         return self.show(inner), moved
 
@@ -307,13 +314,14 @@ class ScopeMoves(Scopes):
                     target = Place(around.authority, merging.into)
                     exposing = merging.is_exposing
                     move = Relocation(source, target, chosen, is_exposing=exposing, progress=progress)
-                    moved = move.run(
-                        lambda: end._replace(
-                            target=[around.plan_exclusion(include)],
-                            others=[PartChange(self._opened, [self._plan_merged(inside, inner)])],
-                            target_writer=around.keeper,
+                    with around.giving_orders():
+                        moved = move.run(
+                            lambda: end._replace(
+                                target=[around.plan_exclusion(include)],
+                                others=[PartChange(self._opened, [self._plan_merged(inside, inner)])],
+                                target_writer=around.keeper,
+                            )
                         )
-                    )
         finish_destruction(self._opened)
         return merging, moved
 
@@ -390,117 +398,28 @@ class ScopeMoves(Scopes):
     @contextmanager
     def _unfinished(
         self, begin: Callable[[], ScopePlace], founding: Founding
-    ) -> Iterator[tuple[ScopeChanges, ScopePlace]]:
+    ) -> Iterator[tuple[ScopeChanges, Callable[[], Planner]]]:
         """Found a scope that nobody else sees until its head is committed.
+
+        With it comes what returns, before its documents are copied once more, what plans that it is there.
 
         Args:
             begin: Returns where it lies. Called once everything is signed.
             founding: What it is made of.
         """
-        own, opened = self._own_keys().current, self._opened
-        signing = self._signing()
-        begun: list[tuple[ScopePlace, UnfinishedPart]] = []
-
-        def open_store() -> Store:
-            place = begin()
-            begun.append((place, UnfinishedPart(opened.store.partition(place.number))))
-            return begun[0][1]
-
-        keeper = found_scope(open_store, founding, own, signing, self._authority.identity, clock=opened.clock)
-        ((place, store),) = begun
-        seat = Seat(self._vault_id, signing.trust, keeper)
-        inner, slot = open_rows(store, own, None, opened.clock, opened.options, seat=seat)
-        try:
-            identity = self._authority.identity._replace(slot=slot.slot_id.hex())
-            yield ScopeChanges(inner, identity, own, signing, self._keys_of_roles(inner), keeper=keeper), place
-        except CommitUnknown:
-            raise  # it may be there
-        except BaseException:
-            with suppress(SecurecfgError):  # it is given up when somebody makes it again
-                self._give_up(founding.path, place)
-            raise
-        finally:
-            inner.close()
-
-    def _give_up(self, scope: str, place: ScopePlace) -> None:
-        """Take back that a scope is being made, and erase what there is of it."""
-
-        def plan(publication: Publication) -> Plan:
-            registry = self._fresh_registry(publication)
-            making = registry.making.get(scope)
-            if making is None or making.place != place:
-                return Plan()
-            new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
-            plan = draft_registry(Drafts(self._opened, publication), registry.without_making(scope), new)
-            obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
-            plan.records = [self._authority.session().record(Event.SCOPE_ABANDONED, obj)]
-            plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
-            return plan
-
-        self._opened.publisher.publish(plan)
-        if self._opened.is_destruction_pending:
-            finish_destruction(self._opened)
-
-    def _begin_making(
-        self, scope: str, keys: Mapping[str, bytes], scope_id: bytes, *, inside: str | None = None
-    ) -> ScopePlace:
-        """Note that a scope is being made, and where; one that was begun before and not finished is given up.
-
-        Args:
-            scope: Its path.
-            keys: The public keys of its roles, which no role may have in the place of another one by now.
-            scope_id: The vault id in it, 16 bytes.
-            inside: The scope that it is split from.
-        """
-        new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
-        session, decision = self._authority.require("key.manage", "")
-        taken = self._opened.store.partitions()
-
-        def plan(publication: Publication) -> Plan:
-            registry = self._fresh_registry(publication)
-            if inside is None:
-                verify_apart(registry, scope)
-            elif registry.enclosing(scope) != inside or scope in registry.scopes:
-                raise changed_meanwhile()
-            if any(registry.roles.get(name, key) != key for name, key in keys.items()):
-                raise changed_meanwhile()
-            retired = registry.retired
-            registry = registry.without_making(scope)
-            for other, making in registry.making.items():
-                if new.created - making.begun_ns > ABANDONED_NS:
-                    registry = registry.without_making(other)
-            place = ScopePlace(registry.next_number(taken), scope_id)
-            after = registry._replace(
-                making={**registry.making, scope: Making(place, new.created)}, roles={**registry.roles, **keys}
-            )
-            plan = draft_registry(Drafts(self._opened, publication), after, new)
-            obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
-            plan.records = [session.record(Event.SCOPE_BEGUN, obj, decision=decision)]
-            if after.retired != retired:
-                plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
-            plan.result = place
-            return plan
-
-        place = self._opened.publisher.publish(plan)
-        if self._opened.is_destruction_pending:
-            finish_destruction(self._opened)
-        if not isinstance(place, ScopePlace):
-            raise TypeError
-        return place
-
-    def _plan_made(self, scope: str, place: ScopePlace) -> Planner:
-        """Return what plans that a scope is there from now on."""
-
-        def change(registry: Registry) -> Registry:
-            making = dict(registry.making)
-            begun = making.pop(scope, None)
-            if begun is None or begun.place != place:
-                message = f"somebody else makes the scope `{scope}` too"
-                raise Conflict(message, hint="look at `securecfg scope list`, and try again")
-            return registry._replace(scopes={**registry.scopes, scope: place}, making=making)
-
-        obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
-        return self._plan_registry(change, Event.SCOPE_CREATED, lambda: obj)
+        authority, opened = self._authority, self._opened
+        own, signing = self._own_keys().current, self._signing()
+        footing = Footing.of(opened, founding, own, signing.trust)
+        with making(authority, founding.path, begin) as begun:
+            keeper = found_scope(begun.open_store, founding, own, signing, authority.identity, clock=opened.clock)
+            seat = Seat(self._vault_id, signing.trust, keeper)
+            inner, slot = open_rows(begun.part, own, None, opened.clock, opened.options, seat=seat)
+            try:
+                identity = authority.identity._replace(slot=slot.slot_id.hex())
+                changes = ScopeChanges(inner, identity, own, signing, self._keys_of_roles(inner), keeper=keeper)
+                yield changes, lambda: plan_made(authority, begun, footing, documents_of(opened))
+            finally:
+                inner.close()
 
     def _plan_merged(self, inside: ScopeChanges, scope: str) -> Planner:
         """Return what plans that a scope is no more."""
@@ -518,37 +437,8 @@ class ScopeMoves(Scopes):
             checkpoint = replica.checkpoint
             return {"path": scope, "number": number, "digest": checkpoint.root.hex(), "size": checkpoint.size}
 
-        return self._plan_registry(change, Event.SCOPE_MERGED, describe, flags=FLAG_DESTRUCTION_PENDING)
-
-    def _plan_registry(
-        self,
-        change: Callable[[Registry], Registry],
-        event: Event,
-        describe: Callable[[], Mapping[str, object]],
-        *,
-        flags: int = 0,
-    ) -> Planner:
-        def plan(publication: Publication) -> Plan:
-            session, decision = self._authority.session(), self._authority.session().decide("key.manage", "")
-            new = NewVersion(session.identity.principal, self._opened.clock.now_ns())
-            after = change(self._fresh_registry(publication))
-            plan = draft_registry(Drafts(self._opened, publication), after, new)
-            plan.records = [session.record(event, describe(), decision=decision)]
-            if flags:
-                plan.state["flags"] = publication.state.flags | flags
-            return plan
-
-        return plan
-
-    def _fresh_registry(self, publication: Publication) -> Registry:
-        """Return the registry as of a publication.
-
-        Raises:
-            Conflict: An earlier plan of the same publication changes it.
-        """
-        if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
-            raise changed_meanwhile()
-        return read_registry(self._opened)
+        flags = FLAG_DESTRUCTION_PENDING
+        return plan_registry(self._authority, change, Event.SCOPE_MERGED, describe, flags=flags)
 
 
 def _verify_nothing_waits(opened: OpenVault, scope: str) -> None:

@@ -173,6 +173,13 @@ def verify_succeeded(opened: OpenVault, newest: Trust | None) -> None:
         raise former_administrators(charter_of(opened).path)
 
 
+def gone(scope: str) -> Tampered:
+    """Return the error for a scope that the vault names and that has no head: each has one as long as it is named."""
+    message = f"the sealed scope `{scope}` is not there"
+    hint = "somebody who may write the file may have taken it out; restore the file from a backup"
+    return Tampered(message, hint=hint)
+
+
 def grants_of(opened: OpenVault) -> ValueGrants:
     """Return what the key at hand was granted of the values of an open scope."""
     grants = opened.replica.data_keys.grants

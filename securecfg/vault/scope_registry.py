@@ -49,7 +49,7 @@ class ScopePlace(NamedTuple):
 
 
 class Making(NamedTuple):
-    """A scope that secrets are being moved into. Until that is done it is nobody's, and they are where they were.
+    """A scope that is being made. Until that is done it is nobody's, and secrets that go into it are where they were.
 
     Attributes:
         place: Where it will lie.
@@ -68,7 +68,7 @@ class Registry(NamedTuple):
         roles: The public key of each role that a scope was granted to, 1,248 bytes.
         formers: The public keys that roles had before, as long as members may need them.
         unfinished: The roles whose newest key is not in every scope yet.
-        making: The scopes that secrets are being moved into, by path.
+        making: The scopes that are being made, by path.
         retired: Where scopes lay that were merged, or given up before they were finished; their rows are erased.
     """
 

@@ -13,7 +13,6 @@ from securecfg.errors import (
     ScopeSealed,
     SecretNotFound,
     SecurecfgError,
-    Tampered,
     Unsupported,
     VaultClosed,
 )
@@ -22,7 +21,7 @@ from securecfg.vault.drop_boxes import DropBoxes, only_drops
 from securecfg.vault.parts import Parts, not_opened
 from securecfg.vault.paths import check_prefix, check_principal, path_to_bytes, scope_among
 from securecfg.vault.scope_completion import complete
-from securecfg.vault.scope_opening import Doorway, charter_of, trusts_of
+from securecfg.vault.scope_opening import Doorway, charter_of, gone, trusts_of
 from securecfg.vault.vault import Vault
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ class ScopedVault(Vault):
             try:
                 part = self._unless_ended(scope, place)
             except ScopeSealed:
-                raise _not_there(scope) from None
+                raise gone(scope) from None
             if part is not None:
                 yield scope, part
 
@@ -449,7 +448,7 @@ class ScopedVault(Vault):
                         # One commit takes its head and its place.
                         self._whole.opened.refresh()
                         if self._parts.names().get(scope) == place:
-                            raise _not_there(scope) from None
+                            raise gone(scope) from None
                     self._parts.drop(part)
                 is_settled = False
             if is_settled:
@@ -522,12 +521,6 @@ class ScopedVault(Vault):
 def _scopes_of(opened: OpenVault) -> Mapping[str, object]:
     registry = opened.scopes()
     return registry.scopes if registry is not None else {}
-
-
-def _not_there(scope: str) -> Tampered:
-    message = f"the sealed scope `{scope}` is not there"
-    hint = "if its making was interrupted, `securecfg scope create` makes it; else restore the file"
-    return Tampered(message, hint=hint)
 
 
 def _doorway_of(vault: Vault) -> Doorway | None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import secrets
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from securecfg.audit import Event
 from securecfg.crypto import generate_key
 from securecfg.errors import (
-    AlreadyExists,
     Conflict,
-    HeadMoved,
     InvalidMetadata,
     ScopeSealed,
     SecretNotFound,
@@ -34,14 +33,24 @@ from securecfg.vault.drop_memory import DropMemory
 from securecfg.vault.drop_orders import Admission, droppers
 from securecfg.vault.drops import count_waiting
 from securecfg.vault.index import prefix_end
-from securecfg.vault.joint import PartChange
+from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_to_json
-from securecfg.vault.opened import POLICY_PATH, REGISTRY_PATH, ROLES_PATH
+from securecfg.vault.opened import POLICY_PATH, ROLES_PATH
 from securecfg.vault.paths import SUCCESSION_PATH, check_role, path_to_bytes
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_changes import RIGHTS, no_collector, rights_to_words
 from securecfg.vault.scope_founding import Founding, found_scope, rights_of_administrator
-from securecfg.vault.scope_opening import Doorway, charter_of
+from securecfg.vault.scope_making import (
+    Footing,
+    begin_making,
+    changed_meanwhile,
+    documents_of,
+    fresh_registry,
+    making,
+    plan_made,
+    verify_apart,
+)
+from securecfg.vault.scope_opening import Doorway, charter_of, gone
 from securecfg.vault.scope_registry import (
     OWN_KEY_PATH,
     Administrators,
@@ -59,13 +68,12 @@ from securecfg.vault.scope_registry import (
 from securecfg.vault.scope_rotation import ScopeRotation
 from securecfg.vault.scope_trust import fingerprint_of
 from securecfg.vault.signatories import HeldKeys
-from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.staging import StagingMoved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from securecfg.keys import Identity as PublicHalf
-    from securecfg.store import Store
     from securecfg.vault.administration import Change
     from securecfg.vault.authority import Authority
     from securecfg.vault.certificates import Encoded
@@ -220,8 +228,8 @@ class Scopes:
         certificates = self._certificates()
         memberships: Puts = []
         keys = {name: self._role_public(name, certificates, memberships) for name in wanted}
-        known = self._registry().scopes.get(scope)
-        scope_id = secrets.token_bytes(16) if known is None else known.scope_id
+        scope_id = secrets.token_bytes(16)
+        documents = documents_of(self._opened)
         certificates.complete(keys, {name: self._members(name) for name in keys})
         founding = Founding(
             self._vault_id,
@@ -232,25 +240,24 @@ class Scopes:
             self._documents(keys, certificates),
         )
 
-        def open_store() -> Store:
+        def begin() -> ScopePlace:
             self._opened.store.stage(memberships)
-            return self._opened.store.partition(self._register(scope, keys, scope_id).number)
+            return begin_making(self._authority, scope, keys, scope_id)
 
-        try:
-            creator, clock = self._authority.identity, self._opened.clock
-            found_scope(open_store, founding, own, self._signing(), creator, clock=clock)
-        except HeadMoved:
-            message = f"somebody else made the scope `{scope}` at the same moment"
-            raise AlreadyExists(message, hint=f"`securecfg scope show {scope}` shows who may do what in it") from None
-        # No change of a role's key is over while this was being made: it knows what is left.
-        for name, key in keys.items():
-            if self._registry().roles.get(name) != key:
-                message = f"`role:{name}` was given another key at the same moment, and the scope has the one before"
-                raise Conflict(message, hint=f"`securecfg role rotate {name} --resume` replaces it")
+        with making(self._authority, scope, begin) as begun:
+            signing, creator = self._signing(), self._authority.identity
+            footing = Footing.of(self._opened, founding, own, signing.trust)
+            found_scope(begun.open_store, founding, own, signing, creator, clock=self._opened.clock)
+            made = plan_made(self._authority, begun, footing, documents)
+            change = PartChange(self._opened, [partial(self._plan_free, scope), made])
+            try:
+                publish_together([change], complete=[begun.part])
+            except StagingMoved:
+                raise changed_meanwhile() from None
         return self.show(scope)
 
     def verify_free(self, path: str) -> None:
-        """Check that a scope can be made at a path; one whose making was interrupted can be made again.
+        """Check that a scope can be made at a path.
 
         Raises:
             AlreadyExists: There is a scope at the path, in it or around it.
@@ -258,9 +265,6 @@ class Scopes:
         """
         scope = scope_path(path)
         registry = self._registry()
-        place = registry.scopes.get(scope)
-        if place is not None and self._opened.store.partition(place.number).head() is None:
-            return
         verify_apart(registry, scope)
         first = scope.encode()
         if self._opened.entries(first, prefix_end(first)):
@@ -289,7 +293,7 @@ class Scopes:
 
             def register() -> Mapping[bytes, Content]:
                 self._opened.store.stage(memberships)
-                self._register(scope, {name: public.public_key}, inside.opened.replica.vault_id)
+                self._register(scope, inside.opened.replica.vault_id, name, public.public_key)
                 certificates = self._certificates()
                 keys = self._learn(inside, certificates) | {name: public.public_key}
                 return self._documents(keys, certificates)
@@ -335,11 +339,9 @@ class Scopes:
         certificates = self._certificates()
         failures: list[SecurecfgError] = []
         scopes: dict[str, dict[str, bytes]] = {}
-        for path, place in registry.scopes.items():
+        for path in registry.scopes:
             if only is not None and path not in only:
                 continue
-            if self._opened.store.partition(place.number).head() is None:
-                continue  # its making was interrupted; it is made with the documents of that day
             try:
                 with self._inside(path) as inside:
                     scopes[path] = self._learn(inside, certificates)
@@ -408,7 +410,7 @@ class Scopes:
                 finally:
                     found[0].close()
                 count += 1
-            elif self._opened.store.partition(place.number).head() is not None:
+            else:
                 closed.append(path)
         for path in closed:
             message = f"the vault's own key does not open the scope `{path}`; the others are accepted"
@@ -590,42 +592,39 @@ class Scopes:
     def _vault_id(self) -> bytes:
         return self._opened.replica.vault_id
 
-    def _register(self, scope: str, keys: Mapping[str, bytes], scope_id: bytes) -> ScopePlace:
-        """Note where a scope lies, and the public keys of roles."""
+    def _plan_free(self, scope: str, publication: Publication) -> Plan:
+        """Plan nothing, where there is still nothing below a scope that is made without it.
+
+        Raises:
+            Conflict: There is something.
+        """
+        if publication.holds_below(scope.encode()):
+            raise changed_meanwhile()
+        return Plan()
+
+    def _register(self, scope: str, scope_id: bytes, name: str, key: bytes) -> None:
+        """Note the public key of a role, before a scope has it.
+
+        Raises:
+            Conflict: The scope is no more, or the role has another key by now.
+        """
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
         session, decision = self._authority.require("key.manage", "")
-        taken = self._opened.store.partitions()
 
         def plan(publication: Publication) -> Plan:
-            if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
-                raise changed_meanwhile()
-            registry = read_registry(self._opened)
+            registry = fresh_registry(self._opened, publication)
             place = registry.scopes.get(scope)
-            if place is not None and place.scope_id != scope_id:
+            if place is None or place.scope_id != scope_id or registry.roles.get(name, key) != key:
                 raise changed_meanwhile()
-            if any(registry.roles.get(name, key) != key for name, key in keys.items()):
-                raise changed_meanwhile()
-            if place is not None and keys.items() <= registry.roles.items():
-                return Plan(result=place)
-            if place is None:
-                if registry.overlapping(scope) is not None or publication.holds_below(scope.encode()):
-                    raise changed_meanwhile()
-                place = ScopePlace(registry.next_number(taken), scope_id)
-            after = registry.without_making(scope)._replace(
-                scopes={**registry.scopes, scope: place}, roles={**registry.roles, **keys}
-            )
+            if name in registry.roles:
+                return Plan()
+            after = registry._replace(roles={**registry.roles, name: key})
             plan = draft_registry(Drafts(self._opened, publication), after, new)
             obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
             plan.records = [session.record(Event.SCOPE_CREATED, obj, decision=decision)]
-            if after.retired != registry.retired:
-                plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
-            plan.result = place
             return plan
 
-        place = self._opened.publisher.publish(plan)
-        if not isinstance(place, ScopePlace):
-            raise TypeError
-        return place
+        self._opened.publisher.publish(plan)
 
     def _holding(self, role: str, public: RolePublic) -> PartChange:
         """Return what keeps the key of a role as it is, in the vault, while a scope is given it."""
@@ -654,6 +653,18 @@ class Scopes:
         documents[CERTIFICATES_PATH] = to_document(certificates.to_json(keys, members))
         return documents
 
+    def _place_of(self, scope: str) -> ScopePlace:
+        """Return where a scope lies.
+
+        Raises:
+            SecretNotFound: There is none.
+        """
+        place = self._registry().scopes.get(scope)
+        if place is None:
+            message = f"there is no sealed scope `{scope}`"
+            raise SecretNotFound(message, hint="`securecfg scope list` shows the scopes")
+        return place
+
     @contextmanager
     def _inside(self, path: str, others: Sequence[RoleKey] = (), *, is_behind: bool = False) -> Iterator[ScopeRotation]:
         """Open a scope with the vault's own key.
@@ -665,19 +676,23 @@ class Scopes:
 
         Raises:
             SecretNotFound: There is no such scope.
+            ScopeSealed: The vault's own key does not open it.
+            Tampered: It is not there any more, or not as it was signed.
         """
         scope = scope_path(path)
-        place = self._registry().scopes.get(scope)
-        if place is None:
-            message = f"there is no sealed scope `{scope}`"
-            raise SecretNotFound(message, hint="`securecfg scope list` shows the scopes")
+        place = self._place_of(scope)
         own = self._own_keys()
         door = self._doorway(own)
         door = door._replace(keys=[*door.keys, *others], newest=None if is_behind else door.newest)
         found = door.open(place.number, (scope, place.scope_id))
         if found is None:
+            is_there = self._opened.store.partition(place.number).head() is not None
+            if self._place_of(scope) != place:
+                raise changed_meanwhile()
+            if not is_there:
+                raise gone(scope)
             message = f"the vault's own key does not open the scope `{scope}`"
-            raise ScopeSealed(message, hint="the making of it was interrupted: `securecfg scope create` again")
+            raise ScopeSealed(message, hint="somebody may have altered its slots; restore the vault from a backup")
         opened, slot = found
         try:
             identity = self._authority.identity._replace(slot=slot.hex())
@@ -695,27 +710,6 @@ def verify_collector(scope: str, rights: Collection[int], *, is_shared: bool) ->
     founded = [*rights, rights_of_administrator(rights, is_shared=is_shared)]
     if any(one & DROP for one in rights) and not any(one & READ and one & WRITE for one in founded):
         raise no_collector(scope)
-
-
-def verify_apart(registry: Registry, scope: str) -> None:
-    """Check that a scope would lie in no other one, and no other one in it.
-
-    Raises:
-        AlreadyExists: It would.
-    """
-    other = registry.overlapping(scope)
-    if other is not None:
-        message = f"there is a sealed scope at `{other}`"
-        hint = f"`securecfg scope show {other}` shows who may do what in it"
-        if scope.startswith(other) and scope != other:
-            hint = f"`securecfg scope split {other} {scope}` makes a part of it a scope of its own"
-        raise AlreadyExists(message, hint=hint)
-
-
-def changed_meanwhile() -> Conflict:
-    """Return the error for a change that was planned from scopes which are others by now."""
-    message = "somebody else changed the scopes, or what is below this one, at the same moment"
-    return Conflict(message, hint="look at `securecfg scope list`, and try again")
 
 
 def scope_path(path: str) -> str:

@@ -246,7 +246,7 @@ class Vault(Changes):
                 from securecfg.vault.introduced import verify_introduced
 
                 verify_introduced(opened.store, opened.replica.vault_id, told)
-            if not opened.store.partitions():
+            if not opened.has_scopes:
                 return vault
             from securecfg.vault.scoped import ScopedVault  # for vaults that have scopes
 

@@ -1244,8 +1244,8 @@ MUTANTS = (
     Mutant(
         "a scope is begun with a key that a role has no more",
         "vault/scope_moves.py",
-        "return self._begin_making(inner, keys, scope_id, inside=outer)",
-        "return self._begin_making(inner, {}, scope_id, inside=outer)",
+        "return begin_making(self._authority, inner, keys, scope_id, inside=outer)",
+        "return begin_making(self._authority, inner, {}, scope_id, inside=outer)",
         "vault/test_keys_with_moves.py::test_no_scope_is_begun_with_a_key_that_a_role_has_no_more",
     ),
     Mutant(
@@ -1693,5 +1693,26 @@ MUTANTS = (
         "        self._store.commit(operations, expect=None if self._head is None else self._head, head=head)\n"
         "        self._head = head",
         "vault/test_scope_moves.py::test_members_see_nothing_of_a_scope_before_it_is_made",
+    ),
+    Mutant(
+        "a scope stands on an own key that was replaced while it was made",
+        "vault/scope_making.py",
+        "            and own.current.signing_key == self.own_key\n",
+        "",
+        "vault/test_scope_making.py::test_no_scope_that_people_signed_is_made_with_a_former_own_key",
+    ),
+    Mutant(
+        "a scope has the members of the time when its making began",
+        "vault/scope_making.py",
+        "        if documents_of(opened) != documents:",
+        "        if False:",
+        "vault/test_scope_making.py::test_who_left_a_role_meanwhile_is_none_of_its_members_in_a_new_scope",
+    ),
+    Mutant(
+        "a drop order for a key before stays beside a new key",
+        "vault/scope_changes.py",
+        "        if any(publication.row(old.space, old.id) is not None for old in late):",
+        "        if False:",
+        "vault/test_many_droppers.py::test_an_order_that_somebody_puts_back_in_the_middle_of_a_change_ends_it",
     ),
 )

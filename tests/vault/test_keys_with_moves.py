@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +14,7 @@ from securecfg.vault.departures import find_exposed, newest_compromise
 from securecfg.vault.role_rotation import RoleRotation
 from securecfg.vault.scope_compromise import ScopeCompromise, finish_as_member
 from securecfg.vault.scope_keys import ScopeKeyring
-from securecfg.vault.scope_moves import ScopeMoves
+from securecfg.vault.scope_making import begin_making
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.verification import verify_vault
 from tests.vault.scope_world import _EVERYTHING, scope_world
@@ -106,8 +106,8 @@ def test_no_role_gets_another_key_while_a_scope_is_being_made(
     def die(*_args: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ScopeMoves, "_plan_made", die)
-    monkeypatch.setattr(ScopeMoves, "_give_up", lambda *_: None)
+    monkeypatch.setattr("securecfg.vault.scope_moves.plan_made", die)
+    monkeypatch.setattr("securecfg.vault.scope_making._give_up", lambda *_: None)
     nested.as_member("pay").write("pay/more/a", "1")
     with pytest.raises(KeyboardInterrupt):
         moves(nested).split("pay", "pay/more", reader=nested.identity("pay"))
@@ -122,15 +122,13 @@ def test_no_role_gets_another_key_while_a_scope_is_being_made(
 def test_no_scope_is_begun_with_a_key_that_a_role_has_no_more(
     nested: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin = ScopeMoves._begin_making
-
-    def rotate_before(self: ScopeMoves, *args: object, **options: object) -> object:
-        monkeypatch.setattr(ScopeMoves, "_begin_making", begin)
+    def rotate_before(*args: Any, **options: Any) -> object:  # noqa: ANN401 - those of the step
+        monkeypatch.undo()
         RoleRotation(nested.admin().authority).rotate_role("pay")
-        return begin(self, *args, **options)  # type: ignore[arg-type]  # as they came
+        return begin_making(*args, **options)
 
     nested.as_member("pay").write("pay/more/a", "1")
-    monkeypatch.setattr(ScopeMoves, "_begin_making", rotate_before)
+    monkeypatch.setattr("securecfg.vault.scope_moves.begin_making", rotate_before)
     with pytest.raises(Conflict):
         moves(nested).split("pay", "pay/more", reader=nested.identity("pay"))
     assert nested.scopes().paths() == ["pay/", "pay/in/"]

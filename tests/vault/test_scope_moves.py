@@ -198,7 +198,7 @@ def test_a_scope_that_was_begun_and_is_made_empty_leaves_nothing_of_the_first(
 ) -> None:
     world.admin().write("app/a", "1")
     with monkeypatch.context() as patched:
-        patched.setattr(ScopeMoves, "_give_up", lambda *_: None)
+        patched.setattr("securecfg.vault.scope_making._give_up", lambda *_: None)
         patched.setattr(
             "securecfg.vault.relocation.publish_together", lambda *_, **__: (_ for _ in ()).throw(StoreFailed("x"))
         )
