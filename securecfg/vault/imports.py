@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.audit import Event
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from securecfg.audit import Record
-    from securecfg.vault.authority import Authority
+    from securecfg.vault.authority import Authority, Stamp
     from securecfg.vault.history import Version
     from securecfg.vault.import_documents import ImportedFile, ImportedSecret
     from securecfg.vault.opened import Located
@@ -333,8 +334,6 @@ class Imports:
         reads: Sequence[Record] = (),
     ) -> Import:
         """Take one step: the state, its record and the end of the undo material, where it ends, in one transaction."""
-        for secret in of.secrets if right else ():
-            self._authority.require(right, secret.path)
         event = STEPS[of.state, state]
         after = replace(of, state=state, files=tuple(files), revision=of.revision + 1)
         records = list(reads)
@@ -343,7 +342,8 @@ class Imports:
             records.append(self._authority.session().record(event, about))
         pieces = self._live_pieces(of)[:_PIECES_AT_ONCE] if state in FINISHED else []
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, verify: Callable[[], None]) -> Plan:
+            verify()
             whole = self._plan_destruction(publication, pieces)
             new = self._new(expect=of.revision)
             try:
@@ -353,11 +353,16 @@ class Imports:
             except StaleWrite:
                 message = f"another process works on the import `{of.import_id}`"
                 raise Conflict(message, hint="`securecfg import --list` shows how far it is") from None
-            _join(whole, step)
+            whole.join(step)
             whole.records = records
             return whole
 
-        self._opened.publisher.publish(plan)
+        def publish(verify: Callable[[], None]) -> None:
+            for secret in of.secrets if right else ():
+                self._authority.require(right, secret.path)
+            self._opened.publisher.publish(lambda publication: plan(publication, verify))
+
+        self._under_one_policy(publish)
         if pieces:
             self._destroy_material(after)
             finish_destruction(self._opened)
@@ -368,22 +373,24 @@ class Imports:
         now = self._opened.clock.now_ns()
         for start in range(0, len(versions), _DELETES_AT_ONCE):
             part = versions[start : start + _DELETES_AT_ONCE]
-            records = []
+            self._under_one_policy(partial(self._delete_part, part, now))
+
+    def _delete_part(self, part: Sequence[tuple[str, int]], now_ns: int, verify: Callable[[], None]) -> None:
+        records = []
+        for path, version in part:
+            session, decision = self._authority.require("delete", path)
+            obj = {"path": path, "ver": version}
+            records.append(session.record(Event.SECRET_DELETED, obj, decision=decision))
+
+        def plan(publication: Publication) -> Plan:
+            verify()
+            whole = Plan(records=records)
+            drafts = Drafts(self._opened, publication)
             for path, version in part:
-                session, decision = self._authority.require("delete", path)
-                obj = {"path": path, "ver": version}
-                records.append(session.record(Event.SECRET_DELETED, obj, decision=decision))
+                whole.join(drafts.delete(path_to_bytes(path), version, now_ns))
+            return whole
 
-            def plan(
-                publication: Publication, part: Sequence[tuple[str, int]] = part, records: list[Record] = records
-            ) -> Plan:
-                whole = Plan(records=records)
-                drafts = Drafts(self._opened, publication)
-                for path, version in part:
-                    _join(whole, drafts.delete(path_to_bytes(path), version, now))
-                return whole
-
-            self._opened.publisher.publish(plan)
+        self._opened.publisher.publish(plan)
 
     def _destroy_material(self, of: Import) -> None:
         """Destroy what is left of the undo material of a finished import."""
@@ -410,32 +417,46 @@ class Imports:
             raise Unsupported(message, hint="open it for writing")
         if opened.replica.seat is not None and not opened.replica.seat.may_write:
             raise no_writer()
+
+        def publish(verify: Callable[[], None]) -> None:
+            for action, path in rights:
+                self._authority.require(action, path)
+                opened.verify_unsealed(path)
+            area = StagingArea(opened)
+            try:
+                self._publish_staged(area, draft(Drafts(opened, area), area), verify)
+            except BaseException as error:
+                area.abandon()
+                if isinstance(error, IntegrityError):
+                    # Rows that another process replaced while they were read are no tampering.
+                    area.verify_unmoved()
+                raise
+
+        self._under_one_policy(publish)
+
+    def _under_one_policy(self, publish: Callable[[Callable[[], None]], None]) -> None:
+        """Let something be decided on and published, anew where the policy changes in between.
+
+        Args:
+            publish: Decides and publishes; is given what raises, under the lock of the publication, where what decided
+                is in force no longer.
+        """
+        opened = self._opened
         for _ in range(_RETRIES):
             opened.refresh()
             # Taken before the decisions, so that none of them is under an older policy.
             stamp = opened.policy_stamp()
-            for action, path in rights:
-                self._authority.require(action, path)
-                opened.verify_unsealed(path)
 
-            def verify(stamp: tuple[bytes, bytes, bytes] = stamp) -> None:
+            def verify(stamp: Stamp = stamp) -> None:
                 if stamp != opened.policy_stamp():
                     message = "the policy changed meanwhile"
                     raise StagingMoved(message)
 
-            area = StagingArea(opened)
             try:
-                try:
-                    self._publish_staged(area, draft(Drafts(opened, area), area), verify)
-                    return
-                except BaseException as error:
-                    area.abandon()
-                    if isinstance(error, IntegrityError):
-                        # Rows that another process replaced while they were read are no tampering.
-                        area.verify_unmoved()
-                    raise
+                publish(verify)
             except StagingMoved:
                 continue
+            return
         message = "other writers were faster every time"
         raise StoreBusy(message, hint="try again in a moment")
 
@@ -481,8 +502,9 @@ class Imports:
         return parse_import(import_id, state, details, version.number)
 
     def _read_state(self, path: bytes) -> tuple[Any, Version]:
-        located = self._locate(path)
-        return json.loads(self._opened.open_inline(located)[1]), located.version
+        version = self._locate(path).version
+        document: dict[str, Any] = self._opened.system_document(path, {}, version.number)
+        return document, version
 
     def _locate(self, path: bytes) -> Located:
         entry = self._opened.replica.index.get(path)
@@ -514,7 +536,7 @@ class Imports:
         for path in pieces:
             entry = publication.entry(path)
             if entry is not None and entry.live:
-                _join(whole, drafts.destroy(path, 1))
+                whole.join(drafts.destroy(path, 1))
         if whole.changes:
             whole.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
         return whole
@@ -530,9 +552,3 @@ class _Outcome(NamedTuple):
 def _take(area: StagingArea, plan: Plan) -> int:
     area.take(plan)
     return plan.result if isinstance(plan.result, int) else 0
-
-
-def _join(whole: Plan, plan: Plan) -> None:
-    whole.puts += plan.puts
-    whole.deletes += plan.deletes
-    whole.changes += plan.changes

@@ -1623,6 +1623,27 @@ MUTANTS = (
         "vault/test_relocation.py::test_what_is_caught_up_with_before_the_commit_is_exposed_too",
     ),
     Mutant(
+        "what comes back in the commit of a move takes no note along",
+        "vault/relocation.py",
+        "            if not self._notes_about(path, original) <= self._carried:",
+        "            if False:",
+        "vault/test_busy_moves.py::test_what_comes_back_while_it_moves_is_still_exposed_to_who_knew_it",
+    ),
+    Mutant(
+        "deltas are staged under no range",
+        "vault/staging.py",
+        "        if not self._ranges:",
+        "        if False:",
+        "vault/test_busy_moves.py::test_what_takes_out_planted_secrets_is_no_leftover_to_others",
+    ),
+    Mutant(
+        "what gets another path meanwhile keeps its data keys",
+        "vault/key_changes.py",
+        "            paths = find_older(opened, end, where, chosen)",
+        "            paths = []",
+        "vault/test_key_changes.py::test_what_gets_another_path_meanwhile_gets_new_data_keys_too",
+    ),
+    Mutant(
         "one commit of several parts does not compare their heads",
         "store/sqlite.py",
         "            if any(cursor.execute(sql.get_head).get != commit.expect for sql, commit in shares):",
