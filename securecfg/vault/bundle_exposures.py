@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from securecfg.clock import to_datetime
-from securecfg.vault.bundle_notes import given_from
+from securecfg.vault.bundle_notes import given_from, is_about
 from securecfg.vault.departures import all_versions, same_values
 from securecfg.vault.members import identities_of
 from securecfg.vault.opened import Located
 from securecfg.vault.paths import FIRST_USER_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from securecfg.vault.authority import Authority
     from securecfg.vault.opened import OpenVault
 
     _Holders = dict[tuple[str, str, str], int]
+    _Gone = dict[tuple[int, int], dict[str, _Holders]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +64,14 @@ def find_known_from_bundles(authority: Authority) -> list[KnownFromBundle]:
     policy = opened.policy()[1]
     current = {(name, identity.fingerprint.hex()) for name, identity in identities_of(opened).items()}
     # Versions keep their number and time wherever their secret is moved to.
-    gone: dict[tuple[int, int], _Holders] = {}
+    gone: _Gone = {}
     for noted in given_from(opened):
         role = f"role:{noted.role}"
         for name, fingerprint in noted.recipients.items():
             if (name, fingerprint) in current and role in policy.roles_of(name):
                 continue
-            for _, number, created, _ in noted.versions:
-                known = gone.setdefault((number, created), {})
+            for then, number, created, _ in noted.versions:
+                known = gone.setdefault((number, created), {}).setdefault(then, {})
                 key = (noted.role, name, fingerprint)
                 known[key] = max(noted.issued, known.get(key, 0))
     if not gone:
@@ -89,7 +89,7 @@ def find_known_from_bundles(authority: Authority) -> list[KnownFromBundle]:
     return found
 
 
-def _holders(opened: OpenVault, path: bytes, gone: Mapping[tuple[int, int], _Holders]) -> tuple[int, _Holders]:
+def _holders(opened: OpenVault, path: bytes, gone: _Gone) -> tuple[int, _Holders]:
     """Return the current version of a secret, and who could open a bundle with its value, and when that was published.
 
     A value that comes back, as after a rollback, is one that was in the bundle.
@@ -99,9 +99,11 @@ def _holders(opened: OpenVault, path: bytes, gone: Mapping[tuple[int, int], _Hol
         return 0, {}
     history = opened.history(path, entry)
     current = opened.locate(path, entry, 0).version
-    holders = dict(gone.get((current.number, current.created), {}))
     given = [version for version in all_versions(opened, history) if (version.number, version.created) in gone]
-    for version in same_values(opened, Located(entry, history, current), given):
-        for holder, issued in gone[version.number, version.created].items():
-            holders[holder] = max(issued, holders.get(holder, 0))
+    holders: _Holders = {}
+    for version in chain((current,), same_values(opened, Located(entry, history, current), given)):
+        place = version.number, version.created
+        for then, those in gone.get(place, {}).items():
+            if is_about(opened, (then, *place), path):
+                holders |= {holder: max(issued, holders.get(holder, 0)) for holder, issued in those.items()}
     return current.number, holders

@@ -115,6 +115,28 @@ def given_from(opened: OpenVault) -> Iterator[Noted]:
     yield from _noted_below(opened, _CARRIED)
 
 
+def is_about(opened: OpenVault, noted: tuple[str, int, int], path: bytes) -> bool:
+    """Return whether a note of a version is about the secret at a path that has such a version.
+
+    Secrets that were written at one time have versions of one time. The one that is where the note says is meant, and
+    where there is none any more whichever it may be.
+
+    Args:
+        opened: The part.
+        noted: The path then, the version's number, and when it was written.
+        path: Where the secret is now.
+    """
+    then, number, created = noted
+    encoded = then.encode()
+    entry = opened.replica.index.get(encoded) if encoded != path else None
+    if entry is None:
+        return True
+    try:
+        return opened.locate(encoded, entry, number).version.created != created
+    except KeyError:
+        return True
+
+
 def entries_of_bundles(opened: OpenVault) -> dict[bytes, Entry]:
     """Return what tells the notes of `given_from` from others, as of the state that was read last."""
     index = opened.replica.index

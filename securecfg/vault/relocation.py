@@ -13,11 +13,12 @@ Until the commit a move changes nothing that anybody sees, so whoever dies leave
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.errors import AlreadyExists, CommitUnknown, IntegrityError, SecretNotFound, StoreBusy, Unsupported
-from securecfg.vault.bundle_notes import draft_carried_bundle, entries_of_bundles, given_from
+from securecfg.vault.bundle_notes import draft_carried_bundle, entries_of_bundles, given_from, is_about
 from securecfg.vault.copying import Copy, Original, Resealing, Single, Subtree, as_freed, as_runs, rows_of
 from securecfg.vault.departures import MoveNote, draft_carried, draft_move, entries_of_notes, notes_of
 from securecfg.vault.drafts import NewVersion
@@ -401,10 +402,10 @@ class Relocation:
         if noted == self._noted:
             return False
         self._notes, self._marks = opened.consistently(lambda: (notes_of(opened), marks_of(opened)))
-        self._bundles: dict[tuple[int, int], list[Noted]] = {}
+        self._bundles: dict[tuple[int, int], list[tuple[str, Noted]]] = {}
         for bundle in opened.consistently(lambda: list(given_from(opened))):
-            for _, number, created, _ in bundle.versions:
-                self._bundles.setdefault((number, created), []).append(bundle)
+            for then, number, created, _ in bundle.versions:
+                self._bundles.setdefault((number, created), []).append((then, bundle))
         self._noted = noted
         return True
 
@@ -418,9 +419,10 @@ class Relocation:
         self._carried |= self._notes_about(path, original)
         for version in _kept(original):
             # The value is sealed anew, so what tells it from others there is nothing here.
-            line = target, version.number, version.created, ""
-            for bundle in self._bundles.get((version.number, version.created), ()):
-                self._given.setdefault(bundle.digest, (bundle, set()))[1].add(line)
+            place, opened = (version.number, version.created), self._source.opened
+            for then, bundle in self._bundles.get(place, ()):
+                if opened.consistently(partial(is_about, opened, (then, *place), path)):
+                    self._given.setdefault(bundle.digest, (bundle, set()))[1].add((target, *place, ""))
         new = NewVersion(self._target.authority.identity.principal, self._target.opened.clock.now_ns())
         for mark in self._marks.get(copy.entry.rec_id, ()):
             self._arriving.take(draft_mark(self._drafts, mark, target, copy.target.rec_id, new))

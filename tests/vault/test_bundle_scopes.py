@@ -385,3 +385,25 @@ def test_a_value_that_comes_back_is_known_from_a_bundle_still(world: ScopeWorld)
     assert known(world) == ["both/a"]
     world.admin().rollback("app/a", to=1)
     assert known(world) == ["app/a", "both/a"]
+
+
+def test_of_secrets_that_were_written_at_once_those_are_known_that_were_published(
+    shared: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "".join(_EVERYTHING.format(role) for role in ("pay", "web", "audit"))
+    text = text.replace('"undelete"]', '"undelete", "export"]')
+    seen = '["app/**", "both/**", "shared/*"]'
+    before, web, after = text.partition("[roles.web]")
+    text = before + web + after.replace('["**"]', seen, 1)
+    shared.admin().administration.apply_policy([Document("grants.toml", "grants", text)])
+    with monkeypatch.context() as patch:
+        patch.setattr(type(shared.clock), "now_ns", lambda clock: clock.ns)
+        with shared.admin().scope("shared").batch() as batch:
+            for path in ("shared/one", "shared/hidden/two", "shared/hidden/three"):
+                batch.write(path, "1")
+    publish_to_who_leaves(shared)
+    assert known(shared) == ["app/a", "both/a", "shared/a", "shared/one"]
+    shared.admin().move("shared/hidden/two", "app/two")
+    assert known(shared) == ["app/a", "both/a", "shared/a", "shared/one"]
+    shared.admin().move("shared/one", "app/one")
+    assert {*known(shared)} >= {"app/a", "app/one", "both/a", "shared/a"}
