@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
-from securecfg.errors import AlreadyExists, CommitUnknown, Conflict, SecurecfgError
+from securecfg.errors import AlreadyExists, CommitUnknown, Conflict, DestroyPending, SecurecfgError
 from securecfg.tuples import NamedTuple
 from securecfg.vault.charters import BREAK_GLASS, LIST
 from securecfg.vault.departures import newest_compromise
@@ -211,7 +211,8 @@ def begin_making(
 
     place = opened.publisher.publish(plan)
     if opened.is_destruction_pending:
-        finish_destruction(opened)
+        with suppress(DestroyPending):  # it stays noted, and is in nobody's way
+            finish_destruction(opened)
     if not isinstance(place, ScopePlace):
         raise TypeError
     return place

@@ -138,7 +138,8 @@ class ScopeMoves(Scopes):
             AlreadyExists: There is a scope at the path, in it or around it.
             InvalidMetadata: A role has no member with a public key, or is reserved.
             ValueTooLarge: A value is larger than a scope takes.
-            Conflict: An import that was interrupted holds a secret, or somebody else makes the scope too.
+            Conflict: An import that was interrupted holds a secret, somebody else makes the scope too, or the own key,
+                who signs or the key of a role was replaced meanwhile; nothing was changed.
             DestroyPending: It is done, but old keys may lie in the store's log until another reader lets go.
             CommitUnknown, StoreBusy, StoreFailed: As for a write; made again it goes on.
         """
@@ -206,6 +207,7 @@ class ScopeMoves(Scopes):
             SecretNotFound: There is no such scope.
             InvalidPath: The subtree is not one of the scope.
             AlreadyExists: It is a scope of its own already.
+            Conflict: Values wait in the scope; or as for `seal`.
             ScopeSealed: The keys at hand do not read what is to be moved, or may not write.
             SignaturesMissing: Too few administrators signed.
             WrongKey: No role knows the reader.

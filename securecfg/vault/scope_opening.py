@@ -79,7 +79,7 @@ class Doorway(NamedTuple):
         partition = self.store.partition(number)
         fitting = _fitting(partition, self.keys)
         if not fitting or partition.head() is None:
-            return None  # for others, or its making was interrupted
+            return None  # for others, or still being made
         for key in fitting:
             try:
                 opened, slot_id = self._open(number, key, key)

@@ -213,8 +213,8 @@ class Scopes:
         Raises:
             AccessDenied: The caller may not `key.manage`.
             AlreadyExists: There is a scope at the path, in it or around it.
-            Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along. Or the scope is made, and
-                somebody gave a role another key at the same moment.
+            Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along. Or the own key, who signs,
+                policy, roles or members were replaced meanwhile; nothing was changed.
             InvalidMetadata: A role has no member with a public key, or is reserved, or some are to drop and none reads
                 and writes.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
