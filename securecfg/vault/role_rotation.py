@@ -18,7 +18,7 @@ from securecfg.vault.scope_completion import complete_grants
 from securecfg.vault.scope_formers import has_formers
 from securecfg.vault.scope_keys import ScopeKeyring
 from securecfg.vault.scope_opening import charter_of
-from securecfg.vault.scope_registry import ABANDONED_NS
+from securecfg.vault.scopes import being_made
 from securecfg.vault.value_keys import count_waiting
 
 if TYPE_CHECKING:
@@ -196,11 +196,9 @@ class RoleRotation(ScopeKeyring):
         Raises:
             Conflict: One is.
         """
-        now = self._opened.clock.now_ns()
-        made = [path for path, making in known.making.items() if now - making.begun_ns <= ABANDONED_NS]
+        made = known.begun(self._opened.clock.now_ns())
         if made:
-            message = f"a scope is being made at `{made[0]}`"
-            raise Conflict(message, hint="wait until it is there; what was interrupted is given up after two hours")
+            raise being_made(made[0])
 
     def _finish_key(self, name: str, public: RolePublic) -> None:
         """Note that every scope has a key of a role, unless there is another one by now."""

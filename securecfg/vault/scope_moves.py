@@ -28,8 +28,15 @@ from securecfg.vault.scope_changes import ScopeChanges, rights_to_words
 from securecfg.vault.scope_founding import Founding, found_scope
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import charter_of, grants_of
-from securecfg.vault.scope_registry import ABANDONED_NS, Making, ScopePlace, draft_registry, read_registry
-from securecfg.vault.scopes import Scopes, changed_meanwhile, scope_path, verify_apart, verify_collector
+from securecfg.vault.scope_registry import Making, ScopePlace, draft_registry, read_registry
+from securecfg.vault.scopes import (
+    Scopes,
+    changed_meanwhile,
+    scope_path,
+    verify_apart,
+    verify_collector,
+    verify_none_begun,
+)
 from securecfg.vault.seats import Seat
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.unfinished import UnfinishedPart
@@ -132,7 +139,8 @@ class ScopeMoves(Scopes):
             AlreadyExists: There is a scope at the path, in it or around it.
             InvalidMetadata: A role has no member with a public key, or is reserved.
             ValueTooLarge: A value is larger than a scope takes.
-            Conflict: An import that was interrupted holds a secret, or somebody else makes the scope too.
+            Conflict: An import that was interrupted holds a secret, or somebody else makes the scope too, or one in it
+                or around it.
             DestroyPending: It is done, but old keys may lie in the store's log until another reader lets go.
             CommitUnknown, StoreBusy, StoreFailed: As for a write; made again it goes on.
         """
@@ -152,6 +160,7 @@ class ScopeMoves(Scopes):
             )
             return info, Moved(0, 0)
         verify_apart(registry, scope)
+        verify_none_begun(registry, scope, self._opened.clock.now_ns())
         verify_collector(scope, wanted.values(), is_shared=is_shared)
         certificates = self._certificates()
         memberships: list[Put] = []
@@ -204,6 +213,8 @@ class ScopeMoves(Scopes):
             ScopeSealed: The keys at hand do not read what is to be moved, or may not write.
             SignaturesMissing: Too few administrators signed.
             WrongKey: No role knows the reader.
+            Conflict: Somebody else changed who may do what in the scope, or what it leaves out, or makes a scope there
+                too; or values wait that were dropped there.
             DestroyPending: It is done, but old keys may lie in the store's log until another reader lets go.
             CommitUnknown, StoreBusy, StoreFailed: As for a write; made again it goes on.
         """
@@ -230,13 +241,13 @@ class ScopeMoves(Scopes):
                 move = Relocation(source, target, chosen, is_exposing=False, progress=progress)
 
                 def companions() -> Companions:
-                    if charter_of(around.opened).parties != charter.parties:
-                        message = f"somebody else changed who may do what in `{outer}` at the same moment"
-                        raise Conflict(message, hint="look at `securecfg scope show`, and try again")
+                    now = charter_of(around.opened)
+                    if now.parties != charter.parties or _excluded_below(now, inner) != founding.excluded:
+                        raise _changed_around(outer)
                     return Companions(
                         source=[around.plan_exclusion(exclude)],
                         target=[inside.plan_documents(self._documents(keys, certificates))],
-                        others=[PartChange(self._opened, [self._plan_made(inner, place)])],
+                        others=[PartChange(self._opened, [self._plan_made(inner, place, inside=outer)])],
                         source_writer=around.keeper,
                         target_writer=inside.keeper,
                         verify_settled=lambda: _verify_nothing_waits(around.opened, outer),
@@ -284,6 +295,7 @@ class ScopeMoves(Scopes):
             ScopeSealed: The keys at hand do not read what is in it, or may not write around it.
             SignaturesMissing: Too few administrators signed.
             WrongKey: No role knows the reader.
+            Conflict: Somebody else changed the scopes, or who may do what in them; or values wait that were dropped.
             DestroyPending: It is done, but rows of the scope may lie in the store's log until another reader lets go.
             CommitUnknown, StoreBusy, StoreFailed: As for a write; made again it goes on.
         """
@@ -296,24 +308,33 @@ class ScopeMoves(Scopes):
             end = Companions(ends_source=True, verify_settled=lambda: _verify_nothing_waits(inside.opened, inner))
             if merging.into == WHOLE:
                 move = Relocation(source, Place(self._authority, WHOLE), chosen, progress=progress)
-                moved = move.run(lambda: end._replace(target=[self._plan_merged(inside, inner)]))
+
+                def companions() -> Companions:
+                    _verify_same_rights(inside, inner, merging.before)
+                    return end._replace(target=[self._plan_merged(inside, merging)])
+
+                moved = move.run(companions)
             else:
                 with self._inside(merging.into, keys) as around:
-                    excluded = charter_of(inside.opened).excluded
-
-                    def include(others: tuple[str, ...]) -> tuple[str, ...]:
-                        return (*(other for other in others if other != inner), *excluded)
-
                     target = Place(around.authority, merging.into)
                     exposing = merging.is_exposing
                     move = Relocation(source, target, chosen, is_exposing=exposing, progress=progress)
-                    moved = move.run(
-                        lambda: end._replace(
+
+                    def companions() -> Companions:
+                        _verify_same_rights(inside, inner, merging.before)
+                        _verify_same_rights(around, merging.into, merging.after)
+                        excluded = charter_of(inside.opened).excluded
+
+                        def include(others: tuple[str, ...]) -> tuple[str, ...]:
+                            return (*(other for other in others if other != inner), *excluded)
+
+                        return end._replace(
                             target=[around.plan_exclusion(include)],
-                            others=[PartChange(self._opened, [self._plan_merged(inside, inner)])],
+                            others=[PartChange(self._opened, [self._plan_merged(inside, merging)])],
                             target_writer=around.keeper,
                         )
-                    )
+
+                    moved = move.run(companions)
         finish_destruction(self._opened)
         return merging, moved
 
@@ -362,6 +383,7 @@ class ScopeMoves(Scopes):
         if nearest not in {outer, None}:
             message = f"there is a sealed scope at `{nearest}`"
             raise AlreadyExists(message, hint=f"`securecfg scope show {nearest}` shows who may do what in it")
+        verify_none_begun(registry, inner, self._opened.clock.now_ns())
         return outer, inner
 
     def _founding_like(self, charter: Charter, inner: str, scope_id: bytes) -> Founding:
@@ -384,7 +406,7 @@ class ScopeMoves(Scopes):
         certificates, keys = self._certificates(), {name: key for name, (_, key) in roles.items()}
         certificates.complete(keys, {name: self._members(name) for name in keys})
         documents = self._documents(keys, certificates)
-        excluded = tuple(other for other in charter.excluded if other.startswith(inner))
+        excluded = _excluded_below(charter, inner)
         return Founding(self._vault_id, scope_id, inner, charter.is_shared, roles, documents, excluded, own.rights)
 
     @contextmanager
@@ -458,17 +480,14 @@ class ScopeMoves(Scopes):
 
         def plan(publication: Publication) -> Plan:
             registry = self._fresh_registry(publication)
-            if inside is None:
-                verify_apart(registry, scope)
-            elif registry.enclosing(scope) != inside or scope in registry.scopes:
-                raise changed_meanwhile()
+            _verify_place(registry, scope, inside)
+            verify_none_begun(registry, scope, new.created)
             if any(registry.roles.get(name, key) != key for name, key in keys.items()):
                 raise changed_meanwhile()
             retired = registry.retired
             registry = registry.without_making(scope)
-            for other, making in registry.making.items():
-                if new.created - making.begun_ns > ABANDONED_NS:
-                    registry = registry.without_making(other)
+            for other in registry.making.keys() - registry.begun(new.created):
+                registry = registry.without_making(other)
             place = ScopePlace(registry.next_number(taken), scope_id)
             after = registry._replace(
                 making={**registry.making, scope: Making(place, new.created)}, roles={**registry.roles, **keys}
@@ -488,8 +507,14 @@ class ScopeMoves(Scopes):
             raise TypeError
         return place
 
-    def _plan_made(self, scope: str, place: ScopePlace) -> Planner:
-        """Return what plans that a scope is there from now on."""
+    def _plan_made(self, scope: str, place: ScopePlace, *, inside: str | None = None) -> Planner:
+        """Return what plans that a scope is there from now on.
+
+        Args:
+            scope: Its path.
+            place: Where it lies.
+            inside: The scope that it is split from.
+        """
 
         def change(registry: Registry) -> Registry:
             making = dict(registry.making)
@@ -497,20 +522,22 @@ class ScopeMoves(Scopes):
             if begun is None or begun.place != place:
                 message = f"somebody else makes the scope `{scope}` too"
                 raise Conflict(message, hint="look at `securecfg scope list`, and try again")
+            _verify_place(registry, scope, inside)
             return registry._replace(scopes={**registry.scopes, scope: place}, making=making)
 
         obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
         return self._plan_registry(change, Event.SCOPE_CREATED, lambda: obj)
 
-    def _plan_merged(self, inside: ScopeChanges, scope: str) -> Planner:
+    def _plan_merged(self, inside: ScopeChanges, merging: Merging) -> Planner:
         """Return what plans that a scope is no more."""
-        replica = inside.opened.replica
+        replica, scope = inside.opened.replica, merging.path
         number = replica.store.part
 
         def change(registry: Registry) -> Registry:
             scopes = dict(registry.scopes)
             place = scopes.pop(scope, None)
-            if place != ScopePlace(number, replica.vault_id):
+            is_around = (registry.enclosing(scope) or WHOLE) == merging.into
+            if place != ScopePlace(number, replica.vault_id) or not is_around:
                 raise changed_meanwhile()
             return registry._replace(scopes=scopes, retired=(*registry.retired, place))
 
@@ -560,6 +587,44 @@ def _verify_nothing_waits(opened: OpenVault, scope: str) -> None:
     if count_waiting(opened.store):
         message = f"values wait in `{scope}` that were dropped there"
         raise Conflict(message, hint=f"somebody who reads and writes takes them in: `securecfg scope collect {scope}`")
+
+
+def _verify_place(registry: Registry, scope: str, inside: str | None) -> None:
+    """Check that a scope can be made where it was decided to lie.
+
+    Args:
+        registry: What the vault knows of its scopes now.
+        scope: Its path.
+        inside: The scope that it is split from, None where it may lie in none.
+
+    Raises:
+        AlreadyExists: There is a scope in it or around it.
+        Conflict: It does not lie in the scope that it is split from any more, or is there already.
+    """
+    if inside is None:
+        verify_apart(registry, scope)
+    elif registry.enclosing(scope) != inside or scope in registry.scopes:
+        raise changed_meanwhile()
+
+
+def _verify_same_rights(inside: ScopeChanges, scope: str, rights: Mapping[str, tuple[str, ...]]) -> None:
+    """Check that everybody may still do in a scope what a merge was decided by.
+
+    Raises:
+        Conflict: Somebody else changed it.
+    """
+    if _rights(charter_of(inside.opened)) != rights:
+        raise _changed_around(scope)
+
+
+def _changed_around(scope: str) -> Conflict:
+    message = f"somebody else changed who may do what in `{scope}`, or what it leaves out, at the same moment"
+    return Conflict(message, hint=f"look at `securecfg scope show {scope}`, and try again")
+
+
+def _excluded_below(charter: Charter, inner: str) -> tuple[str, ...]:
+    """Return the subtrees of a subtree that a charter leaves out."""
+    return tuple(other for other in charter.excluded if other.startswith(inner))
 
 
 def _rights(charter: Charter) -> dict[str, tuple[str, ...]]:

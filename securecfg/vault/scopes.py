@@ -204,7 +204,8 @@ class Scopes:
         Raises:
             AccessDenied: The caller may not `key.manage`.
             AlreadyExists: There is a scope at the path, in it or around it.
-            Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along.
+            Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along. Or a scope is being made in
+                it or around it.
             InvalidMetadata: A role has no member with a public key, or is reserved, or some are to drop and none reads
                 and writes.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
@@ -247,7 +248,7 @@ class Scopes:
 
         Raises:
             AlreadyExists: There is a scope at the path, in it or around it.
-            Conflict: There are secrets below the path.
+            Conflict: There are secrets below the path, or a scope is being made in it or around it.
         """
         scope = scope_path(path)
         registry = self._registry()
@@ -255,6 +256,7 @@ class Scopes:
         if place is not None and self._opened.store.partition(place.number).head() is None:
             return
         verify_apart(registry, scope)
+        verify_none_begun(registry, scope, self._opened.clock.now_ns())
         first = scope.encode()
         if self._opened.entries(first, prefix_end(first)):
             message = f"there are secrets below `{scope}` already"
@@ -596,6 +598,7 @@ class Scopes:
             if place is None:
                 if registry.overlapping(scope) is not None or publication.holds_below(scope.encode()):
                     raise changed_meanwhile()
+                verify_none_begun(registry, scope, new.created)
                 place = ScopePlace(registry.next_number(taken), scope_id)
             after = registry.without_making(scope)._replace(
                 scopes={**registry.scopes, scope: place}, roles={**registry.roles, **keys}
@@ -686,6 +689,29 @@ def verify_apart(registry: Registry, scope: str) -> None:
         if scope.startswith(other) and scope != other:
             hint = f"`securecfg scope split {other} {scope}` makes a part of it a scope of its own"
         raise AlreadyExists(message, hint=hint)
+
+
+def verify_none_begun(registry: Registry, scope: str, now_ns: int) -> None:
+    """Check that no scope is being made in another one or around it, which would then lie in one that is not its own.
+
+    Args:
+        registry: What the vault knows of its scopes.
+        scope: The path of the other one. That one may have been begun itself.
+        now_ns: The time.
+
+    Raises:
+        Conflict: One is.
+    """
+    other = registry.overlapping_begun(scope, now_ns)
+    if other is not None:
+        raise being_made(other)
+
+
+def being_made(scope: str) -> Conflict:
+    """Return the error for a change that has to wait for a scope which is being made."""
+    message = f"a scope is being made at `{scope}`"
+    hint = "wait until it is there, or make it again where that was interrupted; it is given up after two hours"
+    return Conflict(message, hint=hint)
 
 
 def changed_meanwhile() -> Conflict:

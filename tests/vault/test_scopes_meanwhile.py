@@ -1,0 +1,272 @@
+"""Scopes that are made, split and merged while somebody else changes the scopes, the policy or the members of roles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from securecfg.errors import AlreadyExists, Conflict
+from securecfg.vault import relocation
+from securecfg.vault.departures import find_exposed
+from securecfg.vault.scope_moves import ScopeMoves
+from securecfg.vault.scope_registry import ABANDONED_NS, read_registry
+from tests.vault.scope_world import ScopeWorld, scope_world
+from tests.vault.world import text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+WRITERS = {"read": ["pay"], "write": ["pay"]}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = scope_world(tmp_path)
+    for path in ("a/y", "a/b/x", "a/b/c/z"):
+        world.admin().write(path, path)
+    yield world
+    world.close()
+
+
+def moves(world: ScopeWorld) -> ScopeMoves:
+    return ScopeMoves(world.admin().authority)
+
+
+def split(world: ScopeWorld, path: str, subtree: str) -> None:
+    moves(world).split(path, subtree, reader=world.identity("pay"))
+
+
+def merge(world: ScopeWorld, path: str) -> None:
+    moves(world).merge(path, reader=world.identity("pay"))
+
+
+def once_before(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, happens: Callable[[], object]) -> None:
+    """Do something right before the next call of a function."""
+    real = getattr(owner, name)
+
+    def interrupted(*args: Any, **named: Any) -> object:  # noqa: ANN401 - handed on
+        monkeypatch.setattr(owner, name, real)
+        happens()
+        return real(*args, **named)
+
+    monkeypatch.setattr(owner, name, interrupted)
+
+
+def before_commit(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
+    """Do something when all of the next move is copied."""
+    once_before(monkeypatch, relocation, "publish_together", happens)
+
+
+def verify_whole(world: ScopeWorld, *scopes: str) -> None:
+    """Check which scopes there are, that every secret is read where its path leads, and that nothing is left behind."""
+    admin = world.admin()
+    registry = read_registry(admin.opened)
+    assert sorted(registry.scopes) == sorted(scopes)
+    assert registry.making == {}
+    pay = world.as_member("pay")
+    for path in ("a/y", "a/b/x", "a/b/c/z"):
+        part = pay if registry.scope_of(path) else admin
+        assert text_of(part, path) == path
+        assert path in part.list()
+
+
+# --- scopes in scopes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("first", "second"), [("a", "a/b"), ("a/b", "a")])
+def test_of_two_who_seal_one_subtree_in_another_one_does(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    def overtaken() -> None:
+        with pytest.raises(Conflict, match=f"a scope is being made at `{second}/`"):
+            moves(world).seal(first, roles=WRITERS)
+
+    before_commit(monkeypatch, overtaken)
+    moves(world).seal(second, roles=WRITERS)
+    verify_whole(world, f"{second}/")
+
+
+def test_no_empty_scope_is_made_in_what_is_being_sealed(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overtaken() -> None:
+        with pytest.raises(Conflict, match="a scope is being made at `a/`"):
+            world.scopes().create("a/new", read=["pay"])
+
+    before_commit(monkeypatch, overtaken)
+    moves(world).seal("a", roles=WRITERS)
+    verify_whole(world, "a/")
+
+
+def test_no_scope_is_begun_that_was_free_until_it_was_signed(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once_before(monkeypatch, ScopeMoves, "_begin_making", lambda: moves(world).seal("a", roles=WRITERS))
+    with pytest.raises(AlreadyExists):
+        moves(world).seal("a/b", roles=WRITERS)
+    verify_whole(world, "a/")
+
+
+@pytest.mark.parametrize("change", ["seal", "create"])
+def test_no_scope_is_registered_in_one_that_was_begun_while_people_signed(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    outer = moves(world)
+    changes = {
+        "seal": ("_begin_making", lambda: moves(world).seal("a/b", roles=WRITERS)),
+        "create": ("_register", lambda: moves(world).create("a/new", read=["pay"])),
+    }
+    registers, make = changes[change]
+    once_before(monkeypatch, ScopeMoves, registers, lambda: outer._begin_making("a/", {}, bytes(16)))
+    with pytest.raises(Conflict, match="a scope is being made at `a/`"):
+        make()
+    assert read_registry(world.admin().opened).scopes == {}
+
+
+def test_of_two_splits_of_one_subtree_in_another_one_is_made(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves(world).seal("a", roles=WRITERS)
+
+    def overtaken() -> None:
+        with pytest.raises(Conflict, match="a scope is being made at `a/b/`"):
+            split(world, "a", "a/b/c")
+
+    before_commit(monkeypatch, overtaken)
+    split(world, "a", "a/b")
+    verify_whole(world, "a/", "a/b/")
+
+
+def test_a_scope_that_was_begun_and_left_keeps_nobody_from_making_others(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(ScopeMoves, "_give_up", lambda *_: None)
+        patched.setattr(relocation, "publish_together", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            moves(world).seal("a", roles=WRITERS)
+    with pytest.raises(Conflict, match="a scope is being made at `a/`"):
+        moves(world).seal("a/b", roles=WRITERS)
+    world.clock.ns += ABANDONED_NS + 1
+    moves(world).seal("a/b", roles=WRITERS)
+    verify_whole(world, "a/b/")
+
+
+def test_a_scope_that_was_begun_and_left_is_made_again_at_once(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(ScopeMoves, "_give_up", lambda *_: None)
+        patched.setattr(relocation, "publish_together", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            moves(world).seal("a", roles=WRITERS)
+    moves(world).seal("a", roles=WRITERS)
+    verify_whole(world, "a/")
+
+
+def test_a_move_that_took_too_long_makes_no_scope_around_another_one(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overtaken() -> None:
+        world.clock.ns += ABANDONED_NS + 1
+        moves(world).create("a/new", read=["pay"])
+
+    before_commit(monkeypatch, overtaken)
+    with pytest.raises(AlreadyExists, match="sealed scope at `a/new/`"):
+        moves(world).seal("a", roles=WRITERS)
+    verify_whole(world, "a/new/")
+
+
+# --- what a charter leaves out ----------------------------------------------------------------------------------------
+
+
+def test_what_is_split_off_while_a_scope_is_merged_is_left_out_by_the_one_around(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves(world).seal("a", roles=WRITERS)
+    split(world, "a", "a/b")
+    before_commit(monkeypatch, lambda: split(world, "a/b", "a/b/c"))
+    merge(world, "a/b")
+    assert world.scopes().show("a").excluded == ("a/b/c/",)
+    verify_whole(world, "a/", "a/b/c/")
+
+
+def test_what_is_merged_back_while_a_scope_is_merged_goes_along(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves(world).seal("a", roles=WRITERS)
+    split(world, "a", "a/b")
+    split(world, "a/b", "a/b/c")
+    before_commit(monkeypatch, lambda: merge(world, "a/b/c"))
+    merge(world, "a/b")
+    assert world.scopes().show("a").excluded == ()
+    verify_whole(world, "a/")
+
+
+def test_a_scope_is_not_merged_into_one_that_is_not_around_it_any_more(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves(world).seal("a", roles=WRITERS)
+    split(world, "a", "a/b/c")
+    before_commit(monkeypatch, lambda: split(world, "a", "a/b"))
+    with pytest.raises(Conflict):
+        merge(world, "a/b/c")
+    verify_whole(world, "a/", "a/b/", "a/b/c/")
+
+
+def test_a_subtree_in_which_another_one_is_merged_back_is_not_split_off(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves(world).seal("a", roles=WRITERS)
+    split(world, "a", "a/b/c")
+    before_commit(monkeypatch, lambda: merge(world, "a/b/c"))
+    with pytest.raises(Conflict, match="what it leaves out"):
+        split(world, "a", "a/b")
+    verify_whole(world, "a/")
+
+
+def test_a_subtree_in_which_another_one_was_split_off_is_not_split_off(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a version of this library that does not look whether another scope is being made."""
+    moves(world).seal("a", roles=WRITERS)
+
+    def overtaken() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("securecfg.vault.scope_moves.verify_none_begun", lambda *_: None)
+            split(world, "a", "a/b/c")
+
+    before_commit(monkeypatch, overtaken)
+    with pytest.raises(Conflict, match="what it leaves out"):
+        split(world, "a", "a/b")
+    verify_whole(world, "a/", "a/b/c/")
+
+
+def test_who_reads_meanwhile_what_is_merged_is_not_forgotten(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would lose the right by the merge, which nobody was told of, and know values that nobody lists."""
+    moves(world).seal("a", roles=WRITERS, is_shared=True)
+    split(world, "a", "a/b")
+    before_commit(monkeypatch, lambda: world.scopes().grant("a/b", "web", "read"))
+    with pytest.raises(Conflict, match="who may do what in `a/b/`"):
+        merge(world, "a/b")
+    merge(world, "a/b")
+    exposed = {found.path for found in find_exposed(world.as_member("pay").scope("a").authority)}
+    assert {"a/b/x", "a/b/c/z"} <= exposed
+    verify_whole(world, "a/")
+
+
+@pytest.mark.parametrize("into", ["a", ""])
+def test_a_merge_is_refused_that_would_change_other_rights_than_it_says(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, into: str
+) -> None:
+    """Where it goes into the vault itself all rights end; else those of the scope around count, too."""
+    moves(world).seal("a", roles=WRITERS)
+    split(world, "a", "a/b")
+    if not into:
+        merge(world, "a/b")
+    before_commit(monkeypatch, lambda: world.scopes().grant("a", "web", "list"))
+    with pytest.raises(Conflict, match="who may do what in `a/`"):
+        merge(world, "a/b" if into else "a")
+    verify_whole(world, "a/", *(["a/b/"] if into else []))
