@@ -174,8 +174,9 @@ class RoleRotation(ScopeKeyring):
         """Make a new key for a role and put it in the place of the old one, in the vault."""
         old = self._key_of(name)
         memberships: list[Put] = []
+        basis = self._basis()
         new = self._new_role_key(name, self._certificates(), memberships)
-        self._opened.store.stage(memberships)
+        self._stage_memberships(memberships, basis)
         told = {"role": name, "members": self.members(name)}
         told |= {"fingerprint": _fingerprint(new), "old_fingerprint": _fingerprint(old)}
 
@@ -188,7 +189,7 @@ class RoleRotation(ScopeKeyring):
                 unfinished=known.unfinished | {name},
             )
 
-        self._change_registry(told, replaced)
+        self._change_registry(told, replaced, basis)
 
     def _verify_none_made(self, known: Registry) -> None:
         """Check that no scope is being made of secrets that are there already.

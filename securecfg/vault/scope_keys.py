@@ -18,7 +18,7 @@ from securecfg.vault.opened import REGISTRY_PATH
 from securecfg.vault.paths import scope_among
 from securecfg.vault.scope_formers import has_formers
 from securecfg.vault.scope_registry import draft_registry, read_registry
-from securecfg.vault.scopes import Scopes
+from securecfg.vault.scopes import Scopes, basis_of, other_basis
 from securecfg.vault.value_keys import count_waiting
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from securecfg.vault.publishing import Plan, Publication
     from securecfg.vault.scope_registry import Registry
     from securecfg.vault.scope_rotation import ScopeRotation
+    from securecfg.vault.scopes import Basis
 
     Progress = Callable[[int, int], None]
 
@@ -173,11 +174,18 @@ class ScopeKeyring(Scopes):
         )
         self._change_registry({"role": OWN_ROLE}, lambda known: known._replace(formers={}))
 
-    def _change_registry(self, obj: Mapping[str, object], change: Callable[[Registry], Registry]) -> None:
+    def _change_registry(
+        self, obj: Mapping[str, object], change: Callable[[Registry], Registry], basis: Basis | None = None
+    ) -> None:
         """Replace the registry by what is made of the one in force, with a record about a role.
 
+        Args:
+            obj: What the record says.
+            change: Returns what comes in its place.
+            basis: As for `_register`.
+
         Raises:
-            Conflict: Somebody else changes it in the same publication.
+            Conflict: Somebody else changes it in the same publication, or changed the basis.
         """
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
@@ -185,6 +193,8 @@ class ScopeKeyring(Scopes):
             if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
                 message = "somebody else changed the scopes at the same moment"
                 raise Conflict(message, hint="look at `securecfg scope list`, and try again")
+            if basis not in {None, basis_of(publication)}:
+                raise other_basis()
             plan = draft_registry(Drafts(self._opened, publication), change(read_registry(self._opened)), new)
             plan.records = [self._authority.session().record(Event.ROLE_CHANGED, obj)]
             return plan

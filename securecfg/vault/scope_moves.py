@@ -31,13 +31,16 @@ from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.scope_registry import Making, ScopePlace, draft_registry, read_registry
 from securecfg.vault.scopes import (
     Scopes,
+    basis_of,
     changed_meanwhile,
+    other_basis,
     scope_path,
     verify_apart,
     verify_collector,
     verify_none_begun,
 )
 from securecfg.vault.seats import Seat
+from securecfg.vault.staging import StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.unfinished import UnfinishedPart
 
@@ -51,7 +54,7 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.scope_registry import Registry
-    from securecfg.vault.scopes import ScopeInfo
+    from securecfg.vault.scopes import Basis, ScopeInfo
 
     Progress = Callable[[int, int], None]
     Planner = Callable[[Publication], Plan]
@@ -164,6 +167,7 @@ class ScopeMoves(Scopes):
         verify_collector(scope, wanted.values(), is_shared=is_shared)
         certificates = self._certificates()
         memberships: list[Put] = []
+        basis = self._basis()
         keys = {name: self._role_public(name, certificates, memberships) for name in wanted}
         granted = {name: (rights, keys[name]) for name, rights in wanted.items()}
         certificates.complete(keys, {name: self._members(name) for name in keys})
@@ -171,8 +175,8 @@ class ScopeMoves(Scopes):
         founding = Founding(self._vault_id, scope_id, scope, is_shared, granted, documents)
 
         def begin() -> ScopePlace:
-            self._opened.store.stage(memberships)
-            return self._begin_making(scope, keys, scope_id)
+            self._stage_memberships(memberships, basis)
+            return self._begin_making(scope, keys, scope_id, basis=basis)
 
         with self._unfinished(begin, founding) as (inside, place):
             target = Place(inside.authority, scope)
@@ -180,10 +184,9 @@ class ScopeMoves(Scopes):
             move = Relocation(source, target, Subtree(first), is_exposing=not is_shared, progress=progress)
 
             def companions() -> Companions:
+                made = self._plan_made(scope, place)
                 documents = inside.plan_documents(self._documents(keys, certificates))
-                return Companions(
-                    source=[self._plan_made(scope, place)], target=[documents], target_writer=inside.keeper
-                )
+                return Companions(source=[made], target=[documents], target_writer=inside.keeper)
 
             moved = move.run(companions)
         move.erase()
@@ -244,10 +247,11 @@ class ScopeMoves(Scopes):
                     now = charter_of(around.opened)
                     if now.parties != charter.parties or _excluded_below(now, inner) != founding.excluded:
                         raise _changed_around(outer)
+                    made = self._plan_made(inner, place, inside=outer)
                     return Companions(
                         source=[around.plan_exclusion(exclude)],
                         target=[inside.plan_documents(self._documents(keys, certificates))],
-                        others=[PartChange(self._opened, [self._plan_made(inner, place, inside=outer)])],
+                        others=[PartChange(self._opened, [made])],
                         source_writer=around.keeper,
                         target_writer=inside.keeper,
                         verify_settled=lambda: _verify_nothing_waits(around.opened, outer),
@@ -464,7 +468,13 @@ class ScopeMoves(Scopes):
             finish_destruction(self._opened)
 
     def _begin_making(
-        self, scope: str, keys: Mapping[str, bytes], scope_id: bytes, *, inside: str | None = None
+        self,
+        scope: str,
+        keys: Mapping[str, bytes],
+        scope_id: bytes,
+        *,
+        inside: str | None = None,
+        basis: Basis | None = None,
     ) -> ScopePlace:
         """Note that a scope is being made, and where; one that was begun before and not finished is given up.
 
@@ -473,6 +483,7 @@ class ScopeMoves(Scopes):
             keys: The public keys of its roles, which no role may have in the place of another one by now.
             scope_id: The vault id in it, 16 bytes.
             inside: The scope that it is split from.
+            basis: As for `_register`.
         """
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
         session, decision = self._authority.require("key.manage", "")
@@ -480,6 +491,8 @@ class ScopeMoves(Scopes):
 
         def plan(publication: Publication) -> Plan:
             registry = self._fresh_registry(publication)
+            if basis not in {None, basis_of(publication)}:
+                raise other_basis()
             _verify_place(registry, scope, inside)
             verify_none_begun(registry, scope, new.created)
             if any(registry.roles.get(name, key) != key for name, key in keys.items()):
@@ -508,7 +521,7 @@ class ScopeMoves(Scopes):
         return place
 
     def _plan_made(self, scope: str, place: ScopePlace, *, inside: str | None = None) -> Planner:
-        """Return what plans that a scope is there from now on.
+        """Return what plans that a scope is there from now on, with documents that are read after this.
 
         Args:
             scope: Its path.
@@ -526,7 +539,15 @@ class ScopeMoves(Scopes):
             return registry._replace(scopes={**registry.scopes, scope: place}, making=making)
 
         obj = {"path": scope, "number": place.number, "digest": place.scope_id.hex()}
-        return self._plan_registry(change, Event.SCOPE_CREATED, lambda: obj)
+        basis, plan_registry = self._basis(), self._plan_registry(change, Event.SCOPE_CREATED, lambda: obj)
+
+        def plan(publication: Publication) -> Plan:
+            # Who changes them afterwards finds the scope, and brings them there.
+            if basis != basis_of(publication):
+                raise StagingMoved(other_basis().message)
+            return plan_registry(publication)
+
+        return plan
 
     def _plan_merged(self, inside: ScopeChanges, merging: Merging) -> Planner:
         """Return what plans that a scope is no more."""

@@ -72,11 +72,13 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.scope_changes import ScopeChanges
+    from securecfg.vault.segments import Entry
     from securecfg.vault.signatories import Signatories, Signing
 
     Progress = Callable[[int, int], None]
     # `Scopes.create` hides the built-in name.
     Puts = list[Put]
+    Basis = tuple[Entry | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +207,7 @@ class Scopes:
             AccessDenied: The caller may not `key.manage`.
             AlreadyExists: There is a scope at the path, in it or around it.
             Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along. Or a scope is being made in
-                it or around it.
+                it or around it; or somebody else changed the policy or the members of roles before all was signed.
             InvalidMetadata: A role has no member with a public key, or is reserved, or some are to drop and none reads
                 and writes.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
@@ -218,6 +220,7 @@ class Scopes:
         own = self._own_keys().current
         certificates = self._certificates()
         memberships: Puts = []
+        basis = self._basis()
         keys = {name: self._role_public(name, certificates, memberships) for name in wanted}
         known = self._registry().scopes.get(scope)
         scope_id = secrets.token_bytes(16) if known is None else known.scope_id
@@ -232,8 +235,8 @@ class Scopes:
         )
 
         def open_store() -> Store:
-            self._opened.store.stage(memberships)
-            return self._opened.store.partition(self._register(scope, keys, scope_id).number)
+            self._stage_memberships(memberships, basis)
+            return self._opened.store.partition(self._register(scope, keys, scope_id, basis).number)
 
         try:
             creator, clock = self._authority.identity, self._opened.clock
@@ -241,6 +244,8 @@ class Scopes:
         except HeadMoved:
             message = f"somebody else made the scope `{scope}` at the same moment"
             raise AlreadyExists(message, hint=f"`securecfg scope show {scope}` shows who may do what in it") from None
+        # What changed since it was registered has not found a scope there.
+        self.propagate([scope])
         return self.show(scope)
 
     def verify_free(self, path: str) -> None:
@@ -272,18 +277,24 @@ class Scopes:
             AccessDenied: The caller may not `key.manage`.
             SecretNotFound: There is no such scope.
             InvalidMetadata: The role has no member with a public key, or is reserved.
+            Conflict: Somebody else changed the scopes; or, where the role gets its first key, the policy or the members
+                of roles before all was signed.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
         name = check_role(role)
         memberships: list[Put] = []
         scope = scope_path(path)
+        basis = self._basis()
         with self._inside(path) as inside:
             public = RolePublic(self._role_public(name, self._certificates(), memberships))
 
             def register() -> Mapping[bytes, Content]:
-                self._opened.store.stage(memberships)
-                self._register(scope, {name: public.public_key}, inside.opened.replica.vault_id)
+                made_of = None
+                if memberships:
+                    self._stage_memberships(memberships, basis)
+                    made_of = basis
+                self._register(scope, {name: public.public_key}, inside.opened.replica.vault_id, made_of)
                 certificates = self._certificates()
                 keys = self._learn(inside, certificates) | {name: public.public_key}
                 return self._documents(keys, certificates)
@@ -578,8 +589,42 @@ class Scopes:
     def _vault_id(self) -> bytes:
         return self._opened.replica.vault_id
 
-    def _register(self, scope: str, keys: Mapping[str, bytes], scope_id: bytes) -> ScopePlace:
-        """Note where a scope lies, and the public keys of roles."""
+    def _basis(self) -> Basis:
+        """Return what tells the policy, the roles and the public keys of members in force from others."""
+        self._opened.refresh()
+        return basis_of(self._opened)
+
+    def _stage_memberships(self, memberships: Sequence[Put], basis: Basis) -> None:
+        """Put down what gives the new keys of roles to their members, if these are so still.
+
+        Who is removed from here on finds the key registered, and takes the row away with the role; or is found by who
+        registers it.
+
+        Args:
+            memberships: The rows.
+            basis: That of the members that the keys were sealed to.
+
+        Raises:
+            Conflict: Somebody changed it.
+        """
+        if basis != self._basis():
+            raise other_basis()
+        self._opened.store.stage(memberships)
+
+    def _register(
+        self, scope: str, keys: Mapping[str, bytes], scope_id: bytes, basis: Basis | None = None
+    ) -> ScopePlace:
+        """Note where a scope lies, and the public keys of roles.
+
+        Args:
+            scope: Its path.
+            keys: The public keys of roles.
+            scope_id: The vault id in it, 16 bytes.
+            basis: That of all that was made before, which has to be in force still; None where nothing was.
+
+        Raises:
+            Conflict: Somebody else changed the scopes, or the basis.
+        """
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
         session, decision = self._authority.require("key.manage", "")
         taken = self._opened.store.partitions()
@@ -587,6 +632,8 @@ class Scopes:
         def plan(publication: Publication) -> Plan:
             if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
                 raise changed_meanwhile()
+            if basis not in {None, basis_of(publication)}:
+                raise other_basis()
             registry = read_registry(self._opened)
             place = registry.scopes.get(scope)
             if place is not None and place.scope_id != scope_id:
@@ -712,6 +759,17 @@ def being_made(scope: str) -> Conflict:
     message = f"a scope is being made at `{scope}`"
     hint = "wait until it is there, or make it again where that was interrupted; it is given up after two hours"
     return Conflict(message, hint=hint)
+
+
+def basis_of(state: OpenVault | Publication) -> Basis:
+    """Return what tells the policy, the roles and the public keys of members in a state from others."""
+    return tuple(state.entry(path) for path in (POLICY_PATH, ROLES_PATH, IDENTITIES_PATH))
+
+
+def other_basis() -> Conflict:
+    """Return the error for what was made for members or by a policy that are others by now."""
+    message = "somebody else changed the policy or the members of roles before all was signed"
+    return Conflict(message, hint="look at `securecfg role list`, and try again")
 
 
 def changed_meanwhile() -> Conflict:

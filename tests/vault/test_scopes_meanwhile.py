@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from securecfg.errors import AlreadyExists, Conflict
+from securecfg.errors import AccessDenied, AlreadyExists, Conflict, WrongKey
+from securecfg.policy import Document
 from securecfg.vault import relocation
+from securecfg.vault.administration import Administration
 from securecfg.vault.departures import find_exposed
+from securecfg.vault.opened import ROLES_PATH
+from securecfg.vault.role_rotation import RoleRotation
 from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_registry import ABANDONED_NS, read_registry
+from securecfg.vault.scopes import Scopes
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
 
@@ -60,7 +65,7 @@ def before_commit(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]
 
 
 def verify_whole(world: ScopeWorld, *scopes: str) -> None:
-    """Check which scopes there are, that every secret is read where its path leads, and that nothing is left behind."""
+    """Check which scopes there are, and that every secret is read and listed where its path leads."""
     admin = world.admin()
     registry = read_registry(admin.opened)
     assert sorted(registry.scopes) == sorted(scopes)
@@ -270,3 +275,94 @@ def test_a_merge_is_refused_that_would_change_other_rights_than_it_says(
     with pytest.raises(Conflict, match="who may do what in `a/`"):
         merge(world, "a/b" if into else "a")
     verify_whole(world, "a/", *(["a/b/"] if into else []))
+
+
+# --- members and policy -----------------------------------------------------------------------------------------------
+
+
+def removal(world: ScopeWorld, name: str) -> Callable[[], object]:
+    """Return what takes the role that was just given away from a member."""
+    return lambda: world.admin().administration.remove_member("pay", f"svc:{name}")
+
+
+@pytest.mark.parametrize("when", ["signed", "staged"])
+@pytest.mark.parametrize("change", ["create", "seal", "grant", "rotate"])
+def test_who_is_removed_while_a_key_of_his_role_is_made_does_not_get_it(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, change: str, when: str
+) -> None:
+    world.person("pay", "gone")
+    if change in {"grant", "rotate"}:
+        world.scopes().create("new", read=["pay" if change == "rotate" else "web"])
+    owner, name = {
+        "create": (Scopes, "_register"),
+        "seal": (ScopeMoves, "_begin_making"),
+        "grant": (Scopes, "_register"),
+        "rotate": (RoleRotation, "_change_registry"),
+    }[change]
+    make: Callable[[], object] = {
+        "create": lambda: world.scopes().create("new", read=["pay"]),
+        "seal": lambda: moves(world).seal("a", roles=WRITERS),
+        "grant": lambda: world.scopes().grant("new", "pay", "read"),
+        "rotate": lambda: RoleRotation(world.admin().authority).rotate_role("pay"),
+    }[change]
+    remove = removal(world, "gone")
+    once_before(monkeypatch, *((Scopes, "_stage_memberships") if when == "signed" else (owner, name)), remove)
+    before = read_registry(world.admin().opened).roles
+    with pytest.raises(Conflict, match="before all was signed"):
+        make()
+    assert read_registry(world.admin().opened).roles == before
+    make()
+    key = read_registry(world.admin().opened).roles["pay"]
+    assert key != before.get("pay")
+    assert world.scopes().holders("pay", key) == ["svc:pay"]
+    with pytest.raises(WrongKey):
+        world.as_member("gone")
+
+
+def test_a_member_who_is_removed_when_a_scope_is_registered_is_none_in_it(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.person("pay", "gone")
+    register = Scopes._register
+
+    def removed_after(self: Scopes, *arguments: Any) -> object:  # noqa: ANN401 - handed on
+        monkeypatch.setattr(Scopes, "_register", register)
+        place = register(self, *arguments)
+        removal(world, "gone")()
+        return place
+
+    monkeypatch.setattr(Scopes, "_register", removed_after)
+    world.scopes().create("new", read=["pay"])
+    members: dict[str, list[str]] = world.as_member("pay").scope("new").opened.system_document(ROLES_PATH, {})
+    assert members["pay"] == ["svc:pay"]
+    with pytest.raises(WrongKey):
+        world.as_member("gone")
+
+
+@pytest.mark.parametrize("subtree", ["a/b", "a/empty"])
+def test_a_policy_that_is_applied_during_a_split_is_that_of_the_scope(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, subtree: str
+) -> None:
+    """Who applied it looked for the scopes before there was one, and comes to the one around it a moment later."""
+    moves(world).seal("a", roles=WRITERS)
+    text = '[roles.pay]\nmembers = ["svc:pay"]\n[[roles.pay.grants]]\nactions = ["list", "write"]\npaths = ["**"]\n'
+
+    def apply() -> None:
+        Administration(world.admin().authority).apply_policy([Document("grants.toml", "grants", text)])
+
+    before_commit(monkeypatch, apply)
+    split(world, "a", subtree)
+    pay = world.as_member("pay")
+    pay.write(f"{subtree}/x", "newer")
+    with pytest.raises(AccessDenied):
+        pay.read(f"{subtree}/x")
+
+
+def test_a_role_that_loses_its_members_during_a_split_has_none_in_the_scope(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moves(world).seal("a", roles=WRITERS)
+    before_commit(monkeypatch, lambda: Administration(world.admin().authority).remove_member("web", "svc:web"))
+    split(world, "a", "a/b")
+    members: dict[str, list[str]] = world.as_member("pay").scope("a/b").opened.system_document(ROLES_PATH, {})
+    assert "web" not in members
