@@ -13,6 +13,7 @@ from securecfg.audit import Event
 from securecfg.errors import AlreadyExists, CommitUnknown, Conflict, InvalidPath, ScopeSealed, SecurecfgError
 from securecfg.keys.role_keys import RolePublic
 from securecfg.tuples import NamedTuple
+from securecfg.vault.authority import PolicyMoved
 from securecfg.vault.charters import OWN_ROLE
 from securecfg.vault.copying import Subtree
 from securecfg.vault.creation import open_rows
@@ -49,12 +50,14 @@ if TYPE_CHECKING:
 
     from securecfg.keys import IdentityProvider
     from securecfg.keys.role_keys import RoleKey
+    from securecfg.policy import Decision
     from securecfg.store import Put, Store
     from securecfg.vault.charters import Charter
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.scope_registry import Registry
     from securecfg.vault.scopes import Basis, ScopeInfo
+    from securecfg.vault.session import Session
 
     Progress = Callable[[int, int], None]
     Planner = Callable[[Publication], Plan]
@@ -486,10 +489,9 @@ class ScopeMoves(Scopes):
             basis: As for `_register`.
         """
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
-        session, decision = self._authority.require("key.manage", "")
         taken = self._opened.store.partitions()
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             registry = self._fresh_registry(publication)
             if basis not in {None, basis_of(publication)}:
                 raise other_basis()
@@ -513,7 +515,7 @@ class ScopeMoves(Scopes):
             plan.result = place
             return plan
 
-        place = self._opened.publisher.publish(plan)
+        place = self._authority.publish_allowed("key.manage", plan)
         if self._opened.is_destruction_pending:
             finish_destruction(self._opened)
         if not isinstance(place, ScopePlace):
@@ -576,8 +578,18 @@ class ScopeMoves(Scopes):
         *,
         flags: int = 0,
     ) -> Planner:
+        """Return what plans another registry, for one attempt of a move.
+
+        Raises:
+            AccessDenied: The caller may not `key.manage`, or not any more.
+        """
+        self._authority.require("key.manage", "")
+
         def plan(publication: Publication) -> Plan:
-            session, decision = self._authority.session(), self._authority.session().decide("key.manage", "")
+            try:
+                session, decision = self._authority.decide_now(publication, "key.manage")
+            except PolicyMoved as error:
+                raise StagingMoved(error.message) from None
             new = NewVersion(session.identity.principal, self._opened.clock.now_ns())
             after = change(self._fresh_registry(publication))
             plan = draft_registry(Drafts(self._opened, publication), after, new)

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from securecfg.keys import Identity as PublicHalf
+    from securecfg.policy import Decision
     from securecfg.store import Store
     from securecfg.vault.administration import Change
     from securecfg.vault.authority import Authority
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from securecfg.vault.publishing import Publication
     from securecfg.vault.scope_changes import ScopeChanges
     from securecfg.vault.segments import Entry
+    from securecfg.vault.session import Session
     from securecfg.vault.signatories import Signatories, Signing
 
     Progress = Callable[[int, int], None]
@@ -626,10 +628,9 @@ class Scopes:
             Conflict: Somebody else changed the scopes, or the basis.
         """
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
-        session, decision = self._authority.require("key.manage", "")
         taken = self._opened.store.partitions()
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
                 raise changed_meanwhile()
             if basis not in {None, basis_of(publication)}:
@@ -658,7 +659,7 @@ class Scopes:
             plan.result = place
             return plan
 
-        place = self._opened.publisher.publish(plan)
+        place = self._authority.publish_allowed("key.manage", plan)
         if not isinstance(place, ScopePlace):
             raise TypeError
         return place

@@ -6,16 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from securecfg.audit import Event
 from securecfg.errors import AccessDenied, AlreadyExists, Conflict, WrongKey
 from securecfg.policy import Document
 from securecfg.vault import relocation
 from securecfg.vault.administration import Administration
 from securecfg.vault.departures import find_exposed
+from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.opened import ROLES_PATH
+from securecfg.vault.publisher import Publisher
 from securecfg.vault.role_rotation import RoleRotation
 from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_registry import ABANDONED_NS, read_registry
 from securecfg.vault.scopes import Scopes
+from securecfg.vault.signatories import HeldKeys
+from securecfg.vault.slots import Slots
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
 
@@ -117,7 +122,7 @@ def test_no_scope_is_registered_in_one_that_was_begun_while_people_signed(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
     outer = moves(world)
-    changes = {
+    changes: dict[str, tuple[str, Callable[[], object]]] = {
         "seal": ("_begin_making", lambda: moves(world).seal("a/b", roles=WRITERS)),
         "create": ("_register", lambda: moves(world).create("a/new", read=["pay"])),
     }
@@ -366,3 +371,71 @@ def test_a_role_that_loses_its_members_during_a_split_has_none_in_the_scope(
     split(world, "a", "a/b")
     members: dict[str, list[str]] = world.as_member("pay").scope("a/b").opened.system_document(ROLES_PATH, {})
     assert "web" not in members
+
+
+# --- the right to manage keys -----------------------------------------------------------------------------------------
+
+KEEPER = """
+[roles.keeper]
+members = ["svc:keeper"]
+[[roles.keeper.grants]]
+actions = ["read", "delete", "write", "list"]
+paths = ["**"]
+"""
+MANAGES = """
+[[roles.keeper.grants]]
+actions = ["key.manage"]
+"""
+
+
+def let(world: ScopeWorld, text: str) -> None:
+    world.admin().administration.apply_policy([Document("grants.toml", "grants", text)])
+
+
+@pytest.mark.parametrize(
+    ("change", "step"),
+    [
+        ("seal", (relocation, "publish_together")),
+        ("seal", (ScopeMoves, "_begin_making")),
+        ("split", (relocation, "publish_together")),
+        ("merge", (relocation, "publish_together")),
+        ("create", (Scopes, "_register")),
+        ("grant", (Publisher, "publish")),
+        ("revoke", (HeldKeys, "sign")),
+        ("root", (Publisher, "publish")),
+        ("scope", (Publisher, "publish")),
+        ("slot", (Publisher, "publish")),
+    ],
+)
+def test_who_loses_the_right_to_manage_keys_meanwhile_changes_nothing(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, change: str, step: tuple[object, str]
+) -> None:
+    moves(world).seal("b", roles={"read": ["pay"]})
+    if change in {"split", "merge"}:
+        moves(world).seal("a", roles=WRITERS)
+    let(world, KEEPER + MANAGES)
+    keeper = world.open("svc:keeper").authority
+    reader = world.identity("pay")
+    make: Callable[[], object] = {
+        "seal": lambda: ScopeMoves(keeper).seal("a", roles=WRITERS),
+        "split": lambda: ScopeMoves(keeper).split("a", "a/b", reader=reader),
+        "merge": lambda: ScopeMoves(keeper).merge("a", reader=reader),
+        "create": lambda: Scopes(keeper).create("new", read=["pay"]),
+        "grant": lambda: Scopes(keeper).grant("b", "web", "read"),
+        "revoke": lambda: Scopes(keeper).revoke("b", "pay", "list"),
+        "root": lambda: KeyChanges(keeper).rotate_root(),
+        "scope": lambda: KeyChanges(keeper).begin_scope_epoch(),
+        "slot": lambda: Slots(keeper).add(reader),
+    }[change]
+    before = read_registry(world.admin().opened)
+    once_before(monkeypatch, *step, lambda: let(world, KEEPER))
+    with pytest.raises(AccessDenied):
+        make()
+    admin = world.admin()
+    after = read_registry(admin.opened)
+    assert (after.scopes, after.making) == (before.scopes, {})
+    assert set(world.scopes().show("b").roles) == {"administrator", "pay"}
+    records = [entry.record for _, part in admin.parts() for entry in part.log.records()]
+    theirs = [record for record in records if record.subject.id == "svc:keeper"]
+    assert Event.ACCESS_DENIED in {record.event for record in theirs}
+    assert not {Event.SCOPE_CREATED, Event.KEY_ROTATED, Event.KEY_SLOT_ADDED} & {record.event for record in theirs}
