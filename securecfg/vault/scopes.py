@@ -212,6 +212,8 @@ class Scopes:
                 it or around it; or somebody else changed the policy or the members of roles before all was signed.
             InvalidMetadata: A role has no member with a public key, or is reserved, or some are to drop and none reads
                 and writes.
+            SignaturesMissing: Too few administrators signed. Where the scope is there all the same, a change of policy
+                or members that came meanwhile is not in it yet; the next one brings it.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
