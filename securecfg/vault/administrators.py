@@ -52,11 +52,13 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys import Identity
+    from securecfg.policy import Decision
     from securecfg.vault.authority import Authority
     from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
     from securecfg.vault.publishing import Publication
     from securecfg.vault.scope_changes import Prepared, ScopeChanges
+    from securecfg.vault.session import Session
     from securecfg.vault.signatories import Signatories, Signing
 
     Progress = Callable[[int, int], None]
@@ -263,12 +265,11 @@ class AdministratorChanges(Scopes):
 
     def _note(self, known: tuple[object, object], own: OwnKeys | None, after: Administrators) -> None:
         """Write into the vault who the administrators are, and what its own key is."""
-        session, decision = self._authority.require("key.manage", "")
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
         obj: dict[str, object] = {"role": "administrator"}
         obj |= {"members": sorted(person.name for person in after.people.values())}
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             if (publication.entry(ADMINISTRATORS_PATH), publication.entry(OWN_KEY_PATH)) != known:
                 message = "somebody else changed the administrators at the same moment"
                 raise Conflict(message, hint="look at `securecfg scope administrators show`, and try again")
@@ -279,7 +280,7 @@ class AdministratorChanges(Scopes):
             plan.records = [session.record(Event.ROLE_CHANGED, obj, decision=decision)]
             return plan
 
-        self._opened.publisher.publish(plan)
+        self._authority.publish_allowed("key.manage", plan)
 
     def _bring_over(self, keepers: Keepers, progress: Progress | None, accept: Collection[str] = ()) -> None:
         """Put every scope under the administrators and the own key of today, and forget former keys of the vault.

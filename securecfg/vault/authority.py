@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
-from securecfg.errors import AccessDenied, AuditUnavailable, CommitUnknown, SecurecfgError, Unavailable, VaultClosed
+from securecfg.errors import (
+    AccessDenied,
+    AuditUnavailable,
+    CommitUnknown,
+    Conflict,
+    SecurecfgError,
+    Unavailable,
+    VaultClosed,
+)
 from securecfg.vault.epochs import rotate_if_due
+from securecfg.vault.opened import POLICY_PATH, ROLES_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.session import Session
 
@@ -21,12 +31,21 @@ if TYPE_CHECKING:
     from securecfg.vault.session import Identity
 
     Stamp = tuple[bytes, bytes, bytes]
+    DecidedPlanner = Callable[[Publication, Session, Decision], Plan]
 
 FLUSH_INTERVAL_NS = 60 * 1_000_000_000
 DENIALS_RECORDED = 10
 DENIALS_KEPT = 10_000
 DENIAL_WINDOW_NS = 60 * 1_000_000_000
 RECORDS_AT_ONCE = 48
+
+_POLICY_MOVED = "the policy changed meanwhile"
+
+
+class PolicyMoved(Conflict):
+    """The policy changed between a decision and the publication that it was made for. Never leaves the vault."""
+
+    code = "policy-moved"
 
 
 class Authority:
@@ -121,6 +140,34 @@ class Authority:
         paths = list(paths)
         allowed = self.session().decide_many("list", paths)
         return [path for path, is_allowed in zip(paths, allowed, strict=True) if is_allowed]
+
+    def decide_now(self, publication: Publication, action: str) -> tuple[Session, Decision]:
+        """Return the session and the decision for a plan, by the policy that is in force when it is published.
+
+        Raises:
+            PolicyMoved: It is not allowed; or an earlier plan of the same publication changes the policy.
+        """
+        if any(publication.entry(path) != self.opened.entry(path) for path in (POLICY_PATH, ROLES_PATH)):
+            raise PolicyMoved(_POLICY_MOVED)
+        session = self.session()
+        decision = session.decide(action, "")
+        if not decision.allowed:
+            raise PolicyMoved(_POLICY_MOVED)
+        return session, decision
+
+    def publish_allowed(self, action: str, planner: DecidedPlanner) -> object:
+        """Publish what an action plans, where the policy that is in force in that moment allows it.
+
+        Raises:
+            AccessDenied: It is not allowed, or not any more.
+            As for `require`, and for `Publisher.publish`.
+        """
+        while True:
+            self.require(action, "")
+            with suppress(PolicyMoved):
+                return self.opened.publisher.publish(
+                    lambda publication: planner(publication, *self.decide_now(publication, action))
+                )
 
     def publish(self, planner: Callable[[Publication], Plan], request_id: str = "") -> object:
         """Publish records that an access depends on.

@@ -29,9 +29,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from securecfg.keys import Identity
+    from securecfg.policy import Decision
     from securecfg.vault.authority import Authority
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
+    from securecfg.vault.session import Session
     from securecfg.vault.signatories import Signing
 
     Progress = Callable[[int, int], None]
@@ -152,10 +154,9 @@ class BreakGlass:
 
     def _note(self, role: str, scopes: Sequence[str]) -> None:
         """Note that a role is break-glass, and which scopes it is still to be granted."""
-        session, decision = self._authority.require("key.manage", "")
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             if publication.entry(BREAK_GLASS_PATH) != self._opened.entry(BREAK_GLASS_PATH):
                 raise _changed_meanwhile()
             rest = read_break_glass(self._opened)
@@ -164,14 +165,13 @@ class BreakGlass:
             plan.records = [session.record(Event.ROLE_CHANGED, {"role": role}, decision=decision)]
             return plan
 
-        self._opened.publisher.publish(plan)
+        self._authority.publish_allowed("key.manage", plan)
 
     def _forget_key(self, role: str, former: Identity | None) -> None:
         """Forget the key of a role that no scope knows any more, so that the next grant makes another one."""
-        session, decision = self._authority.require("key.manage", "")
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
                 raise _changed_meanwhile()
             registry = read_registry(self._opened)
@@ -190,7 +190,7 @@ class BreakGlass:
             plan.records = [session.record(Event.ROLE_CHANGED, obj, decision=decision)]
             return plan
 
-        self._opened.publisher.publish(plan)
+        self._authority.publish_allowed("key.manage", plan)
 
 
 def unfinished(opened: OpenVault) -> dict[str, list[str]]:

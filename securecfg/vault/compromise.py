@@ -26,9 +26,11 @@ from securecfg.vault.paths import FIRST_USER_PATH
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from securecfg.policy import Decision
     from securecfg.vault.authority import Authority
     from securecfg.vault.backup_notes import BackupNote
     from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.session import Session
     from securecfg.vault.signatories import Signing
 
     Progress = Callable[[int, int], None]
@@ -148,11 +150,10 @@ class Compromise:
         Raises:
             AccessDenied, LastSlot, CommitUnknown, StoreBusy, StoreFailed: As for `declare`.
         """
-        session, decision = self._authority.require("key.manage", "")
         opened = self._opened
         own = self._authority.identity.slot
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             replica = opened.replica
             slots, keyring = dict(replica.slots), replica.keyring
             dropped = self._dropped(own) if drops_slots else {}
@@ -173,7 +174,7 @@ class Compromise:
             plan.join(note_compromise(opened, publication, name, reason, session.identity.principal))
             return plan
 
-        opened.publisher.publish(plan)
+        self._authority.publish_allowed("key.manage", plan)
 
     def _dropped(self, own: str) -> dict[int, bytes]:
         """Return the slots to drop by the ids of their rows.

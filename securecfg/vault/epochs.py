@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -131,8 +132,9 @@ def rotate_signing_key(authority: Authority) -> int:
             reader lets go; the next opener finishes.
         CommitUnknown, StoreBusy, StoreFailed: As for a write.
     """
-    authority.require("key.manage", "")
-    return _begin_epoch(authority)
+    authority.publish_allowed("key.manage", lambda publication, *_decided: _plan_epoch(authority, publication))
+    finish_destruction(authority.opened)
+    return authority.opened.replica.state.epoch
 
 
 def rotate_if_due(authority: Authority) -> None:
@@ -144,19 +146,12 @@ def rotate_if_due(authority: Authority) -> None:
     due = replica.checkpoint.size // RECORDS_PER_EPOCH > replica.state.epoch and replica.may_change
     if due and authority.identity.principal and not authority.opened.options.read_only:
         try:
-            _begin_epoch(authority)
+            authority.opened.publisher.publish(partial(_plan_epoch, authority))
+            finish_destruction(authority.opened)
         except SecurecfgError as error:
             logger().info("the log's key is changed later: %s", error.message, extra={"event": "epoch.postponed"})
 
 
-def _begin_epoch(authority: Authority) -> int:
-    opened = authority.opened
-
-    def plan(publication: Publication) -> Plan:
-        replica = opened.replica
-        return plan_new_epoch(authority, publication, replica.slots, replica.keyring)
-
-    opened.publisher.publish(plan)
-    epoch = opened.replica.state.epoch
-    finish_destruction(opened)
-    return epoch
+def _plan_epoch(authority: Authority, publication: Publication) -> Plan:
+    replica = authority.opened.replica
+    return plan_new_epoch(authority, publication, replica.slots, replica.keyring)

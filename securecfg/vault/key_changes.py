@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
     from securecfg.audit import Record
     from securecfg.keys import KeyEntry
+    from securecfg.policy import Decision
     from securecfg.vault.authority import Authority
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
+    from securecfg.vault.session import Session
 
     Progress = Callable[[int, int], None]
 
@@ -119,10 +121,9 @@ class KeyChanges:
                 reader lets go; the next opener finishes.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
-        session, decision = self._authority.require("key.manage", "")
         opened = self._opened
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             replica = opened.replica
             root = generate_key()
             slots = seal_root_to_all(replica.vault_id, root, replica.slots, replica.keyring)
@@ -134,7 +135,7 @@ class KeyChanges:
             plan.result = generation
             return plan
 
-        opened.publisher.publish(plan)
+        self._authority.publish_allowed("key.manage", plan)
         finish_destruction(opened)
         return opened.replica.header.generation
 
@@ -145,10 +146,9 @@ class KeyChanges:
             AccessDenied: The caller may not `key.manage`.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
-        session, decision = self._authority.require("key.manage", "")
         opened = self._opened
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             replica = opened.replica
             keyring = replica.keyring.with_new_epoch(Purpose.SCOPE, opened.clock.now_ns())
             plan = plan_key_change(opened, publication, replica.slots, keyring)
@@ -158,7 +158,7 @@ class KeyChanges:
             plan.result = epoch
             return plan
 
-        opened.publisher.publish(plan)
+        self._authority.publish_allowed("key.manage", plan)
         return opened.replica.keyring.active(Purpose.SCOPE).epoch
 
     def carry_over(self, progress: Progress | None = None) -> None:
@@ -310,14 +310,14 @@ class KeyChanges:
             DestroyPending: The keys are forgotten, but their bytes may lie in the store's log until another reader lets
                 go; the next opener finishes.
         """
-        session, decision = self._authority.require("key.manage", "")
+        self._authority.require("key.manage", "")
         opened = self._opened
         opened.refresh()
         self._leaving(epoch)
         # What is not under one of them by now never will be: no publication adds a row under a key not in use.
         self._sealed.verify_unused(epoch)
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             keyring = opened.replica.keyring
             for old in self._leaving(epoch):
                 keyring = keyring.without_epoch(Purpose.SCOPE, old)
@@ -327,7 +327,7 @@ class KeyChanges:
             plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
             return plan
 
-        opened.publisher.publish(plan)
+        self._authority.publish_allowed("key.manage", plan)
         finish_destruction(opened)
 
     def retire_older(self) -> bool:

@@ -490,6 +490,8 @@ class Relocation:
                 leaving.take(copy.leave())
             goes = _recorder(self._source, leaving, self._items(targets=False), request_id, to=self._target.name)
             planners.append(leaving.prepare(goes, verify, flags=FLAG_DESTRUCTION_PENDING))
+        else:
+            planners.append(_verifying(verify))
         planners.append(lambda publication: self._plan_late_departure(publication, request_id))
         planners = [_vouched(planner, companions.source_writer) for planner in (*planners, *companions.source)]
         return PartChange(opened, planners, verify_settled=companions.verify_settled)
@@ -642,6 +644,16 @@ def _verify_small(late: Plan) -> None:
     if late.streams or operations > _LATE_OPERATIONS_MAX or size > _LATE_BYTES_MAX:
         message = "what is changed all the time does not fit into one commit"
         raise StagingMoved(message)
+
+
+def _verifying(verify: Callable[[], None]) -> Planner:
+    """Return what plans nothing, and raises where what was decided holds no more."""
+
+    def plan(_publication: Publication) -> Plan:
+        verify()
+        return Plan()
+
+    return plan
 
 
 def _vouched(planner: Planner, writer: Ed25519PrivateKey | None) -> Planner:

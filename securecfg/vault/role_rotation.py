@@ -16,8 +16,8 @@ from securecfg.vault.paths import check_role
 from securecfg.vault.scope_completion import complete_grants
 from securecfg.vault.scope_formers import granted_epochs
 from securecfg.vault.scope_keys import ScopeKeyring
+from securecfg.vault.scope_making import being_made
 from securecfg.vault.scope_opening import charter_of, grants_of
-from securecfg.vault.scope_registry import ABANDONED_NS
 from securecfg.vault.value_keys import count_waiting
 
 if TYPE_CHECKING:
@@ -221,8 +221,9 @@ class RoleRotation(ScopeKeyring):
         """Make a new key for a role and put it in the place of the old one, in the vault."""
         old = self._key_of(name)
         memberships: list[Put] = []
+        documents = self._newest_documents()
         new = self._new_role_key(name, self._certificates(), memberships)
-        self._opened.store.stage(memberships)
+        self._stage_memberships(memberships, documents)
         told = {"role": name, "members": self.members(name)}
         told |= {"fingerprint": _fingerprint(new), "old_fingerprint": _fingerprint(old)}
 
@@ -235,7 +236,7 @@ class RoleRotation(ScopeKeyring):
                 unfinished=known.unfinished | {name},
             )
 
-        self._change_registry(told, replaced)
+        self._change_registry(told, replaced, documents)
 
     def _verify_none_made(self, known: Registry) -> None:
         """Check that no scope is being made.
@@ -243,11 +244,9 @@ class RoleRotation(ScopeKeyring):
         Raises:
             Conflict: One is.
         """
-        now = self._opened.clock.now_ns()
-        made = [path for path, making in known.making.items() if now - making.begun_ns <= ABANDONED_NS]
+        made = known.begun(self._opened.clock.now_ns())
         if made:
-            message = f"a scope is being made at `{made[0]}`"
-            raise Conflict(message, hint="wait until it is there; what was interrupted is given up after two hours")
+            raise being_made(made[0])
 
     def _finish_key(self, name: str, public: RolePublic) -> None:
         """Note that every scope has a key of a role, unless there is another one by now.

@@ -14,7 +14,7 @@ from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.value_grants import grant_row_of, seal_grant, slot_of_grant, value_public_key
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.tuples import NamedTuple
-from securecfg.vault.authority import Authority
+from securecfg.vault.authority import Authority, PolicyMoved
 from securecfg.vault.charters import (
     BREAK_GLASS,
     DROP,
@@ -53,12 +53,13 @@ if TYPE_CHECKING:
     from securecfg.keys import Keyring
     from securecfg.keys.role_keys import RoleKey, RolePublic
     from securecfg.keys.trust import Signatures, Trust
+    from securecfg.policy import Decision
     from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
     from securecfg.vault.drop_orders import Admission
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
-    from securecfg.vault.session import Identity
+    from securecfg.vault.session import Identity, Session
     from securecfg.vault.signatories import Signatories
 
     Progress = Callable[[int, int], None]
@@ -328,12 +329,12 @@ class ScopeChanges:
 
         documents: dict[bytes, Content] = {}
 
-        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+        def plan(publication: Publication, draft: CharterDraft, *_decided: object) -> Plan:
             plan = plan_key_change(opened, publication, draft.slots, draft.keyring)
             plan.join(self._documents_plan(publication, documents))
             return plan
 
-        self._publish(draft, plan, lambda: documents.update(settle()), around)
+        self._publish_allowed(draft, plan, lambda: documents.update(settle()), around)
 
     def revoke(self, role: str, right: str, progress: Progress | None = None) -> None:
         """Take a right from a role; with `list` go all others, that to drop too, and its slot.
@@ -389,12 +390,12 @@ class ScopeChanges:
             reader = party.slot_id if has_slot and party.rights & gone & READ else b""
             return CharterDraft(parties, keyring, slots, change, puts, deletes, departing, reader)
 
-        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+        def plan(publication: Publication, draft: CharterDraft, *_decided: object) -> Plan:
             if not draft.departing:
                 return plan_key_change(opened, publication, draft.slots, draft.keyring)
             return self._plan_departure(publication, draft)
 
-        self._publish(draft, plan, settled)
+        self._publish_allowed(draft, plan, settled)
         self.finish(None, progress)
 
     def prepare_succession(
@@ -513,6 +514,29 @@ class ScopeChanges:
     def keeper(self) -> Ed25519PrivateKey:
         """What vouches for what is done under the charters that are made here."""
         return self._keeper
+
+    def _publish_allowed(
+        self,
+        draft: Callable[[], CharterDraft | None],
+        plan: Callable[[Publication, CharterDraft, Session, Decision], Plan],
+        settle: Callable[[], None],
+        around: PartChange | None = None,
+    ) -> None:
+        """Do as `_publish` where the policy of the scope lets the caller manage keys, also once it is signed.
+
+        Raises:
+            AccessDenied: It does not any more.
+            Conflict: Somebody else changed the charter meanwhile, or the policy at the same moment.
+        """
+
+        def decided(publication: Publication, draft: CharterDraft) -> Plan:
+            return plan(publication, draft, *self._authority.decide_now(publication, "key.manage"))
+
+        try:
+            self._publish(draft, decided, settle, around)
+        except PolicyMoved as error:
+            self._authority.require("key.manage", "")
+            raise Conflict(error.message, hint="try again") from None
 
     def _publish(
         self,

@@ -17,6 +17,7 @@ from securecfg.vault.members import identities_of
 from securecfg.vault.opened import REGISTRY_PATH
 from securecfg.vault.paths import scope_among
 from securecfg.vault.scope_formers import has_formers
+from securecfg.vault.scope_making import verify_documents
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_registry import draft_registry, read_registry
 from securecfg.vault.scopes import Scopes
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.scope_making import Documents
     from securecfg.vault.scope_registry import Registry
     from securecfg.vault.scope_rotation import ScopeRotation
 
@@ -208,11 +210,19 @@ class ScopeKeyring(Scopes):
 
         self._in_each(verify, None)
 
-    def _change_registry(self, obj: Mapping[str, object], change: Callable[[Registry], Registry]) -> None:
+    def _change_registry(
+        self, obj: Mapping[str, object], change: Callable[[Registry], Registry], documents: Documents | None = None
+    ) -> None:
         """Replace the registry by what is made of the one in force, with a record about a role.
 
+        Args:
+            obj: What the record says.
+            change: Returns what comes in its place.
+            documents: Those of the vault that the change was made of, which have to be in force still; None where it
+                was made of none.
+
         Raises:
-            Conflict: Somebody else changes it in the same publication.
+            Conflict: Somebody else changes it in the same publication, or changed the documents.
         """
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
@@ -220,6 +230,8 @@ class ScopeKeyring(Scopes):
             if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
                 message = "somebody else changed the scopes at the same moment"
                 raise Conflict(message, hint="look at `securecfg scope list`, and try again")
+            if documents is not None:
+                verify_documents(self._opened, publication, documents)
             plan = draft_registry(Drafts(self._opened, publication), change(read_registry(self._opened)), new)
             plan.records = [self._authority.session().record(Event.ROLE_CHANGED, obj)]
             return plan

@@ -10,8 +10,9 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
-from securecfg.errors import AlreadyExists, CommitUnknown, Conflict, DestroyPending, SecurecfgError
+from securecfg.errors import AlreadyExists, CommitUnknown, Conflict, DestroyPending, IntegrityError, SecurecfgError
 from securecfg.tuples import NamedTuple
+from securecfg.vault.authority import PolicyMoved
 from securecfg.vault.charters import BREAK_GLASS, LIST
 from securecfg.vault.departures import newest_compromise
 from securecfg.vault.drafts import Drafts, NewVersion
@@ -20,7 +21,6 @@ from securecfg.vault.members import IDENTITIES_PATH
 from securecfg.vault.opened import POLICY_PATH, REGISTRY_PATH, ROLES_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_registry import (
-    ABANDONED_NS,
     ADMINISTRATORS_PATH,
     BREAK_GLASS_PATH,
     OWN_KEY_PATH,
@@ -41,14 +41,17 @@ if TYPE_CHECKING:
 
     from securecfg.keys.role_keys import RoleKey
     from securecfg.keys.trust import Trust
+    from securecfg.policy import Decision
     from securecfg.store import Store
     from securecfg.vault.authority import Authority
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.scope_founding import Founding
     from securecfg.vault.scope_registry import Registry
+    from securecfg.vault.session import Session
 
     Planner = Callable[[Publication], Plan]
+    Documents = tuple[bytes | None, ...]
 
 _DOCUMENTS = (POLICY_PATH, ROLES_PATH, IDENTITIES_PATH)
 
@@ -106,14 +109,17 @@ class Begun:
         store: The vault's.
         path: The path of the scope.
         begin: Notes it, and returns where it lies; see `begin_making`.
+        inside: The scope that it is split from; None where it may lie in none.
 
     Attributes:
         path: The path of the scope.
+        inside: The scope that it is split from.
     """
 
-    def __init__(self, store: Store, path: str, begin: Callable[[], ScopePlace]) -> None:
+    def __init__(self, store: Store, path: str, begin: Callable[[], ScopePlace], inside: str | None) -> None:
         """Begin nothing yet."""
         self.path = path
+        self.inside = inside
         self._store = store
         self._begin = begin
         self._found: tuple[ScopePlace, UnfinishedPart] | None = None
@@ -148,22 +154,34 @@ class Begun:
 
 
 @contextmanager
-def making(authority: Authority, scope: str, begin: Callable[[], ScopePlace]) -> Iterator[Begun]:
+def making(
+    authority: Authority, scope: str, begin: Callable[[], ScopePlace], *, inside: str | None = None
+) -> Iterator[Begun]:
     """Make a scope in the block, and give it up where that fails; see `Begun`."""
-    begun = Begun(authority.opened.store, scope, begin)
+    begun = Begun(authority.opened.store, scope, begin, inside)
     try:
         yield begun
     except CommitUnknown:
         raise  # it may be there
-    except BaseException:
+    except BaseException as error:
         if begun.is_noted:
+            if isinstance(error, IntegrityError):
+                # Who makes the scope again, or another one when this one took too long, has its rows erased.
+                authority.opened.refresh()
+                _verify_begun(read_registry(authority.opened), begun)
             with suppress(SecurecfgError):  # it is given up when somebody makes it again
                 _give_up(authority, begun)
         raise
 
 
 def begin_making(
-    authority: Authority, scope: str, keys: Mapping[str, bytes], scope_id: bytes, *, inside: str | None = None
+    authority: Authority,
+    scope: str,
+    keys: Mapping[str, bytes],
+    scope_id: bytes,
+    *,
+    inside: str | None = None,
+    documents: Documents | None = None,
 ) -> ScopePlace:
     """Note that a scope is being made, and where; one that was begun before and not finished is given up.
 
@@ -173,31 +191,30 @@ def begin_making(
         keys: The public keys of its roles, which no role may have in the place of another one by now.
         scope_id: The vault id in it, 16 bytes.
         inside: The scope that it is split from.
+        documents: Those of the vault that new keys were made of, which have to be in force still; None where none were.
 
     Raises:
         AccessDenied: The caller may not `key.manage`.
         AlreadyExists: There is a scope at the path, in it or around it.
-        Conflict: A role has another key by now.
+        Conflict: A role has another key by now, a scope is being made in it or around it, or the documents are others.
         CommitUnknown, StoreBusy, StoreFailed: As for a write.
     """
     opened = authority.opened
     new = NewVersion(authority.identity.principal, opened.clock.now_ns())
-    session, decision = authority.require("key.manage", "")
     taken = opened.store.partitions()
 
-    def plan(publication: Publication) -> Plan:
+    def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
         registry = fresh_registry(opened, publication)
-        if inside is None:
-            verify_apart(registry, scope)
-        elif registry.enclosing(scope) != inside or scope in registry.scopes:
-            raise changed_meanwhile()
+        if documents is not None:
+            verify_documents(opened, publication, documents)
+        _verify_place(registry, scope, inside)
+        verify_none_begun(registry, scope, new.created)
         if any(registry.roles.get(name, key) != key for name, key in keys.items()):
             raise changed_meanwhile()
         retired = registry.retired
         registry = registry.without_making(scope)
-        for other, noted in registry.making.items():
-            if new.created - noted.begun_ns > ABANDONED_NS:
-                registry = registry.without_making(other)
+        for other in registry.making.keys() - registry.begun(new.created):
+            registry = registry.without_making(other)
         place = ScopePlace(registry.next_number(taken), scope_id)
         after = registry._replace(
             making={**registry.making, scope: Making(place, new.created)}, roles={**registry.roles, **keys}
@@ -209,7 +226,7 @@ def begin_making(
         plan.result = place
         return plan
 
-    place = opened.publisher.publish(plan)
+    place = authority.publish_allowed("key.manage", plan)
     if opened.is_destruction_pending:
         with suppress(DestroyPending):  # it stays noted, and is in nobody's way
             finish_destruction(opened)
@@ -218,33 +235,52 @@ def begin_making(
     return place
 
 
-def documents_of(opened: OpenVault) -> tuple[bytes | None, ...]:
+def documents_of(opened: OpenVault) -> Documents:
     """Return the vault's documents that every scope has copies of: policy, roles and members."""
     return tuple(opened.system_bytes(path) for path in _DOCUMENTS)
 
 
-def plan_made(authority: Authority, begun: Begun, footing: Footing, documents: tuple[bytes | None, ...]) -> Planner:
+def verify_documents(opened: OpenVault, publication: Publication, documents: Documents) -> None:
+    """Check that policy, roles and members are those that something was made of.
+
+    Raises:
+        Conflict: They are others, or an earlier plan of the same publication changes them.
+    """
+    for path in _DOCUMENTS:
+        _verify_unplanned(opened, publication, path)
+    if documents_of(opened) != documents:
+        raise other_documents()
+
+
+def other_documents() -> Conflict:
+    """Return the error for what was made for members or by a policy that are others by now."""
+    message = "somebody else changed the policy or the members of roles before all was signed"
+    return Conflict(message, hint="look at `securecfg role list`, and try again")
+
+
+def plan_made(authority: Authority, begun: Begun, footing: Footing, documents: Documents) -> Planner:
     """Return what plans that a scope is there from now on.
 
     It raises `Conflict` where the scope would stand on what was replaced: the vault's own key could not open it, or who
-    signs no more would have signed it. It raises `StagingMoved` where only the documents are to be copied again.
+    signs no more would have signed it; or where it would not lie where it was begun. It raises `StagingMoved` where
+    only the documents are to be copied again, or the caller may not `key.manage` any more: see `plan_registry`.
 
     Args:
         authority: Decides and records in the vault.
         begun: The scope.
         footing: What it was founded on.
         documents: What its documents were made of, as `documents_of` returns it.
+
+    Raises:
+        AccessDenied: The caller may not `key.manage`.
     """
     opened = authority.opened
 
     def change(registry: Registry) -> Registry:
-        making = dict(registry.making)
-        noted = making.pop(begun.path, None)
-        if noted is None or noted.place != begun.place:
-            message = f"somebody else makes the scope `{begun.path}` too"
-            raise Conflict(message, hint="look at `securecfg scope list`, and try again")
+        _verify_begun(registry, begun)
         if any(registry.roles.get(name) != key for name, key in footing.keys.items()):
             raise changed_meanwhile()
+        making = {path: noted for path, noted in registry.making.items() if path != begun.path}
         return registry._replace(scopes={**registry.scopes, begun.path: begun.place}, making=making)
 
     registered = plan_registry(authority, change, Event.SCOPE_CREATED, lambda: _object_of(begun.path, begun.place))
@@ -267,7 +303,10 @@ def plan_registry(
     *,
     flags: int = 0,
 ) -> Planner:
-    """Return what plans another registry, with a record.
+    """Return what plans another registry, with a record, for one attempt of a joint commit.
+
+    It raises `StagingMoved` where the policy in force in the commit does not let the caller manage keys; who tries
+    again is denied here.
 
     Args:
         authority: Decides and records in the vault.
@@ -275,11 +314,18 @@ def plan_registry(
         event: What the record tells.
         describe: Returns of what.
         flags: Of the state, set with it.
+
+    Raises:
+        AccessDenied: The caller may not `key.manage`.
     """
     opened = authority.opened
+    authority.require("key.manage", "")
 
     def plan(publication: Publication) -> Plan:
-        session, decision = authority.session(), authority.session().decide("key.manage", "")
+        try:
+            session, decision = authority.decide_now(publication, "key.manage")
+        except PolicyMoved as error:
+            raise StagingMoved(error.message) from None
         new = NewVersion(session.identity.principal, opened.clock.now_ns())
         after = change(fresh_registry(opened, publication))
         plan = draft_registry(Drafts(opened, publication), after, new)
@@ -316,10 +362,65 @@ def verify_apart(registry: Registry, scope: str) -> None:
         raise AlreadyExists(message, hint=hint)
 
 
+def verify_none_begun(registry: Registry, scope: str, now_ns: int) -> None:
+    """Check that no scope is being made in another one or around it, which would then lie in one that is not its own.
+
+    Args:
+        registry: What the vault knows of its scopes.
+        scope: The path of the other one. That one may have been begun itself.
+        now_ns: The time.
+
+    Raises:
+        Conflict: One is.
+    """
+    other = registry.overlapping_begun(scope, now_ns)
+    if other is not None:
+        raise being_made(other)
+
+
+def being_made(scope: str) -> Conflict:
+    """Return the error for a change that has to wait for a scope which is being made."""
+    message = f"a scope is being made at `{scope}`"
+    hint = "wait until it is there, or make it again where that was interrupted; it is given up after two hours"
+    return Conflict(message, hint=hint)
+
+
 def changed_meanwhile() -> Conflict:
     """Return the error for a change that was planned from scopes which are others by now."""
     message = "somebody else changed the scopes, or what is below this one, at the same moment"
     return Conflict(message, hint="look at `securecfg scope list`, and try again")
+
+
+def _verify_place(registry: Registry, scope: str, inside: str | None) -> None:
+    """Check that a scope can be made where it was decided to lie.
+
+    Args:
+        registry: What the vault knows of its scopes now.
+        scope: Its path.
+        inside: The scope that it is split from, None where it may lie in none.
+
+    Raises:
+        AlreadyExists: There is a scope in it or around it.
+        Conflict: It does not lie in the scope that it is split from any more, or is there already.
+    """
+    if inside is None:
+        verify_apart(registry, scope)
+    elif registry.enclosing(scope) != inside or scope in registry.scopes:
+        raise changed_meanwhile()
+
+
+def _verify_begun(registry: Registry, begun: Begun) -> None:
+    """Check that a scope that is being made can still lie where it was begun, and is noted there.
+
+    Raises:
+        AlreadyExists: There is a scope in it or around it.
+        Conflict: Somebody else makes it too, or it does not lie in the scope that it is split from any more.
+    """
+    _verify_place(registry, begun.path, begun.inside)
+    noted = registry.making.get(begun.path)
+    if noted is None or noted.place != begun.place:
+        message = f"somebody else makes the scope `{begun.path}` too"
+        raise Conflict(message, hint="look at `securecfg scope list`, and try again")
 
 
 def _verify_footing(opened: OpenVault, publication: Publication, footing: Footing) -> None:

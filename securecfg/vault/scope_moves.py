@@ -27,11 +27,11 @@ from securecfg.vault.scope_making import (
     Footing,
     begin_making,
     changed_meanwhile,
-    documents_of,
     making,
     plan_made,
     plan_registry,
     verify_apart,
+    verify_none_begun,
 )
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import charter_of, grants_of
@@ -138,8 +138,9 @@ class ScopeMoves(Scopes):
             AlreadyExists: There is a scope at the path, in it or around it.
             InvalidMetadata: A role has no member with a public key, or is reserved.
             ValueTooLarge: A value is larger than a scope takes.
-            Conflict: An import that was interrupted holds a secret, somebody else makes the scope too, or the own key,
-                who signs or the key of a role was replaced meanwhile; nothing was changed.
+            Conflict: An import that was interrupted holds a secret, somebody else makes the scope too, or one in it or
+                around it; or the own key, who signs or the key of a role was replaced meanwhile, or policy or members
+                before all was signed. Nothing was changed.
             DestroyPending: It is done, but old keys may lie in the store's log until another reader lets go.
             CommitUnknown, StoreBusy, StoreFailed: As for a write; made again it goes on.
         """
@@ -159,9 +160,11 @@ class ScopeMoves(Scopes):
             )
             return info, Moved(0, 0)
         verify_apart(registry, scope)
+        verify_none_begun(registry, scope, self._opened.clock.now_ns())
         verify_collector(scope, wanted.values(), is_shared=is_shared)
         certificates = self._certificates()
         memberships: list[Put] = []
+        made_of = self._newest_documents()
         keys = {name: self._role_public(name, certificates, memberships) for name in wanted}
         granted = {name: (rights, keys[name]) for name, rights in wanted.items()}
         certificates.complete(keys, {name: self._members(name) for name in keys})
@@ -169,8 +172,8 @@ class ScopeMoves(Scopes):
         founding = Founding(self._vault_id, scope_id, scope, is_shared, granted, documents)
 
         def begin() -> ScopePlace:
-            self._opened.store.stage(memberships)
-            return begin_making(self._authority, scope, keys, scope_id)
+            self._stage_memberships(memberships, made_of)
+            return begin_making(self._authority, scope, keys, scope_id, documents=made_of)
 
         with self._unfinished(begin, founding) as (inside, made):
             target = Place(inside.authority, scope)
@@ -207,10 +210,11 @@ class ScopeMoves(Scopes):
             SecretNotFound: There is no such scope.
             InvalidPath: The subtree is not one of the scope.
             AlreadyExists: It is a scope of its own already.
-            Conflict: Values wait in the scope; or as for `seal`.
             ScopeSealed: The keys at hand do not read what is to be moved, or may not write.
             SignaturesMissing: Too few administrators signed.
             WrongKey: No role knows the reader.
+            Conflict: Values wait in the scope that were dropped there; somebody else changed who may do what in it, or
+                what it leaves out; or as for `seal`.
             DestroyPending: It is done, but old keys may lie in the store's log until another reader lets go.
             CommitUnknown, StoreBusy, StoreFailed: As for a write; made again it goes on.
         """
@@ -231,15 +235,15 @@ class ScopeMoves(Scopes):
             def begin() -> ScopePlace:
                 return begin_making(self._authority, inner, keys, scope_id, inside=outer)
 
-            with self._unfinished(begin, founding) as (inside, made):
+            with self._unfinished(begin, founding, around=outer) as (inside, made):
                 source, target = Place(around.authority, outer), Place(inside.authority, inner)
                 chosen = Subtree(inner.encode())
                 move = Relocation(source, target, chosen, is_exposing=False, progress=progress)
 
                 def companions() -> Companions:
-                    if charter_of(around.opened).parties != charter.parties:
-                        message = f"somebody else changed who may do what in `{outer}` at the same moment"
-                        raise Conflict(message, hint="look at `securecfg scope show`, and try again")
+                    now = charter_of(around.opened)
+                    if now.parties != charter.parties or _excluded_below(now, inner) != founding.excluded:
+                        raise _changed_around(outer)
                     others = [PartChange(self._opened, [made()])]
                     return Companions(
                         source=[around.plan_exclusion(exclude)],
@@ -293,6 +297,7 @@ class ScopeMoves(Scopes):
             ScopeSealed: The keys at hand do not read what is in it, or may not write around it.
             SignaturesMissing: Too few administrators signed.
             WrongKey: No role knows the reader.
+            Conflict: Somebody else changed the scopes, or who may do what in them; or values wait that were dropped.
             DestroyPending: It is done, but rows of the scope may lie in the store's log until another reader lets go.
             CommitUnknown, StoreBusy, StoreFailed: As for a write; made again it goes on.
         """
@@ -305,25 +310,34 @@ class ScopeMoves(Scopes):
             end = Companions(ends_source=True, verify_settled=lambda: _verify_nothing_waits(inside.opened, inner))
             if merging.into == WHOLE:
                 move = Relocation(source, Place(self._authority, WHOLE), chosen, progress=progress)
-                moved = move.run(lambda: end._replace(target=[self._plan_merged(inside, inner)]))
+
+                def companions() -> Companions:
+                    _verify_same_rights(inside, inner, merging.before)
+                    return end._replace(target=[self._plan_merged(inside, merging)])
+
+                moved = move.run(companions)
             else:
                 with self._inside(merging.into, keys) as around:
-                    excluded = charter_of(inside.opened).excluded
-
-                    def include(others: tuple[str, ...]) -> tuple[str, ...]:
-                        return (*(other for other in others if other != inner), *excluded)
-
                     target = Place(around.authority, merging.into)
                     exposing = merging.is_exposing
                     move = Relocation(source, target, chosen, is_exposing=exposing, progress=progress)
-                    with around.giving_orders():
-                        moved = move.run(
-                            lambda: end._replace(
-                                target=[around.plan_exclusion(include)],
-                                others=[PartChange(self._opened, [self._plan_merged(inside, inner)])],
-                                target_writer=around.keeper,
-                            )
+
+                    def companions() -> Companions:
+                        _verify_same_rights(inside, inner, merging.before)
+                        _verify_same_rights(around, merging.into, merging.after)
+                        excluded = charter_of(inside.opened).excluded
+
+                        def include(others: tuple[str, ...]) -> tuple[str, ...]:
+                            return (*(other for other in others if other != inner), *excluded)
+
+                        return end._replace(
+                            target=[around.plan_exclusion(include)],
+                            others=[PartChange(self._opened, [self._plan_merged(inside, merging)])],
+                            target_writer=around.keeper,
                         )
+
+                    with around.giving_orders():
+                        moved = move.run(companions)
         finish_destruction(self._opened)
         return merging, moved
 
@@ -372,6 +386,7 @@ class ScopeMoves(Scopes):
         if nearest not in {outer, None}:
             message = f"there is a sealed scope at `{nearest}`"
             raise AlreadyExists(message, hint=f"`securecfg scope show {nearest}` shows who may do what in it")
+        verify_none_begun(registry, inner, self._opened.clock.now_ns())
         return outer, inner
 
     def _founding_like(self, charter: Charter, inner: str, scope_id: bytes) -> Founding:
@@ -394,12 +409,12 @@ class ScopeMoves(Scopes):
         certificates, keys = self._certificates(), {name: key for name, (_, key) in roles.items()}
         certificates.complete(keys, {name: self._members(name) for name in keys})
         documents = self._documents(keys, certificates)
-        excluded = tuple(other for other in charter.excluded if other.startswith(inner))
+        excluded = _excluded_below(charter, inner)
         return Founding(self._vault_id, scope_id, inner, charter.is_shared, roles, documents, excluded, own.rights)
 
     @contextmanager
     def _unfinished(
-        self, begin: Callable[[], ScopePlace], founding: Founding
+        self, begin: Callable[[], ScopePlace], founding: Founding, *, around: str | None = None
     ) -> Iterator[tuple[ScopeChanges, Callable[[], Planner]]]:
         """Found a scope that nobody else sees until its head is committed.
 
@@ -408,30 +423,32 @@ class ScopeMoves(Scopes):
         Args:
             begin: Returns where it lies. Called once everything is signed.
             founding: What it is made of.
+            around: The scope that it is split from.
         """
         authority, opened = self._authority, self._opened
         own, signing = self._own_keys().current, self._signing()
         footing = Footing.of(opened, founding, own, signing.trust)
-        with making(authority, founding.path, begin) as begun:
+        with making(authority, founding.path, begin, inside=around) as begun:
             keeper = found_scope(begun.open_store, founding, own, signing, authority.identity, clock=opened.clock)
             seat = Seat(self._vault_id, signing.trust, keeper)
             inner, slot = open_rows(begun.part, own, None, opened.clock, opened.options, seat=seat)
             try:
                 identity = authority.identity._replace(slot=slot.slot_id.hex())
                 changes = ScopeChanges(inner, identity, own, signing, self._keys_of_roles(inner), keeper=keeper)
-                yield changes, lambda: plan_made(authority, begun, footing, documents_of(opened))
+                yield changes, lambda: plan_made(authority, begun, footing, self._newest_documents())
             finally:
                 inner.close()
 
-    def _plan_merged(self, inside: ScopeChanges, scope: str) -> Planner:
+    def _plan_merged(self, inside: ScopeChanges, merging: Merging) -> Planner:
         """Return what plans that a scope is no more."""
-        replica = inside.opened.replica
+        replica, scope = inside.opened.replica, merging.path
         number = replica.store.part
 
         def change(registry: Registry) -> Registry:
             scopes = dict(registry.scopes)
             place = scopes.pop(scope, None)
-            if place != ScopePlace(number, replica.vault_id):
+            is_around = (registry.enclosing(scope) or WHOLE) == merging.into
+            if place != ScopePlace(number, replica.vault_id) or not is_around:
                 raise changed_meanwhile()
             return registry._replace(scopes=scopes, retired=(*registry.retired, place))
 
@@ -452,6 +469,44 @@ def _verify_nothing_waits(opened: OpenVault, scope: str) -> None:
     if count_waiting(opened.store):
         message = f"values wait in `{scope}` that were dropped there"
         raise Conflict(message, hint=f"somebody who reads and writes takes them in: `securecfg scope collect {scope}`")
+
+
+def _verify_place(registry: Registry, scope: str, inside: str | None) -> None:
+    """Check that a scope can be made where it was decided to lie.
+
+    Args:
+        registry: What the vault knows of its scopes now.
+        scope: Its path.
+        inside: The scope that it is split from, None where it may lie in none.
+
+    Raises:
+        AlreadyExists: There is a scope in it or around it.
+        Conflict: It does not lie in the scope that it is split from any more, or is there already.
+    """
+    if inside is None:
+        verify_apart(registry, scope)
+    elif registry.enclosing(scope) != inside or scope in registry.scopes:
+        raise changed_meanwhile()
+
+
+def _verify_same_rights(inside: ScopeChanges, scope: str, rights: Mapping[str, tuple[str, ...]]) -> None:
+    """Check that everybody may still do in a scope what a merge was decided by.
+
+    Raises:
+        Conflict: Somebody else changed it.
+    """
+    if _rights(charter_of(inside.opened)) != rights:
+        raise _changed_around(scope)
+
+
+def _changed_around(scope: str) -> Conflict:
+    message = f"somebody else changed who may do what in `{scope}`, or what it leaves out, at the same moment"
+    return Conflict(message, hint=f"look at `securecfg scope show {scope}`, and try again")
+
+
+def _excluded_below(charter: Charter, inner: str) -> tuple[str, ...]:
+    """Return the subtrees of a subtree that a charter leaves out."""
+    return tuple(other for other in charter.excluded if other.startswith(inner))
 
 
 def _rights(charter: Charter) -> dict[str, tuple[str, ...]]:

@@ -100,7 +100,15 @@ class Registry(NamedTuple):
 
     def overlapping(self, scope: str) -> str | None:
         """Return the path of a scope that lies in another one, or in which that lies."""
-        return next((other for other in self.scopes if other.startswith(scope) or scope.startswith(other)), None)
+        return _overlapping(self.scopes, scope)
+
+    def begun(self, now_ns: int) -> list[str]:
+        """Return the paths of the scopes that are being made, without those that were begun too long ago for that."""
+        return [path for path, making in self.making.items() if now_ns - making.begun_ns <= ABANDONED_NS]
+
+    def overlapping_begun(self, scope: str, now_ns: int) -> str | None:
+        """Return the path of a scope that is being made in another one or around it, None where there is none."""
+        return _overlapping([path for path in self.begun(now_ns) if path != scope], scope)
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of the document."""
@@ -214,6 +222,10 @@ def read_administrators(opened: OpenVault, own: RoleKey) -> Administrators:
     people = [parse_identity_file(f"{line}\n".encode()).identity for line in raw["people"]]
     awaited = {path: bytes.fromhex(digest) for path, digest in raw.get("awaited", {}).items()}
     return Administrators(succession_from_json(raw), {person.verifier: person for person in people}, awaited)
+
+
+def _overlapping(paths: Iterable[str], scope: str) -> str | None:
+    return next((other for other in paths if other.startswith(scope) or scope.startswith(other)), None)
 
 
 def _to_json(place: ScopePlace) -> list[object]:

@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from securecfg.keys.role_keys import RolePublic
+    from securecfg.policy import Decision
     from securecfg.vault.charters import Charter, Party
     from securecfg.vault.drafts import Content
     from securecfg.vault.joint import PartChange
     from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.session import Session
 
     Progress = Callable[[int, int], None]
 
@@ -62,11 +64,11 @@ class ScopeRotation(ScopeChanges):
             Conflict: Somebody else changed the charter meanwhile.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
-        session, decision = self._authority.require("key.manage", "")
+        self._authority.require("key.manage", "")
         opened = self.opened
         draft = partial(self._draft_new_values, KeyBytes(generate_key()))
 
-        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+        def plan(publication: Publication, draft: CharterDraft, session: Session, decision: Decision) -> Plan:
             keyring = draft.keyring.with_new_epoch(Purpose.SCOPE, opened.clock.now_ns())
             plan = plan_key_change(opened, publication, draft.slots, keyring)
             for kind, purpose in (("scope", Purpose.SCOPE), ("value", Purpose.VALUE)):
@@ -74,7 +76,7 @@ class ScopeRotation(ScopeChanges):
                 plan.records.append(session.record(Event.KEY_ROTATED, obj, decision=decision))
             return plan
 
-        self._publish(draft, plan, settled)
+        self._publish_allowed(draft, plan, settled)
 
     @property
     def has_one_scope_key(self) -> bool:
@@ -147,7 +149,7 @@ class ScopeRotation(ScopeChanges):
 
         documents: dict[bytes, Content] = {}
 
-        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+        def plan(publication: Publication, draft: CharterDraft, *_decided: object) -> Plan:
             self._roles[role] = public.public_key, () if before != public.public_key else admissions
             if draft.departing:
                 plan = self._plan_departure(publication, draft)
@@ -156,7 +158,7 @@ class ScopeRotation(ScopeChanges):
             plan.join(self._documents_plan(publication, documents))
             return plan
 
-        self._publish(draft, plan, lambda: documents.update(settle()), around)
+        self._publish_allowed(draft, plan, lambda: documents.update(settle()), around)
         self.finish(None, progress)
 
     def replace_everything(self, name: str, reason: str) -> None:
@@ -172,11 +174,11 @@ class ScopeRotation(ScopeChanges):
             Conflict: Somebody else changed the charter meanwhile.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
-        session, decision = self._authority.require("key.manage", "")
+        self._authority.require("key.manage", "")
         opened = self.opened
         draft = partial(self._draft_new_values, KeyBytes(generate_key()))
 
-        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+        def plan(publication: Publication, draft: CharterDraft, session: Session, decision: Decision) -> Plan:
             keyring = draft.keyring
             for purpose in (Purpose.SCOPE, Purpose.AUDIT, Purpose.MASKING):
                 keyring = keyring.with_new_epoch(purpose, opened.clock.now_ns())
@@ -189,7 +191,7 @@ class ScopeRotation(ScopeChanges):
             plan.join(note_compromise(opened, publication, name, reason, session.identity.principal))
             return plan
 
-        self._publish(draft, plan, settled)
+        self._publish_allowed(draft, plan, settled)
 
     def rewrap_values(self) -> int:
         """Bring the data keys that the administrator reads, in a shared scope, to the value key in use."""
@@ -206,7 +208,7 @@ class ScopeRotation(ScopeChanges):
             EpochInUse: A data key is under one of them, or it is the key in use.
             DestroyPending, CommitUnknown, StoreBusy, StoreFailed: As for `KeyChanges.retire`.
         """
-        session, decision = self._authority.require("key.manage", "")
+        self._authority.require("key.manage", "")
         opened = self.opened
         opened.refresh()
         self._leaving(epoch)
@@ -229,14 +231,14 @@ class ScopeRotation(ScopeChanges):
                 keyring = keyring.without_epoch(Purpose.VALUE, old)
             return CharterDraft(charter_of(opened).parties, keyring, opened.replica.slots, {}, [])
 
-        def plan(publication: Publication, draft: CharterDraft) -> Plan:
+        def plan(publication: Publication, draft: CharterDraft, session: Session, decision: Decision) -> Plan:
             plan = plan_key_change(opened, publication, draft.slots, draft.keyring)
             obj = {"kind": "value", "epoch": epoch}
             plan.records.append(session.record(Event.KEY_RETIRED, obj, decision=decision))
             plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
             return plan
 
-        self._publish(draft, plan, settled)
+        self._publish_allowed(draft, plan, settled)
         finish_destruction(opened)
 
     def used_values(self) -> set[int]:

@@ -47,8 +47,11 @@ from securecfg.vault.scope_making import (
     documents_of,
     fresh_registry,
     making,
+    other_documents,
     plan_made,
     verify_apart,
+    verify_documents,
+    verify_none_begun,
 )
 from securecfg.vault.scope_opening import Doorway, charter_of, gone
 from securecfg.vault.scope_registry import (
@@ -74,6 +77,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from securecfg.keys import Identity as PublicHalf
+    from securecfg.policy import Decision
     from securecfg.vault.administration import Change
     from securecfg.vault.authority import Authority
     from securecfg.vault.certificates import Encoded
@@ -81,6 +85,8 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.scope_changes import ScopeChanges
+    from securecfg.vault.scope_making import Documents
+    from securecfg.vault.session import Session
     from securecfg.vault.signatories import Signatories, Signing
 
     Progress = Callable[[int, int], None]
@@ -213,10 +219,12 @@ class Scopes:
         Raises:
             AccessDenied: The caller may not `key.manage`.
             AlreadyExists: There is a scope at the path, in it or around it.
-            Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along. Or the own key, who signs,
-                policy, roles or members were replaced meanwhile; nothing was changed.
+            Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along. Or a scope is being made in
+                it or around it; or the own key, who signs, policy, roles or members were replaced meanwhile. Nothing
+                was changed.
             InvalidMetadata: A role has no member with a public key, or is reserved, or some are to drop and none reads
                 and writes.
+            SignaturesMissing: Too few administrators signed.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
@@ -227,9 +235,9 @@ class Scopes:
         own = self._own_keys().current
         certificates = self._certificates()
         memberships: Puts = []
+        documents = self._newest_documents()
         keys = {name: self._role_public(name, certificates, memberships) for name in wanted}
         scope_id = secrets.token_bytes(16)
-        documents = documents_of(self._opened)
         certificates.complete(keys, {name: self._members(name) for name in keys})
         founding = Founding(
             self._vault_id,
@@ -241,8 +249,8 @@ class Scopes:
         )
 
         def begin() -> ScopePlace:
-            self._opened.store.stage(memberships)
-            return begin_making(self._authority, scope, keys, scope_id)
+            self._stage_memberships(memberships, documents)
+            return begin_making(self._authority, scope, keys, scope_id, documents=documents)
 
         with making(self._authority, scope, begin) as begun:
             signing, creator = self._signing(), self._authority.identity
@@ -253,7 +261,8 @@ class Scopes:
             try:
                 publish_together([change], complete=[begun.part])
             except StagingMoved:
-                raise changed_meanwhile() from None
+                self._authority.require("key.manage", "")
+                raise other_documents() from None
         return self.show(scope)
 
     def verify_free(self, path: str) -> None:
@@ -261,11 +270,12 @@ class Scopes:
 
         Raises:
             AlreadyExists: There is a scope at the path, in it or around it.
-            Conflict: There are secrets below the path.
+            Conflict: There are secrets below the path, or a scope is being made in it or around it.
         """
         scope = scope_path(path)
         registry = self._registry()
         verify_apart(registry, scope)
+        verify_none_begun(registry, scope, self._opened.clock.now_ns())
         first = scope.encode()
         if self._opened.entries(first, prefix_end(first)):
             message = f"there are secrets below `{scope}` already"
@@ -281,19 +291,23 @@ class Scopes:
             AccessDenied: The caller may not `key.manage`.
             SecretNotFound: There is no such scope.
             InvalidMetadata: The role has no member with a public key, or is reserved.
-            Conflict: Somebody else changed the scope, or gave the role another key, at the same moment.
+            Conflict: Somebody else changed the scope, or gave the role another key, at the same moment; or, where the
+                role gets its first key, changed the policy or the members of roles before all was signed.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         self._authority.require("key.manage", "")
         name = check_role(role)
         memberships: list[Put] = []
         scope = scope_path(path)
+        documents = self._newest_documents()
         with self._inside(path) as inside:
             public = RolePublic(self._role_public(name, self._certificates(), memberships))
 
             def register() -> Mapping[bytes, Content]:
-                self._opened.store.stage(memberships)
-                self._register(scope, inside.opened.replica.vault_id, name, public.public_key)
+                if memberships:
+                    self._stage_memberships(memberships, documents)
+                made_of = documents if memberships else None
+                self._register(scope, inside.opened.replica.vault_id, name, public.public_key, made_of)
                 certificates = self._certificates()
                 keys = self._learn(inside, certificates) | {name: public.public_key}
                 return self._documents(keys, certificates)
@@ -592,6 +606,28 @@ class Scopes:
     def _vault_id(self) -> bytes:
         return self._opened.replica.vault_id
 
+    def _newest_documents(self) -> Documents:
+        """Return the policy, the roles and the members in force, of which keys of roles and scopes are made."""
+        self._opened.refresh()
+        return documents_of(self._opened)
+
+    def _stage_memberships(self, memberships: Sequence[Put], documents: Documents) -> None:
+        """Put down what gives the new keys of roles to their members, if these are so still.
+
+        Who is removed from here on finds the key registered, and takes the row away with the role; or is found by who
+        registers it.
+
+        Args:
+            memberships: The rows.
+            documents: Those that tell of the members that the keys were sealed to.
+
+        Raises:
+            Conflict: Somebody changed them.
+        """
+        if documents != self._newest_documents():
+            raise other_documents()
+        self._opened.store.stage(memberships)
+
     def _plan_free(self, scope: str, publication: Publication) -> Plan:
         """Plan nothing, where there is still nothing below a scope that is made without it.
 
@@ -602,17 +638,26 @@ class Scopes:
             raise changed_meanwhile()
         return Plan()
 
-    def _register(self, scope: str, scope_id: bytes, name: str, key: bytes) -> None:
+    def _register(self, scope: str, scope_id: bytes, name: str, key: bytes, documents: Documents | None) -> None:
         """Note the public key of a role, before a scope has it.
 
+        Args:
+            scope: The path of the scope.
+            scope_id: The vault id in it, 16 bytes.
+            name: The role.
+            key: Its public key.
+            documents: Those that a new key was made of, which have to be in force still; None where it is none.
+
         Raises:
-            Conflict: The scope is no more, or the role has another key by now.
+            AccessDenied: The caller may not `key.manage`.
+            Conflict: The scope is no more, or the role has another key by now, or the documents are others.
         """
         new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
-        session, decision = self._authority.require("key.manage", "")
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             registry = fresh_registry(self._opened, publication)
+            if documents is not None:
+                verify_documents(self._opened, publication, documents)
             place = registry.scopes.get(scope)
             if place is None or place.scope_id != scope_id or registry.roles.get(name, key) != key:
                 raise changed_meanwhile()
@@ -624,7 +669,7 @@ class Scopes:
             plan.records = [session.record(Event.SCOPE_CREATED, obj, decision=decision)]
             return plan
 
-        self._opened.publisher.publish(plan)
+        self._authority.publish_allowed("key.manage", plan)
 
     def _holding(self, role: str, public: RolePublic) -> PartChange:
         """Return what keeps the key of a role as it is, in the vault, while a scope is given it."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from securecfg.vault.key_changes import Progress
     from securecfg.vault.publishing import Plan, Publication
     from securecfg.vault.replica import Replica
+    from securecfg.vault.session import Session
     from securecfg.vault.signatories import Signing
 
 _LABEL_MAX = 255
@@ -180,13 +181,14 @@ class Slots:
         Raises:
             AccessDenied: The caller may not `key.manage`, or is no administrator and the key could speak for one.
             InvalidMetadata: The label is too long, or a principal is not one, or another than the key proves.
-            Conflict: The vault has as many slots as the format allows.
+            Conflict: The vault has as many slots as the format allows, or somebody else changed who is an
+                administrator.
             KeyProviderUnavailable, KeyProviderRefused: The key cannot be used.
         """
         if len(label.encode()) > _LABEL_MAX or not label.isprintable():
             message = f"a label has at most {_LABEL_MAX} printable bytes"
             raise InvalidMetadata(message)
-        session, decision = self._authority.require("key.manage", "")
+        session, _ = self._authority.require("key.manage", "")
         names = _names(provider, principals)
         administrators = session.policy.administrators()
         if session.identity.principal not in administrators and (not names or administrators.intersection(names)):
@@ -198,21 +200,24 @@ class Slots:
         slot_id = new.slot.slot_id
         info = SlotInfo(slot_id, new.public_key, self._opened.clock.now_ns(), provider.scheme, label, names)
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, current: Session, decision: Decision) -> Plan:
             taken = replica.slots.keys()
+            if current.policy.administrators() != administrators:
+                message = "somebody else changed who is an administrator at the same moment"
+                raise Conflict(message, hint="try again")
             if len(replica.keyring.slots) >= MOST_SLOTS:
                 message = f"a vault has at most {MOST_SLOTS} unlock slots"
                 raise Conflict(message, hint="remove one that nobody uses")
             row_id = next(number for number in SLOT_IDS if number not in taken)
             obj = {"slot": slot_id.hex(), "kind": provider.scheme, "principals": list(names)}
-            record = session.record(Event.KEY_SLOT_ADDED, obj | ({"label": label} if label else {}), decision=decision)
+            record = current.record(Event.KEY_SLOT_ADDED, obj | ({"label": label} if label else {}), decision=decision)
             slots = replica.slots | new.rows(row_id, replica.vault_id, replica.root)
             plan = plan_key_change(self._opened, publication, slots, replica.keyring.with_slot(info))
             plan.records.append(record)
             plan.result = _number(row_id)
             return plan
 
-        return cast("int", self._opened.publisher.publish(plan))
+        return cast("int", self._authority.publish_allowed("key.manage", plan))
 
     def rewrap(self, number: int, provider: KeyProvider) -> bool:
         """Wrap a slot anew under the key that opens it, and return whether that made a difference.
@@ -233,7 +238,7 @@ class Slots:
             DestroyPending: It is done, but the old bytes may lie in the write-ahead log until another reader lets go;
                 the next opener finishes.
         """
-        session, decision = self._authority.require("key.manage", "")
+        self._authority.require("key.manage", "")
         opened, replica = self._opened, self._opened.replica
         with replica.lock:
             row_id, before = self._row(number)
@@ -243,7 +248,7 @@ class Slots:
         if after == before:
             return False
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             if replica.slots.get(row_id) != before:
                 message = f"slot {number} was changed meanwhile"
                 raise Conflict(message, hint="look at `securecfg key list`, and try again")
@@ -253,7 +258,7 @@ class Slots:
             plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
             return plan
 
-        opened.publisher.publish(plan)
+        self._authority.publish_allowed("key.manage", plan)
         finish_destruction(opened)
         return True
 
@@ -285,10 +290,9 @@ class Slots:
             SecretNotFound: There is no such slot.
             LastSlot: It is the last one whose key may speak for an administrator.
         """
-        session, decision = self._authority.require("key.manage", "")
         replica = self._opened.replica
 
-        def plan(publication: Publication) -> Plan:
+        def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             row_id, row = self._row(number)
             slot_id = Slot.parse(row).slot_id
             info = replica.keyring.slot(slot_id)
@@ -316,7 +320,7 @@ class Slots:
             plan.result = number
             return plan
 
-        self._opened.publisher.publish(plan)
+        self._authority.publish_allowed("key.manage", plan)
         KeyChanges(self._authority).carry_over(progress)
         finish_destruction(self._opened)
         from securecfg.vault.administrators import replace_exposed_key  # few vaults have scopes

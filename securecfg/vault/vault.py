@@ -262,10 +262,14 @@ class Vault(Changes):
 
     @property
     def administration(self) -> Administration:
-        """Policy and roles."""
-        from securecfg.vault.administration import Administration
+        """Policy and roles; changes of them reach sealed scopes too, those included that are made meanwhile."""
+        if self._opened.replica.seat is not None:
+            from securecfg.vault.administration import Administration
 
-        return Administration(self._authority)
+            return Administration(self._authority)
+        from securecfg.vault.scopes import ScopedAdministration
+
+        return ScopedAdministration(self._authority)
 
     @property
     def log(self) -> AuditLog:

@@ -20,6 +20,7 @@ from securecfg.errors import (
     StoreBusy,
     Unsupported,
 )
+from securecfg.vault.authority import PolicyMoved
 from securecfg.vault.drafts import LOOKALIKE_HINT, Drafts
 from securecfg.vault.lookalikes import NewNames
 from securecfg.vault.publishing import BYTES_FOR_PLANS, OPERATIONS_FOR_PLANS, Plan, new_request_id, no_writer
@@ -50,12 +51,6 @@ class _TooLarge(Conflict):
     """The draft needs a staging."""
 
     code = "needs-staging"
-
-
-class _Moved(Conflict):
-    """The policy changed between the decision and the publication."""
-
-    code = "policy-moved"
 
 
 class _Unlisted(Conflict):
@@ -119,7 +114,7 @@ class Writes:
                 is_large = True
             except _Unlisted as error:
                 raise self._denial(error) from None
-            except (_Moved, StagingMoved):
+            except (PolicyMoved, StagingMoved):
                 continue
         raise _too_busy()
 
@@ -142,7 +137,7 @@ class Writes:
                     except _TooLarge:
                         pass
                 return self._apply_staged(batch, stamp, in_batch=True)
-            except (_Moved, StagingMoved):
+            except (PolicyMoved, StagingMoved):
                 continue
             except _Unlisted as error:
                 raise self._denial(error) from None
@@ -184,7 +179,7 @@ class Writes:
     def _verify_stamp(self, stamp: Stamp) -> None:
         if stamp != self._opened.policy_stamp():
             message = "the policy changed meanwhile"
-            raise _Moved(message)
+            raise PolicyMoved(message)
 
     def _apply_at_once(self, wanted: Wanted, stamp: Stamp) -> object:
         request_id = new_request_id()

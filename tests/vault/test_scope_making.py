@@ -210,7 +210,7 @@ HEADLESS: dict[str, Change] = {
     **{name: REPLACED[name] for name in ("rotate", "compromise", "hand-over")},
     "resume": lambda world: AdministratorChanges(world.admin().authority).resume(),
     "roots": lambda world: ScopeKeyring(world.admin().authority).rotate_roots(),
-    "role": lambda world: RoleRotation(world.admin().authority).rotate_role("pay"),
+    "role": lambda world: RoleRotation(world.admin().authority).rotate_role("web"),
     "members": lambda world: world.person("pay", "second"),
     "create": lambda world: world.scopes().create("old", read=["web"]),
     "adopt": lambda world: world.scopes().adopt(),
