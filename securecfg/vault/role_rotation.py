@@ -108,7 +108,7 @@ class RoleRotation(ScopeKeyring):
             if charter_of(inside.opened).party(name) is None:
                 return
             inside.replace_role(name, public, partial(self._documents_with, inside, name, public))
-            while complete_grants(inside.authority):
+            while complete_grants(inside.authority, self._own_keys().all):
                 pass
             inside.rewrap_values()
             if count_waiting(inside.opened):

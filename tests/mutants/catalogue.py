@@ -1368,6 +1368,20 @@ MUTANTS = (
         "vault/test_scope_attacks.py::test_a_scope_in_the_place_of_another_is_refused_by_the_root",
     ),
     Mutant(
+        "only the role that opens a scope looks whether the charter gives it its own slot",
+        "vault/scope_opening.py",
+        "                verify_slots(opened, self.keys)",
+        "                verify_slots(opened, [key])",
+        "vault/test_scope_slots.py::test_who_has_the_key_of_a_role_refuses_a_charter_in_which_its_slot_is_not_its_own[slot]",
+    ),
+    Mutant(
+        "who gives late what readers lack does not look at the slots again",
+        "vault/scope_completion.py",
+        "        verify_slots(opened, keys)",
+        "        pass",
+        "vault/test_scope_slots.py::test_who_has_a_scope_open_gives_nothing_to_a_slot_that_is_not_its_roles_own[slot]",
+    ),
+    Mutant(
         "a document may be changed twice in one publication",
         "vault/administration.py",
         "                if self._opened.policy_stamp() != stamp or not drafts.is_settled(_DOCUMENTS):",
