@@ -25,7 +25,7 @@ from securecfg.vault.opened import Located
 from securecfg.vault.paths import SYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
     from typing import Any
 
@@ -44,6 +44,7 @@ _VERSION = 1
 _NO_SLOT = 0
 _COMPROMISE = "compromise"
 _MOVE = "move"
+_NAME_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class Departure(NamedTuple):
     next_id: int
     below: str = ""
     ranges: tuple[tuple[int, int], ...] = ()
+    scopes: tuple[str, ...] | None = None
 
     def covers(self, path: bytes, versions: Iterable[Version]) -> bool:
         """Return whether the note is about a secret: below a folder, at the only path, or brought with them."""
@@ -129,15 +131,25 @@ class DeclaredCompromise(NamedTuple):
 
     Attributes:
         end: The first id that was not given yet.
-        name: What it is called, the same in the vault and in its scopes.
+        name: What it is called.
         reason: Why it was declared.
-        declared_ns: When.
+        scope_ids: Of a vault, the scopes that there were; None where the note does not say.
     """
 
     end: int
     name: str
     reason: str
-    declared_ns: int
+    scope_ids: frozenset[str] | None = None
+
+    def concerns(self, scope_id: bytes) -> bool:
+        """Return whether a scope was there, as the vault says: neither a clock nor the scope itself is asked."""
+        return self.scope_ids is None or scope_id.hex() in self.scope_ids
+
+    def name_in(self, scope_id: bytes) -> str:
+        """Return what it is called in a scope, where nobody can note it as done who only knows another scope."""
+        if self.scope_ids is None:
+            return self.name
+        return f"{_COMPROMISE}-{sha256(self.name.encode() + scope_id).hexdigest()[:_NAME_DIGITS]}"
 
 
 def new_compromise() -> str:
@@ -145,9 +157,27 @@ def new_compromise() -> str:
     return f"{_COMPROMISE}-{secrets.token_hex(8)}"
 
 
-def note_compromise(opened: OpenVault, publication: Publication, name: str, reason: str, author: str) -> Plan:
-    """Return the draft of a note that all that is in the vault may be known, for the publication that says so."""
-    departure = Departure(_NO_SLOT, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
+def note_compromise(
+    opened: OpenVault,
+    publication: Publication,
+    name: str,
+    reason: str,
+    author: str,
+    *,
+    scope_ids: Sequence[bytes] | None = None,
+) -> Plan:
+    """Return the draft of a note that all that is in a part may be known, for the publication that says so.
+
+    Args:
+        opened: The part.
+        publication: Says so.
+        name: What the compromise is called in it.
+        reason: Why.
+        author: Who declares it.
+        scope_ids: Of the vault, the ids of the scopes that there are, 16 bytes each.
+    """
+    named = tuple(sorted(scope_id.hex() for scope_id in scope_ids)) if scope_ids is not None else None
+    departure = Departure(_NO_SLOT, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id, scopes=named)
     return _draft(opened, publication, departure, name, author)
 
 
@@ -216,15 +246,21 @@ class MoveNote(NamedTuple):
 def newest_compromise(opened: OpenVault) -> DeclaredCompromise | None:
     """Return the newest compromise that was declared, or None where none was.
 
+    In a scope that is what its writers say; `find_compromise` looks for one that the vault names.
+
     Raises:
         Tampered: A note is damaged.
     """
-    found = [
-        DeclaredCompromise(note.next_id, name, note.label, note.removed_ns)
-        for name, note in _notes(opened)
-        if note.slot == _NO_SLOT and note.kind == _COMPROMISE and not note.below
-    ]
-    return max(found, default=None)
+    return max(_compromises(opened), key=lambda each: each.end, default=None)
+
+
+def find_compromise(opened: OpenVault, name: str) -> DeclaredCompromise | None:
+    """Return the compromise of a name, or None where it was not noted.
+
+    Raises:
+        Tampered: A note is damaged.
+    """
+    return next((each for each in _compromises(opened) if each.name == name), None)
 
 
 def newest_departure(opened: OpenVault) -> int | None:
@@ -246,6 +282,8 @@ def _write_note(drafts: Drafts, departure: Departure, name: str, author: str) ->
         del document["below"]
     if not departure.ranges:
         del document["ranges"]
+    if departure.scopes is None:
+        del document["scopes"]
     encoded = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
     return drafts.write(_NOTES + name.encode(), content, NewVersion(author, departure.removed_ns))
@@ -279,6 +317,14 @@ def _departures(opened: OpenVault) -> list[Departure]:
     return sorted((note for _, note in _notes(opened)), key=lambda note: note.removed_ns)
 
 
+def _compromises(opened: OpenVault) -> list[DeclaredCompromise]:
+    return [
+        DeclaredCompromise(note.next_id, name, note.label, frozenset(note.scopes) if note.scopes is not None else None)
+        for name, note in _notes(opened)
+        if note.slot == _NO_SLOT and note.kind == _COMPROMISE and not note.below
+    ]
+
+
 def _notes(opened: OpenVault) -> list[tuple[str, Departure]]:
     notes = []
     for path, entry in opened.entries(_NOTES, prefix_end(_NOTES)):
@@ -288,7 +334,9 @@ def _notes(opened: OpenVault) -> list[tuple[str, Departure]]:
             kind, label, below = (str(document.get(name, "")) for name in ("kind", "label", "below"))
             pairs: Any = document.get("ranges", ())
             ranges = tuple((int(first), int(last)) for first, last in pairs)
-            departure = Departure(slot, kind, label, removed_ns, next_id, below, ranges)
+            scopes: Any = document.get("scopes")
+            named = tuple(map(str, scopes)) if scopes is not None else None
+            departure = Departure(slot, kind, label, removed_ns, next_id, below, ranges, named)
             notes.append((path[len(_NOTES) :].decode(), departure))
     return notes
 

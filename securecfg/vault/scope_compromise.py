@@ -10,7 +10,7 @@ from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.charters import READ, WRITE
 from securecfg.vault.compromise import Compromise
 from securecfg.vault.data_rotation import verify_encrypts
-from securecfg.vault.departures import new_compromise, newest_compromise
+from securecfg.vault.departures import find_compromise, new_compromise, newest_compromise
 from securecfg.vault.key_changes import KeyChanges, find_older
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import is_vault_document
@@ -146,7 +146,7 @@ class ScopeCompromise(ScopeKeyring):
             failures += self._tried(lambda inside: _replace_keys(inside, declared))
         done: Aftermath | None = None
         try:
-            done = Compromise(self._authority, self._signing_for).bring_over(exposed, progress)
+            done = Compromise(self._authority, self._signing_for).bring_over(declared, exposed, progress)
         except (Unavailable, VersionNotFound):
             raise
         except SecurecfgError as error:
@@ -154,13 +154,13 @@ class ScopeCompromise(ScopeKeyring):
         left: list[ScopeAftermath] = []
 
         def finish(inside: ScopeRotation) -> None:
-            end = newest_compromise(inside.opened)
-            if end is not None:
+            noted = _find_noted(inside.opened, declared)
+            if noted is not None:
                 inside.vouch()
                 inside.rewrap_values()
-                Compromise(inside.authority).bring_over([], progress)
+                Compromise(inside.authority).bring_over(noted, [], progress)
                 inside.retire_unused_values()
-                left.append(_look(inside.opened, end.end))
+                left.append(_look(inside.opened, noted.end))
 
         failures += self._tried(finish)
         if failures or done is None:
@@ -204,10 +204,14 @@ def finish_as_member(vault: Vault, progress: Progress | None = None) -> list[tup
 
 def _replace_keys(inside: ScopeRotation, declared: DeclaredCompromise) -> None:
     """Replace the keys of a scope that was there when a compromise was declared, and was not reached yet."""
-    known = newest_compromise(inside.opened)
-    is_done = known is not None and known.name == declared.name
-    if not is_done and inside.opened.replica.header.created_ns <= declared.declared_ns:
-        inside.replace_everything(declared.name, declared.reason)
+    scope_id = inside.opened.replica.vault_id
+    if declared.concerns(scope_id) and _find_noted(inside.opened, declared) is None:
+        inside.replace_everything(declared.name_in(scope_id), declared.reason)
+
+
+def _find_noted(opened: OpenVault, declared: DeclaredCompromise | None) -> DeclaredCompromise | None:
+    """Return what a scope notes of a compromise that the vault names, None where it was not reached yet."""
+    return find_compromise(opened, declared.name_in(opened.replica.vault_id)) if declared is not None else None
 
 
 def _look(opened: OpenVault, end: int) -> ScopeAftermath:

@@ -1174,8 +1174,8 @@ MUTANTS = (
     Mutant(
         "a compromise leaves the keys of scopes as they are where it was interrupted",
         "vault/scope_compromise.py",
-        "    is_done = known is not None and known.name == declared.name",
-        "    is_done = True",
+        "    if declared.concerns(scope_id) and _find_noted(inside.opened, declared) is None:",
+        "    if False:",
         "vault/test_scope_compromise.py::test_whoever_had_every_key_opens_no_row_of_a_scope_that_is_there_now",
     ),
     Mutant(
@@ -1380,6 +1380,13 @@ MUTANTS = (
         "        verify_slots(opened, keys)",
         "        pass",
         "vault/test_scope_slots.py::test_who_has_a_scope_open_gives_nothing_to_a_slot_that_is_not_its_roles_own[slot]",
+    ),
+    Mutant(
+        "a compromise concerns no scope but those that say so",
+        "vault/departures.py",
+        "        return self.scope_ids is None or scope_id.hex() in self.scope_ids",
+        "        return self.scope_ids is None",
+        "vault/test_scope_compromise.py::test_a_scope_that_was_made_where_the_clock_was_ahead_is_not_passed_over",
     ),
     Mutant(
         "a document may be changed twice in one publication",
