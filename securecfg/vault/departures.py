@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT
 from securecfg.errors import ScopeSealed
+from securecfg.vault.documents import parsing
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.history import LIVE
 from securecfg.vault.index import prefix_end
@@ -329,16 +330,26 @@ def _notes(opened: OpenVault) -> list[tuple[str, Departure]]:
     notes = []
     for path, entry in opened.entries(_NOTES, prefix_end(_NOTES)):
         if entry.live:
-            document: dict[str, object] = opened.system_document(path, {})
-            slot, removed_ns, next_id = (int(str(document[name])) for name in ("slot", "removed_ns", "next_id"))
-            kind, label, below = (str(document.get(name, "")) for name in ("kind", "label", "below"))
-            pairs: Any = document.get("ranges", ())
-            ranges = tuple((int(first), int(last)) for first, last in pairs)
-            scopes: Any = document.get("scopes")
-            named = tuple(map(str, scopes)) if scopes is not None else None
-            departure = Departure(slot, kind, label, removed_ns, next_id, below, ranges, named)
-            notes.append((path[len(_NOTES) :].decode(), departure))
+            document: dict[str, Any] = opened.system_document(path, {})
+            with parsing(opened, path):
+                # No id can be above those that were given; a writer could else say that nothing is new enough.
+                departure = _parse(document, opened.replica.state.next_id)
+                notes.append((path.removeprefix(_NOTES).decode(), departure))
     return notes
+
+
+def _parse(document: dict[str, Any], next_id: int) -> Departure:
+    """Return what a note says.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: It is malformed.
+    """
+    slot, removed_ns = int(document["slot"]), int(document["removed_ns"])
+    kind, label, below = (str(document.get(name, "")) for name in ("kind", "label", "below"))
+    ranges = tuple((int(first), int(last)) for first, last in document.get("ranges", ()))
+    scopes = tuple(map(str, document["scopes"])) if "scopes" in document else None
+    to_datetime(removed_ns)
+    return Departure(slot, kind, label, removed_ns, min(int(document["next_id"]), next_id), below, ranges, scopes)
 
 
 def _exposed(opened: OpenVault, path: bytes, departures: list[Departure]) -> list[Exposed]:

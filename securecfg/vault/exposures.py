@@ -16,6 +16,7 @@ from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT
 from securecfg.errors import ScopeSealed
 from securecfg.secret import Secret
+from securecfg.vault.documents import parsing
 from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import FIRST_USER_PATH, SYSTEM, path_to_bytes
@@ -168,7 +169,7 @@ class Exposures:
         opened = self._opened
         opened.refresh()
         found = [path for path, entry in opened.entries(_MARKS, prefix_end(_MARKS)) if entry.live]
-        return [_parse(path, opened.system_document(path, {})) for path in found]
+        return [_parse(opened, path) for path in found]
 
     def _placed(self) -> list[_Stored]:
         """Return all marks under the paths that their secrets have now."""
@@ -206,7 +207,7 @@ def open_marks(opened: OpenVault) -> dict[int, list[Mark]]:
     found: dict[int, list[Mark]] = {}
     for path, entry in opened.entries(_MARKS, prefix_end(_MARKS)):
         if entry.live:
-            stored = _parse(path, opened.system_document(path, {}))
+            stored = _parse(opened, path)
             if stored.mark.is_open:
                 found.setdefault(stored.record, []).append(stored.mark)
     return found
@@ -259,8 +260,10 @@ def _to_json(stored: _Stored) -> dict[str, object]:
     }
 
 
-def _parse(name: bytes, document: dict[str, object]) -> _Stored:
-    since = datetime.fromtimestamp(int(str(document["since"])), UTC)
-    path, field, commit, file = (str(document[name]) for name in ("path", "field", "commit", "file"))
-    mark = Mark(path, field, int(str(document["version"])), commit, since, file, bool(document["open"]))
-    return _Stored(name, mark, int(str(document["record"])))
+def _parse(opened: OpenVault, name: bytes) -> _Stored:
+    document: dict[str, object] = opened.system_document(name, {})
+    with parsing(opened, name):
+        since = datetime.fromtimestamp(int(str(document["since"])), UTC)
+        path, field, commit, file = (str(document[key]) for key in ("path", "field", "commit", "file"))
+        mark = Mark(path, field, int(str(document["version"])), commit, since, file, bool(document["open"]))
+        return _Stored(name, mark, int(str(document["record"])))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
-from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound
+from securecfg.errors import Conflict, InvalidGrants, InvalidMetadata, InvalidPolicy, SecretNotFound, Tampered
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.value_grants import grant_row_of, seal_grant, slot_of_grant, value_public_key
+from securecfg.policy import open_policy
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority
@@ -29,6 +29,7 @@ from securecfg.vault.charters import (
     keys_digest,
 )
 from securecfg.vault.departures import note_departure
+from securecfg.vault.documents import decode_document
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.drop_orders import ORDER_PATH, SignedOrder, droppers, order_row_of, parse_order, remove_orders
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
@@ -41,6 +42,7 @@ from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.scope_founding import charter_content, order_after
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 from securecfg.vault.sealed_rows import SealedRows
+from securecfg.vault.session import Session
 from securecfg.vault.signatories import keeper_for
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from securecfg.keys import Keyring
     from securecfg.keys.role_keys import RoleKey, RolePublic
     from securecfg.keys.trust import Signatures, Trust
+    from securecfg.policy import Decision
     from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
     from securecfg.vault.drop_orders import Admission
@@ -132,6 +135,28 @@ class Prepared(NamedTuple):
     plan: Callable[[Sequence[Signatures], Publication], Plan]
 
 
+class _Administering(Authority):
+    """What decides and records for an administrator, whom no writer keeps from mending the policy of the scope."""
+
+    def session(self) -> Session:
+        """Return the session under the policy of the scope; under one that allows nothing where it cannot be read."""
+        try:
+            return super().session()
+        except (InvalidGrants, InvalidPolicy, Tampered):
+            opened, nothing = self.opened, open_policy([], memberships={})
+            return Session(self.identity, nothing, opened.masker, opened.clock, clock_trusted=opened.is_clock_trusted())
+
+    def require(self, action: str, path: str) -> tuple[Session, Decision]:
+        """Return the session and the decision as `Authority.require` does; without a policy nothing is decided.
+
+        Raises:
+            AccessDenied: It is not allowed.
+            Tampered: The policy of the scope is damaged.
+        """
+        super().session()
+        return super().require(action, path)
+
+
 class ScopeChanges:
     """An open scope, and the administrator who changes it.
 
@@ -158,7 +183,7 @@ class ScopeChanges:
         self._roles = dict(roles)
         self._succession = opened.system_bytes(SUCCESSION_PATH) or b""
         self.opened = opened
-        self._authority = Authority(opened, identity)
+        self._authority = _Administering(opened, identity)
         self._own_key = own.signing_key
         self._signatories = signatories
         self._keeper = keeper or keeper_for(own, signatories.trust)
@@ -387,8 +412,9 @@ class ScopeChanges:
             own: The vault's own key from now on. Where it is another one, the scope gets new keys as after the
                 departure of a role, and this handle ends with the publication.
             documents: Returns who the administrators are and what they have signed, once that is known.
+
+        The policy of the scope is not asked: a writer of it could keep the vault from ever changing its own key.
         """
-        self._authority.require("key.manage", "")
         opened, replica = self.opened, self.opened.replica
         new_slot, seed = seal_slot(replica.vault_id, own), KeyBytes(generate_key())
         self._keeper = keeper_for(own, trust)
@@ -663,8 +689,11 @@ class ScopeChanges:
             plan.join(Drafts(self.opened, publication).write(ORDER_PATH, order.to_content(), self._new_version()))
 
     def _differs(self, path: bytes, content: Content) -> bool:
-        known: object = self.opened.system_document(path, None)
-        return bool(known != json.loads(b"".join(content.pieces())))
+        known = self.opened.system_bytes(path)
+        try:
+            return known is None or decode_document(known) != decode_document(b"".join(content.pieces()))
+        except ValueError:
+            return True
 
     def _new_version(self) -> NewVersion:
         return NewVersion(self._authority.identity.principal, self.opened.clock.now_ns())

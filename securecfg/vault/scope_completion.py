@@ -15,7 +15,7 @@ from securecfg.keys import Purpose
 from securecfg.keys.role_keys import Certificate, membership_row_of, seal_membership
 from securecfg.keys.value_grants import grant_row_of, is_grant_of, seal_grant
 from securecfg.store import Put, Space
-from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_from_json
+from securecfg.vault.certificates import read_certificates, signatures_from_json
 from securecfg.vault.charters import READ
 from securecfg.vault.drops import has_waiting
 from securecfg.vault.logger import logger
@@ -133,7 +133,7 @@ def admit_members(authority: Authority, store: Store, vault_id: bytes, keys: Seq
     Each certificate is signed for one member, and each admission is in the log of the scope before it happens.
     """
     opened = authority.opened
-    signatures: dict[str, dict[str, list[str]]] = opened.system_document(CERTIFICATES_PATH, {})
+    signatures = read_certificates(opened)
     identities = identities_of(opened)
     count = 0
     for key in keys:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from securecfg.errors import ScopeSealed, SecurecfgError, Unavailable, VersionNotFound
+from securecfg.errors import IntegrityError, ScopeSealed, SecurecfgError, Unavailable, VersionNotFound
 from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.charters import READ, WRITE
 from securecfg.vault.compromise import Compromise
@@ -119,8 +120,10 @@ class ScopeCompromise(ScopeKeyring):
             As for `declare`.
         """
         # It may have been interrupted while the own key of the vault was replaced, which some scopes do not know yet.
-        AdministratorChanges(self._authority, self._signing_for).finish(progress)
-        return self._bring_over(*self._look_for_exposed(), progress)
+        earlier = AdministratorChanges(self._authority, self._signing_for)
+        failures = _collected(lambda: earlier.finish(progress))
+        exposed, unread = self._look_for_exposed()
+        return self._bring_over(exposed, failures + unread, progress)
 
     def _look_for_exposed(self) -> tuple[list[ExposedVersions], list[SecurecfgError]]:
         """Return what can be read, and what the first of the scopes that do not open failed with."""
@@ -130,17 +133,15 @@ class ScopeCompromise(ScopeKeyring):
 
     def _tried(self, change: Callable[[ScopeRotation], object]) -> list[SecurecfgError]:
         """Make a change in every scope; return what the first failed with, which keeps nothing else from being done."""
-        try:
-            self._in_each(change, None)
-        except SecurecfgError as error:
-            return [error]
-        return []
+        return _collected(lambda: self._in_each(change, None))
 
     def _bring_over(
         self, exposed: list[ExposedVersions], failures: list[SecurecfgError], progress: Progress | None
     ) -> tuple[Aftermath, list[ScopeAftermath]]:
         """Do all that can be done, then raise the first of the failures, those before included."""
         declared = newest_compromise(self._opened)
+        # What a writer has left of the policy of his scope must not keep the vault from changing its keys.
+        failures += _collected(self.propagate)
         if declared is not None:
             # The keys of all come first: until then what is written in a scope may be read by whoever has the old ones.
             failures += self._tried(lambda inside: _replace_keys(inside, declared))
@@ -183,23 +184,43 @@ def finish_as_member(vault: Vault, progress: Progress | None = None) -> list[tup
         DestroyPending, StoreBusy, CommitUnknown, StoreFailed, Tampered: As for `KeyChanges.encrypt_older`.
     """
     done = []
-    for _, part in vault.parts():
-        declared = newest_compromise(part.opened)
-        if declared is None:
-            continue
-        rewrap_values(part.opened)
-        count = 0
+    failures: dict[str, SecurecfgError] = {}
+    for scope, part in vault.parts(failures):
         try:
-            verify_encrypts(part.opened)
-            count = KeyChanges(part.authority).finish_encryption(declared.end, progress)
-            finish_destruction(part.opened)
-        except ScopeSealed:
-            pass  # what is left says so
-        done.append((count, _look(part.opened, declared.end)))
+            finished = _finish_in(part, progress)
+        except IntegrityError as error:
+            failures[scope] = error  # the others are finished all the same
+            continue
+        if finished is not None:
+            done.append(finished)
+    for failure in failures.values():
+        raise failure
     if not done:
         message = "no compromise was declared in the scopes that this key opens"
         raise VersionNotFound(message, hint="who opens the vault by its root does: `securecfg key compromise`")
     return done
+
+
+def _finish_in(part: Vault, progress: Progress | None) -> tuple[int, ScopeAftermath] | None:
+    declared = newest_compromise(part.opened)
+    if declared is None:
+        return None
+    rewrap_values(part.opened)
+    count = 0
+    with suppress(ScopeSealed):  # what is left says so
+        verify_encrypts(part.opened)
+        count = KeyChanges(part.authority).finish_encryption(declared.end, progress)
+        finish_destruction(part.opened)
+    return count, _look(part.opened, declared.end)
+
+
+def _collected(change: Callable[[], object]) -> list[SecurecfgError]:
+    """Return what a change failed with, where that is to keep nothing else from being done."""
+    try:
+        change()
+    except SecurecfgError as error:
+        return [error]
+    return []
 
 
 def _replace_keys(inside: ScopeRotation, declared: DeclaredCompromise) -> None:

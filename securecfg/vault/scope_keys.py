@@ -199,15 +199,17 @@ class ScopeKeyring(Scopes):
             for path, place in sorted(registry.scopes.items())
             if self._opened.store.partition(place.number).head() is not None
         ]
-        failures: list[SecurecfgError] = []
+        failures: dict[str, SecurecfgError] = {}
         for number, path in enumerate(made, start=1):
             try:
                 with self._inside(path) as inside:
                     change(inside)
             except SecurecfgError as error:
-                failures.append(error)
+                failures[path] = error
             if progress is not None:
                 progress(number, len(made))
-        if failures:
-            raise failures[0]
+        for failure in failures.values():
+            told = f"this is about {' and '.join(f'`{path}`' for path in failures)}; all other scopes were tried"
+            failure.hint = "; ".join(filter(None, (failure.hint, told)))
+            raise failure
         return made

@@ -115,8 +115,11 @@ class ScopedVault(Vault):
         """Whether the vault itself is open, and not only sealed scopes of it."""
         return self._whole is not None
 
-    def parts(self) -> Iterator[tuple[str, Vault]]:
+    def parts(self, failures: dict[str, SecurecfgError] | None = None) -> Iterator[tuple[str, Vault]]:
         """Yield the vault itself, where its root opened it, and each sealed scope that the key at hand opens.
+
+        Args:
+            failures: Gets the failure of each scope that does not open, which is then passed over.
 
         Raises:
             Tampered: A scope that the vault knows of is not there.
@@ -129,7 +132,16 @@ class ScopedVault(Vault):
             except ScopeSealed:
                 message = f"the sealed scope `{scope}` is not there"
                 hint = "if its making was interrupted, `securecfg scope create` makes it; else restore the file"
-                raise Tampered(message, hint=hint) from None
+                missing = Tampered(message, hint=hint)
+                if failures is None:
+                    raise missing from None
+                failures[scope] = missing
+                continue
+            except IntegrityError as error:
+                if failures is None:
+                    raise
+                failures[scope] = error
+                continue
             if part is not None:
                 yield scope, part
 

@@ -27,7 +27,7 @@ from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic, membershi
 from securecfg.store import Delete, Put, Space
 from securecfg.vault.administration import Administration, to_document
 from securecfg.vault.anchor import AnchorFile
-from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates, signatures_from_json
+from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates, read_certificates, signatures_from_json
 from securecfg.vault.charters import BREAK_GLASS, DROP, LIST, OWN_ROLE, READ, WRITE
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.drop_memory import DropMemory
@@ -67,7 +67,6 @@ if TYPE_CHECKING:
     from securecfg.store import Store
     from securecfg.vault.administration import Change
     from securecfg.vault.authority import Authority
-    from securecfg.vault.certificates import Encoded
     from securecfg.vault.drafts import Content
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
@@ -465,8 +464,7 @@ class Scopes:
         """Take up the certificates of an open scope, and return the public keys of the roles in it."""
         names = {party.role for party in charter_of(inside.opened).parties}
         keys = {name: key for name, key in self._registry().roles.items() if name in names}
-        known: Encoded = inside.opened.system_document(CERTIFICATES_PATH, {})
-        certificates.learn(known, keys, {name: self._members(name) for name in keys})
+        certificates.learn(read_certificates(inside.opened), keys, {name: self._members(name) for name in keys})
         return keys
 
     def _registry(self) -> Registry:
@@ -551,7 +549,7 @@ class Scopes:
 
         Where a scope does not know the newest key of a role yet it is the one that it knows.
         """
-        document: Encoded = opened.system_document(CERTIFICATES_PATH, {})
+        document = read_certificates(opened)
         charter, registry = charter_of(opened), self._registry()
         trust, found = self._administrators().trust, {}
         for name, newest in registry.roles.items():

@@ -1389,6 +1389,20 @@ MUTANTS = (
         "vault/test_scope_compromise.py::test_a_scope_that_was_made_where_the_clock_was_ahead_is_not_passed_over",
     ),
     Mutant(
+        "what writers leave in the documents of a scope is taken as it is",
+        "vault/documents.py",
+        "    if document.__class__ is not levels[0]:",
+        "    if False:",
+        "vault/test_scope_documents.py::test_what_is_malformed_is_tampered_and_says_where[roles that are words]",
+    ),
+    Mutant(
+        "any note of a compromise in a scope counts for the one that the vault names",
+        "vault/departures.py",
+        "    return next((each for each in _compromises(opened) if each.name == name), None)",
+        "    return next((each for each in _compromises(opened)), None)",
+        "vault/test_scope_documents.py::test_a_compromise_that_a_writer_made_up_is_not_the_one_that_was_declared[0]",
+    ),
+    Mutant(
         "a document may be changed twice in one publication",
         "vault/administration.py",
         "                if self._opened.policy_stamp() != stamp or not drafts.is_settled(_DOCUMENTS):",

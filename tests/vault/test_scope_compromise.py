@@ -189,7 +189,7 @@ def test_a_writer_cannot_exempt_his_scope_by_its_header(world: ScopeWorld) -> No
 
 
 def test_a_scope_that_was_being_made_is_one_of_those_that_there_were(world: ScopeWorld) -> None:
-    seen = []
+    seen: list[bool] = []
 
     def progress(_done: int, _whole: int) -> None:
         if not seen:
