@@ -245,9 +245,11 @@ class AdministratorChanges(Scopes):
     def _finished(self) -> AdministratorsInfo:
         """Return who the administrators are, where that is so in every scope.
 
-        A scope that does not open keeps the others from nothing.
+        A scope that does not open keeps the others from nothing, nor does one in which a role takes part that the vault
+        does not know: it is taken over with it, as it can be revoked only then.
 
         Raises:
+            Tampered: The vault does not know a role in a scope.
             SecurecfgError: A scope was left as it is; this is what it could not be opened for.
         """
         info = self.look()
@@ -256,6 +258,9 @@ class AdministratorChanges(Scopes):
             raise error
         for error in self._left.values():
             raise error
+        with ExitStack() as stack:
+            for inside in self._open_made(stack):
+                inside.verify_parties()
         return info
 
     def _open_made(self, stack: ExitStack) -> list[ScopeChanges]:

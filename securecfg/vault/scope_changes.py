@@ -9,6 +9,7 @@ from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
 from securecfg.errors import Conflict, InvalidGrants, InvalidMetadata, InvalidPolicy, SecretNotFound, Tampered
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
+from securecfg.keys.role_keys import RolePublic
 from securecfg.keys.value_grants import grant_row_of, seal_grant, slot_of_grant, value_public_key
 from securecfg.policy import open_policy
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys import Keyring
-    from securecfg.keys.role_keys import RoleKey, RolePublic
+    from securecfg.keys.role_keys import RoleKey
     from securecfg.keys.trust import Signatures, Trust
     from securecfg.policy import Decision
     from securecfg.vault.charters import Charter
@@ -265,7 +266,7 @@ class ScopeChanges:
             store, scope_id = self.opened.store, charter.scope_id
             lacking = [
                 name
-                for name in droppers(charter.parties)
+                for name in droppers(charter.parties) & self._roles.keys()
                 if self._roles[name][1] or store.get(Space.GRANT, order_row_of(self._roles[name][0], scope_id)) is None
             ]
             if not lacking:
@@ -421,7 +422,7 @@ class ScopeChanges:
 
         def draft() -> CharterDraft:
             charter = charter_of(opened)
-            slots, keyring = dict(replica.slots), replica.keyring
+            slots, keyring = self._without_strays()
             party = charter.party(OWN_ROLE)
             if party is None or party.signing_key == own.signing_key:
                 return CharterDraft(charter.parties, keyring, slots, {"role": OWN_ROLE}, [])
@@ -457,6 +458,25 @@ class ScopeChanges:
             return plan
 
         return self._prepare(draft, plan)
+
+    def verify_parties(self) -> None:
+        """Check that the vault knows the key of each role in the charter: new keys would be given to others, too.
+
+        Whose slot a role has only its members can tell.
+
+        Raises:
+            Tampered: It does not know one, or the role has had another key.
+        """
+        charter = charter_of(self.opened)
+        for party in charter.parties:
+            known = self._roles.get(party.role)
+            if known is None or RolePublic(known[0]).signing_key != party.signing_key:
+                name, path = party.role, charter.path
+                message = f"`role:{name}` takes part in `{path}` with a key that the vault does not know"
+                hint = f"unless somebody knows better, `securecfg scope revoke {path} --list role:{name}`"
+                if known is not None:
+                    hint += f"; a key that the role had before is replaced by `securecfg role rotate {name} --resume`"
+                raise Tampered(message, hint=f"{hint}; then `--resume`")
 
     @property
     def is_behind(self) -> bool:
@@ -603,6 +623,17 @@ class ScopeChanges:
             plan.deletes.append(Delete(Space.META, row))
         return plan
 
+    def _without_strays(self) -> tuple[dict[int, bytes], Keyring]:
+        """Return slots and keyring without what no role in the charter has: somebody who knew the root put it there."""
+        replica, named = self.opened.replica, {party.slot_id for party in charter_of(self.opened).parties}
+        strays = {row for row, slot_id in slot_ids(replica.slots).items() if slot_id not in named}
+        gone = strays | {root_row_of(row) for row in strays}
+        keyring = replica.keyring
+        for info in keyring.slots:
+            if info.slot_id not in named:
+                keyring = keyring.without_slot(info.slot_id)
+        return {row: raw for row, raw in replica.slots.items() if row not in gone}, keyring
+
     def _note_reader(self, publication: Publication, slot_id: bytes) -> Plan:
         """Return the draft of a note of what the holder of a slot could read."""
         replica = self.opened.replica
@@ -683,9 +714,10 @@ class ScopeChanges:
         """Give the roles that may drop an order for the keys in use, and take theirs from those that may no more."""
         names = droppers(charter.parties)
         gone = droppers(charter_of(self.opened).parties) - names
-        plan.deletes += remove_orders(charter.scope_id, (self._roles[name][0] for name in gone))
+        plan.deletes += remove_orders(charter.scope_id, (self._roles[name][0] for name in gone & self._roles.keys()))
         if order is not None:
-            plan.puts += [order.seal(*self._roles[name], self._succession) for name in names]
+            known = names & self._roles.keys()  # a role that the vault does not know gets none
+            plan.puts += [order.seal(*self._roles[name], self._succession) for name in known]
             plan.join(Drafts(self.opened, publication).write(ORDER_PATH, order.to_content(), self._new_version()))
 
     def _differs(self, path: bytes, content: Content) -> bool:

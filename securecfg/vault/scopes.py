@@ -303,10 +303,11 @@ class Scopes:
         """
         self._authority.require("key.manage", "")
         name = check_role(role)
-        if name != OWN_ROLE and name not in self._registry().roles:
-            message = f"`role:{name}` never had a right in a sealed scope"
-            raise SecretNotFound(message, hint=f"`securecfg scope show {path}` shows who has which")
         with self._inside(path) as inside:
+            is_party = charter_of(inside.opened).party(name) is not None
+            if not is_party and name not in self._registry().roles:
+                message = f"`role:{name}` never had a right in a sealed scope"
+                raise SecretNotFound(message, hint=f"`securecfg scope show {path}` shows who has which")
             inside.revoke(name, right, progress)
         return self.show(path)
 
@@ -547,6 +548,8 @@ class Scopes:
     def _keys_of_roles(self, opened: OpenVault) -> dict[str, tuple[bytes, list[Admission]]]:
         """Return the public keys of roles, each with the members certified in a scope who lack the other half.
 
+        The vault's own is among them.
+
         Where a scope does not know the newest key of a role yet it is the one that it knows.
         """
         document = read_certificates(opened)
@@ -563,7 +566,9 @@ class Scopes:
                     if Certificate(name, key, trust, signatures).is_signed(self._vault_id, member):
                         lacking.append(Admission(format_identity(member), signatures))
             found[name] = key, lacking
-        return found
+        own = self._own_keys()
+        held = (each for each in own.all if each.signing_key == charter.own_key())
+        return found | {OWN_ROLE: (next(held, own.current).public_key, [])}
 
     def _members(self, role: str) -> list[PublicHalf]:
         members: dict[str, list[str]] = self._opened.system_document(ROLES_PATH, {})

@@ -1403,6 +1403,20 @@ MUTANTS = (
         "vault/test_scope_documents.py::test_a_compromise_that_a_writer_made_up_is_not_the_one_that_was_declared[0]",
     ),
     Mutant(
+        "a compromise gives new keys to whoever the charter names",
+        "vault/scope_rotation.py",
+        "        self.verify_parties()",
+        "        pass",
+        "vault/test_scope_slots.py::test_a_compromise_gives_no_new_key_to_a_role_that_the_vault_does_not_know",
+    ),
+    Mutant(
+        "slots that no role has are sealed the new root",
+        "vault/scope_changes.py",
+        "        strays = {row for row, slot_id in slot_ids(replica.slots).items() if slot_id not in named}",
+        "        return replica.slots, replica.keyring",
+        "vault/test_scope_slots.py::test_a_slot_that_no_role_has_opens_nothing_after_a_compromise",
+    ),
+    Mutant(
         "a document may be changed twice in one publication",
         "vault/administration.py",
         "                if self._opened.policy_stamp() != stamp or not drafts.is_settled(_DOCUMENTS):",
