@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.crypto import generate_key
-from securecfg.errors import EpochInUse, LastSlot, StoreBusy, VersionNotFound
+from securecfg.errors import EpochInUse, IntegrityError, LastSlot, StoreBusy, VersionNotFound
 from securecfg.keys import FIRST_ROOT_ROW, Purpose, Slot, root_row_of
 from securecfg.vault.administrators import replace_exposed_key
 from securecfg.vault.backup_notes import find_notes
@@ -122,14 +122,23 @@ class Compromise:
             Conflict: Somebody else changes the sealed scopes at the same moment; nothing was changed.
             DestroyPending: It is done, but old bytes may lie in the write-ahead log until another reader lets go; the
                 next opener finishes.
+            Tampered: Something was damaged, so that what could be read is not known in full; all keys are replaced.
             StoreBusy: Others change the vault so fast, or prepare a large change, that not all could be done: the new
                 keys are in use, and `resume` goes on.
             SignaturesMissing: All is done but in the sealed scopes, whose administrators must sign; `resume` goes on.
-            CommitUnknown, StoreFailed, Tampered: As for `KeyChanges`; `resume` goes on.
+            CommitUnknown, StoreFailed: As for `KeyChanges`; `resume` goes on.
         """
-        exposed = self.find_exposed()
+        exposed: list[ExposedVersions] = []
+        damage: IntegrityError | None = None
+        try:
+            exposed = self.find_exposed()
+        except IntegrityError as error:
+            damage = error  # keys come first
         self.replace_keys(new_compromise(), reason, drops_slots=drops_slots)
-        return self.bring_over(newest_compromise(self._opened), exposed, progress)
+        done = self.bring_over(newest_compromise(self._opened), exposed, progress)
+        if damage is not None:
+            raise damage
+        return done
 
     def resume(self, progress: Progress | None = None) -> Aftermath:
         """Go on where `declare` was interrupted; it does no harm where it was not.

@@ -105,6 +105,7 @@ class ScopeCompromise(ScopeKeyring):
 
         Raises:
             SignaturesMissing: All is done but in scopes whose administrators must sign.
+            Tampered: Something was damaged, so that what could be read is not known in full; all keys are replaced.
             SecurecfgError: What the first of the scopes failed with that does not open; all others are done.
             As for `Compromise.declare`; `resume` goes on.
         """
@@ -126,9 +127,10 @@ class ScopeCompromise(ScopeKeyring):
         return self._bring_over(exposed, failures + unread, progress)
 
     def _look_for_exposed(self) -> tuple[list[ExposedVersions], list[SecurecfgError]]:
-        """Return what can be read, and what the first of the scopes that do not open failed with."""
-        found = Compromise(self._authority).find_exposed()
-        failures = self._tried(lambda inside: found.extend(Compromise(inside.authority).find_exposed()))
+        """Return what can be read, and what the vault, and the first of the scopes that do not open, failed with."""
+        found: list[ExposedVersions] = []
+        failures = _collected(lambda: found.extend(Compromise(self._authority).find_exposed()))
+        failures += self._tried(lambda inside: found.extend(Compromise(inside.authority).find_exposed()))
         return sorted(found, key=lambda each: each.path), failures
 
     def _tried(self, change: Callable[[ScopeRotation], object]) -> list[SecurecfgError]:
