@@ -12,7 +12,12 @@ from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import timestamp
 
 if TYPE_CHECKING:
+    from typing import Any
+
+    from securecfg.errors import SecurecfgError
+    from securecfg.vault.bundle_exposures import KnownFromBundle
     from securecfg.vault.departures import Exposed
+    from securecfg.vault.exposures import Mark
 
 _WORDS = {"compromise": "compromised: ", "moved": "moved from ", "removed-key": "removed "}
 
@@ -25,26 +30,38 @@ def _reason(exposed: Exposed) -> str:
 
 @click.command(cls=Verb, examples=("securecfg audit exposed", "securecfg audit exposed --json"))
 @common_flags
-def exposed(invocation: Invocation) -> None:
+def exposed(invocation: Invocation) -> int:
     """List the secrets that somebody may know who should not, until they are rotated.
 
     They stand in git history, where `securecfg import --history` found them, or could be read with a key that was
     removed since (in a sealed scope that of a role that may not read it any more), or where they were before they were
     moved into or out of a sealed scope, or were in a vault that was
     compromised, or lie in a bundle for a key that is no longer that of a member. A secret leaves the list when it has
-    another value.
+    another value. Where a part of the vault cannot be read the others are listed all the same, and the command fails.
     """
+    from securecfg.clock import SystemClock, to_datetime
+    from securecfg.errors import IntegrityError
     from securecfg.vault.bundle_exposures import find_known_from_bundles
     from securecfg.vault.departures import find_exposed
     from securecfg.vault.exposures import Exposures
 
+    marks: list[Mark] = []
+    known: list[Exposed] = []
+    published: list[KnownFromBundle] = []
+    failures: dict[str, SecurecfgError] = {}
+    now = to_datetime(SystemClock().now_ns())
     with open_for_audit(invocation) as vault:
-        parts = [part.authority for _, part in vault.parts()]
-        now = Exposures(parts[0]).now()
-        marks = [mark for part in parts for mark in Exposures(part).unrotated()]
-        known = [each for part in parts for each in find_exposed(part)]
-        published = [each for part in parts for each in find_known_from_bundles(part)]
-    result = {
+        for scope, part in vault.parts(failures):
+            authority = part.authority
+            try:
+                found = Exposures(authority).unrotated(), find_exposed(authority), find_known_from_bundles(authority)
+            except IntegrityError as error:
+                failures[scope] = error
+                continue
+            marks += found[0]
+            known += found[1]
+            published += found[2]
+    result: dict[str, Any] = {
         "secrets": [
             {
                 "path": mark.path,
@@ -108,8 +125,15 @@ def exposed(invocation: Invocation) -> None:
         )
         for each in published
     ]
+    if failures:
+        result["failed"] = [
+            {"part": scope or "/", "code": error.code, "message": error.message} for scope, error in failures.items()
+        ]
     if rows or invocation.is_json:
         columns = ("PATH", "SINCE", "DAYS", "KNOWN FROM")
         invocation.emit_table(result, columns, rows, shorten=("KNOWN FROM", "PATH"))
-    else:
+    elif not failures:
         invocation.emit(result, "no secret is known to be exposed")
+    for scope, failure in failures.items():
+        invocation.note(f"error: what is exposed in `{scope or '/'}` cannot be read: {failure.message}")
+    return next((failure.exit_code for failure in failures.values()), 0)

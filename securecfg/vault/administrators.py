@@ -99,6 +99,7 @@ class AdministratorChanges(Scopes):
         super().__init__(authority)
         self._signing_for = signing
         self._damaged: dict[str, SecurecfgError] = {}
+        self._left: dict[str, SecurecfgError] = {}  # these open, and are left as they are all the same
 
     def look(self) -> AdministratorsInfo:
         """Return who the administrators are.
@@ -176,7 +177,7 @@ class AdministratorChanges(Scopes):
             RollbackSuspected: Former administrators changed a scope after they had handed over.
             As for `rotate`.
         """
-        self.finish(progress, accept)
+        self._finish_earlier(progress, accept)
         if self._is_exposed():
             self._rotate(progress)
         try:
@@ -184,7 +185,7 @@ class AdministratorChanges(Scopes):
         except Unavailable:
             raise
         except SecurecfgError:
-            if not self._damaged:
+            if not (self._damaged or self._left):
                 raise
         return self._finished()
 
@@ -200,11 +201,18 @@ class AdministratorChanges(Scopes):
             RollbackSuspected: Former administrators changed a scope after they had handed over.
             As for `rotate`.
         """
-        self._authority.require("key.manage", "")
-        if read_own_keys(self._opened) is not None:
-            self._bring_over({}, progress, accept)
+        self._finish_earlier(progress, accept)
+        for error in self._left.values():
+            raise error
 
     # --- steps -------------------------------------------------------------------------------------------------------
+
+    def _finish_earlier(self, progress: Progress | None, accept: Collection[str]) -> None:
+        """Go on where an earlier change was interrupted; scopes in which that fails keep no other from it."""
+        self._authority.require("key.manage", "")
+        self._left = {}
+        if read_own_keys(self._opened) is not None:
+            self._bring_over({}, progress, accept)
 
     def _replace(  # noqa: PLR0917 - from what to what
         self,
@@ -217,7 +225,7 @@ class AdministratorChanges(Scopes):
     ) -> None:
         known = self._opened.entry(ADMINISTRATORS_PATH), self._opened.entry(OWN_KEY_PATH)
         with ExitStack() as stack:
-            if self._behind(stack, own_before):
+            if any(charter_of(inside.opened).path not in self._left for inside in self._behind(stack, own_before)):
                 message = "the last change of administrators is not finished"
                 raise Conflict(message, hint="`securecfg scope administrators resume` finishes it")
         succession = before.succession
@@ -239,15 +247,22 @@ class AdministratorChanges(Scopes):
     def _finished(self) -> AdministratorsInfo:
         """Return who the administrators are, where that is so in every scope.
 
-        A scope that does not open keeps the others from nothing.
+        A scope that does not open keeps the others from nothing, nor does one in which a role takes part that the vault
+        does not know: it is taken over with it, as it can be revoked only then.
 
         Raises:
+            Tampered: The vault does not know a role in a scope.
             SecurecfgError: A scope was left as it is; this is what it could not be opened for.
         """
         info = self.look()
         for path, error in self._damaged.items():
             error.hint = f"all other scopes are done; restore `{path}`, then `securecfg scope administrators resume`"
             raise error
+        for error in self._left.values():
+            raise error
+        with ExitStack() as stack:
+            for inside in self._open_all(stack):
+                inside.verify_parties()
         return info
 
     def _open_all(self, stack: ExitStack) -> list[ScopeChanges]:
@@ -285,8 +300,7 @@ class AdministratorChanges(Scopes):
     def _bring_over(self, keepers: Keepers, progress: Progress | None, accept: Collection[str] = ()) -> None:
         """Put every scope under the administrators and the own key of today, and forget former keys of the vault.
 
-        Raises:
-            RollbackSuspected: A scope has a charter of former administrators that was not there when they handed over.
+        A scope that has a charter of former administrators which was not there when they handed over is left as it is.
         """
         own, administrators = self._own_keys(), self._administrators()
         with ExitStack() as stack:
@@ -294,16 +308,22 @@ class AdministratorChanges(Scopes):
             for inside in behind:
                 charter = charter_of(inside.opened)
                 is_former = trusts_of(inside.opened)[-1] != administrators.trust
-                if is_former and administrators.awaited.get(charter.path) != charter.digest:
-                    _verify_accepted(charter, accept)
-            if any(charter_of(inside.opened).path not in keepers for inside in behind):
+                is_awaited = administrators.awaited.get(charter.path) == charter.digest or charter.path in accept
+                if is_former and not is_awaited:
+                    self._left[charter.path] = _changed_by_former(charter)
+            if any(charter_of(inside.opened).path not in keepers.keys() | self._left.keys() for inside in behind):
                 publish, _ = self._prepare(stack, own, administrators, [])
                 keepers = keepers | publish()
         for path in self._registry().scopes:
-            if path not in self._damaged:
-                with self._inside(path) as inside:
-                    inside.finish(keepers.get(path), progress)
-        if (own.former or administrators.awaited) and not self._damaged:
+            if path not in self._damaged.keys() | self._left.keys():
+                try:
+                    with self._inside(path) as inside:
+                        inside.finish(keepers.get(path), progress)
+                except Unavailable:
+                    raise
+                except SecurecfgError as error:
+                    self._left[path] = error
+        if (own.former or administrators.awaited) and not (self._damaged or self._left):
             self._forget_former(own, administrators)
 
     def _forget_former(self, known: OwnKeys, finished: Administrators) -> None:
@@ -363,6 +383,8 @@ class AdministratorChanges(Scopes):
             is_done = trusts_of(inside.opened)[-1] == after.trust and not inside.is_behind
             if is_done and own.current.signing_key == charter_of(inside.opened).own_key():
                 continue
+            if charter_of(inside.opened).path in self._left:
+                continue
             scopes.append((inside, self._learn(inside, certificates)))
 
         def documents_of(keys: Mapping[str, bytes]) -> Mapping[bytes, Content]:
@@ -374,8 +396,17 @@ class AdministratorChanges(Scopes):
             return documents
 
         prepared: list[Prepared] = []
+        awaited: dict[str, bytes] = {}
         for inside, keys in scopes:
-            one = inside.prepare_succession(after.trust, own.current, partial(documents_of, keys))
+            charter = charter_of(inside.opened)
+            awaited[charter.path] = charter.digest
+            try:
+                one = inside.prepare_succession(after.trust, own.current, partial(documents_of, keys))
+            except Unavailable:
+                raise
+            except SecurecfgError as error:
+                self._left[charter.path] = error
+                continue
             if one is not None:
                 prepared.append(one)
         all_keys = {name: key for _, keys in scopes for name, key in keys.items()}
@@ -394,7 +425,7 @@ class AdministratorChanges(Scopes):
                     one.publish(signatures)
             return {one.charter.path: one.keeper for one in prepared}
 
-        return publish, {one.charter.path: one.charter.previous for one in prepared}
+        return publish, awaited | {one.charter.path: one.charter.previous for one in prepared}
 
     def _is_exposed(self) -> bool:
         departed = newest_departure(self._opened)
@@ -410,12 +441,11 @@ class AdministratorChanges(Scopes):
         return self._signatories_of(self._administrators().trust, self._own_keys())
 
 
-def _verify_accepted(charter: Charter, accept: Collection[str]) -> None:
-    if charter.path not in accept:
-        roles = ", ".join(f"{party.role} ({' '.join(rights_to_words(party.rights))})" for party in charter.parties)
-        message = f"former administrators changed `{charter.path}` after they had handed over; in it are: {roles}"
-        accepts = f"`securecfg scope administrators resume --accept {charter.path}`"
-        raise RollbackSuspected(message, hint=f"restore it from a backup; if it is as it should be, {accepts}")
+def _changed_by_former(charter: Charter) -> RollbackSuspected:
+    roles = ", ".join(f"{party.role} ({' '.join(rights_to_words(party.rights))})" for party in charter.parties)
+    message = f"former administrators changed `{charter.path}` after they had handed over; in it are: {roles}"
+    accepts = f"`securecfg scope administrators resume --accept {charter.path}`"
+    return RollbackSuspected(message, hint=f"restore it from a backup; if it is as it should be, {accepts}")
 
 
 def replace_exposed_key(authority: Authority, signing: Signing | None, progress: Progress | None) -> None:

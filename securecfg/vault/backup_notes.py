@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT, KeyBytes
+from securecfg.vault.documents import parsing
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import SYSTEM
@@ -113,11 +114,12 @@ def find_chain(opened: OpenVault, chain_id: bytes) -> ChainNote | None:
     content: dict[str, Any] | None = opened.system_document(_path(chain_id), None)
     if content is None:
         return None
-    recipients = tuple(
-        Recipient(bytes.fromhex(each["slot"]), b64decode(each["public"]), each["kind"])
-        for each in content["recipients"]
-    )
-    return ChainNote(chain_id, KeyBytes(b64decode(content["key"])), recipients)
+    with parsing(opened, _path(chain_id)):
+        recipients = tuple(
+            Recipient(bytes.fromhex(each["slot"]), b64decode(each["public"]), each["kind"])
+            for each in content["recipients"]
+        )
+        return ChainNote(chain_id, KeyBytes(b64decode(content["key"])), recipients)
 
 
 def find_notes(opened: OpenVault) -> list[BackupNote]:
@@ -129,28 +131,34 @@ def find_notes(opened: OpenVault) -> list[BackupNote]:
     opened.refresh()
     notes = []
     for path, _ in opened.entries(_NOTES, prefix_end(_NOTES)):
-        chain, _, part = path.removeprefix(_NOTES).decode().partition("/")
-        if not part:
-            continue
-        known = find_chain(opened, bytes.fromhex(chain))
-        content: dict[str, Any] = opened.system_document(path, {})
-        kinds = tuple(recipient.kind for recipient in known.recipients) if known is not None else ()
-        notes.append(
-            BackupNote(
-                chain,
-                int(part),
-                to_datetime(content["begun"]),
-                content["place"],
-                kinds,
-                "digest" in content,
-                content.get("size", 0),
-                content.get("bytes", 0),
-                content.get("digest", ""),
-                content.get("scope_count", 0),
-                tuple(content.get("scopes", ())),
-            )
-        )
+        with parsing(opened, path):
+            note = _parse(opened, path)
+            if note is not None:
+                notes.append(note)
     return sorted(notes, key=lambda note: (note.begun, note.backup, note.part))
+
+
+def _parse(opened: OpenVault, path: bytes) -> BackupNote | None:
+    """Return what a note says of a part; None where it is about a chain."""
+    chain, _, part = path.removeprefix(_NOTES).decode().partition("/")
+    if not part:
+        return None
+    known = find_chain(opened, bytes.fromhex(chain))
+    content: dict[str, Any] = opened.system_document(path, {})
+    kinds = tuple(recipient.kind for recipient in known.recipients) if known is not None else ()
+    return BackupNote(
+        chain,
+        int(part),
+        to_datetime(content["begun"]),
+        content["place"],
+        kinds,
+        "digest" in content,
+        content.get("size", 0),
+        content.get("bytes", 0),
+        content.get("digest", ""),
+        content.get("scope_count", 0),
+        tuple(content.get("scopes", ())),
+    )
 
 
 def _path(chain_id: bytes) -> bytes:

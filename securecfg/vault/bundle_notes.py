@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.crypto import KIND_TEXT
 from securecfg.vault.bundle_format import Base, Index, PublishedVersion, message_key
+from securecfg.vault.documents import parsing
 from securecfg.vault.drafts import Content
 from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import BUNDLE_KEYS, SYSTEM
@@ -105,7 +106,11 @@ def keys_content(base: Base, file_key: KeyBytes, index: Index) -> Content:
 
 
 def published_by(opened: OpenVault) -> Iterator[Noted]:
-    """Yield what the vault remembers of each bundle that it has published."""
+    """Yield what the vault remembers of each bundle that it has published.
+
+    Raises:
+        Tampered: What it remembers is malformed.
+    """
     return _noted_below(opened, _NOTES)
 
 
@@ -160,12 +165,14 @@ def find_earlier(opened: OpenVault, bundle_id: bytes) -> Earlier | None:
 
     Raises:
         ScopeSealed: It is a sealed scope whose values the key at hand does not open.
+        Tampered: What it remembers is malformed.
     """
     note: dict[str, Any] = opened.system_document(note_path(bundle_id), {})
     keys: dict[str, Any] = opened.system_document(keys_path(bundle_id), {})
     if not (note and keys):
         return None
-    index, noted = Index.parse(b64decode(keys["index"])), _noted(note)
+    with parsing(opened, keys_path(bundle_id)):
+        index, noted = Index.parse(b64decode(keys["index"])), _noted(note)
     versions = {
         (path, version.number): version for path, secret in index.secrets.items() for version in secret.versions
     }
@@ -176,7 +183,10 @@ def find_earlier(opened: OpenVault, bundle_id: bytes) -> Earlier | None:
 def _noted_below(opened: OpenVault, prefix: bytes) -> Iterator[Noted]:
     for path, entry in opened.entries(prefix, prefix_end(prefix)):
         if entry.live:
-            yield _noted(opened.system_document(path, {}))
+            document: dict[str, Any] = opened.system_document(path, {})
+            with parsing(opened, path):
+                noted = _noted(document)
+            yield noted
 
 
 def _noted(note: dict[str, Any]) -> Noted:

@@ -13,8 +13,9 @@ from securecfg.keys import Purpose
 from securecfg.policy import Request
 from securecfg.vault.bundle_format import RECIPIENTS_MAX, PublishedScope, PublishedSecret, PublishedVersion
 from securecfg.vault.bundle_notes import Noted, find_earlier, keys_content, keys_path, note_content, note_path
-from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_from_json
+from securecfg.vault.certificates import read_certificates, signatures_from_json
 from securecfg.vault.charters import READ
+from securecfg.vault.documents import read_shaped
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.history import LIVE
 from securecfg.vault.members import identities_of
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from securecfg.vault.bundle_format import Base, Index
     from securecfg.vault.bundle_notes import Earlier
     from securecfg.vault.bundle_sealing import BundleSealing
-    from securecfg.vault.certificates import Encoded
     from securecfg.vault.history import Version
     from securecfg.vault.publishing import Plan
 
@@ -130,7 +130,7 @@ class BundlePart:
             if f"role:{role}" in policy.roles_of(principal)
         }
         if seat is not None:
-            encoded: Encoded = opened.system_document(CERTIFICATES_PATH, {})
+            encoded = read_certificates(opened)
             found = {
                 name: identity
                 for name, identity in found.items()
@@ -150,7 +150,7 @@ class BundlePart:
 
     def without_scope_key(self, role: str, recipients: Mapping[str, Identity]) -> list[str]:
         """Return which recipients are members of a role by policy alone, and so have no key of it."""
-        roles: dict[str, list[str]] = self.opened.system_document(ROLES_PATH, {})
+        roles: dict[str, list[str]] = read_shaped(self.opened, ROLES_PATH, dict, list, str)
         return sorted(set(recipients) - set(roles.get(role, []))) if self.opened.replica.seat is None else []
 
     def paths_of(self, role: str, recipients: Mapping[str, Identity]) -> tuple[Selection, list[str]]:
@@ -287,7 +287,7 @@ class BundlePart:
 
     def without_key(self, selection: Selection) -> tuple[str, ...]:
         """Return the members of the role that the part knows no public key of."""
-        roles: dict[str, list[str]] = self.opened.system_document(ROLES_PATH, {})
+        roles: dict[str, list[str]] = read_shaped(self.opened, ROLES_PATH, dict, list, str)
         members = {member for those in roles.values() for member in those}
         wanted = f"role:{selection.role}"
         return tuple(

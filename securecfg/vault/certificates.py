@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.keys.role_keys import Certificate
 from securecfg.keys.trust import PUBLIC_KEY_BYTES, SIGNATURE_BYTES
+from securecfg.vault.documents import decode_document, verify_shape
 from securecfg.vault.paths import SYSTEM
 from securecfg.words import counted
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from securecfg.keys import Identity
     from securecfg.keys.trust import Signatures
+    from securecfg.vault.opened import OpenVault
     from securecfg.vault.signatories import Signatories
 
 CERTIFICATES_PATH = SYSTEM + b"certificates"
@@ -97,6 +99,23 @@ class Certificates:
 
     def _unsigned(self, role: str, key: bytes) -> Certificate:
         return Certificate(role, key, self.trust)
+
+
+def read_certificates(opened: OpenVault) -> Encoded:
+    """Return the certificates in a scope; none are there where its writers left something else in their place.
+
+    Each of them holds by its own signatures or counts for nothing. So whoever writes a scope cannot keep administrators
+    from changing it, who write the document anew.
+    """
+    content = opened.system_bytes(CERTIFICATES_PATH)
+    if content is None:
+        return {}
+    try:
+        found: Encoded = decode_document(content)
+        verify_shape(found, dict, dict, list, str)
+    except (TypeError, ValueError):
+        return {}
+    return found
 
 
 def signatures_to_json(signatures: Signatures) -> list[str]:

@@ -36,6 +36,7 @@ from securecfg.store import Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.administration import to_document
 from securecfg.vault.charters import DROP, READ
+from securecfg.vault.documents import read_shaped
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.drops import (
     VALUE_BYTES_MAX,
@@ -295,7 +296,7 @@ class Collection:
 
     def _verify_member(self, signed: SignedDrop) -> None:
         opened, drop = self._opened, signed.drop
-        roles: dict[str, list[str]] = opened.system_document(ROLES_PATH, {})
+        roles: dict[str, list[str]] = read_shaped(opened, ROLES_PATH, dict, list, str)
         member = identities_of(opened).get(drop.member)
         holds = drop.member in roles.get(drop.role, [])
         if member is None or not holds or not signed.is_signed_by_member(member.verifier):
@@ -304,7 +305,7 @@ class Collection:
 
     def _verify_new(self, signed: SignedDrop, path: bytes) -> dict[str, Any]:
         """Return what is to be remembered: the time of the newest value of each member that was taken in at a path."""
-        marks: dict[str, int] = self._opened.system_document(MARKS + path, {})
+        marks: dict[str, int] = read_shaped(self._opened, MARKS + path, dict, int)
         if signed.place.time_ms <= marks.get(signed.drop.member, -1):
             reason = "replayed"
             raise _Refused(reason)

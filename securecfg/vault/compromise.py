@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.crypto import generate_key
-from securecfg.errors import EpochInUse, LastSlot, StoreBusy, VersionNotFound
+from securecfg.errors import EpochInUse, IntegrityError, LastSlot, StoreBusy, VersionNotFound
 from securecfg.keys import FIRST_ROOT_ROW, Purpose, Slot, root_row_of
 from securecfg.vault.administrators import replace_exposed_key
 from securecfg.vault.backup_notes import find_notes
@@ -21,7 +21,10 @@ from securecfg.vault.epochs import plan_new_epoch, seal_root_to_all
 from securecfg.vault.history import DESTROYED
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.opened import REGISTRY_PATH
 from securecfg.vault.paths import FIRST_USER_PATH
+from securecfg.vault.scope_making import changed_meanwhile
+from securecfg.vault.scope_registry import read_registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from securecfg.policy import Decision
     from securecfg.vault.authority import Authority
     from securecfg.vault.backup_notes import BackupNote
+    from securecfg.vault.departures import DeclaredCompromise
     from securecfg.vault.publishing import Plan, Publication
     from securecfg.vault.session import Session
     from securecfg.vault.signatories import Signing
@@ -117,16 +121,26 @@ class Compromise:
         Raises:
             AccessDenied: The caller may not `key.manage`.
             LastSlot: The slot that opened the vault may not speak for an administrator, and all others would go.
+            Conflict: Somebody else changes the sealed scopes at the same moment; nothing was changed.
             DestroyPending: It is done, but old bytes may lie in the write-ahead log until another reader lets go; the
                 next opener finishes.
+            Tampered: Something was damaged, so that what could be read is not known in full; all keys are replaced.
             StoreBusy: Others change the vault so fast, or prepare a large change, that not all could be done: the new
                 keys are in use, and `resume` goes on.
             SignaturesMissing: All is done but in the sealed scopes, whose administrators must sign; `resume` goes on.
-            CommitUnknown, StoreFailed, Tampered: As for `KeyChanges`; `resume` goes on.
+            CommitUnknown, StoreFailed: As for `KeyChanges`; `resume` goes on.
         """
-        exposed = self.find_exposed()
+        exposed: list[ExposedVersions] = []
+        damage: IntegrityError | None = None
+        try:
+            exposed = self.find_exposed()
+        except IntegrityError as error:
+            damage = error  # keys come first
         self.replace_keys(new_compromise(), reason, drops_slots=drops_slots)
-        return self.bring_over(exposed, progress)
+        done = self.bring_over(newest_compromise(self._opened), exposed, progress)
+        if damage is not None:
+            raise damage
+        return done
 
     def resume(self, progress: Progress | None = None) -> Aftermath:
         """Go on where `declare` was interrupted; it does no harm where it was not.
@@ -135,7 +149,7 @@ class Compromise:
             VersionNotFound: No compromise was declared.
             As for `declare`.
         """
-        return self.bring_over(self.find_exposed(), progress)
+        return self.bring_over(newest_compromise(self._opened), self.find_exposed(), progress)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -148,7 +162,7 @@ class Compromise:
             drops_slots: As for `declare`.
 
         Raises:
-            AccessDenied, LastSlot, CommitUnknown, StoreBusy, StoreFailed: As for `declare`.
+            AccessDenied, LastSlot, Conflict, CommitUnknown, StoreBusy, StoreFailed: As for `declare`.
         """
         opened = self._opened
         own = self._authority.identity.slot
@@ -171,10 +185,23 @@ class Compromise:
             plan = plan_new_epoch(self._authority, publication, sealed, keyring, root)
             # Of the records the first carries the changes of the index.
             plan.records.insert(0, session.record(Event.KEY_COMPROMISED, obj, decision=decision))
-            plan.join(note_compromise(opened, publication, name, reason, session.identity.principal))
+            author, scope_ids = session.identity.principal, self._scope_ids(publication)
+            plan.join(note_compromise(opened, publication, name, reason, author, scope_ids=scope_ids))
             return plan
 
         self._authority.publish_allowed("key.manage", plan)
+
+    def _scope_ids(self, publication: Publication) -> list[bytes]:
+        """Return the ids of the scopes that the vault has, those included that are being made.
+
+        Raises:
+            Conflict: Somebody else changes which these are in the same publication.
+        """
+        if publication.entry(REGISTRY_PATH) != self._opened.entry(REGISTRY_PATH):
+            raise changed_meanwhile()
+        registry = read_registry(self._opened)
+        places = [*registry.scopes.values(), *(making.place for making in registry.making.values())]
+        return [place.scope_id for place in places]
 
     def _dropped(self, own: str) -> dict[int, bytes]:
         """Return the slots to drop by the ids of their rows.
@@ -191,10 +218,13 @@ class Compromise:
         ids = {row_id: Slot.parse(row).slot_id for row_id, row in replica.slots.items() if row_id < FIRST_ROOT_ROW}
         return {row_id: slot_id for row_id, slot_id in ids.items() if slot_id != stays.slot_id}
 
-    def bring_over(self, exposed: Sequence[ExposedVersions], progress: Progress | None) -> Aftermath:
+    def bring_over(
+        self, declared: DeclaredCompromise | None, exposed: Sequence[ExposedVersions], progress: Progress | None
+    ) -> Aftermath:
         """Bring everything to the new keys, encrypt it anew, and erase the old ones.
 
         Args:
+            declared: The compromise, as it is noted here; None where none is.
             exposed: What could be read, for the result.
             progress: As for `declare`.
 
@@ -204,7 +234,6 @@ class Compromise:
         """
         opened = self._opened
         changes = KeyChanges(self._authority)
-        declared = newest_compromise(opened)
         if declared is None:
             message = "no compromise was declared"
             raise VersionNotFound(message, hint="`securecfg key compromise` without `--resume` does")

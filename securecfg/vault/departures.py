@@ -19,6 +19,7 @@ from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT
 from securecfg.errors import ScopeSealed
 from securecfg.vault.copying import Original
+from securecfg.vault.documents import parsing
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.history import DESTROYED
 from securecfg.vault.index import prefix_end
@@ -27,7 +28,7 @@ from securecfg.vault.paths import SYSTEM
 from securecfg.vault.publishing import Plan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from typing import Any
 
@@ -48,6 +49,7 @@ _FIRST_USER_PATH = b"\x02"
 _VERSION = 1
 _COMPROMISE = "compromise"
 _MOVE = "move"
+_NAME_DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,7 @@ class Departure(NamedTuple):
     next_id: int
     below: str = ""
     ranges: tuple[tuple[int, int], ...] = ()
+    scopes: tuple[str, ...] | None = None
 
     def covers(self, path: bytes, rec_id: int) -> bool:
         """Return whether the note is about a secret: below a folder, at the only path, or brought with them."""
@@ -140,15 +143,25 @@ class DeclaredCompromise(NamedTuple):
 
     Attributes:
         end: The first id that was not given yet.
-        name: What it is called, the same in the vault and in its scopes.
+        name: What it is called.
         reason: Why it was declared.
-        declared_ns: When.
+        scope_ids: Of a vault, the scopes that there were; None where the note does not say.
     """
 
     end: int
     name: str
     reason: str
-    declared_ns: int
+    scope_ids: frozenset[str] | None = None
+
+    def concerns(self, scope_id: bytes) -> bool:
+        """Return whether a scope was there, as the vault says: neither a clock nor the scope itself is asked."""
+        return self.scope_ids is None or scope_id.hex() in self.scope_ids
+
+    def name_in(self, scope_id: bytes) -> str:
+        """Return what it is called in a scope, where nobody can note it as done who only knows another scope."""
+        if self.scope_ids is None:
+            return self.name
+        return f"{_COMPROMISE}-{sha256(self.name.encode() + scope_id).hexdigest()[:_NAME_DIGITS]}"
 
 
 def new_compromise() -> str:
@@ -156,9 +169,27 @@ def new_compromise() -> str:
     return f"{_COMPROMISE}-{secrets.token_hex(8)}"
 
 
-def note_compromise(opened: OpenVault, publication: Publication, name: str, reason: str, author: str) -> Plan:
-    """Return the draft of a note that all that is in the vault may be known, for the publication that says so."""
-    departure = Departure(NO_NUMBER, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id)
+def note_compromise(
+    opened: OpenVault,
+    publication: Publication,
+    name: str,
+    reason: str,
+    author: str,
+    *,
+    scope_ids: Sequence[bytes] | None = None,
+) -> Plan:
+    """Return the draft of a note that all that is in a part may be known, for the publication that says so.
+
+    Args:
+        opened: The part.
+        publication: Says so.
+        name: What the compromise is called in it.
+        reason: Why.
+        author: Who declares it.
+        scope_ids: Of the vault, the ids of the scopes that there are, 16 bytes each.
+    """
+    named = tuple(sorted(scope_id.hex() for scope_id in scope_ids)) if scope_ids is not None else None
+    departure = Departure(NO_NUMBER, _COMPROMISE, reason, opened.clock.now_ns(), publication.next_id, scopes=named)
     return _draft(opened, publication, departure, name, author)
 
 
@@ -257,15 +288,21 @@ class MoveNote(NamedTuple):
 def newest_compromise(opened: OpenVault) -> DeclaredCompromise | None:
     """Return the newest compromise that was declared, or None where none was.
 
+    In a scope that is what its writers say; `find_compromise` looks for one that the vault names.
+
     Raises:
         Tampered: A note is damaged.
     """
-    found = [
-        DeclaredCompromise(note.next_id, name, note.label, note.removed_ns)
-        for name, note in _notes(opened)
-        if note.slot == NO_NUMBER and note.kind == _COMPROMISE and not note.below
-    ]
-    return max(found, default=None)
+    return max(_compromises(opened), key=lambda each: each.end, default=None)
+
+
+def find_compromise(opened: OpenVault, name: str) -> DeclaredCompromise | None:
+    """Return the compromise of a name, or None where it was not noted.
+
+    Raises:
+        Tampered: A note is damaged.
+    """
+    return next((each for each in _compromises(opened) if each.name == name), None)
 
 
 def newest_departure(opened: OpenVault) -> int | None:
@@ -287,6 +324,8 @@ def _write_note(drafts: Drafts, departure: Departure, name: str, author: str) ->
         del document["below"]
     if not departure.ranges:
         del document["ranges"]
+    if departure.scopes is None:
+        del document["scopes"]
     encoded = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
     return drafts.write(_NOTES + name.encode(), content, NewVersion(author, departure.removed_ns))
@@ -320,18 +359,38 @@ def _departures(opened: OpenVault) -> list[Departure]:
     return sorted((note for _, note in _notes(opened)), key=lambda note: note.removed_ns)
 
 
+def _compromises(opened: OpenVault) -> list[DeclaredCompromise]:
+    return [
+        DeclaredCompromise(note.next_id, name, note.label, frozenset(note.scopes) if note.scopes is not None else None)
+        for name, note in _notes(opened)
+        if note.slot == NO_NUMBER and note.kind == _COMPROMISE and not note.below
+    ]
+
+
 def _notes(opened: OpenVault) -> list[tuple[str, Departure]]:
     notes = []
     for path, entry in opened.entries(_NOTES, prefix_end(_NOTES)):
         if entry.live:
-            document: dict[str, object] = opened.system_document(path, {})
-            slot, removed_ns, next_id = (int(str(document[name])) for name in ("slot", "removed_ns", "next_id"))
-            kind, label, below = (str(document.get(name, "")) for name in ("kind", "label", "below"))
-            pairs: Any = document.get("ranges", ())
-            ranges = tuple((int(first), int(last)) for first, last in pairs)
-            departure = Departure(slot, kind, label, removed_ns, next_id, below, ranges)
-            notes.append((path[len(_NOTES) :].decode(), departure))
+            document: dict[str, Any] = opened.system_document(path, {})
+            with parsing(opened, path):
+                # No id can be above those that were given; a writer could else say that nothing is new enough.
+                departure = _parse(document, opened.replica.state.next_id)
+                notes.append((path.removeprefix(_NOTES).decode(), departure))
     return notes
+
+
+def _parse(document: dict[str, Any], next_id: int) -> Departure:
+    """Return what a note says.
+
+    Raises:
+        KeyError, TypeError, ValueError, OverflowError: It is malformed.
+    """
+    slot, removed_ns = int(document["slot"]), int(document["removed_ns"])
+    kind, label, below = (str(document.get(name, "")) for name in ("kind", "label", "below"))
+    ranges = tuple((int(first), int(last)) for first, last in document.get("ranges", ()))
+    scopes = tuple(map(str, document["scopes"])) if "scopes" in document else None
+    to_datetime(removed_ns)
+    return Departure(slot, kind, label, removed_ns, min(int(document["next_id"]), next_id), below, ranges, scopes)
 
 
 def _exposed(opened: OpenVault, path: bytes, departures: list[Departure]) -> list[Exposed]:

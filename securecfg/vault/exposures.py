@@ -16,6 +16,7 @@ from securecfg.clock import to_datetime
 from securecfg.crypto import KIND_TEXT
 from securecfg.errors import ScopeSealed, StaleWrite, StoreBusy
 from securecfg.secret import Secret
+from securecfg.vault.documents import parsing
 from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import FIRST_USER_PATH, SYSTEM, path_to_bytes
@@ -295,10 +296,11 @@ def _to_json(stored: _Stored) -> dict[str, object]:
 def _read(opened: OpenVault, name: bytes) -> _Stored:
     number = opened.consistently(lambda: _newest(opened, name))
     document: dict[str, object] = opened.system_document(name, {}, number)
-    since = datetime.fromtimestamp(int(str(document["since"])), UTC)
-    path, field, commit, file = (str(document[name]) for name in ("path", "field", "commit", "file"))
-    mark = Mark(path, field, int(str(document["version"])), commit, since, file, bool(document["open"]))
-    return _Stored(name, mark, int(str(document["record"])), number)
+    with parsing(opened, name):
+        since = datetime.fromtimestamp(int(str(document["since"])), UTC)
+        path, field, commit, file = (str(document[key]) for key in ("path", "field", "commit", "file"))
+        mark = Mark(path, field, int(str(document["version"])), commit, since, file, bool(document["open"]))
+        return _Stored(name, mark, int(str(document["record"])), number)
 
 
 def _newest(opened: OpenVault, name: bytes) -> int:

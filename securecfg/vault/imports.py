@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.errors import Conflict, IntegrityError, StaleWrite, StoreBusy, UndoUnavailable, Unsupported
 from securecfg.secret import Secret
 from securecfg.vault.authority import RECORDS_AT_ONCE
+from securecfg.vault.documents import decode_document, parsing, read_shaped
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.history import DESTROYED
 from securecfg.vault.import_documents import (
@@ -498,13 +499,13 @@ class Imports:
     def _read(self, import_id: str) -> Import:
         path = document_path(import_id)
         state, version = self._opened.consistently(lambda: self._read_state(path))
-        details = json.loads(self._read_pieces(path + DETAILS).reveal())
-        return parse_import(import_id, state, details, version.number)
+        pieces = self._read_pieces(path + DETAILS)
+        with parsing(self._opened, path):
+            return parse_import(import_id, decode_document(state), json.loads(pieces.reveal()), version.number)
 
-    def _read_state(self, path: bytes) -> tuple[Any, Version]:
-        version = self._locate(path).version
-        document: dict[str, Any] = self._opened.system_document(path, {}, version.number)
-        return document, version
+    def _read_state(self, path: bytes) -> tuple[bytes, Version]:
+        located = self._locate(path)
+        return self._opened.open_inline(located)[1], located.version
 
     def _locate(self, path: bytes) -> Located:
         entry = self._opened.replica.index.get(path)
@@ -519,7 +520,7 @@ class Imports:
         if not paths:
             message = "the undo material of this import was destroyed"
             raise UndoUnavailable(message, hint="`securecfg import --list` shows the imports")
-        return Secret("".join(opened.system_document(path, "") for path in paths))
+        return Secret("".join(read_shaped(opened, path, str) for path in paths))
 
     def _needed_by_others(self, of: Import) -> set[tuple[str, int]]:
         return {

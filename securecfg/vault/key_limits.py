@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.audit import Event
 from securecfg.crypto import KIND_TEXT
 from securecfg.errors import UsageError
+from securecfg.vault.documents import read_shaped
 from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.epochs import RECORDS_PER_EPOCH
 from securecfg.vault.paths import SYSTEM
@@ -79,7 +80,7 @@ def read_limits(opened: OpenVault) -> KeyLimits:
     Raises:
         Tampered: The document is damaged.
     """
-    document: dict[str, dict[str, int]] = opened.system_document(LIMITS_PATH, {})
+    document: dict[str, dict[str, int]] = read_shaped(opened, LIMITS_PATH, dict, dict, int)
     return KeyLimits({subject: _read(each) for subject, each in document.items()})
 
 

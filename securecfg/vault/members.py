@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.errors import KeyProviderRefused, Tampered
 from securecfg.keys.identity import format_identity, parse_identity_file
+from securecfg.vault.documents import read_shaped
 from securecfg.vault.paths import SYSTEM
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def identities_of(opened: OpenVault) -> dict[str, Identity]:
     Raises:
         Tampered: The document is damaged.
     """
-    lines: dict[str, str] = opened.system_document(IDENTITIES_PATH, {})
+    lines: dict[str, str] = read_shaped(opened, IDENTITIES_PATH, dict, str)
     return {principal: _parse(principal, line) for principal, line in lines.items()}
 
 

@@ -24,6 +24,7 @@ from securecfg.errors import (
 from securecfg.keys import Purpose
 from securecfg.keys.identity import parse_identity_file
 from securecfg.vault.bundle_notes import published_by
+from securecfg.vault.documents import parsing
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.paths import SYSTEM
 from securecfg.vault.sinks import read_file
@@ -296,8 +297,9 @@ class Merging:
         if entry is None:
             return 0, 0
         note: dict[str, str] = opened.system_document(path, {})
-        known = int(note["next"])
-        if known > len(chains) or chains[known - 1] != b64decode(note["chain"]):
+        with parsing(opened, path):
+            known, chain = int(note["next"]), b64decode(note["chain"])
+        if not 0 < known <= len(chains) or chains[known - 1] != chain:
             raise _refusal(reader, "lacks what was merged before, or has other records in its place")
         return known, opened.history(path, entry).newest
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 from weakref import WeakSet
 
 from securecfg.audit import Masker, audit_public_key, create_sealer
@@ -29,6 +28,7 @@ from securecfg.store import Space
 from securecfg.store.forks import FORKS
 from securecfg.tuples import NamedTuple
 from securecfg.vault.anchor import Mark
+from securecfg.vault.documents import decode_document, parsing, read_shaped
 from securecfg.vault.logger import logger
 from securecfg.vault.lookalikes import Lookalikes
 from securecfg.vault.paths import SYSTEM
@@ -39,6 +39,7 @@ from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
 
     from securecfg.audit import Sealer
     from securecfg.clock import Clock
@@ -232,13 +233,14 @@ class OpenVault:
         if known is not None and known[0] == stamp:
             return known
         # Reading may wait for the replica's lock, whose holder may ask for the policy: not under another lock.
-        raw: list[dict[str, Any]] = self.system_document(POLICY_PATH, [])
-        roles: dict[str, list[str]] = self.system_document(ROLES_PATH, {})
+        raw: list[dict[str, Any]] = read_shaped(self, POLICY_PATH, list, dict, str)
+        roles: dict[str, list[str]] = read_shaped(self, ROLES_PATH, dict, list, str)
         with self._policy_lock:
             known = self._policy
             if known is None or known[0] != stamp:
-                documents = [Document(**document) for document in raw]
-                self._policy = known = (stamp, open_policy(documents, memberships=memberships_of(roles)))
+                with parsing(self, POLICY_PATH):
+                    documents = [Document(**document) for document in raw]
+                    self._policy = known = (stamp, open_policy(documents, memberships=memberships_of(roles)))
             return known
 
     def scopes(self) -> Registry | None:
@@ -310,7 +312,11 @@ class OpenVault:
             Tampered: It is damaged.
         """
         content = self.system_bytes(path, number)
-        return default if content is None else json.loads(content)
+        if content is None:
+            return default
+        with parsing(self, path):
+            document: T = decode_document(content)
+        return document
 
     def system_bytes(self, path: bytes, number: int = 0) -> bytes | None:
         """Return the content of a system document, None where there is none; see `system_document`."""

@@ -118,7 +118,7 @@ class RoleRotation(ScopeKeyring):
                 return
             documents = partial(self._documents_with, inside, name, public)
             inside.replace_role(name, public, documents, self._holding(name, public))
-            while complete_grants(inside.authority):
+            while complete_grants(inside.authority, self._own_keys().all):
                 pass
             inside.rewrap_values()
             scopes.append(path)

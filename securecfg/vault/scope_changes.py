@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
-from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound, SecurecfgError
+from securecfg.errors import (
+    Conflict,
+    InvalidGrants,
+    InvalidMetadata,
+    InvalidPolicy,
+    SecretNotFound,
+    SecurecfgError,
+    Tampered,
+)
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
+from securecfg.keys.role_keys import RolePublic
 from securecfg.keys.value_grants import grant_row_of, seal_grant, slot_of_grant, value_public_key
+from securecfg.policy import open_policy
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority, PolicyMoved
@@ -30,6 +39,7 @@ from securecfg.vault.charters import (
     keys_digest,
 )
 from securecfg.vault.departures import NO_NUMBER, note_departure
+from securecfg.vault.documents import decode_document
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.drop_orders import ORDER_PATH, SignedOrder, droppers, order_row_of, parse_order, remove_orders
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
@@ -43,6 +53,7 @@ from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.scope_founding import charter_content, order_after
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 from securecfg.vault.sealed_rows import SealedRows
+from securecfg.vault.session import Session
 from securecfg.vault.signatories import keeper_for
 
 if TYPE_CHECKING:
@@ -51,7 +62,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys import Keyring
-    from securecfg.keys.role_keys import RoleKey, RolePublic
+    from securecfg.keys.role_keys import RoleKey
     from securecfg.keys.trust import Signatures, Trust
     from securecfg.policy import Decision
     from securecfg.vault.charters import Charter
@@ -59,7 +70,7 @@ if TYPE_CHECKING:
     from securecfg.vault.drop_orders import Admission
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
-    from securecfg.vault.session import Identity, Session
+    from securecfg.vault.session import Identity
     from securecfg.vault.signatories import Signatories
 
     Progress = Callable[[int, int], None]
@@ -141,6 +152,28 @@ class Prepared(NamedTuple):
     plan: Callable[[Sequence[Signatures], Publication], Plan]
 
 
+class _Administering(Authority):
+    """What decides and records for an administrator, whom no writer keeps from mending the policy of the scope."""
+
+    def session(self) -> Session:
+        """Return the session under the policy of the scope; under one that allows nothing where it cannot be read."""
+        try:
+            return super().session()
+        except (InvalidGrants, InvalidPolicy, Tampered):
+            opened, nothing = self.opened, open_policy([], memberships={})
+            return Session(self.identity, nothing, opened.masker, opened.clock, clock_trusted=opened.is_clock_trusted())
+
+    def require(self, action: str, path: str) -> tuple[Session, Decision]:
+        """Return the session and the decision as `Authority.require` does; without a policy nothing is decided.
+
+        Raises:
+            AccessDenied: It is not allowed.
+            Tampered: The policy of the scope is damaged.
+        """
+        super().session()
+        return super().require(action, path)
+
+
 class ScopeChanges:
     """An open scope, and the administrator who changes it.
 
@@ -167,7 +200,7 @@ class ScopeChanges:
         self._roles = dict(roles)
         self._succession = opened.system_bytes(SUCCESSION_PATH) or b""
         self.opened = opened
-        self._authority = Authority(opened, identity)
+        self._authority = _Administering(opened, identity)
         self._own_key = own.signing_key
         self._signatories = signatories
         self._keeper = keeper or keeper_for(own, signatories.trust)
@@ -263,7 +296,7 @@ class ScopeChanges:
             with suppress(SecurecfgError):  # whoever finishes the change gives them
                 self.give_orders()
             raise
-        late = _late_droppers(charter_of(self.opened))
+        late = self._late_droppers(charter_of(self.opened))
         self._seal_orders(lambda name: name in late or self._lacks_order(name))
 
     def grant(
@@ -408,15 +441,16 @@ class ScopeChanges:
             own: The vault's own key from now on. Where it is another one, the scope gets new keys as after the
                 departure of a role, and this handle ends with the publication.
             documents: Returns who the administrators are and what they have signed, once that is known.
+
+        The policy of the scope is not asked: a writer of it could keep the vault from ever changing its own key.
         """
-        self._authority.require("key.manage", "")
         opened, replica = self.opened, self.opened.replica
         new_slot, seed = seal_slot(replica.vault_id, own), KeyBytes(generate_key())
         self._keeper = keeper_for(own, trust)
 
         def draft() -> CharterDraft:
             charter = charter_of(opened)
-            slots, keyring = dict(replica.slots), replica.keyring
+            slots, keyring = self._without_strays()
             party = charter.party(OWN_ROLE)
             if party is None or party.signing_key == own.signing_key:
                 return CharterDraft(charter.parties, keyring, slots, {"role": OWN_ROLE}, [])
@@ -452,6 +486,25 @@ class ScopeChanges:
             return plan
 
         return self._prepare(draft, plan)
+
+    def verify_parties(self) -> None:
+        """Check that the vault knows the key of each role in the charter: new keys would be given to others, too.
+
+        Whose slot a role has only its members can tell.
+
+        Raises:
+            Tampered: It does not know one, or the role has had another key.
+        """
+        charter = charter_of(self.opened)
+        for party in charter.parties:
+            known = self._roles.get(party.role)
+            if known is None or RolePublic(known[0]).signing_key != party.signing_key:
+                name, path = party.role, charter.path
+                message = f"`role:{name}` takes part in `{path}` with a key that the vault does not know"
+                hint = f"unless somebody knows better, `securecfg scope revoke {path} --list role:{name}`"
+                if known is not None:
+                    hint += f"; a key that the role had before is replaced by `securecfg role rotate {name} --resume`"
+                raise Tampered(message, hint=f"{hint}; then `--resume`")
 
     @property
     def is_behind(self) -> bool:
@@ -636,6 +689,17 @@ class ScopeChanges:
             plan.deletes.append(Delete(Space.META, row))
         return plan
 
+    def _without_strays(self) -> tuple[dict[int, bytes], Keyring]:
+        """Return slots and keyring without what no role in the charter has: somebody who knew the root put it there."""
+        replica, named = self.opened.replica, {party.slot_id for party in charter_of(self.opened).parties}
+        strays = {row for row, slot_id in slot_ids(replica.slots).items() if slot_id not in named}
+        gone = strays | {root_row_of(row) for row in strays}
+        keyring = replica.keyring
+        for info in keyring.slots:
+            if info.slot_id not in named:
+                keyring = keyring.without_slot(info.slot_id)
+        return {row: raw for row, raw in replica.slots.items() if row not in gone}, keyring
+
     def _note_reader(self, publication: Publication, slot_id: bytes) -> Plan:
         """Return the draft of a note of what the holder of a slot could read, taken away by a writer as it may be."""
         replica = self.opened.replica
@@ -718,25 +782,35 @@ class ScopeChanges:
         """
         names = droppers(charter.parties)
         gone = droppers(charter_of(self.opened).parties) - names
-        plan.deletes += remove_orders(charter.scope_id, (self._roles[name][0] for name in gone))
+        plan.deletes += remove_orders(charter.scope_id, (self._roles[name][0] for name in gone & self._roles.keys()))
         if order is None:
             return
-        late = remove_orders(charter.scope_id, (self._roles[name][0] for name in _late_droppers(charter)))
+        late = remove_orders(charter.scope_id, (self._roles[name][0] for name in self._late_droppers(charter)))
         if any(publication.row(old.space, old.id) is not None for old in late):
             message = "somebody else gave the drop orders of the scope anew at the same moment"
             raise Conflict(message, hint="try again")
-        plan.puts += [order.seal(*self._roles[name], self._succession) for name in sorted(names)[:ORDERS_WITH_CHANGE]]
+        plan.puts += [
+            order.seal(*self._roles[name], self._succession) for name in self._droppers(charter)[:ORDERS_WITH_CHANGE]
+        ]
         plan.join(Drafts(self.opened, publication).write(ORDER_PATH, order.to_content(), self._new_version()))
 
     def _withdraw_orders(self, charter: Charter) -> None:
         """Take the orders from those that get the next one after the change, so that nobody drops under the old key."""
-        publics = (self._roles[name][0] for name in _late_droppers(charter))
+        publics = (self._roles[name][0] for name in self._late_droppers(charter))
         delete_rows(self.opened, remove_orders(charter.scope_id, publics))
+
+    def _droppers(self, charter: Charter) -> list[str]:
+        """Return the roles that may drop; one that the vault does not know gets no order."""
+        return sorted(droppers(charter.parties) & self._roles.keys())
+
+    def _late_droppers(self, charter: Charter) -> list[str]:
+        """Return those that get their order after the change that a charter goes with."""
+        return self._droppers(charter)[ORDERS_WITH_CHANGE:]
 
     def _seal_orders(self, is_chosen: Callable[[str], bool]) -> None:
         """Give some of the roles that may drop the order of the scope, as many in one publication as it takes."""
         opened = self.opened
-        left = sorted(filter(is_chosen, droppers(charter_of(opened).parties)))
+        left = list(filter(is_chosen, self._droppers(charter_of(opened))))
 
         def plan(_publication: Publication) -> Plan:
             charter = charter_of(opened)
@@ -761,16 +835,14 @@ class ScopeChanges:
         return self.opened.store.get(Space.GRANT, row) is None
 
     def _differs(self, path: bytes, content: Content) -> bool:
-        known: object = self.opened.system_document(path, None)
-        return bool(known != json.loads(b"".join(content.pieces())))
+        known = self.opened.system_bytes(path)
+        try:
+            return known is None or decode_document(known) != decode_document(b"".join(content.pieces()))
+        except ValueError:
+            return True
 
     def _new_version(self) -> NewVersion:
         return NewVersion(self._authority.identity.principal, self.opened.clock.now_ns())
-
-
-def _late_droppers(charter: Charter) -> list[str]:
-    """Return the roles that may drop and get their order after the change that a charter goes with."""
-    return sorted(droppers(charter.parties))[ORDERS_WITH_CHANGE:]
 
 
 def row_of(slots: Mapping[int, bytes], slot_id: bytes) -> int:

@@ -15,14 +15,14 @@ from securecfg.keys import Purpose
 from securecfg.keys.role_keys import Certificate, membership_row_of, seal_membership
 from securecfg.keys.value_grants import grant_row_of, is_grant_of, seal_grant
 from securecfg.store import Put, Space
-from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_from_json
+from securecfg.vault.certificates import read_certificates, signatures_from_json
 from securecfg.vault.charters import READ
 from securecfg.vault.drops import has_waiting
 from securecfg.vault.logger import logger
 from securecfg.vault.members import identities_of
 from securecfg.vault.publishing import Plan
 from securecfg.vault.scope_formers import recover_grants
-from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
+from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids, verify_slots
 from securecfg.vault.value_keys import rewrap_values
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def complete(authority: Authority, store: Store, vault_id: bytes, keys: Sequence
     try:
         while recover_grants(authority, keys):
             pass
-        while complete_grants(authority):
+        while complete_grants(authority, keys):
             pass
         rewrap_values(authority.opened)
         admit_members(authority, store, vault_id, keys, trust)
@@ -74,10 +74,13 @@ def collect_drops(authority: Authority) -> None:
         authority.opened.collected = Collection(authority).run(AT_ONCE)
 
 
-def complete_grants(authority: Authority) -> int:
+def complete_grants(authority: Authority, keys: Sequence[RoleKey]) -> int:
     """Give the other readers of a scope what this one has and they lack, and return how much that was.
 
     Who the readers are is in the charter in force when this is published.
+
+    Raises:
+        Tampered: That charter gives the slot of a role, the key of which is at hand, to another one.
     """
     opened = authority.opened
     if not _missing_grants(authority)[0]:
@@ -85,6 +88,7 @@ def complete_grants(authority: Authority) -> int:
 
     def plan(_publication: Publication) -> Plan:
         puts, records = _missing_grants(authority)
+        verify_slots(opened, keys)
         return Plan(puts=puts, records=records, result=len(puts))
 
     count = opened.publisher.publish(plan)
@@ -129,7 +133,7 @@ def admit_members(authority: Authority, store: Store, vault_id: bytes, keys: Seq
     Each certificate is signed for one member, and each admission is in the log of the scope before it happens.
     """
     opened = authority.opened
-    signatures: dict[str, dict[str, list[str]]] = opened.system_document(CERTIFICATES_PATH, {})
+    signatures = read_certificates(opened)
     identities = identities_of(opened)
     count = 0
     for key in keys:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-from securecfg.errors import ScopeSealed, SecurecfgError, Unavailable, VersionNotFound
+from securecfg.errors import IntegrityError, ScopeSealed, SecurecfgError, Unavailable, VersionNotFound
 from securecfg.keys import Purpose
 from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.charters import READ, WRITE
 from securecfg.vault.compromise import Compromise
 from securecfg.vault.data_rotation import verify_encrypts
-from securecfg.vault.departures import new_compromise, newest_compromise
+from securecfg.vault.departures import find_compromise, new_compromise, newest_compromise
 from securecfg.vault.key_changes import KeyChanges, find_older
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import is_vault_document
@@ -107,6 +108,7 @@ class ScopeCompromise(ScopeKeyring):
 
         Raises:
             SignaturesMissing: All is done but in scopes whose administrators must sign.
+            Tampered: Something was damaged, so that what could be read is not known in full; all keys are replaced.
             SecurecfgError: What the first of the scopes failed with that does not open; all others are done.
             As for `Compromise.declare`; `resume` goes on.
         """
@@ -122,34 +124,35 @@ class ScopeCompromise(ScopeKeyring):
             As for `declare`.
         """
         # It may have been interrupted while the own key of the vault was replaced, which some scopes do not know yet.
-        AdministratorChanges(self._authority, self._signing_for).finish(progress)
-        return self._bring_over(*self._look_for_exposed(), progress)
+        earlier = AdministratorChanges(self._authority, self._signing_for)
+        failures = _collected(lambda: earlier.finish(progress))
+        exposed, unread = self._look_for_exposed()
+        return self._bring_over(exposed, failures + unread, progress)
 
     def _look_for_exposed(self) -> tuple[list[ExposedVersions], list[SecurecfgError]]:
-        """Return what can be read, and what the first of the scopes that do not open failed with."""
-        found = Compromise(self._authority).find_exposed()
-        failures = self._tried(lambda inside: found.extend(Compromise(inside.authority).find_exposed()))
+        """Return what can be read, and what the vault, and the first of the scopes that do not open, failed with."""
+        found: list[ExposedVersions] = []
+        failures = _collected(lambda: found.extend(Compromise(self._authority).find_exposed()))
+        failures += self._tried(lambda inside: found.extend(Compromise(inside.authority).find_exposed()))
         return sorted(found, key=lambda each: each.path), failures
 
     def _tried(self, change: Callable[[ScopeRotation], object]) -> list[SecurecfgError]:
         """Make a change in every scope; return what the first failed with, which keeps nothing else from being done."""
-        try:
-            self._in_each(change, None)
-        except SecurecfgError as error:
-            return [error]
-        return []
+        return _collected(lambda: self._in_each(change, None))
 
     def _bring_over(
         self, exposed: list[ExposedVersions], failures: list[SecurecfgError], progress: Progress | None
     ) -> tuple[Aftermath, list[ScopeAftermath]]:
         """Do all that can be done, then raise the first of the failures, those before included."""
         declared = newest_compromise(self._opened)
+        # What a writer has left of the policy of his scope must not keep the vault from changing its keys.
+        failures += _collected(self.propagate)
         if declared is not None:
             # The keys of all come first: until then what is written in a scope may be read by whoever has the old ones.
             failures += self._tried(lambda inside: _replace_keys(inside, declared))
         done: Aftermath | None = None
         try:
-            done = Compromise(self._authority, self._signing_for).bring_over(exposed, progress)
+            done = Compromise(self._authority, self._signing_for).bring_over(declared, exposed, progress)
         except (Unavailable, VersionNotFound):
             raise
         except SecurecfgError as error:
@@ -157,13 +160,13 @@ class ScopeCompromise(ScopeKeyring):
         left: list[ScopeAftermath] = []
 
         def finish(inside: ScopeRotation) -> None:
-            end = newest_compromise(inside.opened)
-            if end is not None:
+            noted = _find_noted(inside.opened, declared)
+            if noted is not None:
                 inside.vouch()
                 inside.rewrap_values()
-                Compromise(inside.authority).bring_over([], progress)
+                Compromise(inside.authority).bring_over(noted, [], progress)
                 inside.retire_unused_values()
-                left.append(_look(inside.opened, end.end))
+                left.append(_look(inside.opened, noted.end))
 
         failures += self._tried(finish)
         if failures or done is None:
@@ -186,31 +189,55 @@ def finish_as_member(vault: Vault, progress: Progress | None = None) -> list[tup
         DestroyPending, StoreBusy, CommitUnknown, StoreFailed, Tampered: As for `KeyChanges.encrypt_older`.
     """
     done = []
-    for _, part in vault.parts():
-        declared = newest_compromise(part.opened)
-        if declared is None:
-            continue
-        rewrap_values(part.opened)
-        count = 0
+    failures: dict[str, SecurecfgError] = {}
+    for scope, part in vault.parts(failures):
         try:
-            verify_encrypts(part.opened)
-            count = KeyChanges(part.authority).finish_encryption(declared.end, progress)
-            finish_destruction(part.opened)
-        except ScopeSealed:
-            pass  # what is left says so
-        done.append((count, _look(part.opened, declared.end)))
+            finished = _finish_in(part, progress)
+        except IntegrityError as error:
+            failures[scope] = error  # the others are finished all the same
+            continue
+        if finished is not None:
+            done.append(finished)
+    for failure in failures.values():
+        raise failure
     if not done:
         message = "no compromise was declared in the scopes that this key opens"
         raise VersionNotFound(message, hint="who opens the vault by its root does: `securecfg key compromise`")
     return done
 
 
+def _finish_in(part: Vault, progress: Progress | None) -> tuple[int, ScopeAftermath] | None:
+    declared = newest_compromise(part.opened)
+    if declared is None:
+        return None
+    rewrap_values(part.opened)
+    count = 0
+    with suppress(ScopeSealed):  # what is left says so
+        verify_encrypts(part.opened)
+        count = KeyChanges(part.authority).finish_encryption(declared.end, progress)
+        finish_destruction(part.opened)
+    return count, _look(part.opened, declared.end)
+
+
+def _collected(change: Callable[[], object]) -> list[SecurecfgError]:
+    """Return what a change failed with, where that is to keep nothing else from being done."""
+    try:
+        change()
+    except SecurecfgError as error:
+        return [error]
+    return []
+
+
 def _replace_keys(inside: ScopeRotation, declared: DeclaredCompromise) -> None:
     """Replace the keys of a scope that was there when a compromise was declared, and was not reached yet."""
-    known = newest_compromise(inside.opened)
-    is_done = known is not None and known.name == declared.name
-    if not is_done and inside.opened.replica.header.created_ns <= declared.declared_ns:
-        inside.replace_everything(declared.name, declared.reason)
+    scope_id = inside.opened.replica.vault_id
+    if declared.concerns(scope_id) and _find_noted(inside.opened, declared) is None:
+        inside.replace_everything(declared.name_in(scope_id), declared.reason)
+
+
+def _find_noted(opened: OpenVault, declared: DeclaredCompromise | None) -> DeclaredCompromise | None:
+    """Return what a scope notes of a compromise that the vault names, None where it was not reached yet."""
+    return find_compromise(opened, declared.name_in(opened.replica.vault_id)) if declared is not None else None
 
 
 def _look(opened: OpenVault, end: int) -> ScopeAftermath:

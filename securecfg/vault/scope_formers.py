@@ -18,7 +18,7 @@ from securecfg.octets import Malformed
 from securecfg.store import Delete, Put, Space
 from securecfg.vault.charters import READ
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
+from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids, verify_slots
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -100,6 +100,9 @@ def recover_grants(authority: Authority, keys: Sequence[RoleKey]) -> int:
 
     Returns:
         How many value keys the role reads now that it did not.
+
+    Raises:
+        Tampered: The charter gives the slot of a role, the key of which is at hand, to another one.
     """
     opened, own = authority.opened, bytes.fromhex(authority.identity.slot)
     lacking = _lacking(opened)
@@ -117,6 +120,7 @@ def recover_grants(authority: Authority, keys: Sequence[RoleKey]) -> int:
         row = next((number for number, slot_id in slot_ids(replica.slots).items() if slot_id == own), None)
         if row is None or not _may_read(opened, own):
             return Plan(result=0)
+        verify_slots(opened, keys)
         public_key = replica.keyring.slot(own).public_key
         puts = [
             Put(

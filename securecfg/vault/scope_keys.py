@@ -249,6 +249,8 @@ class ScopeKeyring(Scopes):
         """
         made, failures = self._tried_in_each(change, progress)
         for error in failures.values():
+            told = f"this is about {' and '.join(f'`{path}`' for path in failures)}; all other scopes were tried"
+            error.hint = "; ".join(filter(None, (error.hint, told)))
             raise error
         return made
 

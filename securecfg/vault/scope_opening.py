@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from securecfg.errors import Tampered, WrongKey
 from securecfg.store import Space
 from securecfg.tuples import NamedTuple
-from securecfg.vault.charters import BREAK_GLASS, READ, WRITE
+from securecfg.vault.charters import BREAK_GLASS, NO_SLOT, READ, WRITE
 from securecfg.vault.creation import open_rows
 from securecfg.vault.replica import HEADER_ID, SLOT_IDS
 from securecfg.vault.seats import Seat
@@ -90,7 +90,7 @@ class Doorway(NamedTuple):
                 if expected is not None and (charter.path, opened.replica.vault_id) != expected:
                     message = f"another scope lies in the place of `{expected[0]}`"
                     raise Tampered(message, hint="somebody who may write the file may have exchanged them")
-                _verify_slot(charter, key, slot_id)
+                verify_slots(opened, self.keys)
                 verify_succeeded(opened, self.newest)
             except BaseException:
                 opened.close()
@@ -146,15 +146,34 @@ def charter_of(opened: OpenVault) -> Charter:
     return seat.charter.charter
 
 
-def _verify_slot(charter: Charter, key: RoleKey, slot_id: bytes) -> None:
-    """Check that a charter gives a role the slot that its key opens: readers give values to slots.
+def verify_slots(opened: OpenVault, keys: Sequence[RoleKey]) -> None:
+    """Check that the charter of an open scope gives each role at hand the slot that its key opens.
+
+    Readers give values to the slots of other readers, and only who has the key of a role can tell which one is its. A
+    slot that somebody has taken away is given nothing.
 
     Raises:
-        Tampered: It gives it the slot of another role.
+        Tampered: It gives a role another slot, or the slot another public key.
     """
-    if any(party.signing_key == key.signing_key and party.slot_id != slot_id for party in charter.parties):
-        message = f"the charter of `{charter.path}` gives a role the slot of another one"
-        raise Tampered(message, hint="who made the change that administrators signed last may have done so")
+    from securecfg.keys import Slot, open_slot
+
+    replica, charter = opened.replica, charter_of(opened)
+    slots = {slot_id: Slot.parse(replica.slots[row]) for row, slot_id in slot_ids(replica.slots).items()}
+    held = {key.signing_key: key for key in keys}
+    for party in charter.parties:
+        key, slot = held.get(party.signing_key), slots.get(party.slot_id)
+        if key is None or party.slot_id == NO_SLOT:
+            continue
+        if slot is None and not any(key.fits(each, replica.vault_id) for each in slots.values()):
+            continue
+        try:
+            public_key = open_slot(replica.vault_id, {0: slot} if slot is not None else {}, key)[1].public_key
+        except WrongKey:
+            public_key = b""
+        if public_key != replica.keyring.slot(party.slot_id).public_key:
+            message = f"the charter of `{charter.path}` gives a role the slot of another one"
+            hint = "who made the change that administrators signed last, or a writer of the scope, may have done so"
+            raise Tampered(message, hint=hint)
 
 
 def trusts_of(opened: OpenVault) -> tuple[Trust, ...]:

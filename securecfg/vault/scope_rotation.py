@@ -61,6 +61,7 @@ class ScopeRotation(ScopeChanges):
         Raises:
             AccessDenied: The policy of the scope does not let the administrator.
             SignaturesMissing: Too few administrators signed.
+            Tampered: A role takes part with a key that the vault does not know.
             Conflict: Somebody else changed the charter meanwhile.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
@@ -171,6 +172,7 @@ class ScopeRotation(ScopeChanges):
         Raises:
             AccessDenied: The policy of the scope does not let the administrator.
             SignaturesMissing: Too few administrators signed.
+            Tampered: A role takes part with a key that the vault does not know.
             Conflict: Somebody else changed the charter meanwhile.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
@@ -265,10 +267,15 @@ class ScopeRotation(ScopeChanges):
     # --- pieces ------------------------------------------------------------------------------------------------------
 
     def _draft_new_values(self, seed: KeyBytes) -> CharterDraft:
-        """Draft a charter under which values are sealed under a new key, granted to all readers."""
-        replica, parties = self.opened.replica, charter_of(self.opened).parties
-        keyring, puts = self._new_value_key(replica.keyring, replica.slots, parties, seed)
-        return CharterDraft(parties, keyring, replica.slots, {}, puts)
+        """Draft a charter under which values are sealed under a new key, granted to all readers.
+
+        Raises:
+            Tampered: The vault does not know one of them.
+        """
+        self.verify_parties()
+        parties, (slots, keyring) = charter_of(self.opened).parties, self._without_strays()
+        keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+        return CharterDraft(parties, keyring, slots, {}, puts)
 
     def _value_epochs(self) -> list[int]:
         return [entry.epoch for entry in self.opened.replica.keyring.keys if entry.purpose == Purpose.VALUE]

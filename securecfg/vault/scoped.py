@@ -114,8 +114,11 @@ class ScopedVault(Vault):
         """Whether the vault itself is open, and not only sealed scopes of it."""
         return self._whole is not None
 
-    def parts(self) -> Iterator[tuple[str, Vault]]:
+    def parts(self, failures: dict[str, SecurecfgError] | None = None) -> Iterator[tuple[str, Vault]]:
         """Yield the vault itself, where its root opened it, and each sealed scope that the key at hand opens.
+
+        Args:
+            failures: Gets the failure of each scope that does not open, which is then passed over.
 
         Raises:
             Tampered: A scope that the vault knows of is not there.
@@ -126,7 +129,16 @@ class ScopedVault(Vault):
             try:
                 part = self._unless_ended(scope, place)
             except ScopeSealed:
-                raise gone(scope) from None
+                missing = gone(scope)
+                if failures is None:
+                    raise missing from None
+                failures[scope] = missing
+                continue
+            except IntegrityError as error:
+                if failures is None:
+                    raise
+                failures[scope] = error
+                continue
             if part is not None:
                 yield scope, part
 

@@ -26,7 +26,7 @@ from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic, membershi
 from securecfg.store import Delete, Put, Space
 from securecfg.vault.administration import Administration, to_document
 from securecfg.vault.anchor import AnchorFile
-from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates, signatures_from_json
+from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates, read_certificates, signatures_from_json
 from securecfg.vault.charters import BREAK_GLASS, DROP, LIST, OWN_ROLE, READ, WRITE
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.drop_memory import DropMemory
@@ -80,7 +80,6 @@ if TYPE_CHECKING:
     from securecfg.policy import Decision
     from securecfg.vault.administration import Change
     from securecfg.vault.authority import Authority
-    from securecfg.vault.certificates import Encoded
     from securecfg.vault.drafts import Content
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
@@ -330,10 +329,11 @@ class Scopes:
         """
         self._authority.require("key.manage", "")
         name = check_role(role)
-        if name != OWN_ROLE and name not in self._registry().roles:
-            message = f"`role:{name}` never had a right in a sealed scope"
-            raise SecretNotFound(message, hint=f"`securecfg scope show {path}` shows who has which")
         with self._inside(path) as inside:
+            is_party = charter_of(inside.opened).party(name) is not None
+            if not is_party and name not in self._registry().roles:
+                message = f"`role:{name}` never had a right in a sealed scope"
+                raise SecretNotFound(message, hint=f"`securecfg scope show {path}` shows who has which")
             inside.revoke(name, right, progress)
         return self.show(path)
 
@@ -495,8 +495,7 @@ class Scopes:
         """Take up the certificates of an open scope, and return the public keys of the roles in it."""
         names = {party.role for party in charter_of(inside.opened).parties}
         keys = {name: key for name, key in self._registry().roles.items() if name in names}
-        known: Encoded = inside.opened.system_document(CERTIFICATES_PATH, {})
-        certificates.learn(known, keys, {name: self._members(name) for name in keys})
+        certificates.learn(read_certificates(inside.opened), keys, {name: self._members(name) for name in keys})
         return keys
 
     def _registry(self) -> Registry:
@@ -579,9 +578,11 @@ class Scopes:
     def _keys_of_roles(self, opened: OpenVault) -> dict[str, tuple[bytes, list[Admission]]]:
         """Return the public keys of roles, each with the members certified in a scope who lack the other half.
 
+        The vault's own is among them.
+
         Where a scope does not know the newest key of a role yet it is the one that it knows.
         """
-        document: Encoded = opened.system_document(CERTIFICATES_PATH, {})
+        document = read_certificates(opened)
         charter, registry = charter_of(opened), self._registry()
         trust, found = self._administrators().trust, {}
         for name, newest in registry.roles.items():
@@ -595,7 +596,9 @@ class Scopes:
                     if Certificate(name, key, trust, signatures).is_signed(self._vault_id, member):
                         lacking.append(Admission(format_identity(member), signatures))
             found[name] = key, lacking
-        return found
+        own = self._own_keys()
+        held = (each for each in own.all if each.signing_key == charter.own_key())
+        return found | {OWN_ROLE: (next(held, own.current).public_key, [])}
 
     def _members(self, role: str) -> list[PublicHalf]:
         members: dict[str, list[str]] = self._opened.system_document(ROLES_PATH, {})

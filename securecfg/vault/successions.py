@@ -6,7 +6,6 @@ he does not look at it.
 
 from __future__ import annotations
 
-import json
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from securecfg.errors import RollbackSuspected, Tampered
 from securecfg.keys.trust import Trust, read_signatures, signatures_to_bytes
 from securecfg.octets import U16, Cursor, Malformed
 from securecfg.tuples import NamedTuple
+from securecfg.vault.documents import decode_document
 
 if TYPE_CHECKING:
     from securecfg.keys.trust import Signatures
@@ -112,7 +112,7 @@ def parse_succession(content: bytes) -> Succession:
         Tampered: It is malformed.
     """
     try:
-        return succession_from_json(json.loads(content))
+        return succession_from_json(decode_document(content))
     except ValueError:
         raise _malformed() from None
 

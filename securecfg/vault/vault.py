@@ -317,8 +317,11 @@ class Vault(Changes):
         message = f"`{path}` is in no sealed scope"
         raise SecretNotFound(message, hint="`securecfg scope list` shows the scopes")
 
-    def parts(self) -> Iterator[tuple[str, Vault]]:
+    def parts(self, failures: dict[str, SecurecfgError] | None = None) -> Iterator[tuple[str, Vault]]:  # noqa: ARG002 - one part, which is open
         """Yield the vault itself, and each sealed scope that the key at hand opens with its path, as vaults.
+
+        Args:
+            failures: Gets the failure of each scope that does not open, which is then passed over.
 
         Raises:
             Tampered: What is in a scope is not what its administrators and writers signed.

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.audit import Event
+from securecfg.crypto import KIND_TEXT
 from securecfg.keys import IdentityProvider, open_provider
 from securecfg.keys.trust import Trust
 from securecfg.store import Put, Space, open_sqlite
+from securecfg.vault import Vault
+from securecfg.vault.drafts import Content, Drafts, NewVersion
+from securecfg.vault.paths import SYSTEM
 from securecfg.vault.signing_requests import Request, read_request, write_signatures
 from securecfg.vault.successions import step_message
 
 if TYPE_CHECKING:
+    from securecfg.vault.publishing import Plan, Publication
     from tests.cli.running import Cli
 
 _GRANTS = """
@@ -119,6 +125,31 @@ def test_a_scope_is_made_with_the_secrets_that_are_there(people: Cli) -> None:
         (f"db/{number}", "moved", "/") for number in range(3)
     ]
     assert "moved from the vault, by its root" in people("audit", "exposed").text
+
+
+def test_what_is_exposed_is_listed_also_where_a_part_cannot_be_read(people: Cli) -> None:
+    people("secret", "put", "key", stdin="sk-canary")
+    people("scope", "create", "web", "--read", "role:web", "--write", "role:web")
+    assert people("key", "compromise", "--yes").code == 0
+    with Vault.open(key="identity:web.identity") as member:
+        part = member.scope("web")
+        new = NewVersion("svc:web", part.opened.clock.now_ns())
+        record = part.authority.session().record(Event.SCOPE_CHANGED, {"path": "web/", "rev": 1, "digest": "00" * 32})
+
+        def plan(publication: Publication) -> Plan:
+            content = Content(KIND_TEXT, 2, lambda: (b"{}",))
+            plan = Drafts(part.opened, publication).write(SYSTEM + b"departed/z", content, new)
+            plan.records = [record]
+            return plan
+
+        part.opened.publisher.publish(plan)
+    shown = people("audit", "exposed")
+    assert shown.code == 8
+    assert shown.text.splitlines()[1].startswith("key ")
+    assert "error: what is exposed in `web/` cannot be read: the document" in shown.err
+    told = people("audit", "exposed", "--json")
+    assert (told.code, [each["path"] for each in told.json["secrets"]]) == (8, ["key"])
+    assert [(each["part"], each["code"]) for each in told.json["failed"]] == [("web/", "tampered")]
 
 
 def test_a_secret_is_moved_into_a_scope(people: Cli) -> None:

@@ -20,7 +20,7 @@ from securecfg.errors import (
     WrongKey,
 )
 from securecfg.keys import Keyring, Purpose, generate_key_file, open_provider
-from securecfg.store import Space, open_sqlite
+from securecfg.store import Put, Space, open_sqlite
 from securecfg.vault.backups import Backups
 from securecfg.vault.compromise import Compromise, ExposedVersions
 from securecfg.vault.departures import find_exposed
@@ -28,6 +28,7 @@ from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import compact
 from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.rows import IndexRows, digest_of
+from securecfg.vault.scope_compromise import ScopeCompromise
 from securecfg.vault.slots import Slots
 from securecfg.vault.staging import StagingArea
 from securecfg.vault.verification import verify_vault
@@ -285,3 +286,18 @@ def opens(world: World, key: str) -> None:
     except WrongKey:
         kinds = [entry.record.obj.get("removed") for entry in world.open().log.records()]
         assert any(kinds)
+
+
+def test_a_damaged_page_does_not_keep_the_keys_from_being_replaced(world: World) -> None:
+    vault = world.create()
+    vault.write("app/a", "first")
+    vault.write("app/b", "other")
+    opened = vault.opened
+    entry = opened.entry(b"app/a")
+    assert entry is not None
+    opened.store.stage([Put(Space.HISTORY, entry.history_id, bytes(64))])
+    epoch = opened.replica.keyring.active(Purpose.SCOPE).epoch
+    for declare in (Compromise(vault.authority).declare, ScopeCompromise(vault.authority).declare):
+        with pytest.raises(Tampered):
+            declare()
+        assert opened.replica.keyring.active(Purpose.SCOPE).epoch == (epoch := epoch + 1)

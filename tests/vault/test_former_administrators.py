@@ -13,10 +13,12 @@ from securecfg.vault import scope_trust
 from securecfg.vault.administration import to_document
 from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.charters import LIST, READ, WRITE, SignedCharter
+from securecfg.vault.departures import newest_compromise
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publisher import Publisher
 from securecfg.vault.publishing import Plan
+from securecfg.vault.scope_compromise import ScopeCompromise
 from securecfg.vault.scope_founding import charter_content
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.seats import Seat
@@ -108,6 +110,29 @@ def test_what_they_sign_afterwards_is_not_taken_over(
     assert "audit (list read write)" in refused.value.message
     assert accepted_by(world, "pay", "pay/key") == "rollback-suspected"
     assert changes_of(world).resume(accept=["pay/"]).pending == []
+    assert accepted_by(world, "pay", "pay/key") == "of pay"
+
+
+def test_a_scope_that_they_changed_keeps_no_other_from_new_keys(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scopes().create("web", read=["web"], write=["web"])
+    former, trust = own_seed(world), world.scopes()._administrators().trust
+    changes_of(world).rotate()
+    put_back(world, former, trust, monkeypatch)
+    own = own_seed(world)
+    with pytest.raises(RollbackSuspected):
+        ScopeCompromise(world.admin().authority).declare()
+    assert own_seed(world) != own
+    web = world.admin().scope("web").opened
+    assert newest_compromise(web) is not None
+    assert charter_of(web).own_key() == own_seed(world).signing_key
+    with pytest.raises(RollbackSuspected):
+        ScopeCompromise(world.admin().authority).resume()
+    assert changes_of(world).look().pending == ["pay/"]
+    assert changes_of(world).resume(accept=["pay/"]).pending == []
+    _, left = ScopeCompromise(world.admin().authority).resume()
+    assert [each.path for each in left] == ["pay/", "web/"]
     assert accepted_by(world, "pay", "pay/key") == "of pay"
 
 

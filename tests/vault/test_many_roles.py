@@ -165,7 +165,7 @@ def test_wherever_a_departure_dies_the_other_readers_bring_it_to_an_end(
                 break
             first = open_as(world, keys["r0"])
             is_gone = "r9" not in {party.role for party in charter_of(first).parties}
-            while complete_grants(Authority(first, Identity("svc:r0"))):
+            while complete_grants(Authority(first, Identity("svc:r0")), [keys["r0"]]):
                 pass
             first.close()
             assert readers_of_today(world, some) == some.keys() - ({"r9"} if is_gone else set())

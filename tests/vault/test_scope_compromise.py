@@ -8,23 +8,30 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.audit import Event
 from securecfg.crypto import ROOT_SCOPE, dek_context, open_granted_dek
-from securecfg.errors import RollbackSuspected, SecurecfgError, Tampered, VersionNotFound
+from securecfg.errors import Conflict, RollbackSuspected, SecurecfgError, Tampered, VersionNotFound
 from securecfg.keys import Keyring, Purpose
 from securecfg.keys.value_grants import ValueGrants
 from securecfg.store import ID_LIMIT, Space
-from securecfg.vault.departures import find_exposed, newest_compromise
+from securecfg.vault.compromise import Compromise
+from securecfg.vault.departures import Departure, find_exposed, new_compromise, newest_compromise
+from securecfg.vault.epochs import plan_key_change
 from securecfg.vault.key_changes import find_older
 from securecfg.vault.scope_compromise import ScopeCompromise, finish_as_member
+from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_opening import grants_of
+from securecfg.vault.scope_registry import read_registry
 from securecfg.vault.verification import verify_vault
 from tests.vault.crash_steps import crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from securecfg.vault.publishing import Plan, Publication
 
 
 @pytest.fixture
@@ -143,6 +150,86 @@ def test_a_scope_that_was_made_later_is_left_alone(world: ScopeWorld) -> None:
     assert newest_compromise(world.admin().scope("later").opened) is None
 
 
+def epochs_of(world: ScopeWorld, path: str) -> set[tuple[int, int]]:
+    keyring = world.admin().scope(path).opened.replica.keyring
+    purposes = (Purpose.SCOPE, Purpose.VALUE, Purpose.AUDIT, Purpose.MASKING)
+    return {(purpose, keyring.active(purpose).epoch) for purpose in purposes}
+
+
+def test_a_scope_that_was_made_where_the_clock_was_ahead_is_not_passed_over(world: ScopeWorld) -> None:
+    world.clock.advance(timedelta(minutes=4))
+    world.scopes().create("ahead", read=["web"], write=["web"])
+    world.as_member("web").write("ahead/a", "of web")
+    world.clock.advance(-timedelta(minutes=4))
+    before = epochs_of(world, "ahead")
+    _, left = worst(world).declare()
+    assert not before & epochs_of(world, "ahead")
+    assert ("ahead/", 1) in {(each.path, each.secrets) for each in left}
+    assert [each.path for each in find_exposed(world.admin().scope("ahead").authority)] == ["ahead/a"]
+
+
+def test_a_writer_cannot_exempt_his_scope_by_its_header(world: ScopeWorld) -> None:
+    part = world.as_member("web").scope("web")
+    opened, replica = part.opened, part.opened.replica
+
+    def plan(publication: Publication) -> Plan:
+        kept = replica.header
+        replica.header = kept._replace(created_ns=1 << 63)
+        try:
+            plan = plan_key_change(opened, publication, replica.slots, replica.keyring)
+        finally:
+            replica.header = kept
+        plan.records = [part.authority.session().record(Event.KEY_ROTATED, {"kind": "root", "epoch": 2})]
+        return plan
+
+    opened.publisher.publish(plan)
+    before = epochs_of(world, "web")
+    worst(world).declare()
+    assert not before & epochs_of(world, "web")
+
+
+def test_a_compromise_comes_before_a_scope_that_is_being_made(world: ScopeWorld) -> None:
+    seen: list[bool] = []
+
+    def progress(_done: int, _whole: int) -> None:
+        if not seen:
+            seen.append(True)
+            Compromise(world.admin().authority).replace_keys(new_compromise(), "", drops_slots=False)
+
+    with pytest.raises(Conflict, match="replaced while the scope was made"):
+        ScopeMoves(world.admin().authority).seal("app", roles={"read": ["web"], "write": ["web"]}, progress=progress)
+    assert seen
+    worst(world).resume()
+    ScopeMoves(world.admin().authority).seal("app", roles={"read": ["web"], "write": ["web"]})
+    assert text_of(world.as_member("web"), "app/a") == "of the vault"
+
+
+def test_a_note_of_before_that_names_no_scopes_is_about_all_of_them(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Departure, "__new__", _without_scopes(Departure.__new__))
+        Compromise(world.admin().authority).replace_keys(new_compromise(), "", drops_slots=False)
+    declared = newest_compromise(world.admin().opened)
+    assert declared is not None
+    assert declared.scope_ids is None
+    before = epochs_of(world, "web")
+    _, left = worst(world).resume()
+    assert [each.path for each in left] == ["both/", "pay/", "web/"]
+    noted = newest_compromise(world.admin().scope("web").opened)
+    assert noted is not None
+    assert noted.name == declared.name
+    after = epochs_of(world, "web")
+    assert not before & after
+    worst(world).resume()
+    assert epochs_of(world, "web") == after
+
+
+def _without_scopes(make: Callable[..., Departure]) -> Callable[..., Departure]:
+    """Make notes as they were before they named scopes."""
+    return lambda *args, **named: make(*args, **{**named, "scopes": None})
+
+
 def test_a_member_goes_on_only_where_something_was_declared(world: ScopeWorld) -> None:
     with pytest.raises(VersionNotFound):
         finish_as_member(world.as_member("web"))
@@ -193,7 +280,10 @@ def test_wherever_it_dies_it_can_be_finished(tmp_path: Path) -> None:
                 names.add(declared.name)
                 ends.append(declared.end)
                 assert verify_vault(part.opened).problems == []
-            assert len(names) == 1
+            vaults = newest_compromise(world.admin().opened)
+            assert vaults is not None
+            places = read_registry(world.admin().opened).scopes.values()
+            assert names == {vaults.name_in(place.scope_id) for place in places}
             assert find_older(world.admin().scope("web").opened, ends[-1]) == []
             assert text_of(world.as_member("web"), "web/a") == "of web"
             if is_done:

@@ -1,0 +1,80 @@
+"""What system documents must look like: whoever may write a part chooses what is in them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from securecfg.errors import Tampered
+from securecfg.vault.paths import SYSTEM
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from securecfg.vault.opened import OpenVault
+
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+
+
+def decode_document(content: bytes) -> Any:  # noqa: ANN401 - whatever it holds
+    """Return what JSON holds.
+
+    Raises:
+        ValueError: It is none, nests too deep, or holds text that is none.
+    """
+    try:
+        document = json.loads(content)
+        if b"\\u" in content:
+            json.dumps(document, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError from None
+    return document
+
+
+@contextmanager
+def parsing(opened: OpenVault, path: bytes) -> Iterator[None]:
+    """Take up a document of a part; what does not fit is its writer's doing.
+
+    Raises:
+        Tampered: It is malformed.
+    """
+    try:
+        yield
+    except _MALFORMED:
+        seat = opened.replica.seat
+        scope = seat.charter.charter.path if seat is not None and seat.charter is not None else ""
+        name = path.removeprefix(SYSTEM).decode(errors="replace").encode("unicode_escape").decode()
+        message = f"the document `{name}` of {f'the scope `{scope}`' if scope else 'the vault'} is malformed"
+        raise Tampered(message, hint="who may write there may have done so; the log tells who changed it") from None
+
+
+def read_shaped(opened: OpenVault, path: bytes, *levels: type) -> Any:  # noqa: ANN401 - as the levels say
+    """Return a system document of a shape, empty where there is none.
+
+    Args:
+        opened: The part.
+        path: Which document.
+        levels: The type of the document, of what is in that, and so on.
+
+    Raises:
+        Tampered: It is of another shape, or damaged.
+    """
+    document = opened.system_document(path, levels[0]())
+    with parsing(opened, path):
+        verify_shape(document, *levels)
+    return document
+
+
+def verify_shape(document: Any, *levels: type) -> None:  # noqa: ANN401 - whatever it holds
+    """Check the shape of a document; see `read_shaped`.
+
+    Raises:
+        TypeError: It is another one.
+    """
+    if document.__class__ is not levels[0]:
+        raise TypeError
+    if levels[1:]:
+        inner: Any = document.values() if isinstance(document, dict) else document
+        for each in inner:
+            verify_shape(each, *levels[1:])
