@@ -1800,6 +1800,13 @@ MUTANTS = (
         "vault/test_scopes_meanwhile.py::test_a_move_that_took_too_long_makes_no_scope_around_another_one",
     ),
     Mutant(
+        "who makes a scope that somebody else makes too is told that it was tampered with",
+        "vault/scope_making.py",
+        "            if isinstance(error, IntegrityError):",
+        "            if False:",
+        "vault/test_scopes_meanwhile.py::test_a_move_whose_scope_somebody_else_makes_ends_with_a_conflict",
+    ),
+    Mutant(
         "a subtree is split off by what its charter left out before",
         "vault/scope_moves.py",
         " or _excluded_below(now, inner) != founding.excluded:",
