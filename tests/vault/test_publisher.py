@@ -46,6 +46,12 @@ NOBODY = """
 [roles.nobody]
 members = ["svc:nobody"]
 """
+KEEPER = """
+[roles.keeper]
+members = ["user:ada"]
+[[roles.keeper.grants]]
+actions = ["key.manage"]
+"""
 
 
 class Busy:
@@ -109,6 +115,7 @@ def test_what_a_plan_changes_of_policy_and_roles_holds_for_those_after_it(world:
 
 
 def test_two_changes_that_each_leave_an_administrator_do_not_leave_none_together(world: World, vault: Vault) -> None:
+    grant(vault, KEEPER)  # who is an administrator no more may manage keys all the same
     vault.administration.add_member("admin", "user:bob")
     for name, principal in (("ada", ADMIN), ("bob", "user:bob")):
         generate_key_file(world.folder / name)
