@@ -504,8 +504,8 @@ class Imports:
             return parse_import(import_id, decode_document(state), json.loads(pieces.reveal()), version.number)
 
     def _read_state(self, path: bytes) -> tuple[bytes, Version]:
-        located = self._locate(path)
-        return self._opened.open_inline(located)[1], located.version
+        version = self._locate(path).version
+        return self._opened.system_bytes(path, version.number) or b"", version
 
     def _locate(self, path: bytes) -> Located:
         entry = self._opened.replica.index.get(path)

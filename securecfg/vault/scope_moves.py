@@ -471,24 +471,6 @@ def _verify_nothing_waits(opened: OpenVault, scope: str) -> None:
         raise Conflict(message, hint=f"somebody who reads and writes takes them in: `securecfg scope collect {scope}`")
 
 
-def _verify_place(registry: Registry, scope: str, inside: str | None) -> None:
-    """Check that a scope can be made where it was decided to lie.
-
-    Args:
-        registry: What the vault knows of its scopes now.
-        scope: Its path.
-        inside: The scope that it is split from, None where it may lie in none.
-
-    Raises:
-        AlreadyExists: There is a scope in it or around it.
-        Conflict: It does not lie in the scope that it is split from any more, or is there already.
-    """
-    if inside is None:
-        verify_apart(registry, scope)
-    elif registry.enclosing(scope) != inside or scope in registry.scopes:
-        raise changed_meanwhile()
-
-
 def _verify_same_rights(inside: ScopeChanges, scope: str, rights: Mapping[str, tuple[str, ...]]) -> None:
     """Check that everybody may still do in a scope what a merge was decided by.
 
