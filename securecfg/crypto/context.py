@@ -101,7 +101,8 @@ def history_context(vault_id: bytes, scope_id: bytes, epoch: int, rec_id: int, p
     Raises:
         ValueError: An id does not have 16 bytes.
     """
-    _check_ids(vault_id, scope_id)
+    if len(vault_id) != _ID_BYTES or len(scope_id) != _ID_BYTES:
+        raise _no_id()
     return _HISTORY.pack(_MAGIC, ContextType.HISTORY, SUITE, vault_id, scope_id, epoch, rec_id, page)
 
 
@@ -126,7 +127,8 @@ def dek_context(vault_id: bytes, scope_id: bytes, epoch: int, dek_id: int) -> by
     Raises:
         ValueError: An id does not have 16 bytes.
     """
-    _check_ids(vault_id, scope_id)
+    if len(vault_id) != _ID_BYTES or len(scope_id) != _ID_BYTES:
+        raise _no_id()
     return _DEK.pack(_MAGIC, ContextType.DEK, SUITE, vault_id, scope_id, epoch, dek_id)
 
 
@@ -143,16 +145,21 @@ def value_context(vault_id: bytes, scope_id: bytes, record: tuple[int, int], cre
     Raises:
         ValueError: An id does not have 16 bytes.
     """
-    _check_ids(vault_id, scope_id)
+    if len(vault_id) != _ID_BYTES or len(scope_id) != _ID_BYTES:
+        raise _no_id()
     rec_id, version = record
     return _VALUE.pack(_MAGIC, ContextType.VALUE, SUITE, vault_id, scope_id, 0, rec_id, version, created_ns, form)
 
 
 def _check_ids(first: bytes, second: bytes) -> None:
     # `struct` would pad or cut an id in silence, which would end injectivity.
+    # On the way of every read and write the check is made in place.
     if len(first) != _ID_BYTES or len(second) != _ID_BYTES:
-        message = "an id has 16 bytes"
-        raise ValueError(message)
+        raise _no_id()
+
+
+def _no_id() -> ValueError:
+    return ValueError("an id has 16 bytes")
 
 
 def backup_context(vault_id: bytes, chain_id: bytes, part: int, message: int, header_digest: bytes) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from securecfg.policy.index import candidates, named_entities
-from securecfg.policy.requests import is_text, keys_of_secrets_in
+from securecfg.policy.requests import ANYTHING, is_text, key_of
 from securecfg.policy.schema import ROOT
 from securecfg.policy.usage import usage_of
 
@@ -175,13 +175,17 @@ def _text(expr: Tree) -> Callable[[str, list[str]], str] | None:
 class Listing:
     """Finds the rules for one path after another, of one principal and action."""
 
-    __slots__ = ("_maps", "_named", "_shelves", "_treatment")
+    __slots__ = ("_maps", "_named", "_plain", "_shelves", "_treatment")
 
     def __init__(self, maps: Sequence[dict[str, list[int]]], treatment_of: Callable[[int], Treatment]) -> None:
         """Take the index's maps for the principal and action, and how rules treat secrets, by position."""
         self._maps = maps
         self._treatment = treatment_of
-        self._shelves: dict[str, tuple[int, ...]] = {}
+        # What applies anywhere, then what applies in each folder: a folder adds to the one that it lies in.
+        root = candidates(maps, (key_of("Folder", ROOT), "Secret", ANYTHING))
+        self._shelves: dict[str, tuple[int, ...]] = {"": root}
+        # Whether rules treat all secrets alike that they are found for.
+        self._plain: dict[tuple[int, ...], bool] = {}
         self._named: dict[str, list[int]] = {}
         for resources in maps:
             for key, positions in resources.items():
@@ -198,10 +202,30 @@ class Listing:
         folder = path.rpartition("/")[0]
         shelf = self._shelves.get(folder)
         if shelf is None:
-            shelf = self._shelves[folder] = candidates(self._maps, keys_of_secrets_in(folder))
+            shelf = self._shelve(folder)
         named = self._named.get(f"Secret::{path}")
         positions = shelf if named is None else tuple(sorted({*shelf, *named}))
-        return self._tested(path, positions)
+        is_plain = self._plain.get(positions)
+        if is_plain is None:
+            is_plain = self._plain[positions] = all(self._treatment(each).kind == "alike" for each in positions)
+        return positions if is_plain else self._tested(path, positions)
+
+    def _shelve(self, folder: str) -> tuple[int, ...]:
+        """Return the rules for any secret in a folder that no rule names; remember those of all folders on the way."""
+        shelves, end = self._shelves, folder.rfind("/")
+        while end >= 0 and folder[:end] not in shelves:
+            end = folder.rfind("/", 0, end)
+        shelf = shelves[folder[: max(end, 0)]]
+        while end < len(folder):
+            end = folder.find("/", end + 1)
+            end = len(folder) if end < 0 else end
+            inner = folder[:end]
+            key = key_of("Folder", inner)
+            added = [position for resources in self._maps if key in resources for position in resources[key]]
+            if added:
+                shelf = tuple(sorted({*shelf, *added}))
+            shelves[inner] = shelf
+        return shelf
 
     def _tested(self, path: str, positions: tuple[int, ...]) -> tuple[int, ...] | None:
         names: list[str] | None = None

@@ -148,11 +148,6 @@ def _parents_json(path: str) -> str:
     return ",".join(_uid_json(*ancestor) for ancestor in _folder(path).ancestors)
 
 
-def keys_of_secrets_in(folder: str) -> tuple[str, ...]:
-    """Return what the index finds rules by for any secret in a folder that no rule names."""
-    return (*_folder(folder).keys, "Secret", ANYTHING)
-
-
 def resource_entity(path: str) -> Entity:
     """Return the entity of a secret, or of a folder where the path ends in a slash or is empty."""
     if not path:

@@ -19,7 +19,7 @@ from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_t
 from securecfg.vault.opened import POLICY_PATH, ROLES_PATH, memberships_of
 from securecfg.vault.paths import check_principal, check_role
 from securecfg.vault.session import Session
-from securecfg.vault.writing import Wanted, Writes
+from securecfg.vault.writing import WantedChange, Writes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -303,7 +303,7 @@ class Administration:
                 return plan
 
             try:
-                number = self._writes.apply(Wanted(((right, ""),), draft, event, change.describe))
+                number = self._writes.apply(WantedChange(((right, ""),), draft, event, change.describe))
             except StaleWrite:
                 continue
             return number if isinstance(number, int) else 0
@@ -376,4 +376,4 @@ def _other_key(old: PublicHalf) -> Conflict:
 def to_document(value: object) -> Content:
     """Return the content of a document of the vault itself."""
     encoded = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    return Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+    return Content.of(KIND_TEXT, encoded)

@@ -167,7 +167,7 @@ def _path(chain_id: bytes) -> bytes:
 
 def _draft(opened: OpenVault, publication: Publication, path: bytes, content: dict[str, object], author: str) -> Plan:
     encoded = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
-    written = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+    written = Content.of(KIND_TEXT, encoded)
     return Drafts(opened, publication).write(path, written, NewVersion(author, opened.clock.now_ns()))
 
 

@@ -199,4 +199,4 @@ def _noted(note: dict[str, Any]) -> Noted:
 
 def _content(note: dict[str, Any]) -> Content:
     encoded = json.dumps(note, separators=(",", ":"), ensure_ascii=False).encode()
-    return Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+    return Content.of(KIND_TEXT, encoded)

@@ -24,7 +24,7 @@ from securecfg.vault.paths import FIRST_USER_PATH
 from securecfg.vault.reading import Reads
 from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.storedlog import StoredLog
-from securecfg.vault.writing import Wanted, Writes
+from securecfg.vault.writing import WantedChange, Writes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -269,7 +269,7 @@ class BundlePart:
             plan.join(drafts.write(keys_path(base.bundle_id), keys, new))
             return plan
 
-        self._writes.apply(Wanted((("role.read", ""),), draft, Event.BUNDLE_PUBLISHED, lambda _: obj))
+        self._writes.apply(WantedChange((("role.read", ""),), draft, Event.BUNDLE_PUBLISHED, lambda _: obj))
         opened.refresh()
         log = self.log()
         size = log.checkpoint.size

@@ -9,9 +9,9 @@ from functools import cache
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from securecfg.audit import Event
-from securecfg.audit.record import format_time
 from securecfg.crypto import INLINE_LIMIT_BYTES, KIND_BYTES
 from securecfg.errors import InvalidMetadata, SecurecfgError
+from securecfg.tuples import NamedTuple
 from securecfg.vault.paths import check_content_type, check_label, check_metadata, path_to_bytes
 from securecfg.vault.values import encode_value, stream_length
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from securecfg.vault.drafts import Content, Drafts, NewVersion
     from securecfg.vault.publishing import Plan
     from securecfg.vault.values import Plain
-    from securecfg.vault.writing import Draft, Wanted
+    from securecfg.vault.writing import Draft, Wanted, WantedChange, WantedWrite
 
 TTL_MAX = timedelta(days=36_500)
 _PIECE_BYTES = 1 << 18
@@ -77,12 +77,7 @@ class Changes(ABC):
         new = self._new_version(ttl, metadata, content_type)
         if expect is not None or allow_lookalike:
             new = new._replace(expect=expect, is_lookalike_allowed=allow_lookalike)
-        wanted = _wanted(
-            (("write", path),),
-            lambda drafts: drafts.write(encoded, content, new),
-            Event.SECRET_WRITTEN,
-            lambda number: _written(path, number, new.expires),
-        )
+        wanted = _asked().write(path, encoded, content, new)
         return cast("int", self._apply(wanted, is_large=not content.is_inline))
 
     def delete(self, path: str, version: int | None = None) -> None:
@@ -202,7 +197,8 @@ def new_version_of(
     Raises:
         InvalidMetadata: Metadata, content type or ttl break their rules.
     """
-    _, new_version, _ = _asked()
+    if ttl is None and metadata is None and not content_type:
+        return _asked().version(author, now_ns)
     expires = 0
     if ttl is not None:
         if not timedelta() < ttl <= TTL_MAX:
@@ -210,16 +206,25 @@ def new_version_of(
             raise InvalidMetadata(message)
         expires = now_ns + (ttl.days * 86_400 + ttl.seconds) * 1_000_000_000 + ttl.microseconds * 1_000
     encoded = None if metadata is None else encode_metadata(metadata)
-    return new_version(author, now_ns, expires, encoded, check_content_type(content_type))
+    return _asked().version(author, now_ns, expires, encoded, check_content_type(content_type))
+
+
+class _Asked(NamedTuple):
+    """What a change is asked for with."""
+
+    content: type[Content]
+    version: type[NewVersion]
+    change: type[WantedChange]
+    write: type[WantedWrite]
 
 
 @cache
-def _asked() -> tuple[type[Content], type[NewVersion], type[Wanted]]:
+def _asked() -> _Asked:
     """Return what a change is asked for with. Every open vault imports this module, and most only read."""
     from securecfg.vault.drafts import Content, NewVersion
-    from securecfg.vault.writing import Wanted
+    from securecfg.vault.writing import WantedChange, WantedWrite
 
-    return Content, NewVersion, Wanted
+    return _Asked(Content, NewVersion, WantedChange, WantedWrite)
 
 
 def _wanted(
@@ -228,8 +233,7 @@ def _wanted(
     event: Event,
     describe: Callable[[object], Mapping[str, object]],
 ) -> Wanted:
-    _, _, wanted = _asked()
-    return wanted(rights, draft, event, describe)
+    return _asked().change(rights, draft, event, describe)
 
 
 def content_of(value: Plain | BinaryIO) -> Content:
@@ -238,24 +242,21 @@ def content_of(value: Plain | BinaryIO) -> Content:
     Raises:
         UsageError, InvalidMetadata, ValueTooLarge: It is none that can be written.
     """
-    of_content, _, _ = _asked()
     if hasattr(value, "read"):
         source = cast("BinaryIO", value)
         start = source.tell() if source.seekable() else 0
         length = stream_length(source)
         if length <= INLINE_LIMIT_BYTES:
             # Foreign code is not called while other writers wait.
-            whole = b"".join(iter(lambda: source.read(_PIECE_BYTES), b""))
-            return of_content(KIND_BYTES, len(whole), lambda: (whole,))
+            return _asked().content.of(KIND_BYTES, b"".join(iter(lambda: source.read(_PIECE_BYTES), b"")))
 
         def pieces() -> Iterator[bytes]:
             source.seek(start)
             # Without a name of its own, no piece is seen in a traceback that shows locals.
             yield from iter(lambda: source.read(_PIECE_BYTES), b"")
 
-        return of_content(KIND_BYTES, length, pieces)
-    kind, content = encode_value(value)
-    return of_content(kind, len(content), lambda: (content,))
+        return _asked().content(KIND_BYTES, length, pieces)
+    return _asked().content.of(*encode_value(value))
 
 
 def encode_metadata(metadata: Mapping[str, str]) -> bytes:
@@ -266,7 +267,3 @@ def encode_metadata(metadata: Mapping[str, str]) -> bytes:
     """
     plain = check_metadata(metadata)
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() if plain else b""
-
-
-def _written(path: str, number: object, expires: int) -> dict[str, object]:
-    return {"path": path, "ver": number} | ({"expires": format_time(expires)} if expires else {})

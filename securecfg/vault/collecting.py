@@ -265,7 +265,7 @@ class Collection:
         # Whoever had a value key until another took its place could read what waits under it: a version of that time.
         created = now_ns if end_ns is None else min(now_ns, end_ns)
         new = NewVersion(drop.member, created, drop.expires, drop.metadata, drop.content_type)
-        content = Content(drop.kind, len(drop.content), lambda: (drop.content,))
+        content = Content.of(drop.kind, drop.content)
         try:
             plan = drafts.write(path, content, new)
             plan.join(drafts.write(MARKS + path, to_document(marks), NewVersion(drop.member, now_ns)))

@@ -314,5 +314,5 @@ def content_of(opened: OpenVault, located: Located) -> Content | None:
         return None
     if not version.value_rows:
         kind, whole = opened.open_inline(located)
-        return Content(kind, len(whole), lambda: (whole,))
+        return Content.of(kind, whole)
     return Content(version.kind, version.length, lambda: opened.open_chunked(located))

@@ -327,7 +327,7 @@ def _write_note(drafts: Drafts, departure: Departure, name: str, author: str) ->
     if departure.scopes is None:
         del document["scopes"]
     encoded = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
-    content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+    content = Content.of(KIND_TEXT, encoded)
     return drafts.write(_NOTES + name.encode(), content, NewVersion(author, departure.removed_ns))
 
 

@@ -42,6 +42,7 @@ from securecfg.vault.history import (
     Version,
     count_overflow,
     number_of_label,
+    to_version,
 )
 from securecfg.vault.paths import is_vault_document
 from securecfg.vault.publishing import Plan
@@ -80,18 +81,30 @@ class Workspace(Protocol):
         ...
 
 
-class Content(NamedTuple):
-    """What is to be sealed as a version's value.
+class Content:
+    """What is to be sealed as a version's value. No repr shows it.
 
-    Attributes:
+    Args:
         kind: Bytes, text or fields.
         length: In bytes.
-        pieces: Gives the content, from the start each time it is called.
+        source: The content, or what gives it in pieces, from the start each time it is called.
     """
 
-    kind: int
-    length: int
-    pieces: Callable[[], Iterable[bytes]]
+    __slots__ = ("_source", "kind", "length")
+
+    def __init__(self, kind: int, length: int, source: bytes | Callable[[], Iterable[bytes]]) -> None:
+        """Keep where the content comes from."""
+        self.kind, self.length, self._source = kind, length, source
+
+    @classmethod
+    def of(cls, kind: int, whole: bytes) -> Content:
+        """Return content that is at hand."""
+        return cls(kind, len(whole), whole)
+
+    def pieces(self) -> Iterable[bytes]:
+        """Return the content in pieces, from the start."""
+        source = self._source
+        return (source,) if isinstance(source, bytes) else source()
 
     @property
     def is_inline(self) -> bool:
@@ -166,11 +179,11 @@ class Drafts:
             raise ValueTooLarge(message, hint="move it away and begin anew")
         plan = Plan(result=history.newest + 1)
         version = self._seal_value(plan, history, content, new)
-        history = history._replace(
-            newest=version.number,
-            current=version.number,
-            previous=history.current or history.previous,
-            versions=(version, *history.versions),
+        rec_id, owner, newest, current, previous, pending, older, labels, versions = history
+        number = newest + 1
+        # Without `_replace`, which takes as long as sealing the page.
+        history = History(
+            rec_id, owner, number, number, current or previous, pending, older, labels, (version, *versions)
         )
         return self._put_history(plan, path, entry, history)
 
@@ -369,21 +382,24 @@ class Drafts:
         if len(metadata) > METADATA_BYTES_MAX:
             message = f"metadata has at most {METADATA_BYTES_MAX} bytes"
             raise InvalidMetadata(message)
-        return Version(
-            number=number,
-            state=LIVE,
-            kind=content.kind,
-            dek_id=place.dek_id,
-            value_id=place.value_id,
-            value_rows=place.value_rows,
-            length=content.length,
-            commitment=place.commitment,
-            created=new.created,
-            expires=new.expires,
-            deleted=0,
-            author=new.author,
-            content_type=new.content_type,
-            metadata=metadata,
+        # In the order of its fields, which takes half the time.
+        return to_version(
+            (
+                number,
+                LIVE,
+                content.kind,
+                place.dek_id,
+                place.value_id,
+                place.value_rows,
+                content.length,
+                place.commitment,
+                new.created,
+                new.expires,
+                0,  # not deleted
+                new.author,
+                new.content_type,
+                metadata,
+            )
         )
 
     def _seal_content(
@@ -423,7 +439,7 @@ class Drafts:
         if not version.value_rows:
             key = ValueKey(dek, ctx)
             kind, whole = key.open(row, data_keys.expect(version.commitment, key.commitment, (row,)))
-            return Content(kind, len(whole), lambda: (whole,))
+            return Content.of(kind, whole)
 
         def pieces() -> Iterable[bytes]:
             numbers = range(version.value_id + 1, version.value_id + 1 + version.value_rows)

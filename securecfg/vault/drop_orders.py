@@ -100,7 +100,7 @@ class SignedOrder(NamedTuple):
     def to_content(self) -> Content:
         """Return the content of the scope's document."""
         raw = self.to_bytes()
-        return Content(KIND_BYTES, len(raw), lambda: (raw,))
+        return Content.of(KIND_BYTES, raw)
 
     @classmethod
     def take(cls, cursor: Cursor) -> SignedOrder:

@@ -21,7 +21,7 @@ from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import FIRST_USER_PATH, SYSTEM, path_to_bytes
 from securecfg.vault.values import decode_value
-from securecfg.vault.writing import Wanted, Writes
+from securecfg.vault.writing import WantedChange, Writes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -216,14 +216,14 @@ class Exposures:
 
     def _write(self, stored: _Stored, right: str, event: Event, obj: dict[str, object]) -> None:
         encoded = json.dumps(_to_json(stored), separators=(",", ":"), ensure_ascii=False).encode()
-        content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+        content = Content.of(KIND_TEXT, encoded)
         principal, now_ns = self._authority.identity.principal, self._opened.clock.now_ns()
         new = NewVersion(principal, now_ns, expect=stored.number)
 
         def draft(drafts: Drafts) -> Plan:
             return drafts.write(stored.document, content, new)
 
-        self._writes.apply(Wanted(((right, stored.mark.path),), draft, event, lambda _: obj))
+        self._writes.apply(WantedChange(((right, stored.mark.path),), draft, event, lambda _: obj))
 
 
 def marks_of(opened: OpenVault) -> dict[int, list[Mark]]:
@@ -257,7 +257,7 @@ def draft_mark(drafts: Drafts, mark: Mark, path: str, record: int, new: NewVersi
     """
     moved = replace(mark, path=path)
     encoded = json.dumps(_to_json(_Stored(b"", moved, record)), separators=(",", ":"), ensure_ascii=False).encode()
-    return drafts.write(_document_path(moved, record), Content(KIND_TEXT, len(encoded), lambda: (encoded,)), new)
+    return drafts.write(_document_path(moved, record), Content.of(KIND_TEXT, encoded), new)
 
 
 class _Stored(NamedTuple):

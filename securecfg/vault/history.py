@@ -91,7 +91,8 @@ class Version(NamedTuple):
         )
 
 
-_to_version = partial(tuple.__new__, Version)
+to_version = partial(tuple.__new__, Version)
+"""Makes one from a tuple of its fields, in half the time."""
 
 
 class OlderPage(NamedTuple):
@@ -243,7 +244,7 @@ def _parse_version(cursor: Cursor) -> Version:
         message = "holds a version that is cut off or in an unknown state"
         raise Malformed(message)
     cursor.position = end
-    return _to_version((*fixed, author, content_type, data[start:end]))
+    return to_version((*fixed, author, content_type, data[start:end]))
 
 
 def count_overflow(versions: tuple[Version, ...]) -> int:

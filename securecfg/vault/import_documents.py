@@ -192,7 +192,7 @@ def split(document: Secret[str]) -> list[Content]:
 def json_content(value: object) -> Content:
     """Return what is sealed as a document."""
     encoded = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-    return Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+    return Content.of(KIND_TEXT, encoded)
 
 
 def value_content(value: Plain) -> Content:
@@ -202,4 +202,4 @@ def value_content(value: Plain) -> Content:
         InvalidMetadata: A field's name or text breaks the rules.
     """
     kind, encoded = encode_value(value)
-    return Content(kind, len(encoded), lambda: (encoded,))
+    return Content.of(kind, encoded)

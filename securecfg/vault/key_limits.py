@@ -17,7 +17,7 @@ from securecfg.vault.documents import read_shaped
 from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.epochs import RECORDS_PER_EPOCH
 from securecfg.vault.paths import SYSTEM
-from securecfg.vault.writing import Wanted, Writes
+from securecfg.vault.writing import WantedChange, Writes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +110,7 @@ def set_limit(authority: Authority, subject: str, limit: Limit) -> None:
     def describe(_version: object) -> Mapping[str, object]:
         return {"kind": subject} | _written(limit)
 
-    Writes(authority).apply(Wanted((("key.manage", ""),), draft, Event.KEY_LIMITED, describe))
+    Writes(authority).apply(WantedChange((("key.manage", ""),), draft, Event.KEY_LIMITED, describe))
 
 
 def verify_limit(subject: str, limit: Limit) -> None:
@@ -154,4 +154,4 @@ def _written(limit: Limit) -> dict[str, object]:
 
 def _content(value: object) -> Content:
     encoded = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    return Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+    return Content.of(KIND_TEXT, encoded)

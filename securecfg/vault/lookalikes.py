@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from securecfg.vault.index import prefix_end
@@ -14,22 +15,48 @@ if TYPE_CHECKING:
     from securecfg.vault.index import Index
     from securecfg.vault.segments import Entry
 
+_BETWEEN = b"\0"
+
+
+class _Alike:
+    """Names by what they look like.
+
+    There may be as many as a vault has paths, and hardly ever two that look alike. So those that do are in one piece of
+    bytes, between zeros, which no name contains: the collector of cycles looks at none of them.
+    """
+
+    __slots__ = ("_names",)
+
+    def __init__(self) -> None:
+        self._names: dict[bytes, bytes] = {}
+
+    def add(self, look: bytes, name: bytes) -> None:
+        """Add a name that was not added before."""
+        known = self._names.get(look)
+        self._names[look] = name if known is None else known + _BETWEEN + name
+
+    def get(self, look: bytes) -> Sequence[bytes]:
+        """Return the names that look like this."""
+        known = self._names.get(look)
+        return () if known is None else known.split(_BETWEEN)
+
 
 class _Folder:
-    """The names in one folder, by what they look like."""
+    """The names in one folder, and what they look like."""
 
     __slots__ = ("alike", "names")
 
     def __init__(self, names: Iterable[bytes]) -> None:
         self.names: set[bytes] = set()
-        self.alike: dict[str, list[bytes]] = {}
+        self.alike = _Alike()
         for name in names:
-            self.add(name)
+            if name not in self.names:  # a secret and a folder may share one
+                self.add(name)
 
     def add(self, name: bytes) -> None:
-        if name not in self.names:
-            self.names.add(name)
-            self.alike.setdefault(skeleton(name.decode()), []).append(name)
+        """Remember a name that is not among them."""
+        self.names.add(name)
+        self.alike.add(_look(name), name)
 
 
 class Lookalikes:
@@ -74,17 +101,16 @@ class Lookalikes:
 
     def add(self, path: bytes) -> None:
         """Remember a path that was written."""
-        if not self._folders or path.startswith(SYSTEM):
+        folders = self._folders
+        if not folders or path.startswith(SYSTEM):
             return
-        start = 0
-        while True:
-            end = path.find(b"/", start)
-            folder = self._folders.get(path[:start])
-            if folder is not None:
-                folder.add(path[start:] if end < 0 else path[start:end])
-            if end < 0:
-                return
-            start = end + 1
+        end = len(path)
+        while end >= 0:
+            start = path.rfind(b"/", 0, end) + 1
+            folder = folders.get(path[:start])
+            if folder is not None and path[start:end] not in folder.names:
+                folder.add(path[start:end])
+            end = start - 1
 
     def clear(self) -> None:
         """Forget everything, after others changed the vault."""
@@ -103,11 +129,17 @@ class Lookalikes:
         known = self._folders.get(folder)
         if known is None:
             known = self._folders[folder] = _Folder(_children(index, folder))
-        look = skeleton(name.decode())
-        for alike in known.alike.get(look, ()):
+        look = _look(name)
+        for alike in known.alike.get(look):
             if alike != name and _exists(index, folder + alike):
                 return (folder + alike).decode()
         return next((found.decode() for names in new for found in names.alike(folder, look)), None)
+
+
+@lru_cache(maxsize=4_096)
+def _look(name: bytes) -> bytes:
+    """Return what a segment looks like. The same few names are in many folders."""
+    return skeleton(name.decode()).encode()
 
 
 def _is_among(new: Sequence[NewNames], place: bytes) -> bool:
@@ -131,7 +163,7 @@ class NewNames:
         self._pending = pending
         self._waiting: list[Change] = []
         self._places: set[bytes] = set()
-        self._alike: dict[tuple[bytes, str], list[bytes]] = {}
+        self._alike = _Alike()  # whole paths, by their folder and what their last segment looks like
 
     def add(self, changes: Sequence[Change]) -> None:
         """Remember the paths of some changes. They are looked at when a new path is."""
@@ -142,10 +174,10 @@ class NewNames:
         self._take_up()
         return place in self._places
 
-    def alike(self, folder: bytes, look: str) -> Iterator[bytes]:
+    def alike(self, folder: bytes, look: bytes) -> Iterator[bytes]:
         """Yield the paths in a folder that look like this and will hold something, themselves or below them."""
         self._take_up()
-        for place in self._alike.get((folder, look), ()):
+        for place in self._alike.get(folder + _BETWEEN + look):
             beneath = place + b"/"
             # A path may have been moved away again.
             if any(
@@ -167,7 +199,7 @@ class NewNames:
             while end >= 0 and (place := path[:end]) not in places:
                 places.add(place)
                 start = place.rfind(b"/") + 1
-                self._alike.setdefault((place[:start], skeleton(place[start:].decode())), []).append(place)
+                self._alike.add(place[:start] + _BETWEEN + _look(place[start:]), place)
                 end = start - 1
 
 

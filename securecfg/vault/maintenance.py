@@ -324,7 +324,7 @@ def _stage_segments(
         part = items[start : start + width]
         segment_id = area.allocate()
         row = opened.replica.rows.seal_segment(segment_id, build_segment(part))
-        area.put(Space.SEGMENT, segment_id, row)
+        area.put(Put(Space.SEGMENT, segment_id, row))
         lines.append(SegmentLine(segment_id, digest_of(row), len(part)))
         fences.append(part[0][0])
 

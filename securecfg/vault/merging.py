@@ -323,7 +323,7 @@ class Merging:
         opened = self._opened
         note = {"v": _VERSION, "next": upto, "chain": b64encode(session.chains[upto - 1]).decode()}
         encoded = json.dumps(note, separators=(",", ":")).encode()
-        content = Content(KIND_TEXT, len(encoded), lambda: (encoded,))
+        content = Content.of(KIND_TEXT, encoded)
         new = NewVersion(self._authority.identity.principal, opened.clock.now_ns(), expect=version)
         current, decision = self._authority.require("audit.read", "")
         obj: dict[str, object] = {"bundle": session.reader.start.bundle, "count": len(part)}

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from securecfg.store import Operation
     from securecfg.vault.charters import SignedCharter, Voucher
     from securecfg.vault.deltas import Change, FreedRun
+    from securecfg.vault.index import Index
     from securecfg.vault.replica import Replica
     from securecfg.vault.segments import Entry
     from securecfg.vault.state import State
@@ -175,6 +176,10 @@ class Publication:
         if path in self._pending:
             return self._pending[path]
         return self._replica.index.get(path)
+
+    def is_of(self, index: Index, applied: int) -> bool:
+        """Return whether all entries are those of an index when so many records were on top of its manifest."""
+        return not self._pending and self._replica.index is index and index.applied == applied
 
     def holds_below(self, prefix: bytes) -> bool:
         """Return whether a path that begins with a prefix has an entry, earlier plans of this publication included."""

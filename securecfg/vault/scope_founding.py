@@ -173,7 +173,7 @@ def order_after(charter: Charter, keyring: Keyring) -> DropOrder | None:
 def charter_content(signed: SignedCharter) -> Content:
     """Return the document that holds a charter."""
     raw = signed.to_bytes()
-    return Content(KIND_BYTES, len(raw), lambda: (raw,))
+    return Content.of(KIND_BYTES, raw)
 
 
 def rights_of_administrator(rights: Iterable[int], *, is_shared: bool) -> int:

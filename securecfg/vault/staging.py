@@ -69,9 +69,12 @@ class StagingArea:
         self._ranges: list[Staging] = []
         self._next = self._end = 0
         self._block = _BLOCK
-        self._buffer: dict[tuple[Space, int], bytes] = {}
+        self._buffer: dict[tuple[Space, int], Put] = {}
         self._buffered_bytes = 0
         self._seen: dict[bytes, Entry | None] = {}
+        # The index of the first look, and how much was applied: nothing that was seen changes while both stand.
+        index = opened.replica.index
+        self._looked = (index, index.applied)
         self._pending: dict[bytes, Entry | None] = {}
         self._names = NewNames(self._pending)
         self.new_names = (self._names,)
@@ -98,8 +101,8 @@ class StagingArea:
 
     def row(self, space: Space, id_: int) -> bytes | None:
         """Return a row, earlier drafts included."""
-        row = self._buffer.get((space, id_))
-        return row if row is not None else self._opened.store.get(space, id_)
+        put = self._buffer.get((space, id_))
+        return put.row if put is not None else self._opened.store.get(space, id_)
 
     def allocate(self, count: int = 1) -> int:
         """Return the first of some consecutive ids of the reserved range; reserve more where it is used up.
@@ -121,12 +124,13 @@ class StagingArea:
             StoreFailed: The store cannot write.
             ValueTooLarge: There are more changes than one publication can record.
         """
-        for space, id_, row in plan.puts:
-            self.put(space, id_, row)
+        for put in plan.puts:
+            self.put(put)
         for space, first, rows in plan.streams:
             for offset, row in enumerate(rows):
-                self.put(space, first + offset, row)
-        self._freed += [FreedRun(delete.space, delete.id, 1) for delete in plan.deletes]
+                self.put(Put(space, first + offset, row))
+        if plan.deletes:
+            self._freed += [FreedRun(delete.space, delete.id, 1) for delete in plan.deletes]
         self._freed += plan.freed
         self._pending.update(plan.changes)
         self._names.add(plan.changes)
@@ -189,10 +193,11 @@ class StagingArea:
             self._verify_epochs()
             if not mine <= set(publication.stagings):
                 raise _took_too_long()
-            for path, entry in self._seen.items():
-                if publication.entry(path) != entry:
-                    message = f"`{path.decode()}` changed meanwhile"
-                    raise StagingMoved(message)
+            if not publication.is_of(*self._looked):
+                for path, entry in self._seen.items():
+                    if publication.entry(path) != entry:
+                        message = f"`{path.decode()}` changed meanwhile"
+                        raise StagingMoved(message)
             publication.stagings = [staging for staging in publication.stagings if staging not in mine]
             self._is_in_doubt = True
             plan = Plan(records=make_records(), changes=list(self._pending.items()), delta_digests=digests)
@@ -324,21 +329,22 @@ class StagingArea:
             # Without one in the state others take the row for a leftover, and delete it.
             self._reserve(1)
         digest = sha256(row).digest()
-        self.put(space, digest_id(digest), row)
+        self.put(Put(space, digest_id(digest), row))
         # In the order in which they are to be deleted: deltas last.
         self._loose.insert(0, Delete(space, digest_id(digest)))
         return digest
 
-    def put(self, space: Space, id_: int, row: bytes) -> None:
+    def put(self, put: Put) -> None:
         """Stage a row.
 
         Raises:
             StagingMoved: A key has changed since the first row.
             StoreFailed: The store cannot write.
         """
+        space, id_, row = put
         if len(self._buffer) >= STAGE_LIMIT_OPERATIONS or self._buffered_bytes + len(row) > STAGE_LIMIT_BYTES:
             self._flush()
-        self._buffer[space, id_] = row
+        self._buffer[space, id_] = put
         self._buffered_bytes += len(row)
 
     def _flush(self) -> None:
@@ -348,9 +354,8 @@ class StagingArea:
             if not set(self._ranges) <= set(self._opened.replica.state.stagings):
                 # Another writer has swept it. What is written now would be found by nobody.
                 raise _took_too_long()
-            puts = [Put(space, id_, row) for (space, id_), row in self._buffer.items()]
             try:
-                self._opened.store.stage(puts)
+                self._opened.store.stage(list(self._buffer.values()))
             except CommitUnknown:
                 raise _not_prepared() from None
             self._buffer = {}

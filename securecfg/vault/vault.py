@@ -570,7 +570,7 @@ class Vault(Changes):
         """
         from securecfg.audit import Event
         from securecfg.vault.imports import Imports
-        from securecfg.vault.writing import Wanted
+        from securecfg.vault.writing import WantedChange
 
         encoded = path_to_bytes(path)
         self._opened.check_open()
@@ -583,7 +583,7 @@ class Vault(Changes):
             return plan
 
         self._apply(
-            Wanted((("destroy", path),), draft, Event.SECRET_DESTROYED, lambda _: {"path": path, "ver": version})
+            WantedChange((("destroy", path),), draft, Event.SECRET_DESTROYED, lambda _: {"path": path, "ver": version})
         )
         self._authority.keep_counts()
         self._reads.forget()

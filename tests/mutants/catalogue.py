@@ -163,8 +163,22 @@ MUTANTS = (
     Mutant(
         "a staged change overwrites what another writer did meanwhile",
         "vault/staging.py",
-        "                if publication.entry(path) != entry:",
-        "                if False:",
+        "                    if publication.entry(path) != entry:",
+        "                    if False:",
+        "vault/test_staging.py::test_a_secret_that_changes_while_a_large_value_is_prepared_is_written_again",
+    ),
+    Mutant(
+        "a staged change overwrites what another thread publishes with it",
+        "vault/publishing.py",
+        "return not self._pending and self._replica.index is index and index.applied == applied",
+        "return self._replica.index is index and index.applied == applied",
+        "vault/test_staging.py::test_two_stagings_of_one_secret_in_one_publication_see_each_other",
+    ),
+    Mutant(
+        "a staged change is published on a state that it was not made from",
+        "vault/publishing.py",
+        "return not self._pending and self._replica.index is index and index.applied == applied",
+        "return not self._pending and self._replica.index is index",
         "vault/test_staging.py::test_a_secret_that_changes_while_a_large_value_is_prepared_is_written_again",
     ),
     Mutant(

@@ -227,11 +227,8 @@ def test_waits_for_a_large_change_and_goes_on_later(
     vault.write("app/a", "1")
     other = world.open()
     area = StagingArea(other.opened)
-    area.put(
-        Space.HISTORY,
-        area.allocate(),
-        vault.opened.store.get(Space.HISTORY, vault.opened.entries(b"", None)[0][1].history_id) or b"",
-    )
+    row = vault.opened.store.get(Space.HISTORY, vault.opened.entries(b"", None)[0][1].history_id) or b""
+    area.put(Put(Space.HISTORY, area.allocate(), row))
     area._flush()
     with pytest.raises(StoreBusy):
         Compromise(vault.authority).declare()

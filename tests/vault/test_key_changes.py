@@ -20,7 +20,7 @@ from securecfg.errors import (
     WrongKey,
 )
 from securecfg.keys import Purpose, generate_key_file, open_provider, rows_of_slots
-from securecfg.store import ID_LIMIT, Space
+from securecfg.store import ID_LIMIT, Put, Space
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.history import PAGE_FULL
 from securecfg.vault.index import prefix_end
@@ -552,7 +552,7 @@ def test_what_was_prepared_under_an_old_key_is_not_published(world: World, vault
 def test_no_row_is_prepared_under_an_old_key(world: World, vault: Vault) -> None:
     area = StagingArea(world.open().opened)
     number = area.allocate()
-    area.put(Space.VALUE, number, b"row")
+    area.put(Put(Space.VALUE, number, b"row"))
     key_changes(vault).begin_scope_epoch()
     with pytest.raises(StagingMoved):
         area._flush()

@@ -276,7 +276,7 @@ def test_a_writer_whose_staging_was_swept_writes_no_more_rows(world: World, vaul
     world.clock.advance(timedelta(hours=2))
     world.open()
     before = rows_of(vault, Space.VALUE)
-    late._area.put(Space.VALUE, late._area.allocate(), b"too late")
+    late._area.put(Put(Space.VALUE, late._area.allocate(), b"too late"))
     with pytest.raises(SecurecfgError) as refused:
         late._area._flush()
     assert refused.value.code == "store-busy"

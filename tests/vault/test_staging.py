@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.crypto import KIND_BYTES
 from securecfg.errors import CommitUnknown, SecurecfgError, StoreBusy, StoreFailed
-from securecfg.store import Space, Store
+from securecfg.store import Put, Space, Store
+from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.maintenance import compact
-from securecfg.vault.staging import ALLOCATED_SPACES, StagingArea, sweep, sweep_expired
+from securecfg.vault.staging import ALLOCATED_SPACES, StagingArea, StagingMoved, sweep, sweep_expired
 from securecfg.vault.state import STAGINGS_MAX
-from tests.vault.world import World, interrupted
+from tests.vault.world import ADMIN, World, interrupted
 
 if TYPE_CHECKING:
     from securecfg.vault.vault import Vault
@@ -143,7 +145,7 @@ def test_the_next_opener_sweeps_what_a_crashed_writer_left(world: World, vault: 
     area = StagingArea(vault.opened)
     first = area.allocate(3)
     for number in range(first, first + 3):
-        area.put(Space.VALUE, number, b"left behind")
+        area.put(Put(Space.VALUE, number, b"left behind"))
     area._flush()
     assert world.open().opened.replica.state.stagings != ()
     world.clock.advance(timedelta(hours=2))
@@ -184,6 +186,21 @@ def test_a_secret_that_changes_while_a_large_value_is_prepared_is_written_again(
     store.interrupt("stage", None, lambda: vault.write("app/a", "2"))
     assert large(other, "app/a") == 3
     assert [info.version for info in vault.history("app/a")] == [3, 2, 1]
+
+
+def test_two_stagings_of_one_secret_in_one_publication_see_each_other(world: World, vault: Vault) -> None:
+    """Threads of one process share publications; the second would overwrite what the first one writes."""
+    opened = vault.opened
+    planners = []
+    for content in (b"first", b"second"):
+        area = StagingArea(opened)
+        drafted = Drafts(opened, area).write(
+            b"app/a", Content.of(KIND_BYTES, content), NewVersion(ADMIN, world.clock.now_ns())
+        )
+        area.take(drafted)
+        planners.append(area.prepare(list, lambda: None))
+    with opened.replica.lock, opened.replica.held(), pytest.raises(StagingMoved):
+        opened.publisher.make_share(planners)
 
 
 def test_rows_that_another_writer_replaces_while_a_large_value_is_prepared_are_no_tampering(
