@@ -250,7 +250,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
             Category.REFUSAL, _fields("reason"), _fields("path role principals count"), Decision.DENY
         ),
         Event.SCOPE_BEGUN: _administration("path number digest"),
-        Event.SCOPE_ABANDONED: _administration("path number digest"),
+        Event.SCOPE_ABANDONED: _administration("path number digest", "reason"),
         Event.SCOPE_MERGED: _administration("path number digest size"),
         Event.SCOPE_ADOPTED: _administration("path size old_size", "lineage reason"),
     }

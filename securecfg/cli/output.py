@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from securecfg.errors import StoreFailed
+from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from rich.console import Console
 
@@ -72,6 +73,15 @@ def timestamp(moment: datetime | None) -> str | None:
 def shown_time(moment: datetime | None) -> str:
     """Return a moment as people read it, in UTC; empty where there is none."""
     return "" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def shown_age(age: timedelta) -> str:
+    """Return for how long something has been so, as people read it, in whole minutes, hours or days."""
+    minutes = int(age.total_seconds()) // 60
+    for unit, length in (("day", 24 * 60), ("hour", 60), ("minute", 1)):
+        if minutes >= length:
+            return counted(minutes // length, unit)
+    return "less than a minute"
 
 
 def shown_size(size_bytes: int) -> str:

@@ -10,7 +10,9 @@ from securecfg.cli.break_glass import break_glass
 from securecfg.cli.groups import Noun
 from securecfg.cli.introductions import introduce
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.output import shown_age
 from securecfg.cli.scope_administrators import administrators, sign
+from securecfg.cli.scope_giving_up import abandon, making_as_object
 from securecfg.cli.signing import signing_options
 from securecfg.errors import UsageError
 from securecfg.words import counted
@@ -52,20 +54,24 @@ def scope() -> None:
 @scope.command("list", examples=("securecfg scope list",))
 @common_flags
 def list_(invocation: Invocation) -> None:
-    """List the sealed scopes and who may do what in them."""
+    """List the sealed scopes and who may do what in them, and those that are being made."""
+    from securecfg.vault.scope_abandoning import unfinished_scopes
     from securecfg.vault.scopes import Scopes
 
     with invocation.open() as vault:
         scopes = Scopes(vault.authority)
         infos = [scopes.show(path) for path in scopes.paths()]
+        making = unfinished_scopes(vault.authority.opened)
+    rows = [
+        (info.path, role, ", ".join(rights), str(info.revision))
+        for info in infos
+        for role, rights in sorted(info.roles.items())
+    ]
+    rows += [(each.path, "", f"being made, begun {shown_age(each.age)} ago", "") for each in making]
     invocation.emit_table(
-        {"scopes": [_as_object(info) for info in infos]},
+        {"scopes": [_as_object(info) for info in infos], "making": [making_as_object(each) for each in making]},
         ("SCOPE", "ROLE", "MAY", "REVISION"),
-        [
-            (info.path, role, ", ".join(rights), str(info.revision))
-            for info in infos
-            for role, rights in sorted(info.roles.items())
-        ],
+        rows,
         shorten=("ROLE", "SCOPE"),
     )
 
@@ -481,5 +487,5 @@ def _lines(info: ScopeInfo, word: str) -> list[str]:
     return lines + [f"  without {subtree}, a scope of its own" for subtree in info.excluded]
 
 
-for command in (break_glass, introduce):
+for command in (abandon, break_glass, introduce):
     scope.add_command(command)

@@ -165,12 +165,12 @@ def making(
         raise  # it may be there
     except BaseException as error:
         if begun.is_noted:
-            if isinstance(error, IntegrityError):
-                # Who makes the scope again, or another one when this one took too long, has its rows erased.
-                authority.opened.refresh()
-                _verify_begun(read_registry(authority.opened), begun)
+            # Where another one took its place, or it was given up, its rows were erased.
+            moved = _find_moved(authority, begun) if isinstance(error, IntegrityError) else None
             with suppress(SecurecfgError):  # it is given up when somebody makes it again
                 _give_up(authority, begun)
+            if moved is not None:
+                raise moved from None
         raise
 
 
@@ -220,7 +220,7 @@ def begin_making(
             making={**registry.making, scope: Making(place, new.created)}, roles={**registry.roles, **keys}
         )
         plan = draft_registry(Drafts(opened, publication), after, new)
-        plan.records = [session.record(Event.SCOPE_BEGUN, _object_of(scope, place), decision=decision)]
+        plan.records = [session.record(Event.SCOPE_BEGUN, object_of(scope, place), decision=decision)]
         if after.retired != retired:
             plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
         plan.result = place
@@ -283,7 +283,7 @@ def plan_made(authority: Authority, begun: Begun, footing: Footing, documents: D
         making = {path: noted for path, noted in registry.making.items() if path != begun.path}
         return registry._replace(scopes={**registry.scopes, begun.path: begun.place}, making=making)
 
-    registered = plan_registry(authority, change, Event.SCOPE_CREATED, lambda: _object_of(begun.path, begun.place))
+    registered = plan_registry(authority, change, Event.SCOPE_CREATED, lambda: object_of(begun.path, begun.place))
 
     def plan(publication: Publication) -> Plan:
         _verify_footing(opened, publication, footing)
@@ -381,7 +381,7 @@ def verify_none_begun(registry: Registry, scope: str, now_ns: int) -> None:
 def being_made(scope: str) -> Conflict:
     """Return the error for a change that has to wait for a scope which is being made."""
     message = f"a scope is being made at `{scope}`"
-    hint = "wait until it is there, or make it again where that was interrupted; it is given up after two hours"
+    hint = f"wait until it is there; where that was interrupted make it again, or `securecfg scope abandon {scope}`"
     return Conflict(message, hint=hint)
 
 
@@ -414,13 +414,27 @@ def _verify_begun(registry: Registry, begun: Begun) -> None:
 
     Raises:
         AlreadyExists: There is a scope in it or around it.
-        Conflict: Somebody else makes it too, or it does not lie in the scope that it is split from any more.
+        Conflict: It was given up, somebody else makes it too, or it does not lie in the scope that it is split from any
+            more.
     """
     _verify_place(registry, begun.path, begun.inside)
     noted = registry.making.get(begun.path)
-    if noted is None or noted.place != begun.place:
+    if noted is None:
+        message = f"the making of the scope `{begun.path}` was given up"
+        raise Conflict(message, hint="nothing was changed; `securecfg audit show` says by whom")
+    if noted.place != begun.place:
         message = f"somebody else makes the scope `{begun.path}` too"
         raise Conflict(message, hint="look at `securecfg scope list`, and try again")
+
+
+def _find_moved(authority: Authority, begun: Begun) -> Conflict | AlreadyExists | None:
+    """Return why a scope that is being made cannot be there any more, None where it can."""
+    authority.opened.refresh()
+    try:
+        _verify_begun(read_registry(authority.opened), begun)
+    except (Conflict, AlreadyExists) as error:
+        return error
+    return None
 
 
 def _verify_footing(opened: OpenVault, publication: Publication, footing: Footing) -> None:
@@ -451,25 +465,64 @@ def _verify_unplanned(opened: OpenVault, publication: Publication, path: bytes) 
         raise changed_meanwhile()
 
 
+def give_up(
+    opened: OpenVault,
+    publication: Publication,
+    session: Session,
+    making: tuple[str, ScopePlace],
+    *,
+    decision: Decision | None = None,
+    reason: str = "",
+) -> Plan | None:
+    """Plan that a scope is not being made any more, and that what there is of it is erased.
+
+    Whoever makes it finds no note of it in the commit that would give it its head, and is refused.
+
+    Args:
+        opened: The vault.
+        publication: What it is planned for.
+        session: Of who gives it up.
+        making: The path of the scope, and where it would have been.
+        decision: Who let them, where somebody else makes it.
+        reason: Why, for the log.
+
+    Returns:
+        None where no such making is noted.
+
+    Raises:
+        Conflict: An earlier plan of the same publication changes the scopes.
+    """
+    scope, place = making
+    registry = fresh_registry(opened, publication)
+    noted = registry.making.get(scope)
+    if noted is None or noted.place != place:
+        return None
+    new = NewVersion(session.identity.principal, opened.clock.now_ns())
+    plan = draft_registry(Drafts(opened, publication), registry.without_making(scope), new)
+    obj = object_of(scope, place) | ({"reason": reason} if reason else {})
+    plan.records = [session.record(Event.SCOPE_ABANDONED, obj, decision=decision)]
+    plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
+    return plan
+
+
 def _give_up(authority: Authority, begun: Begun) -> None:
     """Take back that a scope is being made, and erase what there is of it."""
     opened = authority.opened
 
     def plan(publication: Publication) -> Plan:
-        registry = fresh_registry(opened, publication)
-        noted = registry.making.get(begun.path)
-        if noted is None or noted.place != begun.place:
+        planned = give_up(opened, publication, authority.session(), (begun.path, begun.place))
+        if planned is not None:
+            return planned
+        if begun.place not in read_registry(opened).retired:
             return Plan()
-        new = NewVersion(authority.identity.principal, opened.clock.now_ns())
-        plan = draft_registry(Drafts(opened, publication), registry.without_making(begun.path), new)
-        plan.records = [authority.session().record(Event.SCOPE_ABANDONED, _object_of(begun.path, begun.place))]
-        plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
-        return plan
+        # Somebody else gave it up, and erased what there was by then.
+        return Plan(state={"flags": publication.state.flags | FLAG_DESTRUCTION_PENDING})
 
     opened.publisher.publish(plan)
     if opened.is_destruction_pending:
         finish_destruction(opened)
 
 
-def _object_of(scope: str, place: ScopePlace) -> dict[str, object]:
+def object_of(scope: str, place: ScopePlace) -> dict[str, object]:
+    """Return what a record says of a scope and where it lies."""
     return {"path": scope, "number": place.number, "digest": place.scope_id.hex()}

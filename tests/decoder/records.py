@@ -149,7 +149,7 @@ CATALOGUE = {
     "scope.created": ("path number# digest", ""),
     "scope.changed": ("path rev# digest", "role added[] removed[] excluded[]"),
     "scope.begun": ("path number# digest", ""),
-    "scope.abandoned": ("path number# digest", ""),
+    "scope.abandoned": ("path number# digest", "reason"),
     "scope.merged": ("path number# digest size#", ""),
     "scope.introduced": ("count# digest", "recipients[]"),
     "breakglass.opened": ("path role reason", ""),

@@ -1800,6 +1800,29 @@ MUTANTS = (
         "vault/test_many_droppers.py::test_an_order_that_somebody_puts_back_in_the_middle_of_a_change_ends_it",
     ),
     Mutant(
+        "a making that was given up becomes a scope all the same",
+        "vault/scope_making.py",
+        "        _verify_begun(registry, begun)\n        if any(registry.roles.get",
+        "        if any(registry.roles.get",
+        "vault/test_scope_abandoning.py"
+        "::test_a_making_that_goes_on_after_it_was_given_up_is_refused_and_leaves_nothing[create-last]",
+    ),
+    Mutant(
+        "what is written for a scope after it was given up stays there",
+        "vault/scope_making.py",
+        "        if begun.place not in read_registry(opened).retired:",
+        "        if begun.place is not None:",
+        "vault/test_scope_abandoning.py"
+        "::test_a_making_that_goes_on_after_it_was_given_up_is_refused_and_leaves_nothing[create-first]",
+    ),
+    Mutant(
+        "another making is given up than the one that was looked at",
+        "vault/scope_making.py",
+        "    if noted is None or noted.place != place:",
+        "    if noted is None or not place:",
+        "vault/test_scope_abandoning.py::test_a_making_that_was_begun_again_meanwhile_is_left_alone",
+    ),
+    Mutant(
         "a scope is begun in another one that is being made",
         "vault/scope_making.py",
         "        verify_none_begun(registry, scope, new.created)\n",
@@ -1816,8 +1839,8 @@ MUTANTS = (
     Mutant(
         "who makes a scope that somebody else makes too is told that it was tampered with",
         "vault/scope_making.py",
-        "            if isinstance(error, IntegrityError):",
-        "            if False:",
+        "_find_moved(authority, begun) if isinstance(error, IntegrityError) else None",
+        "None",
         "vault/test_scopes_meanwhile.py::test_a_move_whose_scope_somebody_else_makes_ends_with_a_conflict",
     ),
     Mutant(
