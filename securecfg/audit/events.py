@@ -73,6 +73,7 @@ class Event(StrEnum):
     SCOPE_MERGED = "scope.merged"
     SCOPE_BEGUN = "scope.begun"
     SCOPE_ABANDONED = "scope.abandoned"
+    SCOPE_DISCARDED = "scope.discarded"
     SCOPE_ADOPTED = "scope.adopted"
 
 
@@ -251,6 +252,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         ),
         Event.SCOPE_BEGUN: _administration("path number digest"),
         Event.SCOPE_ABANDONED: _administration("path number digest", "reason"),
+        Event.SCOPE_DISCARDED: _administration("path number digest kind", "reason"),
         Event.SCOPE_MERGED: _administration("path number digest size"),
         Event.SCOPE_ADOPTED: _administration("path size old_size", "lineage reason"),
     }

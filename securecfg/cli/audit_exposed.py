@@ -15,11 +15,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     from securecfg.errors import SecurecfgError
+    from securecfg.vault import Vault
     from securecfg.vault.bundle_exposures import KnownFromBundle
     from securecfg.vault.departures import Exposed
     from securecfg.vault.exposures import Mark
 
 _WORDS = {"compromise": "compromised: ", "moved": "moved from ", "removed-key": "removed "}
+
+
+def _given_up(vault: Vault) -> list[str]:
+    """Return the paths of scopes that were given up and not made anew, where the vault itself is open."""
+    opened = next((part.opened for scope, part in vault.parts({}) if not scope), None)
+    registry = opened.scopes() if opened is not None and opened.replica.seat is None else None
+    return sorted(registry.reserved) if registry is not None else []
 
 
 def _reason(exposed: Exposed) -> str:
@@ -61,6 +69,7 @@ def exposed(invocation: Invocation) -> int:
             marks += found[0]
             known += found[1]
             published += found[2]
+        given_up = _given_up(vault)
     result: dict[str, Any] = {
         "secrets": [
             {
@@ -125,6 +134,8 @@ def exposed(invocation: Invocation) -> int:
         )
         for each in published
     ]
+    if given_up:
+        result["given_up"] = given_up
     if failures:
         result["failed"] = [
             {"part": scope or "/", "code": error.code, "message": error.message} for scope, error in failures.items()
@@ -134,6 +145,8 @@ def exposed(invocation: Invocation) -> int:
         invocation.emit_table(result, columns, rows, shorten=("KNOWN FROM", "PATH"))
     elif not failures:
         invocation.emit(result, "no secret is known to be exposed")
+    for path in given_up:
+        invocation.note(f"note: what was in `{path}`, which was given up, is not known; who read it may know it still")
     for scope, failure in failures.items():
         invocation.note(f"error: what is exposed in `{scope or '/'}` cannot be read: {failure.message}")
     return next((failure.exit_code for failure in failures.values()), 0)

@@ -12,15 +12,16 @@ from securecfg.cli.introductions import introduce
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import shown_age
 from securecfg.cli.scope_administrators import administrators, sign
-from securecfg.cli.scope_giving_up import abandon, making_as_object
+from securecfg.cli.scope_giving_up import abandon, discard, making_as_object
 from securecfg.cli.signing import signing_options
-from securecfg.errors import UsageError
+from securecfg.errors import IntegrityError, ScopeSealed, UsageError
 from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from securecfg.cli.signing import SigningOptions
+    from securecfg.errors import SecurecfgError
     from securecfg.keys import IdentityProvider
     from securecfg.vault.relocation import Moved
     from securecfg.vault.scopes import ScopeInfo, Scopes
@@ -53,27 +54,47 @@ def scope() -> None:
 
 @scope.command("list", examples=("securecfg scope list",))
 @common_flags
-def list_(invocation: Invocation) -> None:
-    """List the sealed scopes and who may do what in them, and those that are being made."""
+def list_(invocation: Invocation) -> int:
+    """List the sealed scopes and who may do what in them, and those that are being made.
+
+    A scope that does not open is listed with what is wrong, and the command fails.
+    """
     from securecfg.vault.scope_abandoning import unfinished_scopes
     from securecfg.vault.scopes import Scopes
 
+    infos: list[ScopeInfo] = []
+    failures: dict[str, SecurecfgError] = {}
     with invocation.open() as vault:
         scopes = Scopes(vault.authority)
-        infos = [scopes.show(path) for path in scopes.paths()]
+        for path in scopes.paths():
+            try:
+                infos.append(scopes.show(path))
+            except (IntegrityError, ScopeSealed) as error:
+                failures[path] = error
         making = unfinished_scopes(vault.authority.opened)
     rows = [
         (info.path, role, ", ".join(rights), str(info.revision))
         for info in infos
         for role, rights in sorted(info.roles.items())
     ]
+    rows += [(path, "", "does not open", "") for path in failures]
     rows += [(each.path, "", f"being made, begun {shown_age(each.age)} ago", "") for each in making]
+    failed = [{"path": path, "code": each.code, "message": each.message} for path, each in failures.items()]
     invocation.emit_table(
-        {"scopes": [_as_object(info) for info in infos], "making": [making_as_object(each) for each in making]},
+        {
+            "scopes": [_as_object(info) for info in infos],
+            "making": [making_as_object(each) for each in making],
+            "failed": failed,
+        },
         ("SCOPE", "ROLE", "MAY", "REVISION"),
         rows,
         shorten=("ROLE", "SCOPE"),
     )
+    for path, failure in failures.items():
+        invocation.note(f"error: `{path}`: {failure.message}")
+        if failure.hint:
+            invocation.note(f"hint: {failure.hint}")
+    return max((failure.exit_code for failure in failures.values()), default=0)
 
 
 @scope.command(examples=("securecfg scope show payments",))
@@ -487,5 +508,5 @@ def _lines(info: ScopeInfo, word: str) -> list[str]:
     return lines + [f"  without {subtree}, a scope of its own" for subtree in info.excluded]
 
 
-for command in (abandon, break_glass, introduce):
+for command in (abandon, discard, break_glass, introduce):
     scope.add_command(command)

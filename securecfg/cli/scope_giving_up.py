@@ -1,4 +1,4 @@
-"""`securecfg scope abandon`: what an administrator gives up of sealed scopes."""
+"""`securecfg scope abandon` and `discard`: what an administrator gives up of sealed scopes."""
 
 from __future__ import annotations
 
@@ -47,6 +47,43 @@ def abandon(invocation: Invocation, *, path: str, dry_run: bool) -> None:
         making_as_object(unfinished) | {"is_done": not dry_run},
         f"{word}  the making of {unfinished.path}, begun {age} ago",
     )
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "securecfg scope discard payments --dry-run",
+        "securecfg scope discard payments --reason 'the disk failed, and no backup has it'",
+        "securecfg scope discard payments --lost      # also where somebody might still use what is there",
+    ),
+)
+@click.argument("path")
+@click.option("--lost", "is_lost", is_flag=True, help="Also where somebody might still use what is there.")
+@_DRY_RUN
+@common_flags
+def discard(invocation: Invocation, *, path: str, is_lost: bool, dry_run: bool) -> None:
+    """Give up a sealed scope that is lost for good: damaged, taken away, or with nobody left who reads it.
+
+    What is in it, and its log, are gone for ever; keep a copy of the file if you may need them as evidence, and restore
+    a backup instead where there is one. A scope that is whole and that somebody reads is not given up. Its path stays
+    sealed until another scope is made there.
+    """
+    from securecfg.vault.scope_discarding import LostScopes, verify_lost
+
+    with invocation.open() as vault:
+        scopes = LostScopes(vault.authority)
+        with invocation.progress("looking at the scope"):
+            judgement = scopes.judge(path)
+        verify_lost(judgement, is_lost=is_lost)
+        if not dry_run:
+            invocation.note(f"{judgement.condition}: {judgement.message}")
+            invocation.confirm(f"Give up {judgement.path} for ever, with all that is in it and its log?")
+            scopes.discard(judgement, is_lost=is_lost, reason=invocation.reason)
+    result = {"path": judgement.path, "condition": str(judgement.condition), "message": judgement.message}
+    word = "would give up" if dry_run else "given up"
+    invocation.emit(result | {"is_done": not dry_run}, f"{word}  {judgement.path} ({judgement.condition})")
+    if not dry_run:
+        invocation.note("note: who read it may still know what was in it: change those values where they are used")
 
 
 def making_as_object(unfinished: UnfinishedScope) -> dict[str, Any]:

@@ -48,7 +48,11 @@ class PartChange(NamedTuple):
 
 
 def publish_together(
-    changes: Sequence[PartChange], *, reserves: bool = False, complete: Sequence[UnfinishedPart] = ()
+    changes: Sequence[PartChange],
+    *,
+    reserves: bool = False,
+    complete: Sequence[UnfinishedPart] = (),
+    ends: Sequence[PartCommit] = (),
 ) -> None:
     """Publish in several parts of one store with a single commit.
 
@@ -58,6 +62,8 @@ def publish_together(
         changes: What becomes of each part.
         reserves: Whether to keep other writers out from the first attempt on.
         complete: Parts whose rows are all there, and that get their head.
+        ends: What takes the heads of parts that nobody can open. One of the changes looks, in `verify_settled`, whether
+            they still have these.
 
     Raises:
         CommitUnknown: The store failed while committing; all of it or nothing may be durable.
@@ -76,7 +82,7 @@ def publish_together(
             if is_alone or attempt >= _ATTEMPTS_IN_RACE:
                 stack.enter_context(changes[0].opened.store.reserve())
             try:
-                _commit(changes, complete)
+                _commit(changes, complete, ends)
             except HeadMoved:
                 pass
             except IntegrityError:
@@ -89,7 +95,7 @@ def publish_together(
     raise StoreBusy(message, hint="try again in a moment")
 
 
-def _commit(changes: Sequence[PartChange], complete: Sequence[UnfinishedPart]) -> None:
+def _commit(changes: Sequence[PartChange], complete: Sequence[UnfinishedPart], ends: Sequence[PartCommit]) -> None:
     """Plan from the newest heads, and commit.
 
     Raises:
@@ -102,7 +108,7 @@ def _commit(changes: Sequence[PartChange], complete: Sequence[UnfinishedPart]) -
             stack.enter_context(change.opened.replica.held())  # the plan of one part may read another one
         shares = _plan(changes)
     commits = [_part_commit(change.opened, share) for change, share in shares]
-    commits += [PartCommit(part.part, (), None, part.head()) for part in complete]
+    commits += [*(PartCommit(part.part, (), None, part.head()) for part in complete), *ends]
     changes[0].opened.store.commit_parts(commits)
     for change, share in shares:
         if share is not None and not isinstance(change.opened.store, UnfinishedPart):

@@ -1,4 +1,4 @@
-"""The end of sealed scopes that were merged, or given up before they were finished: no row of theirs is left."""
+"""The end of sealed scopes that were merged or given up: no row of theirs is left, whoever puts some back."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from securecfg.errors import HeadMoved
+from securecfg.errors import HeadMoved, SecurecfgError
 from securecfg.store import PartCommit
 from securecfg.vault.anchor import AnchorFile
+from securecfg.vault.logger import logger
+from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.publishing import Plan
+from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.unfinished import erase_rows
 
 if TYPE_CHECKING:
@@ -31,3 +35,20 @@ def erase_retired(opened: OpenVault, registry: Registry) -> None:
         if opened.path is not None:
             with suppress(OSError):  # what is left says no more than that there was a scope
                 Path(AnchorFile(place.scope_id, opened.path).path).unlink(missing_ok=True)
+
+
+def erase_put_back(opened: OpenVault) -> None:
+    """Erase retired scopes to which somebody has given a head again. What fails is left to the next."""
+    registry = opened.scopes()
+    if registry is None or not registry.retired or opened.options.read_only:
+        return
+    if {place.number for place in registry.retired}.isdisjoint(opened.store.partitions()):
+        return
+    try:
+        opened.publisher.publish(
+            lambda publication: Plan(state={"flags": publication.state.flags | FLAG_DESTRUCTION_PENDING})
+        )
+        finish_destruction(opened)
+    except SecurecfgError as error:
+        told = "a scope that is no more was put back, and is erased later: %s"
+        logger().warning(told, error.message, extra={"event": "scope.putback"})

@@ -66,6 +66,7 @@ class Footing(NamedTuple):
         own_key: What the vault's own key signs with, 32 bytes.
         trust: The administrators.
         compromise: The name of the newest compromise that was declared; empty where none was.
+        excluded: What it leaves out.
     """
 
     keys: Mapping[str, bytes]
@@ -74,6 +75,7 @@ class Footing(NamedTuple):
     own_key: bytes
     trust: Trust
     compromise: str
+    excluded: tuple[str, ...]
 
     @classmethod
     def of(cls, opened: OpenVault, founding: Founding, own: RoleKey, trust: Trust) -> Footing:
@@ -88,7 +90,8 @@ class Footing(NamedTuple):
         rights = {name: granted for name, (granted, _) in founding.roles.items()}
         openers = frozenset(name for name, granted in rights.items() if granted & LIST)
         marked = frozenset(name for name, granted in rights.items() if granted & BREAK_GLASS)
-        return cls(founding.keys, openers, marked, own.signing_key, trust, _newest_compromise(opened))
+        compromise, excluded = _newest_compromise(opened), tuple(sorted(founding.excluded))
+        return cls(founding.keys, openers, marked, own.signing_key, trust, compromise, excluded)
 
     def is_kept(self, opened: OpenVault) -> bool:
         """Return whether all but the keys of the roles, which are in the registry, is as it was."""
@@ -280,8 +283,9 @@ def plan_made(authority: Authority, begun: Begun, footing: Footing, documents: D
         _verify_begun(registry, begun)
         if any(registry.roles.get(name) != key for name, key in footing.keys.items()):
             raise changed_meanwhile()
-        making = {path: noted for path, noted in registry.making.items() if path != begun.path}
-        return registry._replace(scopes={**registry.scopes, begun.path: begun.place}, making=making)
+        if begun.inside is None and registry.within(begun.path) != footing.excluded:
+            raise changed_meanwhile()
+        return registry.with_made(begun.path, begun.place)
 
     registered = plan_registry(authority, change, Event.SCOPE_CREATED, lambda: object_of(begun.path, begun.place))
 

@@ -20,6 +20,7 @@ from securecfg.vault.drops import count_waiting
 from securecfg.vault.index import prefix_end
 from securecfg.vault.joint import PartChange
 from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.paths import scope_among
 from securecfg.vault.relocation import WHOLE, Companions, Moved, Place, Relocation
 from securecfg.vault.scope_changes import ScopeChanges, rights_to_words
 from securecfg.vault.scope_founding import Founding, found_scope
@@ -34,7 +35,7 @@ from securecfg.vault.scope_making import (
     verify_none_begun,
 )
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
-from securecfg.vault.scope_opening import charter_of, grants_of
+from securecfg.vault.scope_opening import charter_of, given_up, grants_of
 from securecfg.vault.scope_registry import ScopePlace
 from securecfg.vault.scopes import Scopes, scope_path, verify_collector
 from securecfg.vault.seats import Seat
@@ -265,10 +266,12 @@ class ScopeMoves(Scopes):
         Raises:
             AccessDenied: The caller may not `key.manage`.
             SecretNotFound: There is no such scope.
+            ScopeSealed: It lies in one that was given up.
         """
         self._authority.require("key.manage", "")
         inner = scope_path(path)
         outer = self._registry().enclosing(inner)
+        _verify_not_given_up(self._registry(), inner)
         with self._inside(inner) as inside:
             before = _rights(charter_of(inside.opened))
             first = inner.encode()
@@ -376,6 +379,7 @@ class ScopeMoves(Scopes):
         Raises:
             InvalidPath: It is no subtree of it.
             AlreadyExists: It is a scope of its own, or lies in one.
+            ScopeSealed: It lies in one that was given up.
         """
         outer, inner = scope_path(path), scope_path(subtree)
         if not inner.startswith(outer) or inner == outer:
@@ -386,6 +390,7 @@ class ScopeMoves(Scopes):
         if nearest not in {outer, None}:
             message = f"there is a sealed scope at `{nearest}`"
             raise AlreadyExists(message, hint=f"`securecfg scope show {nearest}` shows who may do what in it")
+        _verify_not_given_up(registry, inner)
         verify_none_begun(registry, inner, self._opened.clock.now_ns())
         return outer, inner
 
@@ -460,6 +465,18 @@ class ScopeMoves(Scopes):
         return plan_registry(self._authority, change, Event.SCOPE_MERGED, describe, flags=flags)
 
 
+def _verify_not_given_up(registry: Registry, inner: str) -> None:
+    """Check that a scope, or a subtree of one, lies in none that was given up and not made anew.
+
+    Raises:
+        ScopeSealed: It does.
+    """
+    around = inner.removesuffix("/")
+    nearest = scope_among(registry.reserved, around)
+    if nearest is not None and len(nearest) > len(registry.enclosing(inner) or ""):
+        raise given_up(nearest)
+
+
 def _verify_nothing_waits(opened: OpenVault, scope: str) -> None:
     """Check that nothing was dropped into a scope that nobody has taken in yet: it would be refused afterwards.
 
@@ -488,7 +505,7 @@ def _changed_around(scope: str) -> Conflict:
 
 def _excluded_below(charter: Charter, inner: str) -> tuple[str, ...]:
     """Return the subtrees of a subtree that a charter leaves out."""
-    return tuple(other for other in charter.excluded if other.startswith(inner))
+    return tuple(other for other in charter.excluded if other.startswith(inner) and other != inner)
 
 
 def _rights(charter: Charter) -> dict[str, tuple[str, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securecfg.errors import Tampered, WrongKey
+from securecfg.errors import ScopeSealed, Tampered, WrongKey
 from securecfg.store import Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.charters import BREAK_GLASS, NO_SLOT, READ, WRITE
@@ -195,8 +195,18 @@ def verify_succeeded(opened: OpenVault, newest: Trust | None) -> None:
 def gone(scope: str) -> Tampered:
     """Return the error for a scope that the vault names and that has no head: each has one as long as it is named."""
     message = f"the sealed scope `{scope}` is not there"
-    hint = "somebody who may write the file may have taken it out; restore the file from a backup"
-    return Tampered(message, hint=hint)
+    hint = (
+        "somebody who may write the file may have taken it out; restore the file from a backup, or where there is none "
+    )
+    return Tampered(message, hint=f"{hint}`securecfg scope discard {scope}` gives the scope up")
+
+
+def given_up(scope: str) -> ScopeSealed:
+    """Return the error for what would lie where a scope was given up, outside of any other one."""
+    message = f"`{scope}` was a sealed scope and was given up; nothing is put there unsealed"
+    return ScopeSealed(
+        message, hint="make another one there: `securecfg scope create`, or `scope split` in another one"
+    )
 
 
 def grants_of(opened: OpenVault) -> ValueGrants:

@@ -69,7 +69,9 @@ class Registry(NamedTuple):
         formers: The public keys that roles had before, as long as members may need them.
         unfinished: The roles whose newest key is not in every scope yet.
         making: The scopes that are being made, by path.
-        retired: Where scopes lay that were merged, or given up before they were finished; their rows are erased.
+        retired: Where scopes lay that were merged or given up, finished or not; their rows are erased.
+        reserved: The paths of scopes that were given up. Nothing lies below them in the vault itself until a scope is
+            made there or around them, and merged into it.
     """
 
     scopes: dict[str, ScopePlace]
@@ -78,10 +80,32 @@ class Registry(NamedTuple):
     unfinished: frozenset[str] = frozenset()
     making: Mapping[str, Making] = MappingProxyType({})
     retired: tuple[ScopePlace, ...] = ()
+    reserved: frozenset[str] = frozenset()
 
     def scope_of(self, path: str) -> str | None:
         """Return the path of the scope that a path lies in, None where it lies in none."""
         return scope_among(self.scopes, path)
+
+    def sealed_around(self, path: str) -> str | None:
+        """Return the path of a scope that a path lies in, or of one that was given up; None where it lies in none."""
+        return self.scope_of(path) or scope_among(self.reserved, path)
+
+    def within(self, scope: str) -> tuple[str, ...]:
+        """Return the paths of the scopes that lie in another one and in none between, sorted."""
+        inner = sorted(other for other in self.scopes if other.startswith(scope) and other != scope)
+        return tuple(other for other in inner if (self.enclosing(other) or "") not in inner)
+
+    def with_made(self, scope: str, place: ScopePlace) -> Registry:
+        """Return it with a scope that is there from now on."""
+        making = {path: noted for path, noted in self.making.items() if path != scope}
+        reserved = frozenset(path for path in self.reserved if not path.startswith(scope))
+        return self._replace(scopes={**self.scopes, scope: place}, making=making, reserved=reserved)
+
+    def without_lost(self, scope: str) -> Registry:
+        """Return it without a scope that is given up; its place is retired, and its path reserved."""
+        scopes = dict(self.scopes)
+        place = scopes.pop(scope)
+        return self._replace(scopes=scopes, retired=(*self.retired, place), reserved=self.reserved | {scope})
 
     def next_number(self, taken: Iterable[int]) -> int:
         """Return the number of a partition that was never given to a scope; some are taken whatever is said here."""
@@ -99,8 +123,12 @@ class Registry(NamedTuple):
         return self if given_up is None else self._replace(making=making, retired=(*self.retired, given_up.place))
 
     def overlapping(self, scope: str) -> str | None:
-        """Return the path of a scope that lies in another one, or in which that lies."""
-        return _overlapping(self.scopes, scope)
+        """Return the path of a scope that lies in another one, or in which that lies.
+
+        Where one was given up that others lay in, another one can be made around these.
+        """
+        inner = self.within(scope) if scope in self.reserved else ()
+        return _overlapping([path for path in self.scopes if not path.startswith(inner)], scope)
 
     def begun(self, now_ns: int) -> list[str]:
         """Return the paths of the scopes that are being made, without those that were begun too long ago for that."""
@@ -124,6 +152,8 @@ class Registry(NamedTuple):
             }
         if self.retired:
             document["retired"] = [_to_json(place) for place in self.retired]
+        if self.reserved:
+            document["reserved"] = sorted(self.reserved)
         return document
 
 
@@ -143,7 +173,8 @@ def read_registry(opened: OpenVault) -> Registry:
         for path, (number, hexed, begun_ns) in raw.get("making", {}).items()
     }
     retired = tuple(_to_place(*place) for place in raw.get("retired", ()))
-    return Registry(scopes, roles, formers, unfinished, making, retired)
+    reserved = frozenset(raw.get("reserved", ()))
+    return Registry(scopes, roles, formers, unfinished, making, retired, reserved)
 
 
 class OwnKeys(NamedTuple):

@@ -82,6 +82,10 @@ class ScopedVault(Vault):
 
             verify_administrators(vault.opened, introduction)
 
+        from securecfg.vault.scope_ends import erase_put_back
+
+        erase_put_back(vault.opened)
+
         def open_part(scope: str) -> Vault:
             return _open_by_root(vault, scope, is_anchor_required=is_anchor_required, introduction=introduction)
 

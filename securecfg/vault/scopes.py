@@ -245,6 +245,7 @@ class Scopes:
             is_shared,
             {name: (rights, keys[name]) for name, rights in wanted.items()},
             self._documents(keys, certificates),
+            self._registry().within(scope),
         )
 
         def begin() -> ScopePlace:

@@ -96,7 +96,7 @@ def test_list_show_grant_and_revoke(people: Cli) -> None:
 
 def test_dry_runs_change_nothing(people: Cli) -> None:
     assert people("scope", "create", "payments", "--read", "role:pay", "--dry-run").text == "would seal  payments\n"
-    assert people("scope", "list", "--json").json == {"scopes": [], "making": []}
+    assert people("scope", "list", "--json").json == {"scopes": [], "making": [], "failed": []}
     people("scope", "create", "payments", "--read", "role:pay")
     again = people("scope", "create", "payments", "--read", "role:pay", "--dry-run", "--json")
     assert (again.code, again.error) == (6, "already-exists")
@@ -188,7 +188,7 @@ def test_split_and_merge(people: Cli) -> None:
     assert as_service(people, "pay", "secret", "list") == (0, "payments/a\npayments/eu/b\n")
     again = people("scope", "merge", "payments", *who, "--yes", "--json").json
     assert (again["into"], again["secret_count"], again["is_done"]) == ("/", 2, True)
-    assert people("scope", "list", "--json").json == {"scopes": [], "making": []}
+    assert people("scope", "list", "--json").json == {"scopes": [], "making": [], "failed": []}
     assert people("secret", "get", "payments/a", "--reveal", reveals=True).text == "sk-canary"
 
 
@@ -742,7 +742,7 @@ def test_a_drop_box_needs_somebody_who_empties_it(people: Cli) -> None:
     refused = people("scope", "create", "payments", "--read", "role:pay", "--drop", "role:web")
     assert refused.code == 2
     assert "no role reads and writes" in refused.err
-    assert people("scope", "list", "--json").json == {"scopes": [], "making": []}
+    assert people("scope", "list", "--json").json == {"scopes": [], "making": [], "failed": []}
     people("scope", "create", "payments", "--read", "role:pay", "--write", "role:pay")
     granted = people("scope", "grant", "payments", "--drop", "role:web", "--json").json
     assert granted["roles"]["web"] == ["drop"]

@@ -150,6 +150,7 @@ CATALOGUE = {
     "scope.changed": ("path rev# digest", "role added[] removed[] excluded[]"),
     "scope.begun": ("path number# digest", ""),
     "scope.abandoned": ("path number# digest", "reason"),
+    "scope.discarded": ("path number# digest kind", "reason"),
     "scope.merged": ("path number# digest size#", ""),
     "scope.introduced": ("count# digest", "recipients[]"),
     "breakglass.opened": ("path role reason", ""),
