@@ -46,6 +46,7 @@ from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID
 from securecfg.vault.restoring import Restoring
 from securecfg.vault.role_rotation import RoleRotation
 from securecfg.vault.scope_adoption import adopt_scopes, compare_scopes
+from securecfg.vault.scope_discarding import LostScopes
 from securecfg.vault.scope_formers import has_formers
 from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_registry import read_registry
@@ -450,6 +451,27 @@ def test_scopes_that_are_sealed_split_and_merged_between_parts(
         assert text_of(there.as_member("web"), "web/sub/key") == "of web/sub"
         old = there.admin() if part == 1 else there.as_member("pay")
         assert text_of(old, "old/b") == "of old/b"
+
+
+def test_a_scope_that_was_given_up_is_in_no_later_part_and_in_the_earlier_ones(
+    world: ScopeWorld, folder: Path, recipient: KeyProvider, restore: Restore
+) -> None:
+    back_up(world, folder, recipient)
+    with closing(open_sqlite(world.path)) as store:
+        part = store.partition(PAY)
+        part.stage([Delete(Space.META, KEYRING_ID)])
+    scopes = LostScopes(world.admin().authority)
+    scopes.discard(scopes.judge("pay"))
+    back_up(world, folder, recipient)
+    states = Restoring(folder, recipient, world.clock)
+    assert [states.scopes(state) for state in states.states()] == [["pay/", "web/"], ["web/"]]
+    later, _ = restore(2)
+    assert later.scopes().paths() == ["web/"]
+    with pytest.raises(ScopeSealed, match="given up"):
+        later.admin().write("pay/key", "unsealed")
+    earlier, _ = restore(1)
+    assert earlier.scopes().paths() == ["pay/", "web/"]
+    assert earlier.as_member("audit").list() == ["pay/key"]
 
 
 def interrupt_making(world: ScopeWorld) -> None:
