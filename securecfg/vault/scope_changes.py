@@ -11,7 +11,6 @@ from securecfg.crypto import KeyBytes, generate_key
 from securecfg.errors import (
     Conflict,
     InvalidGrants,
-    InvalidMetadata,
     InvalidPolicy,
     SecretNotFound,
     SecurecfgError,
@@ -25,7 +24,6 @@ from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority, PolicyMoved
 from securecfg.vault.charters import (
-    BREAK_GLASS,
     DROP,
     EXCLUDED_MAX,
     LIST,
@@ -52,6 +50,7 @@ from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.scope_founding import charter_content, order_after
 from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
+from securecfg.vault.scope_rights import no_collector, revoked_by, rights_to_words
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.session import Session
 from securecfg.vault.signatories import keeper_for
@@ -80,26 +79,6 @@ ORDERS_WITH_CHANGE = 4
 
 _ORDERS_AT_ONCE = 16
 _ORDERS_BYTES = 400_000
-
-RIGHTS = {
-    "list": LIST,
-    "read": LIST | READ,
-    "write": LIST | WRITE,
-    "drop": DROP,
-    "break-glass": LIST | READ | BREAK_GLASS,
-}
-_WORDS = {"list": LIST, "read": READ, "write": WRITE, "drop": DROP, "break-glass": BREAK_GLASS}
-
-
-def no_collector(path: str) -> InvalidMetadata:
-    """Return the error for a scope into which something is to be dropped, and nobody could take it in."""
-    message = f"no role reads and writes in `{path}`, and so nobody would take in what is dropped"
-    return InvalidMetadata(message, hint="give a role both rights: `--read role:NAME --write role:NAME`")
-
-
-def rights_to_words(rights: int) -> tuple[str, ...]:
-    """Return the names of rights."""
-    return tuple(word for word, bit in _WORDS.items() if rights & bit)
 
 
 def settled() -> None:
@@ -385,7 +364,7 @@ class ScopeChanges:
         self._authority.require("key.manage", "")
         self.finish(None, progress)
         opened, replica = self.opened, self.opened.replica
-        gone = LIST | READ | WRITE | DROP | BREAK_GLASS if right == "list" else _WORDS[right]
+        gone = revoked_by(right)
         seed = KeyBytes(generate_key())
 
         def draft() -> CharterDraft | None:

@@ -21,7 +21,7 @@ from securecfg.vault.index import prefix_end
 from securecfg.vault.joint import PartChange
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.relocation import WHOLE, Companions, Moved, Place, Relocation
-from securecfg.vault.scope_changes import ScopeChanges, rights_to_words
+from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_founding import Founding, found_scope
 from securecfg.vault.scope_making import (
     Footing,
@@ -36,6 +36,7 @@ from securecfg.vault.scope_making import (
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.scope_registry import ScopePlace
+from securecfg.vault.scope_rights import rights_to_words
 from securecfg.vault.scopes import Scopes, scope_path, verify_collector
 from securecfg.vault.seats import Seat
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING

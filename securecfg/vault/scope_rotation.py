@@ -19,9 +19,10 @@ from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.late_grants import WITH_CHANGE
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.replica import SLOT_IDS
-from securecfg.vault.scope_changes import CharterDraft, ScopeChanges, rights_to_words, row_of, settled
+from securecfg.vault.scope_changes import CharterDraft, ScopeChanges, row_of, settled
 from securecfg.vault.scope_formers import put_former
 from securecfg.vault.scope_opening import charter_of
+from securecfg.vault.scope_rights import rights_to_words
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.value_keys import epochs_of_drops, rewrap_values

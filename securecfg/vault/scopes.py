@@ -38,7 +38,6 @@ from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_t
 from securecfg.vault.opened import POLICY_PATH, ROLES_PATH
 from securecfg.vault.paths import SUCCESSION_PATH, check_role, path_to_bytes
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_changes import RIGHTS, no_collector, rights_to_words
 from securecfg.vault.scope_founding import Founding, found_scope, rights_of_administrator
 from securecfg.vault.scope_making import (
     Footing,
@@ -68,6 +67,7 @@ from securecfg.vault.scope_registry import (
     read_own_keys,
     read_registry,
 )
+from securecfg.vault.scope_rights import RIGHTS, no_collector, rights_to_words
 from securecfg.vault.scope_rotation import ScopeRotation
 from securecfg.vault.scope_trust import fingerprint_of
 from securecfg.vault.signatories import HeldKeys
