@@ -18,7 +18,7 @@ from securecfg.errors import (
 )
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.role_keys import RolePublic
-from securecfg.keys.value_grants import grant_row_of, seal_grant, slot_of_grant, value_public_key
+from securecfg.keys.value_grants import slot_of_grant
 from securecfg.policy import open_policy
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.tuples import NamedTuple
@@ -36,11 +36,10 @@ from securecfg.vault.charters import (
     SignedCharter,
     keys_digest,
 )
-from securecfg.vault.departures import NO_NUMBER, note_departure
 from securecfg.vault.documents import decode_document
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.drop_orders import ORDER_PATH, SignedOrder, droppers, order_row_of, parse_order, remove_orders
-from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
+from securecfg.vault.epochs import plan_key_change
 from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.late_grants import WITH_CHANGE, drop_needless, give_late
@@ -49,8 +48,10 @@ from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.scope_founding import charter_content, order_after
-from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
+from securecfg.vault.scope_grants import known_grants, new_value_key, withdrawn_grants
+from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.scope_rights import no_collector, revoked_by, rights_to_words
+from securecfg.vault.scope_slots import note_reader, plan_departure, row_of, without_strays
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.session import Session
 from securecfg.vault.signatories import keeper_for
@@ -394,10 +395,8 @@ class ScopeChanges:
             puts: list[Put] = []
             deletes: list[Delete] = []
             if has_slot and party.rights & gone & READ:
-                epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE and row]
-                # Where there are more, `_finish` deletes them.
-                deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs[-WITH_CHANGE:]]
-                keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+                deletes = withdrawn_grants(keyring, row)
+                keyring, puts = new_value_key(opened, keyring, slots, parties, seed)
             departing = party.slot_id if has_slot and not after.rights else b""
             reader = party.slot_id if has_slot and party.rights & gone & READ else b""
             return CharterDraft(parties, keyring, slots, change, puts, deletes, departing, reader)
@@ -405,7 +404,7 @@ class ScopeChanges:
         def plan(publication: Publication, draft: CharterDraft, *_decided: object) -> Plan:
             if not draft.departing:
                 return plan_key_change(opened, publication, draft.slots, draft.keyring)
-            return self._plan_departure(publication, draft)
+            return plan_departure(self._authority, publication, draft)
 
         self._publish_allowed(draft, plan, settled)
         self.finish(None, progress)
@@ -429,7 +428,7 @@ class ScopeChanges:
 
         def draft() -> CharterDraft:
             charter = charter_of(opened)
-            slots, keyring = self._without_strays()
+            slots, keyring = without_strays(opened)
             party = charter.party(OWN_ROLE)
             if party is None or party.signing_key == own.signing_key:
                 return CharterDraft(charter.parties, keyring, slots, {"role": OWN_ROLE}, [])
@@ -445,9 +444,8 @@ class ScopeChanges:
             change, gone = {"role": OWN_ROLE}, party.slot_id
             if not party.rights & READ:
                 return CharterDraft(parties, keyring, slots, change, [], (), gone)
-            epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-            deletes = [Delete(Space.GRANT, grant_row_of(old, epoch)) for epoch in epochs[-WITH_CHANGE:]]
-            keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+            deletes = withdrawn_grants(keyring, old)
+            keyring, puts = new_value_key(opened, keyring, slots, parties, seed)
             # Nobody can give late what is not given with the change: this handle ends with it.
             puts.sort(key=lambda put: slot_of_grant(put.row) != slot_id)
             return CharterDraft(parties, keyring, slots, change, puts, deletes, gone, gone, heir=(row, slot_id))
@@ -455,7 +453,7 @@ class ScopeChanges:
         def plan(publication: Publication, draft: CharterDraft) -> Plan:
             plan = Plan()
             if draft.departing:
-                plan = self._plan_departure(publication, draft)
+                plan = plan_departure(self._authority, publication, draft)
             drafts, new = Drafts(opened, publication), self._new_version()
             for path, content in documents().items():
                 if path == SUCCESSION_PATH:
@@ -600,7 +598,7 @@ class ScopeChanges:
         if drafted is None:
             return None
         charter = self._charter_after(drafted)
-        early = self._known_grants(drafted.keyring, *drafted.heir) if drafted.heir is not None else []
+        early = known_grants(self.opened, drafted.keyring, *drafted.heir) if drafted.heir is not None else []
         late: list[Put] = []
         order = order_after(charter, drafted.keyring)
 
@@ -622,7 +620,7 @@ class ScopeChanges:
             late[:] = drafted.puts[room:]
             planned.deletes += drafted.deletes
             if drafted.reader:
-                planned.join(self._note_reader(publication, drafted.reader))
+                planned.join(note_reader(self._authority, publication, drafted.reader))
             signed = SignedOrder(order, signatures[1]) if order is not None else None
             self._put_orders(publication, planned, charter, signed)
             return self._with_charter(publication, planned, SignedCharter(charter, signatures[0]), drafted.change)
@@ -654,83 +652,18 @@ class ScopeChanges:
             excluded=before.excluded if draft.excluded is None else draft.excluded,
         )
 
-    def _plan_departure(self, publication: Publication, draft: CharterDraft) -> Plan:
-        """Plan to remove a slot, with new keys of every kind, as for a vault."""
-        opened, replica = self.opened, self.opened.replica
-        row = row_of(replica.slots, draft.departing)
-        keyring = draft.keyring
-        for purpose in (Purpose.SCOPE, Purpose.AUDIT):
-            keyring = keyring.with_new_epoch(purpose, opened.clock.now_ns())
-        root = generate_key()
-        slots = seal_root_to_all(replica.vault_id, root, draft.slots, keyring)
-        plan = plan_new_epoch(self._authority, publication, slots, keyring, root)
-        if row:
-            plan.deletes.append(Delete(Space.META, row))
-        return plan
-
-    def _without_strays(self) -> tuple[dict[int, bytes], Keyring]:
-        """Return slots and keyring without what no role in the charter has: somebody who knew the root put it there."""
-        replica, named = self.opened.replica, {party.slot_id for party in charter_of(self.opened).parties}
-        strays = {row for row, slot_id in slot_ids(replica.slots).items() if slot_id not in named}
-        gone = strays | {root_row_of(row) for row in strays}
-        keyring = replica.keyring
-        for info in keyring.slots:
-            if info.slot_id not in named:
-                keyring = keyring.without_slot(info.slot_id)
-        return {row: raw for row, raw in replica.slots.items() if row not in gone}, keyring
-
-    def _note_reader(self, publication: Publication, slot_id: bytes) -> Plan:
-        """Return the draft of a note of what the holder of a slot could read, taken away by a writer as it may be."""
-        replica = self.opened.replica
-        row = row_of(replica.slots, slot_id)
-        number, author = row - SLOT_IDS.start + 1 if row else NO_NUMBER, self._authority.identity.principal
-        return note_departure(self.opened, publication, number, replica.keyring.slot(slot_id), author)
-
     def _grants_for(
         self, keyring: Keyring, slots: Mapping[int, bytes], parties: tuple[Party, ...], reader: Party, seed: KeyBytes
     ) -> tuple[Keyring, list[Put]]:
         """Return what a new reader is given: all that this process reads, or else a new key for what comes."""
         grants = grants_of(self.opened)
         if not grants.is_granted(grants.active):
-            return self._new_value_key(keyring, slots, parties, seed)
+            return new_value_key(self.opened, keyring, slots, parties, seed)
         row = row_of(slots, reader.slot_id)
         if not row:
             message = f"a writer of the scope has taken away the slot of `role:{reader.role}`"
             raise Conflict(message, hint="take `list` from the role and grant it anew; who writes here did that")
-        return keyring, self._known_grants(keyring, row, reader.slot_id)
-
-    def _known_grants(self, keyring: Keyring, row: int, slot_id: bytes) -> list[Put]:
-        """Return the grants to a slot of all that this process reads."""
-        grants, vault_id = grants_of(self.opened), self.opened.replica.vault_id
-        public_key = keyring.slot(slot_id).public_key
-        epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-        return [
-            Put(
-                Space.GRANT,
-                grant_row_of(row, epoch),
-                seal_grant(public_key, vault_id, slot_id, epoch, grants.seed(epoch)),
-            )
-            for epoch in epochs
-            if grants.is_granted(epoch)
-        ]
-
-    def _new_value_key(
-        self, keyring: Keyring, slots: Mapping[int, bytes], parties: tuple[Party, ...], seed: KeyBytes
-    ) -> tuple[Keyring, list[Put]]:
-        """Return a keyring in which values are sealed under a new key, and the grants of that to all readers."""
-        vault_id = self.opened.replica.vault_id
-        epoch = keyring.active(Purpose.VALUE).epoch + 1
-        keyring = keyring.with_value_key(value_public_key(seed, vault_id, epoch), self.opened.clock.now_ns())
-        readers = {party.slot_id for party in parties if party.rights & READ}
-        return keyring, [
-            Put(
-                Space.GRANT,
-                grant_row_of(row, epoch),
-                seal_grant(keyring.slot(slot_id).public_key, vault_id, slot_id, epoch, seed),
-            )
-            for row, slot_id in slot_ids(slots).items()
-            if slot_id in readers
-        ]
+        return keyring, known_grants(self.opened, keyring, row, reader.slot_id)
 
     def _with_charter(
         self, publication: Publication, plan: Plan, signed: SignedCharter, change: Mapping[str, object]
@@ -822,8 +755,3 @@ class ScopeChanges:
 
     def _new_version(self) -> NewVersion:
         return NewVersion(self._authority.identity.principal, self.opened.clock.now_ns())
-
-
-def row_of(slots: Mapping[int, bytes], slot_id: bytes) -> int:
-    """Return the id of the row of a slot, 0 where a writer, who has the root, has taken it away."""
-    return next((number for number, known in slot_ids(slots).items() if known == slot_id), 0)

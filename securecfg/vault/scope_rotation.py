@@ -9,20 +9,19 @@ from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
 from securecfg.errors import EpochInUse, VersionNotFound
 from securecfg.keys import Purpose, SlotInfo, root_row_of, seal_slot
-from securecfg.keys.value_grants import grant_row_of
-from securecfg.store import Delete, Space
 from securecfg.vault.charters import DROP, NO_SLOT, READ
 from securecfg.vault.departures import note_compromise
 from securecfg.vault.drop_orders import remove_orders
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
-from securecfg.vault.late_grants import WITH_CHANGE
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.replica import SLOT_IDS
-from securecfg.vault.scope_changes import CharterDraft, ScopeChanges, row_of, settled
+from securecfg.vault.scope_changes import CharterDraft, ScopeChanges, settled
 from securecfg.vault.scope_formers import put_former
+from securecfg.vault.scope_grants import new_value_key, withdrawn_grants
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_rights import rights_to_words
+from securecfg.vault.scope_slots import plan_departure, row_of, without_strays
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.value_keys import epochs_of_drops, rewrap_values
@@ -141,10 +140,8 @@ class ScopeRotation(ScopeChanges):
             parties = _with_party(charter, party, after)
             if not party.rights & READ:
                 return CharterDraft(parties, keyring, slots, change, [], orders, gone)
-            epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE and row]
-            # Where there are more, `_finish` deletes them: the former row has them all.
-            deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs[-WITH_CHANGE:]]
-            keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+            deletes = withdrawn_grants(keyring, row)  # the former row has them all
+            keyring, puts = new_value_key(opened, keyring, slots, parties, seed)
             # It is among the first, which go with the change: nobody could give it later.
             puts = [*(put_former(opened, row) if row else ()), *puts]
             return CharterDraft(parties, keyring, slots, change, puts, [*orders, *deletes], gone, gone)
@@ -154,7 +151,7 @@ class ScopeRotation(ScopeChanges):
         def plan(publication: Publication, draft: CharterDraft, *_decided: object) -> Plan:
             self._roles[role] = public.public_key, () if before != public.public_key else admissions
             if draft.departing:
-                plan = self._plan_departure(publication, draft)
+                plan = plan_departure(self._authority, publication, draft)
             else:
                 plan = plan_key_change(opened, publication, draft.slots, draft.keyring)
             plan.join(self._documents_plan(publication, documents))
@@ -274,8 +271,8 @@ class ScopeRotation(ScopeChanges):
             Tampered: The vault does not know one of them.
         """
         self.verify_parties()
-        parties, (slots, keyring) = charter_of(self.opened).parties, self._without_strays()
-        keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+        parties, (slots, keyring) = charter_of(self.opened).parties, without_strays(self.opened)
+        keyring, puts = new_value_key(self.opened, keyring, slots, parties, seed)
         return CharterDraft(parties, keyring, slots, {}, puts)
 
     def _value_epochs(self) -> list[int]:

@@ -1446,9 +1446,9 @@ MUTANTS = (
     ),
     Mutant(
         "slots that no role has are sealed the new root",
-        "vault/scope_changes.py",
-        "        strays = {row for row, slot_id in slot_ids(replica.slots).items() if slot_id not in named}",
-        "        return replica.slots, replica.keyring",
+        "vault/scope_slots.py",
+        "    strays = {row for row, slot_id in slot_ids(replica.slots).items() if slot_id not in named}",
+        "    return replica.slots, replica.keyring",
         "vault/test_scope_slots.py::test_a_slot_that_no_role_has_opens_nothing_after_a_compromise",
     ),
     Mutant(

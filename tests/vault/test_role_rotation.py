@@ -30,9 +30,9 @@ from securecfg.vault.departures import find_exposed
 from securecfg.vault.epochs import plan_key_change
 from securecfg.vault.replica import read_header
 from securecfg.vault.role_rotation import RoleRotation
-from securecfg.vault.scope_changes import row_of
 from securecfg.vault.scope_members import find_roles
 from securecfg.vault.scope_opening import charter_of, grants_of
+from securecfg.vault.scope_slots import row_of
 from securecfg.vault.verification import verify_vault
 from tests.vault.crash_steps import crashes, dying
 from tests.vault.scope_world import _EVERYTHING, ScopeWorld, scope_world
