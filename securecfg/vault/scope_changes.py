@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,14 +12,13 @@ from securecfg.errors import (
     InvalidGrants,
     InvalidPolicy,
     SecretNotFound,
-    SecurecfgError,
     Tampered,
 )
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.role_keys import RolePublic
 from securecfg.keys.value_grants import slot_of_grant
 from securecfg.policy import open_policy
-from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
+from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority, PolicyMoved
 from securecfg.vault.charters import (
@@ -38,18 +36,19 @@ from securecfg.vault.charters import (
 )
 from securecfg.vault.documents import decode_document
 from securecfg.vault.drafts import Drafts, NewVersion
-from securecfg.vault.drop_orders import ORDER_PATH, SignedOrder, droppers, order_row_of, parse_order, remove_orders
+from securecfg.vault.drop_orders import SignedOrder, droppers
 from securecfg.vault.epochs import plan_key_change
 from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.late_grants import WITH_CHANGE, drop_needless, give_late
-from securecfg.vault.maintenance import delete_rows, finish_destruction
+from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.scope_founding import charter_content, order_after
 from securecfg.vault.scope_grants import known_grants, new_value_key, withdrawn_grants
 from securecfg.vault.scope_opening import charter_of, grants_of
+from securecfg.vault.scope_orders import ORDERS_WITH_CHANGE, ScopeOrders
 from securecfg.vault.scope_rights import no_collector, revoked_by, rights_to_words
 from securecfg.vault.scope_slots import note_reader, plan_departure, row_of, without_strays
 from securecfg.vault.sealed_rows import SealedRows
@@ -57,7 +56,7 @@ from securecfg.vault.session import Session
 from securecfg.vault.signatories import keeper_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -74,12 +73,6 @@ if TYPE_CHECKING:
     from securecfg.vault.signatories import Signatories
 
     Progress = Callable[[int, int], None]
-
-ORDERS_WITH_CHANGE = 4
-"""How many drop orders are given in the publication of the change itself; the others right after it."""
-
-_ORDERS_AT_ONCE = 16
-_ORDERS_BYTES = 400_000
 
 
 def settled() -> None:
@@ -164,6 +157,10 @@ class ScopeChanges:
         signatories: Sign charters.
         roles: The public keys of roles, 1,248 bytes each, and who is certified as a member and lacks the key.
         keeper: Of the charter in force, where it was made here; None for that of the next one.
+
+    Attributes:
+        opened: The scope.
+        orders: Its drop orders.
     """
 
     def __init__(
@@ -178,9 +175,9 @@ class ScopeChanges:
     ) -> None:
         """Change nothing yet."""
         self._roles = dict(roles)
-        self._succession = opened.system_bytes(SUCCESSION_PATH) or b""
         self.opened = opened
         self._authority = _Administering(opened, identity)
+        self.orders = ScopeOrders(self._authority, self._roles)
         self._own_key = own.signing_key
         self._signatories = signatories
         self._keeper = keeper or keeper_for(own, signatories.trust)
@@ -219,7 +216,7 @@ class ScopeChanges:
         return plan
 
     def plan_exclusion(self, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Callable[[Publication], Plan]:
-        """Return what plans a charter that leaves out other subtrees, signed. To be called in `giving_orders`.
+        """Return what plans a charter that leaves out other subtrees, signed. To be called in `orders.giving`.
 
         Args:
             change: Returns them, from those of the charter in force.
@@ -246,38 +243,8 @@ class ScopeChanges:
         if messages not in self._signed:
             # People are asked once, however often the change is tried.
             self._signed[messages] = self._signatories.sign(messages, f"the charter of `{prepared.charter.path}`")
-        self._withdraw_orders(prepared.charter)
+        self.orders.withdraw(prepared.charter)
         return partial(prepared.plan, self._signed[messages])
-
-    def ask_for_admission(self) -> None:
-        """Ask the members of roles that drop to let in who lacks the key: they may read no document of the scope.
-
-        An order that is gone is given anew.
-
-        Raises:
-            CommitUnknown, StoreBusy, StoreFailed: As for a write.
-        """
-        self._seal_orders(lambda name: bool(self._roles[name][1]) or self._lacks_order(name))
-
-    def give_orders(self) -> None:
-        """Give their drop order to the roles that may drop and lack it: of many some get it after the change.
-
-        Raises:
-            CommitUnknown, StoreBusy, StoreFailed: As for a write.
-        """
-        self._seal_orders(self._lacks_order)
-
-    @contextmanager
-    def giving_orders(self) -> Iterator[None]:
-        """Give the drop orders that do not fit into a change right after it; where it failed, those that are gone."""
-        try:
-            yield
-        except BaseException:
-            with suppress(SecurecfgError):  # whoever finishes the change gives them
-                self.give_orders()
-            raise
-        late = self._late_droppers(charter_of(self.opened))
-        self._seal_orders(lambda name: name in late or self._lacks_order(name))
 
     def grant(
         self,
@@ -454,12 +421,10 @@ class ScopeChanges:
             plan = Plan()
             if draft.departing:
                 plan = plan_departure(self._authority, publication, draft)
-            drafts, new = Drafts(opened, publication), self._new_version()
-            for path, content in documents().items():
-                if path == SUCCESSION_PATH:
-                    self._succession = b"".join(content.pieces())
-                if self._differs(path, content):
-                    plan.join(drafts.write(path, content, new))
+            told = documents()
+            if SUCCESSION_PATH in told:
+                self.orders.follow(b"".join(told[SUCCESSION_PATH].pieces()))
+            plan.join(self._documents_plan(publication, told))
             return plan
 
         return self._prepare(draft, plan)
@@ -500,7 +465,7 @@ class ScopeChanges:
         """
         if keeper is not None and self.opened.replica.seat is not None:
             self.opened.replica.seat.sign_with(keeper)
-        self.give_orders()
+        self.orders.give()
         if self.opened.replica.may_change:
             self._finish(progress)
 
@@ -622,15 +587,15 @@ class ScopeChanges:
             if drafted.reader:
                 planned.join(note_reader(self._authority, publication, drafted.reader))
             signed = SignedOrder(order, signatures[1]) if order is not None else None
-            self._put_orders(publication, planned, charter, signed)
+            self.orders.complete_plan(publication, planned, charter, signed)
             return self._with_charter(publication, planned, SignedCharter(charter, signatures[0]), drafted.change)
 
         def publish(signatures: Sequence[Signatures]) -> None:
             for start in range(0, len(early), STAGE_LIMIT_OPERATIONS):
                 self.opened.store.stage(early[start : start + STAGE_LIMIT_OPERATIONS])
             planner = partial(signed_plan, signatures)
-            with self.giving_orders():
-                self._withdraw_orders(charter)
+            with self.orders.giving():
+                self.orders.withdraw(charter)
                 if around is None:
                     self.opened.publisher.publish(planner)
                 else:
@@ -685,66 +650,6 @@ class ScopeChanges:
             if self._differs(path, content):
                 plan.join(drafts.write(path, content, new))
         return plan
-
-    def _put_orders(self, publication: Publication, plan: Plan, charter: Charter, order: SignedOrder | None) -> None:
-        """Give roles that may drop an order for the keys in use, and take theirs from those that may no more.
-
-        Raises:
-            Conflict: A role that gets its order after the change has the one before.
-        """
-        names = droppers(charter.parties)
-        gone = droppers(charter_of(self.opened).parties) - names
-        plan.deletes += remove_orders(charter.scope_id, (self._roles[name][0] for name in gone & self._roles.keys()))
-        if order is None:
-            return
-        late = remove_orders(charter.scope_id, (self._roles[name][0] for name in self._late_droppers(charter)))
-        if any(publication.row(old.space, old.id) is not None for old in late):
-            message = "somebody else gave the drop orders of the scope anew at the same moment"
-            raise Conflict(message, hint="try again")
-        plan.puts += [
-            order.seal(*self._roles[name], self._succession) for name in self._droppers(charter)[:ORDERS_WITH_CHANGE]
-        ]
-        plan.join(Drafts(self.opened, publication).write(ORDER_PATH, order.to_content(), self._new_version()))
-
-    def _withdraw_orders(self, charter: Charter) -> None:
-        """Take the orders from those that get the next one after the change, so that nobody drops under the old key."""
-        publics = (self._roles[name][0] for name in self._late_droppers(charter))
-        delete_rows(self.opened, remove_orders(charter.scope_id, publics))
-
-    def _droppers(self, charter: Charter) -> list[str]:
-        """Return the roles that may drop; one that the vault does not know gets no order."""
-        return sorted(droppers(charter.parties) & self._roles.keys())
-
-    def _late_droppers(self, charter: Charter) -> list[str]:
-        """Return those that get their order after the change that a charter goes with."""
-        return self._droppers(charter)[ORDERS_WITH_CHANGE:]
-
-    def _seal_orders(self, is_chosen: Callable[[str], bool]) -> None:
-        """Give some of the roles that may drop the order of the scope, as many in one publication as it takes."""
-        opened = self.opened
-        left = list(filter(is_chosen, self._droppers(charter_of(opened))))
-
-        def plan(_publication: Publication) -> Plan:
-            charter = charter_of(opened)
-            names = droppers(charter.parties)
-            puts: list[Put] = []
-            for name in left:
-                if name in names:
-                    order = parse_order(opened.system_bytes(ORDER_PATH) or b"")
-                    puts.append(order.seal(*self._roles[name], self._succession))
-                if len(puts) == _ORDERS_AT_ONCE or sum(len(put.row) for put in puts) > _ORDERS_BYTES:
-                    break
-            obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex()}
-            records = [self._authority.session().record(Event.SCOPE_CHANGED, obj)] if puts else []
-            return Plan(puts=puts, records=records, result=name)
-
-        while left:
-            last = opened.publisher.publish(plan)
-            left = [name for name in left if name > str(last)]
-
-    def _lacks_order(self, name: str) -> bool:
-        row = order_row_of(self._roles[name][0], charter_of(self.opened).scope_id)
-        return self.opened.store.get(Space.GRANT, row) is None
 
     def _differs(self, path: bytes, content: Content) -> bool:
         known = self.opened.system_bytes(path)

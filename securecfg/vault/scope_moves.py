@@ -255,7 +255,7 @@ class ScopeMoves(Scopes):
                         verify_settled=lambda: _verify_nothing_waits(around.opened, outer),
                     )
 
-                with around.giving_orders():
+                with around.orders.giving():
                     moved = move.run(companions)
             move.erase()
         return self.show(inner), moved
@@ -337,7 +337,7 @@ class ScopeMoves(Scopes):
                             target_writer=around.keeper,
                         )
 
-                    with around.giving_orders():
+                    with around.orders.giving():
                         moved = move.run(companions)
         finish_destruction(self._opened)
         return merging, moved

@@ -374,7 +374,7 @@ class Scopes:
                     has_drops = bool(droppers(charter_of(inside.opened).parties))
                 if has_drops:
                     with self._inside(path) as inside:
-                        inside.ask_for_admission()
+                        inside.orders.ask_for_admission()
             except SecurecfgError as error:
                 failures.append(error)
         if failures:

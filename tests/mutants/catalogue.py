@@ -1780,7 +1780,7 @@ MUTANTS = (
     ),
     Mutant(
         "a drop order for a key before stays beside a new key",
-        "vault/scope_changes.py",
+        "vault/scope_orders.py",
         "        if any(publication.row(old.space, old.id) is not None for old in late):",
         "        if False:",
         "vault/test_many_droppers.py::test_an_order_that_somebody_puts_back_in_the_middle_of_a_change_ends_it",

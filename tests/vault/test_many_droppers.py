@@ -20,10 +20,10 @@ from securecfg.vault.drop_orders import open_order, order_row_of
 from securecfg.vault.joint import PartChange
 from securecfg.vault.late_grants import WITH_CHANGE
 from securecfg.vault.role_rotation import RoleRotation
-from securecfg.vault.scope_changes import ORDERS_WITH_CHANGE, ScopeChanges
 from securecfg.vault.scope_compromise import ScopeCompromise
 from securecfg.vault.scope_keys import ScopeKeyring
 from securecfg.vault.scope_opening import charter_of, trusts_of
+from securecfg.vault.scope_orders import ORDERS_WITH_CHANGE, ScopeOrders
 from securecfg.vault.scope_registry import read_registry
 from securecfg.vault.scopes import Scopes
 from tests.vault.crash_steps import FIRST_STEPS, crashes, dying
@@ -192,15 +192,15 @@ def test_an_order_that_somebody_puts_back_in_the_middle_of_a_change_ends_it(
 ) -> None:
     number, (id_, row) = box.scopes().show("pay").number, late_row(box)
     assert row is not None
-    withdraw = ScopeChanges._withdraw_orders
+    withdraw = ScopeOrders.withdraw
 
-    def put_back(self: ScopeChanges, charter: Charter) -> None:
+    def put_back(self: ScopeOrders, charter: Charter) -> None:
         withdraw(self, charter)
         with closing(open_sqlite(box.path)) as store:
             store.partition(number).stage([Put(Space.GRANT, id_, row)])
 
     with monkeypatch.context() as patched:
-        patched.setattr(ScopeChanges, "_withdraw_orders", put_back)
+        patched.setattr(ScopeOrders, "withdraw", put_back)
         with pytest.raises(Conflict, match="drop orders"):
             ScopeKeyring(box.admin().authority).rotate("pay")
     ScopeKeyring(box.admin().authority).rotate("pay")
