@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
     from securecfg.vault.publishing import Publication
-    from securecfg.vault.scope_changes import Prepared, ScopeChanges
+    from securecfg.vault.scope_changes import ScopeChanges
+    from securecfg.vault.scope_chartering import Prepared
     from securecfg.vault.session import Session
     from securecfg.vault.signatories import Signatories, Signing
 

@@ -18,9 +18,7 @@ from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.role_keys import RolePublic
 from securecfg.keys.value_grants import slot_of_grant
 from securecfg.policy import open_policy
-from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put
-from securecfg.tuples import NamedTuple
-from securecfg.vault.authority import Authority, PolicyMoved
+from securecfg.vault.authority import Authority
 from securecfg.vault.charters import (
     DROP,
     EXCLUDED_MAX,
@@ -31,26 +29,22 @@ from securecfg.vault.charters import (
     READ,
     WRITE,
     Party,
-    SignedCharter,
-    keys_digest,
 )
 from securecfg.vault.documents import decode_document
 from securecfg.vault.drafts import Drafts, NewVersion
-from securecfg.vault.drop_orders import SignedOrder, droppers
 from securecfg.vault.epochs import plan_key_change
-from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.key_changes import KeyChanges
-from securecfg.vault.late_grants import WITH_CHANGE, drop_needless, give_late
+from securecfg.vault.late_grants import drop_needless
 from securecfg.vault.maintenance import finish_destruction
-from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
+from securecfg.vault.paths import SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import SLOT_IDS
-from securecfg.vault.scope_founding import charter_content, order_after
+from securecfg.vault.scope_chartering import CharterDraft, Chartering, Prepared, draft_unchanged, settled
 from securecfg.vault.scope_grants import known_grants, new_value_key, withdrawn_grants
 from securecfg.vault.scope_opening import charter_of, grants_of
-from securecfg.vault.scope_orders import ORDERS_WITH_CHANGE, ScopeOrders
+from securecfg.vault.scope_orders import ScopeOrders
 from securecfg.vault.scope_rights import no_collector, revoked_by, rights_to_words
-from securecfg.vault.scope_slots import note_reader, plan_departure, row_of, without_strays
+from securecfg.vault.scope_slots import plan_departure, row_of, without_strays
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.session import Session
 from securecfg.vault.signatories import keeper_for
@@ -62,67 +56,18 @@ if TYPE_CHECKING:
 
     from securecfg.keys import Keyring
     from securecfg.keys.role_keys import RoleKey
-    from securecfg.keys.trust import Signatures, Trust
+    from securecfg.keys.trust import Trust
     from securecfg.policy import Decision
-    from securecfg.vault.charters import Charter
+    from securecfg.store import Delete, Put
     from securecfg.vault.drafts import Content
     from securecfg.vault.drop_orders import Admission
+    from securecfg.vault.joint import PartChange
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
     from securecfg.vault.session import Identity
     from securecfg.vault.signatories import Signatories
 
     Progress = Callable[[int, int], None]
-
-
-def settled() -> None:
-    """Do nothing: a change that concerns its scope alone has nothing to settle before."""
-
-
-class CharterDraft(NamedTuple):
-    """A change of who may do what, as one state has it.
-
-    Attributes:
-        parties: Of the charter.
-        keyring: Without new keys that no charter names.
-        slots: The slots and sealed roots.
-        change: What the record says of it.
-        puts: Grants of value keys.
-        deletes: Grants that nobody needs any more.
-        departing: The id of the slot that goes, empty where none does.
-        reader: The id of the slot whose holder could read what is there and may not read what comes, empty for none.
-        excluded: The subtrees that are scopes of their own; None for those that are.
-        heir: The row and the id of a slot that is given what this process reads, before that goes.
-    """
-
-    parties: tuple[Party, ...]
-    keyring: Keyring
-    slots: dict[int, bytes]
-    change: Mapping[str, object]
-    puts: list[Put]
-    deletes: Sequence[Delete] = ()
-    departing: bytes = b""
-    reader: bytes = b""
-    excluded: tuple[str, ...] | None = None
-    heir: tuple[int, bytes] | None = None
-
-
-class Prepared(NamedTuple):
-    """A change that waits for the signatures of administrators.
-
-    Attributes:
-        charter: What it is about.
-        messages: What they sign: the charter, and the drop order that goes with it.
-        publish: Publishes it, given what they signed, in the same order.
-        keeper: Vouches for what is done under it.
-        plan: Plans it for a publication, given what they signed.
-    """
-
-    charter: Charter
-    messages: tuple[bytes, ...]
-    publish: Callable[[Sequence[Signatures]], None]
-    keeper: Ed25519PrivateKey
-    plan: Callable[[Sequence[Signatures], Publication], Plan]
 
 
 class _Administering(Authority):
@@ -179,9 +124,8 @@ class ScopeChanges:
         self._authority = _Administering(opened, identity)
         self.orders = ScopeOrders(self._authority, self._roles)
         self._own_key = own.signing_key
-        self._signatories = signatories
-        self._keeper = keeper or keeper_for(own, signatories.trust)
-        self._signed: dict[tuple[bytes, ...], list[Signatures]] = {}
+        keeper = keeper or keeper_for(own, signatories.trust)
+        self._chartering = Chartering(self._authority, self.orders, signatories, keeper)
 
     def write_documents(self, documents: Mapping[bytes, Content]) -> None:
         """Replace those of the scope's documents that differ, under a new charter where it takes one.
@@ -195,12 +139,14 @@ class ScopeChanges:
         def draft() -> CharterDraft | None:
             if not any(self._differs(path, content) for path, content in documents.items()):
                 return None
-            return self._unchanged()
+            return draft_unchanged(self.opened)
 
         if self.opened.replica.may_change:
             self.opened.publisher.publish(self.plan_documents(documents))
         else:
-            self._publish(draft, lambda publication, _draft: self._documents_plan(publication, documents), settled)
+            self._chartering.publish(
+                draft, lambda publication, _draft: self._documents_plan(publication, documents), settled
+            )
 
     def plan_documents(self, documents: Mapping[bytes, Content]) -> Callable[[Publication], Plan]:
         """Return what plans to replace those of the scope's documents that differ, with a record."""
@@ -236,15 +182,12 @@ class ScopeChanges:
             told = {"excluded": list(excluded)}
             return CharterDraft(charter.parties, replica.keyring, dict(replica.slots), told, [], excluded=excluded)
 
-        prepared = self._prepare(draft, lambda _publication, _draft: Plan())
+        prepared = self._chartering.prepare(draft, lambda _publication, _draft: Plan())
         if prepared is None:
             raise TypeError
-        messages = prepared.messages
-        if messages not in self._signed:
-            # People are asked once, however often the change is tried.
-            self._signed[messages] = self._signatories.sign(messages, f"the charter of `{prepared.charter.path}`")
+        signatures = self._chartering.sign_once(prepared)
         self.orders.withdraw(prepared.charter)
-        return partial(prepared.plan, self._signed[messages])
+        return partial(prepared.plan, signatures)
 
     def grant(
         self,
@@ -314,7 +257,7 @@ class ScopeChanges:
             plan.join(self._documents_plan(publication, documents))
             return plan
 
-        self._publish_allowed(draft, plan, lambda: documents.update(settle()), around)
+        self._chartering.publish_allowed(draft, plan, lambda: documents.update(settle()), around)
 
     def revoke(self, role: str, right: str, progress: Progress | None = None) -> None:
         """Take a right from a role; with `list` go all others, that to drop too, and its slot.
@@ -339,7 +282,7 @@ class ScopeChanges:
             charter = charter_of(opened)
             party = charter.party(role)
             if party is None or not party.rights & gone:
-                return self._unchanged() if self.is_behind else None
+                return draft_unchanged(self.opened) if self.is_behind else None
             if party.signing_key == self._own_key:
                 message = f"`role:{role}` has no right to {right} here that could be taken away"
                 raise SecretNotFound(message, hint=f"`securecfg scope show {charter.path}` shows who has which")
@@ -373,7 +316,7 @@ class ScopeChanges:
                 return plan_key_change(opened, publication, draft.slots, draft.keyring)
             return plan_departure(self._authority, publication, draft)
 
-        self._publish_allowed(draft, plan, settled)
+        self._chartering.publish_allowed(draft, plan, settled)
         self.finish(None, progress)
 
     def prepare_succession(
@@ -391,7 +334,7 @@ class ScopeChanges:
         """
         opened, replica = self.opened, self.opened.replica
         new_slot, seed = seal_slot(replica.vault_id, own), KeyBytes(generate_key())
-        self._keeper = keeper_for(own, trust)
+        self._chartering.keeper = keeper_for(own, trust)
 
         def draft() -> CharterDraft:
             charter = charter_of(opened)
@@ -427,7 +370,7 @@ class ScopeChanges:
             plan.join(self._documents_plan(publication, told))
             return plan
 
-        return self._prepare(draft, plan)
+        return self._chartering.prepare(draft, plan)
 
     def verify_parties(self) -> None:
         """Check that the vault knows the key of each role in the charter: new keys would be given to others, too.
@@ -478,14 +421,21 @@ class ScopeChanges:
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         if not self.opened.replica.may_change:
-            self._publish(self._unchanged, lambda _publication, _draft: Plan(), settled)
+            self._chartering.publish(
+                partial(draft_unchanged, self.opened), lambda _publication, _draft: Plan(), settled
+            )
+
+    @property
+    def authority(self) -> Authority:
+        """Decides and records in the scope."""
+        return self._authority
+
+    @property
+    def keeper(self) -> Ed25519PrivateKey:
+        """What vouches for what is done under the charters that are made here."""
+        return self._chartering.keeper
 
     # --- pieces ------------------------------------------------------------------------------------------------------
-
-    def _unchanged(self) -> CharterDraft:
-        """Return the draft of a charter by which everybody may do what they may now."""
-        replica = self.opened.replica
-        return CharterDraft(charter_of(self.opened).parties, replica.keyring, replica.slots, {}, [])
 
     def _finish(self, progress: Progress | None) -> None:
         """Bring everything to the scope key in use and erase old keys, where an earlier call died over it too."""
@@ -500,123 +450,6 @@ class ScopeChanges:
         opened = self.opened
         return SealedRows(opened).is_used_before(opened.replica.keyring.active(Purpose.SCOPE).epoch)
 
-    @property
-    def authority(self) -> Authority:
-        """Decides and records in the scope."""
-        return self._authority
-
-    @property
-    def keeper(self) -> Ed25519PrivateKey:
-        """What vouches for what is done under the charters that are made here."""
-        return self._keeper
-
-    def _publish_allowed(
-        self,
-        draft: Callable[[], CharterDraft | None],
-        plan: Callable[[Publication, CharterDraft, Session, Decision], Plan],
-        settle: Callable[[], None],
-        around: PartChange | None = None,
-    ) -> None:
-        """Do as `_publish` where the policy of the scope lets the caller manage keys, also once it is signed.
-
-        Raises:
-            AccessDenied: It does not any more.
-            Conflict: Somebody else changed the charter meanwhile, or the policy at the same moment.
-        """
-
-        def decided(publication: Publication, draft: CharterDraft) -> Plan:
-            return plan(publication, draft, *self._authority.decide_now(publication, "key.manage"))
-
-        try:
-            self._publish(draft, decided, settle, around)
-        except PolicyMoved as error:
-            self._authority.require("key.manage", "")
-            raise Conflict(error.message, hint="try again") from None
-
-    def _publish(
-        self,
-        draft: Callable[[], CharterDraft | None],
-        plan: Callable[[Publication, CharterDraft], Plan],
-        settle: Callable[[], None],
-        around: PartChange | None = None,
-    ) -> None:
-        """Have the charter of a draft signed, and publish the draft where it still is what was signed.
-
-        Raises:
-            Conflict: Somebody else changed the charter meanwhile.
-            As for what the other part raises that is looked at.
-        """
-        prepared = self._prepare(draft, plan, around)
-        if prepared is not None:
-            signatures = self._signatories.sign(prepared.messages, f"the charter of `{prepared.charter.path}`")
-            settle()
-            prepared.publish(signatures)
-
-    def _prepare(
-        self,
-        draft: Callable[[], CharterDraft | None],
-        plan: Callable[[Publication, CharterDraft], Plan],
-        around: PartChange | None = None,
-    ) -> Prepared | None:
-        self.opened.refresh()
-        drafted = draft()
-        if drafted is None:
-            return None
-        charter = self._charter_after(drafted)
-        early = known_grants(self.opened, drafted.keyring, *drafted.heir) if drafted.heir is not None else []
-        late: list[Put] = []
-        order = order_after(charter, drafted.keyring)
-
-        messages = (charter.message, *((order.message,) if order is not None else ()))
-
-        def signed_plan(signatures: Sequence[Signatures], publication: Publication) -> Plan:
-            late.clear()  # of an attempt that came to nothing
-            drafted = draft()
-            if drafted is None:
-                return Plan()
-            is_given = all(publication.row(put.space, put.id) == put.row for put in early)
-            if self._charter_after(drafted) != charter or not is_given:
-                message = "somebody else changed who may do what in the scope at the same moment"
-                raise Conflict(message, hint=f"look at `securecfg scope show {charter.path}`, and try again")
-            planned = plan(publication, drafted)
-            # Drop orders that go with the change take the room of grants.
-            room = WITH_CHANGE - min(ORDERS_WITH_CHANGE, len(droppers(charter.parties)))
-            planned.puts += drafted.puts[:room]
-            late[:] = drafted.puts[room:]
-            planned.deletes += drafted.deletes
-            if drafted.reader:
-                planned.join(note_reader(self._authority, publication, drafted.reader))
-            signed = SignedOrder(order, signatures[1]) if order is not None else None
-            self.orders.complete_plan(publication, planned, charter, signed)
-            return self._with_charter(publication, planned, SignedCharter(charter, signatures[0]), drafted.change)
-
-        def publish(signatures: Sequence[Signatures]) -> None:
-            for start in range(0, len(early), STAGE_LIMIT_OPERATIONS):
-                self.opened.store.stage(early[start : start + STAGE_LIMIT_OPERATIONS])
-            planner = partial(signed_plan, signatures)
-            with self.orders.giving():
-                self.orders.withdraw(charter)
-                if around is None:
-                    self.opened.publisher.publish(planner)
-                else:
-                    publish_together([around, PartChange(self.opened, [planner])])
-                if self.opened.replica.seat is not None:
-                    self.opened.replica.seat.sign_with(self._keeper)
-                give_late(self.opened, late)
-
-        return Prepared(charter, messages, publish, self._keeper, signed_plan)
-
-    def _charter_after(self, draft: CharterDraft) -> Charter:
-        before = charter_of(self.opened)
-        return before._replace(
-            serial=before.serial + 1,
-            previous=before.digest,
-            keys=keys_digest(draft.keyring),
-            keeper=self._keeper.public_key().public_bytes_raw(),
-            parties=draft.parties,
-            excluded=before.excluded if draft.excluded is None else draft.excluded,
-        )
-
     def _grants_for(
         self, keyring: Keyring, slots: Mapping[int, bytes], parties: tuple[Party, ...], reader: Party, seed: KeyBytes
     ) -> tuple[Keyring, list[Put]]:
@@ -629,18 +462,6 @@ class ScopeChanges:
             message = f"a writer of the scope has taken away the slot of `role:{reader.role}`"
             raise Conflict(message, hint="take `list` from the role and grant it anew; who writes here did that")
         return keyring, known_grants(self.opened, keyring, row, reader.slot_id)
-
-    def _with_charter(
-        self, publication: Publication, plan: Plan, signed: SignedCharter, change: Mapping[str, object]
-    ) -> Plan:
-        """Complete a plan by the charter that goes with it."""
-        plan.charter, plan.writer = signed, self._keeper
-        plan.join(Drafts(self.opened, publication).write(CHARTER_PATH, charter_content(signed), self._new_version()))
-        charter = signed.charter
-        obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex(), **change}
-        # Of the records the first carries the changes of the index.
-        plan.records.insert(0, self._authority.session().record(Event.SCOPE_CHANGED, obj))
-        return plan
 
     def _documents_plan(self, publication: Publication, documents: Mapping[bytes, Content]) -> Plan:
         """Return the draft that replaces those documents of the scope that differ."""

@@ -16,7 +16,8 @@ from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.replica import SLOT_IDS
-from securecfg.vault.scope_changes import CharterDraft, ScopeChanges, settled
+from securecfg.vault.scope_changes import ScopeChanges
+from securecfg.vault.scope_chartering import CharterDraft, draft_unchanged, settled
 from securecfg.vault.scope_formers import put_former
 from securecfg.vault.scope_grants import new_value_key, withdrawn_grants
 from securecfg.vault.scope_opening import charter_of
@@ -77,7 +78,7 @@ class ScopeRotation(ScopeChanges):
                 plan.records.append(session.record(Event.KEY_ROTATED, obj, decision=decision))
             return plan
 
-        self._publish_allowed(draft, plan, settled)
+        self._chartering.publish_allowed(draft, plan, settled)
 
     @property
     def has_one_scope_key(self) -> bool:
@@ -121,7 +122,7 @@ class ScopeRotation(ScopeChanges):
             charter = charter_of(opened)
             party = charter.party(role)
             if party is None or party.signing_key == public.signing_key:
-                return self._unchanged() if self.is_behind else None
+                return draft_unchanged(opened) if self.is_behind else None
             rights = list(rights_to_words(party.rights))
             change = {"role": role, "added": rights, "removed": rights}
             orders = remove_orders(charter.scope_id, [before] if party.rights & DROP else [])
@@ -157,7 +158,7 @@ class ScopeRotation(ScopeChanges):
             plan.join(self._documents_plan(publication, documents))
             return plan
 
-        self._publish_allowed(draft, plan, lambda: documents.update(settle()), around)
+        self._chartering.publish_allowed(draft, plan, lambda: documents.update(settle()), around)
         self.finish(None, progress)
 
     def replace_everything(self, name: str, reason: str) -> None:
@@ -191,7 +192,7 @@ class ScopeRotation(ScopeChanges):
             plan.join(note_compromise(opened, publication, name, reason, session.identity.principal))
             return plan
 
-        self._publish_allowed(draft, plan, settled)
+        self._chartering.publish_allowed(draft, plan, settled)
 
     def rewrap_values(self) -> int:
         """Bring the data keys that the administrator reads, in a shared scope, to the value key in use."""
@@ -238,7 +239,7 @@ class ScopeRotation(ScopeChanges):
             plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
             return plan
 
-        self._publish_allowed(draft, plan, settled)
+        self._chartering.publish_allowed(draft, plan, settled)
         finish_destruction(opened)
 
     def used_values(self) -> set[int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Plan, Publication
-    from securecfg.vault.scope_changes import CharterDraft
+    from securecfg.vault.scope_chartering import CharterDraft
 
 
 def row_of(slots: Mapping[int, bytes], slot_id: bytes) -> int:

@@ -35,7 +35,7 @@ from securecfg.vault.late_grants import WITH_CHANGE
 from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import Replica
-from securecfg.vault.scope_changes import ScopeChanges
+from securecfg.vault.scope_chartering import Chartering
 from securecfg.vault.scope_founding import charter_content
 from securecfg.vault.scope_opening import charter_of, trusts_of
 from securecfg.vault.scope_registry import read_administrators, read_own_keys, read_registry
@@ -212,7 +212,7 @@ def test_whoever_made_an_earlier_change_vouches_for_nothing_under_a_later_one(wo
     with scopes._inside("web") as executing:
         role = RolePublic(read_registry(world.admin().opened).roles["pay"])
         executing.grant("pay", role, LIST, dict, scopes._holding("pay", role))
-        keeper = executing._keeper
+        keeper = executing.keeper
         assert charter_of(executing.opened).keeper == keeper.public_key().public_bytes_raw()
     scopes_of(world, "bob", "carol").grant("web", "audit", "list")
     inside = world.admin().scope("web")
@@ -587,9 +587,9 @@ def test_a_charter_that_gives_a_role_the_slot_of_another_is_refused_before_anybo
     world.scopes().grant("web", "audit", "list")
     hand_over(world)
     swapped: dict[str, bytes] = {}
-    charter_after = ScopeChanges._charter_after
+    charter_after = Chartering._charter_after
 
-    def swap(self: ScopeChanges, draft: Any) -> Charter:  # noqa: ANN401 - private
+    def swap(self: Chartering, draft: Any) -> Charter:  # noqa: ANN401 - private
         charter = charter_after(self, draft)
         slots = {party.role: party.slot_id for party in charter.parties}
         swapped.update(swapped or {"audit": slots["web"], "web": slots["audit"]})
@@ -597,7 +597,7 @@ def test_a_charter_that_gives_a_role_the_slot_of_another_is_refused_before_anybo
         return charter._replace(parties=tuple(parties))
 
     with monkeypatch.context() as patch:
-        patch.setattr(ScopeChanges, "_charter_after", swap)
+        patch.setattr(Chartering, "_charter_after", swap)
         Scopes.with_signing(world.admin().authority, ALL).grant("web", "pay", "list")
     assert accepted_by(world, "web", "web/key") == "tampered"
     assert accepted_by(world, "audit", "web/key") == "tampered"
