@@ -7,29 +7,11 @@ from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
-from securecfg.errors import (
-    Conflict,
-    InvalidGrants,
-    InvalidPolicy,
-    SecretNotFound,
-    Tampered,
-)
+from securecfg.errors import Conflict, SecretNotFound, Tampered
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.role_keys import RolePublic
 from securecfg.keys.value_grants import slot_of_grant
-from securecfg.policy import open_policy
-from securecfg.vault.authority import Authority
-from securecfg.vault.charters import (
-    DROP,
-    EXCLUDED_MAX,
-    LIST,
-    NO_SLOT,
-    OWN_ROLE,
-    PARTIES_MAX,
-    READ,
-    WRITE,
-    Party,
-)
+from securecfg.vault.charters import DROP, EXCLUDED_MAX, LIST, NO_SLOT, OWN_ROLE, PARTIES_MAX, READ, WRITE, Party
 from securecfg.vault.documents import decode_document
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.epochs import plan_key_change
@@ -39,6 +21,7 @@ from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import SLOT_IDS
+from securecfg.vault.scope_authority import AdministratorAuthority
 from securecfg.vault.scope_chartering import CharterDraft, Chartering, Prepared, draft_unchanged, settled
 from securecfg.vault.scope_grants import known_grants, new_value_key, withdrawn_grants
 from securecfg.vault.scope_opening import charter_of, grants_of
@@ -46,7 +29,6 @@ from securecfg.vault.scope_orders import ScopeOrders
 from securecfg.vault.scope_rights import no_collector, revoked_by, rights_to_words
 from securecfg.vault.scope_slots import plan_departure, row_of, without_strays
 from securecfg.vault.sealed_rows import SealedRows
-from securecfg.vault.session import Session
 from securecfg.vault.signatories import keeper_for
 
 if TYPE_CHECKING:
@@ -57,8 +39,8 @@ if TYPE_CHECKING:
     from securecfg.keys import Keyring
     from securecfg.keys.role_keys import RoleKey
     from securecfg.keys.trust import Trust
-    from securecfg.policy import Decision
     from securecfg.store import Delete, Put
+    from securecfg.vault.authority import Authority
     from securecfg.vault.drafts import Content
     from securecfg.vault.drop_orders import Admission
     from securecfg.vault.joint import PartChange
@@ -68,28 +50,6 @@ if TYPE_CHECKING:
     from securecfg.vault.signatories import Signatories
 
     Progress = Callable[[int, int], None]
-
-
-class _Administering(Authority):
-    """What decides and records for an administrator, whom no writer keeps from mending the policy of the scope."""
-
-    def session(self) -> Session:
-        """Return the session under the policy of the scope; under one that allows nothing where it cannot be read."""
-        try:
-            return super().session()
-        except (InvalidGrants, InvalidPolicy, Tampered):
-            opened, nothing = self.opened, open_policy([], memberships={})
-            return Session(self.identity, nothing, opened.masker, opened.clock, clock_trusted=opened.is_clock_trusted())
-
-    def require(self, action: str, path: str) -> tuple[Session, Decision]:
-        """Return the session and the decision as `Authority.require` does; without a policy nothing is decided.
-
-        Raises:
-            AccessDenied: It is not allowed.
-            Tampered: The policy of the scope is damaged.
-        """
-        super().session()
-        return super().require(action, path)
 
 
 class ScopeChanges:
@@ -121,7 +81,7 @@ class ScopeChanges:
         """Change nothing yet."""
         self._roles = dict(roles)
         self.opened = opened
-        self._authority = _Administering(opened, identity)
+        self._authority = AdministratorAuthority(opened, identity)
         self.orders = ScopeOrders(self._authority, self._roles)
         self._own_key = own.signing_key
         keeper = keeper or keeper_for(own, signatories.trust)
