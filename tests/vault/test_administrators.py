@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,7 +44,7 @@ from securecfg.vault.signatories import HeldKeys
 from securecfg.vault.slots import Slots
 from securecfg.vault.successions import Step, Succession, parse_succession, step_message, succession_from_json
 from securecfg.vault.verification import verify_vault
-from tests.vault.crash_steps import crashes, dying
+from tests.vault.crash_steps import Attempt, crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.test_scope_crashes import verify_rights
 from tests.vault.world import text_of
@@ -627,15 +626,11 @@ def test_wherever_a_change_dies_it_is_finished_by_the_next(tmp_path: Path, chang
     origin.close()
     for crash in crashes(origin, tmp_path):
         with crash as world:
-            is_done = True
-            try:
+            with Attempt(world) as attempt:
                 CHANGES[change](AdministratorChanges(dying(world, crash.changes).authority, ALL))
-            except SecurecfgError:
-                is_done = False
-                world.clock.advance(timedelta(hours=2))
             info = changes_of(world).resume()
             assert info.pending == []
-            if (own_seed(world).signing_key, info.serial) == before and not is_done:
+            if (own_seed(world).signing_key, info.serial) == before and not attempt.is_done:
                 CHANGES[change](changes_of(world))
             info = changes_of(world).look()
             assert (info.pending, info.serial) == ([], 1)
@@ -644,7 +639,7 @@ def test_wherever_a_change_dies_it_is_finished_by_the_next(tmp_path: Path, chang
             assert own is not None
             assert own.former == ()
             verify_rights(world)
-            if is_done:
+            if attempt.is_done:
                 break
     assert crash.changes >= 3
 
@@ -660,12 +655,8 @@ def test_a_departure_that_people_signed_is_finished_wherever_it_died(tmp_path: P
     behind = 0
     for crash in crashes(origin, tmp_path):
         with crash as world:
-            is_done = True
-            try:
+            with Attempt(world) as attempt:
                 Scopes.with_signing(dying(world, crash.changes).authority, ALL).revoke("pay", "web", "list")
-            except SecurecfgError:
-                is_done = False
-                world.clock.advance(timedelta(hours=2))
             behind += bool(changes_of(world).look().pending)
             assert changes_of(world).resume().pending == []
             with world.scopes()._inside("pay") as inside:
@@ -675,7 +666,7 @@ def test_a_departure_that_people_signed_is_finished_wherever_it_died(tmp_path: P
                 ("1", "wrong-key"),
             )
             assert verify_vault(world.admin().scope("pay").opened).problems == []
-            if is_done:
+            if attempt.is_done:
                 break
     assert behind
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg.crypto import generate_key
-from securecfg.errors import Conflict, ScopeSealed, SecurecfgError
+from securecfg.errors import Conflict, ScopeSealed
 from securecfg.keys import Purpose
 from securecfg.keys.role_keys import RoleKey, RolePublic
 from securecfg.store import Delete, Put, Space, open_sqlite
@@ -26,7 +25,7 @@ from securecfg.vault.scope_opening import charter_of, trusts_of
 from securecfg.vault.scope_orders import ORDERS_WITH_CHANGE, ScopeOrders
 from securecfg.vault.scope_registry import read_registry
 from securecfg.vault.scopes import Scopes
-from tests.vault.crash_steps import FIRST_STEPS, crashes, dying
+from tests.vault.crash_steps import FIRST_STEPS, Attempt, crashes, dying
 from tests.vault.drop_world import role_key
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.test_many_roles import settle_nothing
@@ -158,18 +157,14 @@ def test_wherever_a_change_dies_nobody_has_an_order_for_a_key_before(tmp_path: P
     box.close()
     for crash in crashes(box, tmp_path):
         with crash as world:
-            is_done = True
-            try:
+            with Attempt(world) as attempt:
                 RoleRotation(dying(world, crash.changes).authority).rotate_role("pay")
-            except SecurecfgError:
-                is_done = False
-                world.clock.advance(timedelta(hours=2))
             scope = world.admin().scope("pay").opened
             row = late_row(world)[1]
             if row is not None:
                 order = open_order(role_key(world, LAST), ids_of(scope), row, trusts_of(scope)[0]).order
                 assert order.epoch == scope.replica.keyring.active(Purpose.VALUE).epoch
-            if is_done:
+            if attempt.is_done:
                 break
             RoleRotation(world.admin().authority).rotate_role("pay", resumes=True)
             verify_drops(world)
