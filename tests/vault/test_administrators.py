@@ -45,7 +45,7 @@ from securecfg.vault.slots import Slots
 from securecfg.vault.successions import Step, Succession, parse_succession, step_message, succession_from_json
 from securecfg.vault.verification import verify_vault
 from tests.vault.crash_steps import Attempt, crashes, dying
-from tests.vault.scope_world import ScopeWorld, scope_world
+from tests.vault.scope_world import ScopeWorld, accepted_by, scope_world
 from tests.vault.test_scope_crashes import verify_rights
 from tests.vault.world import text_of
 
@@ -104,13 +104,6 @@ def scopes_of(world: ScopeWorld, *names: str) -> Scopes:
 
 def hand_over(world: ScopeWorld, *names: str, threshold: int = 2) -> None:
     changes_of(world).set(PEOPLE.named(*(names or ("alice", "bob", "carol"))), threshold)
-
-
-def accepted_by(world: ScopeWorld, name: str, path: str) -> str:
-    try:
-        return text_of(world.as_member(name), path)
-    except SecurecfgError as error:
-        return error.code
 
 
 # --- several administrators -------------------------------------------------------------------------------------------

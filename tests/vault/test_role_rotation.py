@@ -33,7 +33,7 @@ from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.scope_slots import row_of
 from securecfg.vault.verification import verify_vault
 from tests.vault.crash_steps import Attempt, crashes, dying
-from tests.vault.scope_world import _EVERYTHING, ScopeWorld, scope_world
+from tests.vault.scope_world import EVERYTHING, ScopeWorld, scope_world
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def world(tmp_path: Path) -> Iterator[ScopeWorld]:
 
 def fill(world: ScopeWorld) -> None:
     """Make three scopes of a role with two members: one that it alone reads, one that is shared, one that it lists."""
-    text = "".join(_EVERYTHING.format(role) for role in ("pay", "web", "audit"))
+    text = "".join(EVERYTHING.format(role) for role in ("pay", "web", "audit"))
     text = text.replace('["svc:pay"]', '["svc:pay", "svc:leaver"]')
     world.admin().administration.apply_policy([Document("grants.toml", "grants", text)])
     world.person("pay", "leaver")

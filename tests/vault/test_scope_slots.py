@@ -24,8 +24,8 @@ from securecfg.vault.scope_compromise import ScopeCompromise
 from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.scope_registry import read_own_keys, read_registry
 from securecfg.vault.scopes import Scopes
-from tests.vault.scope_world import scope_world
-from tests.vault.test_scope_attacks import accepted_by, role_key
+from tests.vault.scope_world import accepted_by, scope_world
+from tests.vault.test_scope_attacks import role_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
