@@ -267,7 +267,7 @@ class Vault(Changes):
             from securecfg.vault.administration import Administration
 
             return Administration(self._authority)
-        from securecfg.vault.scopes import ScopedAdministration
+        from securecfg.vault.scoped_administration import ScopedAdministration
 
         return ScopedAdministration(self._authority)
 

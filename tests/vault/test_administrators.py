@@ -38,7 +38,8 @@ from securecfg.vault.scope_chartering import Chartering
 from securecfg.vault.scope_founding import charter_content
 from securecfg.vault.scope_opening import charter_of, trusts_of
 from securecfg.vault.scope_registry import read_administrators, read_own_keys, read_registry
-from securecfg.vault.scopes import ScopedAdministration, Scopes
+from securecfg.vault.scoped_administration import ScopedAdministration
+from securecfg.vault.scopes import Scopes
 from securecfg.vault.seats import Seat
 from securecfg.vault.signatories import HeldKeys
 from securecfg.vault.slots import Slots

@@ -17,7 +17,7 @@ from securecfg.vault.introduced import accept_introduction
 from securecfg.vault.introducing import introduce
 from securecfg.vault.introductions import read_introduction
 from securecfg.vault.scope_opening import trusts_of
-from securecfg.vault.scopes import ScopedAdministration
+from securecfg.vault.scoped_administration import ScopedAdministration
 from securecfg.vault.signing_words import to_words
 from tests.vault.scope_world import pay_world
 from tests.vault.test_administrators import ALL, PEOPLE, hand_over
