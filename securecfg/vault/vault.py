@@ -252,6 +252,7 @@ class Vault(Changes):
 
             return cast("Self", ScopedVault.over(vault, is_anchor_required=is_required, introduction=told))
         except BaseException:
+            # The caller gets nothing to close.
             opened.close()
             raise
 
