@@ -29,7 +29,6 @@ from securecfg.vault.departures import newest_departure
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.paths import SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_changes import rights_to_words
 from securecfg.vault.scope_opening import charter_of, trusts_of
 from securecfg.vault.scope_registry import (
     ADMINISTRATORS_PATH,
@@ -42,6 +41,7 @@ from securecfg.vault.scope_registry import (
     read_administrators,
     read_own_keys,
 )
+from securecfg.vault.scope_rights import rights_to_words
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.signatories import HeldKeys
 from securecfg.vault.successions import SUCCESSION_BYTES_MAX, step_message
@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
     from securecfg.vault.publishing import Publication
-    from securecfg.vault.scope_changes import Prepared, ScopeChanges
+    from securecfg.vault.scope_changes import ScopeChanges
+    from securecfg.vault.scope_chartering import Prepared
     from securecfg.vault.session import Session
     from securecfg.vault.signatories import Signatories, Signing
 

@@ -279,6 +279,7 @@ def open_as_vault(  # noqa: PLR0913 - what `Vault.open` was given
     try:
         return Bundle(bundle, Trail(opened, bundle, provider, clock), clock, strict=strict)
     except BaseException:
+        # The caller gets nothing to close.
         opened.close()
         raise
 

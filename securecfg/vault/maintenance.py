@@ -181,6 +181,7 @@ def _compact(opened: OpenVault, *, seals_anew: bool) -> bool:
             raise
         return False
     except BaseException:
+        # What was staged is seen by nobody, and goes as a whole.
         area.abandon()
         raise
     with replica.lock:

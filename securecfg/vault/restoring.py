@@ -245,6 +245,7 @@ class Restoring:
                 store.close()
             give_name(temporary, path)
         except BaseException:
+            # It has no name that anybody would find it by.
             for suffix in ("", "-wal", "-shm"):
                 temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
             raise

@@ -96,7 +96,7 @@ class ScopeKeyring(Scopes):
         with self._inside(scope) as inside:
             if resumes:
                 inside.vouch()
-                inside.give_orders()
+                inside.orders.give()
             else:
                 inside.begin_epochs()
             inside.keys.carry_over(progress)

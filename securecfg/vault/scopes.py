@@ -23,8 +23,8 @@ from securecfg.errors import (
 from securecfg.keys import Purpose
 from securecfg.keys.identity import format_identity
 from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic, membership_row_of, seal_membership
-from securecfg.store import Delete, Put, Space
-from securecfg.vault.administration import Administration, to_document
+from securecfg.store import Put, Space
+from securecfg.vault.administration import to_document
 from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates, read_certificates, signatures_from_json
 from securecfg.vault.charters import BREAK_GLASS, DROP, LIST, OWN_ROLE, READ, WRITE
@@ -38,7 +38,6 @@ from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_t
 from securecfg.vault.opened import POLICY_PATH, ROLES_PATH
 from securecfg.vault.paths import SUCCESSION_PATH, check_role, path_to_bytes
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_changes import RIGHTS, no_collector, rights_to_words
 from securecfg.vault.scope_founding import Founding, found_scope, rights_of_administrator
 from securecfg.vault.scope_making import (
     Footing,
@@ -68,6 +67,7 @@ from securecfg.vault.scope_registry import (
     read_own_keys,
     read_registry,
 )
+from securecfg.vault.scope_rights import RIGHTS, no_collector, rights_to_words
 from securecfg.vault.scope_rotation import ScopeRotation
 from securecfg.vault.scope_trust import fingerprint_of
 from securecfg.vault.signatories import HeldKeys
@@ -78,7 +78,6 @@ if TYPE_CHECKING:
 
     from securecfg.keys import Identity as PublicHalf
     from securecfg.policy import Decision
-    from securecfg.vault.administration import Change
     from securecfg.vault.authority import Authority
     from securecfg.vault.drafts import Content
     from securecfg.vault.opened import OpenVault
@@ -374,7 +373,7 @@ class Scopes:
                     has_drops = bool(droppers(charter_of(inside.opened).parties))
                 if has_drops:
                     with self._inside(path) as inside:
-                        inside.ask_for_admission()
+                        inside.orders.ask_for_admission()
             except SecurecfgError as error:
                 failures.append(error)
         if failures:
@@ -767,48 +766,3 @@ def scope_path(path: str) -> str:
         InvalidPath: It breaks the rules for paths.
     """
     return path_to_bytes(path.removesuffix("/")).decode() + "/"
-
-
-class ScopedAdministration(Administration):
-    """Policy and roles of a vault with sealed scopes; what is changed reaches these too.
-
-    Args:
-        authority: Decides and records in the vault.
-        signing: Returns who signs, for some administrators, who is a new member of a role; see `Scopes.with_signing`.
-    """
-
-    def __init__(self, authority: Authority, signing: Signing | None = None) -> None:
-        """Change nothing yet."""
-        super().__init__(authority)
-        self._signing = signing
-
-    def propagate(self) -> None:
-        """Bring policy, roles and members to the scopes where they differ; see `Scopes.propagate`."""
-        Scopes.with_signing(self._authority, self._signing).propagate()
-
-    def remove_member(self, role: str, principal: str) -> None:
-        """Take a role from a principal, and the row by which it comes to the key of the role; see `Administration`.
-
-        A key that it has copied stays known to it: `RoleRotation` gives the role another one. The row of the last one
-        who has the key stays, since without it nobody could let anybody else in.
-        """
-        scopes = Scopes(self._authority)
-        was_member, gone = scopes.has_member(role, principal), identities_of(self._opened).get(principal)
-        try:
-            super().remove_member(role, principal)
-        except SecurecfgError:
-            # Where it has the role no more, what is left to do is in the scopes.
-            if was_member and not scopes.has_member(role, principal):
-                self._delete_membership(role, gone)
-            raise
-        self._delete_membership(role, gone)
-
-    def _delete_membership(self, role: str, gone: PublicHalf | None) -> None:
-        key = read_registry(self._opened).roles.get(role)
-        if gone is not None and key is not None and Scopes(self._authority).holders(role, key):
-            self._opened.store.stage([Delete(Space.GRANT, membership_row_of(gone, key))])
-
-    def _replace(self, right: str, event: Event, make: Callable[[], Change]) -> int:
-        number = super()._replace(right, event, make)
-        self.propagate()
-        return number

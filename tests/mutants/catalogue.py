@@ -1460,9 +1460,9 @@ MUTANTS = (
     ),
     Mutant(
         "slots that no role has are sealed the new root",
-        "vault/scope_changes.py",
-        "        strays = {row for row, slot_id in slot_ids(replica.slots).items() if slot_id not in named}",
-        "        return replica.slots, replica.keyring",
+        "vault/scope_slots.py",
+        "    strays = {row for row, slot_id in slot_ids(replica.slots).items() if slot_id not in named}",
+        "    return replica.slots, replica.keyring",
         "vault/test_scope_slots.py::test_a_slot_that_no_role_has_opens_nothing_after_a_compromise",
     ),
     Mutant(
@@ -1681,14 +1681,14 @@ MUTANTS = (
     Mutant(
         "what a move catches up with is not noted as known",
         "vault/relocation.py",
-        "                self._copy_now(path, entry)\n            self._note_exposure()\n",
+        "                self._copy_now(path, entry)\n            self._notes.stage()\n",
         "                self._copy_now(path, entry)\n",
         "vault/test_relocation.py::test_what_is_caught_up_with_before_the_commit_is_exposed_too",
     ),
     Mutant(
         "what comes back in the commit of a move takes no note along",
         "vault/relocation.py",
-        "            if self._carried | self._notes_about(path, original) != self._carried:",
+        "            if self._notes.is_known_to_more(path, original):",
         "            if False:",
         "vault/test_busy_moves.py::test_what_comes_back_while_it_moves_is_still_exposed_to_who_knew_it",
     ),
@@ -1751,7 +1751,7 @@ MUTANTS = (
     ),
     Mutant(
         "what a bundle gave of a secret is forgotten where that is moved",
-        "vault/relocation.py",
+        "vault/relocation_notes.py",
         "        for bundle, lines in self._given.values():",
         "        for bundle, lines in ():",
         "vault/test_bundle_scopes.py::test_what_a_bundle_gave_is_known_wherever_it_is_moved",
@@ -1794,7 +1794,7 @@ MUTANTS = (
     ),
     Mutant(
         "a drop order for a key before stays beside a new key",
-        "vault/scope_changes.py",
+        "vault/scope_orders.py",
         "        if any(publication.row(old.space, old.id) is not None for old in late):",
         "        if False:",
         "vault/test_many_droppers.py::test_an_order_that_somebody_puts_back_in_the_middle_of_a_change_ends_it",

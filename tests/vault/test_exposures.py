@@ -5,24 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import pytest
-
 from securecfg.vault.exposures import Exposures, Mark
-from tests.vault.scope_world import scope_world
+from tests.vault.scope_world import bare_world
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from securecfg import Vault
     from tests.vault.scope_world import ScopeWorld
 
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = scope_world(tmp_path)
-    yield world
-    world.close()
+world = bare_world
 
 
 def mark(vault: Vault, path: str, version: int = 1) -> None:

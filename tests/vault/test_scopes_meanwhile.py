@@ -40,16 +40,12 @@ def world(tmp_path: Path) -> Iterator[ScopeWorld]:
     world.close()
 
 
-def moves(world: ScopeWorld) -> ScopeMoves:
-    return ScopeMoves(world.admin().authority)
-
-
 def split(world: ScopeWorld, path: str, subtree: str) -> None:
-    moves(world).split(path, subtree, reader=world.identity("pay"))
+    world.moves().split(path, subtree, reader=world.identity("pay"))
 
 
 def merge(world: ScopeWorld, path: str) -> None:
-    moves(world).merge(path, reader=world.identity("pay"))
+    world.moves().merge(path, reader=world.identity("pay"))
 
 
 def once_before(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, happens: Callable[[], object]) -> None:
@@ -91,10 +87,10 @@ def test_of_two_who_seal_one_subtree_in_another_one_does(
 ) -> None:
     def overtaken() -> None:
         with pytest.raises(Conflict, match=f"a scope is being made at `{second}/`"):
-            moves(world).seal(first, roles=WRITERS)
+            world.moves().seal(first, roles=WRITERS)
 
     before_commit(monkeypatch, overtaken)
-    moves(world).seal(second, roles=WRITERS)
+    world.moves().seal(second, roles=WRITERS)
     verify_whole(world, f"{second}/")
 
 
@@ -104,16 +100,16 @@ def test_no_empty_scope_is_made_in_what_is_being_sealed(world: ScopeWorld, monke
             world.scopes().create("a/new", read=["pay"])
 
     before_commit(monkeypatch, overtaken)
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     verify_whole(world, "a/")
 
 
 def test_no_scope_is_begun_that_was_free_until_it_was_signed(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    once_before(monkeypatch, scope_moves, "begin_making", lambda: moves(world).seal("a", roles=WRITERS))
+    once_before(monkeypatch, scope_moves, "begin_making", lambda: world.moves().seal("a", roles=WRITERS))
     with pytest.raises(AlreadyExists):
-        moves(world).seal("a/b", roles=WRITERS)
+        world.moves().seal("a/b", roles=WRITERS)
     verify_whole(world, "a/")
 
 
@@ -123,8 +119,8 @@ def test_no_scope_is_registered_in_one_that_was_begun_while_people_signed(
 ) -> None:
     outer = world.admin().authority
     changes: dict[str, tuple[object, Callable[[], object]]] = {
-        "seal": (scope_moves, lambda: moves(world).seal("a/b", roles=WRITERS)),
-        "create": (scopes, lambda: moves(world).create("a/new", read=["pay"])),
+        "seal": (scope_moves, lambda: world.moves().seal("a/b", roles=WRITERS)),
+        "create": (scopes, lambda: world.moves().create("a/new", read=["pay"])),
     }
     module, make = changes[change]
     once_before(monkeypatch, module, "begin_making", lambda: scope_making.begin_making(outer, "a/", {}, bytes(16)))
@@ -136,7 +132,7 @@ def test_no_scope_is_registered_in_one_that_was_begun_while_people_signed(
 def test_of_two_splits_of_one_subtree_in_another_one_is_made(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
 
     def overtaken() -> None:
         with pytest.raises(Conflict, match="a scope is being made at `a/b/`"):
@@ -154,11 +150,11 @@ def test_a_scope_that_was_begun_and_left_keeps_nobody_from_making_others(
         patched.setattr(scope_making, "_give_up", lambda *_: None)
         patched.setattr(relocation, "publish_together", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            moves(world).seal("a", roles=WRITERS)
+            world.moves().seal("a", roles=WRITERS)
     with pytest.raises(Conflict, match="a scope is being made at `a/`"):
-        moves(world).seal("a/b", roles=WRITERS)
+        world.moves().seal("a/b", roles=WRITERS)
     world.clock.ns += ABANDONED_NS + 1
-    moves(world).seal("a/b", roles=WRITERS)
+    world.moves().seal("a/b", roles=WRITERS)
     verify_whole(world, "a/b/")
 
 
@@ -169,8 +165,8 @@ def test_a_scope_that_was_begun_and_left_is_made_again_at_once(
         patched.setattr(scope_making, "_give_up", lambda *_: None)
         patched.setattr(relocation, "publish_together", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            moves(world).seal("a", roles=WRITERS)
-    moves(world).seal("a", roles=WRITERS)
+            world.moves().seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     verify_whole(world, "a/")
 
 
@@ -179,11 +175,11 @@ def test_a_move_that_took_too_long_makes_no_scope_around_another_one(
 ) -> None:
     def overtaken() -> None:
         world.clock.ns += ABANDONED_NS + 1
-        moves(world).create("a/new", read=["pay"])
+        world.moves().create("a/new", read=["pay"])
 
     before_commit(monkeypatch, overtaken)
     with pytest.raises(AlreadyExists, match="sealed scope at `a/new/`"):
-        moves(world).seal("a", roles=WRITERS)
+        world.moves().seal("a", roles=WRITERS)
     verify_whole(world, "a/new/")
 
 
@@ -197,8 +193,8 @@ def test_a_move_whose_scope_somebody_else_makes_ends_with_a_conflict(
 
     before_commit(monkeypatch, overtaken)
     with pytest.raises(Conflict, match="somebody else makes the scope `a/`"):
-        moves(world).seal("a", roles=WRITERS)
-    moves(world).seal("a", roles=WRITERS)
+        world.moves().seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     verify_whole(world, "a/")
 
 
@@ -208,7 +204,7 @@ def test_a_move_whose_scope_somebody_else_makes_ends_with_a_conflict(
 def test_what_is_split_off_while_a_scope_is_merged_is_left_out_by_the_one_around(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     split(world, "a", "a/b")
     before_commit(monkeypatch, lambda: split(world, "a/b", "a/b/c"))
     merge(world, "a/b")
@@ -219,7 +215,7 @@ def test_what_is_split_off_while_a_scope_is_merged_is_left_out_by_the_one_around
 def test_what_is_merged_back_while_a_scope_is_merged_goes_along(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     split(world, "a", "a/b")
     split(world, "a/b", "a/b/c")
     before_commit(monkeypatch, lambda: merge(world, "a/b/c"))
@@ -231,7 +227,7 @@ def test_what_is_merged_back_while_a_scope_is_merged_goes_along(
 def test_a_scope_is_not_merged_into_one_that_is_not_around_it_any_more(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     split(world, "a", "a/b/c")
     before_commit(monkeypatch, lambda: split(world, "a", "a/b"))
     with pytest.raises(Conflict):
@@ -242,7 +238,7 @@ def test_a_scope_is_not_merged_into_one_that_is_not_around_it_any_more(
 def test_a_subtree_in_which_another_one_is_merged_back_is_not_split_off(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     split(world, "a", "a/b/c")
     before_commit(monkeypatch, lambda: merge(world, "a/b/c"))
     with pytest.raises(Conflict, match="what it leaves out"):
@@ -254,7 +250,7 @@ def test_a_subtree_in_which_another_one_was_split_off_is_not_split_off(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a version of this library that does not look whether another scope is being made."""
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
 
     def overtaken() -> None:
         with monkeypatch.context() as patched:
@@ -272,7 +268,7 @@ def test_who_reads_meanwhile_what_is_merged_is_not_forgotten(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would lose the right by the merge, which nobody was told of, and know values that nobody lists."""
-    moves(world).seal("a", roles=WRITERS, is_shared=True)
+    world.moves().seal("a", roles=WRITERS, is_shared=True)
     split(world, "a", "a/b")
     before_commit(monkeypatch, lambda: world.scopes().grant("a/b", "web", "read"))
     with pytest.raises(Conflict, match="who may do what in `a/b/`"):
@@ -288,7 +284,7 @@ def test_a_merge_is_refused_that_would_change_other_rights_than_it_says(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, into: str
 ) -> None:
     """Where it goes into the vault itself all rights end; else those of the scope around count, too."""
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     split(world, "a", "a/b")
     if not into:
         merge(world, "a/b")
@@ -322,7 +318,7 @@ def test_who_is_removed_while_a_key_of_his_role_is_made_does_not_get_it(
     }
     make: Callable[[], object] = {
         "create": lambda: world.scopes().create("new", read=["pay"]),
-        "seal": lambda: moves(world).seal("a", roles=WRITERS),
+        "seal": lambda: world.moves().seal("a", roles=WRITERS),
         "grant": lambda: world.scopes().grant("new", "pay", "read"),
         "rotate": lambda: RoleRotation(world.admin().authority).rotate_role("pay"),
     }[change]
@@ -368,7 +364,7 @@ def test_a_policy_that_is_applied_during_a_split_is_that_of_the_scope(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, subtree: str
 ) -> None:
     """Who applied it looked for the scopes before there was one, and comes to the one around it a moment later."""
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     text = '[roles.pay]\nmembers = ["svc:pay"]\n[[roles.pay.grants]]\nactions = ["list", "write"]\npaths = ["**"]\n'
 
     def apply() -> None:
@@ -385,7 +381,7 @@ def test_a_policy_that_is_applied_during_a_split_is_that_of_the_scope(
 def test_a_role_that_loses_its_members_during_a_split_has_none_in_the_scope(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     before_commit(monkeypatch, lambda: Administration(world.admin().authority).remove_member("web", "svc:web"))
     split(world, "a", "a/b")
     members: dict[str, list[str]] = world.as_member("pay").scope("a/b").opened.system_document(ROLES_PATH, {})
@@ -431,9 +427,9 @@ def let(world: ScopeWorld, text: str) -> None:
 def test_who_loses_the_right_to_manage_keys_meanwhile_changes_nothing(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, change: str, step: tuple[object, str]
 ) -> None:
-    moves(world).seal("b", roles={"read": ["pay"]})
+    world.moves().seal("b", roles={"read": ["pay"]})
     if change in {"split", "merge", "merge-back"}:
-        moves(world).seal("a", roles=WRITERS)
+        world.moves().seal("a", roles=WRITERS)
     if change == "merge-back":
         split(world, "a", "a/b")
     let(world, KEEPER + MANAGES)
