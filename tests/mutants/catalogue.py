@@ -1693,6 +1693,13 @@ MUTANTS = (
         "vault/test_busy_moves.py::test_what_comes_back_while_it_moves_is_still_exposed_to_who_knew_it",
     ),
     Mutant(
+        "an interruption deletes the only shares of a key",
+        "cli/key_shares.py",
+        "    except SecurecfgError:\n        # Whatever else ends it",
+        "    except BaseException:\n        # Whatever else ends it",
+        "cli/test_key_shares.py::test_an_interruption_after_the_shares_are_written_keeps_them",
+    ),
+    Mutant(
         "deltas are staged under no range",
         "vault/staging.py",
         "        if not self._ranges:",
