@@ -36,8 +36,8 @@ def split(invocation: Invocation, *, threshold: int, count: int, out: str, label
     """Add a key of which N people hold a share each, and any K of them together open the vault.
 
     Each file holds one share in one line. Give every share to another person and delete the folder: whoever has K of
-    them has the key. Nothing is left behind where this fails. Where it is interrupted the files stay, as the slot may be
-    there: `securecfg key list` shows it.
+    them has the key. Nothing is left behind where this fails. Where it is interrupted the files stay, as the slot may
+    be there: `securecfg key list` shows it.
     """
     from securecfg.keys import ShamirProvider, generate_shares
     from securecfg.vault.slots import Slots
