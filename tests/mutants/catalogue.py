@@ -1827,4 +1827,12 @@ MUTANTS = (
         "        if decision is None:\n            raise PolicyMoved(_POLICY_MOVED)",
         "vault/test_scopes_meanwhile.py::test_who_loses_the_right_to_manage_keys_meanwhile_changes_nothing[revoke-step6]",
     ),
+    # --- what writers of a sealed scope leave in it, and what is brought there ---
+    Mutant(
+        "an exposed value under another field counts as replaced",
+        "vault/exposures.py",
+        "        return old is None or old not in new.values()",
+        "        return old is None or old != new.get(mark.field)",
+        "vault/test_exposures.py::test_a_value_that_only_looks_another_one_is_listed_still[another field]",
+    ),
 )
