@@ -15,6 +15,7 @@ from securecfg.errors import (
     InvalidPolicy,
     SecretNotFound,
     SecurecfgError,
+    StoreBusy,
     Tampered,
 )
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
@@ -24,6 +25,7 @@ from securecfg.policy import open_policy
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import Authority, PolicyMoved
+from securecfg.vault.certificates import CERTIFICATES_PATH
 from securecfg.vault.charters import (
     BREAK_GLASS,
     DROP,
@@ -55,6 +57,7 @@ from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.session import Session
 from securecfg.vault.signatories import keeper_for
+from securecfg.vault.staging import StagingMoved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
     from securecfg.vault.drop_orders import Admission
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
+    from securecfg.vault.segments import Entry
     from securecfg.vault.session import Identity
     from securecfg.vault.signatories import Signatories
 
@@ -79,6 +83,7 @@ ORDERS_WITH_CHANGE = 4
 """How many drop orders are given in the publication of the change itself; the others right after it."""
 
 _ORDERS_AT_ONCE = 16
+_WRITES_MAX = 16
 _ORDERS_BYTES = 400_000
 
 RIGHTS = {
@@ -206,24 +211,57 @@ class ScopeChanges:
         self._keeper = keeper or keeper_for(own, signatories.trust)
         self._signed: dict[tuple[bytes, ...], list[Signatures]] = {}
 
-    def write_documents(self, documents: Mapping[bytes, Content]) -> None:
+    def write_documents(self, make: Callable[[], tuple[Mapping[bytes, Content], PartChange]]) -> None:
         """Replace those of the scope's documents that differ, under a new charter where it takes one.
+
+        Args:
+            make: Returns what they are to be, and what looks in the vault whether they still are when they are
+                published; that raises `StagingMoved` where they have to be made anew.
 
         Raises:
             SignaturesMissing: It takes a charter, and too few administrators signed.
             Conflict: Somebody else changed the charter meanwhile.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
-
-        def draft() -> CharterDraft | None:
+        for _ in range(_WRITES_MAX):
+            self.opened.refresh()
+            before = self.opened.entry(CERTIFICATES_PATH)
+            documents, around = make()
             if not any(self._differs(path, content) for path, content in documents.items()):
-                return None
-            return self._unchanged()
+                return
+            try:
+                self._write_made(documents, around, before)
+            except StagingMoved:
+                continue
+            return
+        message = "others change the policy or the members of roles all the time"
+        raise StoreBusy(message, hint="`securecfg scope administrators resume` brings them to the scopes")
+
+    def _write_made(self, documents: Mapping[bytes, Content], around: PartChange, before: Entry | None) -> None:
+        """Replace documents where the certificates, which others may have added to, are those that they were made of.
+
+        Raises:
+            StagingMoved: They are not, or as `around` says.
+        """
+
+        def verify(publication: Publication) -> None:
+            if publication.entry(CERTIFICATES_PATH) != before:
+                message = "the certificates changed meanwhile"
+                raise StagingMoved(message)
+
+        def plan(publication: Publication) -> Plan:
+            verify(publication)
+            return planned(publication)
+
+        def plan_signed(publication: Publication, _draft: CharterDraft) -> Plan:
+            verify(publication)
+            return self._documents_plan(publication, documents)
 
         if self.opened.replica.may_change:
-            self.opened.publisher.publish(self.plan_documents(documents))
+            planned = self.plan_documents(documents)
+            publish_together([around, PartChange(self.opened, [plan])])
         else:
-            self._publish(draft, lambda publication, _draft: self._documents_plan(publication, documents), settled)
+            self._publish(self._unchanged, plan_signed, settled, around)
 
     def plan_documents(self, documents: Mapping[bytes, Content]) -> Callable[[Publication], Plan]:
         """Return what plans to replace those of the scope's documents that differ, with a record."""
@@ -262,12 +300,9 @@ class ScopeChanges:
         prepared = self._prepare(draft, lambda _publication, _draft: Plan())
         if prepared is None:
             raise TypeError
-        messages = prepared.messages
-        if messages not in self._signed:
-            # People are asked once, however often the change is tried.
-            self._signed[messages] = self._signatories.sign(messages, f"the charter of `{prepared.charter.path}`")
+        signatures = self._signatures_for(prepared)
         self._withdraw_orders(prepared.charter)
-        return partial(prepared.plan, self._signed[messages])
+        return partial(prepared.plan, signatures)
 
     def ask_for_admission(self) -> None:
         """Ask the members of roles that drop to let in who lacks the key: they may read no document of the scope.
@@ -606,9 +641,16 @@ class ScopeChanges:
         """
         prepared = self._prepare(draft, plan, around)
         if prepared is not None:
-            signatures = self._signatories.sign(prepared.messages, f"the charter of `{prepared.charter.path}`")
+            signatures = self._signatures_for(prepared)
             settle()
             prepared.publish(signatures)
+
+    def _signatures_for(self, prepared: Prepared) -> list[Signatures]:
+        """Have a change signed. People are asked once, however often it is tried."""
+        messages = prepared.messages
+        if messages not in self._signed:
+            self._signed[messages] = self._signatories.sign(messages, f"the charter of `{prepared.charter.path}`")
+        return self._signed[messages]
 
     def _prepare(
         self,

@@ -367,10 +367,10 @@ class Scopes:
             certificates.complete(keys, {name: self._members(name) for name in keys})
         except SignaturesMissing as error:
             failures.append(error)
-        for path, those in scopes.items():
+        for path in scopes:
             try:
                 with self._inside(path) as inside:
-                    inside.write_documents(self._documents(those, certificates))
+                    inside.write_documents(partial(self._newest_for, inside, certificates))
                     has_drops = bool(droppers(charter_of(inside.opened).parties))
                 if has_drops:
                     with self._inside(path) as inside:
@@ -683,6 +683,24 @@ class Scopes:
                 raise Conflict(message, hint="look at `securecfg scope show PATH`, and try again")
 
         return PartChange(self._opened, verify_settled=verify)
+
+    def _newest_for(
+        self, inside: ScopeChanges, certificates: Certificates
+    ) -> tuple[Mapping[bytes, Content], PartChange]:
+        """Return the documents that a scope is to have, and what looks in the vault whether they are the newest still.
+
+        Whoever is faster with newer ones could else have older ones put in their place: with somebody in them who has
+        a role no more.
+        """
+        made_of = self._newest_documents()
+
+        def verify() -> None:
+            if documents_of(self._opened) != made_of:
+                message = "policy, roles or members changed meanwhile"
+                raise StagingMoved(message)
+
+        documents = self._documents(self._learn(inside, certificates), certificates)
+        return documents, PartChange(self._opened, verify_settled=verify)
 
     def _documents(self, keys: Mapping[str, bytes], certificates: Certificates) -> dict[bytes, Content]:
         """Return the documents of the vault that a scope has too: policy, roles, and who may be let into its roles."""

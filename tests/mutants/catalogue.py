@@ -1835,4 +1835,18 @@ MUTANTS = (
         "        return old is None or old != new.get(mark.field)",
         "vault/test_exposures.py::test_a_value_that_only_looks_another_one_is_listed_still[another field]",
     ),
+    Mutant(
+        "a scope may be given older members than it has",
+        "vault/scopes.py",
+        "            if documents_of(self._opened) != made_of:",
+        "            if False:",
+        "vault/test_scopes_meanwhile.py::test_no_scope_is_given_older_members_than_somebody_else_gave_it_meanwhile",
+    ),
+    Mutant(
+        "certificates that somebody else has brought meanwhile are overwritten",
+        "vault/scope_changes.py",
+        "            if publication.entry(CERTIFICATES_PATH) != before:",
+        "            if False:",
+        "vault/test_scopes_meanwhile.py::test_certificates_that_somebody_adds_right_before_are_not_overwritten",
+    ),
 )

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from securecfg.audit import Event
-from securecfg.errors import AccessDenied, AlreadyExists, Conflict, WrongKey
+from securecfg.errors import AccessDenied, AlreadyExists, Conflict, StoreBusy, WrongKey
 from securecfg.policy import Document
 from securecfg.vault import relocation, scope_making, scope_moves, scopes
-from securecfg.vault.administration import Administration
+from securecfg.vault.administration import Administration, to_document
+from securecfg.vault.certificates import CERTIFICATES_PATH, read_certificates
 from securecfg.vault.departures import find_exposed
+from securecfg.vault.joint import PartChange
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.opened import ROLES_PATH
 from securecfg.vault.publisher import Publisher
 from securecfg.vault.role_rotation import RoleRotation
+from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_registry import ABANDONED_NS, read_registry
 from securecfg.vault.scopes import Scopes
@@ -27,6 +31,9 @@ from tests.vault.world import text_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from securecfg.vault.drafts import Content
+    from securecfg.vault.scope_rotation import ScopeRotation
 
 WRITERS = {"read": ["pay"], "write": ["pay"]}
 
@@ -80,6 +87,66 @@ def verify_whole(world: ScopeWorld, *scopes: str) -> None:
         part = pay if registry.scope_of(path) else admin
         assert text_of(part, path) == path
         assert path in part.list()
+
+
+def test_no_scope_is_given_older_members_than_somebody_else_gave_it_meanwhile(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    world.person("pay", "left")
+    world.as_member("pay")
+    assert world.as_member("left").list() == []
+    other = world.admin().administration
+    once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: other.remove_member("pay", "svc:left"))
+    world.person("audit", "new")
+    roles: dict[str, list[str]] = world.admin().scope("pay").opened.system_document(ROLES_PATH, {})
+    assert roles["pay"] == ["svc:pay"]
+    world.as_member("pay")  # gives the key of the role to who lacks it
+    with pytest.raises(WrongKey):
+        world.as_member("left")
+
+
+def test_a_certificate_that_comes_meanwhile_is_not_lost(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.scopes().create("pay", read=["pay"])
+    once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: world.person("pay", "second"))
+    world.person("pay", "first")
+    assert set(read_certificates(world.admin().scope("pay").opened)["pay"]) == {"svc:pay", "svc:first", "svc:second"}
+
+
+def test_certificates_that_somebody_adds_right_before_are_not_overwritten(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    around = PartChange(world.admin().opened, verify_settled=lambda: None)
+    found: list[list[str]] = []
+    with world.scopes()._inside("pay") as first, world.scopes()._inside("pay") as second:
+
+        def write(inside: ScopeRotation, member: str) -> None:
+            def make() -> tuple[dict[bytes, Content], PartChange]:
+                known = read_certificates(inside.opened)["pay"]
+                found.append(sorted(known))
+                return {CERTIFICATES_PATH: to_document({"pay": known | {member: []}})}, around
+
+            inside.write_documents(make)
+
+        once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: write(second, "svc:second"))
+        write(first, "svc:first")
+    assert found == [["svc:pay"], ["svc:pay"], ["svc:pay", "svc:second"]]
+    assert sorted(read_certificates(world.admin().scope("pay").opened)["pay"]) == ["svc:first", "svc:pay", "svc:second"]
+
+
+def test_members_that_change_all_the_time_end_with_an_error(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.scopes().create("pay", read=["pay"])
+    other, others = Administration(world.admin().authority), itertools.count()
+    real = ScopeChanges.plan_documents
+
+    def overtaken(*args: Any) -> object:  # noqa: ANN401 - handed on
+        other.add_member("audit", f"svc:{next(others)}")
+        return real(*args)
+
+    monkeypatch.setattr(ScopeChanges, "plan_documents", overtaken)
+    with pytest.raises(StoreBusy):
+        world.person("audit", "new")
 
 
 # --- scopes in scopes -------------------------------------------------------------------------------------------------
