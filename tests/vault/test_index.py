@@ -11,7 +11,7 @@ from securecfg.vault.segments import Entry, Manifest, Segment, SegmentLine, buil
 
 Items = dict[bytes, Entry]
 
-PATHS = st.binary(min_size=1, max_size=3)
+PATHS = st.text(min_size=1, max_size=3).map(str.encode)
 CHANGES = st.lists(st.tuples(PATHS, st.booleans()), max_size=30)
 
 
