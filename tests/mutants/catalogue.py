@@ -1885,4 +1885,11 @@ MUTANTS = (
         "vault/test_scope_documents.py::test_what_no_program_writes_keeps_no_other_scope_from_new_keys"
         "[no id that is left]",
     ),
+    Mutant(
+        "who may list nothing is told which secret he may not move",
+        "vault/relocation.py",
+        '            if isinstance(self._chosen, Single) or place.authority.session().decide("list", path).allowed:',
+        "            if path:",
+        "vault/test_scope_moves.py::test_sealing_needs_the_rights_on_every_secret",
+    ),
 )
