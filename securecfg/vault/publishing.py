@@ -195,7 +195,7 @@ class Publication:
             Tampered: There are none left, which takes longer than any vault lasts.
         """
         first = self._next_id
-        if first + count > ID_LIMIT:
+        if first + count >= ID_LIMIT:
             raise _counted_out()
         self._next_id += count
         return first
@@ -256,7 +256,7 @@ class Publication:
             Tampered: Its number would be one that there cannot be.
         """
         replica = self._replica
-        if replica.state.generation >= ID_LIMIT:
+        if replica.state.generation + 1 >= ID_LIMIT:
             raise _counted_out()
         if self.members and not self._sealer_stored:
             row = self._sealer.row

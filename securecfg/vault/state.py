@@ -92,7 +92,7 @@ def parse_head(row: bytes) -> tuple[bytes, State, bytes]:
     stagings = tuple(Staging(*_STAGING.unpack(cursor.take(_STAGING.size))) for _ in range(cursor.u8()))
     cursor.finish()
     # Who is no writer of a sealed scope can sign any state of it.
-    if max(fixed.next_id, fixed.generation, *(staging.last + 1 for staging in stagings)) > ID_LIMIT:
+    if max(fixed.next_id, fixed.generation, *(staging.last for staging in stagings)) >= ID_LIMIT:
         message = "counts further than there can be rows"
         raise Malformed(message)
     return note, fixed._replace(stagings=stagings), hash_state(raw)

@@ -1840,7 +1840,7 @@ MUTANTS = (
         "vault/scopes.py",
         "            if documents_of(self._opened) != made_of:",
         "            if False:",
-        "vault/test_scopes_meanwhile.py::test_no_scope_is_given_older_members_than_somebody_else_gave_it_meanwhile",
+        "vault/test_scopes_meanwhile.py::test_roles_of_a_scope_are_those_of_the_vault_whoever_is_faster[web]",
     ),
     Mutant(
         "certificates that somebody else has brought meanwhile are overwritten",

@@ -215,8 +215,8 @@ IMPOSSIBLE: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
         older_page_to_bytes(7, 0, (version(1)._replace(value_id=ID_LIMIT - 1, value_rows=1),)),
         lambda raw: parse_older_page(raw, 7, 0),
     ),
-    "the next id": (build_head(b"", STATE._replace(next_id=ID_LIMIT + 1).to_bytes()), parse_head),
-    "a generation": (build_head(b"", STATE._replace(generation=ID_LIMIT + 1).to_bytes()), parse_head),
+    "the next id": (build_head(b"", STATE._replace(next_id=ID_LIMIT).to_bytes()), parse_head),
+    "a generation": (build_head(b"", STATE._replace(generation=ID_LIMIT).to_bytes()), parse_head),
     "a staging": (build_head(b"", STATE._replace(stagings=(Staging(1, ID_LIMIT, 3),)).to_bytes()), parse_head),
 }
 

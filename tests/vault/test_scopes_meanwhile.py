@@ -106,6 +106,20 @@ def test_no_scope_is_given_older_members_than_somebody_else_gave_it_meanwhile(
         world.as_member("left")
 
 
+@pytest.mark.parametrize("role", ["web", "pay"])
+def test_roles_of_a_scope_are_those_of_the_vault_whoever_is_faster(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    world.person(role, "left")
+    other = world.admin().administration
+    once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: other.remove_member(role, "svc:left"))
+    world.person("audit", "new")
+    roles: dict[str, list[str]] = world.admin().scope("pay").opened.system_document(ROLES_PATH, {})
+    assert roles == world.admin().opened.system_document(ROLES_PATH, {})
+    assert roles[role] == [f"svc:{role}"]
+
+
 def test_a_certificate_that_comes_meanwhile_is_not_lost(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     world.scopes().create("pay", read=["pay"])
     once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: world.person("pay", "second"))
