@@ -234,8 +234,7 @@ class ScopeChanges:
             except StagingMoved:
                 continue
             return
-        message = "others change the policy or the members of roles all the time"
-        raise StoreBusy(message, hint="`securecfg scope administrators resume` brings them to the scopes")
+        raise _too_busy()
 
     def _write_made(self, documents: Mapping[bytes, Content], around: PartChange, before: Entry | None) -> None:
         """Replace documents where the certificates, which others may have added to, are those that they were made of.
@@ -620,11 +619,16 @@ class ScopeChanges:
         def decided(publication: Publication, draft: CharterDraft) -> Plan:
             return plan(publication, draft, *self._authority.decide_now(publication, "key.manage"))
 
-        try:
-            self._publish(draft, decided, settle, around)
-        except PolicyMoved as error:
-            self._authority.require("key.manage", "")
-            raise Conflict(error.message, hint="try again") from None
+        for _ in range(_WRITES_MAX):
+            try:
+                self._publish(draft, decided, settle, around)
+            except PolicyMoved as error:
+                self._authority.require("key.manage", "")
+                raise Conflict(error.message, hint="try again") from None
+            except StagingMoved:
+                continue  # what was settled is so no more
+            return
+        raise _too_busy()
 
     def _publish(
         self,
@@ -885,6 +889,11 @@ class ScopeChanges:
 
     def _new_version(self) -> NewVersion:
         return NewVersion(self._authority.identity.principal, self.opened.clock.now_ns())
+
+
+def _too_busy() -> StoreBusy:
+    message = "others change the policy or the members of roles all the time"
+    return StoreBusy(message, hint="`securecfg scope administrators resume` brings them to the scopes")
 
 
 def row_of(slots: Mapping[int, bytes], slot_id: bytes) -> int:

@@ -133,6 +133,7 @@ class Scopes:
         self._opened = authority.opened
         self._signatories = signatories
         self._kept: Certificates | None = None
+        self._settled: Documents | None = None  # what those were made of that a scope gets with a key
 
     @classmethod
     def with_signing(cls, authority: Authority, signing: Signing | None) -> Self:
@@ -303,13 +304,13 @@ class Scopes:
             public = RolePublic(self._role_public(name, self._certificates(), memberships))
 
             def register() -> Mapping[bytes, Content]:
-                if memberships:
+                # Whoever is removed once the key is registered loses his row with the role.
+                is_new = bool(memberships) and self._registry().roles.get(name) != public.public_key
+                if is_new:
                     self._stage_memberships(memberships, documents)
-                made_of = documents if memberships else None
+                made_of = documents if is_new else None
                 self._register(scope, inside.opened.replica.vault_id, name, public.public_key, made_of)
-                certificates = self._certificates()
-                keys = self._learn(inside, certificates) | {name: public.public_key}
-                return self._documents(keys, certificates)
+                return self._documents_with(inside, name, public)
 
             inside.grant(name, public, self._rights(name, right), register, self._holding(name, public))
         self.propagate([scope])
@@ -674,10 +675,23 @@ class Scopes:
 
         self._authority.publish_allowed("key.manage", plan)
 
+    def _documents_with(self, inside: ScopeChanges, name: str, public: RolePublic) -> Mapping[bytes, Content]:
+        """Return the documents of a scope by which the members of a role have its newest key; see `_holding`."""
+        self._settled = self._newest_documents()
+        certificates = self._certificates()
+        keys = self._learn(inside, certificates) | {name: public.public_key}
+        return self._documents(keys, certificates)
+
     def _holding(self, role: str, public: RolePublic) -> PartChange:
-        """Return what keeps the key of a role as it is, in the vault, while a scope is given it."""
+        """Return what keeps the key of a role as it is, in the vault, while a scope is given it.
+
+        So are the documents that the scope gets with it, which are made anew where others are in force.
+        """
 
         def verify() -> None:
+            if self._settled not in {None, documents_of(self._opened)}:
+                message = "policy, roles or members changed meanwhile"
+                raise StagingMoved(message)
             if read_registry(self._opened).roles.get(role) != public.public_key:
                 message = f"`role:{role}` was given another key at the same moment"
                 raise Conflict(message, hint="look at `securecfg scope show PATH`, and try again")

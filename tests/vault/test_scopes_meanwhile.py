@@ -10,7 +10,7 @@ import pytest
 from securecfg.audit import Event
 from securecfg.errors import AccessDenied, AlreadyExists, Conflict, StoreBusy, WrongKey
 from securecfg.policy import Document
-from securecfg.vault import relocation, scope_making, scope_moves, scopes
+from securecfg.vault import relocation, scope_changes, scope_making, scope_moves, scopes
 from securecfg.vault.administration import Administration, to_document
 from securecfg.vault.certificates import CERTIFICATES_PATH, read_certificates
 from securecfg.vault.departures import find_exposed
@@ -21,6 +21,7 @@ from securecfg.vault.publisher import Publisher
 from securecfg.vault.role_rotation import RoleRotation
 from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_moves import ScopeMoves
+from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_registry import ABANDONED_NS, read_registry
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.signatories import HeldKeys
@@ -118,6 +119,44 @@ def test_roles_of_a_scope_are_those_of_the_vault_whoever_is_faster(
     roles: dict[str, list[str]] = world.admin().scope("pay").opened.system_document(ROLES_PATH, {})
     assert roles == world.admin().opened.system_document(ROLES_PATH, {})
     assert roles[role] == [f"svc:{role}"]
+
+
+@pytest.mark.parametrize("change", ["first key", "grant", "rotate"])
+def test_no_scope_gets_older_members_with_a_key_than_it_has(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    world.scopes().grant("pay", "web", "read")
+    world.person("web", "left")
+    world.as_member("web")
+    assert world.as_member("left").list() == []
+    other, serials = world.admin().administration, list[int]()
+    real = Scopes.propagate
+
+    def died(scopes: Scopes, only: object = None) -> None:
+        if scopes is changing:
+            raise KeyboardInterrupt
+        real(scopes, None)
+        del only
+
+    def leave() -> None:
+        other.remove_member("web", "svc:left")
+        serials.append(charter_of(world.admin().scope("pay").opened).serial)
+
+    changing = RoleRotation(world.admin().authority)
+    changes: dict[str, Callable[[], object]] = {
+        "first key": lambda: changing.grant("pay", "audit", "read"),
+        "grant": lambda: changing.grant("pay", "web", "write"),
+        "rotate": lambda: changing.rotate_role("pay"),
+    }
+    monkeypatch.setattr(Scopes, "propagate", died)
+    once_before(monkeypatch, scope_changes, "publish_together", leave)
+    with pytest.raises(KeyboardInterrupt):
+        changes[change]()
+    assert charter_of(world.admin().scope("pay").opened).serial > serials[0]
+    world.as_member("web")
+    with pytest.raises(WrongKey):
+        world.as_member("left")
 
 
 def test_a_certificate_that_comes_meanwhile_is_not_lost(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
