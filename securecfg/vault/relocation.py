@@ -16,7 +16,15 @@ import secrets
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
-from securecfg.errors import AlreadyExists, CommitUnknown, IntegrityError, SecretNotFound, StoreBusy, Unsupported
+from securecfg.errors import (
+    AccessDenied,
+    AlreadyExists,
+    CommitUnknown,
+    IntegrityError,
+    SecretNotFound,
+    StoreBusy,
+    Unsupported,
+)
 from securecfg.vault.copying import Copy, Original, Resealing, Single, Subtree, as_freed, as_runs, rows_of
 from securecfg.vault.departures import draft_move
 from securecfg.vault.imports import Imports
@@ -228,9 +236,25 @@ class Relocation:
             allowed = place.authority.session().decide_many(action, asked)
             for path, is_allowed in zip(asked, allowed, strict=True):
                 if not is_allowed:
-                    place.authority.require(action, path)
+                    self._require(place, action, path)
         self._permitted = set(paths)
         return stamps
+
+    def _require(self, place: Place, action: str, path: str) -> None:
+        """Refuse where an action is not allowed; of a secret that the caller may not list the error names the folder.
+
+        Raises:
+            AccessDenied: It is not allowed.
+        """
+        try:
+            place.authority.require(action, path)
+        except AccessDenied:
+            if isinstance(self._chosen, Single) or place.authority.session().decide("list", path).allowed:
+                raise
+            message = (
+                f"`{place.authority.identity.principal}` may not {action} all secrets below `{self._chosen.below}`"
+            )
+            raise AccessDenied(message, hint="who may list them sees which: `securecfg secret list`") from None
 
     def _release(self) -> None:
         """Destroy the undo material that holds what is moved; what comes of it until the commit is looked at again."""

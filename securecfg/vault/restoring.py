@@ -414,6 +414,6 @@ def _delete_unreferenced(opened: OpenVault, orphans: Sequence[tuple[Space, int]]
     replica = opened.replica
     deletes = [Delete(space, id_) for space, id_ in orphans]
     for _, delta in stored_deltas(opened, replica.state.base_size, replica.checkpoint.size):
-        deletes += freed_rows(delta.freed)
+        deletes += freed_rows(opened.store, delta.freed)
     delete_rows(opened, deletes)
     opened.store.purge()

@@ -11,10 +11,12 @@ from securecfg.errors import Conflict, SecretNotFound, Tampered
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.role_keys import RolePublic
 from securecfg.keys.value_grants import slot_of_grant
+from securecfg.vault.certificates import CERTIFICATES_PATH
 from securecfg.vault.charters import DROP, EXCLUDED_MAX, LIST, NO_SLOT, OWN_ROLE, PARTIES_MAX, READ, WRITE, Party
 from securecfg.vault.documents import decode_document
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.epochs import plan_key_change
+from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.late_grants import drop_needless
 from securecfg.vault.maintenance import finish_destruction
@@ -22,7 +24,15 @@ from securecfg.vault.paths import SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.scope_authority import AdministratorAuthority
-from securecfg.vault.scope_chartering import CharterDraft, Chartering, Prepared, draft_unchanged, settled
+from securecfg.vault.scope_chartering import (
+    WRITES_MAX,
+    CharterDraft,
+    Chartering,
+    Prepared,
+    draft_unchanged,
+    settled,
+    too_busy,
+)
 from securecfg.vault.scope_grants import known_grants, new_value_key, withdrawn_grants
 from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.scope_orders import ScopeOrders
@@ -30,6 +40,7 @@ from securecfg.vault.scope_rights import no_collector, revoked_by, rights_to_wor
 from securecfg.vault.scope_slots import plan_departure, row_of, without_strays
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.signatories import keeper_for
+from securecfg.vault.staging import StagingMoved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,9 +54,9 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority
     from securecfg.vault.drafts import Content
     from securecfg.vault.drop_orders import Admission
-    from securecfg.vault.joint import PartChange
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
+    from securecfg.vault.segments import Entry
     from securecfg.vault.session import Identity
     from securecfg.vault.signatories import Signatories
 
@@ -87,26 +98,57 @@ class ScopeChanges:
         keeper = keeper or keeper_for(own, signatories.trust)
         self._chartering = Chartering(self._authority, self.orders, signatories, keeper)
 
-    def write_documents(self, documents: Mapping[bytes, Content]) -> None:
+    def write_documents(self, make: Callable[[], tuple[Mapping[bytes, Content], PartChange]]) -> None:
         """Replace those of the scope's documents that differ, under a new charter where it takes one.
+
+        Args:
+            make: Returns what they are to be, and what looks in the vault whether they still are when they are
+                published; that raises `StagingMoved` where they have to be made anew.
 
         Raises:
             SignaturesMissing: It takes a charter, and too few administrators signed.
             Conflict: Somebody else changed the charter meanwhile.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
-
-        def draft() -> CharterDraft | None:
+        for _ in range(WRITES_MAX):
+            self.opened.refresh()
+            before = self.opened.entry(CERTIFICATES_PATH)
+            documents, around = make()
             if not any(self._differs(path, content) for path, content in documents.items()):
-                return None
-            return draft_unchanged(self.opened)
+                return
+            try:
+                self._write_made(documents, around, before)
+            except StagingMoved:
+                continue
+            return
+        raise too_busy()
+
+    def _write_made(self, documents: Mapping[bytes, Content], around: PartChange, before: Entry | None) -> None:
+        """Replace documents where the certificates, which others may have added to, are those that they were made of.
+
+        Raises:
+            StagingMoved: They are not, or as `around` says.
+        """
+
+        def verify(publication: Publication) -> None:
+            if publication.entry(CERTIFICATES_PATH) != before:
+                message = "the certificates changed meanwhile"
+                raise StagingMoved(message)
+
+        def plan(publication: Publication) -> Plan:
+            verify(publication)
+            return planned(publication)
+
+        def plan_signed(publication: Publication, _draft: CharterDraft) -> Plan:
+            verify(publication)
+            return self._documents_plan(publication, documents)
 
         if self.opened.replica.may_change:
-            self.opened.publisher.publish(self.plan_documents(documents))
+            planned = self.plan_documents(documents)
+            publish_together([around, PartChange(self.opened, [plan])])
         else:
-            self._chartering.publish(
-                draft, lambda publication, _draft: self._documents_plan(publication, documents), settled
-            )
+            unchanged = partial(draft_unchanged, self.opened)
+            self._chartering.publish(unchanged, plan_signed, settled, around)
 
     def plan_documents(self, documents: Mapping[bytes, Content]) -> Callable[[Publication], Plan]:
         """Return what plans to replace those of the scope's documents that differ, with a record."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
-from securecfg.errors import Conflict
+from securecfg.errors import Conflict, StoreBusy
 from securecfg.store import STAGE_LIMIT_OPERATIONS
 from securecfg.tuples import NamedTuple
 from securecfg.vault.authority import PolicyMoved
@@ -25,6 +25,7 @@ from securecfg.vault.scope_grants import known_grants
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_orders import ORDERS_WITH_CHANGE
 from securecfg.vault.scope_slots import note_reader
+from securecfg.vault.staging import StagingMoved
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -46,6 +47,10 @@ if TYPE_CHECKING:
 
 def settled() -> None:
     """Do nothing: a change that concerns its scope alone has nothing to settle before."""
+
+
+WRITES_MAX = 16
+"""How often a change is tried that others overtake: they change what it was made from."""
 
 
 class CharterDraft(NamedTuple):
@@ -141,11 +146,16 @@ class Chartering:
         def decided(publication: Publication, draft: CharterDraft) -> Plan:
             return plan(publication, draft, *self._authority.decide_now(publication, "key.manage"))
 
-        try:
-            self.publish(draft, decided, settle, around)
-        except PolicyMoved as error:
-            self._authority.require("key.manage", "")
-            raise Conflict(error.message, hint="try again") from None
+        for _ in range(WRITES_MAX):
+            try:
+                self.publish(draft, decided, settle, around)
+            except PolicyMoved as error:
+                self._authority.require("key.manage", "")
+                raise Conflict(error.message, hint="try again") from None
+            except StagingMoved:
+                continue  # what was settled is so no more
+            return
+        raise too_busy()
 
     def publish(
         self,
@@ -162,7 +172,7 @@ class Chartering:
         """
         prepared = self.prepare(draft, plan, around)
         if prepared is not None:
-            signatures = self._signatories.sign(prepared.messages, f"the charter of `{prepared.charter.path}`")
+            signatures = self.sign_once(prepared)
             settle()
             prepared.publish(signatures)
 
@@ -262,3 +272,9 @@ class Chartering:
         # Of the records the first carries the changes of the index.
         plan.records.insert(0, self._authority.session().record(Event.SCOPE_CHANGED, obj))
         return plan
+
+
+def too_busy() -> StoreBusy:
+    """Return the error for a change that was overtaken every time."""
+    message = "others change the policy or the members of roles all the time"
+    return StoreBusy(message, hint="`securecfg scope administrators resume` brings them to the scopes")

@@ -132,6 +132,7 @@ class Scopes:
         self._opened = authority.opened
         self._signatories = signatories
         self._kept: Certificates | None = None
+        self._settled: Documents | None = None  # what those were made of that a scope gets with a key
 
     @classmethod
     def with_signing(cls, authority: Authority, signing: Signing | None) -> Self:
@@ -302,13 +303,13 @@ class Scopes:
             public = RolePublic(self._role_public(name, self._certificates(), memberships))
 
             def register() -> Mapping[bytes, Content]:
-                if memberships:
+                # Whoever is removed once the key is registered loses his row with the role.
+                is_new = bool(memberships) and self._registry().roles.get(name) != public.public_key
+                if is_new:
                     self._stage_memberships(memberships, documents)
-                made_of = documents if memberships else None
+                made_of = documents if is_new else None
                 self._register(scope, inside.opened.replica.vault_id, name, public.public_key, made_of)
-                certificates = self._certificates()
-                keys = self._learn(inside, certificates) | {name: public.public_key}
-                return self._documents(keys, certificates)
+                return self._documents_with(inside, name, public)
 
             inside.grant(name, public, self._rights(name, right), register, self._holding(name, public))
         self.propagate([scope])
@@ -366,10 +367,10 @@ class Scopes:
             certificates.complete(keys, {name: self._members(name) for name in keys})
         except SignaturesMissing as error:
             failures.append(error)
-        for path, those in scopes.items():
+        for path in scopes:
             try:
                 with self._inside(path) as inside:
-                    inside.write_documents(self._documents(those, certificates))
+                    inside.write_documents(partial(self._newest_for, inside, certificates))
                     has_drops = bool(droppers(charter_of(inside.opened).parties))
                 if has_drops:
                     with self._inside(path) as inside:
@@ -673,15 +674,46 @@ class Scopes:
 
         self._authority.publish_allowed("key.manage", plan)
 
+    def _documents_with(self, inside: ScopeChanges, name: str, public: RolePublic) -> Mapping[bytes, Content]:
+        """Return the documents of a scope by which the members of a role have its newest key; see `_holding`."""
+        self._settled = self._newest_documents()
+        certificates = self._certificates()
+        keys = self._learn(inside, certificates) | {name: public.public_key}
+        return self._documents(keys, certificates)
+
     def _holding(self, role: str, public: RolePublic) -> PartChange:
-        """Return what keeps the key of a role as it is, in the vault, while a scope is given it."""
+        """Return what keeps the key of a role as it is, in the vault, while a scope is given it.
+
+        So are the documents that the scope gets with it, which are made anew where others are in force.
+        """
 
         def verify() -> None:
+            if self._settled not in {None, documents_of(self._opened)}:
+                message = "policy, roles or members changed meanwhile"
+                raise StagingMoved(message)
             if read_registry(self._opened).roles.get(role) != public.public_key:
                 message = f"`role:{role}` was given another key at the same moment"
                 raise Conflict(message, hint="look at `securecfg scope show PATH`, and try again")
 
         return PartChange(self._opened, verify_settled=verify)
+
+    def _newest_for(
+        self, inside: ScopeChanges, certificates: Certificates
+    ) -> tuple[Mapping[bytes, Content], PartChange]:
+        """Return the documents that a scope is to have, and what looks in the vault whether they are the newest still.
+
+        Whoever is faster with newer ones could else have older ones put in their place: with somebody in them who has
+        a role no more.
+        """
+        made_of = self._newest_documents()
+
+        def verify() -> None:
+            if documents_of(self._opened) != made_of:
+                message = "policy, roles or members changed meanwhile"
+                raise StagingMoved(message)
+
+        documents = self._documents(self._learn(inside, certificates), certificates)
+        return documents, PartChange(self._opened, verify_settled=verify)
 
     def _documents(self, keys: Mapping[str, bytes], certificates: Certificates) -> dict[bytes, Content]:
         """Return the documents of the vault that a scope has too: policy, roles, and who may be let into its roles."""

@@ -325,8 +325,8 @@ MUTANTS = (
     Mutant(
         "a destruction is over though a compaction left the key",
         "vault/maintenance.py",
-        "    deletes += find_freed(opened)\n",
-        "    find_freed(opened)\n",
+        "    deletes = find_freed(opened)\n",
+        "    deletes: list[Delete] = []\n",
         "vault/test_erasure.py::test_a_key_that_a_batch_and_a_compaction_left_goes_before_its_destruction_is_over",
     ),
     # --- audit ---
@@ -1847,5 +1847,77 @@ MUTANTS = (
         "        if not decision.allowed:\n            raise PolicyMoved(_POLICY_MOVED)",
         "        if decision is None:\n            raise PolicyMoved(_POLICY_MOVED)",
         "vault/test_scopes_meanwhile.py::test_who_loses_the_right_to_manage_keys_meanwhile_changes_nothing[revoke-step6]",
+    ),
+    # --- what writers of a sealed scope leave in it, and what is brought there ---
+    Mutant(
+        "an exposed value under another field counts as replaced",
+        "vault/exposures.py",
+        "        return old is None or old not in new.values()",
+        "        return old is None or old != new.get(mark.field)",
+        "vault/test_exposures.py::test_a_value_that_only_looks_another_one_is_listed_still[another field]",
+    ),
+    Mutant(
+        "a scope may be given older members than it has",
+        "vault/scopes.py",
+        "            if documents_of(self._opened) != made_of:",
+        "            if False:",
+        "vault/test_scopes_meanwhile.py::test_roles_of_a_scope_are_those_of_the_vault_whoever_is_faster[web]",
+    ),
+    Mutant(
+        "certificates that somebody else has brought meanwhile are overwritten",
+        "vault/scope_changes.py",
+        "            if publication.entry(CERTIFICATES_PATH) != before:",
+        "            if False:",
+        "vault/test_scopes_meanwhile.py::test_certificates_that_somebody_adds_right_before_are_not_overwritten",
+    ),
+    Mutant(
+        "a document may be in any encoding that JSON may be in",
+        "vault/documents.py",
+        "    text = content.decode()  # of bytes",
+        '    text = content.decode(errors="surrogatepass")  # of bytes',
+        "vault/test_scope_documents.py::test_what_is_malformed_is_tampered_and_says_where[half a character]",
+    ),
+    Mutant(
+        "a path may be other bytes than text",
+        "vault/deltas.py",
+        "    path = cursor.str16().encode()",
+        "    path = cursor.take(cursor.u16())",
+        "vault/test_formats.py::test_what_there_cannot_be_is_refused_where_it_is_read[a path of a change]",
+    ),
+    Mutant(
+        "an id may be one that no row can have",
+        "vault/segments.py",
+        "        if max(entry.rec_id, entry.history_id) >= ID_LIMIT:",
+        "        if False:",
+        "vault/test_formats.py::test_what_there_cannot_be_is_refused_where_it_is_read[a history of a change]",
+    ),
+    Mutant(
+        "a scope that fails as nothing should keeps all after it from their keys",
+        "vault/scope_keys.py",
+        "            except MALFORMED as error:",
+        "            except ZeroDivisionError as error:",
+        "vault/test_scope_documents.py::test_whatever_fails_in_a_scope_is_told_of_it_when_the_others_are_done",
+    ),
+    Mutant(
+        "a scope that takes no other own key keeps all after it from theirs",
+        "vault/administrators.py",
+        "            except SecurecfgError as error:\n                self._left[one.charter.path] = error",
+        "            except ZeroDivisionError as error:\n                self._left[one.charter.path] = error",
+        "vault/test_scope_documents.py::test_what_no_program_writes_keeps_no_other_scope_from_new_keys"
+        "[no id that is left]",
+    ),
+    Mutant(
+        "who may list nothing is told which secret he may not move",
+        "vault/relocation.py",
+        '            if isinstance(self._chosen, Single) or place.authority.session().decide("list", path).allowed:',
+        "            if path:",
+        "vault/test_scope_moves.py::test_sealing_needs_the_rights_on_every_secret",
+    ),
+    Mutant(
+        "a scope may be given older members with the key of a role",
+        "vault/scopes.py",
+        "            if self._settled not in {None, documents_of(self._opened)}:",
+        "            if False:",
+        "vault/test_scopes_meanwhile.py::test_no_scope_gets_older_members_with_a_key_than_it_has[grant]",
     ),
 )

@@ -30,6 +30,7 @@ from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_to_json
 from securecfg.vault.charters import LIST, SignedCharter
 from securecfg.vault.compromise import Compromise
 from securecfg.vault.drafts import Drafts
+from securecfg.vault.joint import PartChange
 from securecfg.vault.late_grants import WITH_CHANGE
 from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
@@ -241,7 +242,9 @@ def test_members_let_nobody_in_whom_one_administrator_alone_certified(world: Sco
         for count, signers in ((0, [alice, alice]), (1, [alice, PEOPLE.identities[1].verifier])):
             signatures = tuple((signer, PEOPLE.signers[signer](message)) for signer in signers)
             document = {"pay": {"svc:second": signatures_to_json(signatures)}}
-            inside.write_documents({CERTIFICATES_PATH: to_document(document)})
+            around = PartChange(world.admin().opened, verify_settled=lambda: None)
+            documents = {CERTIFICATES_PATH: to_document(document)}
+            inside.write_documents(lambda documents=documents, around=around: (documents, around))  # type: ignore[misc]  # lambda default
             world.as_member("pay")
             assert (accepted_by(world, "second", "pay/key") == "of pay") == bool(count)
 

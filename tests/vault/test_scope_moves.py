@@ -112,7 +112,13 @@ def test_sealing_needs_the_rights_on_every_secret(world: ScopeWorld) -> None:
         '[[roles.keeper.grants]]\nactions = ["read", "delete", "write"]\npaths = ["app/a", "app/b"]\n'
     )
     admin.administration.apply_policy([Document("grants.toml", "grants", text)])
-    with pytest.raises(AccessDenied):
+    with pytest.raises(AccessDenied) as raised:
+        ScopeMoves(world.open("svc:keeper").authority).seal("app", roles={"read": ["pay"]})
+    assert "app/c" not in f"{raised.value.message} {raised.value.hint}"  # who may not list is not told
+    admin.administration.apply_policy(
+        [Document("grants.toml", "grants", text + '[[roles.keeper.grants]]\nactions = ["list"]\npaths = ["app/*"]\n')]
+    )
+    with pytest.raises(AccessDenied, match="app/c"):
         ScopeMoves(world.open("svc:keeper").authority).seal("app", roles={"read": ["pay"]})
     assert world.admin().list() == ["app/a", "app/b", "app/c"]
     assert world.admin().opened.store.partitions() == []

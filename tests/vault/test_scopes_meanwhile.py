@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from securecfg.audit import Event
-from securecfg.errors import AccessDenied, AlreadyExists, Conflict, WrongKey
+from securecfg.errors import AccessDenied, AlreadyExists, Conflict, StoreBusy, WrongKey
 from securecfg.policy import Document
-from securecfg.vault import relocation, scope_making, scope_moves, scopes
-from securecfg.vault.administration import Administration
+from securecfg.vault import relocation, scope_chartering, scope_making, scope_moves, scopes
+from securecfg.vault.administration import Administration, to_document
+from securecfg.vault.certificates import CERTIFICATES_PATH, read_certificates
 from securecfg.vault.departures import find_exposed
+from securecfg.vault.joint import PartChange
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.opened import ROLES_PATH
 from securecfg.vault.publisher import Publisher
 from securecfg.vault.role_rotation import RoleRotation
+from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_moves import ScopeMoves
+from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_registry import ABANDONED_NS, read_registry
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.signatories import HeldKeys
@@ -27,6 +32,9 @@ from tests.vault.world import text_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from securecfg.vault.drafts import Content
+    from securecfg.vault.scope_rotation import ScopeRotation
 
 WRITERS = {"read": ["pay"], "write": ["pay"]}
 
@@ -76,6 +84,118 @@ def verify_whole(world: ScopeWorld, *scopes: str) -> None:
         part = pay if registry.scope_of(path) else admin
         assert text_of(part, path) == path
         assert path in part.list()
+
+
+def test_no_scope_is_given_older_members_than_somebody_else_gave_it_meanwhile(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    world.person("pay", "left")
+    world.as_member("pay")
+    assert world.as_member("left").list() == []
+    other = world.admin().administration
+    once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: other.remove_member("pay", "svc:left"))
+    world.person("audit", "new")
+    roles: dict[str, list[str]] = world.admin().scope("pay").opened.system_document(ROLES_PATH, {})
+    assert roles["pay"] == ["svc:pay"]
+    world.as_member("pay")  # gives the key of the role to who lacks it
+    with pytest.raises(WrongKey):
+        world.as_member("left")
+
+
+@pytest.mark.parametrize("role", ["web", "pay"])
+def test_roles_of_a_scope_are_those_of_the_vault_whoever_is_faster(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    world.person(role, "left")
+    other = world.admin().administration
+    once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: other.remove_member(role, "svc:left"))
+    world.person("audit", "new")
+    roles: dict[str, list[str]] = world.admin().scope("pay").opened.system_document(ROLES_PATH, {})
+    assert roles == world.admin().opened.system_document(ROLES_PATH, {})
+    assert roles[role] == [f"svc:{role}"]
+
+
+@pytest.mark.parametrize("change", ["first key", "grant", "rotate"])
+def test_no_scope_gets_older_members_with_a_key_than_it_has(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    world.scopes().grant("pay", "web", "read")
+    world.person("web", "left")
+    world.as_member("web")
+    assert world.as_member("left").list() == []
+    other, serials = world.admin().administration, list[int]()
+    real = Scopes.propagate
+
+    def died(scopes: Scopes, only: object = None) -> None:
+        if scopes is changing:
+            raise KeyboardInterrupt
+        real(scopes, None)
+        del only
+
+    def leave() -> None:
+        other.remove_member("web", "svc:left")
+        serials.append(charter_of(world.admin().scope("pay").opened).serial)
+
+    changing = RoleRotation(world.admin().authority)
+    changes: dict[str, Callable[[], object]] = {
+        "first key": lambda: changing.grant("pay", "audit", "read"),
+        "grant": lambda: changing.grant("pay", "web", "write"),
+        "rotate": lambda: changing.rotate_role("pay"),
+    }
+    monkeypatch.setattr(Scopes, "propagate", died)
+    once_before(monkeypatch, scope_chartering, "publish_together", leave)
+    with pytest.raises(KeyboardInterrupt):
+        changes[change]()
+    assert charter_of(world.admin().scope("pay").opened).serial > serials[0]
+    world.as_member("web")
+    with pytest.raises(WrongKey):
+        world.as_member("left")
+
+
+def test_a_certificate_that_comes_meanwhile_is_not_lost(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.scopes().create("pay", read=["pay"])
+    once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: world.person("pay", "second"))
+    world.person("pay", "first")
+    assert set(read_certificates(world.admin().scope("pay").opened)["pay"]) == {"svc:pay", "svc:first", "svc:second"}
+
+
+def test_certificates_that_somebody_adds_right_before_are_not_overwritten(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    around = PartChange(world.admin().opened, verify_settled=lambda: None)
+    found: list[list[str]] = []
+    with world.scopes()._inside("pay") as first, world.scopes()._inside("pay") as second:
+
+        def write(inside: ScopeRotation, member: str) -> None:
+            def make() -> tuple[dict[bytes, Content], PartChange]:
+                known = read_certificates(inside.opened)["pay"]
+                found.append(sorted(known))
+                return {CERTIFICATES_PATH: to_document({"pay": known | {member: []}})}, around
+
+            inside.write_documents(make)
+
+        once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: write(second, "svc:second"))
+        write(first, "svc:first")
+    assert found == [["svc:pay"], ["svc:pay"], ["svc:pay", "svc:second"]]
+    assert sorted(read_certificates(world.admin().scope("pay").opened)["pay"]) == ["svc:first", "svc:pay", "svc:second"]
+
+
+def test_members_that_change_all_the_time_end_with_an_error(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.scopes().create("pay", read=["pay"])
+    other, others = Administration(world.admin().authority), itertools.count()
+    real = ScopeChanges.plan_documents
+
+    def overtaken(*args: Any) -> object:  # noqa: ANN401 - handed on
+        other.add_member("audit", f"svc:{next(others)}")
+        return real(*args)
+
+    monkeypatch.setattr(ScopeChanges, "plan_documents", overtaken)
+    with pytest.raises(StoreBusy):
+        world.person("audit", "new")
 
 
 # --- scopes in scopes -------------------------------------------------------------------------------------------------
