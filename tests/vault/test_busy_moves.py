@@ -167,6 +167,35 @@ def test_what_comes_back_while_it_moves_is_still_exposed_to_who_knew_it(
     verify_parts(world)
 
 
+def test_what_a_clock_behind_dates_before_a_departure_is_exposed_though_it_comes_in_the_commit(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else that moves was known to who left, so no note of it would be where the secret goes."""
+    world.moves().seal("a", roles=ROLES | {"read": ["pay", "audit"]}, is_shared=True)
+    hour_ns = 3_600 * 1_000_000_000
+    world.clock.ns += hour_ns
+    world.scopes().revoke("a", "audit", "list")
+    world.clock.ns += 1
+    pay = world.as_member("pay")
+    pay.write("a/b/busy", "0")
+    assert find_exposed(pay.scope("a").authority) == []
+
+    def write(attempt: int) -> None:
+        if attempt == 2:
+            world.clock.ns -= hour_ns
+        pay.write("a/b/busy", str(attempt))
+        if attempt == 2:
+            world.clock.ns += hour_ns
+
+    overtaken(monkeypatch, lambda attempt: write(attempt) if attempt <= 2 else None)
+    world.moves().split("a", "a/b", reader=world.identity("pay"))
+    member = world.as_member("pay")
+    assert text_of(member, "a/b/busy") == "2"
+    exposed = find_exposed(member.scope("a/b").authority)
+    assert [(each.path, each.version, each.label) for each in exposed] == [("a/b/busy", 4, "audit")]
+    verify_parts(world)
+
+
 # --- streams ----------------------------------------------------------------------------------------------------------
 
 
