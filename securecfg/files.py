@@ -226,15 +226,20 @@ def _name_exclusively(temporary: Path, target: Path) -> None:
         temporary.unlink()
         return
     try:
-        _rename_exclusively(temporary, target)
+        rename_exclusively(temporary, target)
     except OSError as error:
         if error.errno not in _NO_EXCLUSIVE_RENAME:
             raise
         _rename_under_lock(temporary, target)
 
 
-def _rename_exclusively(temporary: Path, target: Path) -> None:
-    """Rename where nothing has the new name, as one step of the file system; Python knows only renames that replace."""
+def rename_exclusively(temporary: Path, target: Path) -> None:
+    """Rename where nothing has the new name, as one step of the file system; Python knows only renames that replace.
+
+    Raises:
+        FileExistsError: Something has it.
+        OSError: The file system refuses, or knows no such step.
+    """
     import ctypes  # few file systems have no hard links
 
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

@@ -59,6 +59,7 @@ def create(invocation: Invocation, *, name: str, out: str, public: str, protect:
     try:
         create_public(public, compose_identity_file(IdentityFile(made, None)))
     except BaseException:
+        # Half an identity is of use to nobody, and would be in the way of a whole one.
         with suppress(OSError):
             Path(out).unlink()
         raise

@@ -133,6 +133,7 @@ def _begin(invocation: Invocation, plan: _Plan) -> None:
             write_shared(plan.folder, _shared_settings(plan), made)
         write_local(plan.folder, _local_settings(plan, key), made)
     except BaseException:
+        # What is there by half could neither be used nor made again.
         made.remove()
         raise
     if _names_code(key):
@@ -213,6 +214,7 @@ def _join(invocation: Invocation, plan: _Plan, project: Project) -> None:
         make_local_folder(plan.folder, made)
         write_local(plan.folder, _local_settings(plan, key), made)
     except BaseException:
+        # As where the project is made.
         made.remove()
         raise
     invocation.emit(

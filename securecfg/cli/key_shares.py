@@ -11,7 +11,7 @@ import click
 from securecfg.cli.arguments import Number
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.errors import AlreadyExists, CommitUnknown, StoreFailed
+from securecfg.errors import AlreadyExists, CommitUnknown, SecurecfgError, StoreFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +36,8 @@ def split(invocation: Invocation, *, threshold: int, count: int, out: str, label
     """Add a key of which N people hold a share each, and any K of them together open the vault.
 
     Each file holds one share in one line. Give every share to another person and delete the folder: whoever has K of
-    them has the key. Nothing is left behind where this fails.
+    them has the key. Nothing is left behind where this fails. Where it is interrupted the files stay, as the slot may
+    be there: `securecfg key list` shows it.
     """
     from securecfg.keys import ShamirProvider, generate_shares
     from securecfg.vault.slots import Slots
@@ -97,7 +98,7 @@ def combine(invocation: Invocation, *, files: tuple[str, ...]) -> None:
 
 @contextmanager
 def _written(folder: Path, shares: Sequence[Share]) -> Iterator[list[Path]]:
-    """Write one file for each share into a new folder; take all back where that or what follows fails."""
+    """Write one file for each share into a new folder; take all back where what follows was certainly not done."""
     from securecfg.files import create_private
     from securecfg.keys import format_share
 
@@ -109,16 +110,25 @@ def _written(folder: Path, shares: Sequence[Share]) -> Iterator[list[Path]]:
             path = folder / f"share-{share.number:0{width}}.txt"
             create_private(path, f"{format_share(share)}\n".encode())
             made.append(path)
+    except BaseException:  # nothing was done with them yet, whatever it is
+        _take_back(folder, made)
+        raise
+    try:
         yield made
     except CommitUnknown as error:
         # The slot may be there, and then these are the only shares of its key.
         error.hint = f"keep `{folder}` until `securecfg key list` has shown whether the slot was added; {error.hint}"
         raise
-    except BaseException:
-        for path in made:
-            path.unlink()
-        folder.rmdir()
+    except SecurecfgError:
+        # Whatever else ends it, such as Ctrl-C, may have come after the commit: the files stay.
+        _take_back(folder, made)
         raise
+
+
+def _take_back(folder: Path, made: Sequence[Path]) -> None:
+    for path in made:
+        path.unlink()
+    folder.rmdir()
 
 
 def make_folder(folder: Path) -> None:

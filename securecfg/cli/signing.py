@@ -119,7 +119,7 @@ def open_identity(invocation: Invocation, uri: str) -> IdentityProvider:
 
 def administration_of(vault: Vault, signing: Signing) -> Administration:
     """Return policy and roles of a vault, whose administrators sign for its sealed scopes where it has some."""
-    from securecfg.vault.scopes import ScopedAdministration
+    from securecfg.vault.scoped_administration import ScopedAdministration
 
     administration = vault.administration
     is_scoped = isinstance(administration, ScopedAdministration)

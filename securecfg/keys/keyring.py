@@ -30,6 +30,7 @@ _FRONT_BYTES = 10
 _PADDING_BYTES = 512
 _AUDIT_KEY_BYTES = 96
 _TEXT_LIMIT = 255
+_EPOCH_MAX = (1 << 32) - 1
 
 
 class Purpose(IntEnum):
@@ -292,9 +293,11 @@ class Keyring:
         The one used until now can only decrypt from here on; of log signing keys it is forgotten.
 
         Raises:
-            Tampered: There is no key of this purpose and scope.
+            Tampered: There is no key of this purpose and scope, or no number after that of the one in use.
         """
         old = self.active(purpose, scope_id)
+        if old.epoch >= _EPOCH_MAX:
+            raise _refusal()  # nobody gets there; a writer of a sealed scope may have put it there
         kept = () if purpose == Purpose.LOG_SIGNING else (old._replace(state=KeyState.DECRYPT_ONLY),)
         new = KeyEntry.generate(purpose, scope_id, old.epoch + 1, created_ns)
         return Keyring((*(entry for entry in self.keys if entry is not old), *kept, new), self.slots)

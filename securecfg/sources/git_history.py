@@ -226,6 +226,7 @@ def _git(repository: str | os.PathLike[str], arguments: list[str]) -> Iterator[I
             try:
                 yield process.stdout
             except BaseException:
+                # Who reads no further would wait for ever until git has written the rest.
                 process.kill()
                 raise
         code = process.wait()
@@ -244,6 +245,7 @@ def _conversation(repository: str | os.PathLike[str], arguments: list[str]) -> I
                 process.kill()
                 raise StoreFailed(_ENDED) from None
             except BaseException:
+                # Git would wait for the next question, and this process for git.
                 process.kill()
                 raise
             process.stdin.close()

@@ -59,6 +59,7 @@ def open_connection(name: str, flags: int, vfs: str | None, busy_timeout_s: floa
         connection.set_busy_timeout(round(busy_timeout_s * 1000))
         connection.execute(_SETTINGS).fetchall()
     except BaseException:
+        # Nobody gets it, and until it was collected it would hold the file.
         connection.close(True)  # noqa: FBT003 - apsw's signature
         raise
     return connection
@@ -175,6 +176,7 @@ class Pool:
             if self._writer is None:
                 self._writer = self._open()
         except BaseException:
+            # Who gets no cursor returns none, and everybody after him would wait in vain.
             self._writing.release()
             raise
         return self._writer

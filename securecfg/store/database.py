@@ -149,6 +149,7 @@ class DatabaseFile:
             if self.is_read_only:
                 connection.execute("PRAGMA query_only = ON").close()
         except BaseException:
+            # Nobody gets it, and until it was collected it would hold the file.
             connection.close(True)  # noqa: FBT003 - apsw's signature
             raise
         return connection

@@ -78,6 +78,7 @@ class Recorder(apsw.VFS):
         vfs_name: The name to open stores with.
         recording: The notes so far.
         known: The names of the files it has seen.
+        base: The name of the VFS below.
     """
 
     def __init__(self, syncs: Syncs = "honest") -> None:
@@ -87,7 +88,9 @@ class Recorder(apsw.VFS):
         self.known: set[str] = set()
         self.syncs = syncs
         self._lock = threading.Lock()
-        super().__init__(self.vfs_name, "")
+        # By its name: the default may be this one by the time when a file is opened.
+        self.base = apsw.vfs_names()[0]
+        super().__init__(self.vfs_name, self.base)
 
     def __enter__(self) -> Self:
         """Let connections be weakened where that is asked for."""
@@ -126,7 +129,7 @@ class Recorder(apsw.VFS):
 
 class _RecordedFile(apsw.VFSFile):
     def __init__(self, recorder: Recorder, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
-        super().__init__("", name, flags)
+        super().__init__(recorder.base, name, flags)
         self._recorder = recorder
         text = name.filename() if isinstance(name, apsw.URIFilename) else name
         self._name = Path(text).name if text else ""

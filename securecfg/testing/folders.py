@@ -1,13 +1,14 @@
 """Power cuts where files are made and named by ordinary calls: backups, exports, whatever is not a store's own.
 
 A `FolderRecorder` notes what this process does to the files below a folder through the module `os`, and what SQLite
-does in the stores that are opened with its `vfs_name`. The model of `FolderDisk` is stricter than that for stores
+does in the stores that are opened meanwhile. The model of `FolderDisk` is stricter than that for stores
 alone: a name, made, given or taken away, is durable once its folder was synced, and until then any subset of such
 changes may be there. SQLite itself syncs the folder of a new log when it first syncs that.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from pathlib import Path, PurePosixPath
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import apsw
 
+from securecfg import files
 from securecfg.testing.crash import Disk, Event, FileState, Image, Recorder
 
 if TYPE_CHECKING:
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
     from securecfg.testing.crash import Kind, Recording
 
-_WATCHED = ("open", "close", "fsync", "link", "rename", "replace", "unlink", "mkdir")
+_WATCHED = (
+    *((os, name) for name in ("open", "close", "fsync", "link", "rename", "replace", "unlink", "mkdir")),
+    (files, "rename_exclusively"),  # a call of the system that `os` does not know
+)
 _PIECE_BYTES = 16_384
 _SHARE_LOST = 0.4
 
@@ -32,12 +37,14 @@ class FolderRecorder(Recorder):
 
     Args:
         root: The folder. Names in the recording are relative to it, those of stores are their last parts.
+        has_hard_links: Whether the file system has them; without, each is refused.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, has_hard_links: bool = True) -> None:
         """Take notes of what is there."""
         super().__init__()
         self._root = root.resolve()
+        self._has_hard_links = has_hard_links
         self._open_files: dict[int, str] = {}
         self._written: dict[str, int] = {}
         self._calls: dict[str, Callable[..., Any]] = {}
@@ -52,15 +59,17 @@ class FolderRecorder(Recorder):
     def __enter__(self) -> Self:
         """Begin to watch."""
         super().__enter__()
-        for name in _WATCHED:
-            self._calls[name] = getattr(os, name)
-            setattr(os, name, getattr(self, f"_{name}"))
+        for module, name in _WATCHED:
+            self._calls[name] = getattr(module, name)
+            setattr(module, name, getattr(self, f"_{name}"))
+        apsw.set_default_vfs(self.vfs_name)
         return self
 
     def __exit__(self, *raised: object) -> None:
         """Watch no more."""
-        for name, call in self._calls.items():
-            setattr(os, name, call)
+        apsw.set_default_vfs(self.base)
+        for module, name in _WATCHED:
+            setattr(module, name, self._calls[name])
         super().__exit__(*raised)
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802 - apsw's name
@@ -100,6 +109,8 @@ class FolderRecorder(Recorder):
             self._note("sync-folder" if is_folder else "sync", name)
 
     def _link(self, source: Any, target: Any, **options: Any) -> None:  # noqa: ANN401 - those of `os.link`
+        if not self._has_hard_links:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
         self._calls["link"](source, target, **options)
         self._note_pair("link", source, target)
 
@@ -109,6 +120,10 @@ class FolderRecorder(Recorder):
 
     def _replace(self, source: Any, target: Any, **options: Any) -> None:  # noqa: ANN401 - those of `os.replace`
         self._calls["replace"](source, target, **options)
+        self._note_pair("rename", source, target)
+
+    def _rename_exclusively(self, source: Path, target: Path) -> None:
+        self._calls["rename_exclusively"](source, target)
         self._note_pair("rename", source, target)
 
     def _unlink(self, path: Any, **options: Any) -> None:  # noqa: ANN401 - those of `os.unlink`

@@ -29,7 +29,6 @@ from securecfg.vault.departures import newest_departure
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.paths import SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_changes import rights_to_words
 from securecfg.vault.scope_opening import charter_of, trusts_of
 from securecfg.vault.scope_registry import (
     ADMINISTRATORS_PATH,
@@ -42,6 +41,7 @@ from securecfg.vault.scope_registry import (
     read_administrators,
     read_own_keys,
 )
+from securecfg.vault.scope_rights import rights_to_words
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.signatories import HeldKeys
 from securecfg.vault.successions import SUCCESSION_BYTES_MAX, step_message
@@ -52,12 +52,14 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys import Identity
+    from securecfg.keys.trust import Signatures
     from securecfg.policy import Decision
     from securecfg.vault.authority import Authority
     from securecfg.vault.charters import Charter
     from securecfg.vault.drafts import Content
     from securecfg.vault.publishing import Publication
-    from securecfg.vault.scope_changes import Prepared, ScopeChanges
+    from securecfg.vault.scope_changes import ScopeChanges
+    from securecfg.vault.scope_chartering import Prepared
     from securecfg.vault.session import Session
     from securecfg.vault.signatories import Signatories, Signing
 
@@ -417,15 +419,26 @@ class AdministratorChanges(Scopes):
         certificates.take(missing, signed[len(charters) :])
 
         def publish() -> Keepers:
-            left = iter(signed)
-            for one in prepared:
-                signatures = [next(left) for _ in one.messages]
+            return self._publish_each(prepared, signed)
+
+        return publish, awaited | {one.charter.path: one.charter.previous for one in prepared}
+
+    def _publish_each(self, prepared: Sequence[Prepared], signed: Sequence[Signatures]) -> Keepers:
+        """Publish what is signed; a scope in which that fails is left as it is, and keeps no other from it."""
+        left, keepers = iter(signed), {}
+        for one in prepared:
+            signatures = [next(left) for _ in one.messages]
+            try:
                 # The key that the scope was opened with may be the one that goes.
                 with suppress(SlotRemoved):
                     one.publish(signatures)
-            return {one.charter.path: one.keeper for one in prepared}
-
-        return publish, awaited | {one.charter.path: one.charter.previous for one in prepared}
+            except Unavailable:
+                raise
+            except SecurecfgError as error:
+                self._left[one.charter.path] = error
+            else:
+                keepers[one.charter.path] = one.keeper
+        return keepers
 
     def _is_exposed(self) -> bool:
         departed = newest_departure(self._opened)

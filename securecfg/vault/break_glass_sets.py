@@ -22,7 +22,8 @@ from securecfg.vault.scope_registry import (
     read_break_glass,
     read_registry,
 )
-from securecfg.vault.scopes import ScopedAdministration, Scopes
+from securecfg.vault.scoped_administration import ScopedAdministration
+from securecfg.vault.scopes import Scopes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

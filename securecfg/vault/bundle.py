@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from securecfg.clock import to_datetime
@@ -22,6 +20,7 @@ from securecfg.errors import (
 from securecfg.keys import IdentityProvider
 from securecfg.policy import Decision
 from securecfg.vault.bundle_opening import OpenBundle, open_bundle
+from securecfg.vault.documents import metadata_of
 from securecfg.vault.listing import VersionInfo, VersionState, cut_to_depth
 from securecfg.vault.paths import check_prefix, path_to_bytes
 from securecfg.vault.sinks import open_sink
@@ -279,6 +278,7 @@ def open_as_vault(  # noqa: PLR0913 - what `Vault.open` was given
     try:
         return Bundle(bundle, Trail(opened, bundle, provider, clock), clock, strict=strict)
     except BaseException:
+        # The caller gets nothing to close.
         opened.close()
         raise
 
@@ -305,7 +305,7 @@ def _version_info(secret: PublishedSecret, version: PublishedVersion, now_ns: in
         expires=to_datetime(version.expires) if version.expires else None,
         deleted=None,
         labels=tuple(name for name in labels if secret.labels.get(name) == version.number),
-        metadata=MappingProxyType(json.loads(version.metadata) if version.metadata else {}),
+        metadata=metadata_of(version.metadata),
         author=version.author,
         content_type=version.content_type,
         size_bytes=version.length,

@@ -151,6 +151,7 @@ def create_vault(
         create_rows(store, providers, clock.now_ns())
         return open_rows(store, providers[0], path, clock, options)[0]
     except BaseException:
+        # Without all of its first rows it is no vault, and in the way of one.
         store.close()
         os.unlink(path)  # noqa: PTH108 - without `pathlib`, as the store
         raise
@@ -219,6 +220,7 @@ def open_vault(
             message = f"the creation of the vault `{path}` was interrupted; it holds nothing"
             raise NotAVault(message, hint="remove the file and create the vault again")
     except BaseException:
+        # The caller gets nothing to close.
         store.close()
         raise
     return opened, slot

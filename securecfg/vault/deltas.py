@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securecfg.octets import U32, U64, Cursor, Malformed, pad, var16
+from securecfg.store import ID_LIMIT, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.segments import ENTRY_SIZE, Entry
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 PADDING = 64
 FREED_RUN_SIZE = 17
 _SET, _REMOVE = 1, 2
+_SPACES = frozenset(Space)
 
 Change = tuple[bytes, Entry | None]
 
@@ -53,7 +55,7 @@ def parse_delta(plaintext: bytes) -> Delta:
     """
     cursor = Cursor(plaintext)
     changes = tuple(_parse_change(cursor) for _ in range(cursor.u32()))
-    freed = tuple(FreedRun(cursor.u8(), cursor.u64(), cursor.u64()) for _ in range(cursor.u32()))
+    freed = tuple(_parse_run(cursor) for _ in range(cursor.u32()))
     cursor.finish_padding(PADDING)
     return Delta(changes, freed)
 
@@ -76,10 +78,18 @@ def split_changes(changes: Sequence[Change], limit_bytes: int) -> list[tuple[Cha
 
 def _parse_change(cursor: Cursor) -> Change:
     operation = cursor.u8()
-    path = cursor.var16()
+    path = cursor.str16().encode()
     if operation == _SET:
         return path, Entry.from_bytes(cursor.take(ENTRY_SIZE))
     if operation == _REMOVE:
         return path, None
     message = "names an unknown operation"
     raise Malformed(message)
+
+
+def _parse_run(cursor: Cursor) -> FreedRun:
+    run = FreedRun(cursor.u8(), cursor.u64(), cursor.u64())
+    if run.space not in _SPACES or run.first + run.length > ID_LIMIT:
+        message = "frees rows that there cannot be"
+        raise Malformed(message)
+    return run

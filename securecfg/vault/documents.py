@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import struct
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from securecfg.errors import Tampered
 from securecfg.vault.paths import SYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from securecfg.vault.opened import OpenVault
 
-_MALFORMED = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, struct.error)
+"""What taking up something fails with that is not as it must be."""
 
 
 def decode_document(content: bytes) -> Any:  # noqa: ANN401 - whatever it holds
@@ -23,13 +26,29 @@ def decode_document(content: bytes) -> Any:  # noqa: ANN401 - whatever it holds
     Raises:
         ValueError: It is none, nests too deep, or holds text that is none.
     """
+    text = content.decode()  # of bytes `json` would guess the encoding, and let halves of characters pass
     try:
-        document = json.loads(content)
-        if b"\\u" in content:
+        document = json.loads(text)
+        if "\\u" in text:
             json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError from None
     return document
+
+
+def metadata_of(content: bytes) -> Mapping[str, str]:
+    """Return the metadata of a version.
+
+    Raises:
+        Tampered: They are none, which a writer left there.
+    """
+    try:
+        document = decode_document(content) if content else {}
+        verify_shape(document, dict, str)
+    except (TypeError, ValueError):
+        message = "the metadata of a version are malformed"
+        raise Tampered(message, hint="who may write there may have done so; the log tells who changed it") from None
+    return MappingProxyType(document)
 
 
 @contextmanager
@@ -41,7 +60,7 @@ def parsing(opened: OpenVault, path: bytes) -> Iterator[None]:
     """
     try:
         yield
-    except _MALFORMED:
+    except (*MALFORMED, OSError):  # a time that there cannot be is an `OSError` in some places
         seat = opened.replica.seat
         scope = seat.charter.charter.path if seat is not None and seat.charter is not None else ""
         name = path.removeprefix(SYSTEM).decode(errors="replace").encode("unicode_escape").decode()

@@ -28,6 +28,7 @@ from securecfg.errors import (
     SecretDestroyed,
     SecretNotFound,
     StaleWrite,
+    Tampered,
     ValueTooLarge,
     VersionNotFound,
 )
@@ -443,7 +444,7 @@ class Drafts:
 
         def pieces() -> Iterable[bytes]:
             numbers = range(version.value_id + 1, version.value_id + 1 + version.value_rows)
-            rows: Iterable[bytes] = (self._workspace.row(Space.VALUE, number) or b"" for number in numbers)
+            rows: Iterable[bytes] = map(self._part_of_value, numbers)
             chunked = ChunkedValueKey(dek, ctx)
             if data_keys.grants is not None:
                 rows = list(rows)
@@ -451,6 +452,13 @@ class Drafts:
             return chunked.open(row, expected, rows)
 
         return Content(version.kind, version.length, pieces)
+
+    def _part_of_value(self, number: int) -> bytes:
+        row = self._workspace.row(Space.VALUE, number)
+        if row is None:
+            message = "a part of a large value is missing"
+            raise Tampered(message)
+        return row
 
     def _put_older(self, plan: Plan, rec_id: int, page: int, versions: tuple[Version, ...]) -> OlderPage:
         row = self._replica.rows.seal_older_page(rec_id, page, versions)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
-from securecfg.crypto import KIND_TEXT
-from securecfg.errors import ScopeSealed, StaleWrite, StoreBusy
+from securecfg.crypto import KIND_FIELDS, KIND_TEXT
+from securecfg.errors import InvalidPath, ScopeSealed, StaleWrite, StoreBusy, Tampered
 from securecfg.secret import Secret
 from securecfg.vault.documents import parsing
 from securecfg.vault.drafts import Content, NewVersion
+from securecfg.vault.history import DESTROYED, check_number
 from securecfg.vault.index import prefix_end
 from securecfg.vault.paths import FIRST_USER_PATH, SYSTEM, path_to_bytes
 from securecfg.vault.values import decode_value
@@ -164,24 +165,44 @@ class Exposures:
             return False
         read = self._opened.consistently
         try:
-            old, new = read(lambda: self._value(mark, mark.version)), read(lambda: self._value(mark, current))
+            old = read(lambda: self._digests(mark.path, mark.version)).get(mark.field)
+            new = read(lambda: self._digests(mark.path, current))
         except ScopeSealed:
             return not mark.is_open  # who does not read the scope cannot tell; a reader of it can
-        return old is None or new is None or old != new
+        # It is as well known under another field, or as the whole value.
+        return old is None or old not in new.values()
 
-    def _value(self, mark: Mark, number: int) -> Secret[str] | Secret[bytes] | None:
-        """Return a version's value or field where it can be opened. It is compared and does not leave this process."""
-        opened, path = self._opened, path_to_bytes(mark.path)
-        entry = opened.replica.index.get(path)
+    def _digests(self, path: str, number: int) -> dict[str, bytes]:
+        """Return hashes of a version's value, and of each of its fields, where it was not destroyed.
+
+        They are compared and do not leave this process.
+        """
+        opened, encoded = self._opened, path_to_bytes(path)
+        entry = opened.replica.index.get(encoded)
         if entry is None:
-            return None
-        located = opened.locate(path, entry, number)
-        if not located.version.dek_id or located.version.value_rows:
-            return None
-        value = decode_value(*opened.open_inline(located), mark.path)
+            return {}
+        try:
+            located = opened.locate(encoded, entry, number)
+        except KeyError:
+            message = f"a version of `{path}` that was exposed is not in its history"
+            raise Tampered(message) from None
+        version = located.version
+        if version.state == DESTROYED:
+            return {}
+        if version.value_rows and version.kind != KIND_FIELDS:
+            hashed = hashlib.sha256()
+            for piece in opened.open_chunked(located):
+                hashed.update(piece)
+            return {"": hashed.digest()}
+        kind, content = version.kind, b""
+        if version.value_rows:
+            content = b"".join(opened.open_chunked(located))
+        else:
+            kind, content = opened.open_inline(located)
+        value = decode_value(kind, content, path)
         if isinstance(value, Secret):
-            return None if mark.field else value
-        return value.get(mark.field)
+            return {"": hashlib.sha256(content).digest()}
+        return {name: _digest(field) for name, field in value.items()}
 
     def _current(self, path: str) -> int:
         opened, encoded = self._opened, path_to_bytes(path)
@@ -299,13 +320,32 @@ def _read(opened: OpenVault, name: bytes) -> _Stored:
     with parsing(opened, name):
         since = datetime.fromtimestamp(int(str(document["since"])), UTC)
         path, field, commit, file = (str(document[key]) for key in ("path", "field", "commit", "file"))
-        mark = Mark(path, field, int(str(document["version"])), commit, since, file, bool(document["open"]))
+        version = check_number(int(str(document["version"])))
+        _verify_path(path)
+        mark = Mark(path, field, version, commit, since, file, bool(document["open"]))
         return _Stored(name, mark, int(str(document["record"])), number)
+
+
+def _verify_path(path: str) -> None:
+    """Check that a secret may lie at a path.
+
+    Raises:
+        ValueError: It may not.
+    """
+    try:
+        path_to_bytes(path)
+    except InvalidPath:
+        raise ValueError from None
 
 
 def _newest(opened: OpenVault, name: bytes) -> int:
     entry = opened.replica.index.get(name)
     return opened.history(name, entry).newest if entry is not None else 0
+
+
+def _digest(field: Secret[str] | Secret[bytes]) -> bytes:
+    content = field.reveal()
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).digest()
 
 
 def _too_busy() -> StoreBusy:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.octets import U16, U32, U64, Cursor, Malformed, pad, var8
+from securecfg.store import ID_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -219,6 +220,9 @@ def _parse_front(plaintext: bytes) -> tuple[Front, Cursor, int]:
         raise Malformed(message) from None
     cursor = Cursor(plaintext, end + _MARKS.size)
     older = tuple([OlderPage(*_OLDER.unpack(cursor.take(_OLDER.size))) for _ in range(pages)])
+    if any(page.history_id >= ID_LIMIT for page in older):
+        message = "names a page that there cannot be"
+        raise Malformed(message)
     labels = {cursor.str8(): cursor.u32() for _ in range(cursor.u16())}
     path = plaintext[_OWNER.size : end]
     return (rec_id, path, newest, current, previous, pending, older, labels), cursor, cursor.u16()
@@ -242,6 +246,9 @@ def _parse_version(cursor: Cursor) -> Version:
         raise Malformed(message) from None
     if end > len(data) or not LIVE <= fixed[1] <= DESTROYED:
         message = "holds a version that is cut off or in an unknown state"
+        raise Malformed(message)
+    if fixed[3] >= ID_LIMIT or fixed[4] + fixed[5] >= ID_LIMIT:
+        message = "holds a version with rows that there cannot be"
         raise Malformed(message)
     cursor.position = end
     return to_version((*fixed, author, content_type, data[start:end]))

@@ -73,7 +73,8 @@ class Index:
     def rebased(self, manifest: Manifest) -> Index:
         """Return the same index over a newer manifest, keeping what the manifest does not include yet."""
         kept = {line.segment_id for line in manifest.lines}
-        segments = {number: segment for number, segment in self._segments.items() if number in kept}
+        # Other threads load segments meanwhile.
+        segments = {number: segment for number, segment in self._segments.copy().items() if number in kept}
         index = Index(manifest, self._load, segments)
         for log_index, changes in self._applied:
             if log_index >= manifest.base_size:

@@ -465,6 +465,7 @@ class KeyChanges:
             area.verify_unmoved()
             raise
         except BaseException:
+            # What was staged is seen by nobody, and goes as a whole.
             area.abandon()
             raise
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from securecfg.clock import to_datetime
+from securecfg.vault.documents import metadata_of
 from securecfg.vault.history import DELETED, DESTROYED, labels_of
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def version_info(history: History, version: Version, now_ns: int) -> VersionInfo
         expires=to_datetime(version.expires) if version.expires else None,
         deleted=to_datetime(version.deleted) if version.deleted else None,
         labels=labels_of(history, version.number),
-        metadata=MappingProxyType(json.loads(version.metadata)) if version.metadata else MappingProxyType({}),
+        metadata=metadata_of(version.metadata),
         author=version.author,
         content_type=version.content_type,
         size_bytes=version.length,

@@ -18,8 +18,9 @@ from securecfg.vault.segments import ENTRIES_MAX, Manifest, SegmentLine, build_s
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from securecfg.store import Store
     from securecfg.vault.deltas import Delta, FreedRun
     from securecfg.vault.index import Index
     from securecfg.vault.opened import OpenVault
@@ -36,6 +37,7 @@ _DELETES_AT_ONCE = 48
 _SPLIT_INTO = ENTRIES_MAX * 3 // 4
 _JOIN_BELOW = 256
 _LEAVES_AT_ONCE = 512
+_RUN_MAX = 1_024
 
 
 def finish_destruction(opened: OpenVault) -> None:
@@ -73,8 +75,9 @@ def _delete_freed_keys(opened: OpenVault) -> None:
     from securecfg.vault.orphans import find_freed  # every open vault imports this module
 
     first, size = opened.replica.state.base_size, opened.replica.checkpoint.size
-    deletes = [delete for _, delta in stored_deltas(opened, first, size) for delete in freed_rows(delta.freed)]
-    deletes += find_freed(opened)
+    deletes = find_freed(opened)
+    for _, delta in stored_deltas(opened, first, size):
+        deletes += freed_rows(opened.store, delta.freed)
     delete_rows(opened, [delete for delete in deletes if delete.space is Space.DEK])
 
 
@@ -181,6 +184,7 @@ def _compact(opened: OpenVault, *, seals_anew: bool) -> bool:
             raise
         return False
     except BaseException:
+        # What was staged is seen by nobody, and goes as a whole.
         area.abandon()
         raise
     with replica.lock:
@@ -333,7 +337,7 @@ def _delete_folded(opened: OpenVault, first: int, size: int, segments: list[int]
     """Delete the segments that were replaced, the deltas that are folded in, and what those freed."""
     deletes = [Delete(Space.SEGMENT, number) for number in segments]
     for digest, delta in stored_deltas(opened, first, size):
-        deletes += freed_rows(delta.freed)
+        deletes += freed_rows(opened.store, delta.freed)
         deletes.append(Delete(Space.DELTA, digest_id(digest)))
     delete_rows(opened, deletes)
 
@@ -359,6 +363,18 @@ def delete_rows(opened: OpenVault, deletes: Sequence[Delete]) -> None:
         opened.store.stage(deletes[start : start + STAGE_LIMIT_OPERATIONS])
 
 
-def freed_rows(runs: tuple[FreedRun, ...]) -> list[Delete]:
-    """Return the deletions of the rows that a delta has freed."""
-    return [Delete(Space(run.space), run.first + offset) for run in runs for offset in range(run.length)]
+def freed_rows(store: Store, runs: Iterable[FreedRun]) -> list[Delete]:
+    """Return the deletions of the rows that a delta has freed.
+
+    Of a long run those that are there: how long one is a writer of the part has said.
+    """
+    deletes: list[Delete] = []
+    for run in runs:
+        space, first, end = Space(run.space), run.first, run.first + run.length
+        if run.length <= _RUN_MAX:
+            deletes += [Delete(space, number) for number in range(first, end)]
+            continue
+        while first < end and (rows := store.scan(space, first, end - 1, STAGE_LIMIT_OPERATIONS)):
+            deletes += [Delete(space, number) for number, _ in rows]
+            first = rows[-1][0] + 1
+    return deletes

@@ -114,6 +114,7 @@ def open_as_member(  # noqa: PLR0913 - what `Vault.open` was given
             return DropVault(DropBoxes(boxes, principal), Parts(lambda: parts, open_part, parts), close, clock)
         return ScopedVault(None, Parts(lambda: parts, open_part, parts), close, DropBoxes(boxes, principal))
     except BaseException:
+        # The caller gets nothing to close.
         with suppress(SecurecfgError):
             _closer(list(parts.values()), store.close)()
         raise
@@ -186,6 +187,7 @@ def _open_believed(
         for box in boxes.values():
             box.take_up()
     except BaseException:
+        # The caller gets nothing to close.
         with suppress(SecurecfgError):
             _close_all(parts)
         raise
@@ -230,6 +232,7 @@ def _open_parts(
                     raise _two_of(box.path)
                 boxes[box.path] = box
     except BaseException:
+        # The caller gets nothing to close.
         with suppress(SecurecfgError):
             _close_all(parts)
         raise

@@ -358,13 +358,16 @@ class OpenVault:
 
         Raises:
             KeyError: There is no such version.
-            Tampered: A history page does not match the index.
+            Tampered: A history page does not match the index, or the current version is not there.
         """
         row = self.store.get(Space.HISTORY, entry.history_id)
         history, version = self.replica.rows.find_version(row, (entry.rec_id, path), entry.digest, number)
-        if version is None and number:
-            version = self._find_older(history, number)
         if version is None:
+            version = self._find_older(history, number or history.current)
+        if version is None:
+            if entry.live and number in {0, history.current}:
+                message = "the current version of a secret is not in its history"
+                raise Tampered(message)
             raise KeyError(number)
         return Located(entry, history, version)
 

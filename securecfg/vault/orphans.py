@@ -170,7 +170,7 @@ def _freed_by(opened: OpenVault, deltas: set[int]) -> dict[int, list[Delete]]:
                     row = store.get(Space.DELTA, number) or b""
                     # What it freed is known from a delta that is what the record says, and from no other.
                     is_whole = sha256(row).digest() == digest
-                    found[number] = freed_rows(rows.open_delta(row, digest).freed) if is_whole else []
+                    found[number] = freed_rows(store, rows.open_delta(row, digest).freed) if is_whole else []
     return found
 
 

@@ -12,8 +12,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Checkpoint, NoteSigner, leaf_hash, origin_of
-from securecfg.errors import Conflict, ScopeSealed
-from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, Delete, Put, Space
+from securecfg.errors import Conflict, ScopeSealed, Tampered
+from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, ID_LIMIT, Delete, Put, Space
 from securecfg.vault.deltas import FREED_RUN_SIZE, Delta, split_changes
 from securecfg.vault.index import prefix_end
 from securecfg.vault.lookalikes import NewNames
@@ -194,8 +194,14 @@ class Publication:
         return self._replica.store.get(space, id_)
 
     def allocate(self, count: int = 1) -> int:
-        """Return the first of `count` consecutive ids that were never used."""
+        """Return the first of `count` consecutive ids that were never used.
+
+        Raises:
+            Tampered: There are none left, which takes longer than any vault lasts.
+        """
         first = self._next_id
+        if first + count >= ID_LIMIT:
+            raise _counted_out()
         self._next_id += count
         return first
 
@@ -250,8 +256,13 @@ class Publication:
 
         Args:
             now_ns: When it is published.
+
+        Raises:
+            Tampered: Its number would be one that there cannot be.
         """
         replica = self._replica
+        if replica.state.generation + 1 >= ID_LIMIT:
+            raise _counted_out()
         if self.members and not self._sealer_stored:
             row = self._sealer.row
             self._operations.append(Put(Space.SEALER, digest_id(sha256(row).digest()), row))
@@ -312,6 +323,11 @@ class Publication:
 def new_request_id() -> str:
     """Return a new request id, 32 hexadecimal digits."""
     return os.urandom(16).hex()
+
+
+def _counted_out() -> Tampered:
+    message = "the state of the vault counts further than there can be rows"
+    return Tampered(message, hint="who may open a sealed scope may have done so; restore it from a backup")
 
 
 def no_writer() -> ScopeSealed:

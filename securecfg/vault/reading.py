@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from functools import partial
 from itertools import chain, islice
@@ -34,6 +33,7 @@ from securecfg.errors import (
 )
 from securecfg.store import Space
 from securecfg.vault.authority import RECORDS_AT_ONCE
+from securecfg.vault.documents import metadata_of
 from securecfg.vault.history import DELETED, DESTROYED, check_number, labels_of, number_of_label
 from securecfg.vault.index import prefix_end
 from securecfg.vault.opened import Located
@@ -513,7 +513,7 @@ def _describer(finding: Finding) -> Callable[[int, bytes], SecretVersion]:
     created = to_datetime(version.created)
     expires = to_datetime(version.expires) if version.expires else None
     labels = labels_of(history, number)
-    metadata = MappingProxyType(json.loads(version.metadata)) if version.metadata else _NO_METADATA
+    metadata = metadata_of(version.metadata) if version.metadata else _NO_METADATA
     author, content_type = version.author, version.content_type
 
     def describe(kind: int, content: bytes) -> SecretVersion:

@@ -13,21 +13,25 @@ Until the commit a move changes nothing that anybody sees, so whoever dies leave
 from __future__ import annotations
 
 import secrets
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
-from securecfg.errors import AlreadyExists, CommitUnknown, IntegrityError, SecretNotFound, StoreBusy, Unsupported
-from securecfg.vault.bundle_notes import draft_carried_bundle, entries_of_bundles, given_from, is_about
+from securecfg.errors import (
+    AccessDenied,
+    AlreadyExists,
+    CommitUnknown,
+    IntegrityError,
+    SecretNotFound,
+    StoreBusy,
+    Unsupported,
+)
 from securecfg.vault.copying import Copy, Original, Resealing, Single, Subtree, as_freed, as_runs, rows_of
-from securecfg.vault.departures import MoveNote, draft_carried, draft_move, entries_of_notes, notes_of
-from securecfg.vault.drafts import NewVersion
-from securecfg.vault.exposures import draft_mark, entries_of_marks, marks_of
-from securecfg.vault.history import DESTROYED
+from securecfg.vault.departures import draft_move
 from securecfg.vault.imports import Imports
 from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.publishing import Plan, new_request_id, no_writer
+from securecfg.vault.relocation_notes import RelocationNotes
 from securecfg.vault.staging import StagingArea, StagingMoved
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.unfinished import UnfinishedPart
@@ -40,9 +44,6 @@ if TYPE_CHECKING:
 
     from securecfg.audit import Record
     from securecfg.vault.authority import Authority, Stamp
-    from securecfg.vault.bundle_notes import Noted
-    from securecfg.vault.departures import Departure
-    from securecfg.vault.history import Version
     from securecfg.vault.joint import Planner
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
@@ -190,14 +191,20 @@ class Relocation:
 
     def _begin(self) -> None:
         self._copies: dict[bytes, Copy] = {}
-        self._noted: dict[bytes, Entry] | None = None
-        self._carried: dict[Departure, Departure] = {}
-        self._given: dict[str, tuple[Noted, set[tuple[str, int, int, str]]]] = {}
         self._leaving: dict[bytes, Copy] = {}
         self._caught_up: dict[bytes, Copy] = {}
         self._planted: dict[bytes, Entry] = {}
         self._arriving = StagingArea(self._target.opened)
         self._drafts = Resealing(self._target.opened, self._arriving)
+        self._notes = RelocationNotes(
+            self._source,
+            self._target,
+            self._chosen,
+            arriving=self._arriving,
+            drafts=self._drafts,
+            note_id=self._note_id,
+            is_exposing=self._is_exposing,
+        )
 
     def _retract(self) -> None:
         """Make ready for another attempt, from the start where what was copied cannot be used any more."""
@@ -229,9 +236,25 @@ class Relocation:
             allowed = place.authority.session().decide_many(action, asked)
             for path, is_allowed in zip(asked, allowed, strict=True):
                 if not is_allowed:
-                    place.authority.require(action, path)
+                    self._require(place, action, path)
         self._permitted = set(paths)
         return stamps
+
+    def _require(self, place: Place, action: str, path: str) -> None:
+        """Refuse where an action is not allowed; of a secret that the caller may not list the error names the folder.
+
+        Raises:
+            AccessDenied: It is not allowed.
+        """
+        try:
+            place.authority.require(action, path)
+        except AccessDenied:
+            if isinstance(self._chosen, Single) or place.authority.session().decide("list", path).allowed:
+                raise
+            message = (
+                f"`{place.authority.identity.principal}` may not {action} all secrets below `{self._chosen.below}`"
+            )
+            raise AccessDenied(message, hint="who may list them sees which: `securecfg secret list`") from None
 
     def _release(self) -> None:
         """Destroy the undo material that holds what is moved; what comes of it until the commit is looked at again."""
@@ -264,7 +287,7 @@ class Relocation:
         """Copy what is new or another than what was copied, and drop what is gone."""
         self._source.opened.refresh()
         self._clear()
-        is_noted = self._read_notes()
+        is_noted = self._notes.read()
         entries = self._entries()
         if isinstance(self._chosen, Single):
             self._verify_there(self._chosen, entries.get(self._chosen.path))
@@ -280,7 +303,7 @@ class Relocation:
             if self._progress is not None:
                 self._progress(done, len(entries))
         if self._copies:
-            self._note_exposure()
+            self._notes.stage()
 
     def _entries_there(self) -> dict[bytes, Entry]:
         """Return what lies where a subtree goes."""
@@ -332,7 +355,7 @@ class Relocation:
                 self._verify_free(target)
             original = self._original(path, entry, known)
             self._copies[path] = self._drafts.copy(opened, original, target, known, self._arriving.take)
-            self._carry_notes(path, original, self._copies[path])
+            self._notes.carry(path, original, self._copies[path])
         except IntegrityError:
             opened.refresh()
             if opened.entry(path) == (original.entry if original is not None else entry):
@@ -380,66 +403,6 @@ class Relocation:
         rows = rows_of(Original(copy.target, history, list(self._drafts.lines(history).values())))
         self._arriving.take(Plan(changes=[(target, None)]))
         self._arriving.take(as_freed(rows))
-
-    def _note_exposure(self) -> None:
-        """Note in the new place who may know what came: those who opened the old one, and whoever was noted there."""
-        author = self._target.authority.identity.principal
-        below = self._chosen.target_below
-        for number, note in enumerate(sorted(self._carried.values(), key=lambda note: note.removed_ns)):
-            name, ranges = f"carried-{self._note_id}-{number}", self._arriving.ranges
-            self._arriving.take(draft_carried(self._drafts, note, name, below, ranges, author=author))
-        new = NewVersion(author, self._target.opened.clock.now_ns())
-        for bundle, lines in self._given.values():
-            noted = bundle._replace(versions=tuple(sorted(lines)))
-            self._arriving.take(draft_carried_bundle(self._drafts, noted, self._note_id, new))
-        if self._is_exposing:
-            self._arriving.take(draft_move(self._drafts, self._note(self._arriving.allocate()), author))
-
-    def _read_notes(self) -> bool:
-        """Read what is noted in the old place about secrets, and return whether that is something new."""
-        opened = self._source.opened
-        noted = opened.consistently(self._entries_of_notes)
-        if noted == self._noted:
-            return False
-        self._notes, self._marks = opened.consistently(lambda: (notes_of(opened), marks_of(opened)))
-        self._bundles: dict[tuple[int, int], list[tuple[str, Noted]]] = {}
-        for bundle in opened.consistently(lambda: list(given_from(opened))):
-            for then, number, created, _ in bundle.versions:
-                self._bundles.setdefault((number, created), []).append((then, bundle))
-        self._noted = noted
-        return True
-
-    def _entries_of_notes(self) -> dict[bytes, Entry]:
-        opened = self._source.opened
-        return entries_of_notes(opened) | entries_of_marks(opened) | entries_of_bundles(opened)
-
-    def _carry_notes(self, path: bytes, original: Original, copy: Copy) -> None:
-        """Take along what was noted in the old place about a secret: who may know it, where it stood in the open."""
-        target = self._chosen.target_of(path).decode()
-        self._carried |= self._notes_about(path, original)
-        for version in _kept(original):
-            # The value is sealed anew, so what tells it from others there is nothing here.
-            place, opened = (version.number, version.created), self._source.opened
-            for then, bundle in self._bundles.get(place, ()):
-                if opened.consistently(partial(is_about, opened, (then, *place), path)):
-                    self._given.setdefault(bundle.digest, (bundle, set()))[1].add((target, *place, ""))
-        new = NewVersion(self._target.authority.identity.principal, self._target.opened.clock.now_ns())
-        for mark in self._marks.get(copy.entry.rec_id, ()):
-            self._arriving.take(draft_mark(self._drafts, mark, target, copy.target.rec_id, new))
-
-    def _notes_about(self, path: bytes, original: Original) -> dict[Departure, Departure]:
-        """Return the notes of those who may know a value of a secret, and what is to be noted in the new place."""
-        kept = _kept(original)
-        return {
-            note: self._carried.get(note, note).until(kept)
-            for note in self._notes
-            if note.covers(path, original.entry.rec_id) and any(map(note.could_read, kept))
-        }
-
-    def _note(self, next_id: int, *late: tuple[int, int]) -> MoveNote:
-        now_ns = self._target.opened.clock.now_ns()
-        ranges = (*self._arriving.ranges, *late)
-        return MoveNote(self._note_id, self._source.name, self._chosen.target_below, now_ns, next_id, ranges)
 
     # --- 3. compare, 4. commit, 5. erase -----------------------------------------------------------------------------
 
@@ -521,7 +484,7 @@ class Relocation:
                 break
             for path, entry in changed.items():
                 self._copy_now(path, entry)
-            self._note_exposure()
+            self._notes.stage()
 
     def erase(self) -> None:
         """Make the data keys at the old place unrecoverable.
@@ -544,7 +507,7 @@ class Relocation:
         if self._imported != self._imports.entries():
             message = "something was imported meanwhile"
             raise StagingMoved(message)
-        if self._noted != self._entries_of_notes():
+        if self._notes.have_changed():
             message = "something was noted meanwhile"
             raise StagingMoved(message)
         if len(self._changed_late(self._copies)) > (0 if is_racing else _LATE_MAX):
@@ -574,7 +537,7 @@ class Relocation:
         for path, entry in self._changed_late(self._copies).items():
             known, target = self._copies[path], self._chosen.target_of(path)
             original = Original.read(self._source.opened, path, entry, _original_of(known))
-            if self._carried | self._notes_about(path, original) != self._carried:
+            if self._notes.is_known_to_more(path, original):
                 message = f"others may know what has become of `{path.decode()}` meanwhile"
                 raise StagingMoved(message)
             self._caught_up[path] = drafts.copy(self._source.opened, original, target, known, whole.join)
@@ -583,7 +546,7 @@ class Relocation:
         if items:
             if self._is_exposing:
                 author = self._target.authority.identity.principal
-                note = self._note(publication.next_id, (first, publication.next_id - 1))
+                note = self._notes.note_of_move(publication.next_id, (first, publication.next_id - 1))
                 whole.join(draft_move(drafts, note, author))
             whole.records = [_record(self._target, items, request_id, source=self._source.name)]
         return whole
@@ -624,10 +587,6 @@ class Relocation:
             ((self._chosen.target_of(path) if targets else path).decode(), copy.newest)
             for path, copy in self._copies.items()
         ]
-
-
-def _kept(original: Original) -> list[Version]:
-    return [version for version in original.versions if version.state != DESTROYED]
 
 
 def _original_of(copy: Copy | None) -> Original | None:

@@ -245,6 +245,7 @@ class Restoring:
                 store.close()
             give_name(temporary, path)
         except BaseException:
+            # It has no name that anybody would find it by.
             for suffix in ("", "-wal", "-shm"):
                 temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
             raise
@@ -413,6 +414,6 @@ def _delete_unreferenced(opened: OpenVault, orphans: Sequence[tuple[Space, int]]
     replica = opened.replica
     deletes = [Delete(space, id_) for space, id_ in orphans]
     for _, delta in stored_deltas(opened, replica.state.base_size, replica.checkpoint.size):
-        deletes += freed_rows(delta.freed)
+        deletes += freed_rows(opened.store, delta.freed)
     delete_rows(opened, deletes)
     opened.store.purge()

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from securecfg.errors import SecurecfgError
     from securecfg.keys import Identity
-    from securecfg.vault.drafts import Content
     from securecfg.vault.scope_registry import Registry
     from securecfg.vault.scope_rotation import ScopeRotation
 
@@ -155,12 +154,6 @@ class RoleRotation(ScopeKeyring):
             self._verify_left(role, self._look(role, leaving)[0], leaving)
 
     # --- pieces ------------------------------------------------------------------------------------------------------
-
-    def _documents_with(self, inside: ScopeRotation, name: str, public: RolePublic) -> Mapping[bytes, Content]:
-        """Return the documents of a scope by which the members of a role have its newest key."""
-        certificates = self._certificates()
-        keys = self._learn(inside, certificates) | {name: public.public_key}
-        return self._documents(keys, certificates)
 
     def _verify_left(self, name: str, lost: Mapping[str, Conflict], leaving: str = "") -> None:
         if not set(self.members(name)) - {leaving}:

@@ -2,176 +2,65 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
-from securecfg.errors import (
-    Conflict,
-    InvalidGrants,
-    InvalidMetadata,
-    InvalidPolicy,
-    SecretNotFound,
-    SecurecfgError,
-    Tampered,
-)
+from securecfg.errors import Conflict, SecretNotFound, Tampered
 from securecfg.keys import MOST_SLOTS, Purpose, SlotInfo, root_row_of, seal_slot
 from securecfg.keys.role_keys import RolePublic
-from securecfg.keys.value_grants import grant_row_of, seal_grant, slot_of_grant, value_public_key
-from securecfg.policy import open_policy
-from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
-from securecfg.tuples import NamedTuple
-from securecfg.vault.authority import Authority, PolicyMoved
-from securecfg.vault.charters import (
-    BREAK_GLASS,
-    DROP,
-    EXCLUDED_MAX,
-    LIST,
-    NO_SLOT,
-    OWN_ROLE,
-    PARTIES_MAX,
-    READ,
-    WRITE,
-    Party,
-    SignedCharter,
-    keys_digest,
-)
-from securecfg.vault.departures import NO_NUMBER, note_departure
+from securecfg.keys.value_grants import slot_of_grant
+from securecfg.vault.certificates import CERTIFICATES_PATH
+from securecfg.vault.charters import DROP, EXCLUDED_MAX, LIST, NO_SLOT, OWN_ROLE, PARTIES_MAX, READ, WRITE, Party
 from securecfg.vault.documents import decode_document
 from securecfg.vault.drafts import Drafts, NewVersion
-from securecfg.vault.drop_orders import ORDER_PATH, SignedOrder, droppers, order_row_of, parse_order, remove_orders
-from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
+from securecfg.vault.epochs import plan_key_change
 from securecfg.vault.joint import PartChange, publish_together
 from securecfg.vault.key_changes import KeyChanges
-from securecfg.vault.late_grants import WITH_CHANGE, drop_needless, give_late
-from securecfg.vault.maintenance import delete_rows, finish_destruction
-from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
+from securecfg.vault.late_grants import drop_needless
+from securecfg.vault.maintenance import finish_destruction
+from securecfg.vault.paths import SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import SLOT_IDS
-from securecfg.vault.scope_founding import charter_content, order_after
-from securecfg.vault.scope_opening import charter_of, grants_of, slot_ids
+from securecfg.vault.scope_authority import AdministratorAuthority
+from securecfg.vault.scope_chartering import (
+    WRITES_MAX,
+    CharterDraft,
+    Chartering,
+    Prepared,
+    draft_unchanged,
+    settled,
+    too_busy,
+)
+from securecfg.vault.scope_grants import known_grants, new_value_key, withdrawn_grants
+from securecfg.vault.scope_opening import charter_of, grants_of
+from securecfg.vault.scope_orders import ScopeOrders
+from securecfg.vault.scope_rights import no_collector, revoked_by, rights_to_words
+from securecfg.vault.scope_slots import plan_departure, row_of, without_strays
 from securecfg.vault.sealed_rows import SealedRows
-from securecfg.vault.session import Session
 from securecfg.vault.signatories import keeper_for
+from securecfg.vault.staging import StagingMoved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from securecfg.keys import Keyring
     from securecfg.keys.role_keys import RoleKey
-    from securecfg.keys.trust import Signatures, Trust
-    from securecfg.policy import Decision
-    from securecfg.vault.charters import Charter
+    from securecfg.keys.trust import Trust
+    from securecfg.store import Delete, Put
+    from securecfg.vault.authority import Authority
     from securecfg.vault.drafts import Content
     from securecfg.vault.drop_orders import Admission
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.publishing import Publication
+    from securecfg.vault.segments import Entry
     from securecfg.vault.session import Identity
     from securecfg.vault.signatories import Signatories
 
     Progress = Callable[[int, int], None]
-
-ORDERS_WITH_CHANGE = 4
-"""How many drop orders are given in the publication of the change itself; the others right after it."""
-
-_ORDERS_AT_ONCE = 16
-_ORDERS_BYTES = 400_000
-
-RIGHTS = {
-    "list": LIST,
-    "read": LIST | READ,
-    "write": LIST | WRITE,
-    "drop": DROP,
-    "break-glass": LIST | READ | BREAK_GLASS,
-}
-_WORDS = {"list": LIST, "read": READ, "write": WRITE, "drop": DROP, "break-glass": BREAK_GLASS}
-
-
-def no_collector(path: str) -> InvalidMetadata:
-    """Return the error for a scope into which something is to be dropped, and nobody could take it in."""
-    message = f"no role reads and writes in `{path}`, and so nobody would take in what is dropped"
-    return InvalidMetadata(message, hint="give a role both rights: `--read role:NAME --write role:NAME`")
-
-
-def rights_to_words(rights: int) -> tuple[str, ...]:
-    """Return the names of rights."""
-    return tuple(word for word, bit in _WORDS.items() if rights & bit)
-
-
-def settled() -> None:
-    """Do nothing: a change that concerns its scope alone has nothing to settle before."""
-
-
-class CharterDraft(NamedTuple):
-    """A change of who may do what, as one state has it.
-
-    Attributes:
-        parties: Of the charter.
-        keyring: Without new keys that no charter names.
-        slots: The slots and sealed roots.
-        change: What the record says of it.
-        puts: Grants of value keys.
-        deletes: Grants that nobody needs any more.
-        departing: The id of the slot that goes, empty where none does.
-        reader: The id of the slot whose holder could read what is there and may not read what comes, empty for none.
-        excluded: The subtrees that are scopes of their own; None for those that are.
-        heir: The row and the id of a slot that is given what this process reads, before that goes.
-    """
-
-    parties: tuple[Party, ...]
-    keyring: Keyring
-    slots: dict[int, bytes]
-    change: Mapping[str, object]
-    puts: list[Put]
-    deletes: Sequence[Delete] = ()
-    departing: bytes = b""
-    reader: bytes = b""
-    excluded: tuple[str, ...] | None = None
-    heir: tuple[int, bytes] | None = None
-
-
-class Prepared(NamedTuple):
-    """A change that waits for the signatures of administrators.
-
-    Attributes:
-        charter: What it is about.
-        messages: What they sign: the charter, and the drop order that goes with it.
-        publish: Publishes it, given what they signed, in the same order.
-        keeper: Vouches for what is done under it.
-        plan: Plans it for a publication, given what they signed.
-    """
-
-    charter: Charter
-    messages: tuple[bytes, ...]
-    publish: Callable[[Sequence[Signatures]], None]
-    keeper: Ed25519PrivateKey
-    plan: Callable[[Sequence[Signatures], Publication], Plan]
-
-
-class _Administering(Authority):
-    """What decides and records for an administrator, whom no writer keeps from mending the policy of the scope."""
-
-    def session(self) -> Session:
-        """Return the session under the policy of the scope; under one that allows nothing where it cannot be read."""
-        try:
-            return super().session()
-        except (InvalidGrants, InvalidPolicy, Tampered):
-            opened, nothing = self.opened, open_policy([], memberships={})
-            return Session(self.identity, nothing, opened.masker, opened.clock, clock_trusted=opened.is_clock_trusted())
-
-    def require(self, action: str, path: str) -> tuple[Session, Decision]:
-        """Return the session and the decision as `Authority.require` does; without a policy nothing is decided.
-
-        Raises:
-            AccessDenied: It is not allowed.
-            Tampered: The policy of the scope is damaged.
-        """
-        super().session()
-        return super().require(action, path)
 
 
 class ScopeChanges:
@@ -184,6 +73,10 @@ class ScopeChanges:
         signatories: Sign charters.
         roles: The public keys of roles, 1,248 bytes each, and who is certified as a member and lacks the key.
         keeper: Of the charter in force, where it was made here; None for that of the next one.
+
+    Attributes:
+        opened: The scope.
+        orders: Its drop orders.
     """
 
     def __init__(
@@ -198,32 +91,64 @@ class ScopeChanges:
     ) -> None:
         """Change nothing yet."""
         self._roles = dict(roles)
-        self._succession = opened.system_bytes(SUCCESSION_PATH) or b""
         self.opened = opened
-        self._authority = _Administering(opened, identity)
+        self._authority = AdministratorAuthority(opened, identity)
+        self.orders = ScopeOrders(self._authority, self._roles)
         self._own_key = own.signing_key
-        self._signatories = signatories
-        self._keeper = keeper or keeper_for(own, signatories.trust)
-        self._signed: dict[tuple[bytes, ...], list[Signatures]] = {}
+        keeper = keeper or keeper_for(own, signatories.trust)
+        self._chartering = Chartering(self._authority, self.orders, signatories, keeper)
 
-    def write_documents(self, documents: Mapping[bytes, Content]) -> None:
+    def write_documents(self, make: Callable[[], tuple[Mapping[bytes, Content], PartChange]]) -> None:
         """Replace those of the scope's documents that differ, under a new charter where it takes one.
+
+        Args:
+            make: Returns what they are to be, and what looks in the vault whether they still are when they are
+                published; that raises `StagingMoved` where they have to be made anew.
 
         Raises:
             SignaturesMissing: It takes a charter, and too few administrators signed.
             Conflict: Somebody else changed the charter meanwhile.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
-
-        def draft() -> CharterDraft | None:
+        for _ in range(WRITES_MAX):
+            self.opened.refresh()
+            before = self.opened.entry(CERTIFICATES_PATH)
+            documents, around = make()
             if not any(self._differs(path, content) for path, content in documents.items()):
-                return None
-            return self._unchanged()
+                return
+            try:
+                self._write_made(documents, around, before)
+            except StagingMoved:
+                continue
+            return
+        raise too_busy()
+
+    def _write_made(self, documents: Mapping[bytes, Content], around: PartChange, before: Entry | None) -> None:
+        """Replace documents where the certificates, which others may have added to, are those that they were made of.
+
+        Raises:
+            StagingMoved: They are not, or as `around` says.
+        """
+
+        def verify(publication: Publication) -> None:
+            if publication.entry(CERTIFICATES_PATH) != before:
+                message = "the certificates changed meanwhile"
+                raise StagingMoved(message)
+
+        def plan(publication: Publication) -> Plan:
+            verify(publication)
+            return planned(publication)
+
+        def plan_signed(publication: Publication, _draft: CharterDraft) -> Plan:
+            verify(publication)
+            return self._documents_plan(publication, documents)
 
         if self.opened.replica.may_change:
-            self.opened.publisher.publish(self.plan_documents(documents))
+            planned = self.plan_documents(documents)
+            publish_together([around, PartChange(self.opened, [plan])])
         else:
-            self._publish(draft, lambda publication, _draft: self._documents_plan(publication, documents), settled)
+            unchanged = partial(draft_unchanged, self.opened)
+            self._chartering.publish(unchanged, plan_signed, settled, around)
 
     def plan_documents(self, documents: Mapping[bytes, Content]) -> Callable[[Publication], Plan]:
         """Return what plans to replace those of the scope's documents that differ, with a record."""
@@ -239,7 +164,7 @@ class ScopeChanges:
         return plan
 
     def plan_exclusion(self, change: Callable[[tuple[str, ...]], tuple[str, ...]]) -> Callable[[Publication], Plan]:
-        """Return what plans a charter that leaves out other subtrees, signed. To be called in `giving_orders`.
+        """Return what plans a charter that leaves out other subtrees, signed. To be called in `orders.giving`.
 
         Args:
             change: Returns them, from those of the charter in force.
@@ -259,45 +184,12 @@ class ScopeChanges:
             told = {"excluded": list(excluded)}
             return CharterDraft(charter.parties, replica.keyring, dict(replica.slots), told, [], excluded=excluded)
 
-        prepared = self._prepare(draft, lambda _publication, _draft: Plan())
+        prepared = self._chartering.prepare(draft, lambda _publication, _draft: Plan())
         if prepared is None:
             raise TypeError
-        messages = prepared.messages
-        if messages not in self._signed:
-            # People are asked once, however often the change is tried.
-            self._signed[messages] = self._signatories.sign(messages, f"the charter of `{prepared.charter.path}`")
-        self._withdraw_orders(prepared.charter)
-        return partial(prepared.plan, self._signed[messages])
-
-    def ask_for_admission(self) -> None:
-        """Ask the members of roles that drop to let in who lacks the key: they may read no document of the scope.
-
-        An order that is gone is given anew.
-
-        Raises:
-            CommitUnknown, StoreBusy, StoreFailed: As for a write.
-        """
-        self._seal_orders(lambda name: bool(self._roles[name][1]) or self._lacks_order(name))
-
-    def give_orders(self) -> None:
-        """Give their drop order to the roles that may drop and lack it: of many some get it after the change.
-
-        Raises:
-            CommitUnknown, StoreBusy, StoreFailed: As for a write.
-        """
-        self._seal_orders(self._lacks_order)
-
-    @contextmanager
-    def giving_orders(self) -> Iterator[None]:
-        """Give the drop orders that do not fit into a change right after it; where it failed, those that are gone."""
-        try:
-            yield
-        except BaseException:
-            with suppress(SecurecfgError):  # whoever finishes the change gives them
-                self.give_orders()
-            raise
-        late = self._late_droppers(charter_of(self.opened))
-        self._seal_orders(lambda name: name in late or self._lacks_order(name))
+        signatures = self._chartering.sign_once(prepared)
+        self.orders.withdraw(prepared.charter)
+        return partial(prepared.plan, signatures)
 
     def grant(
         self,
@@ -367,7 +259,7 @@ class ScopeChanges:
             plan.join(self._documents_plan(publication, documents))
             return plan
 
-        self._publish_allowed(draft, plan, lambda: documents.update(settle()), around)
+        self._chartering.publish_allowed(draft, plan, lambda: documents.update(settle()), around)
 
     def revoke(self, role: str, right: str, progress: Progress | None = None) -> None:
         """Take a right from a role; with `list` go all others, that to drop too, and its slot.
@@ -385,14 +277,14 @@ class ScopeChanges:
         self._authority.require("key.manage", "")
         self.finish(None, progress)
         opened, replica = self.opened, self.opened.replica
-        gone = LIST | READ | WRITE | DROP | BREAK_GLASS if right == "list" else _WORDS[right]
+        gone = revoked_by(right)
         seed = KeyBytes(generate_key())
 
         def draft() -> CharterDraft | None:
             charter = charter_of(opened)
             party = charter.party(role)
             if party is None or not party.rights & gone:
-                return self._unchanged() if self.is_behind else None
+                return draft_unchanged(self.opened) if self.is_behind else None
             if party.signing_key == self._own_key:
                 message = f"`role:{role}` has no right to {right} here that could be taken away"
                 raise SecretNotFound(message, hint=f"`securecfg scope show {charter.path}` shows who has which")
@@ -415,10 +307,8 @@ class ScopeChanges:
             puts: list[Put] = []
             deletes: list[Delete] = []
             if has_slot and party.rights & gone & READ:
-                epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE and row]
-                # Where there are more, `_finish` deletes them.
-                deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs[-WITH_CHANGE:]]
-                keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+                deletes = withdrawn_grants(keyring, row)
+                keyring, puts = new_value_key(opened, keyring, slots, parties, seed)
             departing = party.slot_id if has_slot and not after.rights else b""
             reader = party.slot_id if has_slot and party.rights & gone & READ else b""
             return CharterDraft(parties, keyring, slots, change, puts, deletes, departing, reader)
@@ -426,9 +316,9 @@ class ScopeChanges:
         def plan(publication: Publication, draft: CharterDraft, *_decided: object) -> Plan:
             if not draft.departing:
                 return plan_key_change(opened, publication, draft.slots, draft.keyring)
-            return self._plan_departure(publication, draft)
+            return plan_departure(self._authority, publication, draft)
 
-        self._publish_allowed(draft, plan, settled)
+        self._chartering.publish_allowed(draft, plan, settled)
         self.finish(None, progress)
 
     def prepare_succession(
@@ -446,11 +336,11 @@ class ScopeChanges:
         """
         opened, replica = self.opened, self.opened.replica
         new_slot, seed = seal_slot(replica.vault_id, own), KeyBytes(generate_key())
-        self._keeper = keeper_for(own, trust)
+        self._chartering.keeper = keeper_for(own, trust)
 
         def draft() -> CharterDraft:
             charter = charter_of(opened)
-            slots, keyring = self._without_strays()
+            slots, keyring = without_strays(opened)
             party = charter.party(OWN_ROLE)
             if party is None or party.signing_key == own.signing_key:
                 return CharterDraft(charter.parties, keyring, slots, {"role": OWN_ROLE}, [])
@@ -466,9 +356,8 @@ class ScopeChanges:
             change, gone = {"role": OWN_ROLE}, party.slot_id
             if not party.rights & READ:
                 return CharterDraft(parties, keyring, slots, change, [], (), gone)
-            epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-            deletes = [Delete(Space.GRANT, grant_row_of(old, epoch)) for epoch in epochs[-WITH_CHANGE:]]
-            keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+            deletes = withdrawn_grants(keyring, old)
+            keyring, puts = new_value_key(opened, keyring, slots, parties, seed)
             # Nobody can give late what is not given with the change: this handle ends with it.
             puts.sort(key=lambda put: slot_of_grant(put.row) != slot_id)
             return CharterDraft(parties, keyring, slots, change, puts, deletes, gone, gone, heir=(row, slot_id))
@@ -476,16 +365,14 @@ class ScopeChanges:
         def plan(publication: Publication, draft: CharterDraft) -> Plan:
             plan = Plan()
             if draft.departing:
-                plan = self._plan_departure(publication, draft)
-            drafts, new = Drafts(opened, publication), self._new_version()
-            for path, content in documents().items():
-                if path == SUCCESSION_PATH:
-                    self._succession = b"".join(content.pieces())
-                if self._differs(path, content):
-                    plan.join(drafts.write(path, content, new))
+                plan = plan_departure(self._authority, publication, draft)
+            told = documents()
+            if SUCCESSION_PATH in told:
+                self.orders.follow(b"".join(told[SUCCESSION_PATH].pieces()))
+            plan.join(self._documents_plan(publication, told))
             return plan
 
-        return self._prepare(draft, plan)
+        return self._chartering.prepare(draft, plan)
 
     def verify_parties(self) -> None:
         """Check that the vault knows the key of each role in the charter: new keys would be given to others, too.
@@ -523,7 +410,7 @@ class ScopeChanges:
         """
         if keeper is not None and self.opened.replica.seat is not None:
             self.opened.replica.seat.sign_with(keeper)
-        self.give_orders()
+        self.orders.give()
         if self.opened.replica.may_change:
             self._finish(progress)
 
@@ -536,14 +423,21 @@ class ScopeChanges:
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         if not self.opened.replica.may_change:
-            self._publish(self._unchanged, lambda _publication, _draft: Plan(), settled)
+            self._chartering.publish(
+                partial(draft_unchanged, self.opened), lambda _publication, _draft: Plan(), settled
+            )
+
+    @property
+    def authority(self) -> Authority:
+        """Decides and records in the scope."""
+        return self._authority
+
+    @property
+    def keeper(self) -> Ed25519PrivateKey:
+        """What vouches for what is done under the charters that are made here."""
+        return self._chartering.keeper
 
     # --- pieces ------------------------------------------------------------------------------------------------------
-
-    def _unchanged(self) -> CharterDraft:
-        """Return the draft of a charter by which everybody may do what they may now."""
-        replica = self.opened.replica
-        return CharterDraft(charter_of(self.opened).parties, replica.keyring, replica.slots, {}, [])
 
     def _finish(self, progress: Progress | None) -> None:
         """Bring everything to the scope key in use and erase old keys, where an earlier call died over it too."""
@@ -558,212 +452,18 @@ class ScopeChanges:
         opened = self.opened
         return SealedRows(opened).is_used_before(opened.replica.keyring.active(Purpose.SCOPE).epoch)
 
-    @property
-    def authority(self) -> Authority:
-        """Decides and records in the scope."""
-        return self._authority
-
-    @property
-    def keeper(self) -> Ed25519PrivateKey:
-        """What vouches for what is done under the charters that are made here."""
-        return self._keeper
-
-    def _publish_allowed(
-        self,
-        draft: Callable[[], CharterDraft | None],
-        plan: Callable[[Publication, CharterDraft, Session, Decision], Plan],
-        settle: Callable[[], None],
-        around: PartChange | None = None,
-    ) -> None:
-        """Do as `_publish` where the policy of the scope lets the caller manage keys, also once it is signed.
-
-        Raises:
-            AccessDenied: It does not any more.
-            Conflict: Somebody else changed the charter meanwhile, or the policy at the same moment.
-        """
-
-        def decided(publication: Publication, draft: CharterDraft) -> Plan:
-            return plan(publication, draft, *self._authority.decide_now(publication, "key.manage"))
-
-        try:
-            self._publish(draft, decided, settle, around)
-        except PolicyMoved as error:
-            self._authority.require("key.manage", "")
-            raise Conflict(error.message, hint="try again") from None
-
-    def _publish(
-        self,
-        draft: Callable[[], CharterDraft | None],
-        plan: Callable[[Publication, CharterDraft], Plan],
-        settle: Callable[[], None],
-        around: PartChange | None = None,
-    ) -> None:
-        """Have the charter of a draft signed, and publish the draft where it still is what was signed.
-
-        Raises:
-            Conflict: Somebody else changed the charter meanwhile.
-            As for what the other part raises that is looked at.
-        """
-        prepared = self._prepare(draft, plan, around)
-        if prepared is not None:
-            signatures = self._signatories.sign(prepared.messages, f"the charter of `{prepared.charter.path}`")
-            settle()
-            prepared.publish(signatures)
-
-    def _prepare(
-        self,
-        draft: Callable[[], CharterDraft | None],
-        plan: Callable[[Publication, CharterDraft], Plan],
-        around: PartChange | None = None,
-    ) -> Prepared | None:
-        self.opened.refresh()
-        drafted = draft()
-        if drafted is None:
-            return None
-        charter = self._charter_after(drafted)
-        early = self._known_grants(drafted.keyring, *drafted.heir) if drafted.heir is not None else []
-        late: list[Put] = []
-        order = order_after(charter, drafted.keyring)
-
-        messages = (charter.message, *((order.message,) if order is not None else ()))
-
-        def signed_plan(signatures: Sequence[Signatures], publication: Publication) -> Plan:
-            late.clear()  # of an attempt that came to nothing
-            drafted = draft()
-            if drafted is None:
-                return Plan()
-            is_given = all(publication.row(put.space, put.id) == put.row for put in early)
-            if self._charter_after(drafted) != charter or not is_given:
-                message = "somebody else changed who may do what in the scope at the same moment"
-                raise Conflict(message, hint=f"look at `securecfg scope show {charter.path}`, and try again")
-            planned = plan(publication, drafted)
-            # Drop orders that go with the change take the room of grants.
-            room = WITH_CHANGE - min(ORDERS_WITH_CHANGE, len(droppers(charter.parties)))
-            planned.puts += drafted.puts[:room]
-            late[:] = drafted.puts[room:]
-            planned.deletes += drafted.deletes
-            if drafted.reader:
-                planned.join(self._note_reader(publication, drafted.reader))
-            signed = SignedOrder(order, signatures[1]) if order is not None else None
-            self._put_orders(publication, planned, charter, signed)
-            return self._with_charter(publication, planned, SignedCharter(charter, signatures[0]), drafted.change)
-
-        def publish(signatures: Sequence[Signatures]) -> None:
-            for start in range(0, len(early), STAGE_LIMIT_OPERATIONS):
-                self.opened.store.stage(early[start : start + STAGE_LIMIT_OPERATIONS])
-            planner = partial(signed_plan, signatures)
-            with self.giving_orders():
-                self._withdraw_orders(charter)
-                if around is None:
-                    self.opened.publisher.publish(planner)
-                else:
-                    publish_together([around, PartChange(self.opened, [planner])])
-                if self.opened.replica.seat is not None:
-                    self.opened.replica.seat.sign_with(self._keeper)
-                give_late(self.opened, late)
-
-        return Prepared(charter, messages, publish, self._keeper, signed_plan)
-
-    def _charter_after(self, draft: CharterDraft) -> Charter:
-        before = charter_of(self.opened)
-        return before._replace(
-            serial=before.serial + 1,
-            previous=before.digest,
-            keys=keys_digest(draft.keyring),
-            keeper=self._keeper.public_key().public_bytes_raw(),
-            parties=draft.parties,
-            excluded=before.excluded if draft.excluded is None else draft.excluded,
-        )
-
-    def _plan_departure(self, publication: Publication, draft: CharterDraft) -> Plan:
-        """Plan to remove a slot, with new keys of every kind, as for a vault."""
-        opened, replica = self.opened, self.opened.replica
-        row = row_of(replica.slots, draft.departing)
-        keyring = draft.keyring
-        for purpose in (Purpose.SCOPE, Purpose.AUDIT):
-            keyring = keyring.with_new_epoch(purpose, opened.clock.now_ns())
-        root = generate_key()
-        slots = seal_root_to_all(replica.vault_id, root, draft.slots, keyring)
-        plan = plan_new_epoch(self._authority, publication, slots, keyring, root)
-        if row:
-            plan.deletes.append(Delete(Space.META, row))
-        return plan
-
-    def _without_strays(self) -> tuple[dict[int, bytes], Keyring]:
-        """Return slots and keyring without what no role in the charter has: somebody who knew the root put it there."""
-        replica, named = self.opened.replica, {party.slot_id for party in charter_of(self.opened).parties}
-        strays = {row for row, slot_id in slot_ids(replica.slots).items() if slot_id not in named}
-        gone = strays | {root_row_of(row) for row in strays}
-        keyring = replica.keyring
-        for info in keyring.slots:
-            if info.slot_id not in named:
-                keyring = keyring.without_slot(info.slot_id)
-        return {row: raw for row, raw in replica.slots.items() if row not in gone}, keyring
-
-    def _note_reader(self, publication: Publication, slot_id: bytes) -> Plan:
-        """Return the draft of a note of what the holder of a slot could read, taken away by a writer as it may be."""
-        replica = self.opened.replica
-        row = row_of(replica.slots, slot_id)
-        number, author = row - SLOT_IDS.start + 1 if row else NO_NUMBER, self._authority.identity.principal
-        return note_departure(self.opened, publication, number, replica.keyring.slot(slot_id), author)
-
     def _grants_for(
         self, keyring: Keyring, slots: Mapping[int, bytes], parties: tuple[Party, ...], reader: Party, seed: KeyBytes
     ) -> tuple[Keyring, list[Put]]:
         """Return what a new reader is given: all that this process reads, or else a new key for what comes."""
         grants = grants_of(self.opened)
         if not grants.is_granted(grants.active):
-            return self._new_value_key(keyring, slots, parties, seed)
+            return new_value_key(self.opened, keyring, slots, parties, seed)
         row = row_of(slots, reader.slot_id)
         if not row:
             message = f"a writer of the scope has taken away the slot of `role:{reader.role}`"
             raise Conflict(message, hint="take `list` from the role and grant it anew; who writes here did that")
-        return keyring, self._known_grants(keyring, row, reader.slot_id)
-
-    def _known_grants(self, keyring: Keyring, row: int, slot_id: bytes) -> list[Put]:
-        """Return the grants to a slot of all that this process reads."""
-        grants, vault_id = grants_of(self.opened), self.opened.replica.vault_id
-        public_key = keyring.slot(slot_id).public_key
-        epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE]
-        return [
-            Put(
-                Space.GRANT,
-                grant_row_of(row, epoch),
-                seal_grant(public_key, vault_id, slot_id, epoch, grants.seed(epoch)),
-            )
-            for epoch in epochs
-            if grants.is_granted(epoch)
-        ]
-
-    def _new_value_key(
-        self, keyring: Keyring, slots: Mapping[int, bytes], parties: tuple[Party, ...], seed: KeyBytes
-    ) -> tuple[Keyring, list[Put]]:
-        """Return a keyring in which values are sealed under a new key, and the grants of that to all readers."""
-        vault_id = self.opened.replica.vault_id
-        epoch = keyring.active(Purpose.VALUE).epoch + 1
-        keyring = keyring.with_value_key(value_public_key(seed, vault_id, epoch), self.opened.clock.now_ns())
-        readers = {party.slot_id for party in parties if party.rights & READ}
-        return keyring, [
-            Put(
-                Space.GRANT,
-                grant_row_of(row, epoch),
-                seal_grant(keyring.slot(slot_id).public_key, vault_id, slot_id, epoch, seed),
-            )
-            for row, slot_id in slot_ids(slots).items()
-            if slot_id in readers
-        ]
-
-    def _with_charter(
-        self, publication: Publication, plan: Plan, signed: SignedCharter, change: Mapping[str, object]
-    ) -> Plan:
-        """Complete a plan by the charter that goes with it."""
-        plan.charter, plan.writer = signed, self._keeper
-        plan.join(Drafts(self.opened, publication).write(CHARTER_PATH, charter_content(signed), self._new_version()))
-        charter = signed.charter
-        obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex(), **change}
-        # Of the records the first carries the changes of the index.
-        plan.records.insert(0, self._authority.session().record(Event.SCOPE_CHANGED, obj))
-        return plan
+        return keyring, known_grants(self.opened, keyring, row, reader.slot_id)
 
     def _documents_plan(self, publication: Publication, documents: Mapping[bytes, Content]) -> Plan:
         """Return the draft that replaces those documents of the scope that differ."""
@@ -774,66 +474,6 @@ class ScopeChanges:
                 plan.join(drafts.write(path, content, new))
         return plan
 
-    def _put_orders(self, publication: Publication, plan: Plan, charter: Charter, order: SignedOrder | None) -> None:
-        """Give roles that may drop an order for the keys in use, and take theirs from those that may no more.
-
-        Raises:
-            Conflict: A role that gets its order after the change has the one before.
-        """
-        names = droppers(charter.parties)
-        gone = droppers(charter_of(self.opened).parties) - names
-        plan.deletes += remove_orders(charter.scope_id, (self._roles[name][0] for name in gone & self._roles.keys()))
-        if order is None:
-            return
-        late = remove_orders(charter.scope_id, (self._roles[name][0] for name in self._late_droppers(charter)))
-        if any(publication.row(old.space, old.id) is not None for old in late):
-            message = "somebody else gave the drop orders of the scope anew at the same moment"
-            raise Conflict(message, hint="try again")
-        plan.puts += [
-            order.seal(*self._roles[name], self._succession) for name in self._droppers(charter)[:ORDERS_WITH_CHANGE]
-        ]
-        plan.join(Drafts(self.opened, publication).write(ORDER_PATH, order.to_content(), self._new_version()))
-
-    def _withdraw_orders(self, charter: Charter) -> None:
-        """Take the orders from those that get the next one after the change, so that nobody drops under the old key."""
-        publics = (self._roles[name][0] for name in self._late_droppers(charter))
-        delete_rows(self.opened, remove_orders(charter.scope_id, publics))
-
-    def _droppers(self, charter: Charter) -> list[str]:
-        """Return the roles that may drop; one that the vault does not know gets no order."""
-        return sorted(droppers(charter.parties) & self._roles.keys())
-
-    def _late_droppers(self, charter: Charter) -> list[str]:
-        """Return those that get their order after the change that a charter goes with."""
-        return self._droppers(charter)[ORDERS_WITH_CHANGE:]
-
-    def _seal_orders(self, is_chosen: Callable[[str], bool]) -> None:
-        """Give some of the roles that may drop the order of the scope, as many in one publication as it takes."""
-        opened = self.opened
-        left = list(filter(is_chosen, self._droppers(charter_of(opened))))
-
-        def plan(_publication: Publication) -> Plan:
-            charter = charter_of(opened)
-            names = droppers(charter.parties)
-            puts: list[Put] = []
-            for name in left:
-                if name in names:
-                    order = parse_order(opened.system_bytes(ORDER_PATH) or b"")
-                    puts.append(order.seal(*self._roles[name], self._succession))
-                if len(puts) == _ORDERS_AT_ONCE or sum(len(put.row) for put in puts) > _ORDERS_BYTES:
-                    break
-            obj = {"path": charter.path, "rev": charter.serial, "digest": charter.digest.hex()}
-            records = [self._authority.session().record(Event.SCOPE_CHANGED, obj)] if puts else []
-            return Plan(puts=puts, records=records, result=name)
-
-        while left:
-            last = opened.publisher.publish(plan)
-            left = [name for name in left if name > str(last)]
-
-    def _lacks_order(self, name: str) -> bool:
-        row = order_row_of(self._roles[name][0], charter_of(self.opened).scope_id)
-        return self.opened.store.get(Space.GRANT, row) is None
-
     def _differs(self, path: bytes, content: Content) -> bool:
         known = self.opened.system_bytes(path)
         try:
@@ -843,8 +483,3 @@ class ScopeChanges:
 
     def _new_version(self) -> NewVersion:
         return NewVersion(self._authority.identity.principal, self.opened.clock.now_ns())
-
-
-def row_of(slots: Mapping[int, bytes], slot_id: bytes) -> int:
-    """Return the id of the row of a slot, 0 where a writer, who has the root, has taken it away."""
-    return next((number for number, known in slot_ids(slots).items() if known == slot_id), 0)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event, VerifierKey, origin_of
-from securecfg.errors import Conflict, SecretNotFound, SecurecfgError, Unavailable
+from securecfg.errors import Conflict, SecretNotFound, SecurecfgError, Tampered, Unavailable
 from securecfg.keys.role_keys import RolePublic, membership_row_of
 from securecfg.store import Delete, Space
 from securecfg.vault.charters import OWN_ROLE
+from securecfg.vault.documents import MALFORMED
 from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.epochs import rotate_signing_key
 from securecfg.vault.maintenance import delete_rows
@@ -96,7 +97,7 @@ class ScopeKeyring(Scopes):
         with self._inside(scope) as inside:
             if resumes:
                 inside.vouch()
-                inside.give_orders()
+                inside.orders.give()
             else:
                 inside.begin_epochs()
             inside.keys.carry_over(progress)
@@ -266,6 +267,13 @@ class ScopeKeyring(Scopes):
                     change(inside)
             except SecurecfgError as error:
                 failures[path] = error
+            except MALFORMED as error:
+                # What its writers left there must keep no other scope from its keys, whatever it is that fails.
+                message = f"something in the scope `{path}` is malformed"
+                failures[path] = Tampered(
+                    message, hint="who may write there may have done so; see the log of the scope"
+                )
+                failures[path].__cause__ = error
             if progress is not None:
                 progress(number, len(made))
         return made, failures

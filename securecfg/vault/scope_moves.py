@@ -22,7 +22,7 @@ from securecfg.vault.joint import PartChange
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.paths import scope_among
 from securecfg.vault.relocation import WHOLE, Companions, Moved, Place, Relocation
-from securecfg.vault.scope_changes import ScopeChanges, rights_to_words
+from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_founding import Founding, found_scope
 from securecfg.vault.scope_making import (
     Footing,
@@ -37,6 +37,7 @@ from securecfg.vault.scope_making import (
 from securecfg.vault.scope_members import find_roles, no_role, trust_of
 from securecfg.vault.scope_opening import charter_of, given_up, grants_of
 from securecfg.vault.scope_registry import ScopePlace
+from securecfg.vault.scope_rights import rights_to_words
 from securecfg.vault.scopes import Scopes, scope_path, verify_collector
 from securecfg.vault.seats import Seat
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
@@ -255,7 +256,7 @@ class ScopeMoves(Scopes):
                         verify_settled=lambda: _verify_nothing_waits(around.opened, outer),
                     )
 
-                with around.giving_orders():
+                with around.orders.giving():
                     moved = move.run(companions)
             move.erase()
         return self.show(inner), moved
@@ -339,7 +340,7 @@ class ScopeMoves(Scopes):
                             target_writer=around.keeper,
                         )
 
-                    with around.giving_orders():
+                    with around.orders.giving():
                         moved = move.run(companions)
         finish_destruction(self._opened)
         return merging, moved

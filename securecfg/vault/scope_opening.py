@@ -93,6 +93,7 @@ class Doorway(NamedTuple):
                 verify_slots(opened, self.keys)
                 verify_succeeded(opened, self.newest)
             except BaseException:
+                # The caller gets nothing to close.
                 opened.close()
                 raise
             reader, signer = _best(self.keys, charter, READ), _best(self.keys, charter, WRITE)

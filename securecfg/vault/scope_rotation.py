@@ -9,19 +9,20 @@ from securecfg.audit import Event
 from securecfg.crypto import KeyBytes, generate_key
 from securecfg.errors import EpochInUse, VersionNotFound
 from securecfg.keys import Purpose, SlotInfo, root_row_of, seal_slot
-from securecfg.keys.value_grants import grant_row_of
-from securecfg.store import Delete, Space
 from securecfg.vault.charters import DROP, NO_SLOT, READ
 from securecfg.vault.departures import note_compromise
 from securecfg.vault.drop_orders import remove_orders
 from securecfg.vault.epochs import plan_key_change, plan_new_epoch, seal_root_to_all
 from securecfg.vault.key_changes import KeyChanges
-from securecfg.vault.late_grants import WITH_CHANGE
 from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.replica import SLOT_IDS
-from securecfg.vault.scope_changes import CharterDraft, ScopeChanges, rights_to_words, row_of, settled
+from securecfg.vault.scope_changes import ScopeChanges
+from securecfg.vault.scope_chartering import CharterDraft, draft_unchanged, settled
 from securecfg.vault.scope_formers import put_former
+from securecfg.vault.scope_grants import new_value_key, withdrawn_grants
 from securecfg.vault.scope_opening import charter_of
+from securecfg.vault.scope_rights import rights_to_words
+from securecfg.vault.scope_slots import plan_departure, row_of, without_strays
 from securecfg.vault.sealed_rows import SealedRows
 from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.value_keys import epochs_of_drops, rewrap_values
@@ -77,7 +78,7 @@ class ScopeRotation(ScopeChanges):
                 plan.records.append(session.record(Event.KEY_ROTATED, obj, decision=decision))
             return plan
 
-        self._publish_allowed(draft, plan, settled)
+        self._chartering.publish_allowed(draft, plan, settled)
 
     @property
     def has_one_scope_key(self) -> bool:
@@ -121,7 +122,7 @@ class ScopeRotation(ScopeChanges):
             charter = charter_of(opened)
             party = charter.party(role)
             if party is None or party.signing_key == public.signing_key:
-                return self._unchanged() if self.is_behind else None
+                return draft_unchanged(opened) if self.is_behind else None
             rights = list(rights_to_words(party.rights))
             change = {"role": role, "added": rights, "removed": rights}
             orders = remove_orders(charter.scope_id, [before] if party.rights & DROP else [])
@@ -140,10 +141,8 @@ class ScopeRotation(ScopeChanges):
             parties = _with_party(charter, party, after)
             if not party.rights & READ:
                 return CharterDraft(parties, keyring, slots, change, [], orders, gone)
-            epochs = [entry.epoch for entry in keyring.keys if entry.purpose == Purpose.VALUE and row]
-            # Where there are more, `_finish` deletes them: the former row has them all.
-            deletes = [Delete(Space.GRANT, grant_row_of(row, epoch)) for epoch in epochs[-WITH_CHANGE:]]
-            keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+            deletes = withdrawn_grants(keyring, row)  # the former row has them all
+            keyring, puts = new_value_key(opened, keyring, slots, parties, seed)
             # It is among the first, which go with the change: nobody could give it later.
             puts = [*(put_former(opened, row) if row else ()), *puts]
             return CharterDraft(parties, keyring, slots, change, puts, [*orders, *deletes], gone, gone)
@@ -153,13 +152,13 @@ class ScopeRotation(ScopeChanges):
         def plan(publication: Publication, draft: CharterDraft, *_decided: object) -> Plan:
             self._roles[role] = public.public_key, () if before != public.public_key else admissions
             if draft.departing:
-                plan = self._plan_departure(publication, draft)
+                plan = plan_departure(self._authority, publication, draft)
             else:
                 plan = plan_key_change(opened, publication, draft.slots, draft.keyring)
             plan.join(self._documents_plan(publication, documents))
             return plan
 
-        self._publish_allowed(draft, plan, lambda: documents.update(settle()), around)
+        self._chartering.publish_allowed(draft, plan, lambda: documents.update(settle()), around)
         self.finish(None, progress)
 
     def replace_everything(self, name: str, reason: str) -> None:
@@ -193,7 +192,7 @@ class ScopeRotation(ScopeChanges):
             plan.join(note_compromise(opened, publication, name, reason, session.identity.principal))
             return plan
 
-        self._publish_allowed(draft, plan, settled)
+        self._chartering.publish_allowed(draft, plan, settled)
 
     def rewrap_values(self) -> int:
         """Bring the data keys that the administrator reads, in a shared scope, to the value key in use."""
@@ -240,7 +239,7 @@ class ScopeRotation(ScopeChanges):
             plan.state["flags"] = publication.state.flags | FLAG_DESTRUCTION_PENDING
             return plan
 
-        self._publish_allowed(draft, plan, settled)
+        self._chartering.publish_allowed(draft, plan, settled)
         finish_destruction(opened)
 
     def used_values(self) -> set[int]:
@@ -273,8 +272,8 @@ class ScopeRotation(ScopeChanges):
             Tampered: The vault does not know one of them.
         """
         self.verify_parties()
-        parties, (slots, keyring) = charter_of(self.opened).parties, self._without_strays()
-        keyring, puts = self._new_value_key(keyring, slots, parties, seed)
+        parties, (slots, keyring) = charter_of(self.opened).parties, without_strays(self.opened)
+        keyring, puts = new_value_key(self.opened, keyring, slots, parties, seed)
         return CharterDraft(parties, keyring, slots, {}, puts)
 
     def _value_epochs(self) -> list[int]:

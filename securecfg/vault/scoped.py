@@ -94,7 +94,7 @@ class ScopedVault(Vault):
     @property
     def administration(self) -> Administration:
         """Policy and roles of the whole vault; changes of them reach the scopes too."""
-        from securecfg.vault.scopes import ScopedAdministration
+        from securecfg.vault.scoped_administration import ScopedAdministration
 
         return ScopedAdministration(self._one().authority)
 

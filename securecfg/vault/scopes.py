@@ -23,8 +23,8 @@ from securecfg.errors import (
 from securecfg.keys import Purpose
 from securecfg.keys.identity import format_identity
 from securecfg.keys.role_keys import Certificate, RoleKey, RolePublic, membership_row_of, seal_membership
-from securecfg.store import Delete, Put, Space
-from securecfg.vault.administration import Administration, to_document
+from securecfg.store import Put, Space
+from securecfg.vault.administration import to_document
 from securecfg.vault.anchor import AnchorFile
 from securecfg.vault.certificates import CERTIFICATES_PATH, Certificates, read_certificates, signatures_from_json
 from securecfg.vault.charters import BREAK_GLASS, DROP, LIST, OWN_ROLE, READ, WRITE
@@ -38,7 +38,6 @@ from securecfg.vault.members import IDENTITIES_PATH, identities_of, identities_t
 from securecfg.vault.opened import POLICY_PATH, ROLES_PATH
 from securecfg.vault.paths import SUCCESSION_PATH, check_role, path_to_bytes
 from securecfg.vault.publishing import Plan
-from securecfg.vault.scope_changes import RIGHTS, no_collector, rights_to_words
 from securecfg.vault.scope_founding import Founding, found_scope, rights_of_administrator
 from securecfg.vault.scope_making import (
     Footing,
@@ -68,6 +67,7 @@ from securecfg.vault.scope_registry import (
     read_own_keys,
     read_registry,
 )
+from securecfg.vault.scope_rights import RIGHTS, no_collector, rights_to_words
 from securecfg.vault.scope_rotation import ScopeRotation
 from securecfg.vault.scope_trust import fingerprint_of
 from securecfg.vault.signatories import HeldKeys
@@ -78,7 +78,6 @@ if TYPE_CHECKING:
 
     from securecfg.keys import Identity as PublicHalf
     from securecfg.policy import Decision
-    from securecfg.vault.administration import Change
     from securecfg.vault.authority import Authority
     from securecfg.vault.drafts import Content
     from securecfg.vault.opened import OpenVault
@@ -133,6 +132,7 @@ class Scopes:
         self._opened = authority.opened
         self._signatories = signatories
         self._kept: Certificates | None = None
+        self._settled: Documents | None = None  # what those were made of that a scope gets with a key
 
     @classmethod
     def with_signing(cls, authority: Authority, signing: Signing | None) -> Self:
@@ -304,13 +304,13 @@ class Scopes:
             public = RolePublic(self._role_public(name, self._certificates(), memberships))
 
             def register() -> Mapping[bytes, Content]:
-                if memberships:
+                # Whoever is removed once the key is registered loses his row with the role.
+                is_new = bool(memberships) and self._registry().roles.get(name) != public.public_key
+                if is_new:
                     self._stage_memberships(memberships, documents)
-                made_of = documents if memberships else None
+                made_of = documents if is_new else None
                 self._register(scope, inside.opened.replica.vault_id, name, public.public_key, made_of)
-                certificates = self._certificates()
-                keys = self._learn(inside, certificates) | {name: public.public_key}
-                return self._documents(keys, certificates)
+                return self._documents_with(inside, name, public)
 
             inside.grant(name, public, self._rights(name, right), register, self._holding(name, public))
         self.propagate([scope])
@@ -368,14 +368,14 @@ class Scopes:
             certificates.complete(keys, {name: self._members(name) for name in keys})
         except SignaturesMissing as error:
             failures.append(error)
-        for path, those in scopes.items():
+        for path in scopes:
             try:
                 with self._inside(path) as inside:
-                    inside.write_documents(self._documents(those, certificates))
+                    inside.write_documents(partial(self._newest_for, inside, certificates))
                     has_drops = bool(droppers(charter_of(inside.opened).parties))
                 if has_drops:
                     with self._inside(path) as inside:
-                        inside.ask_for_admission()
+                        inside.orders.ask_for_admission()
             except SecurecfgError as error:
                 failures.append(error)
         if failures:
@@ -675,15 +675,46 @@ class Scopes:
 
         self._authority.publish_allowed("key.manage", plan)
 
+    def _documents_with(self, inside: ScopeChanges, name: str, public: RolePublic) -> Mapping[bytes, Content]:
+        """Return the documents of a scope by which the members of a role have its newest key; see `_holding`."""
+        self._settled = self._newest_documents()
+        certificates = self._certificates()
+        keys = self._learn(inside, certificates) | {name: public.public_key}
+        return self._documents(keys, certificates)
+
     def _holding(self, role: str, public: RolePublic) -> PartChange:
-        """Return what keeps the key of a role as it is, in the vault, while a scope is given it."""
+        """Return what keeps the key of a role as it is, in the vault, while a scope is given it.
+
+        So are the documents that the scope gets with it, which are made anew where others are in force.
+        """
 
         def verify() -> None:
+            if self._settled not in {None, documents_of(self._opened)}:
+                message = "policy, roles or members changed meanwhile"
+                raise StagingMoved(message)
             if read_registry(self._opened).roles.get(role) != public.public_key:
                 message = f"`role:{role}` was given another key at the same moment"
                 raise Conflict(message, hint="look at `securecfg scope show PATH`, and try again")
 
         return PartChange(self._opened, verify_settled=verify)
+
+    def _newest_for(
+        self, inside: ScopeChanges, certificates: Certificates
+    ) -> tuple[Mapping[bytes, Content], PartChange]:
+        """Return the documents that a scope is to have, and what looks in the vault whether they are the newest still.
+
+        Whoever is faster with newer ones could else have older ones put in their place: with somebody in them who has
+        a role no more.
+        """
+        made_of = self._newest_documents()
+
+        def verify() -> None:
+            if documents_of(self._opened) != made_of:
+                message = "policy, roles or members changed meanwhile"
+                raise StagingMoved(message)
+
+        documents = self._documents(self._learn(inside, certificates), certificates)
+        return documents, PartChange(self._opened, verify_settled=verify)
 
     def _documents(self, keys: Mapping[str, bytes], certificates: Certificates) -> dict[bytes, Content]:
         """Return the documents of the vault that a scope has too: policy, roles, and who may be let into its roles."""
@@ -768,48 +799,3 @@ def scope_path(path: str) -> str:
         InvalidPath: It breaks the rules for paths.
     """
     return path_to_bytes(path.removesuffix("/")).decode() + "/"
-
-
-class ScopedAdministration(Administration):
-    """Policy and roles of a vault with sealed scopes; what is changed reaches these too.
-
-    Args:
-        authority: Decides and records in the vault.
-        signing: Returns who signs, for some administrators, who is a new member of a role; see `Scopes.with_signing`.
-    """
-
-    def __init__(self, authority: Authority, signing: Signing | None = None) -> None:
-        """Change nothing yet."""
-        super().__init__(authority)
-        self._signing = signing
-
-    def propagate(self) -> None:
-        """Bring policy, roles and members to the scopes where they differ; see `Scopes.propagate`."""
-        Scopes.with_signing(self._authority, self._signing).propagate()
-
-    def remove_member(self, role: str, principal: str) -> None:
-        """Take a role from a principal, and the row by which it comes to the key of the role; see `Administration`.
-
-        A key that it has copied stays known to it: `RoleRotation` gives the role another one. The row of the last one
-        who has the key stays, since without it nobody could let anybody else in.
-        """
-        scopes = Scopes(self._authority)
-        was_member, gone = scopes.has_member(role, principal), identities_of(self._opened).get(principal)
-        try:
-            super().remove_member(role, principal)
-        except SecurecfgError:
-            # Where it has the role no more, what is left to do is in the scopes.
-            if was_member and not scopes.has_member(role, principal):
-                self._delete_membership(role, gone)
-            raise
-        self._delete_membership(role, gone)
-
-    def _delete_membership(self, role: str, gone: PublicHalf | None) -> None:
-        key = read_registry(self._opened).roles.get(role)
-        if gone is not None and key is not None and Scopes(self._authority).holders(role, key):
-            self._opened.store.stage([Delete(Space.GRANT, membership_row_of(gone, key))])
-
-    def _replace(self, right: str, event: Event, make: Callable[[], Change]) -> int:
-        number = super()._replace(right, event, make)
-        self.propagate()
-        return number

@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.octets import U32, U64, Cursor, Malformed, pad
+from securecfg.store import ID_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ _STRIDE = 16  # of a segment's paths every so many are kept apart, where a searc
 _ENTRY = struct.Struct(">QQ32sB")
 _LINE = struct.Struct(">Q32sI")
 ENTRY_SIZE = _ENTRY.size
+_ID_FIRST_BYTE_LIMIT = ID_LIMIT >> 56
 
 
 class Entry(NamedTuple):
@@ -43,8 +45,15 @@ class Entry(NamedTuple):
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Entry:
-        """Read 49 bytes."""
-        return cls(*_ENTRY.unpack(raw))
+        """Read 49 bytes.
+
+        Raises:
+            Malformed: It names a row that there cannot be.
+        """
+        entry = cls(*_ENTRY.unpack(raw))
+        if max(entry.rec_id, entry.history_id) >= ID_LIMIT:
+            raise _no_id()
+        return entry
 
     @property
     def live(self) -> bool:
@@ -106,7 +115,7 @@ class Segment:
         """Check the outline of a plaintext.
 
         Raises:
-            Malformed: The counts do not fit the bytes.
+            Malformed: The counts do not fit the bytes, a path is no text, or an id that of no row.
         """
         cursor = Cursor(plaintext)
         self.count = cursor.u32()
@@ -118,10 +127,24 @@ class Segment:
         self._entries = cursor.position
         cursor.take(ENTRY_SIZE * self.count)
         self._paths = cursor.position
-        cursor.take(self._bounds[-1])
+        paths = cursor.take(self._bounds[-1])
         cursor.finish_padding(SEGMENT_PADDING)
+        # The first bytes of all numbers of secrets, and of all ids of their histories.
+        for first in (self._entries, self._entries + U64.size):
+            if max(plaintext[first : self._paths : ENTRY_SIZE]) >= _ID_FIRST_BYTE_LIMIT:
+                raise _no_id()
         self._plain = plaintext
+        if not paths.isascii():
+            self._verify_text()
         self._fences = [self.path(position) for position in range(0, self.count, _STRIDE)]
+
+    def _verify_text(self) -> None:
+        try:
+            for position in range(self.count):
+                self.path(position).decode()
+        except UnicodeDecodeError:
+            message = "holds a path that is not UTF-8"
+            raise Malformed(message) from None
 
     def path(self, position: int) -> bytes:
         """Return the path at a position."""
@@ -200,7 +223,10 @@ class Manifest(NamedTuple):
         entries = cursor.u64()
         count = cursor.u32()
         # No Python runs for each line: a vault of a million secrets has well over a thousand, and opening reads all.
-        lines: tuple[SegmentLine, ...] = tuple(map(_to_line, _LINE.iter_unpack(cursor.take(_LINE.size * count))))
+        packed = cursor.take(_LINE.size * count)
+        if max(packed[:: _LINE.size], default=0) >= _ID_FIRST_BYTE_LIMIT:
+            raise _no_id()
+        lines: tuple[SegmentLine, ...] = tuple(map(_to_line, _LINE.iter_unpack(packed)))
         ends = _parse_ends(cursor.take(4 * count))
         block = cursor.take(ends[-1] if count else 0)
         starts = array("I", [0]) + ends[:-1]
@@ -214,3 +240,7 @@ class Manifest(NamedTuple):
     def position_of(self, path: bytes) -> int:
         """Return which segment may hold a path, or -1 where none can."""
         return bisect_right(self.fences, path) - 1
+
+
+def _no_id() -> Malformed:
+    return Malformed("names a row that there cannot be")

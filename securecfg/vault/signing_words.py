@@ -14,7 +14,7 @@ from securecfg.vault.charters import Charter
 from securecfg.vault.drop_orders import DropOrder
 from securecfg.vault.introductions import is_introduction
 from securecfg.vault.paths import check_principal, check_role, path_to_bytes
-from securecfg.vault.scope_changes import rights_to_words
+from securecfg.vault.scope_rights import rights_to_words
 from securecfg.words import counted
 
 if TYPE_CHECKING:

@@ -147,6 +147,7 @@ class FileSink:
             self._verify()
             sync_directory(self._path.parent)
         except BaseException:
+            # Nothing may be appended to a file that was not looked at.
             self._release()
             raise
 

@@ -20,7 +20,7 @@ from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Delete, P
 from securecfg.vault.deltas import Delta, FreedRun, split_changes
 from securecfg.vault.logger import logger
 from securecfg.vault.lookalikes import NewNames
-from securecfg.vault.maintenance import delete_rows
+from securecfg.vault.maintenance import delete_rows, freed_rows
 from securecfg.vault.publishing import DELTA_LIMIT_BYTES, Plan
 from securecfg.vault.rows import digest_id
 from securecfg.vault.state import CLOCK_TOLERANCE_NS, STAGINGS_MAX, Staging
@@ -277,8 +277,7 @@ class StagingArea:
         Raises:
             Unavailable: The store cannot write.
         """
-        freed = [Delete(Space(run.space), run.first + offset) for run in self._freed for offset in range(run.length)]
-        delete_rows(self._opened, freed)
+        delete_rows(self._opened, freed_rows(self._opened.store, self._freed))
         self._freed = []
 
     def abandon(self) -> None:

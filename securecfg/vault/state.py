@@ -6,6 +6,7 @@ import hashlib
 import struct
 
 from securecfg.octets import Cursor, Malformed, var32
+from securecfg.store import ID_LIMIT
 from securecfg.tuples import NamedTuple
 
 FLAG_DESTRUCTION_PENDING = 1
@@ -90,4 +91,8 @@ def parse_head(row: bytes) -> tuple[bytes, State, bytes]:
     fixed = State._make((*_FIXED.unpack(cursor.take(_FIXED.size)), ()))
     stagings = tuple(Staging(*_STAGING.unpack(cursor.take(_STAGING.size))) for _ in range(cursor.u8()))
     cursor.finish()
+    # Who is no writer of a sealed scope can sign any state of it.
+    if max(fixed.next_id, fixed.generation, *(staging.last for staging in stagings)) >= ID_LIMIT:
+        message = "counts further than there can be rows"
+        raise Malformed(message)
     return note, fixed._replace(stagings=stagings), hash_state(raw)

@@ -252,6 +252,7 @@ class Vault(Changes):
 
             return cast("Self", ScopedVault.over(vault, is_anchor_required=is_required, introduction=told))
         except BaseException:
+            # The caller gets nothing to close.
             opened.close()
             raise
 
@@ -267,7 +268,7 @@ class Vault(Changes):
             from securecfg.vault.administration import Administration
 
             return Administration(self._authority)
-        from securecfg.vault.scopes import ScopedAdministration
+        from securecfg.vault.scoped_administration import ScopedAdministration
 
         return ScopedAdministration(self._authority)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import IntegrityError, ScopeSealed
 from securecfg.store import Space
+from securecfg.vault.deltas import FreedRun
 from securecfg.vault.history import DESTROYED, History, Version
-from securecfg.vault.maintenance import stored_deltas
+from securecfg.vault.maintenance import freed_rows, stored_deltas
 from securecfg.vault.opened import Located
 from securecfg.vault.orphans import Unsettled, find_deltas, find_parts, ids_of
 
@@ -93,11 +94,12 @@ def verify_vault(opened: OpenVault, progress: Callable[[int, int], None] | None 
             result.sealed += found.sealed
             result.problems += found.problems
     for _, delta in stored_deltas(opened, state.base_size, opened.replica.checkpoint.size):
-        for run in delta.freed:  # the next compaction deletes them
-            used[Space(run.space)].update(range(run.first, run.first + run.length))
+        for delete in freed_rows(opened.store, delta.freed):  # the next compaction does
+            used.setdefault(delete.space, set()).add(delete.id)
     stagings = {*state.stagings, *opened.replica.state.stagings}
     reserved = [range(staging.first, staging.last + 1) for staging in stagings]
-    for space, known in used.items():
+    for space in _ACCOUNTED:
+        known = used[space]
         for number in sorted(ids_of(opened.store, space, state.next_id) - known):
             if not any(number in ids for ids in reserved):
                 result.orphan_rows.append((space, number))
@@ -130,7 +132,8 @@ def _check(opened: OpenVault, path: bytes, entry: Entry, used: dict[Space, set[i
         if version.state == DESTROYED:
             continue
         used[Space.DEK].add(version.dek_id)
-        used[Space.VALUE].update(range(version.value_id, version.value_id + version.value_rows + 1))
+        rows = FreedRun(Space.VALUE, version.value_id, version.value_rows + 1)
+        used[Space.VALUE].update(delete.id for delete in freed_rows(opened.store, [rows]))
         try:
             sealed += _verify_value(opened, Located(entry, history, version))
         except IntegrityError as error:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.cli.key_shares import _written
-from securecfg.errors import CommitUnknown
-from securecfg.keys import format_share, generate_shares
+from securecfg.errors import CommitUnknown, StoreBusy
+from securecfg.keys import Share, format_share, generate_shares
 from tests.cli.running import CANARY, Terminal, call, command
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.cli.running import Cli
 
 SPLIT = ("key", "split", "--threshold", "3", "--shares", "5", "--out")
@@ -157,9 +159,31 @@ def test_an_ambiguous_commit_keeps_the_only_shares(tmp_path: Path) -> None:
     assert str(tmp_path / "shares") in raised.value.hint
 
 
-def test_an_interruption_takes_everything_back(tmp_path: Path) -> None:
+def test_an_interruption_after_the_shares_are_written_keeps_them(tmp_path: Path) -> None:
+    """It may have come after the commit, and then these are the only shares of a slot that is there."""
     with pytest.raises(KeyboardInterrupt), _written(tmp_path / "shares", generate_shares(2, 2)):
         raise KeyboardInterrupt
+    assert len(list((tmp_path / "shares").iterdir())) == 2
+
+
+def test_an_interruption_while_they_are_written_takes_everything_back(tmp_path: Path) -> None:
+    class Interrupted(list[Share]):
+        def __iter__(self) -> Iterator[Share]:
+            yield self[0]
+            raise KeyboardInterrupt
+
+    with (
+        pytest.raises(KeyboardInterrupt),
+        _written(tmp_path / "shares", Interrupted(generate_shares(2, 2))),
+    ):
+        pytest.fail("nothing follows")
+    assert not (tmp_path / "shares").exists()
+
+
+def test_what_was_refused_takes_everything_back(tmp_path: Path) -> None:
+    message = "somebody else"
+    with pytest.raises(StoreBusy), _written(tmp_path / "shares", generate_shares(2, 2)):
+        raise StoreBusy(message)
     assert not (tmp_path / "shares").exists()
 
 

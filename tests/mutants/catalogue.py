@@ -325,8 +325,8 @@ MUTANTS = (
     Mutant(
         "a destruction is over though a compaction left the key",
         "vault/maintenance.py",
-        "    deletes += find_freed(opened)\n",
-        "    find_freed(opened)\n",
+        "    deletes = find_freed(opened)\n",
+        "    deletes: list[Delete] = []\n",
         "vault/test_erasure.py::test_a_key_that_a_batch_and_a_compaction_left_goes_before_its_destruction_is_over",
     ),
     # --- audit ---
@@ -1460,9 +1460,9 @@ MUTANTS = (
     ),
     Mutant(
         "slots that no role has are sealed the new root",
-        "vault/scope_changes.py",
-        "        strays = {row for row, slot_id in slot_ids(replica.slots).items() if slot_id not in named}",
-        "        return replica.slots, replica.keyring",
+        "vault/scope_slots.py",
+        "    strays = {row for row, slot_id in slot_ids(replica.slots).items() if slot_id not in named}",
+        "    return replica.slots, replica.keyring",
         "vault/test_scope_slots.py::test_a_slot_that_no_role_has_opens_nothing_after_a_compromise",
     ),
     Mutant(
@@ -1681,16 +1681,23 @@ MUTANTS = (
     Mutant(
         "what a move catches up with is not noted as known",
         "vault/relocation.py",
-        "                self._copy_now(path, entry)\n            self._note_exposure()\n",
+        "                self._copy_now(path, entry)\n            self._notes.stage()\n",
         "                self._copy_now(path, entry)\n",
         "vault/test_relocation.py::test_what_is_caught_up_with_before_the_commit_is_exposed_too",
     ),
     Mutant(
         "what comes back in the commit of a move takes no note along",
         "vault/relocation.py",
-        "            if self._carried | self._notes_about(path, original) != self._carried:",
+        "            if self._notes.is_known_to_more(path, original):",
         "            if False:",
-        "vault/test_busy_moves.py::test_what_comes_back_while_it_moves_is_still_exposed_to_who_knew_it",
+        "vault/test_busy_moves.py::test_what_a_clock_behind_dates_before_a_departure_is_exposed_though_it_comes_in_the_commit",
+    ),
+    Mutant(
+        "an interruption deletes the only shares of a key",
+        "cli/key_shares.py",
+        "    except SecurecfgError:\n        # Whatever else ends it",
+        "    except BaseException:\n        # Whatever else ends it",
+        "cli/test_key_shares.py::test_an_interruption_after_the_shares_are_written_keeps_them",
     ),
     Mutant(
         "deltas are staged under no range",
@@ -1751,7 +1758,7 @@ MUTANTS = (
     ),
     Mutant(
         "what a bundle gave of a secret is forgotten where that is moved",
-        "vault/relocation.py",
+        "vault/relocation_notes.py",
         "        for bundle, lines in self._given.values():",
         "        for bundle, lines in ():",
         "vault/test_bundle_scopes.py::test_what_a_bundle_gave_is_known_wherever_it_is_moved",
@@ -1794,7 +1801,7 @@ MUTANTS = (
     ),
     Mutant(
         "a drop order for a key before stays beside a new key",
-        "vault/scope_changes.py",
+        "vault/scope_orders.py",
         "        if any(publication.row(old.space, old.id) is not None for old in late):",
         "        if False:",
         "vault/test_many_droppers.py::test_an_order_that_somebody_puts_back_in_the_middle_of_a_change_ends_it",
@@ -1926,5 +1933,77 @@ MUTANTS = (
         "        if not decision.allowed:\n            raise PolicyMoved(_POLICY_MOVED)",
         "        if decision is None:\n            raise PolicyMoved(_POLICY_MOVED)",
         "vault/test_scopes_meanwhile.py::test_who_loses_the_right_to_manage_keys_meanwhile_changes_nothing[revoke-step6]",
+    ),
+    # --- what writers of a sealed scope leave in it, and what is brought there ---
+    Mutant(
+        "an exposed value under another field counts as replaced",
+        "vault/exposures.py",
+        "        return old is None or old not in new.values()",
+        "        return old is None or old != new.get(mark.field)",
+        "vault/test_exposures.py::test_a_value_that_only_looks_another_one_is_listed_still[another field]",
+    ),
+    Mutant(
+        "a scope may be given older members than it has",
+        "vault/scopes.py",
+        "            if documents_of(self._opened) != made_of:",
+        "            if False:",
+        "vault/test_scopes_meanwhile.py::test_roles_of_a_scope_are_those_of_the_vault_whoever_is_faster[web]",
+    ),
+    Mutant(
+        "certificates that somebody else has brought meanwhile are overwritten",
+        "vault/scope_changes.py",
+        "            if publication.entry(CERTIFICATES_PATH) != before:",
+        "            if False:",
+        "vault/test_scopes_meanwhile.py::test_certificates_that_somebody_adds_right_before_are_not_overwritten",
+    ),
+    Mutant(
+        "a document may be in any encoding that JSON may be in",
+        "vault/documents.py",
+        "    text = content.decode()  # of bytes",
+        '    text = content.decode(errors="surrogatepass")  # of bytes',
+        "vault/test_scope_documents.py::test_what_is_malformed_is_tampered_and_says_where[half a character]",
+    ),
+    Mutant(
+        "a path may be other bytes than text",
+        "vault/deltas.py",
+        "    path = cursor.str16().encode()",
+        "    path = cursor.take(cursor.u16())",
+        "vault/test_formats.py::test_what_there_cannot_be_is_refused_where_it_is_read[a path of a change]",
+    ),
+    Mutant(
+        "an id may be one that no row can have",
+        "vault/segments.py",
+        "        if max(entry.rec_id, entry.history_id) >= ID_LIMIT:",
+        "        if False:",
+        "vault/test_formats.py::test_what_there_cannot_be_is_refused_where_it_is_read[a history of a change]",
+    ),
+    Mutant(
+        "a scope that fails as nothing should keeps all after it from their keys",
+        "vault/scope_keys.py",
+        "            except MALFORMED as error:",
+        "            except ZeroDivisionError as error:",
+        "vault/test_scope_documents.py::test_whatever_fails_in_a_scope_is_told_of_it_when_the_others_are_done",
+    ),
+    Mutant(
+        "a scope that takes no other own key keeps all after it from theirs",
+        "vault/administrators.py",
+        "            except SecurecfgError as error:\n                self._left[one.charter.path] = error",
+        "            except ZeroDivisionError as error:\n                self._left[one.charter.path] = error",
+        "vault/test_scope_documents.py::test_what_no_program_writes_keeps_no_other_scope_from_new_keys"
+        "[no id that is left]",
+    ),
+    Mutant(
+        "who may list nothing is told which secret he may not move",
+        "vault/relocation.py",
+        '            if isinstance(self._chosen, Single) or place.authority.session().decide("list", path).allowed:',
+        "            if path:",
+        "vault/test_scope_moves.py::test_sealing_needs_the_rights_on_every_secret",
+    ),
+    Mutant(
+        "a scope may be given older members with the key of a role",
+        "vault/scopes.py",
+        "            if self._settled not in {None, documents_of(self._opened)}:",
+        "            if False:",
+        "vault/test_scopes_meanwhile.py::test_no_scope_gets_older_members_with_a_key_than_it_has[grant]",
     ),
 )

@@ -15,13 +15,11 @@ import sys
 import tempfile
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 from securecfg.keys import generate_key_file, open_provider
-from securecfg.store import create_sqlite, open_sqlite
+from securecfg.store import open_sqlite
 from securecfg.testing.crash import MEMORY_FOLDER, Recording, explore
 from securecfg.testing.folders import FolderDisk, FolderRecorder
 from securecfg.vault.backups import Backups
@@ -84,16 +82,9 @@ def record(folder: Path, *, has_hard_links: bool = True) -> Story:
     world.path.rename(disk / "a.vault")
     story = Story(keys, world.clock, Recording())
     with ExitStack() as stack:
-        recorder = FolderRecorder(disk)
+        recorder = stack.enter_context(FolderRecorder(disk, has_hard_links=has_hard_links))
         story.recording = recorder.recording
-        stack.enter_context(
-            patch("securecfg.vault.restoring.create_sqlite", partial(create_sqlite, vfs=recorder.vfs_name))
-        )
-        stack.enter_context(recorder)
-        if not has_hard_links:
-            stack.enter_context(patch("os.link", _refuse_link))
-            stack.enter_context(patch("securecfg.files._rename_exclusively", _rename_as_one_step))
-        vault = _open(story, open_sqlite(disk / "a.vault", vfs=recorder.vfs_name))
+        vault = _open(story, open_sqlite(disk / "a.vault"))
         stack.callback(vault.close)
         for part in (1, 2):
             _write(vault, part)
@@ -230,24 +221,11 @@ def _paths(vault: Vault) -> list[str]:
     return vault.list()
 
 
-def _refuse_link(*_args: object, **_options: object) -> None:
-    raise PermissionError(1, os.strerror(1))
-
-
-def _rename_as_one_step(temporary: Path, target: Path) -> None:
-    """Stand for the file system's own call, which does not pass through Python."""
-    if os.path.lexists(target):
-        raise FileExistsError(17, os.strerror(17))
-    temporary.rename(target)
-
-
 def _work(task: tuple[int, int]) -> list[Report]:
     seed, count = task
     parent = MEMORY_FOLDER if MEMORY_FOLDER.is_dir() else None
-    with (
-        tempfile.TemporaryDirectory(prefix="securecfg-crash-", dir=parent) as folder,
-        patch.dict(os.environ, XDG_STATE_HOME=f"{folder}/state"),
-    ):
+    with tempfile.TemporaryDirectory(prefix="securecfg-crash-", dir=parent) as folder:
+        os.environ["XDG_STATE_HOME"] = f"{folder}/state"  # of a process that only explores
         return explored(Path(folder), count=count // 3, seed=seed, has_hard_links=bool(seed % 2))
 
 

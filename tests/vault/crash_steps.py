@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-from securecfg.errors import StoreFailed
+from securecfg.errors import SecurecfgError, StoreFailed
 from securecfg.keys import open_provider
 from securecfg.store import open_sqlite
 from securecfg.vault.creation import open_rows
@@ -58,6 +59,33 @@ class Crash(Generic[W]):
             error.add_note(f"after {self.changes} changes")
         self._world.close()
         shutil.rmtree(self._folder)
+
+
+class Attempt:
+    """A change in which the process may die, for a `with` block. Where it does, what it held is free after the block.
+
+    Attributes:
+        is_done: Whether the change was made.
+    """
+
+    def __init__(self, world: World) -> None:
+        """Change nothing yet."""
+        self._world = world
+        self.is_done = False
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> bool:
+        """Let time pass where it died."""
+        self.is_done = error is None
+        if isinstance(error, SecurecfgError):
+            self._world.clock.advance(timedelta(hours=2))
+            return True
+        return False
 
 
 def crashes(origin: W, folder: Path) -> Iterator[Crash[W]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from securecfg.crypto import KIND_TEXT, KeyBytes
 from securecfg.keys import IdentityProvider, Purpose
 from securecfg.keys.identity import read_identity_file, signing_key_of
@@ -14,7 +16,7 @@ from securecfg.vault.scope_members import find_roles
 from tests.vault.scope_world import ROLES, ScopeWorld, scope_world
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from securecfg.keys.role_keys import RoleKey
@@ -28,6 +30,14 @@ def drop_world(folder: Path, roles: Iterable[str] = ROLES) -> ScopeWorld:
     world = scope_world(folder, roles)
     world.scopes().create("pay", read=["pay"], write=["pay"], drop=["web"])
     return world
+
+
+@pytest.fixture
+def box_world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    """That world. A module that wants it as its `world` says so: `world = box_world`."""
+    world = drop_world(tmp_path)
+    yield world
+    world.close()
 
 
 def rows_waiting(world: ScopeWorld) -> list[tuple[int, bytes]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,22 +30,24 @@ from securecfg.vault.certificates import CERTIFICATES_PATH, signatures_to_json
 from securecfg.vault.charters import LIST, SignedCharter
 from securecfg.vault.compromise import Compromise
 from securecfg.vault.drafts import Drafts
+from securecfg.vault.joint import PartChange
 from securecfg.vault.late_grants import WITH_CHANGE
 from securecfg.vault.paths import CHARTER_PATH, SUCCESSION_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.replica import Replica
-from securecfg.vault.scope_changes import ScopeChanges
+from securecfg.vault.scope_chartering import Chartering
 from securecfg.vault.scope_founding import charter_content
 from securecfg.vault.scope_opening import charter_of, trusts_of
 from securecfg.vault.scope_registry import read_administrators, read_own_keys, read_registry
-from securecfg.vault.scopes import ScopedAdministration, Scopes
+from securecfg.vault.scoped_administration import ScopedAdministration
+from securecfg.vault.scopes import Scopes
 from securecfg.vault.seats import Seat
 from securecfg.vault.signatories import HeldKeys
 from securecfg.vault.slots import Slots
 from securecfg.vault.successions import Step, Succession, parse_succession, step_message, succession_from_json
 from securecfg.vault.verification import verify_vault
-from tests.vault.crash_steps import crashes, dying
-from tests.vault.scope_world import ScopeWorld, scope_world
+from tests.vault.crash_steps import Attempt, crashes, dying
+from tests.vault.scope_world import ScopeWorld, accepted_by, scope_world
 from tests.vault.test_scope_crashes import verify_rights
 from tests.vault.world import text_of
 
@@ -105,13 +106,6 @@ def scopes_of(world: ScopeWorld, *names: str) -> Scopes:
 
 def hand_over(world: ScopeWorld, *names: str, threshold: int = 2) -> None:
     changes_of(world).set(PEOPLE.named(*(names or ("alice", "bob", "carol"))), threshold)
-
-
-def accepted_by(world: ScopeWorld, name: str, path: str) -> str:
-    try:
-        return text_of(world.as_member(name), path)
-    except SecurecfgError as error:
-        return error.code
 
 
 # --- several administrators -------------------------------------------------------------------------------------------
@@ -212,7 +206,7 @@ def test_whoever_made_an_earlier_change_vouches_for_nothing_under_a_later_one(wo
     with scopes._inside("web") as executing:
         role = RolePublic(read_registry(world.admin().opened).roles["pay"])
         executing.grant("pay", role, LIST, dict, scopes._holding("pay", role))
-        keeper = executing._keeper
+        keeper = executing.keeper
         assert charter_of(executing.opened).keeper == keeper.public_key().public_bytes_raw()
     scopes_of(world, "bob", "carol").grant("web", "audit", "list")
     inside = world.admin().scope("web")
@@ -248,7 +242,9 @@ def test_members_let_nobody_in_whom_one_administrator_alone_certified(world: Sco
         for count, signers in ((0, [alice, alice]), (1, [alice, PEOPLE.identities[1].verifier])):
             signatures = tuple((signer, PEOPLE.signers[signer](message)) for signer in signers)
             document = {"pay": {"svc:second": signatures_to_json(signatures)}}
-            inside.write_documents({CERTIFICATES_PATH: to_document(document)})
+            around = PartChange(world.admin().opened, verify_settled=lambda: None)
+            documents = {CERTIFICATES_PATH: to_document(document)}
+            inside.write_documents(lambda documents=documents, around=around: (documents, around))  # type: ignore[misc]  # lambda default
             world.as_member("pay")
             assert (accepted_by(world, "second", "pay/key") == "of pay") == bool(count)
 
@@ -587,9 +583,9 @@ def test_a_charter_that_gives_a_role_the_slot_of_another_is_refused_before_anybo
     world.scopes().grant("web", "audit", "list")
     hand_over(world)
     swapped: dict[str, bytes] = {}
-    charter_after = ScopeChanges._charter_after
+    charter_after = Chartering._charter_after
 
-    def swap(self: ScopeChanges, draft: Any) -> Charter:  # noqa: ANN401 - private
+    def swap(self: Chartering, draft: Any) -> Charter:  # noqa: ANN401 - private
         charter = charter_after(self, draft)
         slots = {party.role: party.slot_id for party in charter.parties}
         swapped.update(swapped or {"audit": slots["web"], "web": slots["audit"]})
@@ -597,7 +593,7 @@ def test_a_charter_that_gives_a_role_the_slot_of_another_is_refused_before_anybo
         return charter._replace(parties=tuple(parties))
 
     with monkeypatch.context() as patch:
-        patch.setattr(ScopeChanges, "_charter_after", swap)
+        patch.setattr(Chartering, "_charter_after", swap)
         Scopes.with_signing(world.admin().authority, ALL).grant("web", "pay", "list")
     assert accepted_by(world, "web", "web/key") == "tampered"
     assert accepted_by(world, "audit", "web/key") == "tampered"
@@ -627,15 +623,11 @@ def test_wherever_a_change_dies_it_is_finished_by_the_next(tmp_path: Path, chang
     origin.close()
     for crash in crashes(origin, tmp_path):
         with crash as world:
-            is_done = True
-            try:
+            with Attempt(world) as attempt:
                 CHANGES[change](AdministratorChanges(dying(world, crash.changes).authority, ALL))
-            except SecurecfgError:
-                is_done = False
-                world.clock.advance(timedelta(hours=2))
             info = changes_of(world).resume()
             assert info.pending == []
-            if (own_seed(world).signing_key, info.serial) == before and not is_done:
+            if (own_seed(world).signing_key, info.serial) == before and not attempt.is_done:
                 CHANGES[change](changes_of(world))
             info = changes_of(world).look()
             assert (info.pending, info.serial) == ([], 1)
@@ -644,7 +636,7 @@ def test_wherever_a_change_dies_it_is_finished_by_the_next(tmp_path: Path, chang
             assert own is not None
             assert own.former == ()
             verify_rights(world)
-            if is_done:
+            if attempt.is_done:
                 break
     assert crash.changes >= 3
 
@@ -660,12 +652,8 @@ def test_a_departure_that_people_signed_is_finished_wherever_it_died(tmp_path: P
     behind = 0
     for crash in crashes(origin, tmp_path):
         with crash as world:
-            is_done = True
-            try:
+            with Attempt(world) as attempt:
                 Scopes.with_signing(dying(world, crash.changes).authority, ALL).revoke("pay", "web", "list")
-            except SecurecfgError:
-                is_done = False
-                world.clock.advance(timedelta(hours=2))
             behind += bool(changes_of(world).look().pending)
             assert changes_of(world).resume().pending == []
             with world.scopes()._inside("pay") as inside:
@@ -675,7 +663,7 @@ def test_a_departure_that_people_signed_is_finished_wherever_it_died(tmp_path: P
                 ("1", "wrong-key"),
             )
             assert verify_vault(world.admin().scope("pay").opened).problems == []
-            if is_done:
+            if attempt.is_done:
                 break
     assert behind
 

@@ -27,7 +27,7 @@ from securecfg.vault.replica import read_header
 from securecfg.vault.restoring import Restoring
 from securecfg.vault.scope_adoption import adopt_scopes, compare_scopes
 from securecfg.vault.state import build_head, parse_head
-from tests.vault.scope_world import _EVERYTHING, ROLES, ScopeWorld
+from tests.vault.scope_world import EVERYTHING, ROLES, ScopeWorld
 from tests.vault.test_scope_backups import PAY, WEB, back_up, folder, identity, put_in_place, recipient, restore, world
 from tests.vault.world import ADMIN, ManualClock, text_of
 
@@ -253,6 +253,6 @@ def test_who_drops_into_a_restored_scope_accepts_it_too(
 
 def grant_drop(world: ScopeWorld) -> None:
     """Add a role whose member may do nothing but drop, and what policy asks for."""
-    text = "".join(_EVERYTHING.format(role) for role in (*ROLES, "drop"))
+    text = "".join(EVERYTHING.format(role) for role in (*ROLES, "drop"))
     world.admin().administration.apply_policy([Document("grants.toml", "grants", text)])
     world.person("drop")

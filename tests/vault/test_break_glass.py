@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -33,7 +32,7 @@ from securecfg.vault.role_rotation import RoleRotation
 from securecfg.vault.scope_keys import ScopeKeyring
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_registry import read_registry
-from tests.vault.crash_steps import crashes, dying
+from tests.vault.crash_steps import Attempt, crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
 
@@ -358,15 +357,11 @@ def test_wherever_it_dies_a_renewal_finishes_it_and_nobody_else_gets_in(tmp_path
     origin.close()
     for crash in crashes(origin, tmp_path):
         with crash as world:
-            is_done = True
             glass = BreakGlass(dying(world, crash.changes).authority)
-            try:
+            with Attempt(world) as attempt:
                 prepared = glass.prepare([] if is_renewal else ["pay", "web"], NAME, is_renewal=is_renewal)
                 glass.install(prepared, made(world, "second")[0])
-            except SecurecfgError:
-                is_done = False
-                world.clock.advance(timedelta(hours=2))
-            if is_done:
+            if attempt.is_done:
                 break
             for role in ("pay", "web"):
                 assert text_of(world.as_member(role), f"{role}/key") == f"of {role}"

@@ -38,7 +38,7 @@ from securecfg.vault.opened import ROLES_PATH
 from securecfg.vault.publishing import Plan
 from securecfg.vault.relocation import Relocation
 from securecfg.vault.scope_moves import ScopeMoves
-from tests.vault.scope_world import _EVERYTHING, scope_world
+from tests.vault.scope_world import EVERYTHING, scope_world
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ TTL = timedelta(days=1)
 def world(tmp_path: Path) -> Iterator[ScopeWorld]:
     """A vault, a shared scope, two that role `web` reads and writes, and one that it only reads."""
     world = scope_world(tmp_path)
-    text = "".join(_EVERYTHING.format(role) for role in ("pay", "web", "audit"))
+    text = "".join(EVERYTHING.format(role) for role in ("pay", "web", "audit"))
     text = text.replace('"undelete"]', '"undelete", "export"]').replace('["audit.read"]', '["audit.read", "role.read"]')
     world.admin().administration.apply_policy([Document("grants.toml", "grants", text)])
     scopes = world.scopes()
@@ -149,7 +149,7 @@ def test_who_reads_and_does_not_write_publishes_nothing(world: ScopeWorld) -> No
 
 def test_refuses_recipients_who_are_members_by_policy_alone(world: ScopeWorld) -> None:
     world.person("audit", "third")
-    text = "".join(_EVERYTHING.format(role) for role in ("pay", "web", "audit"))
+    text = "".join(EVERYTHING.format(role) for role in ("pay", "web", "audit"))
     text = text.replace('"undelete"]', '"undelete", "export"]').replace('["svc:web"]', '["svc:web", "svc:third"]')
     world.admin().administration.apply_policy([Document("grants.toml", "grants", text)])
     with pytest.raises(Conflict, match="`svc:third` would read sealed scopes"):
@@ -390,7 +390,7 @@ def test_a_value_that_comes_back_is_known_from_a_bundle_still(world: ScopeWorld)
 def test_of_secrets_that_were_written_at_once_those_are_known_that_were_published(
     shared: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "".join(_EVERYTHING.format(role) for role in ("pay", "web", "audit"))
+    text = "".join(EVERYTHING.format(role) for role in ("pay", "web", "audit"))
     text = text.replace('"undelete"]', '"undelete", "export"]')
     seen = '["app/**", "both/**", "shared/*"]'
     before, web, after = text.partition("[roles.web]")

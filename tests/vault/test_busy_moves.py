@@ -15,31 +15,18 @@ from securecfg.vault.joint import publish_together
 from securecfg.vault.maintenance import compact
 from securecfg.vault.publishing import Plan
 from securecfg.vault.relocation import Relocation
-from securecfg.vault.scope_moves import ScopeMoves
-from securecfg.vault.verification import verify_vault
-from tests.vault.scope_world import scope_world
+from tests.vault.scope_world import bare_world, verify_parts
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
     from securecfg.vault import Vault
     from securecfg.vault.publishing import Publication
     from tests.vault.scope_world import ScopeWorld
 
+world = bare_world
 ROLES: dict[str, list[str]] = {"read": ["pay"], "write": ["pay"]}
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = scope_world(tmp_path)
-    yield world
-    world.close()
-
-
-def moves(world: ScopeWorld) -> ScopeMoves:
-    return ScopeMoves(world.admin().authority)
 
 
 def overtaken(monkeypatch: pytest.MonkeyPatch, act: Callable[[int], object]) -> None:
@@ -60,25 +47,18 @@ def plant(vault: Vault, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
         vault.write("a/b/planted", value)
 
 
-def verify_parts(world: ScopeWorld) -> None:
-    """Check that nothing is damaged, and that no row is left that nothing leads to."""
-    for _, part in world.admin().parts():
-        report = verify_vault(part.opened)
-        assert (report.problems, report.orphans) == ([], {})
-
-
 # --- merging what is empty --------------------------------------------------------------------------------------------
 
 
 def test_what_takes_out_planted_secrets_is_no_leftover_to_others(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=ROLES)
-    moves(world).split("a", "a/b", reader=world.identity("pay"))
+    world.moves().seal("a", roles=ROLES)
+    world.moves().split("a", "a/b", reader=world.identity("pay"))
     plant(world.as_member("pay").scope("a"), monkeypatch, "forged")
     other = world.admin().scope("a").opened
     overtaken(monkeypatch, lambda _: compact(other))
-    assert moves(world).merge("a/b", reader=world.identity("pay"))[1].secrets == 0
+    assert world.moves().merge("a/b", reader=world.identity("pay"))[1].secrets == 0
     assert world.as_member("pay").list() == []
 
 
@@ -86,8 +66,8 @@ def test_what_is_planted_again_during_a_merge_takes_one_more_round(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("securecfg.vault.relocation._ROUNDS", 2)
-    moves(world).seal("a", roles=ROLES)
-    moves(world).split("a", "a/b", reader=world.identity("pay"))
+    world.moves().seal("a", roles=ROLES)
+    world.moves().split("a", "a/b", reader=world.identity("pay"))
     pay = world.as_member("pay")
     pay.write("a/b/x", "1")
     plant(pay.scope("a"), monkeypatch, "forged")
@@ -97,7 +77,7 @@ def test_what_is_planted_again_during_a_merge_takes_one_more_round(
             plant(pay.scope("a"), monkeypatch, "forged again")
 
     overtaken(monkeypatch, plant_again)
-    assert moves(world).merge("a/b", reader=world.identity("pay"))[1].secrets == 1
+    assert world.moves().merge("a/b", reader=world.identity("pay"))[1].secrets == 1
     assert world.as_member("pay").list() == ["a/b/x"]
 
 
@@ -140,7 +120,7 @@ def test_a_move_of_many_secrets_needs_few_of_the_stagings_that_a_state_holds(
     with admin.batch() as batch:
         for number in range(100):
             batch.write(f"app/{number}", "1")
-    moves(world).seal("app", roles={"read": ["web"]}, is_shared=True)
+    world.moves().seal("app", roles={"read": ["web"]}, is_shared=True)
     assert len(world.admin().scope("app").list()) == 100
     verify_parts(world)
 
@@ -153,7 +133,7 @@ def test_what_comes_back_while_it_moves_is_still_exposed_to_who_knew_it(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     world.admin().write("a/b/x", "known to audit")
-    moves(world).seal("a", roles=ROLES | {"read": ["pay", "audit"]}, is_shared=True)
+    world.moves().seal("a", roles=ROLES | {"read": ["pay", "audit"]}, is_shared=True)
     world.scopes().revoke("a", "audit", "list")
     pay = world.as_member("pay")
     pay.write("a/b/busy", "0")
@@ -177,13 +157,42 @@ def test_what_comes_back_while_it_moves_is_still_exposed_to_who_knew_it(
             monkeypatch,
             lambda attempt: pay.write("a/b/busy", str(attempt)) if attempt < 2 else bring_back(),
         )
-    moves(world).split("a", "a/b", reader=world.identity("pay"))
+    world.moves().split("a", "a/b", reader=world.identity("pay"))
     member = world.as_member("pay")
     assert text_of(member, "a/b/x") == "known to audit"
     exposed = find_exposed(member.scope("a/b").authority)
     assert [(each.path, each.version, each.label) for each in exposed if each.path == "a/b/x"] == [
         ("a/b/x", 1, "audit")
     ]
+    verify_parts(world)
+
+
+def test_what_a_clock_behind_dates_before_a_departure_is_exposed_though_it_comes_in_the_commit(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else that moves was known to who left, so no note of it would be where the secret goes."""
+    world.moves().seal("a", roles=ROLES | {"read": ["pay", "audit"]}, is_shared=True)
+    hour_ns = 3_600 * 1_000_000_000
+    world.clock.ns += hour_ns
+    world.scopes().revoke("a", "audit", "list")
+    world.clock.ns += 1
+    pay = world.as_member("pay")
+    pay.write("a/b/busy", "0")
+    assert find_exposed(pay.scope("a").authority) == []
+
+    def write(attempt: int) -> None:
+        if attempt == 2:
+            world.clock.ns -= hour_ns
+        pay.write("a/b/busy", str(attempt))
+        if attempt == 2:
+            world.clock.ns += hour_ns
+
+    overtaken(monkeypatch, lambda attempt: write(attempt) if attempt <= 2 else None)
+    world.moves().split("a", "a/b", reader=world.identity("pay"))
+    member = world.as_member("pay")
+    assert text_of(member, "a/b/busy") == "2"
+    exposed = find_exposed(member.scope("a/b").authority)
+    assert [(each.path, each.version, each.label) for each in exposed] == [("a/b/busy", 4, "audit")]
     verify_parts(world)
 
 

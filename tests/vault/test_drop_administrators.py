@@ -14,22 +14,16 @@ from securecfg.vault.drop_orders import ORDER_PATH, order_row_of, parse_order
 from securecfg.vault.dropping import DropState
 from securecfg.vault.signing_words import to_words
 from tests.vault.crash_steps import crashes, dying
-from tests.vault.drop_world import drop_world, put_rows, role_key
+from tests.vault.drop_world import box_world, drop_world, put_rows, role_key
 from tests.vault.test_administrators import ALL, PEOPLE, changes_of, hand_over, scopes_of
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.vault.scope_world import ScopeWorld
 
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = drop_world(tmp_path)
-    yield world
-    world.close()
+world = box_world
 
 
 def drops(world: ScopeWorld, name: str = "web") -> bool:

@@ -56,23 +56,25 @@ from securecfg.vault.dropping import DropState
 from securecfg.vault.drops import VALUE_BYTES_MAX, Drop, Place, open_drop, receipt_of, row_id_at, seal_drop
 from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.signatories import own_signatory
-from tests.vault.drop_world import SCOPE, collected, drop_world, forged_row, put_rows, role_key, rows_waiting, signer
+from tests.vault.drop_world import (
+    SCOPE,
+    box_world,
+    collected,
+    forged_row,
+    put_rows,
+    role_key,
+    rows_waiting,
+    signer,
+)
 from tests.vault.test_scope_attacks import opens
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from securecfg.audit import Record
     from securecfg.vault import Vault
     from tests.vault.scope_world import ScopeWorld
 
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = drop_world(tmp_path)
-    yield world
-    world.close()
+world = box_world
 
 
 def refusals(vault: Vault) -> list[Record]:

@@ -36,12 +36,12 @@ from securecfg.vault.dropping import DropState
 from securecfg.vault.drops import VALUE_BYTES_MAX
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.verification import verify_vault
-from tests.vault.drop_world import collected, drop_world, put_rows, role_key, rows_waiting
+from tests.vault.drop_world import box_world, collected, put_rows, role_key, rows_waiting
 from tests.vault.scope_world import scope_world
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
     from typing import TypeVar
 
@@ -50,12 +50,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = drop_world(tmp_path)
-    yield world
-    world.close()
+world = box_world
 
 
 def writes(vault: Vault) -> list[tuple[object, ...]]:

@@ -13,7 +13,7 @@ from securecfg.store import open_sqlite
 from securecfg.vault.dropping import DropState
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.verification import verify_vault
-from tests.vault.crash_steps import DyingStore, crashes, dying
+from tests.vault.crash_steps import Attempt, DyingStore, crashes, dying
 from tests.vault.drop_world import drop_world, rows_waiting
 from tests.vault.world import text_of
 
@@ -123,14 +123,10 @@ def test_wherever_a_change_of_rights_dies_whoever_may_drop_does(tmp_path: Path, 
     origin.close()
     for crash in crashes(origin, tmp_path):
         with crash as world:
-            is_done = True
-            try:
+            with Attempt(world) as attempt:
                 CHANGES[change](Scopes(dying(world, crash.changes).authority))
-            except SecurecfgError:
-                is_done = False
-                world.clock.advance(timedelta(hours=2))
             verify_drops(world, before)
-            if is_done:
+            if attempt.is_done:
                 break
             CHANGES[change](world.scopes())
             verify_drops(world, before)

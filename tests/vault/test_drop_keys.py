@@ -26,7 +26,7 @@ from securecfg.vault.scope_keys import ScopeKeyring
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_registry import read_registry
 from tests.vault.drop_world import drop_world, role_key, rows_waiting
-from tests.vault.scope_world import _EVERYTHING
+from tests.vault.scope_world import EVERYTHING
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def keyring(world: ScopeWorld) -> ScopeKeyring:
 
 
 def with_members(world: ScopeWorld, role: str, *members: str) -> None:
-    text = "".join(_EVERYTHING.format(name) for name in ("pay", "web", "audit"))
+    text = "".join(EVERYTHING.format(name) for name in ("pay", "web", "audit"))
     named = ", ".join(f'"svc:{name}"' for name in members)
     text = text.replace(f'["svc:{role}"]', f"[{named}]")
     world.admin().administration.apply_policy([Document("grants.toml", "grants", text)])

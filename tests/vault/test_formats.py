@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from securecfg.octets import Malformed, pad
+from securecfg.store import ID_LIMIT, Space
 from securecfg.vault.anchor import SLOT_SIZE, Anchor, Mark, parse_slot
 from securecfg.vault.deltas import Delta, FreedRun, parse_delta, split_changes
 from securecfg.vault.history import (
@@ -137,8 +138,8 @@ def test_a_page_of_another_secret_or_place_is_refused() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.binary(max_size=20), st.booleans()), max_size=20),
-    st.lists(st.tuples(st.integers(0, 10), st.integers(0, 2**63), st.integers(0, 2**63)), max_size=5),
+    st.lists(st.tuples(st.text(max_size=20).map(str.encode), st.booleans()), max_size=20),
+    st.lists(st.tuples(st.integers(0, 10), st.integers(0, 2**62), st.integers(0, 2**62)), max_size=5),
 )
 def test_a_delta_comes_back(changes: list[tuple[bytes, bool]], freed: list[tuple[int, int, int]]) -> None:
     delta = Delta(
@@ -149,7 +150,11 @@ def test_a_delta_comes_back(changes: list[tuple[bytes, bool]], freed: list[tuple
     assert tuple(change for run in runs for change in run) == delta.changes
 
 
-@given(st.dictionaries(st.binary(min_size=1, max_size=8), st.integers(0, 2**63), min_size=1, max_size=50))
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=8).map(str.encode), st.integers(0, ID_LIMIT - 1), min_size=1, max_size=50
+    )
+)
 def test_a_segment_comes_back_and_finds(items: dict[bytes, int]) -> None:
     ordered = [(path, Entry(number, number, b"d" * 32, 0)) for path, number in sorted(items.items())]
     segment = Segment(build_segment(ordered))
@@ -178,6 +183,55 @@ def test_history_and_state_come_back() -> None:
     assert front == HISTORY._replace(versions=())
     assert find_version(HISTORY.to_bytes(), 9)[1] is None
     assert parse_head(HEAD)[:2] == (b"note", STATE)
+
+
+NO_ID = ENTRY._replace(history_id=ID_LIMIT)
+NO_RECORD = ENTRY._replace(rec_id=ID_LIMIT)
+HALF = "\u00e9".encode()[:1]
+IMPOSSIBLE: dict[str, tuple[bytes, Callable[[bytes], object]]] = {
+    "a path of a change": (Delta(((HALF, ENTRY),)).to_bytes(), parse_delta),
+    "a path that goes": (Delta(((HALF, None),)).to_bytes(), parse_delta),
+    "a history of a change": (Delta(((b"a", NO_ID),)).to_bytes(), parse_delta),
+    "a secret of a change": (Delta(((b"a", NO_RECORD),)).to_bytes(), parse_delta),
+    "a space": (Delta((), (FreedRun(200, 1, 1),)).to_bytes(), parse_delta),
+    "rows that are freed": (Delta((), (FreedRun(Space.DEK, ID_LIMIT - 1, 2),)).to_bytes(), parse_delta),
+    "a path in a segment": (build_segment([(b"a", ENTRY), (b"b" + HALF, ENTRY)]), Segment),
+    "a character over two paths": (build_segment([(b"a" + HALF, ENTRY), ("\u00e9".encode()[1:], ENTRY)]), Segment),
+    "a history in a segment": (build_segment([(b"a", ENTRY), (b"b", NO_ID)]), Segment),
+    "a secret in a segment": (build_segment([(b"a", NO_RECORD), (b"b", ENTRY)]), Segment),
+    "a segment": (
+        MANIFEST._replace(lines=(SegmentLine(ID_LIMIT, b"s" * 32, 2),)).to_bytes(),
+        lambda raw: Manifest.parse(raw, 9),
+    ),
+    "an older page": (
+        HISTORY._replace(older=(OlderPage(ID_LIMIT, b"o" * 32, 1, 1),)).to_bytes(),
+        History.parse,
+    ),
+    "a data key": (
+        older_page_to_bytes(7, 0, (version(1)._replace(dek_id=ID_LIMIT),)),
+        lambda raw: parse_older_page(raw, 7, 0),
+    ),
+    "rows of a value": (
+        older_page_to_bytes(7, 0, (version(1)._replace(value_id=ID_LIMIT - 1, value_rows=1),)),
+        lambda raw: parse_older_page(raw, 7, 0),
+    ),
+    "the next id": (build_head(b"", STATE._replace(next_id=ID_LIMIT).to_bytes()), parse_head),
+    "a generation": (build_head(b"", STATE._replace(generation=ID_LIMIT).to_bytes()), parse_head),
+    "a staging": (build_head(b"", STATE._replace(stagings=(Staging(1, ID_LIMIT, 3),)).to_bytes()), parse_head),
+}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_what_there_cannot_be_is_refused_where_it_is_read(what: str) -> None:
+    raw, parse = IMPOSSIBLE[what]
+    with pytest.raises(Malformed):
+        parse(raw)
+
+
+def test_paths_that_are_text_of_any_kind_are_found() -> None:
+    paths = sorted(text.encode() for text in ("a", "\u00e9", "\u00e9\u4e2d", "\U0001f511/x"))
+    segment = Segment(build_segment([(path, ENTRY) for path in paths]))
+    assert [path for path, _ in segment.items()] == paths
 
 
 def test_an_unknown_state_of_a_version_is_refused() -> None:

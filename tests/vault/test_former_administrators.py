@@ -23,8 +23,8 @@ from securecfg.vault.scope_founding import charter_content
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.seats import Seat
 from securecfg.vault.successions import Succession
-from tests.vault.scope_world import scope_world
-from tests.vault.test_administrators import accepted_by, changes_of, hand_over, own_seed
+from tests.vault.scope_world import accepted_by, scope_world
+from tests.vault.test_administrators import changes_of, hand_over, own_seed
 from tests.vault.test_scope_attacks import lawless
 from tests.vault.world import text_of
 

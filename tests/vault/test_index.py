@@ -11,7 +11,7 @@ from securecfg.vault.segments import Entry, Manifest, Segment, SegmentLine, buil
 
 Items = dict[bytes, Entry]
 
-PATHS = st.binary(min_size=1, max_size=3)
+PATHS = st.text(min_size=1, max_size=3).map(str.encode)
 CHANGES = st.lists(st.tuples(PATHS, st.booleans()), max_size=30)
 
 
@@ -107,6 +107,19 @@ def test_a_rebased_index_keeps_what_the_manifest_does_not_include() -> None:
     assert [path for path, _ in rebased.scan(b"", None)] == [b"a", b"c"]
     assert rebased.overlay_size == 1
     assert index.changes_before(1) == {b"b": entry(2)}
+
+
+def test_an_index_is_rebased_while_others_load_its_segments() -> None:
+    items = {b"%d" % number: entry(number) for number in range(9)}
+    index = index_of(items, width=1)
+
+    class Loads(int):
+        def __hash__(self) -> int:  # somebody looks for another path right now
+            index.get(b"%d" % (len(index._segments) % 8))
+            return int.__hash__(self)
+
+    index._segments[Loads(8)] = Segment(build_segment([(b"8", entry(8))]))
+    assert list(index.rebased(index.manifest).scan(b"", None)) == sorted(items.items())
 
 
 def test_a_segment_that_cannot_be_loaded_is_not_remembered() -> None:

@@ -17,31 +17,23 @@ from securecfg.vault.introduced import accept_introduction
 from securecfg.vault.introducing import introduce
 from securecfg.vault.introductions import read_introduction
 from securecfg.vault.scope_opening import trusts_of
-from securecfg.vault.scopes import ScopedAdministration
+from securecfg.vault.scoped_administration import ScopedAdministration
 from securecfg.vault.signing_words import to_words
-from tests.vault.scope_world import scope_world
+from tests.vault.scope_world import pay_world
 from tests.vault.test_administrators import ALL, PEOPLE, hand_over
 from tests.vault.test_break_glass import NAME, broken, made
 from tests.vault.test_introductions import move, written
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from securecfg.keys.trust import Signatures
     from securecfg.vault.introductions import Introduction
     from securecfg.vault.signatories import Signatories
     from tests.vault.scope_world import ScopeWorld
 
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    (tmp_path / "world").mkdir()
-    world = scope_world(tmp_path / "world")
-    world.scopes().create("pay", read=["pay"])
-    world.admin().write("pay/key", "of pay")
-    yield world
-    world.close()
+world = pay_world
 
 
 def signed(world: ScopeWorld, principal: str | None = "svc:pay") -> Path:

@@ -17,7 +17,7 @@ from securecfg.vault.scope_keys import ScopeKeyring
 from securecfg.vault.scope_making import begin_making
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.verification import verify_vault
-from tests.vault.scope_world import _EVERYTHING, scope_world
+from tests.vault.scope_world import EVERYTHING, scope_world
 from tests.vault.test_moves_with_others import moves
 from tests.vault.world import text_of
 
@@ -78,7 +78,7 @@ def test_data_keys_of_the_inner_one_are_replaced_by_who_does_not_open_the_outer_
     scopes.grant("pay/in", "web", "read")
     scopes.grant("pay/in", "web", "write")
     scopes.grant("pay", "web", "list")
-    text = f'{_EVERYTHING.format("pay")}{_EVERYTHING.format("web")}[[roles.web.grants]]\nactions = ["key.manage"]\n'
+    text = f'{EVERYTHING.format("pay")}{EVERYTHING.format("web")}[[roles.web.grants]]\nactions = ["key.manage"]\n'
     nested.admin().administration.apply_policy([Document("grants.toml", "grants", text)])
     nested.as_member("pay")
     assert rotate_data(nested.as_member("web"), "pay/in/").secrets == 1

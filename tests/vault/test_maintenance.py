@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.errors import DestroyPending, SecretDestroyed, StoreFailed, Tampered
-from securecfg.store import Delete, Space
-from securecfg.vault.maintenance import compact, finish_destruction
+from securecfg.store import Delete, MemoryStore, Put, Space
+from securecfg.vault.deltas import FreedRun
+from securecfg.vault.maintenance import compact, finish_destruction, freed_rows
 from tests.vault.world import World, interrupted, text_of
 
 if TYPE_CHECKING:
@@ -225,3 +226,13 @@ def test_finishing_twice_is_harmless(world: World, vault: Vault) -> None:
     vault.destroy("app/a", 1)
     finish_destruction(vault.opened)
     assert not pending(world)
+
+
+def test_of_a_long_run_of_freed_rows_those_are_deleted_that_are_there() -> None:
+    store = MemoryStore()
+    store.stage([Put(Space.VALUE, number, b"row") for number in (3, 1 << 40, (1 << 63) - 1)])
+    found = freed_rows(store, [FreedRun(Space.DEK, 7, 2), FreedRun(Space.VALUE, 4, (1 << 63) - 4)])
+    assert found == [
+        *(Delete(Space.DEK, number) for number in (7, 8)),
+        *(Delete(Space.VALUE, number) for number in (1 << 40, (1 << 63) - 1)),
+    ]

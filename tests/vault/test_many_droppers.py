@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg.crypto import generate_key
-from securecfg.errors import Conflict, ScopeSealed, SecurecfgError
+from securecfg.errors import Conflict, ScopeSealed
 from securecfg.keys import Purpose
 from securecfg.keys.role_keys import RoleKey, RolePublic
 from securecfg.store import Delete, Put, Space, open_sqlite
@@ -20,13 +19,13 @@ from securecfg.vault.drop_orders import open_order, order_row_of
 from securecfg.vault.joint import PartChange
 from securecfg.vault.late_grants import WITH_CHANGE
 from securecfg.vault.role_rotation import RoleRotation
-from securecfg.vault.scope_changes import ORDERS_WITH_CHANGE, ScopeChanges
 from securecfg.vault.scope_compromise import ScopeCompromise
 from securecfg.vault.scope_keys import ScopeKeyring
 from securecfg.vault.scope_opening import charter_of, trusts_of
+from securecfg.vault.scope_orders import ORDERS_WITH_CHANGE, ScopeOrders
 from securecfg.vault.scope_registry import read_registry
 from securecfg.vault.scopes import Scopes
-from tests.vault.crash_steps import FIRST_STEPS, crashes, dying
+from tests.vault.crash_steps import FIRST_STEPS, Attempt, crashes, dying
 from tests.vault.drop_world import role_key
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.test_many_roles import settle_nothing
@@ -158,18 +157,14 @@ def test_wherever_a_change_dies_nobody_has_an_order_for_a_key_before(tmp_path: P
     box.close()
     for crash in crashes(box, tmp_path):
         with crash as world:
-            is_done = True
-            try:
+            with Attempt(world) as attempt:
                 RoleRotation(dying(world, crash.changes).authority).rotate_role("pay")
-            except SecurecfgError:
-                is_done = False
-                world.clock.advance(timedelta(hours=2))
             scope = world.admin().scope("pay").opened
             row = late_row(world)[1]
             if row is not None:
                 order = open_order(role_key(world, LAST), ids_of(scope), row, trusts_of(scope)[0]).order
                 assert order.epoch == scope.replica.keyring.active(Purpose.VALUE).epoch
-            if is_done:
+            if attempt.is_done:
                 break
             RoleRotation(world.admin().authority).rotate_role("pay", resumes=True)
             verify_drops(world)
@@ -192,15 +187,15 @@ def test_an_order_that_somebody_puts_back_in_the_middle_of_a_change_ends_it(
 ) -> None:
     number, (id_, row) = box.scopes().show("pay").number, late_row(box)
     assert row is not None
-    withdraw = ScopeChanges._withdraw_orders
+    withdraw = ScopeOrders.withdraw
 
-    def put_back(self: ScopeChanges, charter: Charter) -> None:
+    def put_back(self: ScopeOrders, charter: Charter) -> None:
         withdraw(self, charter)
         with closing(open_sqlite(box.path)) as store:
             store.partition(number).stage([Put(Space.GRANT, id_, row)])
 
     with monkeypatch.context() as patched:
-        patched.setattr(ScopeChanges, "_withdraw_orders", put_back)
+        patched.setattr(ScopeOrders, "withdraw", put_back)
         with pytest.raises(Conflict, match="drop orders"):
             ScopeKeyring(box.admin().authority).rotate("pay")
     ScopeKeyring(box.admin().authority).rotate("pay")

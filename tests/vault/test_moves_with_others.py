@@ -17,8 +17,8 @@ from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.signing_words import to_words
 from tests.vault.drop_world import SCOPE, collected, drop_world
-from tests.vault.scope_world import ScopeWorld, scope_world
-from tests.vault.test_administrators import PEOPLE, accepted_by, hand_over
+from tests.vault.scope_world import ScopeWorld, accepted_by, scope_world
+from tests.vault.test_administrators import PEOPLE, hand_over
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:

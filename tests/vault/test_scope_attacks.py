@@ -73,7 +73,7 @@ from securecfg.vault.seats import Seat
 from securecfg.vault.session import Identity as Who
 from securecfg.vault.signatories import HeldKeys, own_signatory
 from securecfg.vault.verification import verify_vault
-from tests.vault.scope_world import scope_world
+from tests.vault.scope_world import accepted_by, scope_world
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
@@ -125,14 +125,6 @@ def lawless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Replica, "may_change", True)
     monkeypatch.setattr(Seat, "may_write", True)
     monkeypatch.setattr(Seat, "signer", property(lambda self: self._signer))
-
-
-def accepted_by(world: ScopeWorld, name: str, path: str) -> str:
-    """Return a value as somebody reads it, or the code of the error."""
-    try:
-        return text_of(world.as_member(name), path)
-    except SecurecfgError as error:
-        return error.code
 
 
 # --- what a key opens -------------------------------------------------------------------------------------------------

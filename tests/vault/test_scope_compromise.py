@@ -10,7 +10,7 @@ import pytest
 
 from securecfg.audit import Event
 from securecfg.crypto import ROOT_SCOPE, dek_context, open_granted_dek
-from securecfg.errors import Conflict, RollbackSuspected, SecurecfgError, Tampered, VersionNotFound
+from securecfg.errors import Conflict, RollbackSuspected, Tampered, VersionNotFound
 from securecfg.keys import Keyring, Purpose
 from securecfg.keys.value_grants import ValueGrants
 from securecfg.store import ID_LIMIT, Space
@@ -23,7 +23,7 @@ from securecfg.vault.scope_moves import ScopeMoves
 from securecfg.vault.scope_opening import grants_of
 from securecfg.vault.scope_registry import read_registry
 from securecfg.vault.verification import verify_vault
-from tests.vault.crash_steps import crashes, dying
+from tests.vault.crash_steps import Attempt, crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
 
@@ -257,12 +257,8 @@ def test_wherever_it_dies_it_can_be_finished(tmp_path: Path) -> None:
     origin.close()
     for crash in crashes(origin, tmp_path):
         with crash as world:
-            is_done = True
-            try:
+            with Attempt(world) as attempt:
                 ScopeCompromise(dying(world, crash.changes).authority).declare()
-            except SecurecfgError:
-                is_done = False
-                world.clock.advance(timedelta(hours=2))
             with suppress(RollbackSuspected):  # of which some scopes have the new administrators, and some not yet
                 assert text_of(world.as_member("web"), "web/a") == "of web"
             if newest_compromise(world.admin().opened) is None:
@@ -286,6 +282,6 @@ def test_wherever_it_dies_it_can_be_finished(tmp_path: Path) -> None:
             assert names == {vaults.name_in(place.scope_id) for place in places}
             assert find_older(world.admin().scope("web").opened, ends[-1]) == []
             assert text_of(world.as_member("web"), "web/a") == "of web"
-            if is_done:
+            if attempt.is_done:
                 break
     assert crash.changes >= 20

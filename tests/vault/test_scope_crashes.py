@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from securecfg.errors import ScopeSealed, SecurecfgError
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.verification import verify_vault
-from tests.vault.crash_steps import crashes, dying
+from tests.vault.crash_steps import Attempt, crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
 
@@ -39,14 +38,10 @@ def test_wherever_a_change_dies_the_scope_is_as_before_or_as_after(tmp_path: Pat
     origin.close()
     for crash in crashes(origin, tmp_path):
         with crash as world:
-            is_done = True
-            try:
+            with Attempt(world) as attempt:
                 CHANGES[change](Scopes(dying(world, crash.changes).authority))
-            except SecurecfgError:
-                is_done = False
-                world.clock.advance(timedelta(hours=2))
             verify_rights(world)
-            if is_done:
+            if attempt.is_done:
                 break
             CHANGES[change](world.scopes())
             assert is_made(world, change)

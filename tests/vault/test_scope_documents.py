@@ -3,41 +3,54 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from securecfg.audit import Event
 from securecfg.crypto import KIND_TEXT
-from securecfg.errors import SecurecfgError, Tampered
-from securecfg.keys import Purpose
+from securecfg.errors import IntegrityError, SecurecfgError, Tampered
+from securecfg.keys import Keyring, Purpose
+from securecfg.keys.role_keys import RolePublic
+from securecfg.store import Space
 from securecfg.vault.administrators import AdministratorChanges
 from securecfg.vault.bundle_notes import published_by
 from securecfg.vault.certificates import CERTIFICATES_PATH, read_certificates
+from securecfg.vault.deltas import FreedRun
 from securecfg.vault.departures import find_exposed, newest_compromise, notes_of
 from securecfg.vault.documents import read_shaped
 from securecfg.vault.drafts import Content, Drafts, NewVersion
+from securecfg.vault.epochs import plan_key_change
 from securecfg.vault.exposures import marks_of
 from securecfg.vault.key_limits import read_limits
 from securecfg.vault.members import identities_of
 from securecfg.vault.opened import POLICY_PATH, ROLES_PATH
 from securecfg.vault.paths import SYSTEM
+from securecfg.vault.publishing import Plan
 from securecfg.vault.role_rotation import RoleRotation
+from securecfg.vault.rows import digest_of
 from securecfg.vault.scope_compromise import ScopeCompromise, finish_as_member
-from securecfg.vault.scope_registry import read_own_keys
+from securecfg.vault.scope_opening import charter_of
+from securecfg.vault.scope_registry import read_own_keys, read_registry
+from securecfg.vault.state import Staging
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from securecfg.vault import Vault
+    from securecfg.vault.history import History
     from securecfg.vault.opened import OpenVault
-    from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.publishing import Publication
+    from securecfg.vault.scope_rotation import ScopeRotation
 
 NOTE = SYSTEM + b"departed/z"
 IDENTITIES = SYSTEM + b"identities"
+HALF = b"\xed\xa0\x80"  # what `json` takes for half a character, and is no UTF-8
 WHOLE = {"v": 1, "slot": 1, "kind": "role", "label": "web", "removed_ns": 1, "next_id": 1}
 
 
@@ -79,6 +92,10 @@ MALFORMED = {
     "no json": (NOTE, b"{", notes_of),
     "nested too deep": (NOTE, b"[" * 100_000, notes_of),
     "no text": (NOTE, without("", label="\ud800"), notes_of),
+    "half a character": (NOTE, without("", below="?").replace(b"?", HALF), notes_of),
+    "another encoding": (NOTE, without("", below="?").decode().encode("utf-16"), notes_of),
+    "roles of half a character": (ROLES_PATH, b'{"web": ["svc:%s"]}' % HALF, lambda opened: opened.policy()),
+    "an identity of half a character": (IDENTITIES, b'{"svc:%s": "x"}' % HALF, identities_of),
     "a time beyond all": (NOTE, without("", removed_ns=1 << 80), notes_of),
     "a range of one": (NOTE, without("", ranges=[[1]]), notes_of),
     "scopes that are none": (NOTE, without("", scopes=7), notes_of),
@@ -144,7 +161,7 @@ def test_a_policy_that_is_none_keeps_the_own_key_of_the_vault_from_no_other_scop
     assert text_of(world.as_member("web"), "aaa/x") == "of web"
 
 
-@pytest.mark.parametrize("what", ["no note", "no policy", "no roles", "no text"])
+@pytest.mark.parametrize("what", ["no note", "no policy", "no roles", "no text", "half a character"])
 def test_a_writer_of_one_scope_keeps_no_other_from_new_keys(world: ScopeWorld, what: str) -> None:
     path, content, _ = MALFORMED[what]
     plant(world, path, content)
@@ -164,6 +181,121 @@ def test_a_writer_of_one_scope_keeps_no_other_from_new_keys(world: ScopeWorld, w
     assert {(Purpose.VALUE, 1), (Purpose.MASKING, 1)} <= epochs_of(world, "pay")
     RoleRotation(world.admin().authority).rotate_role("pay")
     assert text_of(world.as_member("pay"), "pay/x") == "of pay"
+
+
+def history(
+    path: bytes, change: Callable[[History], History] = lambda page: page, **entry: int
+) -> Callable[[OpenVault, Publication], Plan]:
+    """Return what plans a secret whose history or entry is not as any program writes it."""
+
+    def plan(opened: OpenVault, publication: Publication) -> Plan:
+        new = NewVersion("svc:web", opened.clock.now_ns(), is_lookalike_allowed=True)
+        plan = Drafts(opened, publication).write(path, Content(KIND_TEXT, 3, lambda: (b"any",)), new)
+        ((_, written),) = plan.changes
+        if written is None:
+            raise TypeError
+        rows = opened.replica.rows
+        put = next(put for put in plan.puts if put.space is Space.HISTORY)
+        row = rows.seal_history(change(rows.open_history(put.row, written.rec_id, path, written.digest)))
+        plan.puts = [*(other for other in plan.puts if other is not put), put._replace(row=row)]
+        plan.changes = [(path, written._replace(digest=digest_of(row), **entry))]
+        return plan
+
+    return plan
+
+
+def each(**fields: Any) -> Callable[[History], History]:  # noqa: ANN401 - as `Version` has them
+    return lambda page: page._replace(versions=tuple(version._replace(**fields) for version in page.versions))
+
+
+def of_state(**fields: object) -> Callable[[OpenVault, Publication], Plan]:
+    return lambda _opened, _publication: Plan(state=dict(fields))
+
+
+def last_epoch(opened: OpenVault, publication: Publication) -> Plan:
+    keyring = opened.replica.keyring
+    last = keyring.active(Purpose.AUDIT)._replace(epoch=(1 << 32) - 1)
+    others = (entry for entry in keyring.keys if entry.purpose != Purpose.AUDIT)
+    return plan_key_change(opened, publication, opened.replica.slots, Keyring((*others, last), keyring.slots))
+
+
+NEVER_WRITTEN: dict[str, Callable[[OpenVault, Publication], Plan]] = {
+    "a path that is no text": history(b"aaa/\xff"),
+    "a note without its current version": history(NOTE, lambda page: page._replace(current=7)),
+    "a note that is live and has none": history(NOTE, lambda page: page._replace(current=0)),
+    "a history that there cannot be": history(b"aaa/m", history_id=1 << 63),
+    "a data key that there cannot be": history(b"aaa/m", each(dek_id=1 << 63)),
+    "a value that there cannot be": history(b"aaa/m", each(value_id=(1 << 64) - 1)),
+    "a space that there is not": lambda _opened, _publication: Plan(freed=[FreedRun(200, 1, 1)]),
+    "rows that there cannot be": lambda _opened, _publication: Plan(freed=[FreedRun(Space.DEK, 1 << 63, 1)]),
+    "a staging of what there cannot be": of_state(stagings=(Staging(0, (1 << 64) - 1, 1),)),
+    "no id that is left": of_state(next_id=(1 << 63) - 1),
+    "no generation that is left": of_state(generation=(1 << 63) - 2),
+    "no epoch that is left": last_epoch,
+}
+
+
+def plant_rows(world: ScopeWorld, make: Callable[[OpenVault, Publication], Plan]) -> None:
+    """Publish in the first scope what its writer can and no program of his would."""
+    part: Vault = world.as_member("web").scope("aaa")
+
+    def plan(publication: Publication) -> Plan:
+        plan = make(part.opened, publication)
+        obj = {"path": "aaa/", "rev": 1, "digest": "00" * 32}
+        plan.records = [part.authority.session().record(Event.SCOPE_CHANGED, obj)]
+        return plan
+
+    part.opened.publisher.publish(plan)
+
+
+@pytest.mark.parametrize("what", NEVER_WRITTEN)
+def test_what_no_program_writes_keeps_no_other_scope_from_new_keys(world: ScopeWorld, what: str) -> None:
+    plant_rows(world, NEVER_WRITTEN[what])
+    before, own, registry = epochs_of(world, "pay"), own_key(world), read_registry(world.admin().opened)
+    with pytest.raises(IntegrityError):
+        ScopeCompromise(world.admin().authority).declare()
+    assert not before & epochs_of(world, "pay")
+    assert own_key(world) != own
+    with suppress(IntegrityError):  # where the scope is as it should be now, that is no error
+        ScopeCompromise(world.admin().authority).resume()
+    with suppress(IntegrityError):
+        RoleRotation(world.admin().authority).rotate_role("pay")
+    party = charter_of(world.admin().scope("pay").opened).party("pay")
+    assert party is not None
+    assert party.signing_key != RolePublic(registry.roles["pay"]).signing_key
+    assert text_of(world.as_member("pay").scope("pay"), "pay/x") == "of pay"
+
+
+@pytest.mark.parametrize("metadata", [b"{", b"[1]", b'{"a": 1}', b'{"a": "\\ud800"}', b"\xff"])
+def test_metadata_that_are_none_are_tampered(world: ScopeWorld, metadata: bytes) -> None:
+    plant_rows(world, history(b"aaa/m", each(metadata=metadata)))
+    member = world.as_member("web")
+    for look in (member.history, member.read):
+        with pytest.raises(Tampered, match="metadata"):
+            look("aaa/m")
+
+
+def test_a_value_of_more_parts_than_are_there_is_given_up_at_the_first(world: ScopeWorld) -> None:
+    plant_rows(world, history(b"aaa/m", each(value_rows=(1 << 32) - 1)))
+    ScopeCompromise(world.admin().authority).declare()
+    with pytest.raises(Tampered, match="a part of a large value is missing"):
+        finish_as_member(world.as_member("web"))
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError(7), ValueError(), struct.error(), UnicodeDecodeError("utf-8", b"", 0, 1, "")]
+)
+def test_whatever_fails_in_a_scope_is_told_of_it_when_the_others_are_done(world: ScopeWorld, error: Exception) -> None:
+    done = []
+
+    def change(inside: ScopeRotation) -> None:
+        if charter_of(inside.opened).path == "aaa/":
+            raise error
+        done.append(charter_of(inside.opened).path)
+
+    with pytest.raises(Tampered, match="aaa/"):
+        RoleRotation(world.admin().authority)._in_each(change, None)
+    assert done == ["pay/"]
 
 
 def test_certificates_that_are_none_keep_no_scope_from_new_keys(world: ScopeWorld) -> None:

@@ -23,7 +23,7 @@ from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_registry import read_own_keys, read_registry
 from securecfg.vault.scopes import Scopes
 from tests.vault.crash_steps import crashes, dying
-from tests.vault.scope_world import _EVERYTHING, ROLES, ScopeWorld, scope_world
+from tests.vault.scope_world import EVERYTHING, ROLES, ScopeWorld, scope_world
 from tests.vault.test_administrators import ALL, hand_over
 from tests.vault.test_moves_with_others import moves
 from tests.vault.world import text_of
@@ -156,7 +156,7 @@ def test_who_left_a_role_meanwhile_is_none_of_its_members_in_a_new_scope(
 def test_a_scope_that_is_split_off_has_the_policy_of_the_vault_as_it_is_then(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = "".join(_EVERYTHING.format(role) for role in ROLES).replace('"read", ', "")
+    text = "".join(EVERYTHING.format(role) for role in ROLES).replace('"read", ', "")
     newer = [Document("grants.toml", "grants", text)]
     just_before_it_is_there(monkeypatch, lambda: world.admin().administration.apply_policy(newer))
     MAKINGS["split"](world)

@@ -40,36 +40,23 @@ from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
 from tests.reliability.test_leaks import encodings
 from tests.vault.crash_steps import crashes, dying
-from tests.vault.scope_world import ScopeWorld, scope_world
+from tests.vault.scope_world import ScopeWorld, bare_world, scope_world, verify_parts
 from tests.vault.test_relocation import full, history_of, values_of
 from tests.vault.world import text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = scope_world(tmp_path)
-    yield world
-    world.close()
+world = bare_world
 
 
-def moves(world: ScopeWorld) -> ScopeMoves:
-    """Return what the administrator does with scopes and what is in them."""
-    return ScopeMoves(world.admin().authority)
-
-
-def verify_parts(world: ScopeWorld) -> None:
-    """Check that nothing is damaged, and that no row is left that nothing leads to, in any part."""
-    admin = world.admin()
-    for _, part in admin.parts():
-        report = verify_vault(part.opened)
-        assert (report.problems, report.orphans) == ([], {})
+def verify_no_leftovers(world: ScopeWorld) -> None:
+    """Check that nothing is damaged, and that there is nothing besides the parts that there are."""
+    verify_parts(world)
     with closing(sqlite3.connect(world.path)) as database:
         numbers = {number for (number,) in database.execute("SELECT DISTINCT n FROM p UNION SELECT i FROM g")}
-    registry = read_registry(admin.opened)
+    registry = read_registry(world.admin().opened)
     assert numbers == {place.number for place in registry.scopes.values()}
     assert registry.making == {}
 
@@ -83,7 +70,7 @@ def test_a_subtree_with_secrets_is_sealed_with_all_their_history(world: ScopeWor
     admin.write("app/deep/er", "1")
     admin.write("beside", "1")
     before, values = history_of(admin, "app/a"), values_of(admin, "app/a")
-    info, moved = moves(world).seal("app", roles={"read": ["pay"]})
+    info, moved = world.moves().seal("app", roles={"read": ["pay"]})
     assert (info.path, info.roles) == ("app/", {"administrator": ("list", "write"), "pay": ("list", "read")})
     assert (moved.secrets, moved.versions) == (2, 8)
     pay = world.as_member("pay")
@@ -92,12 +79,12 @@ def test_a_subtree_with_secrets_is_sealed_with_all_their_history(world: ScopeWor
     with pytest.raises(ScopeSealed):
         world.admin().read("app/a")
     assert world.admin().list() == ["app/a", "app/deep/er", "beside"]
-    verify_parts(world)
+    verify_no_leftovers(world)
 
 
 def test_what_was_sealed_later_is_exposed_until_it_has_another_value(world: ScopeWorld) -> None:
     world.admin().write("app/a", "1")
-    moves(world).seal("app", roles={"read": ["pay"], "write": ["pay"]})
+    world.moves().seal("app", roles={"read": ["pay"], "write": ["pay"]})
     pay = world.as_member("pay")
     assert [(each.path, each.is_move, each.label) for each in find_exposed(pay.authority)] == [("app/a", True, "/")]
     pay.write("app/a", "2")
@@ -105,15 +92,15 @@ def test_what_was_sealed_later_is_exposed_until_it_has_another_value(world: Scop
     pay.rollback("app/a", 1)
     assert [each.version for each in find_exposed(pay.authority)] == [3]
     world.admin().write("common/a", "1")
-    moves(world).seal("common", roles={"read": ["web"]}, is_shared=True)
+    world.moves().seal("common", roles={"read": ["web"]}, is_shared=True)
     assert find_exposed(world.as_member("web").authority) == []
 
 
 def test_sealing_an_empty_subtree_is_making_a_scope(world: ScopeWorld) -> None:
-    info, moved = moves(world).seal("app", roles={"read": ["pay"]})
+    info, moved = world.moves().seal("app", roles={"read": ["pay"]})
     assert (info.path, moved.secrets) == ("app/", 0)
     with pytest.raises(AlreadyExists):
-        moves(world).seal("app", roles={"read": ["pay"]})
+        world.moves().seal("app", roles={"read": ["pay"]})
 
 
 def test_sealing_needs_the_rights_on_every_secret(world: ScopeWorld) -> None:
@@ -125,7 +112,13 @@ def test_sealing_needs_the_rights_on_every_secret(world: ScopeWorld) -> None:
         '[[roles.keeper.grants]]\nactions = ["read", "delete", "write"]\npaths = ["app/a", "app/b"]\n'
     )
     admin.administration.apply_policy([Document("grants.toml", "grants", text)])
-    with pytest.raises(AccessDenied):
+    with pytest.raises(AccessDenied) as raised:
+        ScopeMoves(world.open("svc:keeper").authority).seal("app", roles={"read": ["pay"]})
+    assert "app/c" not in f"{raised.value.message} {raised.value.hint}"  # who may not list is not told
+    admin.administration.apply_policy(
+        [Document("grants.toml", "grants", text + '[[roles.keeper.grants]]\nactions = ["list"]\npaths = ["app/*"]\n')]
+    )
+    with pytest.raises(AccessDenied, match="app/c"):
         ScopeMoves(world.open("svc:keeper").authority).seal("app", roles={"read": ["pay"]})
     assert world.admin().list() == ["app/a", "app/b", "app/c"]
     assert world.admin().opened.store.partitions() == []
@@ -149,7 +142,7 @@ def test_what_comes_while_a_subtree_is_sealed_is_decided_on_too(
 
     monkeypatch.setattr(Relocation, "_permit", noted)
     monkeypatch.setattr(Relocation, "_copy_changed", overtaken)
-    moves(world).seal("app", roles={"read": ["pay"]})
+    world.moves().seal("app", roles={"read": ["pay"]})
     assert decided[-1] == [b"app/a", b"app/new"]
 
 
@@ -170,7 +163,7 @@ def test_members_see_nothing_of_a_scope_before_it_is_made(world: ScopeWorld, mon
         commit(self, *arguments)
 
     monkeypatch.setattr(Relocation, "_commit", watched)
-    moves(world).seal("app", roles={"read": ["pay"]})
+    world.moves().seal("app", roles={"read": ["pay"]})
     assert text_of(world.as_member("pay"), "app/a") == "2"
     for use in (lambda: early.read("app/a"), lambda: early.write("app/a", "3"), lambda: early.history("app/a")):
         with pytest.raises(ScopeSealed, match="sealed scope"):
@@ -184,13 +177,13 @@ def test_a_sealing_that_fails_leaves_nothing_of_the_scope(world: ScopeWorld, mon
     admin.write("app/large", b"x" * 1_200_000)
     monkeypatch.setattr("securecfg.vault.data_keys.SEALED_LIMIT_BYTES", 1_000_000)
     with pytest.raises(ValueTooLarge):
-        moves(world).seal("app", roles={"read": ["pay"]})
-    verify_parts(world)
+        world.moves().seal("app", roles={"read": ["pay"]})
+    verify_no_leftovers(world)
     assert [len(world.admin().list()), len(read_registry(world.admin().opened).retired)] == [4, 1]
     events = [entry.record.event for entry in world.admin().log.records()]
     assert (events.count(Event.SCOPE_BEGUN), events.count(Event.SCOPE_ABANDONED)) == (1, 1)
     monkeypatch.undo()
-    assert moves(world).seal("app", roles={"read": ["pay"]})[0].number == 2
+    assert world.moves().seal("app", roles={"read": ["pay"]})[0].number == 2
 
 
 def test_a_scope_that_was_begun_and_is_made_empty_leaves_nothing_of_the_first(
@@ -203,12 +196,12 @@ def test_a_scope_that_was_begun_and_is_made_empty_leaves_nothing_of_the_first(
             "securecfg.vault.relocation.publish_together", lambda *_, **__: (_ for _ in ()).throw(StoreFailed("x"))
         )
         with pytest.raises(StoreFailed):
-            moves(world).seal("app", roles={"read": ["pay"]})
+            world.moves().seal("app", roles={"read": ["pay"]})
     admin = world.admin()
     admin.move("app/a", "beside")
     assert world.scopes().create("app", read=["pay"]).number == 2
     world.admin()
-    verify_parts(world)
+    verify_no_leftovers(world)
 
 
 def test_a_policy_that_changes_during_the_move_is_that_of_the_scope(
@@ -226,7 +219,7 @@ def test_a_policy_that_changes_during_the_move_is_that_of_the_scope(
         commit(self, *arguments)
 
     monkeypatch.setattr(Relocation, "_commit", changed)
-    moves(world).seal("app", roles={"read": ["pay"]})
+    world.moves().seal("app", roles={"read": ["pay"]})
     pay = world.as_member("pay")
     assert pay.list() == ["app/a"]
     with pytest.raises(AccessDenied):
@@ -241,12 +234,12 @@ def test_of_two_who_seal_the_same_one_does(world: ScopeWorld, monkeypatch: pytes
 
     def overtaken(self: Relocation, *arguments: Any) -> None:  # noqa: ANN401 - those of the step
         monkeypatch.setattr(Relocation, "_commit", commit)
-        moves(world).seal("app", roles={"read": ["web"]})
+        world.moves().seal("app", roles={"read": ["web"]})
         commit(self, *arguments)
 
     monkeypatch.setattr(Relocation, "_commit", overtaken)
     with pytest.raises((Conflict, AlreadyExists)):
-        moves(world).seal("app", roles={"read": ["pay"]})
+        world.moves().seal("app", roles={"read": ["pay"]})
     assert text_of(world.as_member("web"), "app/a") == "1"
     with pytest.raises(WrongKey):
         world.as_member("pay")
@@ -269,7 +262,7 @@ def two(world: ScopeWorld) -> ScopeWorld:
 def test_a_subtree_of_a_scope_becomes_a_scope_with_the_same_roles(two: ScopeWorld) -> None:
     web = two.as_member("web")
     before, values = history_of(web, "web/in/a"), values_of(web, "web/in/a")
-    info, moved = moves(two).split("web", "web/in", reader=two.identity("web"))
+    info, moved = two.moves().split("web", "web/in", reader=two.identity("web"))
     assert (info.path, moved.secrets) == ("web/in/", 2)
     assert info.roles == two.scopes().show("web").roles
     assert two.scopes().show("web").excluded == ("web/in/",)
@@ -280,11 +273,11 @@ def test_a_subtree_of_a_scope_becomes_a_scope_with_the_same_roles(two: ScopeWorl
     again.write("web/in/b", "newer")
     assert text_of(two.as_member("web"), "web/in/b") == "newer"
     assert two.as_member("audit").list() == ["web/a", "web/in/a", "web/in/b"]
-    verify_parts(two)
+    verify_no_leftovers(two)
 
 
 def test_after_a_split_rights_are_granted_apart(two: ScopeWorld) -> None:
-    moves(two).split("web", "web/in", reader=two.identity("web"))
+    two.moves().split("web", "web/in", reader=two.identity("web"))
     two.scopes().grant("web/in", "pay", "read")
     two.scopes().revoke("web", "audit", "list")
     assert two.as_member("pay").list() == ["web/in/a", "web/in/b"]
@@ -306,30 +299,30 @@ def test_after_a_split_rights_are_granted_apart(two: ScopeWorld) -> None:
 
 def test_a_split_takes_somebody_who_reads(two: ScopeWorld) -> None:
     with pytest.raises(ScopeSealed, match="sealed from the vault's own key") as caught:
-        moves(two).split("web", "web/in")
+        two.moves().split("web", "web/in")
     assert "--with identity:" in caught.value.hint
     with pytest.raises(ScopeSealed):
-        moves(two).split("web", "web/in", reader=two.identity("audit"))
+        two.moves().split("web", "web/in", reader=two.identity("audit"))
     with pytest.raises(WrongKey):
-        moves(two).split("web", "web/in", reader=two.identity("pay"))
+        two.moves().split("web", "web/in", reader=two.identity("pay"))
     assert two.scopes().paths() == ["web/"]
-    info, moved = moves(two).split("web", "web/empty")
+    info, moved = two.moves().split("web", "web/empty")
     assert (info.path, moved.secrets) == ("web/empty/", 0)
 
 
 def test_refuses_a_split_of_what_is_no_subtree(two: ScopeWorld) -> None:
     for subtree in ("web", "we", "other", "webin", "web-in"):
         with pytest.raises(InvalidPath):
-            moves(two).split("web", subtree)
+            two.moves().split("web", subtree)
     with pytest.raises(SecretNotFound):
-        moves(two).split("nowhere", "nowhere/in")
-    moves(two).split("web", "web/in", reader=two.identity("web"))
+        two.moves().split("nowhere", "nowhere/in")
+    two.moves().split("web", "web/in", reader=two.identity("web"))
     for outer, inner in (("web", "web/in"), ("web", "web/in/deeper")):
         with pytest.raises(AlreadyExists):
-            moves(two).split(outer, inner)
+            two.moves().split(outer, inner)
     with pytest.raises(AlreadyExists):
         two.scopes().create("web/other", read=["web"])
-    moves(two).split("web/in", "web/in/deeper")
+    two.moves().split("web/in", "web/in/deeper")
     assert two.scopes().show("web/in").excluded == ("web/in/deeper/",)
 
 
@@ -337,17 +330,17 @@ def test_scopes_in_scopes_keep_their_places_when_one_between_them_comes_and_goes
     web = two.as_member("web")
     web.write("web/in/x/y", "deep")
     who = two.identity("web")
-    moves(two).split("web", "web/in/x", reader=who)
-    moves(two).split("web", "web/in", reader=who)
+    two.moves().split("web", "web/in/x", reader=who)
+    two.moves().split("web", "web/in", reader=who)
     assert two.scopes().show("web").excluded == ("web/in/",)
     assert two.scopes().show("web/in").excluded == ("web/in/x/",)
     everything = ["web/a", "web/in/a", "web/in/b", "web/in/x/y"]
     assert two.as_member("web").list() == everything
-    moves(two).merge("web/in", reader=who)
+    two.moves().merge("web/in", reader=who)
     assert two.scopes().show("web").excluded == ("web/in/x/",)
     assert two.as_member("web").list() == everything
     assert text_of(two.as_member("web"), "web/in/x/y") == "deep"
-    verify_parts(two)
+    verify_no_leftovers(two)
 
 
 # --- merging ----------------------------------------------------------------------------------------------------------
@@ -357,12 +350,12 @@ def test_a_scope_goes_back_into_the_one_around_it(two: ScopeWorld) -> None:
     web = two.as_member("web")
     before, values = history_of(web, "web/in/a"), values_of(web, "web/in/a")
     who = two.identity("web")
-    moves(two).split("web", "web/in", reader=who)
+    two.moves().split("web", "web/in", reader=who)
     place = read_registry(two.admin().opened).scopes["web/in/"]
     two.as_member("web")
     anchor = AnchorFile(place.scope_id, two.path)
     assert anchor.read() is not None
-    merging, moved = moves(two).merge("web/in", reader=who)
+    merging, moved = two.moves().merge("web/in", reader=who)
     assert (merging.into, merging.secrets, moved.secrets) == ("web/", 2, 2)
     assert (merging.lost(), merging.gained()) == ({}, {})
     again = two.as_member("web")
@@ -371,18 +364,18 @@ def test_a_scope_goes_back_into_the_one_around_it(two: ScopeWorld) -> None:
     assert two.scopes().show("web").excluded == ()
     assert two.scopes().paths() == ["web/"]
     assert anchor.read() is None
-    verify_parts(two)
+    verify_no_leftovers(two)
     assert find_exposed(again.authority) == []
 
 
 def test_a_scope_goes_back_into_the_vault(two: ScopeWorld) -> None:
     web = two.as_member("web")
     before, values = history_of(web, "web/in/a"), values_of(web, "web/in/a")
-    merging = moves(two).plan_merge("web")
+    merging = two.moves().plan_merge("web")
     assert (merging.into, merging.secrets) == ("/", 3)
     assert merging.lost() == merging.before
     size, root = (getattr(two.as_member("web").opened.replica.checkpoint, name) for name in ("size", "root"))
-    moves(two).merge("web", reader=two.identity("web"))
+    two.moves().merge("web", reader=two.identity("web"))
     admin = two.admin()
     assert (history_of(admin, "web/in/a"), values_of(admin, "web/in/a")) == (before, values)
     assert (two.scopes().paths(), admin.opened.store.partitions()) == ([], [])
@@ -403,19 +396,19 @@ def test_a_scope_goes_back_into_the_vault(two: ScopeWorld) -> None:
 def test_a_merge_takes_somebody_who_reads(two: ScopeWorld) -> None:
     for who in (None, two.identity("audit")):
         with pytest.raises(ScopeSealed):
-            moves(two).merge("web", reader=who)
+            two.moves().merge("web", reader=who)
     with pytest.raises(SecretNotFound):
-        moves(two).merge("nowhere")
+        two.moves().merge("nowhere")
     assert two.as_member("web").list() == ["web/a", "web/in/a", "web/in/b"]
 
 
 def test_a_merge_says_who_gains_and_who_loses(two: ScopeWorld) -> None:
-    moves(two).split("web", "web/in", reader=two.identity("web"))
+    two.moves().split("web", "web/in", reader=two.identity("web"))
     two.scopes().grant("web/in", "pay", "read")
     two.scopes().revoke("web/in", "audit", "list")
-    merging = moves(two).plan_merge("web/in")
+    merging = two.moves().plan_merge("web/in")
     assert (merging.lost(), merging.gained()) == ({"pay": ("list", "read")}, {"audit": ("list",)})
-    moves(two).merge("web/in", reader=two.identity("web"))
+    two.moves().merge("web/in", reader=two.identity("web"))
     assert {each.path for each in find_exposed(two.as_member("web").authority)} == {"web/in/a", "web/in/b"}
 
 
@@ -424,7 +417,7 @@ def test_handles_that_were_open_follow_scopes_that_come_and_go(two: ScopeWorld) 
     admin, web = two.admin(), two.as_member("web")
     admin.write("both/in/a", "1")
     assert (text_of(admin, "both/in/a"), text_of(web, "both/in/a")) == ("1", "1")
-    moves(two).split("both", "both/in")
+    two.moves().split("both", "both/in")
     assert text_of(admin, "both/in/a") == "1"
     with pytest.raises(ScopeSealed, match="open the vault again"):
         web.read("both/in/a")
@@ -432,17 +425,17 @@ def test_handles_that_were_open_follow_scopes_that_come_and_go(two: ScopeWorld) 
     admin.write("both/in/a", "2")
     inner = two.as_member("web")
     assert text_of(inner, "both/in/a") == "2"
-    moves(two).merge("both/in")
+    two.moves().merge("both/in")
     assert text_of(admin, "both/in/a") == "2"
     assert text_of(inner, "both/in/a") == "2"
     assert [type(one).__name__ for one in admin.read_many([("both/in/a", None)])] == ["SecretVersion"]
     admin.write("both/in/a", "3")
-    moves(two).merge("both")
+    two.moves().merge("both")
     assert text_of(admin, "both/in/a") == "3"
     assert admin.list("both/") == ["both/in/a"]
     with pytest.raises(SecurecfgError):
         inner.read("both/in/a")
-    moves(two).seal("both", roles={"read": ["web"]}, is_shared=True)
+    two.moves().seal("both", roles={"read": ["web"]}, is_shared=True)
     assert text_of(admin, "both/in/a") == "3"
     assert text_of(two.as_member("web"), "both/in/a") == "3"
 
@@ -451,7 +444,7 @@ def test_a_handle_that_has_not_opened_a_scope_yet_finds_what_was_merged_out_of_i
     world.scopes().create("both", read=["web"], is_shared=True)
     world.admin().write("both/a", "1")
     late = [world.admin() for _ in range(4)]
-    moves(world).merge("both")
+    world.moves().merge("both")
     assert text_of(late[0], "both/a") == "1"
     assert late[1].list() == ["both/a"]
     assert late[2].search("BOTH") == ["both/a"]
@@ -508,14 +501,14 @@ def test_a_reference_follows_its_secret_into_a_scope_and_out_of_it(two: ScopeWor
     ref = admin.ref("app/a")
     changed = threading.Event()
     stop = ref.on_change(lambda _ref: changed.set())
-    moves(two).seal("app", roles={"read": ["web"]}, is_shared=True)
+    two.moves().seal("app", roles={"read": ["web"]}, is_shared=True)
     assert ref.reveal() == "1"
     assert changed.wait(10)
     changed.clear()
     two.admin().write("app/a", "2")
     assert changed.wait(10)
     assert ref.reveal() == "2"
-    moves(two).merge("app")
+    two.moves().merge("app")
     assert ref.reveal() == "2"
     changed.clear()
     two.admin().write("app/a", "3")
@@ -535,10 +528,10 @@ def test_nothing_that_was_moved_is_readable_in_any_file(two: ScopeWorld) -> None
         files = [file for file in two.folder.rglob("*") if file.is_file() and file.suffix != ".identity"]
         images.append(b"".join(file.read_bytes() for file in files))
 
-    moves(two).seal("canary-folder", roles={"read": ["web"]}, is_shared=True)
+    two.moves().seal("canary-folder", roles={"read": ["web"]}, is_shared=True)
     take_image()
-    moves(two).split("canary-folder", "canary-folder/canary-name")
-    moves(two).merge("canary-folder")
+    two.moves().split("canary-folder", "canary-folder/canary-name")
+    two.moves().merge("canary-folder")
     take_image()
     admin.move("canary-folder/large", "web-large")
     two.close()
@@ -560,7 +553,7 @@ def lawless(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_writer_puts_where_another_scope_begins_is_read_by_nobody(
     two: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(two).split("web", "web/in", reader=two.identity("web"))
+    two.moves().split("web", "web/in", reader=two.identity("web"))
     two.scopes().revoke("web/in", "web", "list")
     two.scopes().grant("web/in", "pay", "read")
     web = two.as_member("web").scope("web")
@@ -582,7 +575,7 @@ def test_what_a_writer_puts_where_another_scope_begins_is_read_by_nobody(
 def test_what_a_writer_puts_where_another_scope_begins_neither_stops_a_merge_nor_comes_into_force_by_it(
     two: ScopeWorld, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    moves(two).split("web", "web/in", reader=two.identity("web"))
+    two.moves().split("web", "web/in", reader=two.identity("web"))
     web, commit = two.as_member("web").scope("web"), Relocation._commit
 
     def plant(value: str) -> None:
@@ -600,7 +593,7 @@ def test_what_a_writer_puts_where_another_scope_begins_neither_stops_a_merge_nor
         plant("forged")
     if when != "before":
         monkeypatch.setattr(Relocation, "_commit", overtaken)
-    moves(two).merge("web/in", reader=two.identity("web"))
+    two.moves().merge("web/in", reader=two.identity("web"))
     member = two.as_member("web")
     assert member.list() == ["web/a", "web/in/a", "web/in/b"]
     assert not text_of(member, "web/in/b").startswith("forged")
@@ -618,7 +611,7 @@ def test_nobody_but_administrators_takes_back_what_a_charter_leaves_out(
     from securecfg.vault.signatories import own_signatory
     from tests.vault.test_scope_attacks import role_key
 
-    moves(two).split("web", "web/in", reader=two.identity("web"))
+    two.moves().split("web", "web/in", reader=two.identity("web"))
     part = two.as_member(name).scope("web")
     key = role_key(two, name)
     assert isinstance(key, RoleKey)
@@ -637,7 +630,7 @@ def test_a_note_of_a_move_is_believed_from_the_vault_alone(two: ScopeWorld) -> N
     two.close()
     copied = two.folder / "copied.vault"
     shutil.copy(two.path, copied)
-    moves(two).merge("web", reader=two.identity("web"))
+    two.moves().merge("web", reader=two.identity("web"))
     number = 1
     two.close()
     with closing(sqlite3.connect(two.path)) as database:
@@ -654,11 +647,11 @@ def test_a_note_of_a_move_is_believed_from_the_vault_alone(two: ScopeWorld) -> N
 
 def test_a_scope_that_was_merged_and_put_back_is_refused_by_who_opens_the_one_around_it(two: ScopeWorld) -> None:
     who = two.identity("web")
-    moves(two).split("web", "web/in", reader=who)
+    two.moves().split("web", "web/in", reader=who)
     two.close()
     copied = two.folder / "copied.vault"
     shutil.copy(two.path, copied)
-    moves(two).merge("web/in", reader=who)
+    two.moves().merge("web/in", reader=who)
     two.close()
     with closing(sqlite3.connect(two.path)) as database:
         database.execute("ATTACH ? AS old", (str(copied),))
@@ -694,7 +687,7 @@ def test_wherever_a_move_dies_every_path_answers_as_before_or_as_after(tmp_path:
         values[f"{below}/{number}"] = f"{below} {number}"
         origin.admin().write(f"{below}/{number}", "older")
         origin.admin().write(f"{below}/{number}", f"{below} {number}")
-    moves(origin).split("other", "other/in")
+    origin.moves().split("other", "other/in")
     origin.close()
     for crash in crashes(origin, tmp_path):
         with crash as world:
@@ -705,7 +698,7 @@ def test_wherever_a_move_dies_every_path_answers_as_before_or_as_after(tmp_path:
                 is_done = False
             verify_values(world, values)
             if is_done:
-                verify_parts(world)
+                verify_no_leftovers(world)
                 break
             with suppress(AlreadyExists, SecretNotFound):  # where all was done but the last erasure
                 CHANGES[change](world.admin())
@@ -713,7 +706,7 @@ def test_wherever_a_move_dies_every_path_answers_as_before_or_as_after(tmp_path:
             verify_values(world, values)
             world.admin().write("app/last" if change != "seal" else "last", "1")
             finish(world)
-            verify_parts(world)
+            verify_no_leftovers(world)
     assert crash.changes >= 4
 
 

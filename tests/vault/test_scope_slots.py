@@ -18,14 +18,14 @@ from securecfg.vault.epochs import plan_key_change
 from securecfg.vault.joint import PartChange
 from securecfg.vault.replica import SLOT_IDS
 from securecfg.vault.role_rotation import RoleRotation
-from securecfg.vault.scope_changes import CharterDraft, settled
+from securecfg.vault.scope_chartering import CharterDraft, settled
 from securecfg.vault.scope_completion import complete_grants
 from securecfg.vault.scope_compromise import ScopeCompromise
 from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.scope_registry import read_own_keys, read_registry
 from securecfg.vault.scopes import Scopes
-from tests.vault.scope_world import scope_world
-from tests.vault.test_scope_attacks import accepted_by, role_key
+from tests.vault.scope_world import accepted_by, scope_world
+from tests.vault.test_scope_attacks import role_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ def with_another_slot(world: ScopeWorld) -> None:
             )
             return CharterDraft(parties, replica.keyring.with_slot(info), slots, {}, [])
 
-        inside._publish(
+        inside._chartering.publish(
             draft,
             lambda publication, drafted: plan_key_change(opened, publication, drafted.slots, drafted.keyring),
             settled,
@@ -90,7 +90,7 @@ def with_another_public_key(world: ScopeWorld) -> None:
         def draft() -> CharterDraft:
             return CharterDraft(charter_of(opened).parties, keyring, replica.slots, {}, [])
 
-        inside._publish(
+        inside._chartering.publish(
             draft,
             lambda publication, drafted: plan_key_change(opened, publication, drafted.slots, drafted.keyring),
             settled,
@@ -228,7 +228,7 @@ def test_a_slot_that_no_role_has_opens_nothing_after_a_compromise(world: ScopeWo
             info = SlotInfo(new_slot.slot.slot_id, new_slot.public_key, opened.clock.now_ns(), "role", "pay")
             return CharterDraft(charter_of(opened).parties, replica.keyring.with_slot(info), slots, {}, [])
 
-        inside._publish(
+        inside._chartering.publish(
             draft,
             lambda publication, drafted: plan_key_change(opened, publication, drafted.slots, drafted.keyring),
             settled,

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from securecfg.audit import Event
-from securecfg.errors import AccessDenied, AlreadyExists, Conflict, WrongKey
+from securecfg.errors import AccessDenied, AlreadyExists, Conflict, StoreBusy, WrongKey
 from securecfg.policy import Document
-from securecfg.vault import relocation, scope_making, scope_moves, scopes
-from securecfg.vault.administration import Administration
+from securecfg.vault import relocation, scope_chartering, scope_making, scope_moves, scopes
+from securecfg.vault.administration import Administration, to_document
+from securecfg.vault.certificates import CERTIFICATES_PATH, read_certificates
 from securecfg.vault.departures import find_exposed
+from securecfg.vault.joint import PartChange
 from securecfg.vault.key_changes import KeyChanges
 from securecfg.vault.opened import ROLES_PATH
 from securecfg.vault.publisher import Publisher
 from securecfg.vault.role_rotation import RoleRotation
+from securecfg.vault.scope_changes import ScopeChanges
 from securecfg.vault.scope_moves import ScopeMoves
+from securecfg.vault.scope_opening import charter_of
 from securecfg.vault.scope_registry import ABANDONED_NS, read_registry
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.signatories import HeldKeys
@@ -27,6 +32,9 @@ from tests.vault.world import text_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from securecfg.vault.drafts import Content
+    from securecfg.vault.scope_rotation import ScopeRotation
 
 WRITERS = {"read": ["pay"], "write": ["pay"]}
 
@@ -40,16 +48,12 @@ def world(tmp_path: Path) -> Iterator[ScopeWorld]:
     world.close()
 
 
-def moves(world: ScopeWorld) -> ScopeMoves:
-    return ScopeMoves(world.admin().authority)
-
-
 def split(world: ScopeWorld, path: str, subtree: str) -> None:
-    moves(world).split(path, subtree, reader=world.identity("pay"))
+    world.moves().split(path, subtree, reader=world.identity("pay"))
 
 
 def merge(world: ScopeWorld, path: str) -> None:
-    moves(world).merge(path, reader=world.identity("pay"))
+    world.moves().merge(path, reader=world.identity("pay"))
 
 
 def once_before(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, happens: Callable[[], object]) -> None:
@@ -82,6 +86,118 @@ def verify_whole(world: ScopeWorld, *scopes: str) -> None:
         assert path in part.list()
 
 
+def test_no_scope_is_given_older_members_than_somebody_else_gave_it_meanwhile(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    world.person("pay", "left")
+    world.as_member("pay")
+    assert world.as_member("left").list() == []
+    other = world.admin().administration
+    once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: other.remove_member("pay", "svc:left"))
+    world.person("audit", "new")
+    roles: dict[str, list[str]] = world.admin().scope("pay").opened.system_document(ROLES_PATH, {})
+    assert roles["pay"] == ["svc:pay"]
+    world.as_member("pay")  # gives the key of the role to who lacks it
+    with pytest.raises(WrongKey):
+        world.as_member("left")
+
+
+@pytest.mark.parametrize("role", ["web", "pay"])
+def test_roles_of_a_scope_are_those_of_the_vault_whoever_is_faster(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    world.person(role, "left")
+    other = world.admin().administration
+    once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: other.remove_member(role, "svc:left"))
+    world.person("audit", "new")
+    roles: dict[str, list[str]] = world.admin().scope("pay").opened.system_document(ROLES_PATH, {})
+    assert roles == world.admin().opened.system_document(ROLES_PATH, {})
+    assert roles[role] == [f"svc:{role}"]
+
+
+@pytest.mark.parametrize("change", ["first key", "grant", "rotate"])
+def test_no_scope_gets_older_members_with_a_key_than_it_has(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    world.scopes().grant("pay", "web", "read")
+    world.person("web", "left")
+    world.as_member("web")
+    assert world.as_member("left").list() == []
+    other, serials = world.admin().administration, list[int]()
+    real = Scopes.propagate
+
+    def died(scopes: Scopes, only: object = None) -> None:
+        if scopes is changing:
+            raise KeyboardInterrupt
+        real(scopes, None)
+        del only
+
+    def leave() -> None:
+        other.remove_member("web", "svc:left")
+        serials.append(charter_of(world.admin().scope("pay").opened).serial)
+
+    changing = RoleRotation(world.admin().authority)
+    changes: dict[str, Callable[[], object]] = {
+        "first key": lambda: changing.grant("pay", "audit", "read"),
+        "grant": lambda: changing.grant("pay", "web", "write"),
+        "rotate": lambda: changing.rotate_role("pay"),
+    }
+    monkeypatch.setattr(Scopes, "propagate", died)
+    once_before(monkeypatch, scope_chartering, "publish_together", leave)
+    with pytest.raises(KeyboardInterrupt):
+        changes[change]()
+    assert charter_of(world.admin().scope("pay").opened).serial > serials[0]
+    world.as_member("web")
+    with pytest.raises(WrongKey):
+        world.as_member("left")
+
+
+def test_a_certificate_that_comes_meanwhile_is_not_lost(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.scopes().create("pay", read=["pay"])
+    once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: world.person("pay", "second"))
+    world.person("pay", "first")
+    assert set(read_certificates(world.admin().scope("pay").opened)["pay"]) == {"svc:pay", "svc:first", "svc:second"}
+
+
+def test_certificates_that_somebody_adds_right_before_are_not_overwritten(
+    world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.scopes().create("pay", read=["pay"])
+    around = PartChange(world.admin().opened, verify_settled=lambda: None)
+    found: list[list[str]] = []
+    with world.scopes()._inside("pay") as first, world.scopes()._inside("pay") as second:
+
+        def write(inside: ScopeRotation, member: str) -> None:
+            def make() -> tuple[dict[bytes, Content], PartChange]:
+                known = read_certificates(inside.opened)["pay"]
+                found.append(sorted(known))
+                return {CERTIFICATES_PATH: to_document({"pay": known | {member: []}})}, around
+
+            inside.write_documents(make)
+
+        once_before(monkeypatch, ScopeChanges, "plan_documents", lambda: write(second, "svc:second"))
+        write(first, "svc:first")
+    assert found == [["svc:pay"], ["svc:pay"], ["svc:pay", "svc:second"]]
+    assert sorted(read_certificates(world.admin().scope("pay").opened)["pay"]) == ["svc:first", "svc:pay", "svc:second"]
+
+
+def test_members_that_change_all_the_time_end_with_an_error(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.scopes().create("pay", read=["pay"])
+    other, others = Administration(world.admin().authority), itertools.count()
+    real = ScopeChanges.plan_documents
+
+    def overtaken(*args: Any) -> object:  # noqa: ANN401 - handed on
+        other.add_member("audit", f"svc:{next(others)}")
+        return real(*args)
+
+    monkeypatch.setattr(ScopeChanges, "plan_documents", overtaken)
+    with pytest.raises(StoreBusy):
+        world.person("audit", "new")
+
+
 # --- scopes in scopes -------------------------------------------------------------------------------------------------
 
 
@@ -91,10 +207,10 @@ def test_of_two_who_seal_one_subtree_in_another_one_does(
 ) -> None:
     def overtaken() -> None:
         with pytest.raises(Conflict, match=f"a scope is being made at `{second}/`"):
-            moves(world).seal(first, roles=WRITERS)
+            world.moves().seal(first, roles=WRITERS)
 
     before_commit(monkeypatch, overtaken)
-    moves(world).seal(second, roles=WRITERS)
+    world.moves().seal(second, roles=WRITERS)
     verify_whole(world, f"{second}/")
 
 
@@ -104,16 +220,16 @@ def test_no_empty_scope_is_made_in_what_is_being_sealed(world: ScopeWorld, monke
             world.scopes().create("a/new", read=["pay"])
 
     before_commit(monkeypatch, overtaken)
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     verify_whole(world, "a/")
 
 
 def test_no_scope_is_begun_that_was_free_until_it_was_signed(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    once_before(monkeypatch, scope_moves, "begin_making", lambda: moves(world).seal("a", roles=WRITERS))
+    once_before(monkeypatch, scope_moves, "begin_making", lambda: world.moves().seal("a", roles=WRITERS))
     with pytest.raises(AlreadyExists):
-        moves(world).seal("a/b", roles=WRITERS)
+        world.moves().seal("a/b", roles=WRITERS)
     verify_whole(world, "a/")
 
 
@@ -123,8 +239,8 @@ def test_no_scope_is_registered_in_one_that_was_begun_while_people_signed(
 ) -> None:
     outer = world.admin().authority
     changes: dict[str, tuple[object, Callable[[], object]]] = {
-        "seal": (scope_moves, lambda: moves(world).seal("a/b", roles=WRITERS)),
-        "create": (scopes, lambda: moves(world).create("a/new", read=["pay"])),
+        "seal": (scope_moves, lambda: world.moves().seal("a/b", roles=WRITERS)),
+        "create": (scopes, lambda: world.moves().create("a/new", read=["pay"])),
     }
     module, make = changes[change]
     once_before(monkeypatch, module, "begin_making", lambda: scope_making.begin_making(outer, "a/", {}, bytes(16)))
@@ -136,7 +252,7 @@ def test_no_scope_is_registered_in_one_that_was_begun_while_people_signed(
 def test_of_two_splits_of_one_subtree_in_another_one_is_made(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
 
     def overtaken() -> None:
         with pytest.raises(Conflict, match="a scope is being made at `a/b/`"):
@@ -154,11 +270,11 @@ def test_a_scope_that_was_begun_and_left_keeps_nobody_from_making_others(
         patched.setattr(scope_making, "_give_up", lambda *_: None)
         patched.setattr(relocation, "publish_together", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            moves(world).seal("a", roles=WRITERS)
+            world.moves().seal("a", roles=WRITERS)
     with pytest.raises(Conflict, match="a scope is being made at `a/`"):
-        moves(world).seal("a/b", roles=WRITERS)
+        world.moves().seal("a/b", roles=WRITERS)
     world.clock.ns += ABANDONED_NS + 1
-    moves(world).seal("a/b", roles=WRITERS)
+    world.moves().seal("a/b", roles=WRITERS)
     verify_whole(world, "a/b/")
 
 
@@ -169,8 +285,8 @@ def test_a_scope_that_was_begun_and_left_is_made_again_at_once(
         patched.setattr(scope_making, "_give_up", lambda *_: None)
         patched.setattr(relocation, "publish_together", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            moves(world).seal("a", roles=WRITERS)
-    moves(world).seal("a", roles=WRITERS)
+            world.moves().seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     verify_whole(world, "a/")
 
 
@@ -179,11 +295,11 @@ def test_a_move_that_took_too_long_makes_no_scope_around_another_one(
 ) -> None:
     def overtaken() -> None:
         world.clock.ns += ABANDONED_NS + 1
-        moves(world).create("a/new", read=["pay"])
+        world.moves().create("a/new", read=["pay"])
 
     before_commit(monkeypatch, overtaken)
     with pytest.raises(AlreadyExists, match="sealed scope at `a/new/`"):
-        moves(world).seal("a", roles=WRITERS)
+        world.moves().seal("a", roles=WRITERS)
     verify_whole(world, "a/new/")
 
 
@@ -197,8 +313,8 @@ def test_a_move_whose_scope_somebody_else_makes_ends_with_a_conflict(
 
     before_commit(monkeypatch, overtaken)
     with pytest.raises(Conflict, match="somebody else makes the scope `a/`"):
-        moves(world).seal("a", roles=WRITERS)
-    moves(world).seal("a", roles=WRITERS)
+        world.moves().seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     verify_whole(world, "a/")
 
 
@@ -208,7 +324,7 @@ def test_a_move_whose_scope_somebody_else_makes_ends_with_a_conflict(
 def test_what_is_split_off_while_a_scope_is_merged_is_left_out_by_the_one_around(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     split(world, "a", "a/b")
     before_commit(monkeypatch, lambda: split(world, "a/b", "a/b/c"))
     merge(world, "a/b")
@@ -219,7 +335,7 @@ def test_what_is_split_off_while_a_scope_is_merged_is_left_out_by_the_one_around
 def test_what_is_merged_back_while_a_scope_is_merged_goes_along(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     split(world, "a", "a/b")
     split(world, "a/b", "a/b/c")
     before_commit(monkeypatch, lambda: merge(world, "a/b/c"))
@@ -231,7 +347,7 @@ def test_what_is_merged_back_while_a_scope_is_merged_goes_along(
 def test_a_scope_is_not_merged_into_one_that_is_not_around_it_any_more(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     split(world, "a", "a/b/c")
     before_commit(monkeypatch, lambda: split(world, "a", "a/b"))
     with pytest.raises(Conflict):
@@ -242,7 +358,7 @@ def test_a_scope_is_not_merged_into_one_that_is_not_around_it_any_more(
 def test_a_subtree_in_which_another_one_is_merged_back_is_not_split_off(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     split(world, "a", "a/b/c")
     before_commit(monkeypatch, lambda: merge(world, "a/b/c"))
     with pytest.raises(Conflict, match="what it leaves out"):
@@ -254,7 +370,7 @@ def test_a_subtree_in_which_another_one_was_split_off_is_not_split_off(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As by a version of this library that does not look whether another scope is being made."""
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
 
     def overtaken() -> None:
         with monkeypatch.context() as patched:
@@ -272,7 +388,7 @@ def test_who_reads_meanwhile_what_is_merged_is_not_forgotten(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would lose the right by the merge, which nobody was told of, and know values that nobody lists."""
-    moves(world).seal("a", roles=WRITERS, is_shared=True)
+    world.moves().seal("a", roles=WRITERS, is_shared=True)
     split(world, "a", "a/b")
     before_commit(monkeypatch, lambda: world.scopes().grant("a/b", "web", "read"))
     with pytest.raises(Conflict, match="who may do what in `a/b/`"):
@@ -288,7 +404,7 @@ def test_a_merge_is_refused_that_would_change_other_rights_than_it_says(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, into: str
 ) -> None:
     """Where it goes into the vault itself all rights end; else those of the scope around count, too."""
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     split(world, "a", "a/b")
     if not into:
         merge(world, "a/b")
@@ -322,7 +438,7 @@ def test_who_is_removed_while_a_key_of_his_role_is_made_does_not_get_it(
     }
     make: Callable[[], object] = {
         "create": lambda: world.scopes().create("new", read=["pay"]),
-        "seal": lambda: moves(world).seal("a", roles=WRITERS),
+        "seal": lambda: world.moves().seal("a", roles=WRITERS),
         "grant": lambda: world.scopes().grant("new", "pay", "read"),
         "rotate": lambda: RoleRotation(world.admin().authority).rotate_role("pay"),
     }[change]
@@ -368,7 +484,7 @@ def test_a_policy_that_is_applied_during_a_split_is_that_of_the_scope(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, subtree: str
 ) -> None:
     """Who applied it looked for the scopes before there was one, and comes to the one around it a moment later."""
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     text = '[roles.pay]\nmembers = ["svc:pay"]\n[[roles.pay.grants]]\nactions = ["list", "write"]\npaths = ["**"]\n'
 
     def apply() -> None:
@@ -385,7 +501,7 @@ def test_a_policy_that_is_applied_during_a_split_is_that_of_the_scope(
 def test_a_role_that_loses_its_members_during_a_split_has_none_in_the_scope(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    moves(world).seal("a", roles=WRITERS)
+    world.moves().seal("a", roles=WRITERS)
     before_commit(monkeypatch, lambda: Administration(world.admin().authority).remove_member("web", "svc:web"))
     split(world, "a", "a/b")
     members: dict[str, list[str]] = world.as_member("pay").scope("a/b").opened.system_document(ROLES_PATH, {})
@@ -431,9 +547,9 @@ def let(world: ScopeWorld, text: str) -> None:
 def test_who_loses_the_right_to_manage_keys_meanwhile_changes_nothing(
     world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, change: str, step: tuple[object, str]
 ) -> None:
-    moves(world).seal("b", roles={"read": ["pay"]})
+    world.moves().seal("b", roles={"read": ["pay"]})
     if change in {"split", "merge", "merge-back"}:
-        moves(world).seal("a", roles=WRITERS)
+        world.moves().seal("a", roles=WRITERS)
     if change == "merge-back":
         split(world, "a", "a/b")
     let(world, KEEPER + MANAGES)

@@ -27,22 +27,14 @@ from securecfg.store import ID_LIMIT, Space
 from securecfg.vault.scope_opening import charter_of, grants_of
 from securecfg.vault.scopes import Scopes
 from securecfg.vault.verification import verify_vault
-from tests.vault.scope_world import scope_world
+from tests.vault.scope_world import bare_world
 from tests.vault.test_publisher import Busy
 from tests.vault.world import interrupted, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tests.vault.scope_world import ScopeWorld
 
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = scope_world(tmp_path)
-    yield world
-    world.close()
+world = bare_world
 
 
 @pytest.fixture

@@ -21,16 +21,17 @@ from securecfg.vault.scopes import Scopes
 from securecfg.vault.signing_requests import Request, RequestedSignatures, read_request, write_signatures
 from securecfg.vault.signing_words import to_words
 from securecfg.vault.successions import step_message
-from tests.vault.scope_world import scope_world
-from tests.vault.test_administrators import PEOPLE, accepted_by
+from tests.vault.scope_world import accepted_by, pay_world
+from tests.vault.test_administrators import PEOPLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from securecfg.vault.signatories import Signatories
     from tests.vault.scope_world import ScopeWorld
 
+world = pay_world
 VAULT_ID, SCOPE_ID = b"v" * 16, b"s" * 16
 ALICE, BOB, CAROL, DAVE = PEOPLE.identities
 TRUST = Trust((ALICE.verifier, BOB.verifier, CAROL.verifier), 2)
@@ -290,16 +291,6 @@ def test_words_name_all_that_is_signed() -> None:
 
 
 # --- through it all ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    (tmp_path / "world").mkdir()
-    world = scope_world(tmp_path / "world")
-    world.scopes().create("pay", read=["pay"])
-    world.admin().write("pay/key", "of pay")
-    yield world
-    world.close()
 
 
 def test_administrators_are_named_and_act_without_ever_being_here(world: ScopeWorld, tmp_path: Path) -> None:
