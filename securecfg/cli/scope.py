@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from securecfg.cli.signing import SigningOptions
     from securecfg.errors import SecurecfgError
     from securecfg.keys import IdentityProvider
-    from securecfg.vault.relocation import Moved
-    from securecfg.vault.scopes import ScopeInfo, Scopes
+    from securecfg.vault.moves.relocation import Moved
+    from securecfg.vault.scopes.scopes import ScopeInfo, Scopes
 
 _EXPOSED = "`securecfg audit exposed` lists it until it has other values"
 _WITH = click.option("--with", "reader", metavar="identity:FILE", help="The identity of somebody who reads the scope.")
@@ -59,8 +59,8 @@ def list_(invocation: Invocation) -> int:
 
     A scope that does not open is listed with what is wrong, and the command fails.
     """
-    from securecfg.vault.scope_abandoning import unfinished_scopes
-    from securecfg.vault.scopes import Scopes
+    from securecfg.vault.scopes.abandoning import unfinished_scopes
+    from securecfg.vault.scopes.scopes import Scopes
 
     infos: list[ScopeInfo] = []
     failures: dict[str, SecurecfgError] = {}
@@ -102,7 +102,7 @@ def list_(invocation: Invocation) -> int:
 @common_flags
 def show(invocation: Invocation, *, path: str) -> None:
     """Show who may do what in a sealed scope, as its administrators have signed it."""
-    from securecfg.vault.scopes import Scopes
+    from securecfg.vault.scopes.scopes import Scopes
 
     with invocation.open() as vault:
         scopes = Scopes(vault.authority)
@@ -149,7 +149,7 @@ def create(  # noqa: PLR0913 - each is an option of the command
     Where no role may write, the administrator does, who does not read; so values can be put in by whoever runs the
     vault without being known to him afterwards. The members of roles need public keys: `securecfg role add`.
     """
-    from securecfg.vault.scope_moves import ScopeMoves
+    from securecfg.vault.moves.scopes import ScopeMoves
 
     if not (read_roles or list_roles or write_roles or drop_roles):
         message = "a sealed scope that nobody may open is of no use"
@@ -201,7 +201,7 @@ def split(
     It has the same roles and rights, until they are granted and revoked apart. Somebody has to read what is moved: the
     vault's own key where the scope is shared, else a member of a role that reads it.
     """
-    from securecfg.vault.scope_moves import ScopeMoves
+    from securecfg.vault.moves.scopes import ScopeMoves
 
     with signing.open(invocation) as (vault, sign_for):
         scopes = ScopeMoves.with_signing(vault.authority, sign_for)
@@ -232,7 +232,7 @@ def merge(invocation: Invocation, *, path: str, reader: str | None, signing: Sig
     Who gains rights and who loses them is shown first. The log of the scope ends with it: export it before, if you need
     it (`securecfg audit export`).
     """
-    from securecfg.vault.scope_moves import ScopeMoves
+    from securecfg.vault.moves.scopes import ScopeMoves
 
     with signing.open(invocation) as (vault, sign_for):
         scopes = ScopeMoves.with_signing(vault.authority, sign_for)
@@ -361,7 +361,7 @@ def revoke(
 def verify(invocation: Invocation, *, path: str) -> None:
     """Check a sealed scope: charter, voucher, log, names, and the values that the key at hand opens."""
     from securecfg.cli.vault import refuse_damage
-    from securecfg.vault.scope_opening import charter_of
+    from securecfg.vault.scopes.opening import charter_of
     from securecfg.vault.verification import verify_vault
 
     with invocation.open() as vault:
@@ -400,8 +400,8 @@ def collect(invocation: Invocation, *, path: str) -> None:
     Whoever reads and writes the scope can, and takes in some whenever it opens the scope. Each value becomes a version
     in the name of who dropped it; what was not dropped by somebody who may is removed, and recorded.
     """
-    from securecfg.vault.collecting import Collection
-    from securecfg.vault.drops import count_waiting
+    from securecfg.vault.drops.collecting import Collection
+    from securecfg.vault.drops.rows import count_waiting
 
     with invocation.open() as vault:
         part = vault.scope(path)
@@ -439,7 +439,7 @@ def _change(  # noqa: PLR0917 - of two commands
     confirm: Callable[[ScopeInfo], None] = lambda _: None,
 ) -> ScopeInfo | None:
     """Make changes for each role and right, and return what the scope is like afterwards."""
-    from securecfg.vault.scopes import Scopes
+    from securecfg.vault.scopes.scopes import Scopes
 
     changes = [(role, right) for right, roles in wanted.items() for role in roles]
     if not changes:

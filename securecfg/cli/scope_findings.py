@@ -20,8 +20,8 @@ _LONG = timedelta(hours=1)  # what is moved into a scope expires after that
 
 def look_at_scopes(vault: Vault) -> Iterator[Finding]:
     """Look at the scopes of a vault that its root has opened, where the caller manages keys."""
-    from securecfg.vault.scope_abandoning import unfinished_scopes
-    from securecfg.vault.scopes import Scopes
+    from securecfg.vault.scopes.abandoning import unfinished_scopes
+    from securecfg.vault.scopes.scopes import Scopes
 
     if vault.opened.replica.seat is not None or vault.opened.scopes() is None:
         return

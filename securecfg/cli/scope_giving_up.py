@@ -11,7 +11,7 @@ from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import shown_age, timestamp
 
 if TYPE_CHECKING:
-    from securecfg.vault.scope_abandoning import UnfinishedScope
+    from securecfg.vault.scopes.abandoning import UnfinishedScope
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
@@ -33,8 +33,8 @@ def abandon(invocation: Invocation, *, path: str, dry_run: bool) -> None:
     harm where somebody goes on to make it: that ends with a conflict. Secrets that were to go into it stay where they
     are.
     """
-    from securecfg.vault.scope_abandoning import abandon as give_up
-    from securecfg.vault.scope_abandoning import find_unfinished
+    from securecfg.vault.scopes.abandoning import abandon as give_up
+    from securecfg.vault.scopes.abandoning import find_unfinished
 
     with invocation.open() as vault:
         unfinished = find_unfinished(vault.authority, path)
@@ -68,7 +68,7 @@ def discard(invocation: Invocation, *, path: str, is_lost: bool, dry_run: bool) 
     a backup instead where there is one. A scope that is whole and that somebody reads is not given up. Its path stays
     sealed until another scope is made there.
     """
-    from securecfg.vault.scope_discarding import LostScopes, verify_lost
+    from securecfg.vault.scopes.discarding import LostScopes, verify_lost
 
     with invocation.open() as vault:
         scopes = LostScopes(vault.authority)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.vault import Vault
-from securecfg.vault.scope_making import begin_making
+from securecfg.vault.scopes.making import begin_making
 from tests.cli.test_scope import people
 
 if TYPE_CHECKING:
