@@ -10,8 +10,8 @@ from benchmarks.rows import Row, alone, interleave, over_floor, per_second
 from benchmarks.vaults import ADMIN, create, path_of, scale_vault
 from securecfg import Vault
 from securecfg.crypto import KeyWrap, generate_key
-from securecfg.vault.key_changes import KeyChanges
-from securecfg.vault.maintenance import compact
+from securecfg.vault.commits.maintenance import compact
+from securecfg.vault.keys.changes import KeyChanges
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -32,7 +32,7 @@ from securecfg.keys.identity import (
     generate_identity,
     opening_key_of,
 )
-from securecfg.vault.slots import Slots
+from securecfg.vault.keys.slots import Slots
 from tests.docs.keyring_session import unlocked_keyring
 from tests.keys import aws, gcp, softhsm, transit
 from tests.keys.azure import VAULT_HOST, azure

@@ -11,7 +11,7 @@ from securecfg import Vault
 from securecfg.files import create_private
 from securecfg.keys.identity import UNPROTECTED, IdentityFile, PrivateHalf, format_identity_file, generate_identity
 from securecfg.policy import Document
-from securecfg.vault.scopes import Scopes
+from securecfg.vault.scopes.scopes import Scopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from benchmarks.vaults import SERVICE, scale_vault
 from securecfg import Vault
 from securecfg.keys import open_provider, unlock
 from securecfg.store import open_sqlite
-from securecfg.vault.replica import read_header
+from securecfg.vault.state.replica import read_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,8 +12,8 @@ from securecfg.keys import open_provider
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.policy import Document
 from securecfg.store import Delete, Put, Space, open_sqlite
+from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.creation import open_rows
-from securecfg.vault.maintenance import compact
 from securecfg.vault.opened import Options
 from securecfg.vault.session import Identity
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from securecfg.cli.audit_records import Filter
     from securecfg.vault.auditlog import AuditLog, Entry
-    from securecfg.vault.storedlog import Verified
+    from securecfg.vault.state.storedlog import Verified
 
 _FOLLOW_TIMEOUT_S = 1.0
 _CHECKPOINT_BYTES_MAX = 64 << 10
@@ -102,7 +102,7 @@ def verify(invocation: Invocation, *, level: int, max_age: timedelta | None, aga
     `tampered` means that something else than the log was altered.
     """
     from securecfg.files import read_bounded
-    from securecfg.vault.storedlog import RECORDS, STATE, Expectation, verify_log_file
+    from securecfg.vault.state.storedlog import RECORDS, STATE, Expectation, verify_log_file
 
     if (max_age is not None and level < RECORDS) or (against is not None and level < STATE):
         message = "the level is too low for what it is to be checked against"

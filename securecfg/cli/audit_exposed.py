@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from securecfg.errors import SecurecfgError
-    from securecfg.vault.bundle_exposures import KnownFromBundle
-    from securecfg.vault.departures import Exposed
-    from securecfg.vault.exposures import Mark
+    from securecfg.vault.bundles.exposures import KnownFromBundle
+    from securecfg.vault.imports.exposures import Mark
+    from securecfg.vault.keys.departures import Exposed
 
 _WORDS = {"compromise": "compromised: ", "moved": "moved from ", "removed-key": "removed "}
 
@@ -41,9 +41,9 @@ def exposed(invocation: Invocation) -> int:
     """
     from securecfg.clock import SystemClock, to_datetime
     from securecfg.errors import IntegrityError
-    from securecfg.vault.bundle_exposures import find_known_from_bundles
-    from securecfg.vault.departures import find_exposed
-    from securecfg.vault.exposures import Exposures
+    from securecfg.vault.bundles.exposures import find_known_from_bundles
+    from securecfg.vault.imports.exposures import Exposures
+    from securecfg.vault.keys.departures import find_exposed
 
     marks: list[Mark] = []
     known: list[Exposed] = []

@@ -23,7 +23,7 @@ def merge(invocation: Invocation, *, files: tuple[str, ...]) -> int:
     logs. You need the right `audit.read`.
     """
     from securecfg.errors import Conflict, FileMissing, LogTampered, StoreFailed, ValueTooLarge
-    from securecfg.vault.merging import merge_into_parts
+    from securecfg.vault.bundles.merging import merge_into_parts
 
     results, failed = [], []
     with invocation.open() as vault:

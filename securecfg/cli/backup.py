@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from securecfg.vault import Vault
-    from securecfg.vault.restoring import BackupState, Restoring
+    from securecfg.vault.backups.restoring import BackupState, Restoring
 
 
 @click.command(
@@ -41,7 +41,7 @@ def backup(invocation: Invocation, *, folder: str, recipients: tuple[str, ...], 
     before.
     """
     from securecfg.cli.new_keys import make_or_open_provider, warn_if_weak
-    from securecfg.vault.backups import Backups
+    from securecfg.vault.backups.backups import Backups
 
     with invocation.open() as vault:
         backups = Backups.of(vault)
@@ -85,7 +85,7 @@ def backups(invocation: Invocation) -> None:
 
     One that was begun and not finished is listed too, since a part of it may lie somewhere.
     """
-    from securecfg.vault.backups import Backups
+    from securecfg.vault.backups.backups import Backups
 
     with invocation.open() as vault:
         notes = Backups.of(vault).list()
@@ -159,7 +159,7 @@ def restore(  # noqa: PLR0913 - one parameter for each option
     """
     from securecfg.cli.new_keys import open_new_provider
     from securecfg.keys import open_provider
-    from securecfg.vault.restoring import Restoring
+    from securecfg.vault.backups.restoring import Restoring
 
     if part is not None and at is not None:
         message = "both a part and a time are given"
@@ -231,7 +231,7 @@ def _scope_lines(count: int, names: Sequence[str]) -> list[str]:
 
 def note_backups(invocation: Invocation, vault: Vault) -> None:
     """Say how many backups hold what was just removed from the vault."""
-    from securecfg.vault.backup_notes import find_notes
+    from securecfg.vault.backups.notes import find_notes
 
     if notes := find_notes(vault.opened):
         stay = "stays" if len(notes) == 1 else "stay"

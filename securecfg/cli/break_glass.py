@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from securecfg.cli.signing import SigningOptions
     from securecfg.keys import Identity, Share
-    from securecfg.vault.break_glass_sets import Prepared
+    from securecfg.vault.administrators.break_glass_sets import Prepared
 
 NAME = "break-glass"
 
@@ -66,8 +66,8 @@ def break_glass(  # noqa: PLR0913 - one parameter for each option
     """
     from securecfg.cli.key_shares import make_folder, refuse_existing
     from securecfg.keys import generate_shares
-    from securecfg.vault.break_glass import look_for_break_glass
-    from securecfg.vault.break_glass_sets import BreakGlass
+    from securecfg.vault.administrators.break_glass import look_for_break_glass
+    from securecfg.vault.administrators.break_glass_sets import BreakGlass
 
     people = _holders(holders)
     shares = generate_shares(threshold, _count(count, people))

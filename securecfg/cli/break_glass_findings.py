@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from securecfg.vault import Vault
-    from securecfg.vault.break_glass import Glass
+    from securecfg.vault.administrators.break_glass import Glass
 
 _RENEW = "`securecfg scope break-glass --renew`"
 _NAME = "break-glass"
@@ -25,8 +25,8 @@ def look_at_break_glass(vault: Vault) -> Iterator[Finding]:
     Raises:
         Tampered, LogTampered: What is in a scope is not what it should be.
     """
-    from securecfg.vault.break_glass import look_for_break_glass
-    from securecfg.vault.break_glass_sets import unfinished
+    from securecfg.vault.administrators.break_glass import look_for_break_glass
+    from securecfg.vault.administrators.break_glass_sets import unfinished
 
     glasses = list(look_for_break_glass(vault))
     findings = [finding for glass in glasses for finding in _judge(glass)]
@@ -44,7 +44,7 @@ def look_at_break_glass(vault: Vault) -> Iterator[Finding]:
 
 def uses_of(vault: Vault) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the uses of break-glass that no renewal has followed, as programs and as people are shown them."""
-    from securecfg.vault.break_glass import look_for_break_glass
+    from securecfg.vault.administrators.break_glass import look_for_break_glass
 
     try:
         used = [glass for glass in look_for_break_glass(vault) if glass.uses]

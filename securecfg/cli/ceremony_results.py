@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from securecfg.cli.invocation import Invocation
     from securecfg.keys import Share
     from securecfg.vault import Vault
-    from securecfg.vault.ceremonies import Ceremony
+    from securecfg.vault.keys.ceremonies import Ceremony
 
 
 def taken_part(holders: Sequence[Invited], shares: Sequence[Share]) -> tuple[Holder, ...]:
@@ -36,7 +36,7 @@ def write_transcript(invocation: Invocation, vault: Vault, made: Ceremony, file:
         LogTampered: A record does not open.
     """
     from securecfg.files import create_private
-    from securecfg.vault.ceremonies import transcribe
+    from securecfg.vault.keys.ceremonies import transcribe
 
     raw = transcribe(vault.authority, made)
     try:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from securecfg.cli.signing import SigningOptions
     from securecfg.vault import Vault
-    from securecfg.vault.backup_notes import BackupNote
-    from securecfg.vault.compromise import ExposedVersions
-    from securecfg.vault.scope_compromise import ScopeAftermath
+    from securecfg.vault.backups.notes import BackupNote
+    from securecfg.vault.rekeying.compromise import ExposedVersions
+    from securecfg.vault.rekeying.scope_compromise import ScopeAftermath
 
 
 @click.command(
@@ -51,8 +51,8 @@ def compromise(
     done with `--resume` by a member's key. `--resume` by the vault's root then erases the old keys. The key that opens
     scopes is replaced as well. Where people are the administrators of scopes they sign all of it.
     """
-    from securecfg.vault.backup_notes import find_notes
-    from securecfg.vault.scope_compromise import ScopeCompromise
+    from securecfg.vault.backups.notes import find_notes
+    from securecfg.vault.rekeying.scope_compromise import ScopeCompromise
 
     with signing.open(invocation) as (vault, sign_for):
         if not vault.is_by_root:
@@ -97,7 +97,7 @@ def _finish_as_member(invocation: Invocation, vault: Vault, *, resume: bool) -> 
     Raises:
         ScopeSealed: It was not asked to go on.
     """
-    from securecfg.vault.scope_compromise import finish_as_member
+    from securecfg.vault.rekeying.scope_compromise import finish_as_member
 
     if not resume:
         message = "a compromise is declared by whoever opens the vault by its root; this key opens scopes of it"

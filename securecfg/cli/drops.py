@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from securecfg.cli.invocation import Invocation
     from securecfg.vault import Vault
-    from securecfg.vault.dropping import Dropped
+    from securecfg.vault.drops.dropping import Dropped
 
 
 def drop_value(

@@ -114,7 +114,7 @@ def look_at_slots(front: Front) -> Iterator[Finding]:
 
 def recorded_size(vault_id: bytes, path: Path) -> int | None:
     """Return how many records of a vault this machine has recorded, or None. Opening the vault records all it holds."""
-    from securecfg.vault.anchor import AnchorFile
+    from securecfg.vault.state.anchor import AnchorFile
 
     try:
         anchor = AnchorFile(vault_id, path).read()
@@ -250,7 +250,7 @@ def _permissions(path: Path, status: os.stat_result) -> Finding:
 
 def _anchor(vault: Vault, path: Path, recorded: int | None) -> Finding:
     """Judge what this machine knew of the vault before it was opened, and whether it can record what it sees."""
-    from securecfg.vault.anchor import AnchorFile
+    from securecfg.vault.state.anchor import AnchorFile
 
     opened = vault.opened
     opened.advance_anchor()

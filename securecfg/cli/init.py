@@ -175,7 +175,7 @@ def _furnish(vault: Vault, plan: _Plan) -> Secret[str]:
     """Give the vault its recovery code and its first policy; return the code."""
     from securecfg.keys import RecoveryProvider, generate_recovery_code
     from securecfg.policy import default_documents
-    from securecfg.vault.slots import Slots
+    from securecfg.vault.keys.slots import Slots
 
     code = generate_recovery_code()
     Slots(vault.authority).add(RecoveryProvider(code), label="recovery code")

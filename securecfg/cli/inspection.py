@@ -56,7 +56,7 @@ class Front:
             UnsupportedFormat: It needs a newer version.
         """
         from securecfg.store import open_sqlite
-        from securecfg.vault.replica import read_header
+        from securecfg.vault.state.replica import read_header
 
         store = open_sqlite(path, read_only=True)
         try:
@@ -131,7 +131,7 @@ class Inside:
         Raises:
             Tampered: The index is damaged.
         """
-        from securecfg.vault.anchor import AnchorFile
+        from securecfg.vault.state.anchor import AnchorFile
 
         opened = vault.opened
         opened.refresh()

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from securecfg.cli.signing import SigningOptions
-    from securecfg.vault.introduced import Accepted
-    from securecfg.vault.introductions import Introduction
+    from securecfg.vault.administrators.introduced import Accepted
+    from securecfg.vault.administrators.introductions import Introduction
 
 
 @click.command(
@@ -39,7 +39,7 @@ def introduce(invocation: Invocation, *, recipient: str | None, out: str, signin
     Tell him the fingerprint by another way than the file goes.
     """
     from securecfg.files import create_public
-    from securecfg.vault.introducing import introduce as make
+    from securecfg.vault.administrators.introducing import introduce as make
 
     with signing.open(invocation) as (vault, sign_for):
         made = make(vault.authority, recipient, sign_for)
@@ -76,9 +76,9 @@ def trust(invocation: Invocation, *, file: str, fingerprint: str | None) -> None
     the administrators', by telephone. What this machine knows already is never weakened, and what contradicts it is
     refused. An introduction that is sealed needs the `identity:` that it is for as --key.
     """
-    from securecfg.vault.introduced import accept_introduction
-    from securecfg.vault.introductions import is_sealed, read_introduction
-    from securecfg.vault.scope_trust import fingerprint_of
+    from securecfg.vault.administrators.introduced import accept_introduction
+    from securecfg.vault.administrators.introductions import is_sealed, read_introduction
+    from securecfg.vault.trust.first_seen import fingerprint_of
 
     path = invocation.vault_path()
     provider = invocation.provider() if is_sealed(_content(file)) else None
@@ -106,7 +106,7 @@ def trust(invocation: Invocation, *, file: str, fingerprint: str | None) -> None
 
 def _content(file: str) -> bytes:
     from securecfg.files import read_bounded
-    from securecfg.vault.introductions import FILE_BYTES_MAX
+    from securecfg.vault.administrators.introductions import FILE_BYTES_MAX
 
     return read_bounded(file, FILE_BYTES_MAX)
 

@@ -46,7 +46,7 @@ def generate(invocation: Invocation, *, path: str) -> None:
 @common_flags
 def list_(invocation: Invocation) -> None:
     """List the unlock slots: each is one key with which the vault opens."""
-    from securecfg.vault.slots import Slots
+    from securecfg.vault.keys.slots import Slots
 
     with invocation.open() as vault:
         slots = Slots(vault.authority).list()
@@ -116,7 +116,7 @@ def add(
     from securecfg.cli.identity import grouped
     from securecfg.cli.new_keys import make_missing, make_or_open_provider, warn_if_weak
     from securecfg.keys import IdentityProvider
-    from securecfg.vault.slots import Slots
+    from securecfg.vault.keys.slots import Slots
 
     with invocation.open() as vault:
         vault.authority.require("key.manage", "")
@@ -164,7 +164,7 @@ def remove(invocation: Invocation, *, slot: int, signing: SigningOptions) -> Non
     copy of the file made before can still open that copy: change the secrets in it. The key that opens sealed scopes is
     replaced too, which their administrators sign where these are people.
     """
-    from securecfg.vault.slots import Slots
+    from securecfg.vault.keys.slots import Slots
 
     with signing.open(invocation) as (vault, sign_for):
         vault.authority.require("key.manage", "")

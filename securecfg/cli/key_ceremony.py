@@ -83,7 +83,7 @@ def create(
     from securecfg.cli.principals import login
     from securecfg.keys import ShamirProvider, generate_shares
     from securecfg.vault import Vault
-    from securecfg.vault.ceremonies import Ceremony
+    from securecfg.vault.keys.ceremonies import Ceremony
 
     invited = _invited(invocation, holders)
     file = _transcript(transcript, is_needed=not dry_run)
@@ -138,8 +138,8 @@ def add(
     from securecfg.audit.transcript import Kind
     from securecfg.cli.ceremony_holders import refuse_existing, written
     from securecfg.keys import ShamirProvider, generate_shares
-    from securecfg.vault.ceremonies import Ceremony
-    from securecfg.vault.slots import Slots
+    from securecfg.vault.keys.ceremonies import Ceremony
+    from securecfg.vault.keys.slots import Slots
 
     invited = _invited(invocation, holders)
     file = _transcript(transcript, is_needed=not dry_run)
@@ -192,8 +192,8 @@ def recover(
     from securecfg.cli.ceremony_holders import collect, refuse_existing
     from securecfg.keys import ShamirProvider
     from securecfg.keys.shares import combine_shares
-    from securecfg.vault.ceremonies import Ceremony
-    from securecfg.vault.slots import find_slot
+    from securecfg.vault.keys.ceremonies import Ceremony
+    from securecfg.vault.keys.slots import find_slot
 
     if add_key is None and not dry_run:
         message = "a recovery gives the vault a new key"
@@ -242,7 +242,7 @@ def verify(invocation: Invocation, *, file: str, vkey: str | None) -> None:
     from securecfg.audit import parse_vkey
     from securecfg.audit.transcript import open_transcript
     from securecfg.files import read_bounded
-    from securecfg.vault.ceremonies import verify_transcript
+    from securecfg.vault.keys.ceremonies import verify_transcript
 
     raw = read_bounded(file, _TRANSCRIPT_BYTES_MAX)
     if vkey is None:
@@ -318,7 +318,7 @@ def _hand_out(stage: Stage | None, invited: Sequence[Invited], shares: Sequence[
 def _add_key(invocation: Invocation, vault: Vault, uri: str, label: str) -> tuple[int, Secret[str] | None]:
     """Return the number of the new slot, and the recovery code where that is its key."""
     from securecfg.cli.new_keys import make_missing, make_or_open_provider, warn_if_weak
-    from securecfg.vault.slots import Slots
+    from securecfg.vault.keys.slots import Slots
 
     vault.authority.require("key.manage", "")
     provider, code = make_or_open_provider(invocation, uri)

@@ -9,8 +9,8 @@ from securecfg.cli.key_limits import shares_of, shown_age
 from securecfg.errors import SettingMissing
 from securecfg.keys import FIRST_ROOT_ROW, FIRST_SLOT_ROW, Slot, WrapContext, open_provider
 from securecfg.keys.provider import PartedProvider
-from securecfg.vault.key_limits import read_limits
-from securecfg.vault.key_usage import look_at_keys
+from securecfg.vault.keys.limits import read_limits
+from securecfg.vault.keys.usage import look_at_keys
 from securecfg.words import counted
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from securecfg.keys import KeyProvider
     from securecfg.vault import Vault
-    from securecfg.vault.key_usage import KeyUse
+    from securecfg.vault.keys.usage import KeyUse
 
 _EARLY = 0.8
 

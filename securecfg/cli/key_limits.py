@@ -17,8 +17,8 @@ from securecfg.words import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from securecfg.vault.key_limits import KeyLimits, Limit
-    from securecfg.vault.key_usage import KeyUse
+    from securecfg.vault.keys.limits import KeyLimits, Limit
+    from securecfg.vault.keys.usage import KeyUse
 
 _COUNTED = ("scope", "log-signing")
 _ROWS = ("scope", "value")
@@ -50,8 +50,8 @@ def set_(invocation: Invocation, *, subject: str, max_age: timedelta | None, max
 
     What is not given has no limit but that of the algorithm.
     """
-    from securecfg.vault.key_limits import Limit, set_limit
-    from securecfg.vault.slots import Slots
+    from securecfg.vault.keys.limits import Limit, set_limit
+    from securecfg.vault.keys.slots import Slots
 
     if max_age is None and max_uses is None:
         message = "a limit of age or of uses is given"
@@ -72,7 +72,7 @@ def set_(invocation: Invocation, *, subject: str, max_age: timedelta | None, max
 @common_flags
 def unset(invocation: Invocation, *, subject: str) -> None:
     """Take away the limits that were set for a key; those of its algorithm stay."""
-    from securecfg.vault.key_limits import Limit, set_limit
+    from securecfg.vault.keys.limits import Limit, set_limit
 
     with invocation.open() as vault:
         set_limit(vault.authority, subject, Limit())
@@ -83,7 +83,7 @@ def unset(invocation: Invocation, *, subject: str) -> None:
 @common_flags
 def show(invocation: Invocation) -> None:
     """Show the limits of all keys: those that were set, and those that hold anyway."""
-    from securecfg.vault.key_limits import read_limits
+    from securecfg.vault.keys.limits import read_limits
 
     with invocation.open() as vault:
         vault.authority.require("key.manage", "")
@@ -105,7 +105,7 @@ def usage(invocation: Invocation, *, path: str) -> None:
     Rows are those that a key sealed and that are there; records are those that it signed. With the PATH of a sealed
     scope the keys are those of the scope.
     """
-    from securecfg.vault.key_usage import look_at_keys
+    from securecfg.vault.keys.usage import look_at_keys
 
     with invocation.open() as vault:
         authority = vault.scope(path).authority if path else vault.authority
@@ -175,7 +175,7 @@ def _used(key: KeyUse) -> str:
 
 
 def _subjects(limits: KeyLimits) -> list[str]:
-    from securecfg.vault.key_limits import ANY_SLOT, PURPOSES
+    from securecfg.vault.keys.limits import ANY_SLOT, PURPOSES
 
     return [*PURPOSES, ANY_SLOT, *sorted(set(limits.own) - {*PURPOSES, ANY_SLOT})]
 

@@ -17,7 +17,7 @@ from securecfg.words import counted
 if TYPE_CHECKING:
     from securecfg.cli.signing import SigningOptions
     from securecfg.vault import Vault
-    from securecfg.vault.scope_keys import ScopeKeyring
+    from securecfg.vault.rekeying.scopes import ScopeKeyring
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 _WHOLE = "/"
@@ -37,8 +37,8 @@ def root(invocation: Invocation, *, signing: SigningOptions, dry_run: bool) -> N
 
     Every key that opens them goes on to do so, and nobody is asked for one. If it is interrupted, call it again.
     """
-    from securecfg.vault.key_changes import KeyChanges
-    from securecfg.vault.scope_keys import ScopeKeyring
+    from securecfg.vault.keys.changes import KeyChanges
+    from securecfg.vault.rekeying.scopes import ScopeKeyring
 
     with signing.open(invocation) as (vault, sign_for):
         _require_root(vault, "the root keys are replaced")
@@ -87,7 +87,7 @@ def scope(
     A sealed scope gets a new value key too. Whoever opens the vault by its root puts both in use and brings the names
     over; the data keys only a reader can, and does when it opens the scope next. `--resume` then forgets the old keys.
     """
-    from securecfg.vault.scope_keys import ScopeKeyring
+    from securecfg.vault.rekeying.scopes import ScopeKeyring
 
     with signing.open(invocation) as (vault, sign_for):
         if path == _WHOLE:
@@ -103,7 +103,7 @@ def scope(
 
 
 def _rotate_whole(invocation: Invocation, vault: Vault, *, resume: bool, keep: bool, dry_run: bool) -> None:
-    from securecfg.vault.key_changes import KeyChanges
+    from securecfg.vault.keys.changes import KeyChanges
 
     _require_root(vault, "the keys of the vault are replaced")
     changes = KeyChanges(vault.authority)
@@ -152,7 +152,7 @@ def _rotate_scope(
 
 def _bring_over(invocation: Invocation, vault: Vault, path: str) -> None:
     """Do what a member can: opening the scope brought over what its key reads."""
-    from securecfg.vault.value_keys import count_waiting, rewrap_values
+    from securecfg.vault.scopes.value_keys import count_waiting, rewrap_values
 
     part = vault.scope(path)
     rewrap_values(part.opened)
@@ -178,7 +178,7 @@ def data(invocation: Invocation, *, path: str) -> None:
     It is needed only where somebody may have kept data keys. Whoever has read a value goes on to know it: then write a
     new one.
     """
-    from securecfg.vault.data_rotation import rotate_data
+    from securecfg.vault.rekeying.data import rotate_data
 
     with invocation.open() as vault, invocation.progress("encrypting") as progress:
         done = rotate_data(vault, path, progress)
@@ -198,8 +198,8 @@ def audit(invocation: Invocation, *, path: str, signing: SigningOptions) -> None
 
     It changes by itself after 2^20 records and when a slot is removed. Each sealed scope has a log of its own.
     """
-    from securecfg.vault.epochs import rotate_signing_key
-    from securecfg.vault.scope_keys import ScopeKeyring
+    from securecfg.vault.commits.epochs import rotate_signing_key
+    from securecfg.vault.rekeying.scopes import ScopeKeyring
 
     with signing.open(invocation) as (vault, sign_for):
         _require_root(vault, "the keys that sign logs are replaced")
@@ -229,8 +229,8 @@ def retire(invocation: Invocation, *, epoch: int, path: str, value: bool, signin
 
     Older copies of the vault that were made before the rotation still hold it, sealed.
     """
-    from securecfg.vault.key_changes import KeyChanges
-    from securecfg.vault.scope_keys import ScopeKeyring
+    from securecfg.vault.keys.changes import KeyChanges
+    from securecfg.vault.rekeying.scopes import ScopeKeyring
 
     if value and path == _WHOLE:
         message = "only sealed scopes have value keys"

@@ -40,7 +40,7 @@ def split(invocation: Invocation, *, threshold: int, count: int, out: str, label
     be there: `securecfg key list` shows it.
     """
     from securecfg.keys import ShamirProvider, generate_shares
-    from securecfg.vault.slots import Slots
+    from securecfg.vault.keys.slots import Slots
 
     with invocation.open() as vault:
         vault.authority.require("key.manage", "")
@@ -83,7 +83,7 @@ def combine(invocation: Invocation, *, files: tuple[str, ...]) -> None:
     from securecfg.keys import ShamirProvider
     from securecfg.keys.providers.shamir import ask_for_shares
     from securecfg.keys.shares import combine_shares, read_share
-    from securecfg.vault.slots import find_slot
+    from securecfg.vault.keys.slots import find_slot
 
     shares = [read_share(file) for file in files] if files else ask_for_shares(invocation.ask)
     combine_shares(shares)

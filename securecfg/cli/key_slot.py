@@ -28,7 +28,7 @@ def slot(invocation: Invocation, *, number: int, slot_key: str | None, dry_run: 
     there as before. To change the key, add another one and remove this slot.
     """
     from securecfg.keys import open_provider
-    from securecfg.vault.slots import Slots
+    from securecfg.vault.keys.slots import Slots
 
     # Not what was remembered of a passphrase, which does not say that the one to be typed is right.
     own = open_provider(invocation.settings().key, ask=invocation.ask) if slot_key is None else None

@@ -12,7 +12,7 @@ from securecfg.crypto import generate_key
 from securecfg.errors import KeyProviderRefused, SecurecfgError, Tampered
 from securecfg.keys import RemoteKeyProvider, WrapContext, call_unwrap, call_wrap
 from securecfg.keys.provider import DescribedProvider, PartedProvider
-from securecfg.vault.slots import Slots
+from securecfg.vault.keys.slots import Slots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

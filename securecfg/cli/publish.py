@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any
 
-    from securecfg.vault.bundles import Published
+    from securecfg.vault.bundles.publishing import Published
 
 
 @click.command(
@@ -58,7 +58,7 @@ def publish(
     `securecfg audit merge` brings those records into the log. You need the right to list, read and export all that is
     in it. What changes in the vault later reaches nobody until it is published again.
     """
-    from securecfg.vault.bundles import Bundles
+    from securecfg.vault.bundles.publishing import Bundles
     from securecfg.vault.kinds import is_bundle
 
     if out is None and not dry_run:

@@ -15,7 +15,7 @@ from securecfg.errors import SecurecfgError, UsageError
 if TYPE_CHECKING:
     from securecfg.cli.signing import SigningOptions
     from securecfg.vault import Vault
-    from securecfg.vault.role_rotation import RoleRotation, RotatedRole
+    from securecfg.vault.rekeying.roles import RoleRotation, RotatedRole
 
 _MEMBER = click.option("--member", metavar="PRINCIPAL", required=True, help="user:NAME or svc:NAME.")
 
@@ -113,7 +113,7 @@ def remove(invocation: Invocation, *, name: str, member: str, rotates: bool, sig
     With the last role that it was given in the vault its public key is forgotten. Where the role takes part in sealed
     scopes it may have kept the key of the role: give the role another one.
     """
-    from securecfg.vault.role_rotation import RoleRotation
+    from securecfg.vault.rekeying.roles import RoleRotation
 
     with signing.open(invocation) as (vault, sign_for):
         roles = RoleRotation.with_signing(vault.authority, sign_for)
@@ -162,7 +162,7 @@ def rotate(invocation: Invocation, *, name: str, resume: bool, signing: SigningO
     he could read is listed by `securecfg audit exposed` until it has another value. Members go on to read everything.
     What waits of a role that drops is refused with its key: have it taken in before (`securecfg scope collect`).
     """
-    from securecfg.vault.role_rotation import RoleRotation
+    from securecfg.vault.rekeying.roles import RoleRotation
 
     with signing.open(invocation) as (vault, sign_for):
         roles = RoleRotation.with_signing(vault.authority, sign_for)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from securecfg.cli.signing import SigningOptions
     from securecfg.keys import IdentityProvider
-    from securecfg.vault.relocation import Moved
-    from securecfg.vault.scopes import ScopeInfo, Scopes
+    from securecfg.vault.moves.relocation import Moved
+    from securecfg.vault.scopes.scopes import ScopeInfo, Scopes
 
 _EXPOSED = "`securecfg audit exposed` lists it until it has other values"
 _WITH = click.option("--with", "reader", metavar="identity:FILE", help="The identity of somebody who reads the scope.")
@@ -53,7 +53,7 @@ def scope() -> None:
 @common_flags
 def list_(invocation: Invocation) -> None:
     """List the sealed scopes and who may do what in them."""
-    from securecfg.vault.scopes import Scopes
+    from securecfg.vault.scopes.scopes import Scopes
 
     with invocation.open() as vault:
         scopes = Scopes(vault.authority)
@@ -75,7 +75,7 @@ def list_(invocation: Invocation) -> None:
 @common_flags
 def show(invocation: Invocation, *, path: str) -> None:
     """Show who may do what in a sealed scope, as its administrators have signed it."""
-    from securecfg.vault.scopes import Scopes
+    from securecfg.vault.scopes.scopes import Scopes
 
     with invocation.open() as vault:
         scopes = Scopes(vault.authority)
@@ -122,7 +122,7 @@ def create(  # noqa: PLR0913 - each is an option of the command
     Where no role may write, the administrator does, who does not read; so values can be put in by whoever runs the
     vault without being known to him afterwards. The members of roles need public keys: `securecfg role add`.
     """
-    from securecfg.vault.scope_moves import ScopeMoves
+    from securecfg.vault.moves.scopes import ScopeMoves
 
     if not (read_roles or list_roles or write_roles or drop_roles):
         message = "a sealed scope that nobody may open is of no use"
@@ -174,7 +174,7 @@ def split(
     It has the same roles and rights, until they are granted and revoked apart. Somebody has to read what is moved: the
     vault's own key where the scope is shared, else a member of a role that reads it.
     """
-    from securecfg.vault.scope_moves import ScopeMoves
+    from securecfg.vault.moves.scopes import ScopeMoves
 
     with signing.open(invocation) as (vault, sign_for):
         scopes = ScopeMoves.with_signing(vault.authority, sign_for)
@@ -205,7 +205,7 @@ def merge(invocation: Invocation, *, path: str, reader: str | None, signing: Sig
     Who gains rights and who loses them is shown first. The log of the scope ends with it: export it before, if you need
     it (`securecfg audit export`).
     """
-    from securecfg.vault.scope_moves import ScopeMoves
+    from securecfg.vault.moves.scopes import ScopeMoves
 
     with signing.open(invocation) as (vault, sign_for):
         scopes = ScopeMoves.with_signing(vault.authority, sign_for)
@@ -334,7 +334,7 @@ def revoke(
 def verify(invocation: Invocation, *, path: str) -> None:
     """Check a sealed scope: charter, voucher, log, names, and the values that the key at hand opens."""
     from securecfg.cli.vault import refuse_damage
-    from securecfg.vault.scope_opening import charter_of
+    from securecfg.vault.scopes.opening import charter_of
     from securecfg.vault.verification import verify_vault
 
     with invocation.open() as vault:
@@ -373,8 +373,8 @@ def collect(invocation: Invocation, *, path: str) -> None:
     Whoever reads and writes the scope can, and takes in some whenever it opens the scope. Each value becomes a version
     in the name of who dropped it; what was not dropped by somebody who may is removed, and recorded.
     """
-    from securecfg.vault.collecting import Collection
-    from securecfg.vault.drops import count_waiting
+    from securecfg.vault.drops.collecting import Collection
+    from securecfg.vault.drops.rows import count_waiting
 
     with invocation.open() as vault:
         part = vault.scope(path)
@@ -412,7 +412,7 @@ def _change(  # noqa: PLR0917 - of two commands
     confirm: Callable[[ScopeInfo], None] = lambda _: None,
 ) -> ScopeInfo | None:
     """Make changes for each role and right, and return what the scope is like afterwards."""
-    from securecfg.vault.scopes import Scopes
+    from securecfg.vault.scopes.scopes import Scopes
 
     changes = [(role, right) for right, roles in wanted.items() for role in roles]
     if not changes:

@@ -14,7 +14,7 @@ from securecfg.errors import UsageError
 
 if TYPE_CHECKING:
     from securecfg.cli.signing import SigningOptions
-    from securecfg.vault.administrators import AdministratorsInfo
+    from securecfg.vault.administrators.replacing import AdministratorsInfo
 
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 
@@ -32,7 +32,7 @@ def administrators() -> None:
 @common_flags
 def show(invocation: Invocation) -> None:
     """Show the administrators, and the scopes that are not under them yet."""
-    from securecfg.vault.administrators import AdministratorChanges
+    from securecfg.vault.administrators.replacing import AdministratorChanges
 
     with invocation.open() as vault:
         info = AdministratorChanges(vault.authority).look()
@@ -77,7 +77,7 @@ def set_(
     so that nobody becomes an administrator who cannot sign. Compare the fingerprints with their owners first.
     """
     from securecfg.keys.identity import read_identity_file
-    from securecfg.vault.administrators import AdministratorChanges
+    from securecfg.vault.administrators.replacing import AdministratorChanges
 
     if bool(files) == vault_key:
         message = "it is not said who is to be an administrator"
@@ -113,7 +113,7 @@ def rotate(invocation: Invocation, *, signing: SigningOptions, dry_run: bool) ->
 
     Whoever has opened the vault by its root may have copied it. Each scope gets new keys, as when a role departs.
     """
-    from securecfg.vault.administrators import AdministratorChanges
+    from securecfg.vault.administrators.replacing import AdministratorChanges
 
     with signing.open(invocation) as (vault, sign_for), invocation.progress("changing keys") as progress:
         changes = AdministratorChanges(vault.authority, sign_for)
@@ -144,7 +144,7 @@ def resume(invocation: Invocation, *, accept: tuple[str, ...], signing: SigningO
 
     The own key is replaced too where somebody may know it whose key of the vault was removed.
     """
-    from securecfg.vault.administrators import AdministratorChanges
+    from securecfg.vault.administrators.replacing import AdministratorChanges
 
     accepted = [f"{path.removesuffix('/')}/" for path in accept]
     with signing.open(invocation) as (vault, sign_for), invocation.progress("changing keys") as progress:
@@ -163,8 +163,8 @@ def sign(invocation: Invocation, *, request: str) -> None:
     It takes no vault. What is signed is shown in words that are made from the bytes to be signed, whatever else the
     file says; the signatures are written beside the file, where whoever asked waits for them.
     """
-    from securecfg.vault.signing_requests import read_request, write_signatures
-    from securecfg.vault.signing_words import key_to_words
+    from securecfg.vault.administrators.signing_requests import read_request, write_signatures
+    from securecfg.vault.administrators.signing_words import key_to_words
     from securecfg.words import counted
 
     if invocation.key is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from securecfg.keys.trust import Trust
     from securecfg.vault import Vault
     from securecfg.vault.administration import Administration
-    from securecfg.vault.signatories import Signatories, Signing
+    from securecfg.vault.trust.signatories import Signatories, Signing
 
 _MINUTE_S = 60.0
 
@@ -55,8 +55,8 @@ class SigningOptions(NamedTuple):
 
     def _signing(self, signers: list[IdentityProvider], invocation: Invocation) -> Signing:
         def sign_for(trust: Trust) -> Signatories:
-            from securecfg.vault.signatories import HeldKeys
-            from securecfg.vault.signing_requests import RequestedSignatures
+            from securecfg.vault.administrators.signing_requests import RequestedSignatures
+            from securecfg.vault.trust.signatories import HeldKeys
 
             keys = {signer.read_identity().verifier: signer.sign for signer in signers}
             if self.requests is None:
@@ -119,7 +119,7 @@ def open_identity(invocation: Invocation, uri: str) -> IdentityProvider:
 
 def administration_of(vault: Vault, signing: Signing) -> Administration:
     """Return policy and roles of a vault, whose administrators sign for its sealed scopes where it has some."""
-    from securecfg.vault.scoped_administration import ScopedAdministration
+    from securecfg.vault.scopes.scoped_administration import ScopedAdministration
 
     administration = vault.administration
     is_scoped = isinstance(administration, ScopedAdministration)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from securecfg.keys import KeyProvider
     from securecfg.vault import Vault
-    from securecfg.vault.scope_adoption import ScopeAdoption
+    from securecfg.vault.scopes.adoption import ScopeAdoption
     from securecfg.vault.verification import Verification
 
 
@@ -93,7 +93,7 @@ def open_(invocation: Invocation) -> None:
 
 def _open_bundle(invocation: Invocation) -> None:
     from securecfg.cli.output import shown_time, timestamp
-    from securecfg.vault.bundle import Bundle
+    from securecfg.vault.bundles.bundle import Bundle
 
     with invocation.open() as opened:
         if not isinstance(opened, Bundle):
@@ -203,7 +203,7 @@ def verify(invocation: Invocation) -> None:
 def _verify_bundle(invocation: Invocation, path: Path) -> None:
     from securecfg.audit import parse_vkey
     from securecfg.files import read_bounded
-    from securecfg.vault.bundle_format import BUNDLE_BYTES_MAX, parse_front, verify_front
+    from securecfg.vault.bundles.format import BUNDLE_BYTES_MAX, parse_front, verify_front
     from securecfg.vault.settings import find_bundle_settings
 
     issuer = find_bundle_settings(str(path), None, invocation.issuer)[1]
@@ -268,7 +268,7 @@ def adopt(invocation: Invocation) -> None:
 
 
 def _adopt_scopes(invocation: Invocation, path: str, provider: KeyProvider) -> None:
-    from securecfg.vault.scope_adoption import adopt_scopes, compare_scopes
+    from securecfg.vault.scopes.adoption import adopt_scopes, compare_scopes
 
     principal = invocation.principal or ""
     for scope in compare_scopes(path, provider, principal):

@@ -16,7 +16,7 @@ from securecfg.errors import ConfigError, ScopeSealed, SecurecfgError, UsageErro
 from securecfg.secret import Secret
 from securecfg.sources.detection import Notice, collect, find_secrets
 from securecfg.sources.rewrite import make_redo, rewrite_in_steps
-from securecfg.vault.imports import Imports
+from securecfg.vault.imports.steps import Imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

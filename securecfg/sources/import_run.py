@@ -21,9 +21,9 @@ from securecfg.secret import Secret
 from securecfg.sources.detection import MAX_FILE_BYTES
 from securecfg.sources.import_plan import without_frames
 from securecfg.sources.rewrite import apply_undo
-from securecfg.vault.exposures import Exposures, Mark
-from securecfg.vault.import_documents import FileState, Import, ImportedFile, ImportState
-from securecfg.vault.imports import Imports
+from securecfg.vault.imports.documents import FileState, Import, ImportedFile, ImportState
+from securecfg.vault.imports.exposures import Exposures, Mark
+from securecfg.vault.imports.steps import Imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -27,8 +27,8 @@ from securecfg.errors import Conflict, SecurecfgError, UndoUnavailable
 from securecfg.secret import Secret
 from securecfg.sources.import_plan import ImportPlan, PlannedFile, Standing, plan_import
 from securecfg.sources.import_run import RESUME_HINT, ImportOutcome, ImportRun, Observer, outcome_of, shown_path
-from securecfg.vault.import_documents import FINISHED, FileState, Import, ImportedFile, ImportedSecret, ImportState
-from securecfg.vault.imports import Imports
+from securecfg.vault.imports.documents import FINISHED, FileState, Import, ImportedFile, ImportedSecret, ImportState
+from securecfg.vault.imports.steps import Imports
 
 if TYPE_CHECKING:
     import os

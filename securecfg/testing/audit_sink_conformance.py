@@ -14,7 +14,7 @@ from securecfg.audit.sessions import Entry, EntryKind
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from securecfg.vault.sinks import AuditSink
+    from securecfg.vault.bundles.sinks import AuditSink
 
 WRITERS = 4
 APPENDS = 25

@@ -28,7 +28,7 @@ from securecfg.keys import Patience, WrapContext, call_unwrap, call_wrap, parse_
 from securecfg.keys.provider import RemoteKeyProvider
 from securecfg.testing.key_services import ServiceFault
 from securecfg.vault import Vault
-from securecfg.vault.slots import Slots
+from securecfg.vault.keys.slots import Slots
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,8 +11,8 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from securecfg.vault.auditlog import AuditLog
-    from securecfg.vault.drop_boxes import Receipt
-    from securecfg.vault.dropping import Dropped, DropState
+    from securecfg.vault.drops.boxes import Receipt
+    from securecfg.vault.drops.dropping import Dropped, DropState
     from securecfg.vault.listing import VersionInfo, VersionState
     from securecfg.vault.references import SecretRef
     from securecfg.vault.values import SecretVersion
@@ -36,9 +36,9 @@ __getattr__ = load_names(
     {
         "AuditLog": "securecfg.vault.auditlog",
         "Batch": "securecfg.vault.vault",
-        "DropState": "securecfg.vault.dropping",
-        "Dropped": "securecfg.vault.dropping",
-        "Receipt": "securecfg.vault.drop_boxes",
+        "DropState": "securecfg.vault.drops.dropping",
+        "Dropped": "securecfg.vault.drops.dropping",
+        "Receipt": "securecfg.vault.drops.boxes",
         "SecretRef": "securecfg.vault.references",
         "SecretVersion": "securecfg.vault.values",
         "Vault": "securecfg.vault.vault",

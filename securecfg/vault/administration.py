@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from securecfg.keys import Identity as PublicHalf
     from securecfg.policy import Policy
     from securecfg.vault.authority import Authority, Stamp
+    from securecfg.vault.commits.publishing import Plan, Publication
     from securecfg.vault.opened import OpenVault
-    from securecfg.vault.publishing import Plan, Publication
     from securecfg.vault.session import Identity
 
 ADMIN = "admin"

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from securecfg.audit import Event
 from securecfg.clock import SystemClock
 from securecfg.errors import StoreFailed
-from securecfg.vault.anchor import AnchorFile, lineage
 from securecfg.vault.authority import Authority
+from securecfg.vault.commits.publishing import Plan
 from securecfg.vault.creation import identify, open_vault
 from securecfg.vault.opened import Options
 from securecfg.vault.paths import check_principal
-from securecfg.vault.publishing import Plan
+from securecfg.vault.state.anchor import AnchorFile, lineage
 
 if TYPE_CHECKING:
     import os
@@ -102,7 +102,7 @@ def adopt(
             message = f"the anchor cannot be written: {error.strerror}"
             raise StoreFailed(message) from None
         if opened.has_scopes:
-            from securecfg.vault.scopes import Scopes  # few vaults have scopes
+            from securecfg.vault.scopes.scopes import Scopes  # few vaults have scopes
 
             Scopes(authority).adopt()
         return replace(found, size=opened.replica.checkpoint.size)

@@ -21,9 +21,9 @@ from securecfg.audit.verify import verify_fresh
 from securecfg.errors import NotFound, Tampered, UsageError
 from securecfg.octets import Cursor, Malformed
 from securecfg.store import Space
-from securecfg.vault.rows import digest_id, verify_digest
-from securecfg.vault.staging import PART_FRONT, PART_PADDING
-from securecfg.vault.storedlog import StoredLog
+from securecfg.vault.commits.staging import PART_FRONT, PART_PADDING
+from securecfg.vault.index.rows import digest_id, verify_digest
+from securecfg.vault.state.storedlog import StoredLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from securecfg.audit import Checkpoint, Record, VerifierKey
     from securecfg.audit.epoch import HandOver
     from securecfg.vault.authority import Authority
-    from securecfg.vault.storedlog import Verified
+    from securecfg.vault.state.storedlog import Verified
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from securecfg.errors import (
     Unavailable,
     VaultClosed,
 )
-from securecfg.vault.epochs import rotate_if_due
+from securecfg.vault.commits.epochs import rotate_if_due
+from securecfg.vault.commits.publishing import Plan
 from securecfg.vault.opened import POLICY_PATH, ROLES_PATH
-from securecfg.vault.publishing import Plan
 from securecfg.vault.session import Session
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from securecfg.audit import Record
     from securecfg.policy import Decision
+    from securecfg.vault.commits.publishing import Publication
     from securecfg.vault.opened import OpenVault
-    from securecfg.vault.publishing import Publication
     from securecfg.vault.session import Identity
 
     Stamp = tuple[bytes, bytes, bytes]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from securecfg.vault.authority import Authority
+    from securecfg.vault.commits.publishing import Plan
     from securecfg.vault.drafts import Content, Drafts, NewVersion
-    from securecfg.vault.publishing import Plan
     from securecfg.vault.values import Plain
     from securecfg.vault.writing import Draft, Wanted, WantedChange, WantedWrite
 

@@ -35,17 +35,17 @@ from securecfg.keys import (
     unlock,
 )
 from securecfg.store import Put, Space, create_sqlite, open_sqlite
-from securecfg.vault.anchor import AnchorFile
+from securecfg.vault.commits.maintenance import Compactor, finish_destruction
+from securecfg.vault.index.rows import IndexRows, digest_of
+from securecfg.vault.index.segments import Manifest
 from securecfg.vault.logger import logger
-from securecfg.vault.maintenance import Compactor, finish_destruction
 from securecfg.vault.opened import OpenVault, Options
 from securecfg.vault.paths import check_principal
-from securecfg.vault.prefixes import INTRODUCED
-from securecfg.vault.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, Replica, read_header
-from securecfg.vault.rows import IndexRows, digest_of
-from securecfg.vault.segments import Manifest
 from securecfg.vault.session import Identity
-from securecfg.vault.state import State, build_head, hash_header
+from securecfg.vault.state.anchor import AnchorFile
+from securecfg.vault.state.head import State, build_head, hash_header
+from securecfg.vault.state.prefixes import INTRODUCED
+from securecfg.vault.state.replica import HEADER_ID, KEYRING_ID, MANIFEST_ID, Replica, read_header
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from securecfg.clock import Clock
     from securecfg.keys import KeyProvider, NewSlot, Unlocked
     from securecfg.store import Store
-    from securecfg.vault.anchor import Mark
-    from securecfg.vault.seats import Seat
+    from securecfg.vault.scopes.seats import Seat
+    from securecfg.vault.state.anchor import Mark
 
 WEAKNESS_EVENT = "passphrase.weak"
 _ATTEMPTS = 8
@@ -313,7 +313,7 @@ def _finish_what_was_left(opened: OpenVault) -> None:
     """Do what a writer that crashed could not: sweep its stagings, finish its destructions."""
     try:
         if opened.replica.state.stagings:
-            from securecfg.vault.staging import sweep_expired
+            from securecfg.vault.commits.staging import sweep_expired
 
             sweep_expired(opened)
         if opened.is_destruction_pending:

@@ -33,8 +33,9 @@ from securecfg.errors import (
     VersionNotFound,
 )
 from securecfg.store import Delete, Put, Space
-from securecfg.vault.deltas import FreedRun
-from securecfg.vault.history import (
+from securecfg.vault.commits.publishing import Plan
+from securecfg.vault.index.deltas import FreedRun
+from securecfg.vault.index.history import (
     DELETED,
     DESTROYED,
     LIVE,
@@ -45,14 +46,13 @@ from securecfg.vault.history import (
     number_of_label,
     to_version,
 )
+from securecfg.vault.index.segments import FLAG_LIVE, Entry
 from securecfg.vault.paths import is_vault_document
-from securecfg.vault.publishing import Plan
-from securecfg.vault.segments import FLAG_LIVE, Entry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from securecfg.vault.lookalikes import NewNames
+    from securecfg.vault.index.lookalikes import NewNames
     from securecfg.vault.opened import OpenVault
 
 VERSIONS_MAX = 100_000

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from securecfg.clock import to_datetime
 from securecfg.vault.documents import metadata_of
-from securecfg.vault.history import DELETED, DESTROYED, labels_of
+from securecfg.vault.index.history import DELETED, DESTROYED, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from securecfg.vault.history import History, Version
+    from securecfg.vault.index.history import History, Version
 
 
 class VersionState(StrEnum):

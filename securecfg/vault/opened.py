@@ -27,14 +27,14 @@ from securecfg.policy import Document, open_policy
 from securecfg.store import Space
 from securecfg.store.forks import FORKS
 from securecfg.tuples import NamedTuple
-from securecfg.vault.anchor import Mark
+from securecfg.vault.commits.publisher import Publisher
 from securecfg.vault.documents import decode_document, parsing, read_shaped
+from securecfg.vault.index.lookalikes import Lookalikes
 from securecfg.vault.logger import logger
-from securecfg.vault.lookalikes import Lookalikes
 from securecfg.vault.paths import SYSTEM
-from securecfg.vault.prefixes import ON_THIS_MACHINE, verify_prefix
-from securecfg.vault.publisher import Publisher
-from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.state.anchor import Mark
+from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.state.prefixes import ON_THIS_MACHINE, verify_prefix
 
 if TYPE_CHECKING:
     import os
@@ -45,14 +45,14 @@ if TYPE_CHECKING:
     from securecfg.clock import Clock
     from securecfg.crypto import ChunkedContent
     from securecfg.policy import Policy
-    from securecfg.vault.anchor import AnchorFile
-    from securecfg.vault.collecting import Collected
-    from securecfg.vault.history import History, Version
-    from securecfg.vault.index import Index
+    from securecfg.vault.drops.collecting import Collected
+    from securecfg.vault.index.history import History, Version
+    from securecfg.vault.index.in_memory import Index
+    from securecfg.vault.index.segments import Entry
     from securecfg.vault.reading import Reads
-    from securecfg.vault.replica import Member, Replica
-    from securecfg.vault.scope_registry import Registry
-    from securecfg.vault.segments import Entry
+    from securecfg.vault.scopes.registry import Registry
+    from securecfg.vault.state.anchor import AnchorFile
+    from securecfg.vault.state.replica import Member, Replica
 
     T = TypeVar("T")
 
@@ -255,7 +255,7 @@ class OpenVault:
         if known is None or known[0] != place:
             registry = None
             if self.entry(REGISTRY_PATH) is not None:
-                from securecfg.vault.scope_registry import read_registry  # few vaults have scopes
+                from securecfg.vault.scopes.registry import read_registry  # few vaults have scopes
 
                 registry = read_registry(self)
             self._scopes = known = (place, registry)

@@ -33,12 +33,12 @@ from securecfg.errors import (
 )
 from securecfg.store import Space
 from securecfg.vault.authority import RECORDS_AT_ONCE
+from securecfg.vault.commits.publishing import Plan
 from securecfg.vault.documents import metadata_of
-from securecfg.vault.history import DELETED, DESTROYED, check_number, labels_of, number_of_label
-from securecfg.vault.index import prefix_end
+from securecfg.vault.index.history import DELETED, DESTROYED, check_number, labels_of, number_of_label
+from securecfg.vault.index.in_memory import prefix_end
 from securecfg.vault.opened import Located
 from securecfg.vault.paths import FIRST_USER_PATH, path_to_bytes
-from securecfg.vault.publishing import Plan
 from securecfg.vault.values import SecretVersion, decode_value, to_secret_version
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from securecfg.crypto import ChunkedContent, ValueKey
     from securecfg.policy import Decision
     from securecfg.vault.authority import Authority, Stamp
-    from securecfg.vault.history import History, Version
-    from securecfg.vault.segments import Entry
+    from securecfg.vault.index.history import History, Version
+    from securecfg.vault.index.segments import Entry
     from securecfg.vault.session import Session
 
 At = int | str | datetime | None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from securecfg.keys import Ask, KeyProvider
-    from securecfg.vault.sinks import AuditSink
+    from securecfg.vault.bundles.sinks import AuditSink
 
 SETTINGS_FILE = "securecfg.toml"
 LOCAL_FOLDER = ".securecfg"

@@ -11,15 +11,15 @@ from securecfg.errors import SecretNotFound, SecurecfgError, UsageError, VaultCl
 from securecfg.keys import ProvesPrincipal, open_provider
 from securecfg.vault.authority import Authority
 from securecfg.vault.changes import Changes
+from securecfg.vault.commits.maintenance import finish_destruction
 from securecfg.vault.creation import create_vault, identify, log_weakness, open_vault
-from securecfg.vault.index import prefix_end
+from securecfg.vault.index.in_memory import prefix_end
 from securecfg.vault.kinds import is_bundle
-from securecfg.vault.maintenance import finish_destruction
 from securecfg.vault.opened import Options
 from securecfg.vault.paths import FIRST_USER_PATH, check_prefix, check_principal, path_to_bytes
 from securecfg.vault.reading import Reads
 from securecfg.vault.session import Identity
-from securecfg.vault.state import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from securecfg.policy import Explanation
     from securecfg.vault.administration import Administration
     from securecfg.vault.auditlog import AuditLog
+    from securecfg.vault.bundles.sinks import AuditSink
     from securecfg.vault.closed import Closed
+    from securecfg.vault.commits.outcomes import Outcome
+    from securecfg.vault.commits.publishing import Plan
     from securecfg.vault.drafts import Drafts
-    from securecfg.vault.drop_boxes import Receipt
-    from securecfg.vault.dropping import Dropped
+    from securecfg.vault.drops.boxes import Receipt
+    from securecfg.vault.drops.dropping import Dropped
     from securecfg.vault.listing import VersionInfo
     from securecfg.vault.opened import OpenVault
-    from securecfg.vault.outcomes import Outcome
-    from securecfg.vault.publishing import Plan
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef, VaultResolver
-    from securecfg.vault.sinks import AuditSink
     from securecfg.vault.values import Plain, SecretVersion
     from securecfg.vault.writing import Wanted, Writes
 
@@ -191,7 +191,7 @@ class Vault(Changes):
             if introduction is not None:
                 message = "there are no introductions to bundles"
                 raise UsageError(message, hint="say whom it must come from: `issuer=`, the verifier key of its vault")
-            from securecfg.vault.bundle import open_as_vault
+            from securecfg.vault.bundles.bundle import open_as_vault
             from securecfg.vault.settings import find_bundle_settings
 
             sink, issuer = find_bundle_settings(settings.vault, audit, issuer)
@@ -212,7 +212,7 @@ class Vault(Changes):
         who = Identity(name, context=dict(context or {}))
         told = None
         if introduction is not None:
-            from securecfg.vault.introductions import read_introduction  # few give one
+            from securecfg.vault.administrators.introductions import read_introduction  # few give one
 
             told = read_introduction(introduction, provider)
         known = told.marks if told is not None else None
@@ -223,7 +223,7 @@ class Vault(Changes):
         except WrongKey as error:
             if not isinstance(provider, ProvesPrincipal):
                 raise
-            from securecfg.vault.member_opening import (
+            from securecfg.vault.scopes.member_opening import (
                 open_as_member,
             )  # for identities that open no slot of the vault itself
 
@@ -243,12 +243,12 @@ class Vault(Changes):
             identity = identify(slot, provider, name)._replace(context=who.context)
             vault = cls(opened, identity)
             if told is not None:
-                from securecfg.vault.introduced import verify_introduced
+                from securecfg.vault.administrators.introduced import verify_introduced
 
                 verify_introduced(opened.store, opened.replica.vault_id, told)
             if not opened.has_scopes:
                 return vault
-            from securecfg.vault.scoped import ScopedVault  # for vaults that have scopes
+            from securecfg.vault.scopes.scoped import ScopedVault  # for vaults that have scopes
 
             return cast("Self", ScopedVault.over(vault, is_anchor_required=is_required, introduction=told))
         except BaseException:
@@ -268,7 +268,7 @@ class Vault(Changes):
             from securecfg.vault.administration import Administration
 
             return Administration(self._authority)
-        from securecfg.vault.scoped_administration import ScopedAdministration
+        from securecfg.vault.scopes.scoped_administration import ScopedAdministration
 
         return ScopedAdministration(self._authority)
 
@@ -468,7 +468,7 @@ class Vault(Changes):
             RequestTooOld: It is not among the newest 100,000 records of the last seven days, and may lie before them.
             NotAuthenticated: Nobody says who asks.
         """
-        from securecfg.vault.outcomes import find_outcome
+        from securecfg.vault.commits.outcomes import find_outcome
 
         return find_outcome(self._authority, request_id)
 
@@ -525,7 +525,7 @@ class Vault(Changes):
             StoreBusy, StoreFailed: Nothing was handed in.
         """
         del value, ttl, metadata, content_type
-        from securecfg.vault.drop_boxes import no_box
+        from securecfg.vault.drops.boxes import no_box
 
         path_to_bytes(path)
         raise no_box(path)
@@ -547,7 +547,7 @@ class Vault(Changes):
             UsageError: It is none.
             RequestTooOld: It waits no more, and what became of it is not among the records that can be looked up.
         """
-        from securecfg.vault.dropping import find_dropped
+        from securecfg.vault.drops.dropping import find_dropped
 
         return find_dropped([self._authority], (), receipt)
 
@@ -570,7 +570,7 @@ class Vault(Changes):
             CommitUnknown, StoreBusy, StoreFailed: As for `write`.
         """
         from securecfg.audit import Event
-        from securecfg.vault.imports import Imports
+        from securecfg.vault.imports.steps import Imports
         from securecfg.vault.writing import WantedChange
 
         encoded = path_to_bytes(path)

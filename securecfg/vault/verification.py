@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import IntegrityError, ScopeSealed
 from securecfg.store import Space
-from securecfg.vault.deltas import FreedRun
-from securecfg.vault.history import DESTROYED, History, Version
-from securecfg.vault.maintenance import freed_rows, stored_deltas
+from securecfg.vault.commits.maintenance import freed_rows, stored_deltas
+from securecfg.vault.commits.orphans import Unsettled, find_deltas, find_parts, ids_of
+from securecfg.vault.index.deltas import FreedRun
+from securecfg.vault.index.history import DESTROYED, History, Version
 from securecfg.vault.opened import Located
-from securecfg.vault.orphans import Unsettled, find_deltas, find_parts, ids_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from securecfg.vault.index.segments import Entry
     from securecfg.vault.opened import OpenVault
-    from securecfg.vault.segments import Entry
 
 _ROUNDS = 4
 

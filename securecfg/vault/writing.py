@@ -22,10 +22,10 @@ from securecfg.errors import (
     Unsupported,
 )
 from securecfg.vault.authority import PolicyMoved
+from securecfg.vault.commits.publishing import BYTES_FOR_PLANS, OPERATIONS_FOR_PLANS, Plan, new_request_id, no_writer
+from securecfg.vault.commits.staging import StagingArea, StagingMoved
 from securecfg.vault.drafts import LOOKALIKE_HINT, Drafts
-from securecfg.vault.lookalikes import NewNames
-from securecfg.vault.publishing import BYTES_FOR_PLANS, OPERATIONS_FOR_PLANS, Plan, new_request_id, no_writer
-from securecfg.vault.staging import StagingArea, StagingMoved
+from securecfg.vault.index.lookalikes import NewNames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from securecfg.errors import AccessDenied
     from securecfg.store import Space
     from securecfg.vault.authority import Authority, Stamp
+    from securecfg.vault.commits.publishing import Publication
     from securecfg.vault.drafts import Content, NewVersion
-    from securecfg.vault.publishing import Publication
-    from securecfg.vault.segments import Entry
+    from securecfg.vault.index.segments import Entry
 
     Draft = Callable[[Drafts], Plan]
 

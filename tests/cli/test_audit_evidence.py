@@ -14,7 +14,7 @@ from securecfg import Vault
 from securecfg.audit import parse_vkey
 from securecfg.audit.tiles import open_tiles
 from securecfg.store import Space
-from securecfg.vault.epochs import rotate_signing_key
+from securecfg.vault.commits.epochs import rotate_signing_key
 from tests.cli.running import CANARY, Cli, Terminal
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def test_a_log_without_recent_records_is_stale(stored: Path, cli: Cli) -> None:
     from securecfg.errors import LogStale
     from securecfg.keys import open_provider
     from securecfg.vault.settings import find_settings
-    from securecfg.vault.storedlog import Expectation, verify_log_file
+    from securecfg.vault.state.storedlog import Expectation, verify_log_file
 
     settings = find_settings(None, None, None)
     provider = open_provider(settings.key)

@@ -11,7 +11,7 @@ from securecfg import Vault
 from securecfg.crypto import Argon2Costs
 from securecfg.keys import PassphraseProvider
 from securecfg.secret import Secret
-from securecfg.vault.slots import Slots
+from securecfg.vault.keys.slots import Slots
 from tests.cli.running import CANARY, Terminal
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from securecfg.audit import Event
 from securecfg.clock import SystemClock
 from securecfg.errors import AccessDenied, UsageError
 from securecfg.keys import generate_key_file
-from securecfg.vault.epochs import rotate_signing_key
-from securecfg.vault.key_limits import MOST_USES, Limit, read_limits, set_limit
-from securecfg.vault.key_usage import look_at_keys
+from securecfg.vault.commits.epochs import rotate_signing_key
+from securecfg.vault.keys.limits import MOST_USES, Limit, read_limits, set_limit
+from securecfg.vault.keys.usage import look_at_keys
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -247,7 +247,7 @@ def test_records_are_counted_from_the_hand_over_on(aged: Path, cli: Cli) -> None
 def test_the_hand_over_is_found_wherever_it_is_and_whatever_the_clock_said(
     aged: Path, monkeypatch: pytest.MonkeyPatch, days: int
 ) -> None:
-    monkeypatch.setattr("securecfg.vault.key_usage._RECORDS_AT_ONCE", 4)
+    monkeypatch.setattr("securecfg.vault.keys.usage._RECORDS_AT_ONCE", 4)
     with Vault.open(clock=Ago(100)) as vault:
         for number in range(20):
             vault.write(f"a/{number}", "x")

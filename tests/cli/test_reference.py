@@ -95,7 +95,7 @@ SPARED = (
     "pathlib",
     "tempfile",
     "securecfg.crypto.password",
-    "securecfg.vault.staging",
+    "securecfg.vault.commits.staging",
     "securecfg.vault.writing",
 )
 SPARED_BY_AN_ADMINISTRATOR = ("securecfg.policy.cedar", "securecfg.policy.engine")

@@ -15,13 +15,13 @@ from securecfg.keys import IdentityProvider, open_provider
 from securecfg.keys.trust import Trust
 from securecfg.store import Put, Space, open_sqlite
 from securecfg.vault import Vault
+from securecfg.vault.administrators.signing_requests import Request, read_request, write_signatures
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.paths import SYSTEM
-from securecfg.vault.signing_requests import Request, read_request, write_signatures
-from securecfg.vault.successions import step_message
+from securecfg.vault.trust.successions import step_message
 
 if TYPE_CHECKING:
-    from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.commits.publishing import Plan, Publication
     from tests.cli.running import Cli
 
 _GRANTS = """
@@ -704,7 +704,7 @@ def test_what_needs_the_version_before_cannot_be_dropped(inbox: Cli) -> None:
 
 
 def test_collect_takes_in_what_waits_and_says_what_was_refused(inbox: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("securecfg.vault.collecting.AT_ONCE", 1)
+    monkeypatch.setattr("securecfg.vault.drops.collecting.AT_ONCE", 1)
     assert inbox("secret", "put", "payments/mail", *PAY, stdin="x").code == 0
     inbox("secret", "put", "payments/one", *WEB, stdin="x")
     lookalike = inbox("secret", "put", "payments/rnail", *WEB, stdin="x").text.split()[-1]

@@ -17,7 +17,7 @@ from securecfg.errors import KeyAccessDenied
 from securecfg.keys import generate_key_file, open_provider
 from securecfg.keys.uri import EXTRAS
 from securecfg.vault import Vault
-from securecfg.vault.slots import Slots
+from securecfg.vault.keys.slots import Slots
 from tests.cli.running import CANARY, Cli
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from securecfg import Vault
 from securecfg.errors import Conflict, NotFound
 from securecfg.policy import default_documents
 from securecfg.vault import Batch
-from securecfg.vault.epochs import rotate_signing_key
-from securecfg.vault.maintenance import compact
+from securecfg.vault.commits.epochs import rotate_signing_key
+from securecfg.vault.commits.maintenance import compact
 from tests.decoder import decode
 from tests.decoder.agreement import assert_agrees
 from tests.decoder.place import Place

@@ -9,9 +9,9 @@ import pytest
 from securecfg.keys import PassphraseProvider, generate_key_file, open_provider
 from securecfg.secret import Secret
 from securecfg.store import Space
-from securecfg.vault.backups import Backups
-from securecfg.vault.key_changes import KeyChanges
-from securecfg.vault.maintenance import compact
+from securecfg.vault.backups.backups import Backups
+from securecfg.vault.commits.maintenance import compact
+from securecfg.vault.keys.changes import KeyChanges
 from tests.decoder import KeyFile, Passphrase
 from tests.decoder.backup import decode_backup
 from tests.decoder.decoder import HEAD, decode_rows

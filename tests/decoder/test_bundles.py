@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.keys import Purpose
-from securecfg.vault.epochs import rotate_signing_key
+from securecfg.vault.commits.epochs import rotate_signing_key
 from tests.decoder import Identity
 from tests.decoder.bundle import read_bundle, read_front, read_sessions
-from tests.vault.published import WEB, make_publisher
+from tests.vault.bundles.published import WEB, make_publisher
 from tests.vault.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.vault.published import Publisher
+    from tests.vault.bundles.published import Publisher
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from securecfg.keys import (
     generate_shares,
 )
 from securecfg.policy import default_documents
-from securecfg.vault.epochs import rotate_signing_key
-from securecfg.vault.maintenance import compact
-from securecfg.vault.slots import Slots
+from securecfg.vault.commits.epochs import rotate_signing_key
+from securecfg.vault.commits.maintenance import compact
+from securecfg.vault.keys.slots import Slots
 from tests.decoder import Contents, Passphrase, RecoveryCode, Shares, assert_decodes, decode
 from tests.decoder.agreement import assert_agrees
 from tests.decoder.decoder import decode_rows, read_rows

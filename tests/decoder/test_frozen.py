@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from securecfg import Vault
-from securecfg.vault.maintenance import compact
+from securecfg.vault.commits.maintenance import compact
 from tests.decoder import Passphrase, RecoveryCode, decode
 from tests.decoder.agreement import assert_agrees, revealed
 from tests.decoder.keys import KeyFile

@@ -12,9 +12,9 @@ import pytest
 from securecfg import Vault
 from securecfg.errors import SecurecfgError
 from securecfg.keys import RecoveryProvider, generate_recovery_code
-from securecfg.vault.epochs import rotate_signing_key
-from securecfg.vault.maintenance import compact
-from securecfg.vault.slots import Slots
+from securecfg.vault.commits.epochs import rotate_signing_key
+from securecfg.vault.commits.maintenance import compact
+from securecfg.vault.keys.slots import Slots
 from tests.decoder import KeyFile, Passphrase, RecoveryCode, Refused, decode
 from tests.decoder.decoder import (
     DEK,

@@ -16,7 +16,7 @@ import pytest
 from securecfg import Vault
 from securecfg.keys import RecoveryProvider, generate_key_file, generate_recovery_code, open_provider
 from securecfg.policy import default_documents
-from securecfg.vault.slots import Slots
+from securecfg.vault.keys.slots import Slots
 from tests.keys import aws, gcp, transit
 from tests.keys.azure import VAULT_HOST, azure
 from tests.keys.softhsm import find_module

@@ -29,7 +29,7 @@ from securecfg.keys import open_provider, open_under_kek, parse_params
 from securecfg.keys.providers.pkcs11 import Pkcs11Provider
 from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
 from securecfg.testing.key_services import ServiceFault
-from securecfg.vault.slots import Slots
+from securecfg.vault.keys.slots import Slots
 from tests.keys.softhsm import KNOWN_VALUE, LABEL, OTHER_LABEL, PIN, TWIN_LABEL, SoftHsm, find_module, make_softhsm
 from tests.vault.world import ADMIN, text_of
 

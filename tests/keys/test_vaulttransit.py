@@ -26,7 +26,7 @@ from securecfg.keys.provider import DescribedProvider
 from securecfg.testing.faulty_proxy import Answer, CutOff, FaultyProxy, Reset, Silence
 from securecfg.testing.key_provider_conformance import CONTEXT, KEY
 from securecfg.testing.key_services import ServiceFault
-from securecfg.vault.slots import Slots
+from securecfg.vault.keys.slots import Slots
 from tests.keys.certificates import make_certificates
 from tests.keys.key_service import AnsweredOverHttp, BehindAProxy, NamedByUri, SendsKeyEncryptionKeys, closed_port
 from tests.keys.transit import allow, client, refusal, vault_server

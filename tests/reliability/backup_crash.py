@@ -22,10 +22,10 @@ from securecfg.keys import generate_key_file, open_provider
 from securecfg.store import open_sqlite
 from securecfg.testing.crash import MEMORY_FOLDER, Recording, explore
 from securecfg.testing.folders import FolderDisk, FolderRecorder
-from securecfg.vault.backups import Backups
+from securecfg.vault.backups.backups import Backups
+from securecfg.vault.backups.restoring import Restoring
 from securecfg.vault.creation import open_rows
 from securecfg.vault.opened import Options
-from securecfg.vault.restoring import Restoring
 from securecfg.vault.session import Identity
 from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
@@ -204,7 +204,7 @@ def explored(
 
 def _open(story: Story, store: object) -> Vault:
     from securecfg.store import SqliteStore
-    from securecfg.vault.scoped import ScopedVault
+    from securecfg.vault.scopes.scoped import ScopedVault
 
     assert isinstance(store, SqliteStore)
     opened, slot = open_rows(store, story.key, None, story.clock, Options())

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from securecfg.errors import StoreBusy
 from securecfg.keys import open_provider
-from securecfg.vault.backups import Backups
-from securecfg.vault.restoring import Restoring
+from securecfg.vault.backups.backups import Backups
+from securecfg.vault.backups.restoring import Restoring
 from securecfg.vault.vault import Vault
 from tests.vault.world import ADMIN
 

@@ -28,15 +28,15 @@ from securecfg.policy import Document
 from securecfg.store import Space, create_sqlite, open_sqlite
 from securecfg.testing.crash import MEMORY_FOLDER, Recorder, explore
 from securecfg.vault.administration import found
-from securecfg.vault.compromise import Compromise
+from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.creation import create_rows, open_rows
-from securecfg.vault.key_changes import KeyChanges
-from securecfg.vault.maintenance import compact
+from securecfg.vault.keys.changes import KeyChanges
+from securecfg.vault.keys.slots import Slots
 from securecfg.vault.opened import Options
 from securecfg.vault.reading import Reads
-from securecfg.vault.replica import StoredTree
+from securecfg.vault.rekeying.compromise import Compromise
 from securecfg.vault.session import Identity
-from securecfg.vault.slots import Slots
+from securecfg.vault.state.replica import StoredTree
 from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
 from tests.reliability.snapshots import Snapshot, rows_of_version, snapshot

@@ -9,7 +9,7 @@ import random
 import sys
 
 from securecfg.errors import Conflict, NotFound, StoreBusy
-from securecfg.vault.maintenance import compact
+from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.vault import Vault
 from tests.vault.world import ADMIN
 

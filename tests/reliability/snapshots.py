@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.crypto import ChunkedValueKey
 from securecfg.store import Space
-from securecfg.vault.history import DESTROYED
+from securecfg.vault.index.history import DESTROYED
 from securecfg.vault.opened import Located
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from securecfg.vault.index.segments import Entry
     from securecfg.vault.opened import OpenVault
-    from securecfg.vault.segments import Entry
 
 # Path, then each version: number, state, digest of its content, labels.
 Snapshot = tuple[tuple[bytes, tuple[tuple[object, ...], ...]], ...]

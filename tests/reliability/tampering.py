@@ -12,8 +12,8 @@ from securecfg.keys.keyfile import generate_key_file
 from securecfg.store import Space
 from securecfg.store.memory import MemoryBacking, MemoryStore
 from securecfg.vault.administration import found
+from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.creation import create_rows, open_rows
-from securecfg.vault.maintenance import compact
 from securecfg.vault.opened import Options
 from securecfg.vault.session import Identity
 from securecfg.vault.vault import Vault
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from securecfg.vault.anchor import Mark
+    from securecfg.vault.state.anchor import Mark
 
 Key = tuple[int, int]
 HEAD: Key = (-1, 0)

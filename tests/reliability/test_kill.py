@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.errors import SecretDestroyed
 from securecfg.testing.kill import kill_repeatedly
-from securecfg.vault.maintenance import compact
+from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.verification import verify_vault
 from tests.conftest import ROOT
 from tests.vault.world import World

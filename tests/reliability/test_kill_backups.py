@@ -9,8 +9,8 @@ from securecfg.clock import SystemClock
 from securecfg.keys import generate_key_file, open_provider
 from securecfg.testing.kill import kill_repeatedly
 from securecfg.vault.adoption import adopt
-from securecfg.vault.backups import Backups
-from securecfg.vault.restoring import Restoring
+from securecfg.vault.backups.backups import Backups
+from securecfg.vault.backups.restoring import Restoring
 from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
 from tests.conftest import ROOT

@@ -17,7 +17,7 @@ import pytest
 from securecfg.errors import SecurecfgError, StoreFailed, Tampered
 from securecfg.policy import Document
 from securecfg.store import Put, Space
-from securecfg.vault.maintenance import compact
+from securecfg.vault.commits.maintenance import compact
 from tests.conftest import ROOT
 from tests.reliability.snapshots import rows_of_version
 from tests.vault.world import World, interrupted

@@ -29,8 +29,8 @@ from securecfg.store import create_sqlite, open_sqlite
 from securecfg.testing import crash
 from securecfg.testing.crash import Recorder
 from securecfg.vault.administration import found
+from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.creation import create_rows, open_rows
-from securecfg.vault.maintenance import compact
 from securecfg.vault.opened import Options
 from securecfg.vault.session import Identity
 from securecfg.vault.vault import Vault

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from securecfg.vault.scope_moves import ScopeMoves
+from securecfg.vault.moves.scopes import ScopeMoves
 from securecfg.vault.verification import verify_vault
 from tests.reliability.move_worker import OTHERS, PATH
 from tests.vault.scope_world import scope_world

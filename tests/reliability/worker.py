@@ -12,7 +12,7 @@ import threading
 import time
 
 from securecfg.errors import SecretNotFound, StaleWrite, StoreBusy
-from securecfg.vault.maintenance import compact
+from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.vault import Vault
 from tests.vault.world import ADMIN
 

@@ -34,8 +34,8 @@ from securecfg.sources.importing import (
     resume_imports,
     undo_import,
 )
-from securecfg.vault.import_documents import STEPS
-from securecfg.vault.imports import Imports
+from securecfg.vault.imports.documents import STEPS
+from securecfg.vault.imports.steps import Imports
 from securecfg.vault.verification import verify_vault
 from tests.sources.project import CANARIES, FILES, FOUND, Project, make_project
 from tests.vault.world import READER, grant, interrupted, text_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.sources.importing import apply_import, import_secrets, plan_import, resume_imports, undo_import
-from securecfg.vault.exposures import Exposures, Mark
+from securecfg.vault.imports.exposures import Exposures, Mark
 from tests.sources.project import Project, make_project
 from tests.vault.world import READER, grant
 

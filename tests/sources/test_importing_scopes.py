@@ -21,7 +21,7 @@ from securecfg.sources.importing import (
     undo_import,
 )
 from securecfg.store import Space
-from securecfg.vault.imports import Imports
+from securecfg.vault.imports.steps import Imports
 from securecfg.vault.paths import IMPORTS, UNDO_MATERIAL
 from securecfg.vault.verification import verify_vault
 from tests.vault.scope_world import scope_world

@@ -11,8 +11,8 @@ from securecfg.files import create_private
 from securecfg.keys import IdentityProvider
 from securecfg.keys.identity import UNPROTECTED, IdentityFile, PrivateHalf, format_identity_file, generate_identity
 from securecfg.policy import Document
-from securecfg.vault.scope_moves import ScopeMoves
-from securecfg.vault.scopes import Scopes
+from securecfg.vault.moves.scopes import ScopeMoves
+from securecfg.vault.scopes.scopes import Scopes
 from securecfg.vault.verification import verify_vault
 from tests.vault.world import World, text_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from securecfg.vault import Vault
-    from securecfg.vault.scoped import ScopedVault
+    from securecfg.vault.scopes.scoped import ScopedVault
 
 ROLES = ("pay", "web", "audit")
 EVERYTHING = """

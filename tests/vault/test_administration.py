@@ -11,7 +11,7 @@ from securecfg.errors import AccessDenied, InvalidGrants, SecurecfgError
 from securecfg.keys import open_provider
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.policy import Document
-from securecfg.vault.slots import Slots
+from securecfg.vault.keys.slots import Slots
 from tests.vault.world import ADMIN, GRANTS, grant, text_of
 
 if TYPE_CHECKING:

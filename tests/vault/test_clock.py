@@ -11,7 +11,7 @@ from securecfg.audit import Event
 from securecfg.errors import AccessDenied, RequestTooOld
 from securecfg.keys import open_provider
 from securecfg.vault.adoption import adopt, compare_with_anchor
-from securecfg.vault.staging import StagingArea
+from securecfg.vault.commits.staging import StagingArea
 from tests.vault.world import ADMIN, GRANTS, READER, ManualClock, World, grant, interrupted, text_of
 
 if TYPE_CHECKING:

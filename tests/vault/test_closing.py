@@ -12,10 +12,10 @@ from securecfg.audit.sealer import Sealer
 from securecfg.crypto import XAES256GCM, KeyWrap, ValueKey
 from securecfg.errors import SecurecfgError, VaultClosed
 from securecfg.keys import Keyring, Purpose, ScopeKeys
-from securecfg.vault.exposures import Exposures
-from securecfg.vault.imports import Imports
-from securecfg.vault.rows import IndexRows
-from securecfg.vault.slots import Slots
+from securecfg.vault.imports.exposures import Exposures
+from securecfg.vault.imports.steps import Imports
+from securecfg.vault.index.rows import IndexRows
+from securecfg.vault.keys.slots import Slots
 from tests.vault.world import READER, grant
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from securecfg.keys.identity import (
 )
 from securecfg.vault.adoption import adopt
 from securecfg.vault.creation import identify
+from securecfg.vault.keys.slots import Slots
 from securecfg.vault.settings import find_settings
-from securecfg.vault.slots import Slots
 from tests.decoder import Identity as DecoderIdentity
 from tests.decoder import decode
 from tests.vault.world import ADMIN, READER, grant

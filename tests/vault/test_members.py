@@ -18,7 +18,7 @@ from tests.vault.world import ADMIN, GRANTS, grant
 
 if TYPE_CHECKING:
     from securecfg.keys.identity import Identity
-    from securecfg.vault.publishing import Plan, Publication
+    from securecfg.vault.commits.publishing import Plan, Publication
     from securecfg.vault.vault import Vault
     from tests.vault.world import World
 

@@ -11,14 +11,14 @@ import pytest
 from securecfg.audit import Event
 from securecfg.errors import AccessDenied
 from securecfg.store import Space
-from securecfg.vault.publishing import Plan
+from securecfg.vault.commits.publishing import Plan
 from tests.vault.world import BLIND, GRANTS, READER, ManualClock, grant, interrupted, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from securecfg.policy import Decision
-    from securecfg.vault.publishing import Publication
+    from securecfg.vault.commits.publishing import Publication
     from securecfg.vault.session import Session
     from securecfg.vault.vault import Vault
     from tests.vault.world import World

@@ -18,11 +18,13 @@ import securecfg
 from securecfg.errors import SecurecfgError, StoreFailed
 from securecfg.keys import open_provider
 from securecfg.store.memory import MemoryStore
-from securecfg.vault import bundle_parts, bundles, staging
+from securecfg.vault.bundles import parts as bundle_parts
+from securecfg.vault.bundles import publishing as bundles
+from securecfg.vault.commits import staging
+from securecfg.vault.commits.staging import StagingArea
 from securecfg.vault.creation import create_rows
-from securecfg.vault.staging import StagingArea
-from tests.vault.drop_world import drop_world
-from tests.vault.published import TTL, make_publisher
+from tests.vault.bundles.published import TTL, make_publisher
+from tests.vault.drops.drop_world import drop_world
 from tests.vault.world import InterruptedStore, World, interrupted
 
 if TYPE_CHECKING:

@@ -39,8 +39,8 @@ from securecfg.keys.keyfile import generate_key_file
 from securecfg.secret import Secret
 from securecfg.store import create_sqlite
 from securecfg.vault import administration
+from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.creation import create_rows
-from securecfg.vault.maintenance import compact
 from securecfg.vault.vault import Vault
 from tests.vault.world import BLIND, READER, World, grant, interrupted, text_of
 

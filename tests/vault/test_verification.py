@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securecfg.store import Delete, Put, Space
-from securecfg.vault.maintenance import compact
+from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.verification import verify_vault
 from tests.vault.world import World, interrupted
 

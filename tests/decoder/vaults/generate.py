@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from securecfg import Secret, Vault
 from securecfg.keys import PassphraseProvider, RecoveryProvider, generate_recovery_code
 from securecfg.policy import default_documents
-from securecfg.vault.epochs import rotate_signing_key
-from securecfg.vault.maintenance import compact
-from securecfg.vault.slots import Slots
+from securecfg.vault.commits.epochs import rotate_signing_key
+from securecfg.vault.commits.maintenance import compact
+from securecfg.vault.keys.slots import Slots
 from tests.decoder.agreement import assert_agrees
 from tests.decoder.place import Place
 

@@ -1,0 +1,225 @@
+"""Finding a path that looks like a new one (UTS #39): `payments` and `payrnents` should not lie side by side."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from securecfg.vault.index.in_memory import prefix_end
+from securecfg.vault.paths import SYSTEM, skeleton
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from securecfg.vault.index.deltas import Change
+    from securecfg.vault.index.in_memory import Index
+    from securecfg.vault.index.segments import Entry
+
+_BETWEEN = b"\0"
+
+
+class _Alike:
+    """Names by what they look like.
+
+    There may be as many as a vault has paths, and hardly ever two that look alike. So those that do are in one piece of
+    bytes, between zeros, which no name contains: the collector of cycles looks at none of them.
+    """
+
+    __slots__ = ("_names",)
+
+    def __init__(self) -> None:
+        self._names: dict[bytes, bytes] = {}
+
+    def add(self, look: bytes, name: bytes) -> None:
+        """Add a name that was not added before."""
+        known = self._names.get(look)
+        self._names[look] = name if known is None else known + _BETWEEN + name
+
+    def get(self, look: bytes) -> Sequence[bytes]:
+        """Return the names that look like this."""
+        known = self._names.get(look)
+        return () if known is None else known.split(_BETWEEN)
+
+
+class _Folder:
+    """The names in one folder, and what they look like."""
+
+    __slots__ = ("alike", "names")
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        self.names: set[bytes] = set()
+        self.alike = _Alike()
+        for name in names:
+            if name not in self.names:  # a secret and a folder may share one
+                self.add(name)
+
+    def add(self, name: bytes) -> None:
+        """Remember a name that is not among them."""
+        self.names.add(name)
+        self.alike.add(_look(name), name)
+
+
+class Lookalikes:
+    """What the names in each folder look like, remembered per folder once it was asked for.
+
+    It knows of every name that there is in such a folder. It may remember names that are gone; a find is checked
+    against the index.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._folders: dict[bytes, _Folder] = {}
+        # The folders that are known to exist, and in which state of which index.
+        self._present: tuple[Index | None, int, set[bytes]] = (None, 0, set())
+
+    def find(self, index: Index, path: bytes, new: Sequence[NewNames] = ()) -> str | None:
+        """Return an existing name beside the first new segment of a path that looks the same, or None.
+
+        Args:
+            index: What exists.
+            path: The path, which may exist.
+            new: What exists besides once the changes in the making are published.
+        """
+        present = self._present_in(index)
+        end = path.find(b"/")
+        start = 0
+        while True:
+            place = path if end < 0 else path[:end]
+            if place in present or _is_among(new, place):
+                pass
+            else:
+                folder, name = path[:start], place[start:]
+                known = self._folders.get(folder)
+                if (known is None or name in known.names) and _exists(index, place):
+                    present.add(place)
+                else:
+                    return self._alike(index, folder, name, new)
+            if end < 0:
+                return None
+            start = end + 1
+            end = path.find(b"/", start)
+
+    def add(self, path: bytes) -> None:
+        """Remember a path that was written."""
+        folders = self._folders
+        if not folders or path.startswith(SYSTEM):
+            return
+        end = len(path)
+        while end >= 0:
+            start = path.rfind(b"/", 0, end) + 1
+            folder = folders.get(path[:start])
+            if folder is not None and path[start:end] not in folder.names:
+                folder.add(path[start:end])
+            end = start - 1
+
+    def clear(self) -> None:
+        """Forget everything, after others changed the vault."""
+        self._folders.clear()
+        self._present = (None, 0, set())
+
+    def _present_in(self, index: Index) -> set[bytes]:
+        known, applied, present = self._present
+        if known is not index or applied != index.applied:
+            present = set()
+            self._present = (index, index.applied, present)
+        return present
+
+    def _alike(self, index: Index, folder: bytes, name: bytes, new: Sequence[NewNames]) -> str | None:
+        """Return another name in a folder that looks like a new one, as a path."""
+        known = self._folders.get(folder)
+        if known is None:
+            known = self._folders[folder] = _Folder(_children(index, folder))
+        look = _look(name)
+        for alike in known.alike.get(look):
+            if alike != name and _exists(index, folder + alike):
+                return (folder + alike).decode()
+        return next((found.decode() for names in new for found in names.alike(folder, look)), None)
+
+
+@lru_cache(maxsize=4_096)
+def _look(name: bytes) -> bytes:
+    """Return what a segment looks like. The same few names are in many folders."""
+    return skeleton(name.decode()).encode()
+
+
+def _is_among(new: Sequence[NewNames], place: bytes) -> bool:
+    for names in new:  # noqa: SIM110 - on the way of every new path of a batch, where a generator costs as much again
+        if place in names:
+            return True
+    return False
+
+
+class NewNames:
+    """The names that changes in the making add, by what they look like: they are compared with each other too.
+
+    Args:
+        pending: The newest change of each path that was added.
+    """
+
+    __slots__ = ("_alike", "_pending", "_places", "_waiting")
+
+    def __init__(self, pending: Mapping[bytes, Entry | None]) -> None:
+        """Know no change yet."""
+        self._pending = pending
+        self._waiting: list[Change] = []
+        self._places: set[bytes] = set()
+        self._alike = _Alike()  # whole paths, by their folder and what their last segment looks like
+
+    def add(self, changes: Sequence[Change]) -> None:
+        """Remember the paths of some changes. They are looked at when a new path is."""
+        self._waiting += changes
+
+    def __contains__(self, place: bytes) -> bool:
+        """Return whether a change is at a path, or below it."""
+        self._take_up()
+        return place in self._places
+
+    def alike(self, folder: bytes, look: bytes) -> Iterator[bytes]:
+        """Yield the paths in a folder that look like this and will hold something, themselves or below them."""
+        self._take_up()
+        for place in self._alike.get(folder + _BETWEEN + look):
+            beneath = place + b"/"
+            # A path may have been moved away again.
+            if any(
+                entry is not None and (path == place or path.startswith(beneath))
+                for path, entry in self._pending.items()
+            ):
+                yield place
+
+    def _take_up(self) -> None:
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        places = self._places
+        for path, _ in waiting:
+            if path.startswith(SYSTEM):
+                continue
+            end = len(path)
+            # From the leaf upwards, as far as nothing was taken up yet.
+            while end >= 0 and (place := path[:end]) not in places:
+                places.add(place)
+                start = place.rfind(b"/") + 1
+                self._alike.add(place[:start] + _BETWEEN + _look(place[start:]), place)
+                end = start - 1
+
+
+def _exists(index: Index, path: bytes) -> bool:
+    if index.get(path) is not None:
+        return True
+    folder = path + b"/"
+    return next(index.scan(folder, prefix_end(folder)), None) is not None
+
+
+def _children(index: Index, folder: bytes) -> Iterator[bytes]:
+    """Yield the names of the secrets and folders directly in a folder, jumping over what lies deeper."""
+    end = prefix_end(folder)
+    position: bytes | None = folder or SYSTEM + b"\xff"
+    while position is not None:
+        for path, _ in index.scan(position, end):
+            name, slash, _ = path[len(folder) :].partition(b"/")
+            yield name
+            if slash:
+                position = prefix_end(folder + name + b"/")
+                break
+        else:
+            return
