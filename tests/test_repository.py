@@ -126,7 +126,7 @@ def test_every_package_has_its_layer() -> None:
     [layers] = (
         contract["layers"]
         for contract in _pyproject()["tool"]["importlinter"]["contracts"]
-        if contract["type"] == "layers"
+        if contract.get("containers") == ["securecfg"]
     )
     placed = {name for layer in layers for name in re.findall(r"\w+", layer)}
     children = {path.stem for path in (ROOT / "securecfg").glob("*.py")} | {
@@ -211,6 +211,14 @@ def test_the_settings_of_a_project_are_read_without_cryptography(tmp_path: Path)
     loaded = _modules_after(f"from pathlib import Path; {read}")
     assert "securecfg.vault.settings" in loaded
     assert loaded & {"cryptography", "apsw", "cedarpy"} == set()
+
+
+def test_the_vault_is_loaded_without_the_packages_that_are_built_on_it() -> None:
+    folder = ROOT / "securecfg" / "vault"
+    packages = {f"securecfg.vault.{path.name}" for path in folder.iterdir() if (path / "__init__.py").is_file()}
+    modules = {f"securecfg.vault.{path.stem}" for path in folder.glob("[a-z]*.py")}
+    loaded = _modules_after(f"import {', '.join(sorted(modules))}")
+    assert packages & loaded == {f"securecfg.vault.{name}" for name in ("commits", "index", "state")}
 
 
 def test_every_entry_point_leads_somewhere() -> None:
