@@ -1151,14 +1151,14 @@ MUTANTS = (
     ),
     Mutant(
         "the log of a scope in a backup is not compared when it is read",
-        "vault/backups/sealed_states.py",
+        "vault/scopes/sealed_states.py",
         "        front.verify_log(bytes(self._hashed_leaves))",
         "        assert front",
         "vault/backups/test_scopes.py::test_a_backup_of_such_a_scope_is_noticed_when_it_is_read",
     ),
     Mutant(
         "a voucher in a backup needs no signature",
-        "vault/backups/sealed_states.py",
+        "vault/scopes/sealed_states.py",
         "        voucher.verify_signature(scope_id, state)",
         "        assert scope_id",
         "vault/backups/test_scopes.py::test_no_backup_is_made_of_a_scope_that_is_not_as_it_was_signed",

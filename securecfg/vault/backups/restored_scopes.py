@@ -8,11 +8,11 @@ from securecfg.audit import Event
 from securecfg.errors import IntegrityError, Tampered
 from securecfg.vault.authority import Authority
 from securecfg.vault.backups.restoring import anchor_restored, settle_restored
-from securecfg.vault.backups.sealed_states import root_of_log
 from securecfg.vault.backups.states import damaged_scope
 from securecfg.vault.commits.publishing import Plan
 from securecfg.vault.logger import logger
 from securecfg.vault.scopes.scopes import Scopes
+from securecfg.vault.scopes.sealed_states import root_of_log
 from securecfg.vault.session import Identity
 from securecfg.vault.state.anchor import AnchorFile, newest_known
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from securecfg.vault.backups.inventory import Holding
-    from securecfg.vault.backups.sealed_states import Front
     from securecfg.vault.opened import OpenVault
+    from securecfg.vault.scopes.sealed_states import Front
 
 
 class Outcome(NamedTuple):

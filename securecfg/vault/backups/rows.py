@@ -19,9 +19,9 @@ from securecfg.errors import StoreBusy, Tampered
 from securecfg.store import ID_LIMIT, ROW_LIMIT_BYTES, Space
 from securecfg.vault.backups.format import item_to_bytes
 from securecfg.vault.backups.inventory import MARK_BYTES, Holding, Runs, digest_of_grants, mark_of, pieces_of, runs_of
-from securecfg.vault.backups.sealed_states import META_IDS, Front, open_head
 from securecfg.vault.commits.staging import ALLOCATED_SPACES
 from securecfg.vault.index.rows import digest_id, epoch_of, verify_digest
+from securecfg.vault.scopes.sealed_states import META_IDS, Front, open_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,7 +10,7 @@ from securecfg.errors import BackupChainBroken, Tampered
 from securecfg.store import STAGE_LIMIT_BYTES, STAGE_LIMIT_OPERATIONS, Put, Space
 from securecfg.vault.backups.inventory import digest_of_grants
 from securecfg.vault.backups.parts import verify_previous
-from securecfg.vault.backups.sealed_states import Witness
+from securecfg.vault.scopes.sealed_states import Witness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from securecfg.errors import IntegrityError
     from securecfg.vault.backups.inventory import Holding, Inventory
     from securecfg.vault.backups.parts import OpenPart
-    from securecfg.vault.backups.sealed_states import Front
+    from securecfg.vault.scopes.sealed_states import Front
 
     Stage = Callable[[int, Sequence[Put]], None]
     Progress = Callable[[int, int], None]

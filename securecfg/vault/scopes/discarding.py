@@ -18,7 +18,6 @@ from securecfg.errors import AnchorMissing, Conflict, IntegrityError, NotAVault,
 from securecfg.keys.role_keys import RolePublic
 from securecfg.store import ID_LIMIT, PartCommit, Space
 from securecfg.vault.administration import to_document
-from securecfg.vault.backups.sealed_states import META_IDS, Witness, root_of_log
 from securecfg.vault.commits.joint import PartChange, publish_together
 from securecfg.vault.commits.maintenance import finish_destruction
 from securecfg.vault.commits.publishing import Plan
@@ -30,6 +29,7 @@ from securecfg.vault.scopes.making import changed_meanwhile, object_of, plan_reg
 from securecfg.vault.scopes.opening import charter_of, gone, grants_of
 from securecfg.vault.scopes.registry import BREAK_GLASS_PATH, read_break_glass, read_registry
 from securecfg.vault.scopes.scopes import Scopes, scope_path
+from securecfg.vault.scopes.sealed_states import META_IDS, Witness, root_of_log
 from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.state.replica import read_header
 from securecfg.vault.verification import verify_vault

@@ -20,10 +20,10 @@ from securecfg.policy import Document
 from securecfg.store import PARTITION_LIMIT, ROW_LIMIT_BYTES, Put, Space, open_sqlite
 from securecfg.vault.adoption import adopt
 from securecfg.vault.backups import rows as backup_rows
-from securecfg.vault.backups import sealed_states
 from securecfg.vault.backups.restoring import Restoring
 from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.commits.publishing import Plan
+from securecfg.vault.scopes import sealed_states
 from securecfg.vault.scopes.adoption import adopt_scopes, compare_scopes
 from securecfg.vault.scopes.charters import VOUCHER_ID, sign_voucher
 from securecfg.vault.state.head import build_head, parse_head

@@ -31,7 +31,7 @@ from securecfg.vault.commits.epochs import plan_key_change
 from securecfg.vault.moves.scopes import ScopeMoves
 from securecfg.vault.rekeying.roles import RoleRotation
 from securecfg.vault.scopes import scopes as scopes_module
-from securecfg.vault.scopes.changes import CharterDraft, settled
+from securecfg.vault.scopes.chartering import CharterDraft, settled
 from securecfg.vault.scopes.discarding import Condition, LostScopes
 from securecfg.vault.scopes.opening import charter_of, slot_ids
 from securecfg.vault.scopes.registry import read_registry
@@ -120,7 +120,7 @@ def take_slot(world: ScopeWorld) -> None:
             plan.deletes += [Delete(Space.META, row) for row in rows]
             return plan
 
-        inside._publish(draft, make, settled)
+        inside._chartering.publish(draft, make, settled)
 
 
 def leave_role(world: ScopeWorld) -> None:
