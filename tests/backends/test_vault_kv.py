@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -386,6 +388,51 @@ def test_a_secret_with_metadata_and_no_version_is_not_there(backend: OpenBackend
             call()
     assert backend.write("a", "x", expect="") == "1"
     assert backend.read("a").metadata == {"owner": "pay"}
+
+
+# --- policies ---------------------------------------------------------------------------------------------------------
+
+
+def policies_of_the_page() -> list[dict[str, list[str]]]:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "backend-vault.md").read_text(encoding="utf-8")
+    rule = re.compile(r'^path "(?P<path>[^"]+)" \{ capabilities = (?P<rights>\[.*\]) \}$', re.MULTILINE)
+    blocks = re.findall(r"^```hcl\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    return [{each["path"]: json.loads(each["rights"]) for each in rule.finditer(block)} for block in blocks]
+
+
+def test_the_policies_of_the_page_are_enough_and_not_more(kv: Kv, backend: OpenBackend) -> None:
+    reading, everything = policies_of_the_page()
+    shop = open_backend(f"vault:{kv.mount}/shop", patience=HASTY)
+
+    def apply(rules: dict[str, list[str]]) -> None:
+        paths = {path.replace("secret/", f"{kv.mount}/"): {"capabilities": rights} for path, rights in rules.items()}
+        kv.root.sys.create_or_update_acl_policy(kv.mount, json.dumps({"path": paths}))
+
+    def use() -> None:
+        version = shop.write("a", "1", metadata={"owner": "pay"})
+        shop.write("a", "2", expect=version)
+        assert shop.list().paths == ["a"]
+        assert len(shop.versions("a")) == 2
+        shop.delete("a")
+        shop.recover("a")
+        assert plain(shop.read("a")) == "2"
+
+    apply(everything)
+    use()
+    with pytest.raises(BackendDenied):
+        backend.list()
+    for path in everything:
+        kv.root.secrets.kv.v2.delete_metadata_and_all_versions("shop/a", mount_point=kv.mount)
+        apply({other: rights for other, rights in everything.items() if other != path})
+        with pytest.raises((BackendDenied, CommitUnknown)):
+            use()
+    apply(everything)
+    shop.write("a", "2")
+    apply(reading)
+    assert plain(shop.read("a")) == "2"
+    for call in (lambda: shop.write("a", "3"), shop.list, lambda: shop.delete("a")):
+        with pytest.raises(BackendDenied):
+            call()
 
 
 # --- which engine it is -----------------------------------------------------------------------------------------------
