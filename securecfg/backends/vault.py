@@ -59,7 +59,7 @@ def _where(options: Mapping[str, str]) -> Where:
         # It is not shown: people put passwords into addresses all the same.
         message = "the `address` of a `vault:` URI is `https://`, or `http://` to this machine, without a user"
         raise InvalidBackendUri(message, hint="for instance `address=https://vault.internal:8200`")
-    if namespace and not _NAMESPACE.fullmatch(namespace):
+    if namespace and (not _NAMESPACE.fullmatch(namespace) or ".." in namespace):
         message = "the `namespace` of a `vault:` URI is not one"
         raise InvalidBackendUri(message, hint="names with `/` between them")
     return Where(address, namespace, options.get("cacert", ""))
@@ -81,6 +81,7 @@ def _login(options: Mapping[str, str]) -> Login:
         or (method != "cert" and key_file)
         or (role and not _NAME.fullmatch(role))
         or (mount and not _NAMESPACE.fullmatch(mount))
+        or ".." in role + mount  # they become parts of a path
         or (variable and not _VARIABLE.fullmatch(variable))
     )
     if wrong:

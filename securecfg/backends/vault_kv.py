@@ -96,9 +96,9 @@ class _Kv:
             if answer.is_missing:
                 return []
             keys = answer.body["data"]["keys"]
-            if not all(isinstance(key, str) for key in keys):
+            if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
                 raise TypeError
-            return list(keys)
+            return keys
 
         return self._server.ask(Request("get", where, params={"list": "true"}), pick)
 

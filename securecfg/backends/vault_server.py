@@ -37,6 +37,7 @@ _MOUNTS = "sys/internal/ui/mounts"
 # Vault has no codes; these are its words, unchanged since they were introduced.
 _CAS_FAILED = "check-and-set parameter did not match"
 _CAS_NEEDED = "check-and-set parameter required"
+_UPGRADING = "Upgrading from non-versioned to versioned data"
 _NO_TOKEN = "missing client token"  # noqa: S105 - a message
 _ENDED = "invalid token"
 # What Vault and those before it answer to a request that it has not taken.
@@ -117,29 +118,18 @@ class VaultServer:
         """
         client = self._clients.get()
         if not client.is_checked:
-            before_a_change(lambda: self._understood(lambda: self._verify_engine(client)))
+            before_a_change(lambda: self._verify_engine(client))
             client.is_checked = True
-        return self._understood(lambda: pick(self._granted(client, request)))
+        return _understood(lambda: pick(self._granted(client, request)))
 
     def _connect(self) -> _Client:
-        places = ""
         try:
             return _Client(self._where, self._login)
         except ImportError:
             message = "`vault:` needs the package `hvac`"
-            failure: SecurecfgError = ExtraMissing(message, hint=f"pip install {distribution_for('vault')}")
+            raise ExtraMissing(message, hint=f"pip install {distribution_for('vault')}") from None
         except CredentialMissing as error:
-            places = error.places
-            failure = _nothing_to_log_in_with(places)
-        raise failure
-
-    def _understood(self, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-            pass
-        message = "the Vault server gave no answer that can be understood"
-        raise BackendUnavailable(message, hint="is it a Vault server that the address leads to?")
+            raise _nothing_to_log_in_with(error.places) from None
 
     def _verify_engine(self, client: _Client) -> None:
         """Verify that the engine is of the version that it is spoken to as.
@@ -180,6 +170,9 @@ class VaultServer:
         if status == 413:  # noqa: PLR2004 - of HTTP
             message = "the Vault server takes no value of that size"
             raise ValueTooLarge(message)
+        if _UPGRADING in answer.said:
+            message = f"the KV engine at `{self.mount}` is being made one of version 2"
+            raise BackendNotReached(message, hint="try again later")
         if _CAS_NEEDED in answer.said:
             message = f"the KV engine at `{self.mount}` takes only writes that say which version they expect"
             raise BackendRefused(message, hint="write with `expect`")
@@ -206,12 +199,10 @@ class _Client:
             instead_of: One that has ended.
         """
         if self._login.method == "token":
-            places = ""
             try:
                 return find_token(self._login)
             except CredentialMissing as error:
-                places = error.places
-            raise _nothing_to_log_in_with(places)
+                raise _nothing_to_log_in_with(error.places) from None
         with self._lock:
             lease, now = self._lease, time.monotonic()
             if lease is None or lease.token == instead_of or now >= lease.ends:
@@ -261,13 +252,11 @@ class _Client:
         raise failure  # here, so that it drags along no frame and no text of the client
 
     def _log_in(self) -> _Lease:
-        places, now = "", time.monotonic()
+        now = time.monotonic()
         try:
             path, body = login_request(self._login)
         except CredentialMissing as error:
-            places = error.places
-        if places:
-            raise _nothing_to_log_in_with(places)
+            raise _nothing_to_log_in_with(error.places) from None
         answer = self.send(Request("post", path.removeprefix("/v1/"), body), "")
         if answer.status >= 400:  # noqa: PLR2004 - of HTTP
             message = "the Vault server does not take what there is to log in with"
@@ -341,6 +330,15 @@ def _seconds(text: str | None) -> float:
     return max(0.0, (until - datetime.now(UTC)) / timedelta(seconds=1)) if until else 0.0
 
 
+def _understood(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        pass
+    message = "the Vault server gave no answer that can be understood"
+    raise BackendUnavailable(message, hint="is it a Vault server that the address leads to?")
+
+
 def before_a_change(call: Callable[[], T]) -> T:
     """Return what has to be known before a request is sent; what fails there has changed nothing.
 
@@ -348,7 +346,7 @@ def before_a_change(call: Callable[[], T]) -> T:
         BackendNotReached: It cannot be known now.
     """
     try:
-        return call()
+        return _understood(call)
     except BackendUnavailable as error:
         failure = BackendNotReached(error.message, hint=error.hint)
         failure.retry_after_s = error.retry_after_s

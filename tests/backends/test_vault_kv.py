@@ -508,6 +508,7 @@ def test_version_1_keeps_one_value_and_declares_no_more(plain_kv: Kv) -> None:
         (refusal(405, "unsupported operation canary"), BackendRefused),
         (refusal(413, "canary"), ValueTooLarge),
         (refusal(418, "canary"), BackendRefused),
+        (refusal(400, "Upgrading from non-versioned to versioned data. This backend will be"), BackendUnavailable),
         (refusal(412, "required index state not present"), BackendUnavailable),
         (refusal(473), BackendUnavailable),
         (refusal(501, "Vault is not initialized"), BackendUnavailable),

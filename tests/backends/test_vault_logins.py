@@ -27,7 +27,7 @@ from securecfg.errors import (
 )
 from securecfg.patience import Patience
 from securecfg.testing.backend_conformance import plain
-from securecfg.testing.faulty_proxy import Answer
+from securecfg.testing.faulty_proxy import Answer, Delay, FaultyProxy
 from tests.backends.kv import RIGHTS, SEALED, kv_engine
 from tests.keys.certificates import make_certificates
 from tests.keys.key_service import closed_port, run_python
@@ -115,6 +115,7 @@ def logins(kv: Kv) -> int:
         "secret?address=file:///etc",
         "secret?namespace=a%20b",
         "secret?namespace=/a",
+        "secret?namespace=a/../b",
         "secret?login=ldap&role=canary",
         "secret?role=canary",
         "secret?login_mount=x",
@@ -122,6 +123,8 @@ def logins(kv: Kv) -> int:
         "secret?login=approle",
         "secret?login=approle&role=a/b",
         "secret?login=approle&role=a&login_mount=/x",
+        "secret?login=approle&role=a&login_mount=x/../y",
+        "secret?login=userpass&role=..&env=X",
         "secret?login=approle&role=a&file=/x&env=Y",
         "secret?login=approle&role=a&env=a-b",
         "secret?login=userpass&role=web",
@@ -196,6 +199,16 @@ def test_the_address_in_the_uri_comes_first(kv: Kv, monkeypatch: pytest.MonkeyPa
         opened(kv).read("a")
     with pytest.raises(BackendNotReached):  # and not in doubt
         opened(kv).write("a", "x")
+
+
+def test_a_proxy_is_not_told_what_is_for_this_machine(kv: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultyProxy("127.0.0.1", closed_port()) as proxy:
+        for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(variable, proxy.url)
+        for variable in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(variable, raising=False)
+        opened(kv).write("a", "x")
+        assert proxy.exchanges == []
 
 
 def test_a_certificate_is_checked_and_one_logs_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,22 +478,19 @@ def test_a_sealed_server_says_so_and_nothing_is_in_doubt(kv: Kv) -> None:
 def test_what_fails_before_a_change_is_sent_leaves_nothing_in_doubt(kv: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
     opened(kv).write("a", "x")
     options = an_approle(kv, monkeypatch)
-    for calls in range(2):  # the login, the look at the engine
+    for passing in ([], [Delay(0)]):  # it is the login that fails, or the look at the engine
         backend = OpenBackend(open_backend(f"vault:{kv.mount}?{options}")._backend, Patience(10.0, ()))
-        kv.proxy.fail_next(*[_nothing()] * calls, refusal(500, "internal error"))
-        with pytest.raises(BackendNotReached):
-            backend.write("a", "y")
-    for change in (opened(kv, options).delete, opened(kv, options).recover):
-        patient = opened(kv, options)
-        patient.list()
+        for fault in (refusal(500, "internal error"), Answer(200, b"{}"), Answer(200, b"<html>")):
+            kv.proxy.fail_next(*passing, fault)
+            with pytest.raises(BackendNotReached):
+                backend.write("a", "y")
+            passing.clear()  # it is logged in by now
+    backend = opened(kv, options)
+    for change in (backend.delete, backend.recover):
+        backend.list()
         kv.proxy.fail_next(refusal(500, "internal error"))
         change("a")
-
-
-def _nothing() -> Any:  # noqa: ANN401 - a fault that is none
-    from securecfg.testing.faulty_proxy import Delay
-
-    return Delay(0)
+    assert plain(backend.read("a")) == "x"
 
 
 def test_a_redirection_is_not_followed(kv: Kv) -> None:

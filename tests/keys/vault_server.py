@@ -397,11 +397,11 @@ class Vault:
             if match := re.fullmatch(pattern, path):
                 certificate = {"certificate": asker.certificate} if path.startswith("auth/cert/") else {}
                 return log_in(here, match[1], given | certificate)
+        if path.startswith("sys/internal/ui/mounts/"):  # which tells nobody whether his token is one
+            return here.tell_mount(path.removeprefix("sys/internal/ui/mounts/"), token)
         self._check_token(here, token)
         if (method, path) in OF_TOKENS:
             return OF_TOKENS[method, path](here, token)
-        if path.startswith("sys/internal/ui/mounts/"):
-            return here.tell_mount(path.removeprefix("sys/internal/ui/mounts/"), token)
         if path.endswith("/") and method == "PUT":
             refuse(400, "cannot write to a path ending in '/'")
         if found := here.engine_at(path):
