@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -561,8 +562,6 @@ def test_an_answer_that_makes_no_sense_is_none(body: bytes, backend: OpenBackend
 
 @pytest.mark.parametrize("after", ["0", "1", "later", "Tue, 01 Jan 2030 00:00:00 GMT", "-1", "1e9"])
 def test_when_to_come_back_is_kept_as_far_as_there_is_time(after: str, backend: OpenBackend, kv: Kv) -> None:
-    import time
-
     backend.write("a", "x")
     kv.proxy.fail_next(Answer(429, b"", {"Retry-After": after}))
     begun = time.monotonic()
@@ -572,4 +571,4 @@ def test_when_to_come_back_is_kept_as_far_as_there_is_time(after: str, backend: 
         assert len(kv.paths) == 3
     else:
         assert plain(backend.read("a")) == "x"
-        assert (time.monotonic() - begun >= 1) == (after == "1")
+        assert after != "1" or time.monotonic() - begun >= 1
