@@ -6,6 +6,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     SecurecfgError                                     exit code
     ├── UsageError                                      2   what was asked cannot be meant
     │   ├── InvalidPath  InvalidKeyUri  InvalidMetadata  InvalidReference  ValueTooLarge
+    │   ├── InvalidBackendUri
     │   ├── InvalidPolicy  InvalidGrants  InvalidCases  InvalidTrustFile  InvalidSigningKey
     │   ├── ConfigError                                     a configuration is wrong; has a place
     │   │   └── ConfigSyntaxError  ConfigTypeError  UnknownProfile  SecretInPlainField
@@ -14,11 +15,13 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── NotFound                                        3   SecretNotFound  VersionNotFound  SecretExpired
     │                                                       SecretDestroyed  ConfigKeyNotFound  FileMissing
     │                                                       VaultNotFound  RequestTooOld  BundleExpired
-    ├── NotAuthenticated                                4
+    │                                                       VersionDisabled
+    ├── NotAuthenticated                                4   BackendLoginRefused
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
-    │                                                       SignaturesMissing
+    │                                                       SignaturesMissing  BackendDenied
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
+    │                                                       BackendRefused
     ├── Sealed                                          7   WrongKey  SlotRemoved  ScopeSealed
     │   └── KeyProviderRefused                              KeyAccessDenied (PinIncorrect)  KeyDisabled  KeyMissing
     │                                                       ShareRefused
@@ -30,6 +33,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── Unavailable                                     9   CommitUnknown  AuditUnavailable  StoreBusy  StoreFailed
     │                                                       DestroyPending
     │                                                       KeyProviderUnavailable (TokenMissing)
+    │                                                       BackendUnavailable (BackendNotReached)
     └── Unsupported                                    10   UnsupportedFormat  UnsupportedFileSystem  ExtraMissing
                                                             ModuleMissing
 
@@ -94,6 +98,12 @@ class InvalidKeyUri(UsageError):
     """A key URI cannot be parsed or names no known provider."""
 
     code = "invalid-key-uri"
+
+
+class InvalidBackendUri(UsageError):
+    """A URI of a backend cannot be parsed, or its scheme is unknown."""
+
+    code = "invalid-backend-uri"
 
 
 class InvalidMetadata(UsageError):
@@ -251,6 +261,12 @@ class VersionNotFound(NotFound):
     code = "version-not-found"
 
 
+class VersionDisabled(NotFound):
+    """The store keeps this version back until somebody enables it."""
+
+    code = "version-disabled"
+
+
 class SecretExpired(NotFound):
     """The version's time to live has passed."""
 
@@ -303,6 +319,12 @@ class NotAuthenticated(SecurecfgError):
     exit_code = 4
 
 
+class BackendLoginRefused(NotAuthenticated):
+    """A backend takes the credentials for none: they are missing, wrong or expired."""
+
+    code = "backend-login-refused"
+
+
 class AccessDenied(SecurecfgError):
     """Policy does not allow this action."""
 
@@ -314,6 +336,12 @@ class DeniedByPolicyError(AccessDenied):
     """A policy could not be evaluated, which denies."""
 
     code = "denied-by-policy-error"
+
+
+class BackendDenied(AccessDenied):
+    """A backend does not let these credentials do this."""
+
+    code = "backend-denied"
 
 
 class SignaturesMissing(AccessDenied):
@@ -377,6 +405,12 @@ class UndoUnavailable(Conflict):
     """There is nothing to undo, or it was confirmed, or the files have changed since."""
 
     code = "undo-unavailable"
+
+
+class BackendRefused(Conflict):
+    """A backend refuses what was asked, for a reason that is none of the others."""
+
+    code = "backend-refused"
 
 
 class CheckFailed(Conflict):
@@ -562,10 +596,15 @@ class SignatureInvalid(IntegrityError):
 
 
 class Unavailable(SecurecfgError):
-    """Something needed cannot be reached now; trying again later may help."""
+    """Something needed cannot be reached now; trying again later may help.
+
+    Attributes:
+        retry_after_s: When to come back, in seconds, where who is asked says so; 0 otherwise.
+    """
 
     code = "unavailable"
     exit_code = 9
+    retry_after_s: float = 0.0
 
 
 class CommitUnknown(Unavailable):
@@ -617,6 +656,18 @@ class TokenMissing(KeyProviderUnavailable):
     """The token that a key URI names is not there, or went away."""
 
     code = "token-missing"
+
+
+class BackendUnavailable(Unavailable):
+    """A backend cannot be reached, is too busy, or gives no answer that makes sense."""
+
+    code = "backend-unavailable"
+
+
+class BackendNotReached(BackendUnavailable):
+    """A request did not arrive at a backend, or was refused before it was taken: nothing was changed."""
+
+    code = "backend-not-reached"
 
 
 # --- 10: unsupported --------------------------------------------------------------------------------------------------

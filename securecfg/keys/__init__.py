@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securecfg.keys.calls import PATIENCE, Patience, call_unwrap, call_wrap
+from securecfg.keys.calls import call_unwrap, call_wrap
 from securecfg.keys.header import Header, build_header
 from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek
 from securecfg.keys.keyfile import generate_key_file
@@ -64,7 +64,6 @@ __all__ = [
     "FIRST_SLOT_ROW",
     "KIND_IDENTITY",
     "MOST_SLOTS",
-    "PATIENCE",
     "ROOTS_ROW",
     "Ask",
     "CommandProvider",
@@ -82,7 +81,6 @@ __all__ = [
     "NewSlot",
     "PassphraseFileProvider",
     "PassphraseProvider",
-    "Patience",
     "ProvesPrincipal",
     "ProviderFactory",
     "Purpose",

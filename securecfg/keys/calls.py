@@ -11,30 +11,15 @@ from typing import TYPE_CHECKING, TypeVar
 from securecfg.crypto import KEY_BYTES
 from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, SecurecfgError, WrongKey
 from securecfg.keys.provider import is_remote
-from securecfg.tuples import NamedTuple
+from securecfg.patience import PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from securecfg.keys.provider import KeyProvider, WrapContext
+    from securecfg.patience import Patience
 
 T = TypeVar("T")
-
-
-class Patience(NamedTuple):
-    """How long a caller waits for a service.
-
-    Attributes:
-        deadline_s: For everything together: attempts, and the pauses between them.
-        pauses_s: The longest pause before each further attempt; each is drawn at random between zero and this, so that
-            many clients do not come back at the same moment.
-    """
-
-    deadline_s: float
-    pauses_s: Sequence[float]
-
-
-PATIENCE = Patience(deadline_s=30.0, pauses_s=(0.2, 0.4, 0.8, 1.6))
 
 
 def call_wrap(provider: KeyProvider, key: bytes, context: WrapContext, patience: Patience = PATIENCE) -> bytes:

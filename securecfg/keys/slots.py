@@ -14,20 +14,21 @@ from securecfg.errors import (
     UnsupportedFormat,
     WrongKey,
 )
-from securecfg.keys.calls import PATIENCE, call_unwrap, call_wrap, gravest
+from securecfg.keys.calls import call_unwrap, call_wrap, gravest
 from securecfg.keys.kek import SEALED_BYTES, parse_params
 from securecfg.keys.provider import WrapContext, is_parted, is_remote
 from securecfg.keys.remote import is_hinted
 from securecfg.keys.roots import FIRST_ROOT_ROW, ROWS_APART, SlotKey, seal_root
 from securecfg.octets import Cursor, Malformed, pad
+from securecfg.patience import PATIENCE
 from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from securecfg.keys.calls import Patience
     from securecfg.keys.header import Header
     from securecfg.keys.provider import KeyProvider
+    from securecfg.patience import Patience
 
 SLOT_UNIT_BYTES = 256
 MOST_SLOT_BYTES = 4096

@@ -24,8 +24,9 @@ from securecfg.errors import (
     SecurecfgError,
     WrongKey,
 )
-from securecfg.keys import Patience, WrapContext, call_unwrap, call_wrap, parse_params
+from securecfg.keys import WrapContext, call_unwrap, call_wrap, parse_params
 from securecfg.keys.provider import RemoteKeyProvider
+from securecfg.patience import Patience
 from securecfg.testing.key_services import ServiceFault
 from securecfg.vault import Vault
 from securecfg.vault.keys.slots import Slots

@@ -172,6 +172,15 @@ def a_shop_with_cloud_kms(project: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
+def a_server_with_a_kv_engine(_project: Path) -> Iterator[dict[str, Any]]:
+    """A Vault server with a KV engine at `secret`."""
+    with transit.vault_server() as port:
+        transit.client(port).sys.enable_secrets_engine("kv", "secret", options={"version": "2"})
+        os.environ |= {"VAULT_ADDR": f"http://127.0.0.1:{port}", "VAULT_TOKEN": "root"}
+        yield {}
+
+
+@contextmanager
 def a_shop_with_a_transit_engine(project: Path) -> Iterator[dict[str, Any]]:
     """The same, and a key of a transit engine called `shop`."""
     with transit.vault_server() as port, a_shop(project):
@@ -277,6 +286,7 @@ SCENES = {
     "docs/how-to/share-with-a-team.md": Scene(
         "shop", a_careless_shop_in_git, MADE_BY_INIT | {'"keyring:"': r'"file:~/\.config/securecfg/keys/[\w.-]+\.key"'}
     ),
+    "docs/how-to/backend-vault.md": Scene(prepare=a_server_with_a_kv_engine),
     "docs/how-to/backup-and-restore.md": Scene(prepare=a_shop),
     "docs/how-to/export.md": Scene(prepare=a_shop),
     "docs/how-to/change-and-take-back.md": Scene(prepare=a_shop),

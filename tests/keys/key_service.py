@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.errors import ExtraMissing, InvalidKeyUri, KeyProviderUnavailable, SecurecfgError, WrongKey
-from securecfg.keys import Patience, WrapContext, call_unwrap, call_wrap, open_provider
+from securecfg.keys import WrapContext, call_unwrap, call_wrap, open_provider
+from securecfg.patience import Patience
 from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, FaultyProxy, SlowBody
 from securecfg.testing.key_provider_conformance import CONTEXT, KEY, RemoteKeyProviderConformance
 from tests.keys.test_tracebacks import library_locals

@@ -25,7 +25,6 @@ from securecfg.errors import (
 from securecfg.keys import (
     Header,
     NewSlot,
-    Patience,
     RemoteKeyProvider,
     Slot,
     SlotKey,
@@ -38,8 +37,8 @@ from securecfg.keys import (
     seal_under_kek,
     unlock,
 )
-from securecfg.keys.flights import _drawn
 from securecfg.keys.remote import is_hinted
+from securecfg.patience import Patience
 from securecfg.testing.key_services import MemoryKms, MemoryKmsProvider, ServiceFault
 
 if TYPE_CHECKING:
@@ -160,14 +159,6 @@ def test_a_service_that_never_answers_is_left_behind(
     # The first call still hangs; nobody waits for it any more.
     assert call_unwrap(provider, wrapped, CONTEXT, HASTY) == ROOT
     assert service.calls == 2
-
-
-def test_pauses_are_drawn_between_nothing_and_the_longest() -> None:
-    drawn = [list(_drawn((1.0, 2.0, 0.0))) for _ in range(200)]
-    for place, longest in enumerate((1.0, 2.0, 0.0)):
-        seen = {pauses[place] for pauses in drawn}
-        assert all(0 <= pause <= longest for pause in seen)
-        assert len(seen) > 100 or not longest
 
 
 # --- many threads -----------------------------------------------------------------------------------------------------

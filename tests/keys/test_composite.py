@@ -24,7 +24,6 @@ from securecfg.keys import (
     CompositeProvider,
     FileProvider,
     PassphraseProvider,
-    Patience,
     Slot,
     SlotKey,
     WrapContext,
@@ -36,6 +35,7 @@ from securecfg.keys import (
 from securecfg.keys.keyfile import read_key_file
 from securecfg.keys.parts import Parts, join_uris, part_context, split_uris
 from securecfg.keys.slots import open_slot
+from securecfg.patience import Patience
 from securecfg.secret import Secret
 from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
 from securecfg.testing.key_services import MemoryKms, MemoryKmsProvider, ServiceFault

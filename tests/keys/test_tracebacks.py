@@ -40,7 +40,6 @@ from securecfg.keys import (
     KeyringProvider,
     PassphraseFileProvider,
     PassphraseProvider,
-    Patience,
     RecoveryProvider,
     ShamirProvider,
     Share,
@@ -67,6 +66,7 @@ from securecfg.keys.keyfile import format_key, read_key_file
 from securecfg.keys.recovery import format_recovery_code, parse_recovery_code
 from securecfg.keys.sealed_shares import open_share, parse_sealed_share, seal_share
 from securecfg.keys.shares import combine_shares, parse_share, read_share
+from securecfg.patience import Patience
 from securecfg.secret import Secret
 from securecfg.testing.key_services import MemoryKms, MemoryKmsProvider, ServiceFault
 

@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 Client = Any
 """A client of hvac, which has no types."""
 
-SERVER = Path(__file__).parent / "vault_server.py"
+ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
 def vault_server(*arguments: str) -> Iterator[int]:
     """Run the server, and give its port."""
     pytest.importorskip("hvac", reason="needs the package `hvac`")
-    with subprocess.Popen([sys.executable, SERVER, *arguments], stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-m", "tests.keys.vault_server", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline())

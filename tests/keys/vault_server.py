@@ -1,11 +1,13 @@
-"""A Vault server for tests: its published HTTP API as far as keys of the transit engine need it.
+"""A Vault server for tests: its published HTTP API as far as keys of the transit engine and KV engines need it.
 
 Rules and error messages are those that Vault documents, and those of `path_encrypt.go`, `path_decrypt.go` and
 `policy.go` of its transit engine: `encrypt` of a key that is not there makes it where the policy lets one `create`; a
 derived key needs a context, another one takes no notice of it; associated data is bound by the types that are AEADs; a
-version below `min_decryption_version` is refused. Policies, AppRole, Kubernetes logins, namespaces and the seal count.
+version below `min_decryption_version` is refused. Policies, logins, namespaces, tokens that end, and the seal count.
 
-`python vault_server.py [CERTIFICATE-AND-KEY]` prints its port. The first token is `root`.
+`python -m tests.keys.vault_server [--openbao] [CERTIFICATE-AND-KEY [AUTHORITY]]` prints its port. The first token is
+`root`. With `--openbao` a token that has ended is refused without saying so, as there and in Vault before 1.17. With an
+authority it asks for clients' certificates.
 """
 
 from __future__ import annotations
@@ -17,39 +19,40 @@ import re
 import secrets
 import ssl
 import sys
+import threading
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from fnmatch import fnmatchcase
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NoReturn, TypeAlias
+from typing import NamedTuple, TypeAlias
+from urllib.parse import parse_qsl, unquote
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from tests.keys.vault_answers import Answer, Given, Refusal, refuse
+from tests.keys.vault_kv import Plain, Versioned, seconds
+
 AEADS = frozenset({"aes128-gcm96", "aes256-gcm96", "chacha20-poly1305"})
-RIGHTS = {"GET": "read", "DELETE": "delete"}
+RIGHTS = {"GET": "read", "DELETE": "delete", "LIST": "list"}
+DEFAULT = {"auth/token/lookup-self": ["read"], "auth/token/renew-self": ["update"]}
 NO_CONTEXT = (
     "missing 'context' for key derivation; the key was created using a derived key, which means additional, "
     "per-request information must be included in order to perform operations with the key"
 )
 
-Given = dict[str, Any]
-Answer = dict[str, Any]
 
+class Asker(NamedTuple):
+    """Who asks, and how."""
 
-class Refusal(Exception):
-    """What the server answers instead."""
-
-    def __init__(self, status: int, *errors: str) -> None:
-        super().__init__(status)
-        self.status = status
-        self.body = {"errors": list(errors)}
-
-
-def refuse(status: int, *errors: str) -> NoReturn:
-    raise Refusal(status, *errors)
+    token: str
+    namespace: str
+    certificate: bool
 
 
 @dataclass
@@ -72,6 +75,37 @@ class Key:
 
 
 @dataclass
+class Token:
+    """A token, and until when it is one."""
+
+    policies: list[str]
+    seconds: int = 0
+    seconds_max: int = 0
+    is_renewable: bool = True
+    begun: float = field(default_factory=time.monotonic)
+    renewed: float = field(default_factory=time.monotonic)
+
+    @property
+    def has_ended(self) -> bool:
+        ends = self.renewed + self.seconds
+        if self.seconds_max:
+            ends = min(ends, self.begun + self.seconds_max)
+        return bool(self.seconds) and time.monotonic() >= ends
+
+    def told(self, token: str) -> Answer:
+        left = self.seconds
+        if self.seconds_max:
+            left = min(left, int(self.begun + self.seconds_max - time.monotonic()))
+        auth = {
+            "client_token": token,
+            "policies": self.policies,
+            "renewable": self.is_renewable,
+            "lease_duration": left,
+        }
+        return {"auth": auth}
+
+
+@dataclass
 class Namespace:
     """What one namespace holds."""
 
@@ -79,14 +113,52 @@ class Namespace:
     policies: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     roles: dict[str, Given] = field(default_factory=dict)
     secret_ids: dict[str, str] = field(default_factory=dict)
-    tokens: dict[str, list[str]] = field(default_factory=dict)
+    tokens: dict[str, Token] = field(default_factory=dict)
+    users: dict[str, Given] = field(default_factory=dict)
+    engines: dict[str, Plain | Versioned] = field(default_factory=dict)
 
     def may(self, token: str, right: str, path: str) -> bool:
-        return any(
-            right in rights and fnmatchcase(path, pattern)
-            for policy in self.tokens.get(token, ())
-            for pattern, rights in self.policies.get(policy, {}).items()
-        )
+        return any(right in rights and fnmatchcase(path, pattern) for pattern, rights in self.rules_of(token))
+
+    def rules_of(self, token: str) -> list[tuple[str, list[str]]]:
+        known = self.tokens.get(token)
+        if known is None or known.has_ended:
+            return []
+        policies = [self.policies.get(policy, {}) for policy in known.policies]
+        return [rule for rules in [DEFAULT, *policies] for rule in rules.items()]
+
+    # --- engines ------------------------------------------------------------------------------------------------------
+
+    def mount(self, path: str, given: Given) -> Answer:
+        options = given.get("options") or {}
+        version = "2" if given["type"] == "kv-v2" else str(options.get("version", "1"))
+        if path in self.engines:
+            refuse(400, f"path is already in use at {path}/")
+        self.engines[path] = Versioned() if version == "2" else Plain()
+        return {}
+
+    def unmount(self, path: str, _given: Given) -> Answer:
+        self.engines.pop(path, None)
+        return {}
+
+    def list_mounts(self, _path: str, _given: Given) -> Answer:
+        return {"data": {f"{path}/": self._told(path) for path in self.engines}}
+
+    def engine_at(self, path: str) -> tuple[str, Plain | Versioned] | None:
+        return next(((mount, each) for mount, each in self.engines.items() if f"{path}/".startswith(f"{mount}/")), None)
+
+    def tell_mount(self, path: str, token: str) -> Answer:
+        found = self.engine_at(path)
+        rules = [pattern.rstrip("*") for pattern, _ in self.rules_of(token)]
+        if not found or not (token == "root" or any(_overlap(rule, f"{found[0]}/") for rule in rules)):
+            refuse(
+                403,
+                f'preflight capability check returned 403, please ensure client\'s policies grant access to "{path}/"',
+            )
+        return {"data": {"path": f"{found[0]}/", **self._told(found[0])}}
+
+    def _told(self, path: str) -> Given:
+        return {"type": "kv", "options": {"version": self.engines[path].version}, "accessor": f"kv_{len(path)}"}
 
     # --- the transit engine -------------------------------------------------------------------------------------------
 
@@ -154,13 +226,33 @@ class Namespace:
         self.policies[name] = {path: rule["capabilities"] for path, rule in paths.items()}
         return {}
 
-    def issue(self, policies: list[str]) -> Answer:
+    def issue(self, given: Given) -> Answer:
         token = f"hvs.canary{secrets.token_hex(12)}"
-        self.tokens[token] = policies
-        return {"auth": {"client_token": token, "policies": policies}}
+        policies = _list(given.get("token_policies") or given.get("policies") or [])
+        lives, at_most = (seconds(given.get(name) or 0) for name in ("token_ttl", "token_max_ttl"))
+        self.tokens[token] = Token(policies, lives, at_most, given.get("token_type") != "batch")
+        return self.tokens[token].told(token)
 
     def make_token(self, _name: str, given: Given) -> Answer:
-        return self.issue(given["policies"])
+        return self.issue(given)
+
+    def revoke(self, _name: str, given: Given) -> Answer:
+        self.tokens.pop(given["token"], None)
+        return {}
+
+    def revoke_all(self, _name: str, _given: Given) -> Answer:
+        self.tokens.clear()
+        return {}
+
+    def look_up(self, token: str) -> Answer:
+        return {"data": {"policies": self.tokens[token].policies}}
+
+    def renew(self, token: str) -> Answer:
+        known = self.tokens[token]
+        if not known.is_renewable:
+            refuse(400, "lease is not renewable")
+        known.renewed = time.monotonic()
+        return known.told(token)
 
     def set_role(self, name: str, given: Given) -> Answer:
         self.roles[name] = given
@@ -178,19 +270,53 @@ class Namespace:
         name = self.secret_ids.get(given["secret_id"], "")
         if not name or given["role_id"] != f"id-of-{name}":
             refuse(400, "invalid role or secret ID")
-        return self.issue(_list(self.roles[name]["token_policies"]))
+        return self.issue(self.roles[name])
 
     def log_in_by_kubernetes(self, _name: str, given: Given) -> Answer:
         role = self.roles.get(given["role"])
         if not role:
             refuse(400, f'invalid role name "{given["role"]}"')
-        claims = json.loads(base64.urlsafe_b64decode(given["jwt"].split(".")[1]))
+        claims = _claims(given["jwt"])
         kind, space, name = claims["sub"].rsplit(":", 2)
         is_bound = name in _list(role["bound_service_account_names"])
         is_bound = is_bound and space in _list(role["bound_service_account_namespaces"])
         if kind != "system:serviceaccount" or not is_bound:
             refuse(403, "service account name not authorized")
-        return self.issue(_list(role["policies"]))
+        return self.issue(role)
+
+    def set_user(self, name: str, given: Given) -> Answer:
+        self.users[name] = given
+        return {}
+
+    def log_in_by_password(self, name: str, given: Given) -> Answer:
+        user = self.users.get(name)
+        if not user or user["password"] != given["password"]:
+            refuse(400, "invalid username or password")
+        return self.issue(user)
+
+    def log_in_by_jwt(self, _name: str, given: Given) -> Answer:
+        role = self.roles.get(given["role"])
+        if not role:
+            refuse(400, f'role "{given["role"]}" could not be found')
+        if _claims(given["jwt"]).get("sub") != role["bound_subject"]:
+            refuse(400, "error validating token: invalid subject (sub) claim")
+        return self.issue(role)
+
+    def log_in_by_certificate(self, _name: str, given: Given) -> Answer:
+        if not given.pop("certificate"):
+            refuse(400, "client certificate must be supplied")
+        roles = [given["name"]] if "name" in given else list(self.roles)
+        found = next((self.roles[role] for role in roles if role in self.roles), None)
+        return self.issue(found) if found else refuse(400, "no certificate matched by client certificate")
+
+
+def _overlap(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
+
+
+def _claims(token: str) -> Given:
+    found: Given = json.loads(base64.urlsafe_b64decode(token.split(".")[1]))
+    return found
 
 
 def _list(given: str | list[str]) -> list[str]:
@@ -206,8 +332,11 @@ def _decode(text: str, complaint: str) -> bytes:
 
 Handle: TypeAlias = Callable[[Namespace, str, Given], Answer]
 OPEN: dict[str, Handle] = {  # without a token
-    "auth/approle/login": Namespace.log_in_by_approle,
-    "auth/kubernetes/login": Namespace.log_in_by_kubernetes,
+    r"auth/approle/login()": Namespace.log_in_by_approle,
+    r"auth/kubernetes/login()": Namespace.log_in_by_kubernetes,
+    r"auth/userpass/login/([^/]+)": Namespace.log_in_by_password,
+    r"auth/(?:team/)?jwt/login()": Namespace.log_in_by_jwt,
+    r"auth/cert/login()": Namespace.log_in_by_certificate,
 }
 ROUTES: dict[tuple[str, str], Handle] = {
     ("PUT", r"transit/encrypt/([^/]+)"): Namespace.encrypt,
@@ -218,39 +347,95 @@ ROUTES: dict[tuple[str, str], Handle] = {
     ("DELETE", r"transit/keys/([^/]+)"): Namespace.delete,
     ("PUT", r"sys/policies/acl/([^/]+)"): Namespace.set_policy,
     ("PUT", r"auth/token/create()"): Namespace.make_token,
-    ("PUT", r"auth/(?:approle|kubernetes)/role/([^/]+)"): Namespace.set_role,
+    ("PUT", r"auth/token/revoke()"): Namespace.revoke,
+    ("PUT", r"sys/leases/revoke-force/auth()"): Namespace.revoke_all,
+    ("PUT", r"auth/(?:(?:approle|kubernetes|jwt)/role|cert/certs)/([^/]+)"): Namespace.set_role,
+    ("PUT", r"auth/userpass/users/([^/]+)"): Namespace.set_user,
+    ("GET", r"sys/mounts()"): Namespace.list_mounts,
+    ("PUT", r"sys/mounts/(.+)"): Namespace.mount,
+    ("DELETE", r"sys/mounts/(.+)"): Namespace.unmount,
     ("GET", r"auth/approle/role/([^/]+)/role-id"): Namespace.role_id,
     ("PUT", r"auth/approle/role/([^/]+)/secret-id"): Namespace.make_secret_id,
+}
+
+
+OF_TOKENS: dict[tuple[str, str], Callable[[Namespace, str], Answer]] = {
+    ("GET", "auth/token/lookup-self"): Namespace.look_up,
+    ("PUT", "auth/token/renew-self"): Namespace.renew,
 }
 
 
 class Vault:
     """The server: its namespaces and its seal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_silent_of_ends: bool = False) -> None:
         self._namespaces: dict[str, Namespace] = {}
         self._sealed = False
+        self._is_silent_of_ends = is_silent_of_ends
+        self._lock = threading.RLock()
 
-    def handle(self, method: str, path: str, given: Given, token: str, namespace: str) -> Answer:
+    def handle(self, method: str, path: str, given: Given, params: Given, asker: Asker) -> Answer:
         """Return the answer to a request.
 
         Raises:
             Refusal: As Vault has it.
         """
+        with self._lock:
+            return self._handle(method, path, given, params, asker)
+
+    def _handle(  # noqa: PLR0911 - one for each kind of path
+        self, method: str, path: str, given: Given, params: Given, asker: Asker
+    ) -> Answer:
+        token = asker.token
         if path in {"sys/seal", "sys/unseal"} and token == "root":
             self._sealed = path == "sys/seal"
             return {}
         if self._sealed:
             refuse(503, "Vault is sealed")
-        here = self._namespaces.setdefault(namespace.strip("/"), Namespace())
-        if path in OPEN:
-            return OPEN[path](here, "", given)
+        here = self._namespaces.setdefault(asker.namespace.strip("/"), Namespace())
+        for pattern, log_in in OPEN.items():
+            if match := re.fullmatch(pattern, path):
+                certificate = {"certificate": asker.certificate} if path.startswith("auth/cert/") else {}
+                return log_in(here, match[1], given | certificate)
+        if path.startswith("sys/internal/ui/mounts/"):  # which tells nobody whether his token is one
+            return here.tell_mount(path.removeprefix("sys/internal/ui/mounts/"), token)
+        self._check_token(here, token)
+        if (method, path) in OF_TOKENS:
+            return OF_TOKENS[method, path](here, token)
+        if path.endswith("/") and method == "PUT":
+            refuse(400, "cannot write to a path ending in '/'")
+        if found := here.engine_at(path):
+            return self._ask_engine(here, found, (method, path), given, params, token)
         for (verb, pattern), handle in ROUTES.items():
             match = re.fullmatch(pattern, path)
             if match and verb == method:
                 self._check(here, method, path, token)
                 return handle(here, match[1], given)
-        refuse(404, f'no handler for route "{path}". route entry not found.')
+        return refuse(404, f'no handler for route "{path}". route entry not found.')
+
+    def _check_token(self, here: Namespace, token: str) -> None:
+        known = here.tokens.get(token)
+        if token == "root" or (known and not known.has_ended):
+            return
+        if self._is_silent_of_ends:
+            refuse(403, "permission denied")
+        refuse(403, "2 errors occurred:\n\t* permission denied\n\t* invalid token\n\n")
+
+    @staticmethod
+    def _ask_engine(
+        here: Namespace,
+        found: tuple[str, Plain | Versioned],
+        asked: tuple[str, str],
+        given: Given,
+        params: Given,
+        token: str,
+    ) -> Answer:
+        (mount, engine), (method, path) = found, asked
+        name = path.removeprefix(mount).removeprefix("/")
+        right = RIGHTS.get(method) or ("update" if engine.has(name) else "create")
+        if token != "root" and not here.may(token, right, f"{path}/" if method == "LIST" else path):
+            refuse(403, "1 error occurred:\n\t* permission denied\n\n")
+        return engine.handle(method, name, given, params)
 
     @staticmethod
     def _check(here: Namespace, method: str, path: str, token: str) -> None:
@@ -280,22 +465,30 @@ class Connection(BaseHTTPRequestHandler):
     def handle_request(self) -> None:
         """Answer one request."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path, _, query = self.path.partition("?")
+        params = dict(parse_qsl(query))
         method = "PUT" if self.command == "POST" else self.command
-        asked = (method, self.path.removeprefix("/v1/"), json.loads(body or b"{}"))
-        who = (self.headers.get("X-Vault-Token", ""), self.headers.get("X-Vault-Namespace", ""))
+        if method == "GET" and params.pop("list", "") == "true":
+            method = "LIST"
+        given = json.loads(body or b"{}")
+        certificate = isinstance(self.connection, ssl.SSLSocket) and bool(self.connection.getpeercert())
+        asker = Asker(self.headers.get("X-Vault-Token", ""), self.headers.get("X-Vault-Namespace", ""), certificate)
         try:
-            answer = self.vault.handle(*asked, *who)
+            answer = self.vault.handle(method, unquote(path.removeprefix("/v1/")), given, params, asker)
             status = 200 if answer else 204
         except Refusal as refusal:
             status, answer = refusal.status, refusal.body
+        if status == 200:
+            answer = {"request_id": str(uuid.uuid4()), **answer}
         sent = json.dumps(answer).encode() if answer else b""
         self.send_response_only(status)
+        self.send_header("Date", formatdate(usegmt=True))
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(sent)))
         self.end_headers()
         self.wfile.write(sent)
 
-    do_GET = do_POST = do_PUT = do_DELETE = handle_request  # noqa: N815 - as the base class calls them
+    do_GET = do_POST = do_PUT = do_DELETE = do_LIST = handle_request  # noqa: N815 - as the base class calls them
 
 
 class Server(ThreadingHTTPServer):
@@ -304,11 +497,15 @@ class Server(ThreadingHTTPServer):
 
 
 if __name__ == "__main__":
-    Connection.vault = Vault()
+    files = [each for each in sys.argv[1:] if not each.startswith("--")]
+    Connection.vault = Vault(is_silent_of_ends="--openbao" in sys.argv)
     server = Server(("127.0.0.1", 0), Connection)
-    if len(sys.argv) > 1:
+    if files:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(sys.argv[1])
+        tls.load_cert_chain(files[0])
+        if len(files) > 1:
+            tls.load_verify_locations(files[1])
+            tls.verify_mode = ssl.CERT_OPTIONAL
         server.socket = tls.wrap_socket(server.socket, server_side=True)
     print(server.server_address[1], flush=True)
     server.serve_forever()

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from securecfg.crypto import KEY_BYTES, KeyBytes, generate_key, split_secret
 from securecfg.errors import KeyProviderRefused, KeyProviderUnavailable, SecurecfgError, WrongKey
-from securecfg.keys.calls import PATIENCE, Patience, call_unwrap, call_wrap, gravest
+from securecfg.keys.calls import call_unwrap, call_wrap, gravest
 from securecfg.keys.kek import MOST_PARAMS_BYTES, open_under_kek, parse_params, seal_under_kek, wrong_key
 from securecfg.keys.parts import PARTS_MAX, SCHEME, Part, Parts, asking_for, derive_kek, part_context, split_uris
 from securecfg.keys.provider import PartState, UnattendedProvider, is_remote
 from securecfg.keys.remote import is_hinted
 from securecfg.keys.slots import KIND_COMPOSITE
 from securecfg.keys.uri import open_provider
+from securecfg.patience import PATIENCE, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

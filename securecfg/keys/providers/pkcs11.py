@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from securecfg.crypto import KEY_BYTES, generate_key
 from securecfg.errors import ExtraMissing, InvalidKeyUri, SettingMissing
-from securecfg.keys.calls import PATIENCE
 from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek, wrong_key
 from securecfg.keys.provider import KeyUri
 from securecfg.keys.secret_input import open_secret_input
 from securecfg.keys.slots import KIND_PKCS11
 from securecfg.keys.tokens import parse_token_uri
 from securecfg.keys.uri import distribution_for
+from securecfg.patience import PATIENCE
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:

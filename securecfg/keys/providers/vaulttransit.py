@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from base64 import b64decode, b64encode
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final
 
 from securecfg.crypto import KeyBytes
 from securecfg.errors import (
@@ -19,28 +17,31 @@ from securecfg.errors import (
     KeyProviderRefused,
     KeyProviderUnavailable,
     SecurecfgError,
-    SettingMissing,
 )
 from securecfg.keys.discretion import discreet
 from securecfg.keys.kek import wrong_key
 from securecfg.keys.remote import open_with_service, seal_with_service
 from securecfg.keys.slots import KIND_VAULTTRANSIT
 from securecfg.keys.uri import distribution_for
+from securecfg.keys.vault_login import (
+    CredentialMissing,
+    Login,
+    Where,
+    connect,
+    find_token,
+    login_request,
+    server_address,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from securecfg.keys.provider import Ask, KeyUri, WrapContext
 
-ANSWER_S = 10.0
-SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - where it lies, not what it is
-
 _PATH = re.compile(r"(?:[\w-][\w.-]{0,127}/){1,8}[\w-][\w.-]{0,127}", re.ASCII)
 _NAMESPACE = re.compile(r"[\w-][\w./-]{0,255}", re.ASCII)
 _ROLE = re.compile(r"[\w.-]{1,128}", re.ASCII)
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _LOGINS = frozenset({"token", "approle", "kubernetes"})
-_CREDENTIAL_BYTES = 65_536
 _LOGIN = "log in"
 
 # Vault has no codes; these are its words, unchanged since they were introduced. What is not among them is no secret
@@ -49,22 +50,6 @@ _NO_KEY = "key not found"
 _TOO_OLD = "disallowed by policy"
 _NO_TOKEN = "missing client token"  # noqa: S105 - a message
 _NOT_FOR_THIS = ("non-AEAD", "not supported for key type")
-
-
-class Login(NamedTuple):
-    """How to get a token.
-
-    Attributes:
-        method: `token`, `approle` or `kubernetes`.
-        role: The role's id for `approle`, its name for `kubernetes`, else empty.
-        mount: Where the method is mounted on the server.
-        file: Of the token, the secret id or the service account's token; empty where it is found elsewhere.
-    """
-
-    method: str = "token"
-    role: str = ""
-    mount: str = ""
-    file: str = ""
 
 
 class VaultTransitProvider:
@@ -124,7 +109,7 @@ class VaultTransitProvider:
         """Return what people may want to know of the key."""
         namespace = {"namespace": self._namespace} if self._namespace else {}
         return {
-            "service": f"transit engine at `{_address()}`",
+            "service": f"transit engine at `{server_address()}`",
             "bound by the service": "context, associated data",
             "login": self._login.method,
             **namespace,
@@ -179,6 +164,9 @@ class VaultTransitProvider:
                     return pick(ask(client.secrets.transit, where))
         except VaultError as error:
             failure = self._answered(error, doing)
+        except CredentialMissing as error:
+            message = f"there is nothing to log in with for the key `{self.key_name}`"
+            failure = KeyAccessDenied(message, hint=f"looked for in {error.places}")
         except SSLError:
             failure = self._unavailable("has no certificate that is trusted here", "VAULT_CACERT names its authority")
         except OSError:  # the errors of its HTTP library are among them
@@ -189,45 +177,13 @@ class VaultTransitProvider:
 
     def _log_in(self) -> Any:  # noqa: ANN401 - the package has no types
         """Return a client with a token, a new one for each call: tokens end, and no two threads share one."""
-        from hvac import Client
-
-        client = Client(
-            url=_address(),
-            token="",
-            verify=os.environ.get("VAULT_CACERT") or os.environ.get("VAULT_CAPATH") or True,
-            timeout=ANSWER_S,
-            allow_redirects=False,
-            namespace=self._namespace or os.environ.get("VAULT_NAMESPACE") or None,
-        )
-        method, role, mount, file = self._login
-        if method == "approle":
-            client.auth.approle.login(role, self._credential(file, "VAULT_SECRET_ID"), mount_point=mount or method)
-        elif method == "kubernetes":
-            token = file or SERVICE_ACCOUNT_TOKEN
-            client.auth.kubernetes.login(role, self._credential(token, ""), mount_point=mount or method)
+        client = connect(Where(namespace=self._namespace), self._login)
+        if self._login.method == "token":
+            client.token = find_token(self._login)
         else:
-            client.token = self._credential(file, "VAULT_TOKEN", "~/.vault-token")
+            path, body = login_request(self._login)
+            client.adapter.login(path, json=body)
         return client
-
-    def _credential(self, file: str, variable: str, last: str = "") -> str:
-        """Return what lies in a file, or in a variable, or in the last file.
-
-        Raises:
-            KeyAccessDenied: Nowhere.
-        """
-        if not file and os.environ.get(variable):
-            return os.environ[variable].strip()
-        try:
-            path = os.path.expanduser(file or last)  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
-            with open(path, encoding="ascii") as lines:
-                found = lines.read(_CREDENTIAL_BYTES).strip()
-        except (OSError, ValueError):
-            found = ""
-        if not found:
-            places = " or ".join(filter(None, ("" if file else variable, file or last)))
-            message = f"there is nothing to log in with for the key `{self.key_name}`"
-            raise KeyAccessDenied(message, hint=f"looked for in {places}")
-        return found
 
     def _answered(self, error: Any, doing: str) -> SecurecfgError:  # noqa: ANN401 - as above
         """Return the error for an answer of the server."""
@@ -313,24 +269,6 @@ def from_uri(uri: KeyUri, _ask: Ask | None) -> VaultTransitProvider:
         raise InvalidKeyUri(message, hint="names with `/` between them")
     login = Login(method, role, mount, options.get("file", ""))
     return VaultTransitProvider(path, login=login, namespace=namespace)
-
-
-def _address() -> str:
-    """Return where the server is.
-
-    Raises:
-        SettingMissing: It is not said, or the key-encryption key would cross the network in the clear.
-    """
-    address = os.environ.get("VAULT_ADDR", "")
-    try:
-        parts = urlsplit(address)
-        is_plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
-    except ValueError:
-        is_plain, parts = False, urlsplit("")
-    if not (parts.scheme == "https" and parts.hostname) and not is_plain:
-        message = "the address of the Vault server is not known, or neither `https://` nor this machine"
-        raise SettingMissing(message, hint="set VAULT_ADDR, for instance to `https://vault.internal:8200`")
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _base64(data: bytes) -> str:

@@ -1,0 +1,95 @@
+"""URIs of backends: `SCHEME:REST?NAME=VALUE&...` names a store, and holds no secret."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+from urllib.parse import unquote
+
+from securecfg.backends.handle import OpenBackend
+from securecfg.backends.interface import BackendUri
+from securecfg.errors import InvalidBackendUri
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from securecfg.backends.interface import Backend, BackendFactory
+    from securecfg.patience import Patience
+
+ENTRY_POINT_GROUP = "securecfg.backends"
+BUILT_IN: dict[str, str] = {
+    "vault": "securecfg.backends.vault",
+}
+"""The module of each scheme of this package, so that they work from a source checkout and cost no scan."""
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
+_TEXT = re.compile(r"[\x21-\x7e]{0,1024}")
+
+
+def open_backend(backend: str | Backend, *, patience: Patience | None = None) -> OpenBackend:
+    """Return a handle of the store that a URI names. Nothing is called yet.
+
+    Args:
+        backend: A URI such as `awssm:?region=eu-west-1`, or a backend.
+        patience: How long to wait, and how often to ask again; 30 s, and four further attempts, by default.
+
+    Raises:
+        InvalidBackendUri: The URI cannot be parsed, its scheme is unknown, or it means nothing to its backend.
+    """
+    if isinstance(backend, str):
+        uri = parse_backend_uri(backend)
+        backend = _find_factory(uri.scheme)(uri)
+    return OpenBackend(backend) if patience is None else OpenBackend(backend, patience)
+
+
+def parse_backend_uri(text: str) -> BackendUri:
+    """Return scheme, rest and options of a URI of a backend.
+
+    Raises:
+        InvalidBackendUri: It is none, or an option is there twice.
+    """
+    scheme, colon, rest = text.partition(":")
+    scheme = scheme.lower()
+    # What was given is not shown: people put tokens into URIs all the same.
+    if not colon or not _SCHEME.fullmatch(scheme) or not _TEXT.fullmatch(rest):
+        message = "a backend is given as a URI with a scheme, in printable ASCII"
+        raise InvalidBackendUri(message, hint="for instance `awssm:?region=eu-west-1`")
+    rest, mark, query = rest.partition("?")
+    parts = query.split("&") if mark else []
+    options = {name: unquote(value) for name, equals, value in (part.partition("=") for part in parts) if equals}
+    if len(options) != len(parts):
+        message = f"the options of a `{scheme}:` URI are `NAME=VALUE`, joined by `&`, each name once"
+        raise InvalidBackendUri(message)
+    return BackendUri(scheme, rest, options)
+
+
+def take_options(uri: BackendUri, known: Iterable[str]) -> dict[str, str]:
+    """Return the options of a URI, all of which its backend knows.
+
+    Raises:
+        InvalidBackendUri: There is another one.
+    """
+    names = tuple(known)
+    if not uri.options.keys() <= set(names):
+        message = f"a `{uri.scheme}:` URI has the options " + ", ".join(f"`{name}`" for name in names)
+        raise InvalidBackendUri(message, hint="credentials do not belong there; see the backend's page")
+    return dict(uri.options)
+
+
+def _find_factory(scheme: str) -> BackendFactory:
+    if scheme in BUILT_IN:
+        return cast("BackendFactory", import_module(BUILT_IN[scheme]).from_uri)
+    from importlib.metadata import entry_points
+
+    found = entry_points(group=ENTRY_POINT_GROUP)
+    for entry in found:
+        if entry.name == scheme:
+            return cast("BackendFactory", entry.load())
+    from difflib import get_close_matches
+
+    known = sorted({*BUILT_IN, *(entry.name for entry in found)})
+    close = get_close_matches(scheme, known, n=1)
+    message = "no backend has the scheme that the URI begins with"
+    hint = f"did you mean `{close[0]}:`?" if close else "known are " + ", ".join(f"`{name}:`" for name in known)
+    raise InvalidBackendUri(message, hint=hint)

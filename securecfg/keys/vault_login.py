@@ -1,0 +1,185 @@
+"""Clients of a Vault or OpenBao server: where it is, and how to get a token of it. Shared by keys and backends."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from securecfg.errors import SettingMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ANSWER_S = 10.0
+SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - where it lies, not what it is
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+_CREDENTIAL_BYTES = 65_536
+_CONNECTIONS = 32
+
+
+class Login(NamedTuple):
+    """How to get a token.
+
+    Attributes:
+        method: `token`, `approle`, `userpass`, `jwt`, `kubernetes` or `cert`.
+        role: The role's id for `approle`, the user for `userpass`, else the role's name; empty where there is none.
+        mount: Where the method is mounted on the server, where not under its own name.
+        file: Of the token, secret id, password or certificate; empty where it is found elsewhere.
+        variable: The environment variable that holds it instead.
+        key_file: Of the certificate's private key.
+    """
+
+    method: str = "token"
+    role: str = ""
+    mount: str = ""
+    file: str = ""
+    variable: str = ""
+    key_file: str = ""
+
+
+class Where(NamedTuple):
+    """Where a server is; what is empty is found as Vault's own program finds it.
+
+    Attributes:
+        address: Else that of `VAULT_ADDR`.
+        namespace: Else that of `VAULT_NAMESPACE`.
+        authority: The file of the authority that its certificate is checked with, else what `VAULT_CACERT` or
+            `VAULT_CAPATH` names, else those that are trusted anyway.
+    """
+
+    address: str = ""
+    namespace: str = ""
+    authority: str = ""
+
+
+class CredentialMissing(Exception):
+    """There is nothing to log in with.
+
+    Attributes:
+        places: Where it was looked for.
+    """
+
+    def __init__(self, places: str) -> None:
+        """Say where it was looked for."""
+        super().__init__(f"looked for in {places}")
+        self.places = places
+
+
+def connect(where: Where, login: Login) -> Any:  # noqa: ANN401 - the package has no types
+    """Return a client of `hvac` without a token; nothing is asked yet.
+
+    Raises:
+        ImportError: The package is not installed.
+        SettingMissing: The address is not known, or would show everything to the network.
+        CredentialMissing: The certificate to log in with is not there.
+    """
+    from hvac import Client
+    from requests import Session
+    from requests.adapters import HTTPAdapter
+
+    address = server_address(where)
+    session = Session()
+    # What is plain goes to this machine itself: a proxy that the environment names would see all of it.
+    session.trust_env = address.startswith("https://")
+    session.mount("https://", HTTPAdapter(pool_maxsize=_CONNECTIONS))
+    session.mount("http://", HTTPAdapter(pool_maxsize=_CONNECTIONS))
+    session.verify = where.authority or os.environ.get("VAULT_CACERT") or os.environ.get("VAULT_CAPATH") or True
+    if login.method == "cert":
+        session.cert = _certificate(login)
+    return Client(
+        url=address,
+        token="",
+        session=session,
+        timeout=ANSWER_S,
+        allow_redirects=False,
+        namespace=where.namespace or os.environ.get("VAULT_NAMESPACE") or None,
+    )
+
+
+def find_token(login: Login) -> str:
+    """Return the token that somebody else got: in a file or a variable, or where Vault's own program keeps it.
+
+    Raises:
+        CredentialMissing: There is none.
+    """
+    if login.file or login.variable:
+        return _credential(login.file, login.variable)
+    return _credential("", "VAULT_TOKEN", "~/.vault-token")
+
+
+def login_request(login: Login) -> tuple[str, Mapping[str, str]]:
+    """Return the path and the body of the request that gets a token.
+
+    Raises:
+        CredentialMissing: There is nothing to log in with.
+    """
+    method, role, mount, file, variable, _ = login
+    path = f"/v1/auth/{mount or method}/login"
+    match method:
+        case "approle":
+            secret_id = _credential(file, variable or "VAULT_SECRET_ID")
+            return path, {"role_id": role, "secret_id": secret_id}
+        case "userpass":
+            return f"{path}/{role}", {"password": _credential(file, variable)}
+        case "cert":
+            return path, {"name": role} if role else {}
+        case "kubernetes":
+            token = _credential(file or ("" if variable else SERVICE_ACCOUNT_TOKEN), variable)
+            return path, {"role": role, "jwt": token}
+        case _:
+            return path, {"role": role, "jwt": _credential(file, variable)}
+
+
+def server_address(where: Where = Where()) -> str:  # noqa: B008 - it cannot be changed
+    """Return where a server is.
+
+    Raises:
+        SettingMissing: It is not said, or what is asked would cross the network in the clear.
+    """
+    address = where.address or os.environ.get("VAULT_ADDR", "")
+    if not is_safe_address(address):
+        message = "the address of the Vault server is not known, or neither `https://` nor this machine"
+        raise SettingMissing(message, hint="set VAULT_ADDR, for instance to `https://vault.internal:8200`")
+    parts = urlsplit(address)
+    # Who is named before an `@` may have a password there, and is not asked for by Vault.
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def is_safe_address(address: str) -> bool:
+    """Return whether an address is `https://`, or `http://` to this machine itself."""
+    try:
+        parts = urlsplit(address)
+        is_plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
+    except ValueError:
+        return False
+    return bool(parts.scheme == "https" and parts.hostname) or is_plain
+
+
+def _certificate(login: Login) -> tuple[str, str]:
+    certificate = login.file or os.environ.get("VAULT_CLIENT_CERT", "")
+    key = login.key_file or os.environ.get("VAULT_CLIENT_KEY", "")
+    if not (os.path.isfile(certificate) and os.path.isfile(key)):  # noqa: PTH113 - as below
+        places = f"{login.file or 'VAULT_CLIENT_CERT'} and {login.key_file or 'VAULT_CLIENT_KEY'}, which name files"
+        raise CredentialMissing(places)
+    return certificate, key
+
+
+def _credential(file: str, variable: str, last: str = "") -> str:
+    """Return what lies in a file, or in a variable, or in the last file.
+
+    Raises:
+        CredentialMissing: Nowhere.
+    """
+    if not file and os.environ.get(variable):
+        return os.environ[variable].strip()
+    try:
+        path = os.path.expanduser(file or last)  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
+        with open(path, encoding="utf-8") as lines:
+            found = lines.read(_CREDENTIAL_BYTES).strip()
+    except (OSError, ValueError):
+        found = ""
+    if not found:
+        raise CredentialMissing(" or ".join(filter(None, ("" if file else variable, file or last))))
+    return found
