@@ -66,6 +66,14 @@ class Names(NamedTuple):
     passed_over: int
 
 
+class _Given(NamedTuple):
+    """A value to be written, behind a function so that nothing that shows locals shows it."""
+
+    load: Callable[[], Content]
+    kind: Kind
+    size_bytes: int
+
+
 class OpenBackend:
     """A store that somebody else keeps, opened by a URI or over a backend. May be used by many threads.
 
@@ -211,13 +219,15 @@ class OpenBackend:
         if metadata is not None:
             self._verify_can(can.metadata, "holds no metadata")
             metadata = check_metadata(metadata)
-        content = _content_of(value)
+        given = _given(value)
         del value  # a traceback that shows locals must not show it
-        self._check_content(content)
+        if isinstance(given, UsageError):
+            raise given
+        self._check_given(given)
         writing = Writing(expect, metadata, os.urandom(16).hex())
         return self._change(
             f"the write to `{path}`",
-            lambda: _one(self._backend.write(path, content, writing), str),
+            lambda: _one(self._backend.write(path, given.load(), writing), str),
             is_repeatable=can.is_write_repeatable,
         )
 
@@ -283,12 +293,11 @@ class OpenBackend:
             message = f"{self._store} takes paths of at most {most} bytes"
             raise InvalidPath(message)
 
-    def _check_content(self, content: Content) -> None:
-        kind, size = _kind_and_size(content)
-        if kind not in self.capabilities.kinds:
-            lacking = f"holds no values of {kind}"
+    def _check_given(self, given: _Given) -> None:
+        if given.kind not in self.capabilities.kinds:
+            lacking = f"holds no values of {given.kind}"
             raise self._cannot(lacking)
-        if size > self.capabilities.value_bytes_max:
+        if given.size_bytes > self.capabilities.value_bytes_max:
             message = f"{self._store} takes values of at most {self.capabilities.value_bytes_max} bytes"
             raise ValueTooLarge(message)
 
@@ -392,12 +401,22 @@ def _check_version(version: str) -> None:
         raise UsageError(message)
 
 
-def _content_of(value: object) -> Content:
-    """Return a value as a backend takes it.
+def _given(value: object) -> _Given | UsageError:
+    """Return a value as a backend takes it, or what is wrong with it; raised elsewhere, without this frame."""
+    content = _content_of(value)
+    if content is None:
+        return UsageError("a value is text, bytes, or a mapping of field names to text or bytes")
+    parts: tuple[str | bytes, ...] = (content,) if isinstance(content, str | bytes) else (*content, *content.values())
+    try:
+        size = sum(len(part.encode() if isinstance(part, str) else part) for part in parts)
+    except UnicodeEncodeError:
+        return UsageError("the value is not valid Unicode text", hint="give bytes instead of text")
+    if isinstance(content, str):
+        return _Given(lambda: content, Kind.TEXT, size)
+    return _Given(lambda: content, Kind.BYTES if isinstance(content, bytes) else Kind.FIELDS, size)
 
-    Raises:
-        UsageError: It is of no supported type.
-    """
+
+def _content_of(value: object) -> Content | None:
     plain = value.reveal() if isinstance(value, Secret) else value
     if isinstance(plain, str | bytes):
         return plain
@@ -407,28 +426,7 @@ def _content_of(value: object) -> Content:
         fields = {name: part.reveal() if isinstance(part, Secret) else part for name, part in plain.items()}
         if all(isinstance(name, str) and name and isinstance(part, str | bytes) for name, part in fields.items()):
             return fields
-    message = "a value is text, bytes, or a mapping of field names to text or bytes"
-    raise UsageError(message)
-
-
-def _kind_and_size(content: Content) -> tuple[Kind, int]:
-    if isinstance(content, str):
-        return Kind.TEXT, len(_utf8(content))
-    if isinstance(content, bytes):
-        return Kind.BYTES, len(content)
-    size = sum(len(_utf8(name)) + len(_utf8(part)) for name, part in content.items())
-    return Kind.FIELDS, size
-
-
-def _utf8(text: str | bytes) -> bytes:
-    if isinstance(text, bytes):
-        return text
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        pass
-    message = "the value is not valid Unicode text"
-    raise UsageError(message, hint="give bytes instead of text")
+    return None
 
 
 def _note(attempt: int) -> None:

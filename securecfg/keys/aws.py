@@ -56,6 +56,7 @@ _THROTTLED = frozenset(
         "ThrottledException",
         "ThrottlingException",
         "TooManyRequestsException",
+        "TooManyUpdates",
     }
 )
 _DISTURBED = frozenset({"InternalFailure", "InternalServerError", "InternalServiceError"})

@@ -33,6 +33,7 @@ from securecfg.patience import Patience
 from securecfg.secret import Secret
 from securecfg.testing.backend_conformance import HASTY, BackendConformance, BackendFault, plain
 from securecfg.testing.memory_backend import ALL, MemoryBackend, MemoryStore
+from tests.keys.test_tracebacks import library_locals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -385,6 +386,22 @@ def test_what_a_plug_in_raises_is_wrapped_without_its_text(
             shown = shown.__cause__
     with pytest.raises(CommitUnknown):
         backend.write("a", "x")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [CANARY, CANARY.encode(), {"a": CANARY}, [CANARY], {"a": [CANARY]}, CANARY + "\ud800", {"a": CANARY + "\ud800"}],
+)
+def test_a_traceback_that_shows_locals_shows_no_value(value: Any, store: MemoryStore) -> None:  # noqa: ANN401 - each kind
+    small = less(store, value_bytes_max=5)
+    refusing = OpenBackend(MemoryBackend(store), Patience(5, ()))
+    store.fail(raising(BackendDenied("denied")))
+    for backend in (small, refusing, less(store, kinds=frozenset())):
+        with pytest.raises(SecurecfgError) as raised:
+            backend.write("a", value)
+        shown = library_locals(raised.value)
+        assert shown
+        assert CANARY not in shown
 
 
 class _Nonsense(MemoryBackend):

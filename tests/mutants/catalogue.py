@@ -1920,4 +1920,32 @@ MUTANTS = (
         "            if discreet:",
         "backends/aws/test_awssm.py::TestAwsSecrets::test_no_log_line_error_or_repr_shows_a_value_or_a_token",
     ),
+    Mutant(
+        "a parameter of AWS is overwritten where there was to be nothing",
+        "backends/awsssm.py",
+        'Overwrite=writing.expect != ""',
+        "Overwrite=True",
+        "backends/aws/test_awsssm.py::test_a_parameter_that_is_there_is_not_made_again",
+    ),
+    Mutant(
+        "a listing of parameters has their values decrypted",
+        "backends/awsssm.py",
+        "            Recursive=True,\n            WithDecryption=False,",
+        "            Recursive=True,\n            WithDecryption=True,",
+        "backends/aws/test_awsssm.py::test_a_listing_has_no_value_decrypted",
+    ),
+    Mutant(
+        "a write to the Parameter Store is sent again as if AWS knew its token",
+        "backends/awsssm.py",
+        "            deletes=Deletion.FINAL,\n",
+        "            deletes=Deletion.FINAL,\n            is_write_repeatable=True,\n",
+        "backends/aws/test_awsssm.py::test_a_write_without_an_answer_is_sent_once",
+    ),
+    Mutant(
+        "a traceback shows the value that was to be written to a backend",
+        "backends/handle.py",
+        "        del value  # a traceback that shows locals must not show it\n        if isinstance(given",
+        "        if isinstance(given",
+        "backends/test_handle.py::test_a_traceback_that_shows_locals_shows_no_value",
+    ),
 )
