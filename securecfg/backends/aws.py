@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from securecfg.backends.json_fields import to_text
@@ -125,17 +126,24 @@ class AwsApi:
         token: object = None
         while True:
             more = {"NextToken": token} if token else {}
-            found, token = self.ask(
+            found, following = self.ask(
                 operation, lambda answer: (understand(answer), answer.get("NextToken")), **given, **more
             )
             yield from found
-            if not token:
+            if not following:
                 return
+            if following == token:
+                what = "gives the same page for ever"
+                raise self._disturbed(what)
+            token = following
 
     def _make_client(self) -> Any:  # noqa: ANN401 - made at run time from AWS's description of the service
+        import botocore.session  # noqa: F401 - whose loggers have to be there before they can be kept quiet
+
         region, endpoint_url, asks_metadata = self._place
-        session = None if asks_metadata else session_without_metadata()
-        client = open_client(self._name, region, endpoint_url, session)
+        with discreet("botocore", "urllib3"):  # credentials may be fetched here
+            session = None if asks_metadata else session_without_metadata()
+            client = open_client(self._name, region, endpoint_url, session)
         if not is_private(client.meta.endpoint_url):
             # It may come from the AWS settings; values would cross the network in the clear.
             message = (
@@ -221,6 +229,17 @@ class Folder(NamedTuple):
     def no_version(self, path: str) -> VersionNotFound:
         """Return the error for a secret that is there, without the version that is meant."""
         return VersionNotFound(f"`{path}` has no such version or label in {self.title}")
+
+
+@contextmanager
+def looking_first() -> Iterator[None]:
+    """Let a request that only looks, before anything is changed, leave nothing in doubt where it has no answer."""
+    try:
+        yield
+    except BackendUnavailable as error:
+        unchanged = BackendNotReached(error.message, hint=error.hint)
+        unchanged.retry_after_s = error.retry_after_s
+        raise unchanged from None
 
 
 def parse_prefix(uri: BackendUri) -> str:

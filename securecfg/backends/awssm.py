@@ -13,6 +13,7 @@ and AWS deletes versions without labels by itself.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -24,6 +25,7 @@ from securecfg.backends.aws import (
     Refusal,
     held_of,
     is_wanted,
+    looking_first,
     parse_place,
     parse_prefix,
     to_utc,
@@ -193,7 +195,8 @@ class _Secrets:
         if not _is_label(label) or label.startswith("AWS"):
             message = "a label is 1 to 256 characters, and none that begins with `AWS`"
             raise InvalidMetadata(message, hint=f"`{CURRENT}` and its like, and `{PENDING}`, move by themselves")
-        at = self._describe(path).version_with(label)
+        with looking_first():
+            at = self._describe(path).version_with(label)
         if at is None and version is None:
             raise self._folder.no_version(path)
         if at == version:
@@ -254,7 +257,8 @@ class _Secrets:
         """Write on the version that was seen; the numbers are those of the module."""
         token, expect = writing.token, writing.expect
         # 1
-        seen = self._describe(path)
+        with looking_first():
+            seen = self._describe(path)
         if seen.stages.get(token, frozenset()) & {CURRENT, PREVIOUS}:
             return
         if seen.version_with(CURRENT) != expect:
@@ -350,10 +354,9 @@ class AwsSecretsWithTags(_Secrets):
         if writing.metadata is None or writing.expect == "":
             return super().write(path, content, writing)
         tags = _tags(writing.metadata)
-        try:
+        tagged: Mapping[str, str] = {}
+        with looking_first(), suppress(SecretNotFound):
             tagged = self._describe(path).tags
-        except SecretNotFound:
-            tagged = {}
         _check_number({**tagged, **{tag["Key"]: tag["Value"] for tag in tags}})
         version = super().write(path, content, writing)
         wanted = {tag["Key"] for tag in tags}

@@ -12,6 +12,7 @@ from securecfg.backends.aws import (
     Folder,
     Refusal,
     held_of,
+    looking_first,
     parse_place,
     parse_prefix,
     to_utc,
@@ -172,7 +173,8 @@ class AwsParameters:
             raise InvalidMetadata(message, hint="none begins with `aws` or `ssm`")
         try:
             if version is None:
-                number = self._get(f"{name}:{label}", lambda parameter: parameter["Version"], WithDecryption=False)
+                with looking_first():
+                    number = self._get(f"{name}:{label}", lambda parameter: parameter["Version"], WithDecryption=False)
                 self._api.ask("unlabel_parameter_version", _done, Name=name, ParameterVersion=number, Labels=[label])
             elif _NUMBER.fullmatch(version):
                 self._api.ask(

@@ -1948,4 +1948,18 @@ MUTANTS = (
         "        if isinstance(given",
         "backends/test_handle.py::test_a_traceback_that_shows_locals_shows_no_value",
     ),
+    Mutant(
+        "a look before a change leaves the change in doubt",
+        "backends/awssm.py",
+        "        with looking_first():\n            at = ",
+        "        if looking_first:\n            at = ",
+        "backends/aws/test_awssm.py::test_a_label_is_looked_up_again_and_moved_once",
+    ),
+    Mutant(
+        "a plain endpoint on the network may be named in the URI of a backend",
+        "backends/aws.py",
+        "    if endpoint is not None and not ENDPOINT.fullmatch(endpoint):",
+        "    if endpoint is not None and not ENDPOINT.pattern:",
+        "backends/aws/test_awssm.py::TestAnswers::test_refuses_what_names_no_place",
+    ),
 )

@@ -166,6 +166,13 @@ class AnswersOfAws:
             make_backend(uri).read("a", None)
         assert raised.value.retry_after_s == 7.0
 
+    def test_a_page_that_follows_itself_is_read_twice_at_most(self, uri: str, proxy: FaultyProxy) -> None:
+        page = {"SecretList": [], "Parameters": [], "NextToken": "again"}
+        proxy.fail(Answer(200, json.dumps(page).encode()))
+        with pytest.raises(BackendUnavailable):
+            list(make_backend(uri).list(""))
+        assert len(proxy.exchanges) == 2
+
     @pytest.mark.parametrize("status", [301, 302, 307, 308])
     def test_a_redirection_is_not_followed(self, status: int, uri: str, proxy: FaultyProxy) -> None:
         with FaultyProxy("127.0.0.1", closed_port()) as elsewhere:

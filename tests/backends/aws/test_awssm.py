@@ -244,6 +244,19 @@ def test_what_can_be_no_version_is_not_found(version: str, backend: OpenBackend)
         backend.read("b", version)
 
 
+def test_a_label_is_looked_up_again_and_moved_once(backend: OpenBackend, proxy: FaultyProxy) -> None:
+    first, second = (backend.write("a", text) for text in ("1", "2"))
+    proxy.exchanges.clear()
+    proxy.fail_next(Reset(), CutOff())
+    backend.label("a", "canary", first)
+    assert actions(proxy.exchanges) == ["DescribeSecret"] * 3 + ["UpdateSecretVersionStage"]
+    proxy.exchanges.clear()
+    proxy.fail_next(HANDED_ON, CutOff())
+    with pytest.raises(CommitUnknown):
+        backend.label("a", "canary", second)
+    assert actions(proxy.exchanges) == ["DescribeSecret", "UpdateSecretVersionStage"]
+
+
 # --- deletion ---------------------------------------------------------------------------------------------------------
 
 
