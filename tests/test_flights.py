@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg.errors import SecretNotFound, Unavailable
 from securecfg.flights import Flights, ask_again
 from securecfg.patience import Patience
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class _Pauses:
@@ -36,7 +40,7 @@ def test_who_says_when_to_come_back_is_not_asked_before(monkeypatch: pytest.Monk
     pauses = _Pauses(monkeypatch)
     error = Unavailable("too many requests")
     error.retry_after_s = 7.0
-    answers = itertools.chain([error], itertools.repeat("answer"))
+    answers: Iterator[Unavailable | str] = itertools.chain([error], itertools.repeat("answer"))
 
     def ask() -> str:
         answer = next(answers)

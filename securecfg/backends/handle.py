@@ -16,17 +16,20 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 from securecfg.backends.interface import (
     Deletes,
     Deletion,
+    Found,
     KeepsVersions,
     Kind,
     Labels,
     ReadsAtOnce,
     Recovers,
+    StoredVersion,
     Writing,
 )
 from securecfg.errors import (
     BackendNotReached,
     BackendUnavailable,
     CommitUnknown,
+    InvalidMetadata,
     InvalidPath,
     SecurecfgError,
     Unsupported,
@@ -42,7 +45,7 @@ from securecfg.vault.paths import check_metadata, check_prefix, path_to_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from securecfg.backends.interface import Backend, Capabilities, Content, Found, StoredVersion
+    from securecfg.backends.interface import Backend, Capabilities, Content
     from securecfg.patience import Patience
     from securecfg.vault.values import Plain
 
@@ -61,6 +64,14 @@ class Names(NamedTuple):
 
     paths: list[str]
     passed_over: int
+
+
+class _Given(NamedTuple):
+    """A value to be written, behind a function so that nothing that shows locals shows it."""
+
+    load: Callable[[], Content]
+    kind: Kind
+    size_bytes: int
 
 
 class OpenBackend:
@@ -118,7 +129,7 @@ class OpenBackend:
         if version is not None:
             self._verify_can(self.capabilities.keeps_versions, "keeps no earlier versions")
             _check_version(version)
-        return self._ask(("read", path, version), lambda: self._backend.read(path, version))
+        return self._ask(("read", path, version), lambda: _one(self._backend.read(path, version), Found))
 
     def read_many(self, paths: Iterable[str]) -> dict[str, Found]:
         """Return the current versions of several secrets in as few calls as the store allows.
@@ -131,7 +142,7 @@ class OpenBackend:
         wanted = list(dict.fromkeys(paths))
         for path in wanted:
             self._check_path(path)
-        backend, found = self._backend, dict[str, "Found"]()
+        backend, found = self._backend, dict[str, Found]()
         if not isinstance(backend, ReadsAtOnce):
             from securecfg.errors import NotFound
 
@@ -144,7 +155,7 @@ class OpenBackend:
         size = self.capabilities.reads_at_once
         for start in range(0, len(wanted), size):
             part = tuple(wanted[start : start + size])
-            found |= self._ask(("read_many", part), lambda part=part: backend.read_many(part))  # type: ignore[misc]  # of each turn
+            found |= self._ask(("read_many", part), lambda part=part: _each_of(backend.read_many(part), part))  # type: ignore[misc]  # of each turn
         return {path: found[path] for path in wanted if path in found}
 
     def list(self, prefix: str = "") -> Names:
@@ -157,7 +168,7 @@ class OpenBackend:
         if prefix and not prefix.endswith("/"):
             message = f"`{prefix}` does not end in `/`"
             raise InvalidPath(message, hint="a prefix is a folder")
-        names = self._ask(("list", prefix), lambda: list(self._backend.list(prefix)))
+        names = self._ask(("list", prefix), lambda: [_one(name, str) for name in self._backend.list(prefix)])
         paths = [name for name in names if name and _is_path(name)]
         return Names(sorted(set(paths)), len(names) - len(paths))
 
@@ -174,7 +185,9 @@ class OpenBackend:
         if not isinstance(backend, KeepsVersions):
             lacking = "keeps no earlier versions"
             raise self._cannot(lacking)
-        return self._ask(("versions", path), lambda: list(backend.versions(path)))
+        return self._ask(
+            ("versions", path), lambda: [_one(version, StoredVersion) for version in backend.versions(path)]
+        )
 
     def write(
         self, path: str, value: Plain, *, expect: str | None = None, metadata: Mapping[str, str] | None = None
@@ -206,13 +219,15 @@ class OpenBackend:
         if metadata is not None:
             self._verify_can(can.metadata, "holds no metadata")
             metadata = check_metadata(metadata)
-        content = _content_of(value)
+        given = _given(value)
         del value  # a traceback that shows locals must not show it
-        self._check_content(content)
+        if isinstance(given, UsageError):
+            raise given
+        self._check_given(given)
         writing = Writing(expect, metadata, os.urandom(16).hex())
         return self._change(
             f"the write to `{path}`",
-            lambda: self._backend.write(path, content, writing),
+            lambda: _one(self._backend.write(path, given.load(), writing), str),
             is_repeatable=can.is_write_repeatable,
         )
 
@@ -227,12 +242,15 @@ class OpenBackend:
             CommitUnknown: No answer came, and it may have been done.
         """
         self._check_path(path)
-        if version is not None:
-            _check_version(version)
         backend = self._backend
         if not isinstance(backend, Labels):
             lacking = "has no labels"
             raise self._cannot(lacking)
+        if not label or len(label) > _VERSION_LENGTH_MAX or not label.isprintable():
+            message = "a label is printable text"
+            raise InvalidMetadata(message)
+        if version is not None:
+            _check_version(version)
         self._change(f"the label of `{path}`", lambda: backend.label(path, label, version))
 
     def delete(self, path: str) -> None:
@@ -275,12 +293,11 @@ class OpenBackend:
             message = f"{self._store} takes paths of at most {most} bytes"
             raise InvalidPath(message)
 
-    def _check_content(self, content: Content) -> None:
-        kind, size = _kind_and_size(content)
-        if kind not in self.capabilities.kinds:
-            lacking = f"holds no values of {kind}"
+    def _check_given(self, given: _Given) -> None:
+        if given.kind not in self.capabilities.kinds:
+            lacking = f"holds no values of {given.kind}"
             raise self._cannot(lacking)
-        if size > self.capabilities.value_bytes_max:
+        if given.size_bytes > self.capabilities.value_bytes_max:
             message = f"{self._store} takes values of at most {self.capabilities.value_bytes_max} bytes"
             raise ValueTooLarge(message)
 
@@ -326,15 +343,19 @@ class OpenBackend:
                 in_doubt = in_doubt or not isinstance(error, BackendNotReached)
                 raise
 
+        failure: SecurecfgError
         try:
             return self._flights.get().fly(
                 object(), lambda: ask_again(once, self._patience, passing, _note), self._patience.deadline_s
             )
         except TimeoutError:
             in_doubt, failure = True, self._too_slow()
-        except BackendUnavailable as error:
+        except CommitUnknown as error:
+            in_doubt, failure = False, error
+        except SecurecfgError as error:
             failure = error
         if in_doubt:
+            # Whatever the last attempt met with, a refusal included, says nothing of one that had no answer.
             message = f"{what} may or may not have been done: {failure.message}"
             raise CommitUnknown(message, hint="look what is there before it is tried again")
         raise failure
@@ -354,6 +375,18 @@ class OpenBackend:
         )
 
 
+def _one(answer: object, kind: type[T]) -> T:
+    """Return what a plug-in gave, where it is of the kind that it owes."""
+    if not isinstance(answer, kind):
+        message = "a backend gave something else"
+        raise TypeError(message)
+    return answer
+
+
+def _each_of(answer: Mapping[str, Found], paths: Sequence[str]) -> dict[str, Found]:
+    return {path: _one(answer[path], Found) for path in paths if path in answer}
+
+
 def _is_path(name: str) -> bool:
     try:
         path_to_bytes(name)
@@ -368,12 +401,22 @@ def _check_version(version: str) -> None:
         raise UsageError(message)
 
 
-def _content_of(value: object) -> Content:
-    """Return a value as a backend takes it.
+def _given(value: object) -> _Given | UsageError:
+    """Return a value as a backend takes it, or what is wrong with it; raised elsewhere, without this frame."""
+    content = _content_of(value)
+    if content is None:
+        return UsageError("a value is text, bytes, or a mapping of field names to text or bytes")
+    parts: tuple[str | bytes, ...] = (content,) if isinstance(content, str | bytes) else (*content, *content.values())
+    try:
+        size = sum(len(part.encode() if isinstance(part, str) else part) for part in parts)
+    except UnicodeEncodeError:
+        return UsageError("the value is not valid Unicode text", hint="give bytes instead of text")
+    if isinstance(content, str):
+        return _Given(lambda: content, Kind.TEXT, size)
+    return _Given(lambda: content, Kind.BYTES if isinstance(content, bytes) else Kind.FIELDS, size)
 
-    Raises:
-        UsageError: It is of no supported type.
-    """
+
+def _content_of(value: object) -> Content | None:
     plain = value.reveal() if isinstance(value, Secret) else value
     if isinstance(plain, str | bytes):
         return plain
@@ -383,28 +426,7 @@ def _content_of(value: object) -> Content:
         fields = {name: part.reveal() if isinstance(part, Secret) else part for name, part in plain.items()}
         if all(isinstance(name, str) and name and isinstance(part, str | bytes) for name, part in fields.items()):
             return fields
-    message = "a value is text, bytes, or a mapping of field names to text or bytes"
-    raise UsageError(message)
-
-
-def _kind_and_size(content: Content) -> tuple[Kind, int]:
-    if isinstance(content, str):
-        return Kind.TEXT, len(_utf8(content))
-    if isinstance(content, bytes):
-        return Kind.BYTES, len(content)
-    size = sum(len(_utf8(name)) + len(_utf8(part)) for name, part in content.items())
-    return Kind.FIELDS, size
-
-
-def _utf8(text: str | bytes) -> bytes:
-    if isinstance(text, bytes):
-        return text
-    try:
-        return text.encode()
-    except UnicodeEncodeError:
-        pass
-    message = "the value is not valid Unicode text"
-    raise UsageError(message, hint="give bytes instead of text")
+    return None
 
 
 def _note(attempt: int) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final, Literal
-from urllib.parse import urlsplit
 
 from securecfg.crypto import KeyBytes
 from securecfg.errors import (
@@ -18,6 +16,16 @@ from securecfg.errors import (
     SecurecfgError,
     SettingMissing,
 )
+from securecfg.keys.aws import (
+    ALIAS_OR_ID,
+    ARN_OF_KEY,
+    ENDPOINT,
+    REGION,
+    Outcome,
+    failure_of,
+    is_private,
+    open_client,
+)
 from securecfg.keys.discretion import discreet
 from securecfg.keys.kek import wrong_key
 from securecfg.keys.per_process import PerProcess
@@ -28,58 +36,13 @@ from securecfg.keys.uri import distribution_for
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from securecfg.keys.aws import Failure
     from securecfg.keys.provider import Ask, KeyUri, WrapContext
 
-CONNECT_S = 3.0
-READ_S = 10.0
-
-_ARN = re.compile(
-    r"arn:aws[a-z-]{0,20}:kms:(?P<region>[a-z0-9-]{1,40}):[0-9]{12}:(?:key/[A-Za-z0-9-]{1,64}|alias/[\w/-]{1,250})",
-    re.ASCII,
-)
-_ALIAS_OR_ID = re.compile(r"alias/[\w/-]{1,250}|[A-Za-z0-9-]{1,64}", re.ASCII)
-_REGION = re.compile(r"[a-z0-9-]{1,40}", re.ASCII)
-_ENDPOINT = re.compile(
-    r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?/?|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?/?",
-    re.ASCII,
-)
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_CODE = re.compile(r"[A-Za-z0-9.]{1,64}", re.ASCII)
-
 _WRONG_KEY = frozenset({"IncorrectKeyException", "InvalidCiphertextException"})
-_DENIED = frozenset(
-    {
-        "AccessDenied",
-        "AccessDeniedException",
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "IncompleteSignature",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "MissingAuthenticationToken",
-        "MissingAuthenticationTokenException",
-        "NotAuthorized",
-        "OptInRequired",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
 _BUSY = frozenset(
-    {
-        "DependencyTimeoutException",
-        "KMSInternalException",
-        "KeyUnavailableException",
-        "LimitExceededException",
-        "RequestLimitExceeded",
-        "ServiceUnavailable",
-        "Throttling",
-        "ThrottlingException",
-        "TooManyRequestsException",
-    }
+    {"DependencyTimeoutException", "KMSInternalException", "KeyUnavailableException", "LimitExceededException"}
 )
-_DENIED_STATUSES = frozenset({401, 403})
-_TOO_MANY_REQUESTS = 429
-_REFUSALS = range(400, 500)
 
 
 class AwsKmsProvider:
@@ -97,7 +60,7 @@ class AwsKmsProvider:
     def __init__(self, key_id: str, *, region: str | None = None, endpoint_url: str | None = None) -> None:
         """Call nothing, and import nothing yet."""
         self.key_name = key_id
-        arn = _ARN.fullmatch(key_id)
+        arn = ARN_OF_KEY.fullmatch(key_id)
         self._region = arn["region"] if arn else region
         self._endpoint_url = endpoint_url
         self._client = PerProcess(self._make_client)
@@ -173,81 +136,66 @@ class AwsKmsProvider:
             return KeyBytes(answer[wanted])
         except KeyError:
             failure = self._unavailable("gave no answer that can be understood")
-        except ClientError as error:
-            failure = self._answered(error.response, operation)
-        except BotoCoreError as error:
-            failure = self._failed(error)
+        except (ClientError, BotoCoreError) as error:
+            failure = self._error_of(failure_of(error), operation)
         raise failure  # here, so that it drags along no frame and no text of the client
 
     def _make_client(self) -> Any:  # noqa: ANN401 - made at run time from AWS's description of the service
-        from boto3.session import Session
-        from botocore.config import Config
-
-        config = Config(
-            connect_timeout=CONNECT_S,
-            read_timeout=READ_S,
-            retries={"total_max_attempts": 1, "mode": "standard"},  # asking again is the caller's business
-        )
-        session = Session()
-        client = session.client("kms", region_name=self._region, endpoint_url=self._endpoint_url, config=config)
-        endpoint = urlsplit(client.meta.endpoint_url)
-        if endpoint.scheme != "https" and (endpoint.scheme != "http" or endpoint.hostname not in _LOOPBACK):
+        client = open_client("kms", self._region, self._endpoint_url)
+        if not is_private(client.meta.endpoint_url):
             # It may come from the AWS settings; the key-encryption key would cross the network in the clear.
             message = "the endpoint that the AWS settings name for KMS is neither `https://` nor this machine"
             raise KeyProviderRefused(message, hint="look at `AWS_ENDPOINT_URL_KMS` and `endpoint_url`")
         return client
 
-    def _answered(self, response: Mapping[str, Any], operation: str) -> SecurecfgError:
-        """Return the error for an answer of the service."""
-        code = str(response.get("Error", {}).get("Code", ""))
-        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    def _error_of(self, failure: Failure, operation: str) -> SecurecfgError:
+        """Return the error for a request that failed."""
         name = self.key_name
-        if code in _WRONG_KEY:
+        by_code = self._of_its_own(failure)
+        if by_code is not None:
+            return by_code
+        match failure.outcome:
+            case Outcome.NO_REGION:
+                return SettingMissing(
+                    f"the AWS region of the key `{name}` is not known",
+                    hint="name the key by its ARN, add `?region=REGION`, or set AWS_REGION",
+                )
+            case Outcome.NO_CREDENTIALS:
+                return KeyAccessDenied(
+                    f"there are no usable AWS credentials for the key `{name}`",
+                    hint="log in with `aws sso login` or `aws configure`, or set AWS_PROFILE",
+                )
+            case Outcome.LOGIN_REFUSED | Outcome.DENIED:
+                return KeyAccessDenied(
+                    f"AWS KMS does not let these credentials use the key `{name}`",
+                    hint=f"they need `kms:{operation.capitalize()}`; `aws sts get-caller-identity` says whose they are",
+                )
+            case Outcome.REFUSED:
+                return KeyProviderRefused(
+                    f"AWS KMS refuses the key `{name}`{failure.shown_code}",
+                    hint="it has to be a symmetric key for encryption",
+                )
+            case _:
+                what = f"is busy or disturbed{failure.shown_code}" if failure.is_answer else "cannot be reached"
+                return self._unavailable(what)
+
+    def _of_its_own(self, failure: Failure) -> SecurecfgError | None:
+        """Return the error for what only KMS answers."""
+        name = self.key_name
+        if failure.code in _WRONG_KEY:
             return wrong_key()
-        if code in _DENIED or status in _DENIED_STATUSES:
-            return KeyAccessDenied(
-                f"AWS KMS does not let these credentials use the key `{name}`",
-                hint=f"they need `kms:{operation.capitalize()}`; `aws sts get-caller-identity` says whose they are",
-            )
-        if code in {"DisabledException", "KMSInvalidStateException"}:
+        if failure.code in _BUSY:
+            return self._unavailable(f"is busy or disturbed{failure.shown_code}")
+        if failure.code in {"DisabledException", "KMSInvalidStateException"}:
             return KeyDisabled(
                 f"the AWS KMS key `{name}` is disabled, or waits for its deletion",
                 hint="`aws kms enable-key` or `aws kms cancel-key-deletion` bring it back",
             )
-        if code == "NotFoundException":
+        if failure.code == "NotFoundException":
             return KeyMissing(
                 f"AWS KMS knows no key `{name}` in {self._where}", hint="is it the right account and region?"
             )
-        shown = f" (`{code}`)" if _CODE.fullmatch(code) else ""
-        if code in _BUSY or status == _TOO_MANY_REQUESTS or status not in _REFUSALS:
-            return self._unavailable(f"is busy or disturbed{shown}")
-        return KeyProviderRefused(
-            f"AWS KMS refuses the key `{name}`{shown}", hint="it has to be a symmetric key for encryption"
-        )
-
-    def _failed(self, error: Exception) -> SecurecfgError:
-        """Return the error for a request that was not answered, or not even made."""
-        from botocore import exceptions
-
-        if isinstance(error, exceptions.NoRegionError):
-            return SettingMissing(
-                f"the AWS region of the key `{self.key_name}` is not known",
-                hint="name the key by its ARN, add `?region=REGION`, or set AWS_REGION",
-            )
-        if isinstance(
-            error,
-            exceptions.NoCredentialsError
-            | exceptions.PartialCredentialsError
-            | exceptions.ProfileNotFound
-            | exceptions.ConfigParseError
-            | exceptions.TokenRetrievalError
-            | exceptions.SSOError,
-        ):
-            return KeyAccessDenied(
-                f"there are no usable AWS credentials for the key `{self.key_name}`",
-                hint="log in with `aws sso login` or `aws configure`, or set AWS_PROFILE",
-            )
-        return self._unavailable("cannot be reached")
+        return None
 
     def _unavailable(self, what: str) -> KeyProviderUnavailable:
         message = f"the key `{self.key_name}` cannot be used now: AWS KMS in {self._where} {what}"
@@ -265,8 +213,8 @@ def from_uri(uri: KeyUri, _ask: Ask | None) -> AwsKmsProvider:
         InvalidKeyUri: The URI says something else.
     """
     key_id, mark, query = uri.rest.partition("?")
-    arn = _ARN.fullmatch(key_id)
-    if not arn and not _ALIAS_OR_ID.fullmatch(key_id):
+    arn = ARN_OF_KEY.fullmatch(key_id)
+    if not arn and not ALIAS_OR_ID.fullmatch(key_id):
         message = "an `awskms:` key is an ARN, an alias or an id"
         raise InvalidKeyUri(
             message, hint="for instance `awskms:arn:aws:kms:eu-west-1:111122223333:alias/app` or `awskms:alias/app`"
@@ -277,10 +225,10 @@ def from_uri(uri: KeyUri, _ask: Ask | None) -> AwsKmsProvider:
         message = "an `awskms:` key has the options `region` and `endpoint`, each once"
         raise InvalidKeyUri(message, hint="for instance `awskms:alias/app?region=eu-west-1`")
     region, endpoint = options.get("region"), options.get("endpoint")
-    if region is not None and (not _REGION.fullmatch(region) or (arn and arn["region"] != region)):
+    if region is not None and (not REGION.fullmatch(region) or (arn and arn["region"] != region)):
         message = "the region of an `awskms:` key is not one, or not that of its ARN"
         raise InvalidKeyUri(message, hint="for instance `eu-west-1`; an ARN needs none")
-    if endpoint is not None and not _ENDPOINT.fullmatch(endpoint):
+    if endpoint is not None and not ENDPOINT.fullmatch(endpoint):
         message = "the endpoint of an `awskms:` key begins with `https://`, or is on this machine"
         raise InvalidKeyUri(message, hint="it is a host, with a port where needed, and no path")
     return AwsKmsProvider(key_id, region=region, endpoint_url=endpoint)
