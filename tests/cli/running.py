@@ -93,7 +93,19 @@ class Terminal:
         os.write(self._own, text.encode() + b"\n")
 
     def interrupt(self, number: signal.Signals = signal.SIGINT) -> None:
+        """Send a signal once the program waits.
+
+        One that comes between Python's last look for signals and the call that waits is seen only after that call.
+        """
+        end = time.monotonic() + 30
+        while not self._waits():
+            assert time.monotonic() < end, "the program does not wait for anything"
+            time.sleep(0.01)
         os.kill(self._process.pid, number)
+
+    def _waits(self) -> bool:
+        # What follows the name, which ends with the last bracket, is the state of the main thread: `S` for asleep.
+        return Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].startswith("S")
 
     def settle(self) -> None:
         """Read until nothing more is shown for a second."""
