@@ -104,6 +104,7 @@ FAULTS: dict[ServiceFault, Fault] = {
 class TestAzureKeyVault(BehindAProxy):
     _proxy: AzureProxy
     faults = FAULTS
+    altered = 5
     host = VAULT_HOST
     material: tuple[Any, Any] = (RSA_KEYS[0], RSA_KEYS[1])
 

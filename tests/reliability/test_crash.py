@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("seed", range(101, 105))
+@pytest.mark.parametrize("seed", range(101, 104))
 def test_no_crash_loses_tears_or_discloses_anything(tmp_path: Path, seed: int) -> None:
-    report = explored(tmp_path, count=500, seed=seed)
+    report = explored(tmp_path, count=400, seed=seed)
     print(report.summary())
-    assert len(report.digests) == 500
+    assert len(report.digests) == 400
     assert report.violations == []
 
 

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from securecfg.store import Store
 
-# `make crash` dies after each number of changes; every test run after the first ones, and then after every seventh.
+# `make crash` dies after each number of changes; every test run after the first ones, and then after some of them.
 IS_EXHAUSTIVE = "SECURECFG_EXHAUSTIVE" in os.environ
-FIRST_STEPS = 6
-STRIDE = 7
+FIRST_STEPS = 4
+STRIDE = 17
 
 W = TypeVar("W", bound=World)
 
