@@ -104,6 +104,8 @@ def test_refuses_an_id_of_another_size(wrong: bytes) -> None:
         with pytest.raises(ValueError, match="16 bytes"):
             dek_context(vault_id, scope_id, 0, 1)
         with pytest.raises(ValueError, match="16 bytes"):
+            history_context(vault_id, scope_id, 0, 1)
+        with pytest.raises(ValueError, match="16 bytes"):
             value_context(vault_id, scope_id, (1, 1), 0, 1)
         with pytest.raises(ValueError, match="16 bytes"):
             slot_context(vault_id, scope_id, 1, b"")
