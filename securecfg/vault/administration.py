@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from securecfg.vault.session import Identity
 
 ADMIN = "admin"
-_DOCUMENTS = (POLICY_PATH, ROLES_PATH, IDENTITIES_PATH)
 
 _RETRIES = 16
 
@@ -292,7 +291,8 @@ class Administration:
             new = NewVersion(self._authority.identity.principal, self._opened.clock.now_ns())
 
             def draft(drafts: Drafts, stamp: Stamp = stamp, change: Change = change, new: NewVersion = new) -> Plan:
-                if self._opened.policy_stamp() != stamp or not drafts.is_settled(_DOCUMENTS):
+                # No earlier plan of the same publication changes documents: such a plan ends its group.
+                if self._opened.policy_stamp() != stamp:
                     message = "the policy or the roles changed meanwhile"
                     raise StaleWrite(message)
                 self._verify_way_in(change.policy)

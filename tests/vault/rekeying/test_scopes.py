@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.audit import Event
-from securecfg.crypto import parse_dek
+from securecfg.crypto import KIND_TEXT, parse_dek
 from securecfg.errors import EpochInUse, ScopeSealed, SecretNotFound, VersionNotFound
 from securecfg.keys import Purpose
 from securecfg.store import ID_LIMIT, Space
-from securecfg.vault.commits.staging import StagingArea
+from securecfg.vault.commits.staging import StagingArea, StagingMoved
+from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.keys.changes import KeyChanges
 from securecfg.vault.keys.usage import look_at_keys
 from securecfg.vault.rekeying.scopes import ScopeKeyring
@@ -20,7 +21,7 @@ from securecfg.vault.scopes.value_keys import rewrap_values
 from securecfg.vault.verification import verify_vault
 from tests.vault.crash_steps import Attempt, crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
-from tests.vault.world import text_of
+from tests.vault.world import ADMIN, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,6 +188,19 @@ def test_a_large_change_that_was_prepared_under_a_value_key_before_is_not_publis
     assert epoch == opened.replica.keyring.active(Purpose.VALUE).epoch
     with pytest.raises(ScopeSealed):
         grants_of(world.as_member("audit").opened).seed(epoch)
+
+
+def test_rows_that_were_prepared_under_a_value_key_before_are_published_by_nobody(world: ScopeWorld) -> None:
+    """Moves and new keys prepare rows too, and no decision of a policy stands between them and their publication."""
+    scopes = world.scopes()
+    scopes.grant("pay", "audit", "read")
+    opened = world.admin().authority_over("pay/late").opened
+    area = StagingArea(opened)
+    new = NewVersion(ADMIN, world.clock.now_ns())
+    area.take(Drafts(opened, area).write(b"pay/late", Content.of(KIND_TEXT, b"y"), new))
+    scopes.revoke("pay", "audit", "read")
+    with pytest.raises(StagingMoved):
+        area.publish(list, lambda: None, "")
 
 
 def test_a_damaged_data_key_does_not_keep_readers_out(world: ScopeWorld) -> None:
