@@ -435,6 +435,9 @@ class BackendConformance:
             backend.read("app/a")
         assert backend.list().paths == ["app/b"]
         assert list(backend.read_many(["app/a", "app/b"])) == ["app/b"]
+        if backend.capabilities.keeps_versions:
+            with pytest.raises(SecretNotFound):
+                backend.versions("app/a")
         with pytest.raises(SecretNotFound):
             backend.delete("none/there")
 
