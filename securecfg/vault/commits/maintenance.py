@@ -11,6 +11,7 @@ from securecfg.errors import DestroyPending, IntegrityError, SecurecfgError, Una
 from securecfg.keys import FIRST_SLOT_ROW, Purpose
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Delete, Put, Space
 from securecfg.vault.commits.publishing import Plan
+from securecfg.vault.index.in_memory import merged
 from securecfg.vault.index.rows import digest_id, digest_of, epoch_of
 from securecfg.vault.index.segments import ENTRIES_MAX, Manifest, SegmentLine, build_segment
 from securecfg.vault.logger import logger
@@ -271,7 +272,7 @@ def _merge_segments(
             fences.append(manifest.fences[position])
             continue
         segment = index.segment(position)
-        items = carried + list(_merge(segment.items(), changes[start:place]))
+        items = carried + list(merged(segment.items(), changes[start:place]))
         gone.append(line.segment_id)
         # A segment that became small is joined with the next one.
         carried = items if len(items) < _JOIN_BELOW and end is not None else []
@@ -290,30 +291,6 @@ def _find_sealed_before(opened: OpenVault, index: Index) -> frozenset[int]:
     rows = {MANIFEST_ID: opened.store.get(Space.META, MANIFEST_ID)}
     rows |= {line.segment_id: opened.store.get(Space.SEGMENT, line.segment_id) for line in index.manifest.lines}
     return frozenset(number for number, row in rows.items() if row is not None and epoch_of(row) != active)
-
-
-def _merge(
-    items: Iterator[tuple[bytes, Entry]],
-    changes: list[tuple[bytes, Entry | None]],
-) -> Iterator[tuple[bytes, Entry]]:
-    place = 0
-    for path, entry in items:
-        while place < len(changes) and changes[place][0] < path:
-            yield from _present(changes[place])
-            place += 1
-        if place < len(changes) and changes[place][0] == path:
-            yield from _present(changes[place])
-            place += 1
-        else:
-            yield path, entry
-    for change in changes[place:]:
-        yield from _present(change)
-
-
-def _present(change: tuple[bytes, Entry | None]) -> Iterator[tuple[bytes, Entry]]:
-    path, entry = change
-    if entry is not None:
-        yield path, entry
 
 
 def _stage_segments(

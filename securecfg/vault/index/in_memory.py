@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from securecfg.vault.paths import SYSTEM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from securecfg.vault.index.deltas import Change
     from securecfg.vault.index.segments import Entry, Manifest, Segment, SegmentLine
@@ -119,19 +119,7 @@ class Index:
 
     def scan(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Entry]]:
         """Yield paths and entries from `first` on, up to but without `end`, in order, all of one state."""
-        changed = self._changed_between(first, end)
-        place = 0
-        for path, entry in self._scan_segments(first, end):
-            while place < len(changed) and changed[place][0] < path:
-                yield from _present(changed[place])
-                place += 1
-            if place < len(changed) and changed[place][0] == path:
-                yield from _present(changed[place])
-                place += 1
-            else:
-                yield path, entry
-        for change in changed[place:]:
-            yield from _present(change)
+        yield from merged(self._scan_segments(first, end), self._changed_between(first, end))
 
     def _changed_between(self, first: bytes, end: bytes | None) -> list[Change]:
         """Return what changed in a range, in order, as it was between two records."""
@@ -161,6 +149,22 @@ class Index:
                 if end is not None and path >= end:
                     return
                 yield path, segment.entry(item)
+
+
+def merged(items: Iterable[tuple[bytes, Entry]], changes: Sequence[Change]) -> Iterator[tuple[bytes, Entry]]:
+    """Yield paths and entries with changes on top of them, all in the order of their paths."""
+    place = 0
+    for path, entry in items:
+        while place < len(changes) and changes[place][0] < path:
+            yield from _present(changes[place])
+            place += 1
+        if place < len(changes) and changes[place][0] == path:
+            yield from _present(changes[place])
+            place += 1
+        else:
+            yield path, entry
+    for change in changes[place:]:
+        yield from _present(change)
 
 
 def _present(change: Change) -> Iterable[tuple[bytes, Entry]]:
