@@ -100,6 +100,7 @@ class _Secrets:
             kinds=frozenset(Kind),
             value_bytes_max=VALUE_BYTES_MAX,
             path_bytes_max=NAME_LENGTH_MAX - len(prefix),
+            writes=True,
             creates=True,
             compares=True,
             keeps_versions=True,

@@ -76,6 +76,7 @@ class AwsParameters:
             kinds=frozenset({Kind.TEXT, Kind.FIELDS}),
             value_bytes_max=VALUE_BYTES_MAX[tier or "standard"],
             path_bytes_max=NAME_LENGTH_MAX - len(prefix),
+            writes=True,
             creates=True,
             keeps_versions=True,
             labels=True,

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from random import SystemRandom
+from time import sleep
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from securecfg.backends.interface import (
+    Changes,
     Deletes,
     Deletion,
     Found,
@@ -23,6 +26,8 @@ from securecfg.backends.interface import (
     ReadsAtOnce,
     Recovers,
     StoredVersion,
+    Watches,
+    Writes,
     Writing,
 )
 from securecfg.errors import (
@@ -43,7 +48,7 @@ from securecfg.secret import Secret
 from securecfg.vault.paths import check_metadata, check_prefix, path_to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from securecfg.backends.interface import Backend, Capabilities, Content
     from securecfg.patience import Patience
@@ -164,10 +169,7 @@ class OpenBackend:
         Raises:
             InvalidPath: It is no prefix.
         """
-        check_prefix(prefix)
-        if prefix and not prefix.endswith("/"):
-            message = f"`{prefix}` does not end in `/`"
-            raise InvalidPath(message, hint="a prefix is a folder")
+        _check_folder(prefix)
         names = self._ask(("list", prefix), lambda: [_one(name, str) for name in self._backend.list(prefix)])
         paths = [name for name in names if name and _is_path(name)]
         return Names(sorted(set(paths)), len(names) - len(paths))
@@ -205,12 +207,15 @@ class OpenBackend:
             InvalidPath: It is no path, or none that the store can hold.
             UsageError: The value is of no supported type.
             ValueTooLarge: It is longer than the store takes.
-            Unsupported: The store cannot hold it, or cannot do what is asked for besides.
+            Unsupported: The store is only read, cannot hold it, or cannot do what is asked for besides.
             AlreadyExists, StaleWrite: It is not what the caller expects.
             CommitUnknown: No answer came, and it may have been written.
         """
         self._check_path(path)
-        can = self.capabilities
+        backend, can = self._backend, self.capabilities
+        if not isinstance(backend, Writes) or not can.writes:
+            lacking = "is only read"
+            raise self._cannot(lacking)
         if expect == "":
             self._verify_can(can.creates, "cannot write only where there is nothing")
         elif expect is not None:
@@ -227,7 +232,7 @@ class OpenBackend:
         writing = Writing(expect, metadata, os.urandom(16).hex())
         return self._change(
             f"the write to `{path}`",
-            lambda: _one(self._backend.write(path, given.load(), writing), str),
+            lambda: _one(backend.write(path, given.load(), writing), str),
             is_repeatable=can.is_write_repeatable,
         )
 
@@ -284,6 +289,24 @@ class OpenBackend:
             lacking = "brings nothing back"
             raise self._cannot(lacking)
         self._change(f"the recovery of `{path}`", lambda: backend.recover(path))
+
+    def watch(self, prefix: str = "") -> Generator[Changes]:
+        """Yield what changes below a prefix, which is empty or ends in `/`.
+
+        Nothing is yielded at once, when changes are seen from then on; after that what has changed, every 10 s at the
+        latest, were it nothing. Where the store cannot be reached for a moment it is watched anew, and `is_whole` is
+        False once. It has no end of its own; it is closed by its user.
+
+        Raises:
+            InvalidPath: It is no prefix.
+            Unsupported: The store does not say what changes.
+        """
+        _check_folder(prefix)
+        backend = self._backend
+        if not isinstance(backend, Watches):
+            lacking = "does not say what changes"
+            raise self._cannot(lacking)
+        return self._watch(backend, prefix)
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
@@ -360,6 +383,26 @@ class OpenBackend:
             raise CommitUnknown(message, hint="look what is there before it is tried again")
         raise failure
 
+    def _watch(self, backend: Watches, prefix: str) -> Generator[Changes]:
+        attempts, is_whole = 0, True
+        while True:
+            watching = self._guarded(lambda: backend.watch(prefix))
+            try:
+                while True:
+                    changes = self._guarded(lambda: _one(next(watching), Changes))  # noqa: B023 - called at once
+                    attempts = 0
+                    yield changes._replace(is_whole=changes.is_whole and is_whole)
+                    is_whole = True
+            except BackendUnavailable as error:
+                if attempts >= len(self._patience.pauses_s):
+                    raise
+                pause = max(SystemRandom().uniform(0, self._patience.pauses_s[attempts]), error.retry_after_s)
+            finally:
+                self._guarded(lambda: _close(watching))  # noqa: B023 - called at once
+            attempts, is_whole = attempts + 1, False
+            _note(attempts)
+            sleep(pause)
+
     def _guarded(self, call: Callable[[], T]) -> T:
         try:
             return call()
@@ -385,6 +428,19 @@ def _one(answer: object, kind: type[T]) -> T:
 
 def _each_of(answer: Mapping[str, Found], paths: Sequence[str]) -> dict[str, Found]:
     return {path: _one(answer[path], Found) for path in paths if path in answer}
+
+
+def _close(watching: Iterator[Changes]) -> None:
+    close = getattr(watching, "close", None)
+    if close is not None:
+        close()
+
+
+def _check_folder(prefix: str) -> None:
+    check_prefix(prefix)
+    if prefix and not prefix.endswith("/"):
+        message = f"`{prefix}` does not end in `/`"
+        raise InvalidPath(message, hint="a prefix is a folder")
 
 
 def _is_path(name: str) -> bool:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.backends import Deletion, Kind, OpenBackend, State
-from securecfg.backends.interface import Deletes, KeepsVersions, Labels, ReadsAtOnce, Recovers
+from securecfg.backends import Changes, Deletion, Kind, OpenBackend, State
+from securecfg.backends.interface import Deletes, KeepsVersions, Labels, ReadsAtOnce, Recovers, Watches, Writes
 from securecfg.errors import (
     AlreadyExists,
     BackendDenied,
@@ -36,7 +36,7 @@ from securecfg.patience import Patience
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from securecfg.backends import Backend, Content, Found
 
@@ -157,11 +157,13 @@ class BackendConformance:
         backend = self.backend()
         can = backend.capabilities
         assert can.kinds
+        assert isinstance(backend, Writes) == can.writes
         assert isinstance(backend, KeepsVersions) == can.keeps_versions
         assert isinstance(backend, Labels) == can.labels
         assert isinstance(backend, Deletes) == (can.deletes is not Deletion.NONE)
         assert isinstance(backend, Recovers) == (can.deletes is Deletion.SOFT)
         assert isinstance(backend, ReadsAtOnce) == (can.reads_at_once > 1)
+        assert isinstance(backend, Watches) == can.watches
 
     def test_nothing_is_sent_until_it_is_asked(self) -> None:
         before = self.asked()
@@ -172,6 +174,7 @@ class BackendConformance:
         backend, before = self.open(), self.asked()
         can = backend.capabilities
         refused: list[tuple[bool, Callable[[], object]]] = [
+            (can.writes, lambda: backend.write("a", self._value())),
             (can.creates, lambda: backend.write("a", self._value(), expect="")),
             (can.compares, lambda: backend.write("a", self._value(), expect="1")),
             (can.metadata, lambda: backend.write("a", self._value(), metadata={"owner": "pay"})),
@@ -180,6 +183,7 @@ class BackendConformance:
             (can.labels, lambda: backend.label("a", "canary", "1")),
             (can.deletes is not Deletion.NONE, lambda: backend.delete("a")),
             (can.deletes is Deletion.SOFT, lambda: backend.recover("a")),
+            (can.watches, backend.watch),
             (Kind.TEXT in can.kinds, lambda: backend.write("a", "text")),
             (Kind.BYTES in can.kinds, lambda: backend.write("a", b"bytes")),
             (Kind.FIELDS in can.kinds, lambda: backend.write("a", {"a": "b"})),
@@ -453,6 +457,33 @@ class BackendConformance:
         backend.recover("a")
         with pytest.raises(SecretNotFound):
             backend.recover("none/there")
+
+    # --- watching -----------------------------------------------------------------------------------------------------
+
+    def test_what_changes_is_seen(self) -> None:
+        backend = self.open()
+        self._needs(backend.capabilities.watches, "it does not say what changes")
+        backend.write("app/before", self._value())
+        watching = backend.watch("app/")
+        assert next(watching) == Changes((), is_whole=True)
+        backend.write("app/a", self._value())
+        backend.write("other/a", self._value())
+        backend.write("app/b", self._value())
+        self._sees(watching, {"app/a", "app/b"})
+        backend.write("app/a", self._value("2"))
+        self._sees(watching, {"app/a"})
+        if backend.capabilities.deletes is not Deletion.NONE:
+            backend.delete("app/b")
+            self._sees(watching, {"app/b"})
+        watching.close()
+
+    def _sees(self, watching: Iterator[Changes], wanted: set[str]) -> None:
+        seen = set[str]()
+        while not wanted <= seen:
+            changes = next(watching)
+            assert changes.is_whole
+            seen |= set(changes.paths)
+        assert seen == wanted
 
     # --- threads and processes ----------------------------------------------------------------------------------------
 
