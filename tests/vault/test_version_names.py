@@ -1,4 +1,4 @@
-"""A version of the vault itself is named by its number; the names of other stores are refused before anything happens."""
+"""A version of the vault itself is named by its number; the name that a store gave is refused at once."""
 
 from __future__ import annotations
 
