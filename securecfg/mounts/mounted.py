@@ -25,6 +25,7 @@ from securecfg.errors import (
     VersionNotFound,
 )
 from securecfg.mounts.copies import Copies
+from securecfg.mounts.recording import change_recorded
 from securecfg.mounts.source import Served, Source
 from securecfg.mounts.table import read_mounts
 from securecfg.secret import Secret
@@ -299,7 +300,7 @@ class MountedVault(Vault):
             found = self._inner.read_many([wanted[position] for position in own])
             results.update(zip(own, found, strict=True))
         for places in mounted.values():
-            results |= self._read_together(places)
+            results |= self._read_together(places, places[0][1].source.read_many)
         return [results[position] for position in range(len(wanted))]
 
     def stream(self, path: str, *, at: At = None) -> tuple[SecretVersion, Iterator[bytes]]:
@@ -361,6 +362,30 @@ class MountedVault(Vault):
             return place.source.read(place.inner).found.version.id
         except SecretNotFound:
             return None
+
+    def read_now(self, paths: Sequence[str]) -> Results:
+        """Return the current versions of secrets of one mount as its store has them at this moment, or their errors.
+
+        Raises:
+            BackendUnavailable: The first backend gives no answer.
+            As for `read_many`.
+        """
+        places = [(position, self._place(path)) for position, path in enumerate(paths)]
+        if not places:
+            return []
+        results = self._read_together(places, places[0][1].source.read_now)
+        return [results[position] for position in range(len(paths))]
+
+    def list_now(self, folder: str) -> Paths:
+        """Return the paths below a folder in a mount as its store lists them at this moment, and that may be listed.
+
+        Raises:
+            BackendUnavailable: The first backend gives no answer.
+        """
+        check_prefix(folder)
+        place = self._place(f"{folder}-")
+        names = place.source.list_now(place.inner[:-1]).paths
+        return self._authority.filter_listed([place.source.mount.folder + name for name in names])
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
@@ -537,10 +562,8 @@ class MountedVault(Vault):
         return True
 
     def _remember(self, path: str, hit: _Hit) -> None:
+        self._drop_hit(path)
         with self._lock:
-            old = self._hits.pop(path, None)
-            if old is not None and old.count:
-                self._count(old.described, old.count)
             while len(self._hits) >= self._kept:
                 first = next(iter(self._hits))
                 gone = self._hits.pop(first)
@@ -548,13 +571,31 @@ class MountedVault(Vault):
                     self._count(gone.described, gone.count)
             self._hits[path] = hit
 
+    def _drop_hit(self, path: str) -> None:
+        """Hand a read out no more; how often it was repeated is still to be recorded."""
+        with self._lock:
+            gone = self._hits.pop(path, None)
+            if gone is not None and gone.count:
+                self._count(gone.described, gone.count)
+
     def _read_or_error(self, path: str, at: At) -> SecretVersion | SecurecfgError:
         try:
             return self.read(path, at=at)
         except SecurecfgError as error:
             return error
 
-    def _read_together(self, places: Sequence[tuple[int, _Place]]) -> dict[int, SecretVersion | SecurecfgError]:
+    def _place(self, path: str) -> _Place:
+        place = self._sources.of(path)
+        if place is None:
+            message = f"nothing is mounted where `{path}` lies"
+            raise SecretNotFound(message, hint="`securecfg vault mounts` shows what is mounted")
+        return place
+
+    def _read_together(
+        self,
+        places: Sequence[tuple[int, _Place]],
+        ask: Callable[[Sequence[str]], dict[str, Answer | SecurecfgError]],
+    ) -> dict[int, SecretVersion | SecurecfgError]:
         for _ in range(_RETRIES):
             results: dict[int, SecretVersion | SecurecfgError] = {}
             stamp = self._opened.policy_stamp()
@@ -567,7 +608,7 @@ class MountedVault(Vault):
                     raise
                 except SecurecfgError as error:
                     results[position] = error
-            answers = places[0][1].source.read_many([place.inner for _, place, _, _ in allowed])
+            answers = ask([place.inner for _, place, _, _ in allowed])
             recorded = []
             for position, place, session, decision in allowed:
                 answer = answers[place.inner]
@@ -641,22 +682,13 @@ class MountedVault(Vault):
         if self._opened.options.read_only:
             message = "the vault is open for reading only"
             raise Unsupported(message, hint="open it for writing")
-        session, decision = self._authority.require(action, path)
         obj: dict[str, object] = {"path": path, "action": action, "store": place.source.first.name}
         if label:
             obj["label"] = label
-        self._authority.publish_records([session.record(Event.MOUNT_CHANGING, obj, decision=decision)])
         try:
-            result = change()
-        except SecurecfgError as error:
-            failed = session.record(Event.MOUNT_FAILED, obj | {"reason": error.code}, decision=decision)
-            self._authority.publish_records([failed])
-            raise
+            return change_recorded(self._authority, obj, change)
         finally:
-            self._hits.pop(path, None)
-        done = obj | ({"version": result} if isinstance(result, str) else {})
-        self._authority.publish_records([session.record(Event.MOUNT_CHANGED, done, decision=decision)])
-        return result
+            self._drop_hit(path)
 
     def _count(self, described: tuple[str, str, str, str], count: int) -> None:
         self._counts[described] = self._counts.get(described, 0) + count
