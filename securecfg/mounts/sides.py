@@ -16,7 +16,6 @@ from securecfg.errors import (
     Conflict,
     InvalidPath,
     NotAuthenticated,
-    NotFound,
     SecretNotFound,
     SecurecfgError,
     Unavailable,
@@ -181,10 +180,10 @@ class FolderSide:
         """Return that there is no live secret, which the error of a read says at some length, or the newest version."""
         nothing = SecretNotFound(f"there is no secret `{path}`")
         try:
+            if self.vault.standing(path) is None:
+                return Standing(nothing, 0)
             infos = self.vault.history(path)
-        except NotFound:
-            return Standing(nothing, 0)
-        except SecurecfgError:
+        except SecurecfgError:  # the read says what is the matter
             return 0
         is_live = any("current" in info.labels for info in infos)
         return infos[0].version if is_live else Standing(nothing, infos[0].version)
