@@ -120,7 +120,7 @@ class Mounts:
                 raise Conflict(message)
             return [*mounts, made]
 
-        self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": _names(made.backends)}, change)
+        self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": store_names(made.backends)}, change)
         return made
 
     def replace(self, mount: Mount) -> Mount:
@@ -136,7 +136,7 @@ class Mounts:
         def change(mounts: list[Mount]) -> list[Mount]:
             return [*without(mounts, made.folder), made]
 
-        self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": _names(made.backends)}, change)
+        self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": store_names(made.backends)}, change)
         return made
 
     def remove(self, folder: str) -> None:
@@ -148,7 +148,7 @@ class Mounts:
         """
         self._authority.require("mount.manage", "")
         found = find_mount(read_mounts(self._opened), folder)
-        obj = {"path": folder, "store": _names(found.backends)}
+        obj = {"path": folder, "store": store_names(found.backends)}
         self._change(Event.MOUNT_REMOVED, obj, lambda mounts: without(mounts, folder))
 
     def _change(self, event: Event, obj: Mapping[str, object], change: Callable[[list[Mount]], list[Mount]]) -> None:
@@ -220,12 +220,12 @@ def read_mounts(opened: OpenVault) -> list[Mount]:
     """
     raw = opened.mounts()
     with parsing(opened, MOUNTS_PATH):
-        return [_from_json(folder, document) for folder, document in sorted(raw.items())]
+        return [mount_from_json(folder, document) for folder, document in sorted(raw.items())]
 
 
 def draft_mounts(opened: OpenVault, drafts: Drafts, mounts: Sequence[Mount], session: Session) -> Plan:
     """Return the draft of another document."""
-    document = {mount.folder: _to_json(mount) for mount in mounts}
+    document = {mount.folder: mount_to_json(mount) for mount in mounts}
     content = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     new = NewVersion(session.identity.principal, opened.clock.now_ns())
     return drafts.write(MOUNTS_PATH, Content.of(KIND_TEXT, content), new)
@@ -254,16 +254,19 @@ def without(mounts: Sequence[Mount], folder: str) -> list[Mount]:
     return [mount for mount in mounts if mount.folder != folder]
 
 
-def _names(uris: Sequence[str]) -> str:
+def store_names(uris: Sequence[str]) -> str:
+    """Return what the log calls the backends of a mount."""
     return " ".join(uri.partition("?")[0] for uri in uris)
 
 
-def _to_json(mount: Mount) -> dict[str, object]:
+def mount_to_json(mount: Mount) -> dict[str, object]:
+    """Return a mount, without its folder, as documents of the vault hold it."""
     rules = {name: value for name, value in mount.rules._asdict().items() if value != Rules._field_defaults[name]}
     return {"id": mount.id.hex(), "key": mount.key.hex(), "backends": list(mount.backends), "rules": rules}
 
 
-def _from_json(folder: str, document: Any) -> Mount:  # noqa: ANN401 - whatever it holds
+def mount_from_json(folder: str, document: Any) -> Mount:  # noqa: ANN401 - whatever it holds
+    """Return the mount that a document of the vault holds; what is none raises one of `MALFORMED`."""
     verify_shape(document, dict)
     rules = document["rules"]
     verify_shape(rules, dict)
