@@ -18,6 +18,7 @@ from securecfg.errors import (
     AlreadyExists,
     AuditUnavailable,
     Conflict,
+    PathMounted,
     SecretNotFound,
     SecurecfgError,
     StoreBusy,
@@ -261,13 +262,15 @@ class MountedVault(Vault):
                 if not hit.count & _COUNTS_CHECKED_EVERY:
                     self._authority.flush_if_due()
                 return hit.version
-        place = self._sources.of(path)
-        if place is None:
-            return self._inner.read(path, at=at, allow_expired=allow_expired)
-        path_to_bytes(path)
         for _ in range(_RETRIES):
+            place = self._sources.of(path)
+            if place is None:
+                return self._inner.read(path, at=at, allow_expired=allow_expired)
+            path_to_bytes(path)
             stamp, revision = self._opened.policy_stamp(), self._revision()
             session, decision = self._authority.require("read", path)
+            if not self._is_there(place):
+                continue
             try:
                 answer = _fetch(place, at)
             except (SecretNotFound, VersionNotFound):
@@ -285,6 +288,7 @@ class MountedVault(Vault):
 
     def read_many(self, wanted: Sequence[tuple[str, At]]) -> Results:
         """Return several versions, or the error of each; each mount is asked in as few calls as its store allows."""
+        self._opened.refresh()
         results: dict[int, SecretVersion | SecurecfgError] = {}
         own: list[int] = []
         mounted: dict[str, list[tuple[int, _Place]]] = {}
@@ -305,7 +309,7 @@ class MountedVault(Vault):
 
     def stream(self, path: str, *, at: At = None) -> tuple[SecretVersion, Iterator[bytes]]:
         """Return a version and its content in pieces; what is mounted comes in one. See `Vault.stream`."""
-        if self._sources.of(path) is None:
+        if self._place_now(path) is None:
             return self._inner.stream(path, at=at)
         version = self.read(path, at=at)
         if not isinstance(version.value, Secret):
@@ -324,7 +328,7 @@ class MountedVault(Vault):
             BackendUnavailable: A store below the prefix cannot be reached, and was not listed lately.
         """
         check_prefix(prefix)
-        paths = self._inner.list(prefix)
+        paths = self._inner.list(prefix)  # which sees what others have mounted, too
         for folder, source in self._sources.all().items():
             if folder.startswith(prefix) or prefix.startswith(folder):
                 below = prefix[len(folder) :] if prefix.startswith(folder) else ""
@@ -346,7 +350,7 @@ class MountedVault(Vault):
 
     def history(self, path: str) -> Versions:
         """Return all versions of a secret, newest first, without their values; see `Vault.history`."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             return self._inner.history(path)
         path_to_bytes(path)
@@ -355,7 +359,7 @@ class MountedVault(Vault):
 
     def standing(self, path: str) -> object:
         """Return what changes whenever a secret changes; see `Vault.standing`."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             return self._inner.standing(path)
         try:
@@ -406,7 +410,7 @@ class MountedVault(Vault):
             Unsupported: The store cannot hold it, or cannot do what is asked for besides.
             CommitUnknown: No answer came, and it may have been written.
         """
-        place = self._sources.of(path)
+        place = self._place_now(path)
         try:
             if place is None:
                 return self._inner.write(
@@ -428,7 +432,7 @@ class MountedVault(Vault):
 
     def delete(self, path: str, version: VersionId | None = None) -> None:
         """Delete a secret as its store does, never a single version of one that is mounted; see `Vault.delete`."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             self._inner.delete(path, version)
             return
@@ -439,7 +443,7 @@ class MountedVault(Vault):
 
     def undelete(self, path: str, version: VersionId) -> None:
         """Bring a deleted secret back; see `Vault.undelete`. What is mounted comes back with all its versions."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             self._inner.undelete(path, version)
             return
@@ -447,7 +451,7 @@ class MountedVault(Vault):
 
     def rollback(self, path: str, to: VersionId) -> VersionId:
         """Write the value of an old version as a new one; see `Vault.rollback`."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             return self._inner.rollback(path, to)
         self._authority.require("write", path)
@@ -456,7 +460,7 @@ class MountedVault(Vault):
 
     def label(self, path: str, label: str, version: VersionId | None) -> None:
         """Make a label point at a version; see `Vault.label`."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             self._inner.label(path, label, version)
             return
@@ -465,7 +469,7 @@ class MountedVault(Vault):
 
     def destroy(self, path: str, version: VersionId) -> None:
         """Destroy a version for ever; see `Vault.destroy`. Of what is mounted nothing can be destroyed."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             self._inner.destroy(path, version)
             return
@@ -481,7 +485,7 @@ class MountedVault(Vault):
         Raises:
             Unsupported: It has other versions; or the store cannot write only where there is nothing.
         """
-        source, goal = self._sources.of(path), self._sources.of(target)
+        source, goal = self._place_now(path), self._place_now(target)
         if source is None and goal is None:
             self._inner.move(path, target, allow_lookalike=allow_lookalike)
             return
@@ -584,8 +588,18 @@ class MountedVault(Vault):
         except SecurecfgError as error:
             return error
 
+    def _place_now(self, path: str) -> _Place | None:
+        """Return where a path lies by what others have mounted and unmounted until now."""
+        self._opened.refresh()
+        return self._sources.of(path)
+
+    def _is_there(self, place: _Place) -> bool:
+        """Return whether a store is still mounted where it was a moment ago."""
+        now = self._sources.of(place.path)
+        return now is not None and now.source is place.source
+
     def _place(self, path: str) -> _Place:
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             message = f"nothing is mounted where `{path}` lies"
             raise SecretNotFound(message, hint="`securecfg vault mounts` shows what is mounted")
@@ -598,6 +612,8 @@ class MountedVault(Vault):
     ) -> dict[int, SecretVersion | SecurecfgError]:
         for _ in range(_RETRIES):
             results: dict[int, SecretVersion | SecurecfgError] = {}
+            if not all(self._is_there(place) for _, place in places):
+                break
             stamp = self._opened.policy_stamp()
             allowed: list[tuple[int, _Place, Session, Decision]] = []
             for position, place in places:
@@ -621,7 +637,11 @@ class MountedVault(Vault):
                     results[position] = answer
             if self._record(recorded, stamp):
                 return results
-        raise _too_fast(places[0][1].path)
+        else:
+            raise _too_fast(places[0][1].path)
+        # The mount has ended, or is another one, since they were sorted by it.
+        again = self.read_many([(place.path, None) for _, place in places])
+        return {position: found for (position, _), found in zip(places, again, strict=True)}
 
     def _record(self, reads: Sequence[tuple[str, Answer, Session, Decision]], stamp: Stamp) -> bool:
         """Make reads durable in the log; False where the policy has changed since they were decided."""
@@ -685,8 +705,16 @@ class MountedVault(Vault):
         obj: dict[str, object] = {"path": path, "action": action, "store": place.source.first.name}
         if label:
             obj["label"] = label
+
+        def change_mounted() -> T:
+            # The record before has shown what others have mounted by then.
+            if not self._is_there(place):
+                message = f"what was mounted where `{path}` lies is not there any more"
+                raise PathMounted(message, hint="try again: the path is what it is now")
+            return change()
+
         try:
-            return change_recorded(self._authority, obj, change)
+            return change_recorded(self._authority, obj, change_mounted)
         finally:
             self._drop_hit(path)
 

@@ -417,7 +417,7 @@ class Source:
             self._missing.pop(copy.path, None)
         if self._is_changed(copy):  # meanwhile
             return Answer(copy.found, Served.STORE, copy.store, copy.fetched_ns, copy.fetched_ns)
-        if self._copies is not None and self._rules.keep_s:
+        if self._copies is not None and self._rules.keep_s and not self._is_closed.is_set():
             self._copies.put(copy)
         return _answer(self._keep(copy), Served.STORE)
 

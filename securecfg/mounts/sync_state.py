@@ -64,11 +64,15 @@ class LastRuns:
 
     Args:
         authority: For whom; of the vault itself.
+
+    Raises:
+        NotAuthenticated: Nobody says for whom.
     """
 
     def __init__(self, authority: Authority) -> None:
         """Read nothing yet."""
         self._authority, self._opened = authority, authority.opened
+        authority.filter_listed(["-"])  # what is nobody's would be everybody's
 
     def find(self, from_: str, to: str) -> LastRun:
         """Return the last run between two sides; one with a new key where there was none.

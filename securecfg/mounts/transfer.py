@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
     Show = Callable[[str], AbstractContextManager[Progress]]
 
+    SecretId = tuple[VersionId, tuple[str, ...]]
+
 PASSES_MAX = 8
 _FINE = frozenset((Action.SAME, Action.NEW, Action.ONLY_THERE))
 
@@ -211,7 +213,6 @@ class Rehousing:
         Raises:
             AccessDenied: He may not.
         """
-        assert isinstance(self._vault, MountedVault)  # noqa: S101 - since `__init__`
         authority = self._vault.authority
         listed = self._vault.sources[self._folder].list_now("").paths
         session = authority.session()
@@ -225,7 +226,7 @@ class Rehousing:
         infos = self._vault.history(self._folder + name)
         live = [info for info in reversed(infos) if info.state == State.LIVE]
         gone = [(name, f"version {info.version}: {info.state}") for info in infos if info.state != State.LIVE]
-        current = self._vault.standing(self._folder + name)
+        current = self._here.look([name])[name].expect
         live.sort(key=lambda info: info.version == current)
         return [(info.version, info.labels) for info in live], gone
 
@@ -268,9 +269,6 @@ class Rehousing:
 
     def _read(self, name: str, version: VersionId) -> SecretVersion:
         return self._vault.read(self._folder + name, at=version)
-
-
-SecretId = tuple["VersionId", tuple[str, ...]]
 
 
 def record_end(vault: Vault, from_: str, to: str, count: int) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from securecfg.audit import Event
 from securecfg.backends import State
-from securecfg.errors import AccessDenied, BackendUnavailable, Conflict, SecretNotFound, SecurecfgError
-from securecfg.mounts import migration
+from securecfg.errors import AccessDenied, BackendUnavailable, Conflict, PathMounted, SecretNotFound, SecurecfgError
+from securecfg.mounts import MountedVault, migration
 from securecfg.mounts.migration import Homecome, Homecoming, Report, finish_homecoming
 from securecfg.testing.memory_backend import ALL
 from securecfg.vault.verification import verify_vault
@@ -155,6 +155,48 @@ def test_all_of_a_mount_is_in_the_vault_and_references_stay_valid(mounts: MountW
     (finished,) = events(vault, Event.SYNC_FINISHED)
     assert finished.obj == {"path": "memory:one", "to": FOLDER, "count": 3}
     assert vault.write(f"{FOLDER}a", "2", expect=1) == 2
+
+
+def test_handles_that_were_open_before_use_the_vault_and_never_again_the_store(mounts: MountWorld) -> None:
+    vault = mounts.mount(max_age_s=0, refresh_s=0, keep_s=0)
+    for name in "abcdef":
+        vault.write(f"{FOLDER}{name}", "1")
+    others = [mounts.open() for _ in range(7)]
+    for other in others:
+        other.list(FOLDER)
+    migrate(vault)
+    before = mounts.store().asked
+    mounts.store().fail(raising(UNAVAILABLE))
+    assert revealed(others[0].read(f"{FOLDER}a")) == "1"
+    (found,) = others[1].read_many([(f"{FOLDER}b", None)])
+    assert not isinstance(found, SecurecfgError)
+    assert others[2].write(f"{FOLDER}c", "2", expect=1) == 2
+    others[3].delete(f"{FOLDER}d")
+    others[4].move(f"{FOLDER}e", f"{FOLDER}moved")
+    assert len(others[5].history(f"{FOLDER}f")) == 1
+    assert others[6].list(FOLDER) == [f"{FOLDER}{name}" for name in ("a", "b", "c", "f", "moved")]
+    assert mounts.store().asked == before
+
+
+def test_a_mount_that_ends_while_a_change_is_on_its_way_is_not_changed(mounts: MountWorld) -> None:
+    from securecfg.mounts import Mounts
+
+    vault = mounts.mount()
+    assert isinstance(vault, MountedVault)
+    vault.write(f"{FOLDER}a", "1")
+    other = mounts.open()
+    publish, count = vault.authority.publish_records, iter(range(9))
+
+    def slow(records: Any) -> None:  # noqa: ANN401 - as the method
+        if next(count) == 0:
+            Mounts(other.authority).remove(FOLDER)
+        publish(records)
+
+    vault.authority.publish_records = slow  # type: ignore[method-assign]  # what happens in between
+    with pytest.raises(PathMounted):
+        vault.write(f"{FOLDER}a", "2")
+    assert len(mounts.store().secrets["a"].contents) == 1
+    assert events(vault)[-1].event == Event.MOUNT_FAILED
 
 
 def test_an_empty_mount_just_ends(mounts: MountWorld) -> None:
