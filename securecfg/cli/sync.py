@@ -26,7 +26,9 @@ def _rule_options(function: Callable[..., object]) -> Callable[..., object]:
             click.argument("from_", metavar="FROM"),
             click.argument("to"),
             click.option("--both", is_flag=True, help="Do what each side has changed on the other one, too."),
-            click.option("--delete", "deletes", is_flag=True, help="Delete what only TO has; with --both what one lost."),
+            click.option(
+                "--delete", "deletes", is_flag=True, help="Delete what only TO has; with --both what one lost."
+            ),
             click.option(
                 "--prefer",
                 type=click.Choice(["from", "to", "newest", "none"]),

@@ -179,9 +179,7 @@ class Copying:
     def _is_as_planned(self, planned: Seen | SecurecfgError | None, standing: Standing) -> bool:
         found = standing.found
         if isinstance(planned, Seen):
-            return isinstance(found, SecretVersion) and hmac.compare_digest(
-                digest_of(self._key, found), planned.digest
-            )
+            return isinstance(found, SecretVersion) and hmac.compare_digest(digest_of(self._key, found), planned.digest)
         # Who may not list a path may not know whether there is something; the write itself finds out.
         return isinstance(found, NotFound | AccessDenied)
 

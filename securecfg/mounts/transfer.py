@@ -16,14 +16,14 @@ from securecfg.crypto import KEY_BYTES
 from securecfg.errors import Conflict, InvalidMetadata, SecurecfgError, Unsupported
 from securecfg.mounts.mounted import MountedVault
 from securecfg.mounts.sides import FolderSide, GivenOut, StoreSide
-from securecfg.mounts.sync_plan import Action, Item, Plan, Rules, digest_of
+from securecfg.mounts.sync_plan import Action, Item, Plan, Rules, Seen, digest_of
 from securecfg.mounts.sync_run import Copying
 from securecfg.mounts.table import Mounts, find_mount, read_mounts
 from securecfg.policy import Decision
 from securecfg.vault.paths import RESERVED_LABELS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from securecfg.mounts.sides import Side
@@ -198,6 +198,10 @@ class Rehousing:
         else:
             message = f"what is mounted at `{self._folder}` changes faster than it can be copied"
             raise Conflict(message, hint="try again when less is written to it; what was copied is there")
+        for item in survey.plan.items if self._takes_versions else ():
+            if isinstance(item.here, Seen) and isinstance(item.there, Seen):
+                missing = sorted(set(item.here.labels) - set(item.there.labels))
+                lost += self._label(item.name, str(item.there.version), missing)
         authority = self._vault.authority
         if find_mount(read_mounts(self._vault.opened), self._folder) != self._mount:
             message = f"the mount at `{self._folder}` has been changed meanwhile"
@@ -205,7 +209,7 @@ class Rehousing:
         Mounts(authority).replace(self._mount._replace(backends=self._uris))
         record_end(self._vault, self._folder, self._there.name, written)
         same = sum(item.action is Action.SAME for item in survey.plan.items)
-        return same, lost
+        return same, list(dict.fromkeys(lost))
 
     def _verify_rights(self) -> None:
         """Refuse who may not read all of it, and would leave something behind.
@@ -234,10 +238,10 @@ class Rehousing:
         """Return whether the new store has the first of the versions already, of a run that was interrupted."""
         if item.action is not Action.CONFLICT or not self._earlier.get(item.name):
             return False
-        return self._count_alike(item.name, self._earlier[item.name]) is not None
+        return self._find_alike(item.name, self._earlier[item.name]) is not None
 
-    def _count_alike(self, name: str, ids: Sequence[SecretId]) -> int | None:
-        """Return how many of the first versions the new store has, None where it has others."""
+    def _find_alike(self, name: str, ids: Sequence[SecretId]) -> list[str] | None:
+        """Return what the new store calls those of the first versions that it has, None where it has others."""
         stored = [version for version in reversed(self._there.handle.versions(name)) if version.state is State.LIVE]
         if len(stored) > len(ids):
             return None
@@ -245,26 +249,35 @@ class Rehousing:
             theirs, ours = self._there.read_version(name, version.id), self._read(name, id_)
             if not hmac.compare_digest(digest_of(self._key, theirs), digest_of(self._key, ours)):
                 return None
-        return len(stored)
+        return [version.id for version in stored]
 
     def _copy_versions(self, name: str, ids: Sequence[SecretId]) -> list[tuple[str, str]]:
         """Write the versions that the new store lacks, and make labels point at them; return what it refuses."""
         standing = self._there.look([name])[name]
         expect: VersionId = standing.expect
-        alike = self._count_alike(name, ids) if expect else 0
+        alike = self._find_alike(name, ids) if expect else []
         if alike is None:
             message = f"`{name}` has been changed in the new store meanwhile"
             raise Conflict(message, hint="run it again")
         lost: list[tuple[str, str]] = []
-        for id_, labels in ids[alike:]:
-            expect = self._there.write(name, self._read(name, id_), expect, None)
-            for label in labels:
-                if label in RESERVED_LABELS:
-                    continue
-                try:
-                    self._there.label(name, label, str(expect))
-                except (InvalidMetadata, Unsupported) as error:
-                    lost.append((name, f"label {label}: {error.message}"))
+        for number, (id_, labels) in enumerate(ids):
+            # What was interrupted may have the version and not its labels.
+            is_new = number >= len(alike)
+            version = self._there.write(name, self._read(name, id_), expect, None) if is_new else alike[number]
+            expect = version if is_new else expect
+            lost += self._label(name, str(version), labels)
+        return lost
+
+    def _label(self, name: str, version: str, labels: Iterable[str]) -> list[tuple[str, str]]:
+        """Make labels point at a version in the new store; return those that it refuses."""
+        lost: list[tuple[str, str]] = []
+        for label in labels:
+            if label in RESERVED_LABELS:
+                continue
+            try:
+                self._there.label(name, label, version)
+            except (InvalidMetadata, Unsupported) as error:
+                lost.append((name, f"label {label}: {error.message}"))
         return lost
 
     def _read(self, name: str, version: VersionId) -> SecretVersion:
@@ -278,15 +291,4 @@ def record_end(vault: Vault, from_: str, to: str, count: int) -> None:
         AuditUnavailable: It cannot be recorded; what was copied is there.
     """
     session = vault.authority.session()
-    vault.authority.publish_records(
-        [session.record(Event.SYNC_FINISHED, {"path": from_, "to": to, "count": count})]
-    )
-
-
-def find_failure(outcome: Outcome) -> SecurecfgError | None:
-    """Return the error that stands for what a run has not done, None where it did everything."""
-    if outcome.failed:
-        return outcome.failed[0].error
-    if outcome.moved:
-        return Conflict("some secrets have changed since they were planned")
-    return None
+    vault.authority.publish_records([session.record(Event.SYNC_FINISHED, {"path": from_, "to": to, "count": count})])
