@@ -117,7 +117,7 @@ def _emit(invocation: Invocation, folder: str, report: Report | None, done: Home
 # --- elsewhere --------------------------------------------------------------------------------------------------------
 
 
-def _rehouse(  # noqa: PLR0913 - what was said on the command line
+def _rehouse(
     invocation: Invocation, vault: Vault, folder: str, uris: Sequence[str], *, takes_versions: bool, dry_run: bool
 ) -> int:
     from securecfg.cli.copying import describe, show

@@ -72,7 +72,7 @@ def plan(invocation: Invocation, *, from_: str, to: str, both: bool, deletes: bo
 @_rule_options
 @click.option("--plan", "shown", metavar="ID", help="Only where the plan is still this one.")
 @common_flags
-def run(  # noqa: PLR0913 - one parameter for each option
+def run(
     invocation: Invocation, *, from_: str, to: str, both: bool, deletes: bool, prefer: str, shown: str | None
 ) -> int:
     """Make TO as FROM, or with --both each as the other, where the sides are still as they were planned.

@@ -544,9 +544,11 @@ def _find_late(
                 progress(start, len(names))
                 for name, standing in side.look(names[start : start + size]).items():
                     found = standing.found
-                    if not isinstance(found, SecretVersion) or name not in digests:
-                        late.append(name)
-                    elif not hmac.compare_digest(digest_of(key, found), digests[name]):
+                    if (
+                        not isinstance(found, SecretVersion)
+                        or name not in digests
+                        or not hmac.compare_digest(digest_of(key, found), digests[name])
+                    ):
                         late.append(name)
         return sorted({*late, *(digests.keys() - set(names))}), True
     except BackendUnavailable:

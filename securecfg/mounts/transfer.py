@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.audit import Event
 from securecfg.backends import State, open_backend
 from securecfg.crypto import KEY_BYTES
-from securecfg.errors import Conflict, InvalidMetadata, SecurecfgError, Unsupported
+from securecfg.errors import Conflict, InvalidMetadata, Unsupported
 from securecfg.mounts.mounted import MountedVault
 from securecfg.mounts.sides import FolderSide, GivenOut, StoreSide
 from securecfg.mounts.sync_plan import Action, Item, Plan, Rules, Seen, digest_of

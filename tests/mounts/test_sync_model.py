@@ -56,7 +56,7 @@ class TwoStores(RuleBasedStateMachine):
             self.vault.delete(side + name)
 
     @rule(is_both=st.booleans(), deletes=st.booleans())
-    def sync(self, is_both: bool, deletes: bool) -> None:  # noqa: FBT001 - drawn
+    def sync(self, is_both: bool, deletes: bool) -> None:
         before = {side: dict(held) for side, held in self.model.items()}
         sync = Synchronisation(self.vault, ONE, TWO, Rules(is_both=is_both, deletes=deletes))
         plan = sync.plan(silent)
@@ -69,7 +69,7 @@ class TwoStores(RuleBasedStateMachine):
             self.check(item.name, item.action, before, deletes=deletes)
 
     @rule(calls=st.integers(0, 9), is_both=st.booleans(), deletes=st.booleans())
-    def sync_and_die(self, calls: int, is_both: bool, deletes: bool) -> None:  # noqa: FBT001 - drawn
+    def sync_and_die(self, calls: int, is_both: bool, deletes: bool) -> None:
         """Let a store be away from some call on; what was done until then is done whole."""
         before = {side: dict(held) for side, held in self.model.items()}
         stores, written = [self.world.store(name) for name in SIDES.values()], self.written()

@@ -56,7 +56,7 @@ def line(here: str | None, there: str | None, last: str | None, **rules: object)
         (None, "1", "0", "only-there", "conflict", "conflict"),
     ],
 )
-def test_a_line_follows_from_both_sides_and_the_last_run(  # noqa: PLR0913 - the columns of the table
+def test_a_line_follows_from_both_sides_and_the_last_run(
     here: str | None, there: str | None, last: str | None, one_way: str, both: str, both_deleting: str
 ) -> None:
     assert line(here, there, last) == one_way
@@ -113,12 +113,12 @@ VALUES = st.sampled_from([None, "0", "1", "2"])
 
 
 @given(VALUES, VALUES, VALUES, st.booleans(), st.booleans(), st.sampled_from(Prefer))
-def test_doing_what_a_plan_says_makes_the_next_one_say_that_nothing_is_to_be_done(  # noqa: PLR0913 - what a plan depends on
+def test_doing_what_a_plan_says_makes_the_next_one_say_that_nothing_is_to_be_done(
     here: str | None,
     there: str | None,
     last: str | None,
-    is_both: bool,  # noqa: FBT001 - drawn
-    deletes: bool,  # noqa: FBT001 - drawn
+    is_both: bool,
+    deletes: bool,
     prefer: Prefer,
 ) -> None:
     sides = [{} if value is None else {"a": seen(value)} for value in (here, there)]

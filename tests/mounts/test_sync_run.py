@@ -203,7 +203,7 @@ def test_what_both_sides_have_changed_is_a_conflict_and_stays_one(pair: Vault) -
         (Prefer.NONE, True, "conflict", "here", "there"),
     ],
 )
-def test_a_declared_rule_resolves_conflicts(  # noqa: PLR0913 - the columns of the table
+def test_a_declared_rule_resolves_conflicts(
     pair: Vault, prefer: Prefer, line: str, here: str, there: str, *, is_both: bool
 ) -> None:
     pair.write(f"{ONE}a", "1")
@@ -388,7 +388,7 @@ def test_what_the_other_side_cannot_hold_is_said_before_anything_is_written(
     mounts: MountWorld,
     can: dict[str, Any],
     value: Any,
-    line: str,  # noqa: ANN401 - any value
+    line: str,
 ) -> None:
     vault = mount_two(mounts)
     vault.write(f"{ONE}name", value)
