@@ -16,6 +16,7 @@ from securecfg.backends.k8s_objects import (
     NAME_LENGTH_MAX,
     SECRETS,
     VALUE_BYTES_MAX,
+    text_of,
     to_found,
     to_name,
     to_new,
@@ -234,7 +235,7 @@ class KubernetesObjects:
         """
         with looking_first():
             request = Request("get", "read_namespaced_{}", (name,), {})
-            uid, is_going = self._cluster.ask(request, lambda body: (_text(body["metadata"]["uid"]), _is_going(body)))
+            uid, is_going = self._cluster.ask(request, lambda body: (text_of(body["metadata"]["uid"]), _is_going(body)))
         if is_going:
             raise _not_there(path)
         return uid
@@ -253,7 +254,7 @@ class KubernetesObjects:
     def _newest(self) -> str:
         """Return the version of all objects together."""
         request = Request("list", "list_namespaced_{}", (), self._selected(limit=1))
-        return self._cluster.ask(request, lambda body: _text(body["metadata"]["resourceVersion"]))
+        return self._cluster.ask(request, lambda body: text_of(body["metadata"]["resourceVersion"]))
 
     def _seen(self, version: str) -> Generator[tuple[str, str]]:
         """Yield nothing new when the cluster watches, and then versions with the paths that they changed."""
@@ -315,15 +316,15 @@ def _invalid(path: str, refusal: Refusal) -> SecurecfgError:
 
 
 def _names(body: Any) -> tuple[list[str], str]:  # noqa: ANN401 - a JSON object
-    names = [_text(item["metadata"]["name"]) for item in body["items"] if not _is_going(item)]
-    return names, _text(body["metadata"].get("continue") or "")
+    names = [text_of(item["metadata"]["name"]) for item in body["items"] if not _is_going(item)]
+    return names, text_of(body["metadata"].get("continue") or "")
 
 
 def _changed(event: Any) -> tuple[str, str]:  # noqa: ANN401 - a JSON object
     """Return the version that an event brings, and the path that it changed; an empty text for none."""
     about = event["object"]["metadata"]
     path = "" if event["type"] == "BOOKMARK" else to_path(about["name"])
-    return _text(about["resourceVersion"]), path
+    return text_of(about["resourceVersion"]), path
 
 
 def _is_going(body: Any) -> bool:  # noqa: ANN401 - a JSON object
@@ -332,13 +333,7 @@ def _is_going(body: Any) -> bool:  # noqa: ANN401 - a JSON object
 
 
 def _verify_answered(body: Any) -> None:  # noqa: ANN401 - a JSON object
-    _text(body["kind"])
-
-
-def _text(held: object) -> str:
-    if not isinstance(held, str):
-        raise TypeError
-    return held
+    text_of(body["kind"])
 
 
 def _not_there(path: str) -> SecretNotFound:

@@ -115,7 +115,7 @@ class Cluster:
             Refusal: The server refuses, for a reason that has no error of its own.
             SecurecfgError: See section 7 of the contract.
         """
-        response = self._granted(request)
+        response = _understood(lambda: self._granted(request))
         try:
             yield self._events(request, response, pick)
         finally:
@@ -160,15 +160,11 @@ class Cluster:
                     _ = response.data  # reads it all, and lets the connection go
             return response
         except ApiException as error:
-            failure = self._failure(error, request, client.login)
+            failure = self._failure(error, request, client)
         except HTTPError as error:
             failure = _lost(error)
         except OSError:  # a file that the client needs, before anything is sent
-            client.is_broken = True
-            failure = BackendNotReached(
-                "the cluster cannot be asked, as the file of its authority or a certificate cannot be read",
-                hint="look at the kubeconfig",
-            )
+            failure = _file_missing(client)
         raise failure  # here, so that it drags along no frame and no text of the client
 
     def _events(self, request: Request, response: Any, pick: Callable[[Body], T]) -> Iterator[T]:  # noqa: ANN401 - of urllib3
@@ -190,12 +186,14 @@ class Cluster:
             return
         raise failure
 
-    def _failure(self, error: Any, request: Request, login: Login) -> SecurecfgError:  # noqa: ANN401 - the client's own
-        """Return the error for an answer that is none."""
-        if not error.status:
-            return _not_trusted(is_sent=not _is_unverified(error))
+    def _failure(self, error: Any, request: Request, client: _Client) -> SecurecfgError:  # noqa: ANN401 - its own
+        """Return the error for what the client raises."""
+        if not error.status:  # it is about TLS, and the client has thrown away what it was
+            failed = error.__cause__ or error.__context__
+            cause = failed.args[0] if failed is not None and failed.args else None
+            return _file_missing(client) if _is_of_a_file(cause) else _not_trusted(cause)
         said = _said(error.body)
-        if error.status == 403 and login.is_anonymous and _ANONYMOUS in str(said.get("message")):  # noqa: PLR2004 - of HTTP
+        if error.status == 403 and client.login.is_anonymous and _ANONYMOUS in str(said.get("message")):  # noqa: PLR2004 - of HTTP
             return _login_refused(is_anonymous=True)
         return self._failure_of(error.status, said, error.headers or {}, request)
 
@@ -256,12 +254,12 @@ class _Clients:
 
             with discreet(*_CLIENTS):
                 login = log_in(self._access)
+                if former is not None and not former.is_broken and former.login.identity == login.identity:
+                    return _Client(login, former.rest)
+                return _Client(login, kubernetes.client.ApiClient(login.configuration).rest_client)
         except ImportError:
             message = "`k8s:` needs the package `kubernetes`"
             raise ExtraMissing(message, hint=f"pip install {distribution_for('k8s')}") from None
-        if former is not None and not former.is_broken and former.login.identity == login.identity:
-            return _Client(login, former.rest)
-        return _Client(login, kubernetes.client.ApiClient(login.configuration).rest_client)
 
 
 class _Client:
@@ -375,29 +373,35 @@ def _disturbed(status: int, retry_after_s: float) -> BackendUnavailable | None:
     return failure
 
 
-def _is_unverified(error: Exception) -> bool:
-    """Return whether it was the certificate of the server that was not taken, before anything was sent."""
-    from ssl import SSLCertVerificationError
+def _is_of_a_file(cause: object) -> bool:
+    from ssl import SSLError
 
-    cause = error.__cause__ or error.__context__
-    return isinstance(cause.args[0] if cause is not None and cause.args else None, SSLCertVerificationError)
+    return isinstance(cause, OSError) and not isinstance(cause, SSLError)
+
+
+def _file_missing(client: _Client) -> BackendNotReached:
+    """Return the error for a file that cannot be read, and let the client be made anew."""
+    client.is_broken = True
+    message = "the cluster cannot be asked, as the file of its authority or a certificate cannot be read"
+    return BackendNotReached(message, hint="look at the kubeconfig")
 
 
 def _lost(error: Exception) -> BackendUnavailable:
     """Return the error for a request that has no answer."""
-    from ssl import SSLCertVerificationError
-
     from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError, SSLError
 
     if isinstance(error, SSLError):
-        return _not_trusted(is_sent=not isinstance(error.args[0] if error.args else None, SSLCertVerificationError))
+        return _not_trusted(error.args[0] if error.args else None)
     if isinstance(error, ConnectTimeoutError | NewConnectionError | ProxyError):
         return BackendNotReached("the cluster cannot be reached", hint="try again later")
     return BackendUnavailable("no answer came from the cluster", hint="try again later")
 
 
-def _not_trusted(*, is_sent: bool) -> BackendUnavailable:
-    kind = BackendUnavailable if is_sent else BackendNotReached
+def _not_trusted(cause: object) -> BackendUnavailable:
+    """Return the error for TLS that failed; where it was the certificate, nothing had been sent."""
+    from ssl import SSLCertVerificationError
+
+    kind = BackendNotReached if isinstance(cause, SSLCertVerificationError) else BackendUnavailable
     message = "the cluster has no certificate that is trusted here"
     return kind(message, hint="`certificate-authority` in the kubeconfig names its authority")
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from securecfg.backends.k8s_objects import text_of
 from securecfg.errors import BackendLoginRefused, SettingMissing
 from securecfg.keys.vault_login import is_safe_address
 
@@ -145,7 +146,7 @@ def _run_program(user: Any, cluster: Any) -> float:  # noqa: ANN401 - nodes of t
     if not given:
         message = "the program that the kubeconfig names gives nothing to log in with"
         raise BackendLoginRefused(message, hint="`kubectl auth whoami` runs it too, and shows what it says")
-    for name in ("client-certificate", "client-key", *given):
+    for name in ("exec", "client-certificate", "client-key", *given):
         user.value.pop(name, None)
     user.value.update(given)
     return time.monotonic() + max(lasts * _RENEW_AFTER, _RENEW_S_MIN)
@@ -153,7 +154,7 @@ def _run_program(user: Any, cluster: Any) -> float:  # noqa: ANN401 - nodes of t
 
 def _given(status: Mapping[str, str]) -> dict[str, str]:
     """Return what a program gives, as a kubeconfig would have it."""
-    given = {"token": status["token"]} if status.get("token") else {}
+    given = {"token": text_of(status["token"])} if status.get("token") else {}
     if "clientCertificateData" in status:
         given["client-certificate-data"] = b64encode(status["clientCertificateData"].encode()).decode()
         given["client-key-data"] = b64encode(status["clientKeyData"].encode()).decode()
@@ -182,6 +183,11 @@ def _checked(configuration: Any) -> Any:  # noqa: ANN401 - the same
     if configuration.host.startswith("http://"):
         # What is plain goes to this machine itself: a proxy that the environment names would see all of it.
         configuration.proxy = None
+    for name, token in configuration.api_key.items():
+        configuration.api_key[name] = token.strip()
+        if not configuration.api_key[name].isprintable() or not token.isascii():
+            message = "what there is to log in to the cluster with can be no token"
+            raise BackendLoginRefused(message, hint="it has characters that no header of HTTP carries")
     return configuration
 
 

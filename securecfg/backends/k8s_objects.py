@@ -161,7 +161,18 @@ def to_version(body: Mapping[str, Any]) -> StoredVersion:
     """
     about = body["metadata"]
     times = [datetime.fromisoformat(entry["time"]) for entry in about.get("managedFields") or () if "time" in entry]
-    return StoredVersion(_text(about["resourceVersion"]), created=max(times).astimezone(UTC) if times else None)
+    return StoredVersion(text_of(about["resourceVersion"]), created=max(times).astimezone(UTC) if times else None)
+
+
+def text_of(held: object) -> str:
+    """Return a text of an answer.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if not isinstance(held, str):
+        raise TypeError
+    return held
 
 
 # --- the two kinds ----------------------------------------------------------------------------------------------------
@@ -191,7 +202,7 @@ def _hold_in_config_map(content: Content) -> Held:
 
 
 def _value_of_config_map(body: Mapping[str, Any], label: str) -> Value:
-    texts = {name: "" if held is None else _text(held) for name, held in (body.get("data") or {}).items()}
+    texts = {name: "" if held is None else text_of(held) for name, held in (body.get("data") or {}).items()}
     binary = {name: _from_base64(held) for name, held in (body.get("binaryData") or {}).items()}
     return _to_value({**texts, **binary}, label)
 
@@ -249,19 +260,13 @@ def _text_or_bytes(part: bytes) -> str | bytes:
         return part
 
 
-def _text(held: object) -> str:
-    if not isinstance(held, str):
-        raise TypeError
-    return held
-
-
 def _to_base64(part: bytes) -> str:
     return b64encode(part).decode()
 
 
 def _from_base64(held: object) -> bytes:
     """Return bytes; Go writes those that were never set as null."""
-    return b"" if held is None else b64decode(_text(held), validate=True)
+    return b"" if held is None else b64decode(text_of(held), validate=True)
 
 
 # --- metadata ---------------------------------------------------------------------------------------------------------
@@ -281,7 +286,7 @@ def _metadata(body: Mapping[str, Any], path: str) -> Mapping[str, str]:
     annotation = (body["metadata"].get("annotations") or {}).get(METADATA_ANNOTATION)
     if annotation is None:
         return {}
-    fields = parse_fields(_text(annotation))
+    fields = parse_fields(text_of(annotation))
     if fields is None:
         message = f"the annotation `{METADATA_ANNOTATION}` of `{path}` is no JSON object of texts"
         raise BackendRefused(message, hint="somebody else has changed it; take it away, or write the metadata anew")

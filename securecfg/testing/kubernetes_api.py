@@ -117,6 +117,7 @@ class KubernetesApi:
         forgotten: The newest version before which a watch cannot begin any more.
         watch_s_max: After which time it ends an answer that watches, whatever it was asked for.
         bookmark_s: How long before that it sends a bookmark.
+        tears: After how many events each of the next answers that watch breaks off.
         page_max: How many objects it gives at once, whatever it was asked for.
     """
 
@@ -142,6 +143,7 @@ class KubernetesApi:
             self.forgotten = 0
             self.watch_s_max = 60.0
             self.bookmark_s = 0.05
+            self.tears: list[int] = []
             self.page_max = 1_000_000
 
     def __enter__(self) -> Self:
@@ -492,7 +494,13 @@ class _Request(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        tears = cast("_Server", self.server).service.tears
+        left = tears.pop(0) if tears else -1
         for event in events:
+            if left == 0:
+                self.close_connection = True
+                return
+            left -= 1
             line = json.dumps({**event, "object": self._shaped(event["object"])}).encode() + b"\n"
             self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
         self.wfile.write(b"0\r\n\r\n")
