@@ -39,7 +39,7 @@ from securecfg.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator, Iterator, Sequence
 
     from securecfg.backends.interface import Backend, BackendUri, Content, Writing
     from securecfg.backends.k8s_objects import ObjectKind
@@ -240,7 +240,7 @@ class KubernetesObjects:
             raise _not_there(path)
         return uid
 
-    def _page(self, request: Request) -> tuple[list[str], str]:
+    def _page(self, request: Request) -> tuple[Sequence[str], str]:
         """Return the names of a page, and where the next one begins; empty where there is none."""
         try:
             return self._cluster.ask(request, _names)

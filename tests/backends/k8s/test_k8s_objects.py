@@ -641,7 +641,7 @@ def test_a_server_that_is_no_cluster_is_not_believed(fault: Answer, backend: Ope
 def test_a_refusal_of_whatever_form_is_one(
     details: dict[str, object], backend: OpenBackend, proxy: FaultyProxy
 ) -> None:
-    proxy.fail(refusal(422, "not a reason: canary", **details))
+    proxy.fail(refusal(422, "not a reason: canary", None, **details))
     with pytest.raises(BackendRefused) as refused:
         backend.write("a", "x")
     assert "canary" not in f"{refused.value} {refused.value.hint}"
