@@ -274,7 +274,7 @@ class _Client:
     def __init__(self, login: Login, rest: Any) -> None:  # noqa: ANN401 - of the client, whose types differ between its versions
         self.login, self.rest = login, rest
         self.is_broken = False
-        self._whole = self._api("")
+        self._whole = self._api("application/json")
         self._about_one = self._api(_ABOUT.format("PartialObjectMetadata"))
         self._about_many = self._api(_ABOUT.format("PartialObjectMetadataList"))
 
@@ -290,8 +290,7 @@ class _Client:
 
         client = ApiClient(self.login.configuration)
         client.rest_client = self.rest
-        if accepted:
-            client.set_default_header("Accept", accepted)
+        client.set_default_header("Accept", accepted)
         return CoreV1Api(client)
 
 

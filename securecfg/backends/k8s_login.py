@@ -20,6 +20,7 @@ DEFAULT_KUBECONFIG = "~/.kube/config"
 REREAD_S = 60.0
 """How often the file of a token is read anew, as the kubelet replaces it in mid-run."""
 
+_CONNECTIONS = 32
 _RENEW_AFTER = 2 / 3
 _RENEW_S_MIN = 1.0
 _IMPERSONATION = ("as", "as-uid", "as-groups", "as-user-extra")
@@ -97,6 +98,9 @@ def _from_kubeconfig(files: str, context: str) -> Login:
         loader = KubeConfigLoader(merged, active_context=context or None, config_base_path=None)
         active = merged["contexts"].get_with_name(loader.current_context["name"])["context"]
         cluster = merged["clusters"].get_with_name(active["cluster"])["cluster"]
+        if cluster.safe_get("insecure-skip-tls-verify"):
+            message = "the kubeconfig says that the certificate of the cluster is not verified"
+            raise SettingMissing(message, hint="say `certificate-authority` there instead")
         user = _user(merged, active)
         if user is not None:
             _check_user(user.value)
@@ -104,9 +108,6 @@ def _from_kubeconfig(files: str, context: str) -> Login:
                 renewed_at = time.monotonic() + REREAD_S
             elif "exec" in user and "token" not in user:
                 renewed_at = _run_program(user, cluster)
-        if cluster.safe_get("insecure-skip-tls-verify"):
-            message = "the kubeconfig says that the certificate of the cluster is not verified"
-            raise SettingMissing(message, hint="say `certificate-authority` there instead")
         loader.load_and_set(configuration)
     configuration.refresh_api_key_hook = None  # what it does is done here, for all threads together
     return Login(_checked(configuration), renewed_at)
@@ -146,7 +147,7 @@ def _run_program(user: Any, cluster: Any) -> float:  # noqa: ANN401 - nodes of t
     if not given:
         message = "the program that the kubeconfig names gives nothing to log in with"
         raise BackendLoginRefused(message, hint="`kubectl auth whoami` runs it too, and shows what it says")
-    for name in ("exec", "client-certificate", "client-key", *given):
+    for name in ("exec", *given, *(name.removesuffix("-data") for name in given)):
         user.value.pop(name, None)
     user.value.update(given)
     return time.monotonic() + max(lasts * _RENEW_AFTER, _RENEW_S_MIN)
@@ -173,6 +174,7 @@ def _new_configuration() -> Any:  # noqa: ANN401 - of the client, whose types di
     # Not by a call, which may give what the application has set for itself: a proxy, or that nothing is verified.
     configuration = type.__call__(Configuration)
     configuration.retries = False  # which includes redirects: they are not followed
+    configuration.connection_pool_maxsize = _CONNECTIONS
     return configuration
 
 
