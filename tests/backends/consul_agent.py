@@ -41,7 +41,9 @@ VARIABLES = (
 REQUEST_MAX = 524_288
 OPERATIONS_MAX = 64
 JITTER = 16
+MISSING, UNKNOWN, STALE = "key {} doesn't exist", "unknown KV verb {}", "failed to set key {}, index is stale"
 DENIED = "Permission denied: token with AccessorID '175a11bd-5762-e491-80ec-9b9b2b9e963e' lacks permission"
+DENIED_WRITE = DENIED + " 'key:write' on {}"
 
 
 @dataclass
@@ -226,23 +228,23 @@ class ConsulAgent:
         space = operation.get("Namespace", "") if self.is_enterprise else ""
         held = self.keys.get((space, key))
         if verb in {"set", "cas", "delete"} and not _may(rights.write, key):
-            raise _Failure(DENIED + " 'key:write' on {}", key)
+            raise _Failure(DENIED_WRITE, key)
         match verb:
             case "get" if held is None:
-                raise _Failure("key {} doesn't exist", key)
+                raise _Failure(MISSING, key)
             case "get-or-empty" if not self.knows_get_or_empty:
-                raise _Failure("unknown KV verb {}", verb)
+                raise _Failure(UNKNOWN, verb)
             case "get" | "get-or-empty":
                 return [self._to_json(space, key)] if _may(rights.read, key) else []
             case "cas" if operation["Index"] != (held.modified if held else 0):
-                raise _Failure("failed to set key {}, index is stale", key)
+                raise _Failure(STALE, key)
             case "set" | "cas":
                 self._set((space, key), b64decode(operation["Value"]), operation.get("Flags", 0), index)
                 return [{**self._to_json(space, key), "Value": None}]
             case "delete":
                 self._delete((space, key), index)
                 return []
-        raise _Failure("unknown KV verb {}", verb)
+        raise _Failure(UNKNOWN, verb)
 
     def _set(self, at: tuple[str, str], value: bytes, flags: int, index: int) -> None:
         held = self.keys.get(at)
