@@ -1,7 +1,7 @@
 """An agent or server of Consul: tokens, and what an answer means.
 
-Consul gives an error as plain text. Its words, those of its `structs/errors.go` and `acl/errors.go`, tell what was refused
-before it was taken. They are never shown.
+Consul gives an error as plain text. Its words, those of its `structs/errors.go` and `acl/errors.go`, tell what was
+refused before it was taken. They are never shown.
 """
 
 from __future__ import annotations
