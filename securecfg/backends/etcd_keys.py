@@ -123,7 +123,8 @@ class EtcdKeys:
             yield from map(self._path, page.keys)
             if not page.is_followed:
                 return
-            body |= {"key": encode(page.keys[-1] + b"\0"), "revision": str(page.revision)}
+            body["key"] = encode(page.keys[-1] + b"\0")
+            body.setdefault("revision", str(page.revision))  # of the first page: each says to what etcd has come since
 
     def write(self, path: str, content: Content, writing: Writing) -> str:
         """Write what is there from now on, and return the revision that etcd came to with it.

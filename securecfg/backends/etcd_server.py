@@ -13,7 +13,7 @@ from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from securecfg.backends.answers import nothing_is_changed_by, understood
-from securecfg.backends.http_client import Answer, HttpClient, Place, Request, Stream, is_endpoint
+from securecfg.backends.http_client import ANSWER_S, Answer, HttpClient, Place, Request, Stream, is_endpoint
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CALLED = "the etcd server"
-_BEGIN_S = 10.0
 _PERMISSION_DENIED, _UNAUTHENTICATED = 7, 16  # of gRPC
 _TIMED_OUT, _TOO_MANY, _SERVER_ERRORS = 408, 429, 500  # of HTTP
 
@@ -184,7 +183,7 @@ class Following:
 
     Attributes:
         start: The first revision of which nothing has been seen yet.
-        is_progressing: Whether anything came in since it began.
+        is_progressing: Whether it has gone on for a while, so that it is worth to go on with it elsewhere.
     """
 
     def __init__(self, stream: Stream, start: int | None) -> None:
@@ -195,10 +194,8 @@ class Following:
         """
         self._stream, self._rest = stream, b""
         self.is_progressing = False
-        first = None
-        while first is None:
-            first = self._message(_BEGIN_S)
-        if "created" not in first:
+        first = self._message(ANSWER_S)
+        if first is None or "created" not in first:
             raise ValueError
         self.start = int(first["header"]["revision"]) + 1 if start is None else start
 
@@ -213,6 +210,7 @@ class Following:
 
     def _keys(self, wait_s: float) -> list[bytes]:
         message = self._message(wait_s)
+        self.is_progressing = True
         if message is None:
             return []
         events = [event["kv"] for event in message.get("events", ())]
@@ -220,7 +218,6 @@ class Following:
         # What events there are may be behind the revision that the message is of.
         last = events[-1]["mod_revision"] if events else message["header"]["revision"]
         self.start = max(self.start, int(last) + 1)
-        self.is_progressing = True
         return found
 
     def close(self) -> None:

@@ -143,14 +143,15 @@ class FaultyProxy:
     def asking(self, exchange: Exchange) -> Iterator[HTTPResponse]:
         """Give what the server answers while it comes in; `break_off` breaks it off."""
         connection = HTTPConnection(*self._upstream, timeout=30)
+        connection.connect()
+        upstream = connection.sock
         try:
             connection.request(exchange.method, exchange.path, exchange.body, dict(exchange.headers))
-            upstream = connection.sock
             with connection.getresponse() as response:
                 self._under_way.add(upstream)
                 yield response
-                self._under_way.discard(upstream)
         finally:
+            self._under_way.discard(upstream)
             connection.close()
 
     def break_off(self) -> None:
