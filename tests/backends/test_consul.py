@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,7 +39,6 @@ from tests.keys.key_service import closed_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from securecfg.backends import OpenBackend
     from tests.backends.consul_agent import Keys
@@ -227,6 +228,24 @@ def test_what_may_not_be_seen_is_denied_and_not_left_out(backend: OpenBackend, k
             call()
         assert "AccessorID" not in refused.value.message + refused.value.hint
     assert keys.agent.keys["", "shop/shut/a"].value == b"x"
+
+
+def test_the_policies_of_the_page_are_enough_and_not_more(backend: OpenBackend, keys: Keys) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "backend-consul.md").read_text(encoding="utf-8")
+    reading, everything = re.findall(r'^key_prefix "([^"]+)" \{ policy = "(read|write)" \}$', page, re.MULTILINE)
+    assert (reading[1], everything[1]) == ("read", "write")
+    keys.agent.tokens[TOKEN] = Rights((everything[0],), (everything[0],))
+    version = backend.write("a", "1", expect="")
+    backend.write("a", "2", expect=version)
+    backend.write("b", "3")
+    backend.delete("b")
+    keys.agent.tokens[TOKEN] = Rights((reading[0],), ())
+    assert plain(backend.read("a")) == "2"
+    assert list(backend.read_many(["a"])) == backend.list().paths == ["a"]
+    assert next(backend.watch()) == Changes((), is_whole=True)
+    for call in (lambda: backend.write("a", "4"), lambda: backend.delete("a")):
+        with pytest.raises(BackendDenied):
+            call()
 
 
 # --- data centers, namespaces and partitions --------------------------------------------------------------------------
