@@ -51,11 +51,11 @@ class _Entry(NamedTuple):
     """A key and what it holds.
 
     Attributes:
-        index: Of its last change; 0 where it is not there.
+        changed: The index of its last change; 0 where it is not there.
     """
 
     key: str
-    index: int
+    changed: int
     value: bytes
 
 
@@ -116,7 +116,7 @@ class ConsulKv:
         if not entries.keys() >= {self._key(path) for path in paths}:
             raise self._server.denied()  # Consul leaves out what the token may not read
         found = {path: entries[self._key(path)] for path in paths}
-        return {path: self._found(path, entry) for path, entry in found.items() if entry.index}
+        return {path: self._found(path, entry) for path, entry in found.items() if entry.changed}
 
     def list(self, prefix: str) -> Iterator[str]:
         """Yield the paths that begin with a prefix; Consul gives them in one answer."""
@@ -137,7 +137,7 @@ class ConsulKv:
             raise ValueTooLarge(message, hint="fields take more room as JSON")
         if expect and not _INDEX.fullmatch(expect):
             raise _stale(path, expect)
-        operation = {"Verb": "set", "Key": self._key(path), "Value": b64encode(held).decode()}
+        operation: dict[str, str | int] = {"Verb": "set", "Key": self._key(path), "Value": b64encode(held).decode()}
         if expect is not None:
             operation |= {"Verb": "cas", "Index": int(expect or 0)}
 
@@ -145,9 +145,9 @@ class ConsulKv:
             if expect is not None and _STALE in _refusals(answer):
                 raise _stale(path, expect)
             [entry] = self._results(answer)
-            if entry.key != operation["Key"] or not entry.index:
+            if entry.key != operation["Key"] or not entry.changed:
                 raise ValueError
-            return str(entry.index)
+            return str(entry.changed)
 
         return self._server.transact([operation], written)
 
@@ -186,7 +186,7 @@ class ConsulKv:
                 is_resumed = True
                 continue
             is_resumed = False
-            changed = {key for key, _ in seen.indexes.items() ^ now.indexes.items()}
+            changed = {key for key, _ in seen.changed.items() ^ now.changed.items()}
             seen = now
             yield Changes(tuple(filter(None, map(self._path, sorted(changed)))), is_whole=True)
 
@@ -194,7 +194,7 @@ class ConsulKv:
         """Return what is there, at once or as soon as it is another than before."""
         params = {"recurse": ""}
         if before is not None:
-            params |= {"index": str(before.index), "wait": f"{WATCH_S:g}s"}
+            params |= {"index": str(before.reached), "wait": f"{WATCH_S:g}s"}
         return self._server.get(self._key(prefix), params, _seen, 0.0 if before is None else WATCH_S)
 
     def _results(self, answer: Answer) -> Sequence[_Entry]:
@@ -215,10 +215,10 @@ class ConsulKv:
         return [_entry(result["KV"]) for result in json.loads(answer.body)["Results"] or ()]
 
     def _found(self, path: str, entry: _Entry) -> Found:
-        if entry.key != self._key(path) or not entry.index:
+        if entry.key != self._key(path) or not entry.changed:
             message = "the Consul agent answered with another key"
             raise BackendUnavailable(message)
-        return Found(to_value(entry.value, path), StoredVersion(str(entry.index)), {})
+        return Found(to_value(entry.value, path), StoredVersion(str(entry.changed)), {})
 
     def _paths(self, answer: Answer) -> Sequence[str]:
         if answer.status == 404:  # noqa: PLR2004 - of HTTP
@@ -257,12 +257,12 @@ class _Seen(NamedTuple):
     """What a watch has seen.
 
     Attributes:
-        index: What Consul has come to.
-        indexes: Of the last change of each key.
+        reached: The index that Consul has come to.
+        changed: That of the last change of each key.
     """
 
-    index: int
-    indexes: Mapping[str, int]
+    reached: int
+    changed: Mapping[str, int]
 
 
 def _entry(kv: Mapping[str, Any]) -> _Entry:

@@ -405,11 +405,11 @@ def _proxy_for(host: str) -> SplitResult | None:
     Raises:
         SettingMissing: It is none that can be asked for a tunnel.
     """
-    from urllib.request import getproxies_environment, proxy_bypass_environment
+    from urllib.request import getproxies, proxy_bypass
 
-    proxies = getproxies_environment()
+    proxies = getproxies()
     proxy = proxies.get("https")
-    if not proxy or proxy_bypass_environment(host, proxies):
+    if not proxy or proxy_bypass(host, proxies):
         return None
     try:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ from tests.keys.certificates import make_certificates
 from tests.keys.key_service import closed_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from securecfg.backends import OpenBackend
     from tests.backends.consul_agent import Keys
@@ -265,11 +266,12 @@ def test_a_namespace_that_consul_does_not_know_is_not_written_into_another(
 ) -> None:
     for options in ("namespace=team", "partition=team"):
         backend = once(options)
-        for call in (
-            lambda backend=backend: backend.write("a", "x"),
-            lambda backend=backend: backend.read("a"),
-            lambda backend=backend: backend.read_many(["a"]),
-        ):
+        calls: list[Callable[[], object]] = [
+            partial(backend.write, "a", "x"),
+            partial(backend.read, "a"),
+            partial(backend.read_many, ["a"]),
+        ]
+        for call in calls:
             with pytest.raises(BackendRefused) as refused:
                 call()
             assert "Enterprise" in refused.value.hint

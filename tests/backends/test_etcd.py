@@ -36,7 +36,7 @@ from tests.keys.certificates import make_certificates
 from tests.keys.key_service import closed_port, run_python
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from securecfg.backends import OpenBackend
@@ -502,7 +502,8 @@ def test_a_watch_that_cannot_go_on_as_etcd_has_forgotten_says_so(backend: OpenBa
 
 @pytest.mark.usefixtures("quick")
 def test_a_watch_from_a_revision_that_is_really_compacted_begins_anew(backend: OpenBackend, keys: Keys) -> None:
-    watching = backend._backend.watch("")
+    plug_in: Any = backend._backend
+    watching = plug_in.watch("")
     next(watching)
     keys.proxy.break_off()
     keys.etcd.put(f"{keys.folder}a", b"x")
@@ -510,7 +511,7 @@ def test_a_watch_from_a_revision_that_is_really_compacted_begins_anew(backend: O
     keys.etcd.compact()
     with pytest.raises(BackendUnavailable):  # nothing was said by it yet, so that it is begun anew by the handle
         list(watching)
-    watching = backend._backend.watch("")
+    watching = plug_in.watch("")
     next(watching)
     keys.etcd.put(f"{keys.folder}c", b"x")
     assert next(watching) == Changes(("c",), is_whole=True)
@@ -680,9 +681,9 @@ def test_an_answer_that_makes_no_sense_is_unavailable(rest: bytes, keys: Keys) -
     backend = opened(keys, patience=ONCE)
     backend.list()
     keys.proxy.fail(Answer(200, HEADER + rest))
-    calls = [lambda: backend.read("a"), lambda: backend.read_many(["a"])]
+    calls: list[Callable[[], object]] = [lambda: backend.read("a"), lambda: backend.read_many(["a"])]
     if rest.startswith(b',"kvs":[]'):
-        calls = [backend.list, lambda: backend.read_many(["a"])]
+        calls[0] = backend.list  # nothing is there, so that there is nothing to be read
     for call in calls:
         with pytest.raises(BackendUnavailable) as refused:
             call()

@@ -883,7 +883,7 @@ MUTANTS = (
     ),
     Mutant(
         "the address of Vault may be plain HTTP",
-        "keys/vault_login.py",
+        "keys/addresses.py",
         'parts.scheme == "http" and parts.hostname in _LOOPBACK',
         'parts.scheme == "http"',
         "keys/test_vaulttransit.py::test_an_address_that_would_show_the_key_to_the_network_is_refused",
