@@ -169,7 +169,7 @@ class HttpClient:
         try:
             socket, response = connection.stream(request)
             if response.status == 200:  # noqa: PLR2004 - of HTTP
-                return Stream(self._server, socket, response)
+                return Stream(self._server, connection, socket, response)
             answer = Answer(response.status, _read_all(response), _headers_of(response))
         except (OSError, HTTPException, ValueError) as error:
             connection.close()
@@ -253,13 +253,14 @@ class Stream:
 
     Args:
         server: What the server is called in an error.
-        connection: To be read from, which is this object's alone.
+        connection: Which is this object's alone.
+        socket: What it is read from, whether or not the connection has let go of it.
         response: Whose head has been read.
     """
 
-    def __init__(self, server: str, connection: socket, response: HTTPResponse) -> None:
+    def __init__(self, server: str, connection: HTTPConnection, socket: socket, response: HTTPResponse) -> None:
         """Read nothing more yet."""
-        self._server, self._socket, self._response = server, connection, response
+        self._server, self._connection, self._socket, self._response = server, connection, socket, response
         self._is_begun = False
 
     def read(self, wait_s: float) -> bytes | None:
@@ -286,6 +287,7 @@ class Stream:
         """Let the server know that nobody listens any more."""
         self._response.close()
         self._socket.close()
+        self._connection.close()
 
 
 class _Connections:

@@ -199,20 +199,31 @@ def test_a_body_is_not_read_for_ever(proxy: FaultyProxy, monkeypatch: pytest.Mon
         asks.ask(ASKED)
 
 
-def test_an_answer_in_chunks_is_whole(server: Server) -> None:
-    server.pieces = [b"3\r\none\r\n", b"3\r\ntwo\r\n0\r\n\r\n"]
-    server.goes_on.set()
-
+def answer_with(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def send_response(self: Echo, code: int) -> None:
         self.send_response_only(code)
-        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header(name, value)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Echo, "send_response", send_response)
-        assert client(at(server)).ask(ASKED).body == b"onetwo"
-        server.pieces = [b"3\r\none\r\n", b"9\r\ntwo"]
+    monkeypatch.setattr(Echo, "send_response", send_response)
+
+
+def test_an_answer_in_chunks_is_whole(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_with("Transfer-Encoding", "chunked", monkeypatch)
+    server.goes_on.set()
+    server.pieces = [b"3\r\none\r\n", b"3\r\ntwo\r\n0\r\n\r\n"]
+    assert client(at(server)).ask(ASKED).body == b"onetwo"
+    for cut in (b"9\r\ntwo", b""):
+        server.pieces = [b"3\r\none\r\n", cut]
         with pytest.raises(BackendUnavailable):
             client(at(server)).ask(ASKED)
+
+
+def test_a_body_that_ends_in_good_order_too_early_is_no_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_with("Content-Length", "9", monkeypatch)
+    server.goes_on.set()
+    server.pieces = [b"[]"]
+    with pytest.raises(BackendUnavailable):
+        client(at(server)).ask(ASKED)
 
 
 def test_a_server_may_say_when_to_come_back(proxy: FaultyProxy) -> None:
@@ -412,6 +423,8 @@ def test_a_stream_that_is_lost_is_told_from_one_that_ends(proxy: FaultyProxy, se
     server.pieces = [b"one\n", b"two\n"]
     proxy.fail_next(Given(503, b"no"))
     assert client(proxy.url).stream(ASKED) == Answer(503, b"no", {"content-length": "2"})
+    proxy.fail_next(Given(200, b"all"))  # whose connection stays open
+    assert read(opened(client(proxy.url)), 3) == b"all"
     stream = opened(client(at(server)))
     read(stream, 4)
     stream._socket.shutdown(2)
