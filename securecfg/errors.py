@@ -21,7 +21,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     │                                                       SignaturesMissing  BackendDenied
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
-    │                                                       BackendRefused
+    │                                                       BackendRefused  PathMounted
     ├── Sealed                                          7   WrongKey  SlotRemoved  ScopeSealed
     │   └── KeyProviderRefused                              KeyAccessDenied (PinIncorrect)  KeyDisabled  KeyMissing
     │                                                       ShareRefused
@@ -358,6 +358,12 @@ class Conflict(SecurecfgError):
 
     code = "conflict"
     exit_code = 6
+
+
+class PathMounted(Conflict):
+    """A store of somebody else is mounted where the vault itself was to be used."""
+
+    code = "path-mounted"
 
 
 class StaleWrite(Conflict):
