@@ -20,10 +20,11 @@ from securecfg.errors import (
     SecurecfgError,
     ValueTooLarge,
 )
+from securecfg.keys.credentials import CredentialMissing
 from securecfg.keys.discretion import discreet
 from securecfg.keys.per_process import PerProcess
 from securecfg.keys.uri import distribution_for
-from securecfg.keys.vault_login import CredentialMissing, Login, Where, connect, find_token, login_request
+from securecfg.keys.vault_login import Login, Where, connect, find_token, login_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

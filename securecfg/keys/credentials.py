@@ -1,0 +1,39 @@
+"""Credentials that lie in a file or a variable, where somebody else put them."""
+
+from __future__ import annotations
+
+import os
+
+_BYTES_MAX = 1 << 16
+
+
+class CredentialMissing(Exception):
+    """There is nothing to log in with.
+
+    Attributes:
+        places: Where it was looked for.
+    """
+
+    def __init__(self, places: str) -> None:
+        """Say where it was looked for."""
+        super().__init__(f"looked for in {places}")
+        self.places = places
+
+
+def find_credential(file: str, variable: str, last: str = "") -> str:
+    """Return what lies in a file, or in a variable, or in the last file.
+
+    Raises:
+        CredentialMissing: Nowhere.
+    """
+    if not file and os.environ.get(variable):
+        return os.environ[variable].strip()
+    try:
+        path = os.path.expanduser(file or last)  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
+        with open(path, encoding="utf-8") as lines:
+            found = lines.read(_BYTES_MAX).strip()
+    except (OSError, ValueError):
+        found = ""
+    if not found:
+        raise CredentialMissing(" or ".join(filter(None, ("" if file else variable, file or last))))
+    return found
