@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from securecfg.patience import Patience
 
 ENTRY_POINT_GROUP = "securecfg.backends"
-BUILT_IN = {scheme: f"securecfg.backends.{scheme}" for scheme in ("awssm", "awsssm", "vault")}
+BUILT_IN = {scheme: f"securecfg.backends.{scheme}" for scheme in ("awssm", "awsssm", "bitwarden", "vault")} | {
+    "1password": "securecfg.backends.onepassword"  # no name of a module
+}
 """The module of each scheme of this package, so that they work from a source checkout and cost no scan."""
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
+_SCHEME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,31}", re.ASCII)
 _TEXT = re.compile(r"[\x21-\x7e]{0,1024}")
 
 
