@@ -128,7 +128,7 @@ class Bitwarden:
             if not isinstance(changed, str) or not changed:
                 raise _senseless()
             return found(path, _fields(bodies[0]), changed, changed)
-        except (LookupError, TypeError, AttributeError):
+        except (LookupError, TypeError, AttributeError, ValueError):
             failure = _senseless()
         raise failure  # here, so that it drags along nothing that quotes the item
 

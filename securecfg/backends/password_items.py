@@ -75,6 +75,7 @@ def found(path: str, fields: Sequence[Field], version: str, changed: object) -> 
     Raises:
         SecretNotFound: It has none.
         BackendRefused: Two have one name.
+        ValueError: Something in it is no Unicode.
     """
     return Found(_value(path, fields), StoredVersion(version, created=_time(changed)), {})
 
@@ -88,6 +89,7 @@ def _value(path: str, fields: Sequence[Field]) -> Value:
     if not fields:
         message = f"the item `{path}` has no field with a text"
         raise SecretNotFound(message, hint="documents and attachments are not read")
+    "".join(field.name + field.text for field in fields).encode()  # a lone surrogate by an escape
     by_name = {field.name: Secret(field.text, label=f"{path}#{field.name}") for field in dict.fromkeys(fields)}
     if len(by_name) != len(set(fields)):
         message = f"two fields of the item `{path}` have one name and are not alike"

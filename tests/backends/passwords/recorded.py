@@ -6,9 +6,10 @@
 tests/data/test-input-data/valid-data: `example-api-credential`, `example-ssh-key`, `login-item-field-totp`). That there
 are too many requests: its issue 137. The desktop app: twpayne/chezmoi issue 2687.
 
-`bw`: version 2026.6.0 of the package @bitwarden/cli, run by hand without an account; and what its source says of items
-(src/vault/models/cipher.response.ts, src/models/response.ts, src/commands/list.command.ts, src/base-program.ts,
-src/commands/sync.command.ts). A server that cannot be reached: bitwarden/cli pull request 190.
+`bw`: version 2026.6.0 of the package @bitwarden/cli, run by hand: without an account, and with one at a server on this
+machine that answers `login --apikey`, `unlock` and `sync`, holds these items, and fails in each of these ways. Versions
+before leave nothing out, as src/vault/models/cipher.response.ts has it: there is a null where nothing is
+(`bw_with_nulls`), and `No Folder` has no id. A crash: bitwarden/clients issue 4587.
 """
 
 from __future__ import annotations
@@ -203,10 +204,12 @@ BW_ERRORS = {
 }
 BW_LOGGED_OUT = "You are not logged in."
 BW_NOT_REACHED = (
-    "Syncing failed: FetchError: request to http://localhost:8000/api/sync?excludeDomains=true failed, reason: connect "
-    "ECONNREFUSED 127.0.0.1:8000"
+    "Syncing failed: FetchError: request to https://localhost:18443/api/accounts/revision-date failed, reason: connect "
+    "ECONNREFUSED 127.0.0.1:18443"
 )
 BW_TOO_MANY = "Syncing failed: Rate limit exceeded. Try again later."
+BW_SERVER_ERROR = "Syncing failed: An error has occurred."  # what follows is the server's own word
+BW_NO_JSON = 'Syncing failed: {"response":null,"statusCode":200}'
 BW_CRASH = (
     "/usr/local/lib/node_modules/@bitwarden/cli/build/bw.js:33990\n"
     "TypeError: Cannot read properties of null (reading 'toString')\n    at SyncCommand.<anonymous>\n"
@@ -216,40 +219,58 @@ BW_CRASH = (
 def bw_item(id_: str, name: str, kind: int = 2, **parts: Any) -> Json:  # noqa: ANN401 - JSON
     """Return an item as `bw list items` prints it."""
     return {
-        "object": "item",
-        "id": id_,
-        "organizationId": None,
-        "folderId": None,
         "type": kind,
-        "reprompt": 0,
         "name": name,
-        "notes": None,
         "favorite": False,
+        "reprompt": 0,
+        "id": id_,
         "collectionIds": [],
-        "revisionDate": "2026-01-15T08:09:10.123Z",
+        "object": "item",
+        "fields": [],
+        "passwordHistory": [],
         "creationDate": "2025-12-24T18:00:00.000Z",
-        "deletedDate": None,
+        "revisionDate": "2026-01-15T08:09:10.123Z",
+        "attachments": [],
         **parts,
     }
 
 
 def bw_field(name: str | None, value: str | None, kind: int = 0, linked: int | None = None) -> Json:
     """Return a field that somebody added: 0 text, 1 hidden, 2 a truth value, 3 linked to another."""
-    return {"name": name, "value": value, "type": kind, "linkedId": linked}
+    field = {"type": kind, "name": name, "value": value, "linkedId": linked}
+    return {name: part for name, part in field.items() if part is not None}
 
 
-BW_NO_FOLDER = {"object": "folder", "id": None, "name": "No Folder"}
+def bw_with_nulls(item: Json) -> Json:
+    """Return an item as versions before 2026 print it, with nulls."""
+    missing = dict.fromkeys(("organizationId", "folderId", "notes", "deletedDate", "fields", "passwordHistory"))
+    fields = [{"name": None, "value": None, "linkedId": None, **field} for field in item["fields"]]
+    login = item.get("login") and {"totp": None, "username": None, **item["login"]}
+    return {**missing, **item, "fields": fields or None} | ({"login": login} if login else {})
+
+
+BW_FOLDER = {"name": "shop/prod", "object": "folder", "id": "00000000-0000-4000-8000-00000000f001"}
+BW_COLLECTION = {
+    "object": "collection",
+    "id": "00000000-0000-4000-8000-00000000c001",
+    "organizationId": "00000000-0000-4000-8000-00000000e001",
+    "name": "payments",
+    "externalId": None,
+}
+BW_NO_FOLDER = {"name": "No Folder", "object": "folder", "id": ""}
 BW_LOGIN = bw_item(
     "1b0d1f0a-0000-4000-8000-000000000001",
     "Example Login",
     1,
     login={
-        "uris": [{"match": None, "uri": "https://example.com"}],
+        "uris": [{"uri": "https://example.com"}],
         "username": "johndoe",
         "password": "hunter2-login",
         "totp": "otpauth://totp/johndoe?secret=AAAAY3DPEHPK3PXP",
+        "fido2Credentials": [],
         "passwordRevisionDate": "2026-01-15T08:09:10.123Z",
     },
+    folderId=BW_FOLDER["id"],
     passwordHistory=[{"lastUsedDate": "2026-01-15T08:09:10.123Z", "password": "hunter1"}],
     notes="ask payments",
     fields=[
@@ -271,7 +292,6 @@ BW_CARD = bw_item(
         "number": "4242424242424242",
         "expMonth": "04",
         "expYear": "2031",
-        "code": None,
     },
 )
 BW_SSH_KEY = bw_item(
@@ -288,5 +308,5 @@ BW_IDENTITY = bw_item(
     "1b0d1f0a-0000-4000-8000-000000000005",
     "Example Identity",
     4,
-    identity={"title": None, "firstName": "John", "lastName": "Doe", "ssn": "123-45-6789", "username": ""},
+    identity={"firstName": "John", "lastName": "Doe", "ssn": "123-45-6789"},
 )

@@ -119,7 +119,7 @@ def put_bw(stand_in: StandIn, path: str, content: Content) -> str:
     if isinstance(content, str):
         item |= {"notes": content, "secureNote": {"type": 0}}
     else:
-        login = {"uris": [], "username": None, "password": content.get("password"), "totp": None}
+        login = {"uris": [], "fido2Credentials": [], **{n: p for n, p in content.items() if n == "password"}}
         others = [bw_field(name, str(part), 1) for name, part in content.items() if name != "password"]
         item |= {"type": 1, "login": login, "fields": others}
     stand_in.add(item, "name")
