@@ -267,7 +267,7 @@ def test_that_it_is_not_installed_names_the_program(monkeypatch: pytest.MonkeyPa
         ("", 127, BackendUnavailable),
         (recorded.OP_ERRORS["usage"], 1, BackendRefused),
         (recorded.OP_BAD_REQUEST, 1, BackendRefused),
-        (recorded.OP_ERRORS["no vault"] % "(401) timeout", 1, BackendRefused),
+        pytest.param(recorded.OP_ERRORS["no vault"] % "(401) timeout", 1, BackendRefused, id="no-vault"),
         (OP_AT + "canary canary", 4, BackendRefused),
     ],
 )
