@@ -132,7 +132,7 @@ class Bitwarden:
             failure = _senseless()
         raise failure  # here, so that it drags along nothing that quotes the item
 
-    def _items(self) -> list[_Item]:
+    def _items(self) -> Sequence[_Item]:
         """Return the items that are meant, without those in the trash; the numbers are those of the module."""
         deadline, shown = Deadline(), self._variables()
         # 1
@@ -161,11 +161,11 @@ class Bitwarden:
         Raises:
             BackendRefused: There is none, or more than one.
         """
-        ids = list[str]()
+        ids: Sequence[str] = ()
         for what in ("folders", "collections"):
             answer = self._ask(["list", what], shown, deadline)
             try:
-                ids += [entry["id"] for entry in answer["data"] if entry["name"] == self._place and entry["id"]]
+                ids = [*ids, *(one["id"] for one in answer["data"] if one["name"] == self._place and one["id"])]
             except (LookupError, TypeError):
                 raise _senseless() from None
         if len(ids) != 1:

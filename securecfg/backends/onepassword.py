@@ -39,7 +39,7 @@ from securecfg.errors import (
 from securecfg.keys.credentials import CredentialMissing, find_credential
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from securecfg.backends.interface import BackendUri, Found
     from securecfg.backends.program import Output
@@ -137,7 +137,7 @@ class OnePassword:
         """Yield the titles that one item each has."""
         yield from titles([title for _, title in self._list(Deadline())], prefix)
 
-    def _list(self, deadline: Deadline) -> list[tuple[str, str]]:
+    def _list(self, deadline: Deadline) -> Sequence[tuple[str, str]]:
         """Return the ids and titles of the items that are not archived."""
         output = self._run(["item", "list"], deadline, "")
         try:
@@ -150,7 +150,7 @@ class OnePassword:
                 raise _senseless()
         return items
 
-    def _run(self, what: list[str], deadline: Deadline, path: str) -> Output:
+    def _run(self, what: Sequence[str], deadline: Deadline, path: str) -> Output:
         arguments = [*what, f"--vault={self._vault}", "--format=json", "--cache=false", "--no-color"]
         if self._login.account:
             arguments.append(f"--account={self._login.account}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +25,7 @@ from tests.backends.passwords.recorded import (
     bw_item,
     op_item,
 )
-from tests.backends.passwords.stand_in import SECRET, StandIn, put_bw, put_op
+from tests.backends.passwords.stand_in import SECRET, StandIn, bw_failure, put_bw, put_op
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +36,7 @@ SILENT_S = 3.0
 
 
 def refused(message: str) -> dict[str, Any]:
-    return {"out": json.dumps({"success": False, "message": message}), "code": 1}
+    return {"out": bw_failure(message), "code": 1}
 
 
 OP_FAULTS: dict[BackendFault, dict[str, Any]] = {
