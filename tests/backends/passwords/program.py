@@ -1,8 +1,8 @@
 """A stand-in for `op` and `bw`, run as a program of its own: it answers as it was told to, and keeps how it was run.
 
 The folder in which it lies says everything: `state` what is in the store, `faults` what goes wrong, and `runs` how it
-was run. It is copied there with an interpreter in its first line, under the name of the program. It imports nothing that
-takes time: it is run hundreds of times.
+was run. It is copied there with an interpreter in its first line, under the name of the program. It imports nothing
+that takes time: it is run hundreds of times.
 """
 
 from __future__ import annotations
