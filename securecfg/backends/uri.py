@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from securecfg.patience import Patience
 
 ENTRY_POINT_GROUP = "securecfg.backends"
-BUILT_IN = {scheme: f"securecfg.backends.{scheme}" for scheme in ("awssm", "awsssm", "bitwarden", "vault")} | {
+BUILT_IN = {scheme: f"securecfg.backends.{scheme}" for scheme in ("awssm", "awsssm", "bitwarden", "k8s", "vault")} | {
     "1password": "securecfg.backends.onepassword"  # no name of a module
 }
 """The module of each scheme of this package, so that they work from a source checkout and cost no scan."""
