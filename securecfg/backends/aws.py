@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from securecfg.backends.json_fields import to_text
+from securecfg.backends.uri import is_wanted
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -291,19 +292,6 @@ def parse_place(uri: BackendUri, options: Mapping[str, str]) -> Place:
         message = f"the endpoint of a `{scheme}:` URI begins with `https://`, or is on this machine"
         raise InvalidBackendUri(message, hint="it is a host, with a port where needed, and no path")
     return Place(region, endpoint, is_wanted(scheme, options, "metadata"), uri.credentials)
-
-
-def is_wanted(scheme: str, options: Mapping[str, str], name: str) -> bool:
-    """Return whether an option says `yes`.
-
-    Raises:
-        InvalidBackendUri: It says neither `yes` nor `no`.
-    """
-    said = options.get(name, "no")
-    if said not in {"yes", "no"}:
-        message = f"`{name}` of a `{scheme}:` URI is `yes` or `no`"
-        raise InvalidBackendUri(message)
-    return said == "yes"
 
 
 def held_of(content: Content, bytes_max: int, title: str) -> str | bytes:

@@ -25,7 +25,6 @@ from securecfg.backends.aws import (
     Folder,
     Refusal,
     held_of,
-    is_wanted,
     looking_first,
     parse_place,
     parse_prefix,
@@ -33,7 +32,7 @@ from securecfg.backends.aws import (
 )
 from securecfg.backends.interface import Capabilities, Deletion, Found, Kind, StoredVersion
 from securecfg.backends.json_fields import to_value
-from securecfg.backends.uri import take_options
+from securecfg.backends.uri import is_wanted, take_options
 from securecfg.errors import (
     AlreadyExists,
     BackendNotReached,

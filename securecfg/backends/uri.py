@@ -21,10 +21,15 @@ if TYPE_CHECKING:
     from securecfg.secret import Secret
 
 ENTRY_POINT_GROUP = "securecfg.backends"
-BUILT_IN = {scheme: f"securecfg.backends.{scheme}" for scheme in ("awssm", "awsssm", "consul", "etcd", "k8s", "vault")}
+BUILT_IN = {
+    scheme: f"securecfg.backends.{scheme}"
+    for scheme in ("awssm", "awsssm", "bitwarden", "consul", "etcd", "k8s", "vault")
+} | {
+    "1password": "securecfg.backends.onepassword"  # no name of a module
+}
 """The module of each scheme of this package, so that they work from a source checkout and cost no scan."""
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
+_SCHEME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,31}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
 _TEXT = re.compile(r"[\x21-\x7e]{0,1024}")
 
@@ -120,6 +125,19 @@ def take_folder(uri: BackendUri) -> str:
 def is_variable(name: str) -> bool:
     """Return whether an environment variable can have a name."""
     return bool(_VARIABLE.fullmatch(name))
+
+
+def is_wanted(scheme: str, options: Mapping[str, str], name: str) -> bool:
+    """Return whether an option says `yes`.
+
+    Raises:
+        InvalidBackendUri: It says neither `yes` nor `no`.
+    """
+    said = options.get(name, "no")
+    if said not in {"yes", "no"}:
+        message = f"`{name}` of a `{scheme}:` URI is `yes` or `no`"
+        raise InvalidBackendUri(message)
+    return said == "yes"
 
 
 def _find_factory(scheme: str) -> BackendFactory:
