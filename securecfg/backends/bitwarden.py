@@ -11,6 +11,7 @@ that are wanted at once in one call.
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
 
     from securecfg.backends.interface import BackendUri, Found
     from securecfg.backends.program import Output
+    from securecfg.secret import Secret
 
 SESSION_VARIABLE = "BW_SESSION"
+CREDENTIALS = (SESSION_VARIABLE,)
 BATCH_MAX = 1_000
 
 _VARIABLES = frozenset({*SURROUNDINGS, "BITWARDENCLI_APPDATA_DIR"})
@@ -76,6 +79,7 @@ class Bitwarden:
         place: The name or id of a folder or collection; empty for all items.
         file: Where the session's key is.
         variable: Which variable holds it, where no file does.
+        given: What stands before variables of the environment, by their names.
         is_synced: Whether to fetch what is new before each call.
     """
 
@@ -84,10 +88,19 @@ class Bitwarden:
         frozenset({Kind.TEXT, Kind.FIELDS}), VALUE_BYTES_MAX, PATH_BYTES_MAX, reads_at_once=BATCH_MAX
     )
 
-    def __init__(self, program: Program, place: str, file: str, variable: str, *, is_synced: bool) -> None:
+    def __init__(
+        self,
+        program: Program,
+        place: str,
+        file: str,
+        variable: str,
+        given: Mapping[str, Secret[str]] = MappingProxyType({}),
+        *,
+        is_synced: bool,
+    ) -> None:
         """Run nothing yet."""
         self._program, self._place, self._is_synced = program, place, is_synced
-        self._file, self._variable = file, variable
+        self._file, self._variable, self._given = file, variable, given
         self.name = f"folder or collection `{place}`" if place else "all items"
         self._title = f"`{place}` of Bitwarden" if place else "Bitwarden"
 
@@ -190,7 +203,7 @@ class Bitwarden:
 
     def _variables(self) -> dict[str, str]:
         try:
-            session = find_credential(self._file, self._variable)
+            session = find_credential(self._file, self._variable, given=self._given)
         except CredentialMissing as error:
             message = "there is no key of an unlocked vault of Bitwarden"
             raise BackendLoginRefused(
@@ -253,11 +266,11 @@ def from_uri(uri: BackendUri) -> Bitwarden:
     Raises:
         InvalidBackendUri: The URI says something else.
     """
-    options = take_options(uri, ("env", "file", "program", "sync"))
+    options = take_options(uri, ("env", "file", "program", "sync"), CREDENTIALS)
     place, (file, variable) = unquote(uri.rest), parse_shown(uri.scheme, options)
     if not place.isprintable():
         message = "a `bitwarden:` URI names a folder or collection, by its name or its id"
         raise InvalidBackendUri(message, hint="or none: `bitwarden:` is all items")
     program = Program("bw", parse_place(uri.scheme, options), "install the Bitwarden CLI")
     is_synced = is_wanted(uri.scheme, options, "sync")
-    return Bitwarden(program, place, file, variable or SESSION_VARIABLE, is_synced=is_synced)
+    return Bitwarden(program, place, file, variable or SESSION_VARIABLE, uri.credentials, is_synced=is_synced)
