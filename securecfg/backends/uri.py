@@ -12,7 +12,7 @@ from securecfg.backends.interface import BackendUri
 from securecfg.errors import InvalidBackendUri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from securecfg.backends.interface import Backend, BackendFactory
     from securecfg.patience import Patience
@@ -73,6 +73,19 @@ def take_options(uri: BackendUri, known: Iterable[str]) -> dict[str, str]:
         message = f"a `{uri.scheme}:` URI has the options " + ", ".join(f"`{name}`" for name in names)
         raise InvalidBackendUri(message, hint="credentials do not belong there; see the backend's page")
     return dict(uri.options)
+
+
+def is_wanted(scheme: str, options: Mapping[str, str], name: str) -> bool:
+    """Return whether an option says `yes`.
+
+    Raises:
+        InvalidBackendUri: It says neither `yes` nor `no`.
+    """
+    said = options.get(name, "no")
+    if said not in {"yes", "no"}:
+        message = f"`{name}` of a `{scheme}:` URI is `yes` or `no`"
+        raise InvalidBackendUri(message)
+    return said == "yes"
 
 
 def _find_factory(scheme: str) -> BackendFactory:

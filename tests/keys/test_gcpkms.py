@@ -22,8 +22,8 @@ from securecfg.errors import (
     WrongKey,
 )
 from securecfg.keys import call_unwrap, open_provider, parse_params
+from securecfg.keys.gcp import crc32c
 from securecfg.keys.provider import DescribedProvider
-from securecfg.keys.providers.gcpkms import crc32c
 from securecfg.testing.faulty_proxy import Answer, FaultyProxy, Reset, Silence
 from securecfg.testing.key_provider_conformance import CONTEXT, KEY
 from securecfg.testing.key_services import ServiceFault

@@ -841,14 +841,14 @@ MUTANTS = (
     ),
     Mutant(
         "the client of Cloud KMS follows redirections",
-        "keys/providers/gcpkms.py",
+        "keys/gcp.py",
         "max_redirects = 0",
         "max_redirects = 3",
         "keys/test_gcpkms.py::TestAnswers::test_a_redirection_is_not_followed",
     ),
     Mutant(
         "the access token of Google may go anywhere",
-        "keys/providers/gcpkms.py",
+        "keys/gcp.py",
         r"{1,5}googleapis\.com|",
         r"{1,5}[a-z]+\.com|",
         "keys/test_gcpkms.py::TestUri::test_refuses_what_names_no_key",
