@@ -237,14 +237,10 @@ class GcpSecrets:
             return number_in(answer.name, resource)
 
         checked = {"data": payload, "data_crc32c": crc32c(payload)}
-        del payload  # a traceback that shows locals must not show it
         try:
             return self._api.ask("add_secret_version", understand, parent=resource, payload=checked)
         except Refusal as refusal:
-            failure = self._refused(path, refusal)
-        finally:
-            checked.clear()
-        raise failure
+            raise self._refused(path, refusal) from None
 
     def _update(self, path: str, secret: Answer, change: Callable[[Answer], Mapping[str, object] | None]) -> None:
         """Change a secret on its etag, as it is by then.

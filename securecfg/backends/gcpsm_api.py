@@ -127,12 +127,19 @@ class SecretManagerApi:
             token = following
 
     def _make_client(self) -> Any:  # noqa: ANN401 - Google's types are there when they are installed
+        from google.auth.exceptions import GoogleAuthError
         from google.cloud.secretmanager_v1 import SecretManagerServiceClient
 
         if not self._place.asks_metadata and needs_metadata():
             raise self._no_credentials()
         options = {"api_endpoint": self._place.endpoint} if self._place.endpoint else None
-        return ask_once(SecretManagerServiceClient(transport="rest", client_options=options))
+        try:
+            return ask_once(SecretManagerServiceClient(transport="rest", client_options=options))
+        except GoogleAuthError:
+            raise
+        except (OSError, LookupError, TypeError, ValueError, AttributeError):
+            pass  # a file of credentials that cannot be read, or makes no sense
+        raise self._no_credentials()
 
     def _answered(self, error: Any, operation: str) -> SecurecfgError:  # noqa: ANN401 - as above
         """Return the error for an answer that refuses."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ from securecfg.testing.backend_conformance import HASTY, plain
 from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, Reset
 from tests.backends.gcp.secret_manager import NUMBER, SecretManager
 from tests.backends.gcp.secret_manager import State as GoogleState
-from tests.keys.gcp import READER, refusal, write_account
+from tests.keys.gcp import READER, everything_logged, refusal, write_account
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -306,6 +307,14 @@ def test_a_read_is_one_request(backend: OpenBackend, service: SecretManager, pro
     assert backend.read("app/a").version == ("2", State.LIVE, None, ())
     assert backend.read("app/a", "1").version.id == "1"
     assert asked(proxy.exchanges) == ["GET /app--a/versions/latest:access", "GET /app--a/versions/1:access"]
+
+
+@pytest.mark.parametrize("fault", [THROTTLED, refusal(503, "UNAVAILABLE")])
+def test_a_read_that_is_refused_is_asked_once_by_the_client(fault: Fault, uri: str, proxy: FaultyProxy) -> None:
+    proxy.fail(fault)
+    with pytest.raises(BackendUnavailable):
+        open_backend(uri, patience=Patience(20.0, ())).read("a")
+    assert len(proxy.exchanges) == 1
 
 
 @pytest.mark.parametrize("version", ["3", "0", "01", "99999999999999999999", "no-such", "1a", "a b", "-", "a.b", "ä"])
@@ -714,3 +723,20 @@ def test_nothing_that_goes_wrong_shows_a_value(backend: OpenBackend, proxy: Faul
             backend.write("a", CANARY)
         assert CANARY not in f"{raised.value} {raised.value.hint} {raised.value!r}"
         assert raised.value.__cause__ is None
+
+
+def test_the_client_would_log_values_and_is_kept_from_it(backend: OpenBackend, proxy: FaultyProxy) -> None:
+    from google.cloud.secretmanager_v1 import SecretManagerServiceClient
+    from google.oauth2.service_account import Credentials
+
+    google = SecretManagerServiceClient(
+        transport="rest",
+        credentials=Credentials.from_service_account_file(os.environ["GOOGLE_APPLICATION_CREDENTIALS"]),  # type: ignore[no-untyped-call]  # no types
+        client_options={"api_endpoint": proxy.url},
+    )
+    with everything_logged() as seen:
+        backend.write("a", CANARY)
+        assert plain(backend.read("a")) == CANARY
+        assert seen == []
+        google.add_secret_version(request={"parent": "projects/shop/secrets/a", "payload": {"data": CANARY.encode()}})
+    assert base64.b64encode(CANARY.encode()).decode() in "".join(seen)

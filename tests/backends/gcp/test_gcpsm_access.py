@@ -21,7 +21,7 @@ from securecfg.errors import (
     SecretNotFound,
     SecurecfgError,
 )
-from securecfg.keys.gcp import crc32c
+from securecfg.keys.gcp import crc32c, needs_metadata
 from securecfg.patience import Patience
 from securecfg.testing.faulty_proxy import Answer, FaultyProxy
 from tests.backends.gcp.secret_manager import NUMBER, SecretManager
@@ -102,9 +102,9 @@ def test_an_answer_that_names_no_version_is_no_value(body: bytes, uri: str, prox
     proxy.fail(Answer(200, body))
     with pytest.raises(BackendUnavailable):
         open_backend(uri, patience=ONCE).read("a")
-    for call in (lambda backend: backend.write("a", "x"), lambda backend: backend.write("a", "x", expect="")):
+    for expect in (None, ""):
         with pytest.raises(CommitUnknown):
-            call(open_backend(uri, patience=ONCE))
+            open_backend(uri, patience=ONCE).write("a", "x", expect=expect)
 
 
 @pytest.mark.parametrize(("reason", "is_shown"), [("SERVICE_DISABLED", True), ("canary!", False), (["CANARY"], False)])
@@ -202,12 +202,21 @@ def test_who_may_do_nothing_is_denied(uri: str, account: Path, service: SecretMa
     assert "`secretmanager.versions.access`" in denied.value.hint
 
 
-@pytest.mark.parametrize("text", ["", "no JSON", "[]", "{}", '{"type": "canary"}', '{"type": "service_account"}'])
-def test_credentials_that_make_no_sense_are_none(text: str, uri: str, account: Path, proxy: FaultyProxy) -> None:
-    account.write_text(text)
-    with pytest.raises(SecurecfgError) as refused:
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no JSON", b"\xff", b"[]", b"7", b"{}", b'{"type": "canary"}', b'{"type": "service_account"}', None],
+)
+def test_credentials_that_make_no_sense_are_none(
+    content: bytes | None, uri: str, account: Path, proxy: FaultyProxy
+) -> None:
+    if content is None:
+        account.unlink()
+        account.mkdir()
+    else:
+        account.write_bytes(content)
+    with pytest.raises(BackendLoginRefused) as refused:
         open_backend(uri, patience=ONCE).read("a")
-    assert isinstance(refused.value, BackendLoginRefused | BackendUnavailable)
+    assert "canary" not in refused.value.message + refused.value.hint
     assert proxy.exchanges == []
 
 
@@ -244,7 +253,7 @@ METADATA = """\
 import os, sys
 from securecfg.backends import open_backend
 from securecfg.errors import SecurecfgError
-from securecfg.keys.gcp import crc32c
+from securecfg.keys.gcp import crc32c, needs_metadata
 from securecfg.patience import Patience
 try:
     print(open_backend(sys.argv[1], patience=Patience(20.0, ())).list().paths)
@@ -281,19 +290,39 @@ def test_the_metadata_service_of_a_machine_is_asked_only_where_the_uri_says_so(
         ({"file": "/var/run/secrets/token"}, False),
     ],
 )
-def test_federation_asks_a_metadata_service_only_where_the_uri_says_so(
-    source: dict[str, str], is_metadata: bool, uri: str, account: Path, monkeypatch: pytest.MonkeyPatch
+def test_federation_needs_a_metadata_service_where_it_is_not_asked_over_tls(
+    source: dict[str, str], is_metadata: bool, account: Path
 ) -> None:
-    from securecfg.keys.gcp import needs_metadata
-
     external = {"type": "external_account", "credential_source": source}
     for written in (external, {"type": "impersonated_service_account", "source_credentials": external}):
         account.write_text(json.dumps(written))
         assert needs_metadata() == is_metadata
-    if is_metadata:
+
+
+def test_federation_asks_a_metadata_service_only_where_the_uri_says_so(
+    uri: str, account: Path, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "shop")
+    with FaultyProxy("127.0.0.1", closed_port()) as metadata:
+        metadata.fail(Answer(400, b"canary"))
+        external = {
+            "type": "external_account",
+            "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/providers/q",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": f"{metadata.url}/exchange",
+            "credential_source": {"url": f"{metadata.url}/token"},
+        }
+        account.write_text(json.dumps(external))
+        for said in ("", "&metadata=no"):
+            with pytest.raises(BackendLoginRefused) as refused:
+                open_backend(uri + said).read("a")
+            assert "metadata=yes" in refused.value.hint
+        assert metadata.exchanges == []
         with pytest.raises(BackendLoginRefused) as refused:
-            open_backend(uri).read("a")
-        assert "metadata=yes" in refused.value.hint
+            open_backend(f"{uri}&metadata=yes", patience=ONCE).read("a")
+        assert "canary" not in refused.value.message + refused.value.hint
+        assert [exchange.path for exchange in metadata.exchanges] == ["/token"]
+    assert proxy.exchanges == []
 
 
 def test_the_login_of_gcloud_is_found(uri: str, account: Path, service: SecretManager, tmp_path: Path) -> None:
