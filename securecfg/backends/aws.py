@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from securecfg.backends.sending import Refusal
+from securecfg.backends.refusal import Refusal
 from securecfg.backends.uri import is_wanted
 from securecfg.errors import (
     BackendDenied,

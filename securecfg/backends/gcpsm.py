@@ -11,6 +11,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from securecfg.backends.doubt import looking_first
 from securecfg.backends.gcpsm_api import Place, SecretManagerApi
 from securecfg.backends.gcpsm_names import (
     ALIAS,
@@ -29,7 +30,7 @@ from securecfg.backends.gcpsm_names import (
 )
 from securecfg.backends.interface import Capabilities, Deletion, Found, State, StoredVersion
 from securecfg.backends.payloads import BytesAlone, ToldByContent
-from securecfg.backends.sending import Refusal, looking_first
+from securecfg.backends.refusal import Refusal
 from securecfg.backends.uri import is_wanted, take_options
 from securecfg.errors import (
     AlreadyExists,
@@ -198,10 +199,9 @@ class GcpSecrets:
             raise AlreadyExists(message, hint="one that has no value yet is written without `expect`")
         try:
             number = self._add(path, payload)
-        except SecretNotFound:
-            raise _in_motion(path) from None
-        except BackendNotReached as error:
-            # Not as one that was not reached: sent again, it would find the secret that it has made itself.
+        except (BackendNotReached, SecretNotFound) as error:
+            # Nothing that may be sent again: it would find the secret that it has made itself. That may be unknown for
+            # a while where the value goes, as Google says, and somebody else may have deleted it.
             message = f"`{path}` is made, and has no value yet: {error.message}"
             raise BackendUnavailable(message, hint=error.hint) from None
         if number != "1":

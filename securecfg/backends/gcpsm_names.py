@@ -22,7 +22,7 @@ NUMBER = re.compile(r"[1-9][0-9]{0,17}", re.ASCII)
 ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}", re.ASCII)
 _SEGMENT = r"\w+(?:-\w+)*"
 _PATH = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*", re.ASCII)
-_NAME = re.compile(r"projects/[^/]+/(?:locations/[^/]+/)?secrets/([^/]+)(?:/versions/([1-9][0-9]*))?", re.ASCII)
+_NAME = re.compile(r"projects/[^/]+/(?:locations/[^/]+/)?secrets/([^/]+)(?:/versions/([1-9][0-9]{0,17}))?", re.ASCII)
 _ANNOTATION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 _STATES: Final = {"ENABLED": State.LIVE, "DISABLED": State.DISABLED, "DESTROYED": State.DESTROYED}
 

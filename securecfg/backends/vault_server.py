@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from securecfg.backends.sending import is_sent, parse_date, parse_retry_after
+from securecfg.backends.doubt import is_sent, parse_date, retry_after_s
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -310,7 +310,7 @@ def _to_answer(response: Any) -> Answer:  # noqa: ANN401 - the package has no ty
         body,
         said,
         parse_date(response.headers.get("Date")) or datetime.now(UTC),
-        parse_retry_after(response.headers.get("Retry-After")),
+        retry_after_s(response.headers.get("Retry-After")),
     )
 
 

@@ -460,9 +460,8 @@ def test_who_is_overtaken_while_a_secret_is_made_is_told(
     assert backend.write("b", CANARY) == "2"  # who expects nothing has lost nothing
 
 
-@pytest.mark.parametrize("expect", [None, ""])
-def test_a_secret_that_is_deleted_while_it_is_made_is_made_again(
-    expect: str | None, backend: OpenBackend, service: SecretManager, monkeypatch: pytest.MonkeyPatch
+def test_a_secret_that_is_deleted_while_it_is_made_is_made_again_unless_there_was_to_be_nothing(
+    backend: OpenBackend, service: SecretManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make, times = service.create_secret, 1
 
@@ -475,12 +474,30 @@ def test_a_secret_that_is_deleted_while_it_is_made_is_made_again(
         return made
 
     monkeypatch.setattr(service, "create_secret", create_secret)
-    assert backend.write("a", "1", expect=expect) == "1"
+    assert backend.write("a", "1") == "1"
     service.secrets.clear()
     times = 99
-    with pytest.raises(BackendUnavailable):
-        backend.write("a", "1", expect=expect)
+    with pytest.raises(BackendUnavailable) as refused:
+        backend.write("a", "1")
+    assert not isinstance(refused.value, CommitUnknown)
+    with pytest.raises(CommitUnknown):
+        backend.write("a", "1", expect="")
     assert service.secrets == {}
+
+
+@pytest.mark.parametrize("expect", [None, ""])
+def test_a_secret_that_is_not_known_yet_where_its_value_goes_is_not_taken_for_somebody_elses(
+    expect: str | None, backend: OpenBackend, service: SecretManager, proxy: FaultyProxy
+) -> None:
+    if expect is None:
+        proxy.fail_next(HANDED_ON)
+    proxy.fail_next(HANDED_ON, refusal(404, "NOT_FOUND"))
+    if expect is None:
+        assert backend.write("a", "1") == "1"
+        return
+    with pytest.raises(CommitUnknown):
+        backend.write("a", "1", expect="")
+    assert held(service, "a").versions == []
 
 
 def test_a_secret_that_is_made_and_gets_no_value_is_not_taken_for_somebody_elses(
