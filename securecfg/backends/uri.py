@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from securecfg.patience import Patience
 
 ENTRY_POINT_GROUP = "securecfg.backends"
-BUILT_IN = {scheme: f"securecfg.backends.{scheme}" for scheme in ("awssm", "awsssm", "gcpsm", "vault")}
+BUILT_IN = {scheme: f"securecfg.backends.{scheme}" for scheme in ("awssm", "awsssm", "gcpsm", "k8s", "vault")}
 """The module of each scheme of this package, so that they work from a source checkout and cost no scan."""
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
