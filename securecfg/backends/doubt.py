@@ -1,10 +1,8 @@
-"""What a request that failed leaves in doubt, and when its store wants to be asked again."""
+"""What a request that failed leaves in doubt."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from securecfg.errors import BackendNotReached, BackendUnavailable
@@ -44,20 +42,3 @@ def is_sent(error: Any) -> bool:  # noqa: ANN401 - the package that raises it ha
         or isinstance(cause, SSLCertVerificationError)
         or is_tunnel_refused
     )
-
-
-def parse_date(text: str | None) -> datetime | None:
-    """Return the time in a header of HTTP, None where there is none."""
-    try:
-        found = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return found if found.tzinfo else None
-
-
-def retry_after_s(text: str | None) -> float:
-    """Return how many seconds a `Retry-After` means, which is a number of them or a date."""
-    if text and text.isascii() and text.isdigit():
-        return float(text)
-    until = parse_date(text)
-    return max(0.0, (until - datetime.now(UTC)) / timedelta(seconds=1)) if until else 0.0

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from securecfg.backends.doubt import is_sent, retry_after_s
+from securecfg.backends.answers import parse_retry_after
+from securecfg.backends.doubt import is_sent
 from securecfg.backends.gcpsm_names import TITLE
 from securecfg.backends.refusal import Refusal
 from securecfg.errors import (
@@ -165,7 +166,7 @@ class SecretManagerApi:
             failure = Refusal(f"{self.where} refuses what was asked{shown}", hint="the audit logs may say more")
             failure.reason = status
         if isinstance(failure, BackendUnavailable):
-            failure.retry_after_s = retry_after_s(error.response.headers.get("Retry-After"))
+            failure.retry_after_s = parse_retry_after(error.response.headers.get("Retry-After"))
         return failure
 
     def _not_authenticated(self, error: Any) -> SecurecfgError:  # noqa: ANN401 - as above
