@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "securecfg.backends"
 BUILT_IN = {
     scheme: f"securecfg.backends.{scheme}"
-    for scheme in ("awssm", "awsssm", "bitwarden", "consul", "etcd", "k8s", "vault")
+    for scheme in ("awssm", "awsssm", "bitwarden", "consul", "etcd", "gcpsm", "k8s", "vault")
 } | {
     "1password": "securecfg.backends.onepassword"  # no name of a module
 }
@@ -105,6 +105,19 @@ def take_options(uri: BackendUri, known: Iterable[str], credentials: Iterable[st
     return dict(uri.options)
 
 
+def is_wanted(scheme: str, options: Mapping[str, str], name: str) -> bool:
+    """Return whether an option says `yes`.
+
+    Raises:
+        InvalidBackendUri: It says neither `yes` nor `no`.
+    """
+    said = options.get(name, "no")
+    if said not in {"yes", "no"}:
+        message = f"`{name}` of a `{scheme}:` URI is `yes` or `no`"
+        raise InvalidBackendUri(message)
+    return said == "yes"
+
+
 def take_folder(uri: BackendUri) -> str:
     """Return the folder that a URI names, with `/` at its end; an empty text where it names none.
 
@@ -125,19 +138,6 @@ def take_folder(uri: BackendUri) -> str:
 def is_variable(name: str) -> bool:
     """Return whether an environment variable can have a name."""
     return bool(_VARIABLE.fullmatch(name))
-
-
-def is_wanted(scheme: str, options: Mapping[str, str], name: str) -> bool:
-    """Return whether an option says `yes`.
-
-    Raises:
-        InvalidBackendUri: It says neither `yes` nor `no`.
-    """
-    said = options.get(name, "no")
-    if said not in {"yes", "no"}:
-        message = f"`{name}` of a `{scheme}:` URI is `yes` or `no`"
-        raise InvalidBackendUri(message)
-    return said == "yes"
 
 
 def _find_factory(scheme: str) -> BackendFactory:

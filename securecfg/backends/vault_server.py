@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from securecfg.backends.answers import nothing_is_changed_by, parse_date, parse_retry_after, understood
+from securecfg.backends.doubt import is_sent
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -240,9 +241,9 @@ class _Client:
             with discreet(*_CLIENTS):
                 answer = _to_answer(self._adapter.request(request.verb, url, raise_exception=False, **options))
         except SSLError as error:
-            failure = _not_trusted(is_sent=_is_sent(error))
+            failure = _not_trusted(is_sent=is_sent(error))
         except RequestException as error:
-            failure = _lost(is_sent=_is_sent(error))
+            failure = _lost(is_sent=is_sent(error))
         except OSError:  # a file that the client needs, before anything is sent
             failure = BackendNotReached(
                 "the Vault server cannot be asked, as the file of its authority or a certificate cannot be read",
@@ -355,20 +356,6 @@ def _missing_right(request: Request) -> str:
     if request.params and "list" in request.params:
         right = "`list`"
     return f"its policy needs {right} on `{request.path}`"
-
-
-def _is_sent(error: Any) -> bool:  # noqa: ANN401 - the package has no types
-    """Return whether a request may have arrived."""
-    from ssl import SSLCertVerificationError
-
-    from requests.exceptions import ConnectTimeout, ProxyError
-    from urllib3.exceptions import NewConnectionError
-
-    if isinstance(error, ConnectTimeout | ProxyError | ValueError):  # the last: it is no request
-        return False
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    cause = reason.args[0] if reason is not None and reason.args else None
-    return not isinstance(reason, NewConnectionError) and not isinstance(cause, SSLCertVerificationError)
 
 
 def _lost(*, is_sent: bool) -> BackendUnavailable:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
 
 from securecfg.testing.azure_key_vault import CLIENT_ID, CLIENT_SECRET, LOGIN_HOST, TENANT, AzureKeyVault
 from securecfg.testing.faulty_proxy import Answer, FaultyProxy
-from tests.keys.certificates import make_certificates
+from tests.keys.certificates import make_tls
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -70,7 +69,7 @@ def azure(folder: Path) -> Iterator[tuple[AzureKeyVault, AzureProxy, dict[str, s
     """Run the service, and give it, its proxy and the variables that lead a client there."""
     for package in ("azure.identity", "azure.keyvault.keys"):
         pytest.importorskip(package, reason=f"needs the package `{package.replace('.', '-')}`")
-    authority, tls = make_tls(folder)
+    authority, tls = make_tls(folder, HOSTS)
     with AzureKeyVault() as service, AzureProxy(service, tls) as proxy:
         yield service, proxy, variables(proxy.url, authority)
 
@@ -86,14 +85,6 @@ def variables(proxy_url: str, authority: Path) -> dict[str, str]:
         "AZURE_CLIENT_ID": CLIENT_ID,
         "AZURE_CLIENT_SECRET": CLIENT_SECRET,
     }
-
-
-def make_tls(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Return the file of a certificate authority, and the context of a server that it vouches for."""
-    authority, server = make_certificates(folder, [x509.DNSName(host) for host in HOSTS])
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(server)
-    return authority, context
 
 
 def refusal(status: int, code: str, inner: str = "", message: str = "canary of the service") -> Answer:

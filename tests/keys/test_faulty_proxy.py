@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, FaultyProxy, Reset, Silence, SlowBody
-from tests.keys.azure import VAULT_HOST, make_tls
+from tests.keys.azure import VAULT_HOST
+from tests.keys.certificates import make_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,7 @@ def tunnel(proxy: FaultyProxy, authority: Path | None) -> http.client.HTTPSConne
 
 
 def test_speaks_tls_in_a_tunnel_and_fails_there_too(proxy: FaultyProxy, tmp_path: Path) -> None:
-    authority, proxy.tls = make_tls(tmp_path)
+    authority, proxy.tls = make_tls(tmp_path, [VAULT_HOST])
     connection = tunnel(proxy, authority)
     for number in range(2):
         connection.request("POST", f"/{number}", b"content", {"X-Sent": "yes"})
@@ -119,7 +120,7 @@ def test_gives_no_tunnel_to_those_who_do_not_trust_it_nor_without_certificates(
 ) -> None:
     with pytest.raises(OSError, match="405"):
         post_again(tunnel(proxy, None))
-    _, proxy.tls = make_tls(tmp_path)
+    _, proxy.tls = make_tls(tmp_path, [VAULT_HOST])
     with pytest.raises(ssl.SSLCertVerificationError):
         post_again(tunnel(proxy, None))
     assert proxy.exchanges == []
