@@ -9,6 +9,7 @@ A title is not handed to `op`: it would take it for an id, a domain or a link as
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -43,8 +44,10 @@ if TYPE_CHECKING:
 
     from securecfg.backends.interface import BackendUri, Found
     from securecfg.backends.program import Output
+    from securecfg.secret import Secret
 
 TOKEN_VARIABLE = "OP_SERVICE_ACCOUNT_TOKEN"  # noqa: S105 - where it is, not what it is
+CREDENTIALS = (TOKEN_VARIABLE,)
 _VARIABLES = frozenset(
     {*SURROUNDINGS, TOKEN_VARIABLE, "OP_CONNECT_HOST", "OP_CONNECT_TOKEN", "OP_ACCOUNT", "OP_BIOMETRIC_UNLOCK_ENABLED"}
 )
@@ -81,11 +84,13 @@ class Login(NamedTuple):
         account: An account that `op` knows.
         file: With the token of a service account.
         variable: The variable that holds it instead.
+        given: The token itself, under the name of its own variable; it stands before all else.
     """
 
     account: str
     file: str
     variable: str
+    given: Mapping[str, Secret[str]] = MappingProxyType({})
 
 
 class OnePassword:
@@ -160,10 +165,13 @@ class OnePassword:
         return output
 
     def _variables(self) -> dict[str, str]:
-        if not (self._login.file or self._login.variable):
+        _, file, variable, given = self._login
+        if given:
+            file, variable = "", TOKEN_VARIABLE
+        elif not (file or variable):
             return variables(_VARIABLES, _SESSIONS)
         try:
-            token = find_credential(self._login.file, self._login.variable)
+            token = find_credential(file, variable, given=given)
         except CredentialMissing as error:
             message = "there is no token of a service account of 1Password"
             raise BackendLoginRefused(message, hint=f"looked for in {error.places}") from None
@@ -239,15 +247,15 @@ def from_uri(uri: BackendUri) -> OnePassword:
     Raises:
         InvalidBackendUri: The URI says something else.
     """
-    options = take_options(uri, ("account", "env", "file", "program"))
+    options = take_options(uri, ("account", "env", "file", "program"), CREDENTIALS)
     vault = unquote(uri.rest)
     if not vault or not vault.isprintable():
         message = "a `1password:` URI names a vault, by its name or its id"
         raise InvalidBackendUri(message, hint="for instance `1password:Production`")
     account, (file, variable) = options.get("account", ""), parse_shown(uri.scheme, options)
-    if not account.isprintable() or ("account" in options and (not account or file or variable)):
+    if not account.isprintable() or ("account" in options and (not account or file or variable or uri.credentials)):
         message = "the `account` of a `1password:` URI is one that `op` knows, and goes with no token"
         raise InvalidBackendUri(message, hint="`op account list` shows those that there are")
-    login = Login(account, file, variable)
+    login = Login(account, file, variable, uri.credentials)
     program = Program("op", parse_place(uri.scheme, options), "install the 1Password CLI, version 2")
     return OnePassword(program, vault, login)

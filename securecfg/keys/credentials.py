@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from securecfg.secret import Secret
 
 _BYTES_MAX = 1 << 16
 
@@ -20,12 +27,16 @@ class CredentialMissing(Exception):
         self.places = places
 
 
-def find_credential(file: str, variable: str, last: str = "") -> str:
-    """Return what lies in a file, or in a variable, or in the last file.
+def find_credential(
+    file: str, variable: str, last: str = "", *, given: Mapping[str, Secret[str]] = MappingProxyType({})
+) -> str:
+    """Return what lies in a file, or is given under the name of a variable, or lies in that, or in the last file.
 
     Raises:
         CredentialMissing: Nowhere.
     """
+    if not file and variable in given:
+        return given[variable].reveal()
     if not file and os.environ.get(variable):
         return os.environ[variable].strip()
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -11,6 +12,8 @@ from securecfg.keys.credentials import CredentialMissing, find_credential
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from securecfg.secret import Secret
 
 ANSWER_S = 10.0
 SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - where it lies, not what it is
@@ -29,6 +32,7 @@ class Login(NamedTuple):
         file: Of the token, secret id, password or certificate; empty where it is found elsewhere.
         variable: The environment variable that holds it instead.
         key_file: Of the certificate's private key.
+        given: What stands before variables of the environment, by their names.
     """
 
     method: str = "token"
@@ -37,6 +41,7 @@ class Login(NamedTuple):
     file: str = ""
     variable: str = ""
     key_file: str = ""
+    given: Mapping[str, Secret[str]] = MappingProxyType({})
 
 
 class Where(NamedTuple):
@@ -92,8 +97,8 @@ def find_token(login: Login) -> str:
         CredentialMissing: There is none.
     """
     if login.file or login.variable:
-        return find_credential(login.file, login.variable)
-    return find_credential("", "VAULT_TOKEN", "~/.vault-token")
+        return _credential(login, login.file, login.variable)
+    return _credential(login, "", "VAULT_TOKEN", "~/.vault-token")
 
 
 def login_request(login: Login) -> tuple[str, Mapping[str, str]]:
@@ -102,21 +107,21 @@ def login_request(login: Login) -> tuple[str, Mapping[str, str]]:
     Raises:
         CredentialMissing: There is nothing to log in with.
     """
-    method, role, mount, file, variable, _ = login
+    method, role, mount, file, variable = login[:5]
     path = f"/v1/auth/{mount or method}/login"
     match method:
         case "approle":
-            secret_id = find_credential(file, variable or "VAULT_SECRET_ID")
+            secret_id = _credential(login, file, variable or "VAULT_SECRET_ID")
             return path, {"role_id": role, "secret_id": secret_id}
         case "userpass":
-            return f"{path}/{role}", {"password": find_credential(file, variable)}
+            return f"{path}/{role}", {"password": _credential(login, file, variable)}
         case "cert":
             return path, {"name": role} if role else {}
         case "kubernetes":
-            token = find_credential(file or ("" if variable else SERVICE_ACCOUNT_TOKEN), variable)
+            token = _credential(login, file or ("" if variable else SERVICE_ACCOUNT_TOKEN), variable)
             return path, {"role": role, "jwt": token}
         case _:
-            return path, {"role": role, "jwt": find_credential(file, variable)}
+            return path, {"role": role, "jwt": _credential(login, file, variable)}
 
 
 def server_address(where: Where = Where()) -> str:  # noqa: B008 - it cannot be changed
@@ -151,3 +156,7 @@ def _certificate(login: Login) -> tuple[str, str]:
         places = f"{login.file or 'VAULT_CLIENT_CERT'} and {login.key_file or 'VAULT_CLIENT_KEY'}, which name files"
         raise CredentialMissing(places)
     return certificate, key
+
+
+def _credential(login: Login, file: str, variable: str, last: str = "") -> str:
+    return find_credential(file, variable, last, given=login.given)
