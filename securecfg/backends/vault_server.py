@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from securecfg.backends.answers import nothing_is_changed_by, parse_date, parse_retry_after, understood
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_CALLED = "the Vault server"
 _CLIENTS = ("hvac", "requests", "urllib3")
 _RENEW_AFTER = 2 / 3
 _MOUNTS = "sys/internal/ui/mounts"
@@ -121,7 +122,7 @@ class VaultServer:
         if not client.is_checked:
             before_a_change(lambda: self._verify_engine(client))
             client.is_checked = True
-        return _understood(lambda: pick(self._granted(client, request)))
+        return understood(lambda: pick(self._granted(client, request)), _CALLED)
 
     def _connect(self) -> _Client:
         try:
@@ -310,34 +311,9 @@ def _to_answer(response: Any) -> Answer:  # noqa: ANN401 - the package has no ty
         response.status_code,
         body,
         said,
-        _date(response.headers.get("Date")) or datetime.now(UTC),
-        _seconds(response.headers.get("Retry-After")),
+        parse_date(response.headers.get("Date")) or datetime.now(UTC),
+        parse_retry_after(response.headers.get("Retry-After")),
     )
-
-
-def _date(text: str | None) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return found if found.tzinfo else None
-
-
-def _seconds(text: str | None) -> float:
-    """Return how many seconds a `Retry-After` means, which is a number of them or a date."""
-    if text and text.isascii() and text.isdigit():
-        return float(text)
-    until = _date(text)
-    return max(0.0, (until - datetime.now(UTC)) / timedelta(seconds=1)) if until else 0.0
-
-
-def _understood(call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        pass
-    message = "the Vault server gave no answer that can be understood"
-    raise BackendUnavailable(message, hint="is it a Vault server that the address leads to?")
 
 
 def before_a_change(call: Callable[[], T]) -> T:
@@ -346,12 +322,7 @@ def before_a_change(call: Callable[[], T]) -> T:
     Raises:
         BackendNotReached: It cannot be known now.
     """
-    try:
-        return _understood(call)
-    except BackendUnavailable as error:
-        failure = BackendNotReached(error.message, hint=error.hint)
-        failure.retry_after_s = error.retry_after_s
-    raise failure
+    return nothing_is_changed_by(lambda: understood(call, _CALLED))
 
 
 def _verify_is_taken(answer: Answer) -> None:

@@ -1,4 +1,4 @@
-"""Credentials that lie in a file or a variable, where somebody else put them."""
+"""Credentials that lie in a file or in an environment variable, so that no URI holds them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from securecfg.secret import Secret
 
-_BYTES_MAX = 1 << 16
+_CREDENTIAL_BYTES = 65_536
 
 
 class CredentialMissing(Exception):
@@ -28,9 +28,12 @@ class CredentialMissing(Exception):
 
 
 def find_credential(
-    file: str, variable: str, last: str = "", *, given: Mapping[str, Secret[str]] = MappingProxyType({})
+    file: str,
+    variable: str,
+    last: str = "",
+    given: Mapping[str, Secret[str]] = MappingProxyType({}),
 ) -> str:
-    """Return what lies in a file, or is given under the name of a variable, or lies in that, or in the last file.
+    """Return what lies in a file, or is given under the name of a variable, or in the variable, or in the last file.
 
     Raises:
         CredentialMissing: Nowhere.
@@ -42,7 +45,7 @@ def find_credential(
     try:
         path = os.path.expanduser(file or last)  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
         with open(path, encoding="utf-8") as lines:
-            found = lines.read(_BYTES_MAX).strip()
+            found = lines.read(_CREDENTIAL_BYTES).strip()
     except (OSError, ValueError):
         found = ""
     if not found:

@@ -83,8 +83,8 @@ def bw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     return bw
 
 
-def opened(bw: StandIn, options: str = "", place: str = "", patience: Patience = HASTY) -> OpenBackend:
-    return open_backend(f"bitwarden:{place}?program={bw.path}{options}", patience=patience)
+def opened(bw: StandIn, options: str = "", place: str = "", patience: Patience = HASTY, **given: Any) -> OpenBackend:  # noqa: ANN401 - those of `open_backend`
+    return open_backend(f"bitwarden:{place}?program={bw.path}{options}", patience=patience, **given)
 
 
 def asked(bw: StandIn) -> list[list[str]]:
@@ -207,15 +207,16 @@ def test_no_argument_holds_a_secret_and_no_variable_comes_along_unasked(
         assert (run.folder, run.input) == ("/", "")
 
 
-@pytest.mark.parametrize("place", ["env", "file"])
+@pytest.mark.parametrize("place", ["env", "file", "given"])
 def test_the_key_of_the_session_is_where_the_uri_says(
     bw: StandIn, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv(SESSION_VARIABLE, "of somebody else")
     monkeypatch.setenv("READER_SESSION", SECRET)
     (tmp_path / "session").write_text(f"{SECRET}\n", encoding="utf-8")
-    option = "&env=READER_SESSION" if place == "env" else f"&file={tmp_path}/session"
-    assert opened(bw, option).list().paths
+    option = {"env": "&env=READER_SESSION", "file": f"&file={tmp_path}/session", "given": ""}[place]
+    given = {SESSION_VARIABLE: Secret(SECRET)} if place == "given" else None
+    assert opened(bw, option, credentials=given).list().paths
     with pytest.raises(BackendLoginRefused):
         opened(bw, patience=ONCE).list()
 

@@ -39,6 +39,7 @@ from tests.backends.passwords.recorded import (
 from tests.backends.passwords.stand_in import ACCOUNT, SECRET, StandIn
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from securecfg.backends import OpenBackend
@@ -83,8 +84,14 @@ def op(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     return op
 
 
-def opened(op: StandIn, options: str = "", vault: str = "Test%20Data", patience: Patience = HASTY) -> OpenBackend:
-    return open_backend(f"1password:{vault}?program={op.path}{options}", patience=patience)
+def opened(
+    op: StandIn,
+    options: str = "",
+    vault: str = "Test%20Data",
+    patience: Patience = HASTY,
+    credentials: Mapping[str, Secret[str]] | None = None,
+) -> OpenBackend:
+    return open_backend(f"1password:{vault}?program={op.path}{options}", patience=patience, credentials=credentials)
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -195,7 +202,7 @@ def test_no_argument_holds_a_secret_and_no_variable_comes_along_unasked(
         assert (run.folder, run.input) == ("/", "")
 
 
-@pytest.mark.parametrize("place", ["env", "file"])
+@pytest.mark.parametrize("place", ["env", "file", "given"])
 def test_a_token_that_the_uri_names_goes_before_all_others(
     op: StandIn, place: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -203,8 +210,9 @@ def test_a_token_that_the_uri_names_goes_before_all_others(
     monkeypatch.setenv("READER_TOKEN", SECRET)
     for name in (TOKEN_VARIABLE, "OP_CONNECT_HOST", "OP_CONNECT_TOKEN", "OP_SESSION_my", "OP_ACCOUNT"):
         monkeypatch.setenv(name, "of somebody else")
-    option = "&env=READER_TOKEN" if place == "env" else f"&file={tmp_path}/token"
-    assert plain(opened(op, option).read("Example Password")) == "hunter2-password"
+    option = {"env": "&env=READER_TOKEN", "file": f"&file={tmp_path}/token", "given": ""}[place]
+    given = {TOKEN_VARIABLE: Secret(SECRET)} if place == "given" else None
+    assert plain(opened(op, option, credentials=given).read("Example Password")) == "hunter2-password"
     for run in op.runs():
         assert {name: value for name, value in run.variables.items() if name.startswith("OP_")} == {
             TOKEN_VARIABLE: SECRET
