@@ -71,15 +71,27 @@ class _Item(NamedTuple):
     body: Mapping[str, Any]
 
 
+class Session(NamedTuple):
+    """Where the key of an unlocked vault is.
+
+    Attributes:
+        file: Empty where it is elsewhere.
+        variable: Which variable holds it, where no file does.
+        given: The key itself, under the name of its own variable; it stands before all else.
+    """
+
+    file: str = ""
+    variable: str = SESSION_VARIABLE
+    given: Mapping[str, Secret[str]] = MappingProxyType({})
+
+
 class Bitwarden:
     """Reads the items of a vault, or of one folder or collection of it.
 
     Args:
         program: The command line of Bitwarden.
         place: The name or id of a folder or collection; empty for all items.
-        file: Where the session's key is.
-        variable: Which variable holds it, where no file does.
-        given: What stands before variables of the environment, by their names.
+        session: Where its key is.
         is_synced: Whether to fetch what is new before each call.
     """
 
@@ -88,19 +100,9 @@ class Bitwarden:
         frozenset({Kind.TEXT, Kind.FIELDS}), VALUE_BYTES_MAX, PATH_BYTES_MAX, reads_at_once=BATCH_MAX
     )
 
-    def __init__(
-        self,
-        program: Program,
-        place: str,
-        file: str,
-        variable: str,
-        given: Mapping[str, Secret[str]] = MappingProxyType({}),
-        *,
-        is_synced: bool,
-    ) -> None:
+    def __init__(self, program: Program, place: str, session: Session, *, is_synced: bool) -> None:
         """Run nothing yet."""
-        self._program, self._place, self._is_synced = program, place, is_synced
-        self._file, self._variable, self._given = file, variable, given
+        self._program, self._place, self._session, self._is_synced = program, place, session, is_synced
         self.name = f"folder or collection `{place}`" if place else "all items"
         self._title = f"`{place}` of Bitwarden" if place else "Bitwarden"
 
@@ -202,14 +204,15 @@ class Bitwarden:
         raise _senseless(how)
 
     def _variables(self) -> dict[str, str]:
+        file, variable, given = Session(given=self._session.given) if self._session.given else self._session
         try:
-            session = find_credential(self._file, self._variable, given=self._given)
+            key = find_credential(file, variable, given=given)
         except CredentialMissing as error:
             message = "there is no key of an unlocked vault of Bitwarden"
             raise BackendLoginRefused(
                 message, hint=f"`bw unlock --raw` prints one; looked for in {error.places}"
             ) from None
-        return {**variables(_VARIABLES), SESSION_VARIABLE: session}
+        return {**variables(_VARIABLES), SESSION_VARIABLE: key}
 
     def _failure(self, said: str, output: Output) -> SecurecfgError:
         """Return the error for what `bw` refuses; nothing of what it says is shown."""
@@ -272,5 +275,5 @@ def from_uri(uri: BackendUri) -> Bitwarden:
         message = "a `bitwarden:` URI names a folder or collection, by its name or its id"
         raise InvalidBackendUri(message, hint="or none: `bitwarden:` is all items")
     program = Program("bw", parse_place(uri.scheme, options), "install the Bitwarden CLI")
-    is_synced = is_wanted(uri.scheme, options, "sync")
-    return Bitwarden(program, place, file, variable or SESSION_VARIABLE, uri.credentials, is_synced=is_synced)
+    session = Session(file, variable or SESSION_VARIABLE, uri.credentials)
+    return Bitwarden(program, place, session, is_synced=is_wanted(uri.scheme, options, "sync"))

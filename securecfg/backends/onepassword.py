@@ -84,7 +84,7 @@ class Login(NamedTuple):
         account: An account that `op` knows.
         file: With the token of a service account.
         variable: The variable that holds it instead.
-        given: What stands before variables of the environment, by their names.
+        given: The token itself, under the name of its own variable; it stands before all else.
     """
 
     account: str
@@ -165,10 +165,13 @@ class OnePassword:
         return output
 
     def _variables(self) -> dict[str, str]:
-        if not (self._login.file or self._login.variable):
+        _, file, variable, given = self._login
+        if given:
+            file, variable = "", TOKEN_VARIABLE
+        elif not (file or variable):
             return variables(_VARIABLES, _SESSIONS)
         try:
-            token = find_credential(self._login.file, self._login.variable, given=self._login.given)
+            token = find_credential(file, variable, given=given)
         except CredentialMissing as error:
             message = "there is no token of a service account of 1Password"
             raise BackendLoginRefused(message, hint=f"looked for in {error.places}") from None
@@ -250,9 +253,7 @@ def from_uri(uri: BackendUri) -> OnePassword:
         message = "a `1password:` URI names a vault, by its name or its id"
         raise InvalidBackendUri(message, hint="for instance `1password:Production`")
     account, (file, variable) = options.get("account", ""), parse_shown(uri.scheme, options)
-    if uri.credentials and not file:
-        variable = variable or TOKEN_VARIABLE
-    if not account.isprintable() or ("account" in options and (not account or file or variable)):
+    if not account.isprintable() or ("account" in options and (not account or file or variable or uri.credentials)):
         message = "the `account` of a `1password:` URI is one that `op` knows, and goes with no token"
         raise InvalidBackendUri(message, hint="`op account list` shows those that there are")
     login = Login(account, file, variable, uri.credentials)

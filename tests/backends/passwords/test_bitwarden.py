@@ -10,6 +10,7 @@ import pytest
 
 from securecfg.backends import StoredVersion, open_backend
 from securecfg.backends.bitwarden import SESSION_VARIABLE
+from securecfg.backends.uri import known_credentials
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -235,6 +236,18 @@ def test_that_it_is_not_installed_names_the_program(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(SESSION_VARIABLE, SECRET)
     with pytest.raises(ExtraMissing, match="`bw`"):
         open_backend("bitwarden:").list()
+
+
+@pytest.mark.parametrize("option", ["", "&env=NO_SUCH_VARIABLE", "&file=/no/such/file"])
+def test_what_is_given_with_the_uri_stands_before_all_else(
+    bw: StandIn, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SESSION_VARIABLE, "of somebody else")
+    given = {SESSION_VARIABLE: Secret(SECRET)}
+    assert open_backend(f"bitwarden:?program={bw.path}{option}", credentials=given, patience=ONCE).list().paths
+    assert known_credentials("bitwarden:") == {SESSION_VARIABLE}
+    with pytest.raises(InvalidBackendUri):
+        open_backend("bitwarden:", credentials={"ANOTHER": Secret(SECRET)})
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------

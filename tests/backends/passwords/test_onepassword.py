@@ -10,6 +10,7 @@ import pytest
 
 from securecfg.backends import StoredVersion, open_backend
 from securecfg.backends.onepassword import TOKEN_VARIABLE
+from securecfg.backends.uri import known_credentials
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -252,6 +253,25 @@ def test_that_it_is_not_installed_names_the_program(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ExtraMissing, match="`op`") as raised:
         open_backend("1password:Test").list()
     assert "1Password CLI" in raised.value.hint
+
+
+@pytest.mark.parametrize("option", ["", "&env=NO_SUCH_VARIABLE", "&file=/no/such/file"])
+def test_what_is_given_with_the_uri_stands_before_all_else(
+    op: StandIn, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TOKEN_VARIABLE, "of somebody else")
+    given = {TOKEN_VARIABLE: Secret(SECRET)}
+    assert (
+        open_backend(f"1password:Test%20Data?program={op.path}{option}", credentials=given, patience=ONCE).list().paths
+    )
+    assert known_credentials("1password:Test%20Data") == {TOKEN_VARIABLE}
+    with pytest.raises(InvalidBackendUri):
+        open_backend("1password:Test%20Data", credentials={"ANOTHER": Secret(SECRET)})
+
+
+def test_an_account_goes_with_no_token_that_is_given() -> None:
+    with pytest.raises(InvalidBackendUri):
+        open_backend("1password:Test?account=a", credentials={TOKEN_VARIABLE: Secret(SECRET)})
 
 
 # --- what it says -----------------------------------------------------------------------------------------------------
