@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from securecfg.backends.json_fields import to_text
+from securecfg.backends.uri import is_wanted
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -231,17 +231,6 @@ class Folder(NamedTuple):
         return VersionNotFound(f"`{path}` has no such version or label in {self.title}")
 
 
-@contextmanager
-def looking_first() -> Iterator[None]:
-    """Let a request that only looks, before anything is changed, leave nothing in doubt where it has no answer."""
-    try:
-        yield
-    except BackendUnavailable as error:
-        unchanged = BackendNotReached(error.message, hint=error.hint)
-        unchanged.retry_after_s = error.retry_after_s
-        raise unchanged from None
-
-
 def parse_prefix(uri: BackendUri) -> str:
     """Return what stands in front of all names, empty or with `/` at its end.
 
@@ -270,19 +259,6 @@ def parse_place(scheme: str, options: Mapping[str, str]) -> Place:
         message = f"the endpoint of a `{scheme}:` URI begins with `https://`, or is on this machine"
         raise InvalidBackendUri(message, hint="it is a host, with a port where needed, and no path")
     return Place(region, endpoint, asks_metadata=is_wanted(scheme, options, "metadata"))
-
-
-def is_wanted(scheme: str, options: Mapping[str, str], name: str) -> bool:
-    """Return whether an option says `yes`.
-
-    Raises:
-        InvalidBackendUri: It says neither `yes` nor `no`.
-    """
-    said = options.get(name, "no")
-    if said not in {"yes", "no"}:
-        message = f"`{name}` of a `{scheme}:` URI is `yes` or `no`"
-        raise InvalidBackendUri(message)
-    return said == "yes"
 
 
 def held_of(content: Content, bytes_max: int, title: str) -> str | bytes:

@@ -12,11 +12,11 @@ from securecfg.backends.aws import (
     Folder,
     Refusal,
     held_of,
-    looking_first,
     parse_place,
     parse_prefix,
     to_utc,
 )
+from securecfg.backends.doubt import looking_first
 from securecfg.backends.interface import Capabilities, Deletion, Found, Kind, StoredVersion
 from securecfg.backends.json_fields import to_value
 from securecfg.backends.uri import take_options

@@ -12,13 +12,13 @@ from securecfg.backends.interface import BackendUri
 from securecfg.errors import InvalidBackendUri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from securecfg.backends.interface import Backend, BackendFactory
     from securecfg.patience import Patience
 
 ENTRY_POINT_GROUP = "securecfg.backends"
-BUILT_IN = {scheme: f"securecfg.backends.{scheme}" for scheme in ("awssm", "awsssm", "vault")}
+BUILT_IN = {scheme: f"securecfg.backends.{scheme}" for scheme in ("awssm", "awsssm", "azurekeyvault", "vault")}
 """The module of each scheme of this package, so that they work from a source checkout and cost no scan."""
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
@@ -73,6 +73,19 @@ def take_options(uri: BackendUri, known: Iterable[str]) -> dict[str, str]:
         message = f"a `{uri.scheme}:` URI has the options " + ", ".join(f"`{name}`" for name in names)
         raise InvalidBackendUri(message, hint="credentials do not belong there; see the backend's page")
     return dict(uri.options)
+
+
+def is_wanted(scheme: str, options: Mapping[str, str], name: str) -> bool:
+    """Return whether an option says `yes`.
+
+    Raises:
+        InvalidBackendUri: It says neither `yes` nor `no`.
+    """
+    said = options.get(name, "no")
+    if said not in {"yes", "no"}:
+        message = f"`{name}` of a `{scheme}:` URI is `yes` or `no`"
+        raise InvalidBackendUri(message)
+    return said == "yes"
 
 
 def _find_factory(scheme: str) -> BackendFactory:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from securecfg.backends.doubt import is_sent, parse_date, retry_after_s
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -238,9 +238,9 @@ class _Client:
             with discreet(*_CLIENTS):
                 answer = _to_answer(self._adapter.request(request.verb, url, raise_exception=False, **options))
         except SSLError as error:
-            failure = _not_trusted(is_sent=_is_sent(error))
+            failure = _not_trusted(is_sent=is_sent(error))
         except RequestException as error:
-            failure = _lost(is_sent=_is_sent(error))
+            failure = _lost(is_sent=is_sent(error))
         except OSError:  # a file that the client needs, before anything is sent
             failure = BackendNotReached(
                 "the Vault server cannot be asked, as the file of its authority or a certificate cannot be read",
@@ -309,25 +309,9 @@ def _to_answer(response: Any) -> Answer:  # noqa: ANN401 - the package has no ty
         response.status_code,
         body,
         said,
-        _date(response.headers.get("Date")) or datetime.now(UTC),
-        _seconds(response.headers.get("Retry-After")),
+        parse_date(response.headers.get("Date")) or datetime.now(UTC),
+        retry_after_s(response.headers.get("Retry-After")),
     )
-
-
-def _date(text: str | None) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return found if found.tzinfo else None
-
-
-def _seconds(text: str | None) -> float:
-    """Return how many seconds a `Retry-After` means, which is a number of them or a date."""
-    if text and text.isascii() and text.isdigit():
-        return float(text)
-    until = _date(text)
-    return max(0.0, (until - datetime.now(UTC)) / timedelta(seconds=1)) if until else 0.0
 
 
 def _understood(call: Callable[[], T]) -> T:
@@ -383,20 +367,6 @@ def _missing_right(request: Request) -> str:
     if request.params and "list" in request.params:
         right = "`list`"
     return f"its policy needs {right} on `{request.path}`"
-
-
-def _is_sent(error: Any) -> bool:  # noqa: ANN401 - the package has no types
-    """Return whether a request may have arrived."""
-    from ssl import SSLCertVerificationError
-
-    from requests.exceptions import ConnectTimeout, ProxyError
-    from urllib3.exceptions import NewConnectionError
-
-    if isinstance(error, ConnectTimeout | ProxyError | ValueError):  # the last: it is no request
-        return False
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    cause = reason.args[0] if reason is not None and reason.args else None
-    return not isinstance(reason, NewConnectionError) and not isinstance(cause, SSLCertVerificationError)
 
 
 def _lost(*, is_sent: bool) -> BackendUnavailable:
