@@ -140,7 +140,7 @@ class AzureSecrets:
             entry = self._any_entry(path)
         if not entry.is_recoverable:
             message = f"what is deleted in `{self.name}` is gone for ever, as soft deletion is off there"
-            raise BackendRefused(message, hint="`az keyvault update --enable-soft-delete true` turns it on")
+            raise BackendRefused(message, hint="turn soft deletion on in the properties of the vault")
         try:
             self._vault.ask(Request("delete", "DELETE", f"secrets/{name}"), _done)
         except Refusal as refusal:

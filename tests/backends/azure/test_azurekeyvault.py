@@ -231,7 +231,7 @@ def test_where_soft_deletion_is_off_nothing_is_deleted(
     secrets.recovery_level = "Purgeable"
     with pytest.raises(BackendRefused) as refused:
         backend.delete("a")
-    assert "enable-soft-delete" in refused.value.hint
+    assert "soft deletion" in refused.value.hint
     assert plain(backend.read("a")) == "x"
     assert "DELETE" not in {exchange.method for exchange in proxy.exchanges}
 
