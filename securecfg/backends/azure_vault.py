@@ -144,7 +144,7 @@ class AzureVault:
         link = answer.get("nextLink")
         if not link:
             return ""
-        url = urlsplit(link)
+        url = urlsplit(str(link))
         if url.hostname != self.host.lower() or url.path != f"/{path}" or not _QUERY.fullmatch(url.query):
             message = "the next page of something else"
             raise ValueError(message)
