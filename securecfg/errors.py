@@ -360,6 +360,12 @@ class Conflict(SecurecfgError):
     exit_code = 6
 
 
+class PathMounted(Conflict):
+    """A store of somebody else is mounted where the vault itself was to be used."""
+
+    code = "path-mounted"
+
+
 class StaleWrite(Conflict):
     """`expect` does not equal the newest version."""
 

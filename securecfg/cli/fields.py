@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from securecfg.vault import Vault
+    from securecfg.vault.values import VersionId
 
 _REPLACE = "`--replace` writes the named fields and keeps no others"
 
@@ -26,11 +27,11 @@ class Fields(NamedTuple):
     """
 
     path: str
-    newest: int
+    newest: VersionId
     kept: Mapping[str, Secret[str] | Secret[bytes]]
     content_type: str = ""
 
-    def merge(self, given: Mapping[str, str | bytes], expect: int | None) -> dict[str, str | bytes]:
+    def merge(self, given: Mapping[str, str | bytes], expect: VersionId | None) -> dict[str, str | bytes]:
         """Return all fields with those that are given in the places of their old ones.
 
         They may be written over the version `newest` and over no other.
@@ -72,7 +73,7 @@ def read_fields(vault: Vault, path: str) -> Fields:
     return Fields(path, newest, version.value, version.content_type)
 
 
-def _newest(vault: Vault, path: str) -> int:
+def _newest(vault: Vault, path: str) -> VersionId:
     try:
         return vault.history(path)[0].version
     except SecretNotFound:

@@ -402,7 +402,8 @@ def _emit_paths(invocation: Invocation, paths: list[str]) -> None:
 def _version_at(versions: list[VersionInfo], path: str, at: int | str | datetime | None) -> VersionInfo:
     """Return the version that a read would return, without reading it."""
     if isinstance(at, datetime):
-        found = (info for info in versions if info.created <= at and (info.deleted is None or info.deleted > at))
+        created = (info for info in versions if info.created is not None and info.created <= at)
+        found = (info for info in created if info.deleted is None or info.deleted > at)
     elif isinstance(at, int):
         found = (info for info in versions if info.version == at)
     else:

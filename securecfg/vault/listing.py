@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from securecfg.vault.index.history import History, Version
+    from securecfg.vault.values import VersionId
 
 
 class VersionState(StrEnum):
@@ -43,9 +44,9 @@ class VersionInfo:
         size_bytes: The size of its value, 0 once destroyed.
     """
 
-    version: int
+    version: VersionId
     state: VersionState
-    created: datetime
+    created: datetime | None
     expires: datetime | None
     deleted: datetime | None
     labels: tuple[str, ...]

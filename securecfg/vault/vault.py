@@ -20,6 +20,7 @@ from securecfg.vault.paths import FIRST_USER_PATH, check_prefix, check_principal
 from securecfg.vault.reading import Reads
 from securecfg.vault.session import Identity
 from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.values import as_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef, VaultResolver
-    from securecfg.vault.values import Plain, SecretVersion
+    from securecfg.vault.values import Plain, SecretVersion, VersionId
     from securecfg.vault.writing import Wanted, Writes
 
     # `Vault.list` hides the built-in name inside the class.
@@ -553,7 +554,7 @@ class Vault(Changes):
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
-    def destroy(self, path: str, version: int) -> None:
+    def destroy(self, path: str, version: VersionId) -> None:
         """Destroy a version for ever: nothing in this file can bring its value back once this has returned.
 
         What it cannot reach are copies, backups and snapshots made before. An import that wrote the version can no
@@ -573,18 +574,18 @@ class Vault(Changes):
         from securecfg.vault.imports.steps import Imports
         from securecfg.vault.writing import WantedChange
 
-        encoded = path_to_bytes(path)
+        encoded, number = path_to_bytes(path), as_number(version)
         self._opened.check_open()
         self._authority.require("destroy", path)
-        Imports(self._authority).release(path, version)
+        Imports(self._authority).release(path, number)
 
         def draft(drafts: Drafts) -> Plan:
-            plan = drafts.destroy(encoded, version)
+            plan = drafts.destroy(encoded, number)
             plan.state["flags"] = self._opened.replica.state.flags | FLAG_DESTRUCTION_PENDING
             return plan
 
         self._apply(
-            WantedChange((("destroy", path),), draft, Event.SECRET_DESTROYED, lambda _: {"path": path, "ver": version})
+            WantedChange((("destroy", path),), draft, Event.SECRET_DESTROYED, lambda _: {"path": path, "ver": number})
         )
         self._authority.keep_counts()
         self._reads.forget()

@@ -1530,8 +1530,8 @@ MUTANTS = (
     Mutant(
         "a write does not look again whether its path is sealed by now",
         "vault/opened.py",
-        '            (scopes.digest if scopes else b"") if seat is None else seat.charter_digest,',
-        '            b"",',
+        '            (scopes.digest if scopes else b"") + (mounts.digest',
+        '            b"" + (mounts.digest',
         "vault/scopes/test_scopes.py::test_a_write_that_began_before_there_was_a_scope_does_not_end_beside_it",
     ),
     # --- bundles ---
