@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +38,17 @@ class TestAzureSecrets(BackendConformance):
     @pytest.fixture(autouse=True)
     def _place(self, service: AzureKeyVault, proxy: AzureProxy, monkeypatch: pytest.MonkeyPatch) -> None:
         self._azure, self._proxy, self._variables = service, proxy, monkeypatch
+
+    def test_a_forked_child_has_a_client_of_its_own(self) -> None:
+        fork = os.fork
+
+        def fork_in_peace() -> int:
+            # The proxy speaks TLS in this process, and a thread of it inside OpenSSL would leave its locks to the child.
+            time.sleep(0.2)
+            return fork()
+
+        self._variables.setattr("os.fork", fork_in_peace)
+        super().test_a_forked_child_has_a_client_of_its_own()
 
     def backend(self) -> Backend:
         return from_uri(parse_backend_uri(f"azurekeyvault:{VAULT_HOST}"))
