@@ -21,7 +21,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     │                                                       SignaturesMissing  BackendDenied
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
-    │                                                       BackendRefused
+    │                                                       BackendRefused  PathMounted
     ├── Sealed                                          7   WrongKey  SlotRemoved  ScopeSealed
     │   └── KeyProviderRefused                              KeyAccessDenied (PinIncorrect)  KeyDisabled  KeyMissing
     │                                                       ShareRefused

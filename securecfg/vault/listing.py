@@ -23,6 +23,7 @@ class VersionState(StrEnum):
 
     LIVE = "live"
     EXPIRED = "expired"
+    DISABLED = "disabled"
     DELETED = "deleted"
     DESTROYED = "destroyed"
 
@@ -32,16 +33,16 @@ class VersionInfo:
     """What is known of a version besides its value.
 
     Attributes:
-        version: Its number, from 1.
+        version: Its number, from 1, or what a store that is mounted calls it.
         state: Whether it can be read.
-        created: When it was written.
+        created: When it was written; None where a store that is mounted does not say.
         expires: When it stops being readable, or None.
         deleted: When it was deleted, or None.
         labels: The labels that point at it.
         metadata: Text that is shown with it.
         author: The principal that wrote it.
         content_type: Of a configuration document; empty otherwise.
-        size_bytes: The size of its value, 0 once destroyed.
+        size_bytes: The size of its value, 0 once destroyed, and of what is mounted.
     """
 
     version: VersionId

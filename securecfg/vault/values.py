@@ -30,9 +30,9 @@ class SecretVersion(NamedTuple):
 
     Attributes:
         path: The secret's path.
-        version: The version's number, from 1.
+        version: The version's number, from 1, or what a store that is mounted calls it.
         value: A `Secret`, or a mapping of field names to `Secret`s.
-        created: When it was written, aware and in UTC.
+        created: When it was written, aware and in UTC; None where a store that is mounted does not say.
         expires: When it stops being readable, or None.
         labels: The labels that point at it: `current`, `previous`, `pending`, and those that people set.
         metadata: Text that is shown with it.

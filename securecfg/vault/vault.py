@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Self, cast
 
 from securecfg.clock import SystemClock
@@ -52,6 +53,11 @@ if TYPE_CHECKING:
     Versions = list[VersionInfo]
     Results = list[SecretVersion | SecurecfgError]
     Changed = list[object]
+
+
+# What serves mounts stands above this package and knows backends, of which nothing is known here. It is loaded by its
+# name, as plug-ins are, and only for vaults that have mounts.
+_MOUNTED = "securecfg.mounts.mounted"
 
 
 class Vault(Changes):
@@ -247,11 +253,14 @@ class Vault(Changes):
                 from securecfg.vault.administrators.introduced import verify_introduced
 
                 verify_introduced(opened.store, opened.replica.vault_id, told)
-            if not opened.has_scopes:
-                return vault
-            from securecfg.vault.scopes.scoped import ScopedVault  # for vaults that have scopes
+            whole: Vault = vault
+            if opened.has_scopes:
+                from securecfg.vault.scopes.scoped import ScopedVault  # for vaults that have scopes
 
-            return cast("Self", ScopedVault.over(vault, is_anchor_required=is_required, introduction=told))
+                whole = ScopedVault.over(vault, is_anchor_required=is_required, introduction=told)
+            if opened.mounts():
+                whole = import_module(_MOUNTED).MountedVault.over(whole)
+            return cast("Self", whole)
         except BaseException:
             # The caller gets nothing to close.
             opened.close()
@@ -440,6 +449,12 @@ class Vault(Changes):
         version = self.read(path)
         content = version.field("").reveal()
         return (content.encode() if isinstance(content, str) else content), version.content_type
+
+    def standing(self, path: str) -> object:
+        """Return what changes whenever a secret changes, without deciding or recording anything."""
+        part = self.part_of(path)[1]
+        part.opened.refresh()
+        return part.opened.current_version(path)
 
     def ref(self, reference: str, *, at: At = None) -> SecretRef:
         """Return a handle on `path` or `path#field` that follows rotation.

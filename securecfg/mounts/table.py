@@ -1,0 +1,283 @@
+"""What is mounted: a document of the vault, its rules, and how it is changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from securecfg.audit import Event
+from securecfg.backends.uri import open_backend
+from securecfg.crypto import KEY_BYTES, KIND_TEXT
+from securecfg.errors import AlreadyExists, Conflict, InvalidMetadata, InvalidPath, SecretNotFound
+from securecfg.vault.documents import parsing, verify_shape
+from securecfg.vault.drafts import Content, Drafts, NewVersion
+from securecfg.vault.index.in_memory import prefix_end
+from securecfg.vault.paths import MOUNTS_PATH, check_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from securecfg.policy import Decision
+    from securecfg.vault.authority import Authority
+    from securecfg.vault.commits.publishing import Plan, Publication
+    from securecfg.vault.opened import OpenVault
+    from securecfg.vault.session import Session
+
+BACKENDS_MAX = 8
+MOUNTS_MAX = 256
+SECONDS_MAX = 10 * 365 * 86_400
+CALLS_MAX = 1_000_000_000
+_ID_BYTES = 16
+
+
+class Rules(NamedTuple):
+    """How long what a store has said is good for, and how often it is asked.
+
+    Attributes:
+        max_age_s: How long a value is handed out without asking again.
+        refresh_s: How much longer it is handed out while it is asked for again behind the back of who reads.
+        keep_s: How old a value may be that is handed out where the store cannot be reached; 0 for none.
+        missing_s: How long "there is no such secret" is believed.
+        calls_per_s: How many calls a process makes in a second, in the mean; 0 for as many as there are.
+        calls_per_day: How many calls a process makes in a day; 0 for as many as there are.
+        is_offline: Whether the store is not asked at all.
+        is_watched: Whether changes are followed where the store tells them.
+    """
+
+    max_age_s: int = 60
+    refresh_s: int = 60
+    keep_s: int = 86_400
+    missing_s: int = 5
+    calls_per_s: int = 100
+    calls_per_day: int = 0
+    is_offline: bool = False
+    is_watched: bool = False
+
+
+class Mount(NamedTuple):
+    """A folder of the vault that is a store of somebody else.
+
+    Attributes:
+        folder: Ends in `/`.
+        backends: The URIs of the store and of those that hold the same, in the order in which they are asked.
+        rules: How long, and how often.
+        id: 16 random bytes, of this mount and no other.
+        key: What its copies are sealed with, 32 bytes.
+    """
+
+    folder: str
+    backends: tuple[str, ...]
+    rules: Rules = Rules()
+    id: bytes = b""
+    key: bytes = b""
+
+    def __repr__(self) -> str:
+        """Show what is mounted where, and no key."""
+        return f"Mount({self.folder!r}, {self.backends!r}, {self.rules!r})"
+
+
+class Mounts:
+    """What is mounted in a vault, as one identity may see and change it.
+
+    Args:
+        authority: Decides and records for it; of the vault itself.
+    """
+
+    def __init__(self, authority: Authority) -> None:
+        """Change nothing yet."""
+        self._authority = authority
+        self._opened = authority.opened
+
+    def all(self) -> list[Mount]:
+        """Return what is mounted, by folder.
+
+        Raises:
+            AccessDenied: The caller may not `mount.manage`.
+            Tampered: The document is damaged.
+        """
+        self._authority.require("mount.manage", "")
+        return read_mounts(self._opened)
+
+    def add(self, mount: Mount) -> Mount:
+        """Mount a store at a folder where nothing is yet, and return the mount with its id and key. Calls nothing.
+
+        Raises:
+            AccessDenied: The caller may not `mount.manage`.
+            InvalidPath: It is no folder.
+            InvalidMetadata: The rules make no sense.
+            InvalidBackendUri: A URI names no store.
+            AlreadyExists: Something is mounted there, above it or below it.
+            Conflict: The vault has secrets or a sealed scope there.
+        """
+        check_mount(mount)
+        made = mount._replace(id=os.urandom(_ID_BYTES), key=os.urandom(KEY_BYTES))
+
+        def change(mounts: list[Mount]) -> list[Mount]:
+            self._verify_free(made.folder, mounts)
+            if len(mounts) >= MOUNTS_MAX:
+                message = f"there are {MOUNTS_MAX} mounts, as many as there can be"
+                raise Conflict(message)
+            return [*mounts, made]
+
+        self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": _names(made.backends)}, change)
+        return made
+
+    def replace(self, mount: Mount) -> Mount:
+        """Give a mount other backends or rules. Copies that were made of it are forgotten.
+
+        Raises:
+            SecretNotFound: Nothing is mounted there.
+            As for `add`.
+        """
+        check_mount(mount)
+        made = mount._replace(id=os.urandom(_ID_BYTES), key=os.urandom(KEY_BYTES))
+
+        def change(mounts: list[Mount]) -> list[Mount]:
+            return [*without(mounts, made.folder), made]
+
+        self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": _names(made.backends)}, change)
+        return made
+
+    def remove(self, folder: str) -> None:
+        """End a mount. What the store holds stays there.
+
+        Raises:
+            AccessDenied: The caller may not `mount.manage`.
+            SecretNotFound: Nothing is mounted there.
+        """
+        self._authority.require("mount.manage", "")
+        found = find_mount(read_mounts(self._opened), folder)
+        obj = {"path": folder, "store": _names(found.backends)}
+        self._change(Event.MOUNT_REMOVED, obj, lambda mounts: without(mounts, folder))
+
+    def _change(self, event: Event, obj: Mapping[str, object], change: Callable[[list[Mount]], list[Mount]]) -> None:
+        def planner(publication: Publication, session: Session, decision: Decision) -> Plan:
+            if publication.entry(MOUNTS_PATH) != self._opened.entry(MOUNTS_PATH):
+                message = "what is mounted is being changed by somebody else"
+                raise Conflict(message, hint="try again")
+            plan = draft_mounts(
+                self._opened, Drafts(self._opened, publication), change(read_mounts(self._opened)), session
+            )
+            plan.records = [session.record(event, obj, decision=decision)]
+            return plan
+
+        self._authority.publish_allowed("mount.manage", planner)
+
+    def _verify_free(self, folder: str, mounts: Sequence[Mount]) -> None:
+        for mount in mounts:
+            if mount.folder.startswith(folder) or folder.startswith(mount.folder):
+                message = f"a store is mounted at `{mount.folder}`"
+                raise AlreadyExists(message, hint=f"`securecfg vault unmount {mount.folder}` ends that")
+        registry = self._opened.scopes()
+        scopes = {*registry.scopes, *registry.making, *registry.reserved} if registry is not None else set()
+        for scope in scopes:
+            if scope.startswith(folder) or folder.startswith(scope):
+                message = f"`{scope}` is a sealed scope"
+                raise Conflict(message, hint="mount the store where no scope is")
+        first = folder.encode()
+        if self._opened.entries(first, prefix_end(first)):
+            message = f"the vault has secrets below `{folder}`, or had some"
+            hint = "mount the store at another folder, or `securecfg sync` what is there into it and move it away first"
+            raise Conflict(message, hint=hint)
+
+
+def check_mount(mount: Mount) -> None:
+    """Check what a person has said of a mount.
+
+    Raises:
+        InvalidPath: Its folder is none.
+        InvalidMetadata: Its rules make no sense.
+        InvalidBackendUri: One of its URIs names no store.
+    """
+    check_prefix(mount.folder)
+    if not mount.folder.endswith("/"):
+        message = f"`{mount.folder}` does not end in `/`"
+        raise InvalidPath(message, hint="a store is mounted at a folder, such as `corp/`")
+    if not 0 < len(mount.backends) <= BACKENDS_MAX:
+        message = f"a mount has from 1 to {BACKENDS_MAX} backends"
+        raise InvalidMetadata(message)
+    for uri in mount.backends:
+        open_backend(uri)
+    rules = mount.rules
+    for name, seconds in zip(Rules._fields[:4], rules, strict=False):
+        if not 0 <= seconds <= SECONDS_MAX:
+            message = f"`{name}` is from 0 to {SECONDS_MAX} seconds"
+            raise InvalidMetadata(message)
+    if not 0 <= rules.calls_per_s <= CALLS_MAX or not 0 <= rules.calls_per_day <= CALLS_MAX:
+        message = f"numbers of calls are from 0 to {CALLS_MAX}"
+        raise InvalidMetadata(message)
+    if rules.keep_s and rules.keep_s < rules.max_age_s + rules.refresh_s:
+        message = "what is kept for a store that cannot be reached is kept for less than what is handed out without it"
+        raise InvalidMetadata(message, hint="make `keep` at least `max-age` and `refresh` together, or 0")
+
+
+def read_mounts(opened: OpenVault) -> list[Mount]:
+    """Return what is mounted, by folder.
+
+    Raises:
+        Tampered: The document is damaged.
+    """
+    raw = opened.mounts()
+    with parsing(opened, MOUNTS_PATH):
+        return [_from_json(folder, document) for folder, document in sorted(raw.items())]
+
+
+def draft_mounts(opened: OpenVault, drafts: Drafts, mounts: Sequence[Mount], session: Session) -> Plan:
+    """Return the draft of another document."""
+    document = {mount.folder: _to_json(mount) for mount in mounts}
+    content = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    new = NewVersion(session.identity.principal, opened.clock.now_ns())
+    return drafts.write(MOUNTS_PATH, Content.of(KIND_TEXT, content), new)
+
+
+def find_mount(mounts: Sequence[Mount], folder: str) -> Mount:
+    """Return the mount at a folder.
+
+    Raises:
+        SecretNotFound: There is none.
+    """
+    for mount in mounts:
+        if mount.folder == folder:
+            return mount
+    message = f"nothing is mounted at `{folder}`"
+    raise SecretNotFound(message, hint="`securecfg vault mounts` shows what is mounted")
+
+
+def without(mounts: Sequence[Mount], folder: str) -> list[Mount]:
+    """Return the mounts but the one at a folder.
+
+    Raises:
+        SecretNotFound: There is none.
+    """
+    find_mount(mounts, folder)
+    return [mount for mount in mounts if mount.folder != folder]
+
+
+def _names(uris: Sequence[str]) -> str:
+    return " ".join(uri.partition("?")[0] for uri in uris)
+
+
+def _to_json(mount: Mount) -> dict[str, object]:
+    rules = {name: value for name, value in mount.rules._asdict().items() if value != Rules._field_defaults[name]}
+    return {"id": mount.id.hex(), "key": mount.key.hex(), "backends": list(mount.backends), "rules": rules}
+
+
+def _from_json(folder: str, document: Any) -> Mount:  # noqa: ANN401 - whatever it holds
+    verify_shape(document, dict)
+    rules = document["rules"]
+    verify_shape(rules, dict)
+    for name, value in rules.items():
+        if value.__class__ is not Rules._field_defaults[name].__class__:
+            raise TypeError
+    verify_shape(document["backends"], list, str)
+    mount = Mount(
+        folder,
+        tuple(document["backends"]),
+        Rules(**rules),
+        bytes.fromhex(document["id"]),
+        bytes.fromhex(document["key"]),
+    )
+    if len(mount.id) != _ID_BYTES or len(mount.key) != KEY_BYTES or not mount.backends:
+        raise ValueError
+    return mount
