@@ -43,7 +43,7 @@ class TestAzureSecrets(BackendConformance):
         fork = os.fork
 
         def fork_in_peace() -> int:
-            # The proxy speaks TLS in this process, and a thread of it inside OpenSSL would leave its locks to the child.
+            # The proxy speaks TLS in this process: a thread of it inside OpenSSL would leave its locks to the child.
             time.sleep(0.2)
             return fork()
 
