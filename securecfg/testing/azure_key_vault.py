@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
-from securecfg.testing.azure_secrets import Refused, SecretService
+from securecfg.testing.azure_secrets import Refused, VaultSecrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,7 +85,7 @@ class AzureKeyVault:
         """Hold nothing."""
         self.tokens: dict[str, str] = {}
         self.permissions = set(PERMISSIONS)
-        self.secrets = SecretService()
+        self.secrets = VaultSecrets()
         self.resource: str | None = None
         self._keys: dict[tuple[str, str], list[KeyVersion]] = {}
         self._server = _Server(("127.0.0.1", 0), _Request)

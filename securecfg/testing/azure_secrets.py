@@ -82,7 +82,7 @@ class StoredSecret:
     busy: tuple[str, int] = ("", 0)
 
 
-class SecretService:
+class VaultSecrets:
     """The secrets of all vaults.
 
     Attributes:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from securecfg.testing.azure_key_vault import AzureKeyVault
-    from securecfg.testing.azure_secrets import SecretService
+    from securecfg.testing.azure_secrets import VaultSecrets
     from tests.keys.azure import AzureProxy
 
     Place = tuple[AzureKeyVault, AzureProxy, dict[str, str]]
@@ -29,7 +29,7 @@ def service(place: Place, monkeypatch: pytest.MonkeyPatch) -> AzureKeyVault:
 
 
 @pytest.fixture
-def secrets(service: AzureKeyVault) -> SecretService:
+def secrets(service: AzureKeyVault) -> VaultSecrets:
     return service.secrets
 
 

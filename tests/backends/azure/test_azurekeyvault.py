@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from securecfg.backends import OpenBackend
     from securecfg.testing.azure_key_vault import AzureKeyVault
-    from securecfg.testing.azure_secrets import SecretService
+    from securecfg.testing.azure_secrets import VaultSecrets
     from securecfg.testing.faulty_proxy import Fault
     from tests.keys.azure import AzureProxy
 
@@ -66,14 +66,14 @@ def answer(content: object) -> Answer:
 # --- versions ---------------------------------------------------------------------------------------------------------
 
 
-def test_versions_are_ordered_by_age_and_not_as_they_are_listed(backend: OpenBackend, secrets: SecretService) -> None:
+def test_versions_are_ordered_by_age_and_not_as_they_are_listed(backend: OpenBackend, secrets: VaultSecrets) -> None:
     written = [secrets.put(VAULT_HOST, "a", str(number)).number for number in range(60)]
     assert written != sorted(written)
     assert [version.id for version in backend.versions("a")] == written[::-1]
 
 
 def test_of_versions_of_one_second_the_current_one_comes_first(
-    backend: OpenBackend, secrets: SecretService, proxy: AzureProxy
+    backend: OpenBackend, secrets: VaultSecrets, proxy: AzureProxy
 ) -> None:
     secrets.clock = lambda: 1_700_000_000
     for _ in range(12):
@@ -100,7 +100,7 @@ def test_what_is_no_version_is_not_found(version: str, backend: OpenBackend, pro
         backend.read("b", version)
 
 
-def test_a_disabled_version_is_kept_back_and_shown_as_such(backend: OpenBackend, secrets: SecretService) -> None:
+def test_a_disabled_version_is_kept_back_and_shown_as_such(backend: OpenBackend, secrets: VaultSecrets) -> None:
     first = backend.write("a", "1")
     second = backend.write("a", "2")
     secrets.secret(VAULT_HOST, "a").versions[-1].attributes["enabled"] = False
@@ -118,7 +118,7 @@ def test_a_disabled_version_is_kept_back_and_shown_as_such(backend: OpenBackend,
 
 @pytest.mark.parametrize("attributes", [{"exp": 1_000_000_000}, {"nbf": int(time.time()) + DAY_S}])
 def test_what_has_expired_or_is_not_valid_yet_is_given_out_as_azure_does(
-    attributes: dict[str, int], backend: OpenBackend, secrets: SecretService
+    attributes: dict[str, int], backend: OpenBackend, secrets: VaultSecrets
 ) -> None:
     secrets.put(VAULT_HOST, "a", "x", attributes={"enabled": True, **attributes})
     found = backend.read("a")
@@ -136,7 +136,7 @@ def test_were_azure_to_keep_expired_secrets_back_they_are_disabled(
         backend.read("a")
 
 
-def test_a_new_version_has_no_expiry_and_is_enabled(backend: OpenBackend, secrets: SecretService) -> None:
+def test_a_new_version_has_no_expiry_and_is_enabled(backend: OpenBackend, secrets: VaultSecrets) -> None:
     secrets.put(VAULT_HOST, "a", "x", attributes={"enabled": False, "exp": 1_000_000_000})
     backend.write("a", "y")
     assert secrets.secret(VAULT_HOST, "a").versions[-1].attributes == {"enabled": True}
@@ -145,7 +145,7 @@ def test_a_new_version_has_no_expiry_and_is_enabled(backend: OpenBackend, secret
 # --- metadata ---------------------------------------------------------------------------------------------------------
 
 
-def test_tags_are_metadata_of_each_version(backend: OpenBackend, secrets: SecretService) -> None:
+def test_tags_are_metadata_of_each_version(backend: OpenBackend, secrets: VaultSecrets) -> None:
     first = backend.write("a", "1", metadata={"owner": "pay"})
     backend.write("a", "2", metadata={"owner": "web", "Note": ""})
     assert backend.read("a", first).metadata == {"owner": "pay"}
@@ -153,7 +153,7 @@ def test_tags_are_metadata_of_each_version(backend: OpenBackend, secrets: Secret
     assert secrets.secret(VAULT_HOST, "a").versions[-1].tags == {"owner": "web", "Note": ""}
 
 
-def test_tags_that_others_made_stay(backend: OpenBackend, secrets: SecretService) -> None:
+def test_tags_that_others_made_stay(backend: OpenBackend, secrets: VaultSecrets) -> None:
     secrets.put(VAULT_HOST, "a", "x", tags={"team": "pay"})
     backend.write("a", "y")
     assert backend.read("a").metadata == {"team": "pay"}
@@ -163,7 +163,7 @@ def test_tags_that_others_made_stay(backend: OpenBackend, secrets: SecretService
     assert backend.read("a").metadata == {"team": "web"}
 
 
-def test_who_may_only_write_gives_metadata(backend: OpenBackend, secrets: SecretService, proxy: AzureProxy) -> None:
+def test_who_may_only_write_gives_metadata(backend: OpenBackend, secrets: VaultSecrets, proxy: AzureProxy) -> None:
     secrets.permissions = {"set"}
     backend.write("a", "x", metadata={})
     assert asked(proxy) == ["PUT /secrets/a"]
@@ -195,7 +195,7 @@ def test_a_look_at_the_tags_that_fails_leaves_nothing_in_doubt(backend: OpenBack
 
 
 def test_a_deleted_name_is_kept_from_writers_until_it_is_back_or_gone(
-    backend: OpenBackend, secrets: SecretService
+    backend: OpenBackend, secrets: VaultSecrets
 ) -> None:
     backend.write("a", "1")
     backend.delete("a")
@@ -225,7 +225,7 @@ def test_what_is_deleted_already_is_not_there(backend: OpenBackend) -> None:
 
 
 def test_where_soft_deletion_is_off_nothing_is_deleted(
-    backend: OpenBackend, secrets: SecretService, proxy: AzureProxy
+    backend: OpenBackend, secrets: VaultSecrets, proxy: AzureProxy
 ) -> None:
     backend.write("a", "x")
     secrets.recovery_level = "Purgeable"
@@ -241,7 +241,7 @@ def test_where_soft_deletion_is_off_nothing_is_deleted(
     ["Recoverable", "Recoverable+ProtectedSubscription", "CustomizedRecoverable+Purgeable", "CustomizedRecoverable"],
 )
 def test_every_level_of_recovery_lets_secrets_come_back(
-    level: str, backend: OpenBackend, secrets: SecretService
+    level: str, backend: OpenBackend, secrets: VaultSecrets
 ) -> None:
     secrets.recovery_level = level
     backend.write("a", "x")
@@ -250,7 +250,7 @@ def test_every_level_of_recovery_lets_secrets_come_back(
     assert plain(backend.read("a")) == "x"
 
 
-def test_a_service_that_is_busy_with_a_secret_is_asked_again(backend: OpenBackend, secrets: SecretService) -> None:
+def test_a_service_that_is_busy_with_a_secret_is_asked_again(backend: OpenBackend, secrets: VaultSecrets) -> None:
     backend.write("a", "x")
     secrets.settling = 2
     backend.delete("a")
@@ -259,7 +259,7 @@ def test_a_service_that_is_busy_with_a_secret_is_asked_again(backend: OpenBacken
     assert plain(backend.read("a")) == "y"
 
 
-def test_a_disabled_secret_is_there_for_who_wants_it_back(backend: OpenBackend, secrets: SecretService) -> None:
+def test_a_disabled_secret_is_there_for_who_wants_it_back(backend: OpenBackend, secrets: VaultSecrets) -> None:
     backend.write("a", "x")
     secrets.secret(VAULT_HOST, "a").versions[-1].attributes["enabled"] = False
     backend.recover("a")
@@ -271,7 +271,7 @@ def test_a_disabled_secret_is_there_for_who_wants_it_back(backend: OpenBackend, 
 # --- names and pages --------------------------------------------------------------------------------------------------
 
 
-def test_a_name_of_others_is_read_in_small_letters(backend: OpenBackend, secrets: SecretService) -> None:
+def test_a_name_of_others_is_read_in_small_letters(backend: OpenBackend, secrets: VaultSecrets) -> None:
     secrets.put(VAULT_HOST, "DbPassword", "x")
     secrets.put(VAULT_HOST, "Shop--Db---Main", "y")
     assert backend.list().paths == ["dbpassword", "shop/db_main"]
@@ -283,7 +283,7 @@ def test_a_name_of_others_is_read_in_small_letters(backend: OpenBackend, secrets
         backend.read("DbPassword")
 
 
-def test_names_that_are_no_paths_are_counted(backend: OpenBackend, secrets: SecretService) -> None:
+def test_names_that_are_no_paths_are_counted(backend: OpenBackend, secrets: VaultSecrets) -> None:
     for name in ("a", "a-", "-b", "a----b", "a--", "b----61", "a--..--b".replace(".", "----2e")):
         secrets.put(VAULT_HOST, name, "x")
     assert backend.list() == (["a"], 6)
@@ -314,7 +314,7 @@ def test_a_path_whose_name_would_be_too_long_is_refused_before_anything_is_sent(
 
 
 def test_pages_are_of_25_and_asked_for_one_by_one(
-    backend: OpenBackend, secrets: SecretService, proxy: AzureProxy
+    backend: OpenBackend, secrets: VaultSecrets, proxy: AzureProxy
 ) -> None:
     secrets.fill(VAULT_HOST, [f"a-{number}" for number in range(51)])
     assert len(backend.list().paths) == 51
