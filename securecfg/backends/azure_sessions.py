@@ -16,7 +16,7 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 from azure.core.rest import HttpRequest
 from azure.keyvault.secrets import SecretClient
 
-from securecfg.backends.doubt import is_sent, retry_after_s
+from securecfg.backends.answers import is_sent, parse_retry_after
 from securecfg.errors import (
     BackendLoginRefused,
     BackendNotReached,
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from azure.core.credentials import TokenCredential
     from azure.core.rest import HttpResponse
 
+    from securecfg.secret import Secret
+
 _UNAUTHORIZED = 401
+_GIVEN_HINT = "look at the tenant, the client and the secret that were given"
 
 
 class Answered(NamedTuple):
@@ -55,16 +58,18 @@ class Sessions:
 
     Args:
         host: Where the vault is.
+        given: Credentials that stand before all others, by the names of their variables.
         asks_metadata: Whether a metadata service may be asked for credentials.
     """
 
-    def __init__(self, host: str, *, asks_metadata: bool) -> None:
+    def __init__(self, host: str, given: Mapping[str, Secret[str]], *, asks_metadata: bool) -> None:
         """Ask nothing yet.
 
         Raises:
-            BackendLoginRefused: What the environment says of credentials is wrong in itself.
+            BackendLoginRefused: What there is of credentials is wrong in itself.
         """
         self._host = host
+        self._given = given
         self._asks_metadata = asks_metadata
         self._lock = threading.Lock()
         self._current = self._log_in()
@@ -93,7 +98,7 @@ class Sessions:
         failure: SecurecfgError
         try:
             response = session.send(request)
-            come_back_s = retry_after_s(response.headers.get("Retry-After"))
+            come_back_s = parse_retry_after(response.headers.get("Retry-After"))
             return Answered(response.status_code, parse_object(response), come_back_s)
         except LoginAway:
             message = f"the login service of Azure cannot be reached for `{self._host}`, or is busy"
@@ -123,18 +128,22 @@ class Sessions:
 
     def _log_in(self) -> _Session:
         try:
-            return _Session(f"https://{self._host}", Login(asks_metadata=self._asks_metadata))
+            return _Session(f"https://{self._host}", Login(asks_metadata=self._asks_metadata, given=self._given))
         except (ValueError, OSError):
             pass
-        message = "what the environment says of Azure credentials cannot be used"
+        message = "what there is of Azure credentials cannot be used"
         hint = "look at the variables that begin with `AZURE_`"
-        if not self._asks_metadata:
+        if self._given:
+            hint = _GIVEN_HINT
+        elif not self._asks_metadata:
             hint += "; a managed identity is used only with `?metadata=yes`"
         raise BackendLoginRefused(message, hint=hint)
 
     def _no_credentials(self) -> BackendLoginRefused:
         hint = "log in with `az login`, or set AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET"
-        if not self._asks_metadata:
+        if self._given:
+            hint = _GIVEN_HINT
+        elif not self._asks_metadata:
             hint += "; add `?metadata=yes` where the managed identity of this machine or container is meant"
         return BackendLoginRefused(f"there are no usable Azure credentials for `{self._host}`", hint=hint)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from securecfg.backends.azure_sessions import Answered, Sessions
+    from securecfg.secret import Secret
 
 T = TypeVar("T")
 Answer = Any
@@ -76,13 +77,15 @@ class AzureVault:
     Args:
         scheme: Of the URI.
         host: Where the vault is.
+        given: Credentials that stand before all others, by the names of their variables.
         asks_metadata: Whether a metadata service may be asked for credentials.
     """
 
-    def __init__(self, scheme: str, host: str, *, asks_metadata: bool) -> None:
+    def __init__(self, scheme: str, host: str, given: Mapping[str, Secret[str]], *, asks_metadata: bool) -> None:
         """Call nothing, and import nothing yet."""
         self.host = host
         self._scheme = scheme
+        self._given = given
         self._asks_metadata = asks_metadata
         self._sessions = PerProcess(self._open)
 
@@ -156,7 +159,7 @@ class AzureVault:
         except ImportError:
             message = f"`{self._scheme}:` needs the packages `azure-identity` and `azure-keyvault-secrets`"
             raise ExtraMissing(message, hint=f"pip install {distribution_for(self._scheme)}") from None
-        return Sessions(self.host, asks_metadata=self._asks_metadata)
+        return Sessions(self.host, self._given, asks_metadata=self._asks_metadata)
 
     def _refused(self, request: Request, answered: Answered) -> SecurecfgError:
         """Return the error for an answer that is not what was asked for."""

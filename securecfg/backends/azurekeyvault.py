@@ -6,10 +6,10 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from securecfg.backends.answers import nothing_is_changed_by
 from securecfg.backends.azure_contents import VALUE_BYTES_MAX, Held, to_held, to_value
 from securecfg.backends.azure_names import NAME_LENGTH_MAX, to_name, to_path
 from securecfg.backends.azure_vault import IS_DELETED, KEPT_BACK, NOT_THERE, Answer, AzureVault, Refusal, Request
-from securecfg.backends.doubt import looking_first
 from securecfg.backends.interface import Capabilities, Deletion, Found, Kind, State, StoredVersion
 from securecfg.backends.uri import is_wanted, take_options
 from securecfg.errors import (
@@ -22,12 +22,13 @@ from securecfg.errors import (
     VersionNotFound,
 )
 from securecfg.keys.azure_answers import VERSION
-from securecfg.keys.azure_hosts import AZURE_DOMAIN, VAULT_NAME
+from securecfg.keys.azure_hosts import AZURE_DOMAIN, CREDENTIALS, VAULT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from securecfg.backends.interface import BackendUri, Content, Writing
+    from securecfg.secret import Secret
 
 TITLE = "Azure Key Vault"
 TAGS_MAX, TAG_LENGTH_MAX = 15, 512
@@ -54,6 +55,7 @@ class AzureSecrets:
 
     Args:
         host: Where the vault is.
+        given: Credentials that stand before all others, by the names of their variables.
         asks_metadata: Whether a metadata service may be asked for a managed identity.
     """
 
@@ -68,10 +70,10 @@ class AzureSecrets:
         deletes=Deletion.SOFT,
     )
 
-    def __init__(self, host: str, *, asks_metadata: bool) -> None:
+    def __init__(self, host: str, given: Mapping[str, Secret[str]], *, asks_metadata: bool) -> None:
         """Call nothing yet."""
         self.name = host
-        self._vault = AzureVault(self.scheme, host, asks_metadata=asks_metadata)
+        self._vault = AzureVault(self.scheme, host, given, asks_metadata=asks_metadata)
 
     def __repr__(self) -> str:
         """Show which vault."""
@@ -114,8 +116,7 @@ class AzureSecrets:
         name = to_name(path)
         held = to_held(content)
         if writing.metadata is None:
-            with looking_first():
-                tags = self._tags(path)
+            tags = nothing_is_changed_by(lambda: self._tags(path))
         else:
             tags = _check_tags(writing.metadata)
         body = {"value": held.text, "contentType": held.content_type, "tags": dict(tags)}
@@ -136,8 +137,7 @@ class AzureSecrets:
     def delete(self, path: str) -> None:
         """Delete a secret with all its versions, where it can come back."""
         name = to_name(path)
-        with looking_first():
-            entry = self._any_entry(path)
+        entry = nothing_is_changed_by(lambda: self._any_entry(path))
         if not entry.is_recoverable:
             message = f"what is deleted in `{self.name}` is gone for ever, as soft deletion is off there"
             raise BackendRefused(message, hint="turn soft deletion on in the properties of the vault")
@@ -158,8 +158,7 @@ class AzureSecrets:
         else:
             return
         if isinstance(failure, SecretNotFound):
-            with looking_first():
-                self._any_entry(path)  # nothing happens to one that is there
+            nothing_is_changed_by(lambda: self._any_entry(path))  # nothing happens to one that is there
             return
         raise failure
 
@@ -267,12 +266,15 @@ def from_uri(uri: BackendUri) -> AzureSecrets:
     Raises:
         InvalidBackendUri: The URI says something else.
     """
-    options = take_options(uri, ("metadata",))
+    options = take_options(uri, ("metadata",), CREDENTIALS)
     place = _PLACE.fullmatch(uri.rest)
     if place is None:
         message = "an `azurekeyvault:` URI names a vault by its host or its URL, in one of Azure's own domains"
         raise InvalidBackendUri(message, hint="for instance `azurekeyvault:shop.vault.azure.net`")
-    return AzureSecrets(place["host"], asks_metadata=is_wanted(uri.scheme, options, "metadata"))
+    if uri.credentials and uri.credentials.keys() != set(CREDENTIALS):
+        message = "of the credentials of `azurekeyvault:` there are all three, or none"
+        raise InvalidBackendUri(message, hint=", ".join(f"`{name}`" for name in CREDENTIALS))
+    return AzureSecrets(place["host"], uri.credentials, asks_metadata=is_wanted(uri.scheme, options, "metadata"))
 
 
 def _done(_answer: Answer) -> None:

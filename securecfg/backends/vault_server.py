@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from securecfg.backends.doubt import is_sent, parse_date, retry_after_s
+from securecfg.backends.answers import is_sent, nothing_is_changed_by, parse_date, parse_retry_after, understood
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -20,16 +20,18 @@ from securecfg.errors import (
     SecurecfgError,
     ValueTooLarge,
 )
+from securecfg.keys.credentials import CredentialMissing
 from securecfg.keys.discretion import discreet
 from securecfg.keys.per_process import PerProcess
 from securecfg.keys.uri import distribution_for
-from securecfg.keys.vault_login import CredentialMissing, Login, Where, connect, find_token, login_request
+from securecfg.keys.vault_login import Login, Where, connect, find_token, login_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 
+_CALLED = "the Vault server"
 _CLIENTS = ("hvac", "requests", "urllib3")
 _RENEW_AFTER = 2 / 3
 _MOUNTS = "sys/internal/ui/mounts"
@@ -120,7 +122,7 @@ class VaultServer:
         if not client.is_checked:
             before_a_change(lambda: self._verify_engine(client))
             client.is_checked = True
-        return _understood(lambda: pick(self._granted(client, request)))
+        return understood(lambda: pick(self._granted(client, request)), _CALLED)
 
     def _connect(self) -> _Client:
         try:
@@ -310,17 +312,8 @@ def _to_answer(response: Any) -> Answer:  # noqa: ANN401 - the package has no ty
         body,
         said,
         parse_date(response.headers.get("Date")) or datetime.now(UTC),
-        retry_after_s(response.headers.get("Retry-After")),
+        parse_retry_after(response.headers.get("Retry-After")),
     )
-
-
-def _understood(call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        pass
-    message = "the Vault server gave no answer that can be understood"
-    raise BackendUnavailable(message, hint="is it a Vault server that the address leads to?")
 
 
 def before_a_change(call: Callable[[], T]) -> T:
@@ -329,12 +322,7 @@ def before_a_change(call: Callable[[], T]) -> T:
     Raises:
         BackendNotReached: It cannot be known now.
     """
-    try:
-        return _understood(call)
-    except BackendUnavailable as error:
-        failure = BackendNotReached(error.message, hint=error.hint)
-        failure.retry_after_s = error.retry_after_s
-    raise failure
+    return nothing_is_changed_by(lambda: understood(call, _CALLED))
 
 
 def _verify_is_taken(answer: Answer) -> None:

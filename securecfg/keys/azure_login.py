@@ -6,14 +6,23 @@ Import this module on use: it imports the vendor's packages.
 from __future__ import annotations
 
 import threading
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError, ServiceRequestError
-from azure.identity import CredentialUnavailableError, DefaultAzureCredential
+from azure.identity import (
+    ChainedTokenCredential,
+    ClientSecretCredential,
+    CredentialUnavailableError,
+    DefaultAzureCredential,
+)
 
 from securecfg.keys.azure_answers import is_busy
+from securecfg.keys.azure_hosts import CREDENTIALS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from azure.core.credentials import (
         AccessTokenInfo,
         SupportsTokenInfo,
@@ -22,10 +31,17 @@ if TYPE_CHECKING:
     )
     from azure.core.rest import HttpResponse
 
+    from securecfg.secret import Secret
+
 CONNECT_S = 3.0
 READ_S = 10.0
 PROCESS_S = 10
 
+_LOGIN_OPTIONS: Final[dict[str, Any]] = {
+    "connection_timeout": CONNECT_S,
+    "read_timeout": READ_S,
+    "retry_total": 0,
+}
 CLIENT_OPTIONS: Final[dict[str, Any]] = {
     "connection_timeout": CONNECT_S,
     "read_timeout": READ_S,
@@ -45,26 +61,17 @@ class Login:
 
     Args:
         asks_metadata: Whether the metadata service of a machine or a container may be asked for its managed identity.
+        given: All of `CREDENTIALS`, which are used then, and nothing else.
     """
 
-    def __init__(self, *, asks_metadata: bool) -> None:
+    def __init__(self, *, asks_metadata: bool, given: Mapping[str, Secret[str]] = MappingProxyType({})) -> None:
         """Ask for no token yet.
 
         Raises:
-            ValueError, OSError: What the environment says of credentials is wrong in itself.
+            ValueError, OSError: What is given, or what the environment says of credentials, is wrong in itself.
         """
         self._seen = threading.local()
-        self._chain = DefaultAzureCredential(
-            exclude_interactive_browser_credential=True,
-            exclude_visual_studio_code_credential=True,
-            exclude_shared_token_cache_credential=True,
-            exclude_broker_credential=True,
-            exclude_managed_identity_credential=not asks_metadata or None,  # None: as the environment says
-            process_timeout=PROCESS_S,
-            connection_timeout=CONNECT_S,
-            read_timeout=READ_S,
-            retry_total=0,
-        )
+        self._chain = _chain_of(given) if given else _chain_of_platform(asks_metadata=asks_metadata)
         watched = tuple(_Watched(cast("SupportsTokenInfo", each), self._seen) for each in self._chain.credentials)
         self._chain.credentials = cast("tuple[TokenProvider, ...]", watched)
 
@@ -83,6 +90,23 @@ class Login:
                 raise
         message = "no answer of the login service"
         raise LoginAway(message)
+
+
+def _chain_of_platform(*, asks_metadata: bool) -> ChainedTokenCredential:
+    return DefaultAzureCredential(
+        exclude_interactive_browser_credential=True,
+        exclude_visual_studio_code_credential=True,
+        exclude_shared_token_cache_credential=True,
+        exclude_broker_credential=True,
+        exclude_managed_identity_credential=not asks_metadata or None,  # None: as the environment says
+        process_timeout=PROCESS_S,
+        **_LOGIN_OPTIONS,
+    )
+
+
+def _chain_of(given: Mapping[str, Secret[str]]) -> ChainedTokenCredential:
+    tenant, client, secret = (given[name].reveal() for name in CREDENTIALS)
+    return ChainedTokenCredential(ClientSecretCredential(tenant, client, secret, **_LOGIN_OPTIONS))
 
 
 class _Watched:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from random import SystemRandom
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from securecfg.backends import Found, OpenBackend, State, StoredVersion, open_backend
+from securecfg.backends import Found, OpenBackend, State, StoredVersion
 from securecfg.errors import (
     BackendUnavailable,
     NotFound,
@@ -25,7 +25,7 @@ from securecfg.errors import (
 )
 from securecfg.mounts.copies import Copy
 from securecfg.mounts.health import Breaker, Limits
-from securecfg.patience import Patience
+from securecfg.mounts.table import PATIENCE
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
@@ -39,9 +39,6 @@ if TYPE_CHECKING:
     from securecfg.vault.values import Plain
 
     T = TypeVar("T")
-
-PATIENCE = Patience(deadline_s=10.0, pauses_s=(0.2, 0.4))
-"""Shorter than that of a backend by itself, since somebody waits and there may be a copy."""
 
 _NS = 1_000_000_000
 _LISTING = "\x00"  # before the prefix of a listing, which no path begins with
@@ -127,7 +124,7 @@ class Source:
         self.usage = Usage()
         self._rules = mount.rules
         self._copies, self._clock, self._kept_max = copies, clock, kept
-        opened = backends or [open_backend(uri, patience=PATIENCE) for uri in mount.backends]
+        opened = backends or [mount.open(uri, PATIENCE) for uri in mount.backends]
         self._backends = [_Backend(handle) for handle in opened]
         self._limits = Limits(mount.rules.calls_per_s, mount.rules.calls_per_day)
         self._random = SystemRandom()

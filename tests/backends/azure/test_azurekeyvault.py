@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from securecfg.backends import State, open_backend
+from securecfg.backends.uri import known_credentials
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -28,8 +29,17 @@ from securecfg.errors import (
     VersionDisabled,
     VersionNotFound,
 )
+from securecfg.keys.azure_hosts import CREDENTIALS
 from securecfg.patience import Patience
-from securecfg.testing.azure_key_vault import FEDERATED_TOKEN, IDENTITY_HEADER, LOGIN_HOST
+from securecfg.secret import Secret
+from securecfg.testing.azure_key_vault import (
+    CLIENT_ID,
+    CLIENT_SECRET,
+    FEDERATED_TOKEN,
+    IDENTITY_HEADER,
+    LOGIN_HOST,
+    TENANT,
+)
 from securecfg.testing.backend_conformance import HASTY, plain
 from securecfg.testing.faulty_proxy import Answer, FaultyProxy, Reset
 from tests.keys.azure import VAULT_HOST, refusal
@@ -539,8 +549,6 @@ def test_a_wrong_password_is_a_refused_login(service: AzureKeyVault, monkeypatch
 
 
 def test_a_pod_of_kubernetes_logs_in_with_its_token(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from securecfg.testing.azure_key_vault import CLIENT_ID, TENANT
-
     (nobody / "token").write_text(FEDERATED_TOKEN)
     monkeypatch.setenv("AZURE_TENANT_ID", TENANT)
     monkeypatch.setenv("AZURE_CLIENT_ID", CLIENT_ID)
@@ -548,6 +556,24 @@ def test_a_pod_of_kubernetes_logs_in_with_its_token(nobody: Path, monkeypatch: p
     backend = open_backend(URI)
     backend.write("a", "x")
     assert plain(backend.read("a")) == "x"
+
+
+def test_credentials_that_are_given_stand_before_all_others(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {name: Secret(text) for name, text in zip(CREDENTIALS, (TENANT, CLIENT_ID, CLIENT_SECRET), strict=True)}
+    assert known_credentials(URI) == set(given)
+    backend = open_backend(URI, credentials=given)
+    backend.write("a", "x")
+    assert plain(backend.read("a")) == "x"
+    for name, secret in given.items():
+        monkeypatch.setenv(name, secret.reveal())
+    for wrong in ({"AZURE_CLIENT_SECRET": Secret("canary")}, {"AZURE_TENANT_ID": Secret("canary/x")}):
+        with pytest.raises(BackendLoginRefused) as refused:
+            open_backend(URI, credentials=given | wrong).read("a")
+        assert "given" in refused.value.hint
+        assert "canary" not in refused.value.message + refused.value.hint
+    for part in ({"AZURE_CLIENT_SECRET": given["AZURE_CLIENT_SECRET"]}, given | {"AZURE_USERNAME": Secret("canary")}):
+        with pytest.raises(InvalidBackendUri):
+            open_backend(URI, credentials=part)
 
 
 @pytest.mark.parametrize("said", ["", "prod", "ManagedIdentityCredential"])

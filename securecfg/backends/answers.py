@@ -1,27 +1,49 @@
-"""What a request that failed leaves in doubt, and when its store wants to be asked again."""
+"""What is the same for all servers that are asked over HTTP: what an answer means, and that there is none."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from securecfg.errors import BackendNotReached, BackendUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
+
+T = TypeVar("T")
 
 
-@contextmanager
-def looking_first() -> Iterator[None]:
-    """Let a request that only looks, before anything is changed, leave nothing in doubt where it has no answer."""
+def understood(call: Callable[[], T], server: str) -> T:
+    """Return what is made of an answer, which makes no sense where a lookup, type or value fails.
+
+    Args:
+        call: Asks, and takes the answer apart.
+        server: What it is called in an error, such as `the etcd server`.
+
+    Raises:
+        BackendUnavailable: It makes no sense.
+    """
     try:
-        yield
+        return call()
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        pass
+    message = f"{server} gave no answer that can be understood"
+    raise BackendUnavailable(message, hint=f"is it {server} that the address leads to?")
+
+
+def nothing_is_changed_by(call: Callable[[], T]) -> T:
+    """Return what has to be known before a change is sent; what fails there has changed nothing.
+
+    Raises:
+        BackendNotReached: It cannot be known now.
+    """
+    try:
+        return call()
     except BackendUnavailable as error:
-        unchanged = BackendNotReached(error.message, hint=error.hint)
-        unchanged.retry_after_s = error.retry_after_s
-        raise unchanged from None
+        failure = BackendNotReached(error.message, hint=error.hint)
+        failure.retry_after_s = error.retry_after_s
+    raise failure
 
 
 def is_sent(error: Any) -> bool:  # noqa: ANN401 - the package that raises it has no types
@@ -47,7 +69,7 @@ def is_sent(error: Any) -> bool:  # noqa: ANN401 - the package that raises it ha
 
 
 def parse_date(text: str | None) -> datetime | None:
-    """Return the time in a header of HTTP, None where there is none."""
+    """Return the time that a header tells, None where it tells none."""
     try:
         found = parsedate_to_datetime(text or "")
     except ValueError:
@@ -55,8 +77,8 @@ def parse_date(text: str | None) -> datetime | None:
     return found if found.tzinfo else None
 
 
-def retry_after_s(text: str | None) -> float:
-    """Return how many seconds a `Retry-After` means, which is a number of them or a date."""
+def parse_retry_after(text: str | None) -> float:
+    """Return how many seconds a `Retry-After` means, which is a number of them or a date; 0 where it means none."""
     if text and text.isascii() and text.isdigit():
         return float(text)
     until = parse_date(text)
