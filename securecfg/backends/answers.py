@@ -1,10 +1,10 @@
-"""What is the same for all servers that are asked over HTTP: whether an answer makes sense, and when to come back."""
+"""What is the same for all servers that are asked over HTTP: what an answer means, and that there is none."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from securecfg.errors import BackendNotReached, BackendUnavailable
 
@@ -44,6 +44,28 @@ def nothing_is_changed_by(call: Callable[[], T]) -> T:
         failure = BackendNotReached(error.message, hint=error.hint)
         failure.retry_after_s = error.retry_after_s
     raise failure
+
+
+def is_sent(error: Any) -> bool:  # noqa: ANN401 - the package that raises it has no types
+    """Return whether a request may have arrived, whose client raised what `requests` has."""
+    from ssl import SSLCertVerificationError
+
+    from requests.exceptions import ConnectTimeout
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
+
+    if isinstance(error, ConnectTimeout | ValueError):  # the latter: it is no request
+        return False
+    reason = error.args[0] if error.args else None
+    reason = getattr(reason, "reason", reason)
+    if isinstance(reason, ProxyError):  # so it is called, too, where the proxy breaks off what it has handed on
+        reason = reason.original_error
+    cause = reason.args[0] if isinstance(reason, Exception) and reason.args else None
+    is_tunnel_refused = type(reason) is OSError
+    return not (
+        isinstance(reason, NewConnectionError | ConnectTimeoutError)
+        or isinstance(cause, SSLCertVerificationError)
+        or is_tunnel_refused
+    )
 
 
 def parse_date(text: str | None) -> datetime | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ENTRY_POINT_GROUP = "securecfg.backends"
 BUILT_IN = {
     scheme: f"securecfg.backends.{scheme}"
-    for scheme in ("awssm", "awsssm", "bitwarden", "consul", "etcd", "gcpsm", "k8s", "vault")
+    for scheme in ("awssm", "awsssm", "azurekeyvault", "bitwarden", "consul", "etcd", "gcpsm", "k8s", "vault")
 } | {
     "1password": "securecfg.backends.onepassword"  # no name of a module
 }

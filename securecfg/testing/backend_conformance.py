@@ -125,6 +125,13 @@ class BackendConformance:
         """
         raise NotImplementedError
 
+    def fail_change(self, fault: BackendFault) -> None:
+        """Let the store show a fault for the next request that changes something.
+
+        That is the next one, unless the subclass knows better: a write may have to look before it writes.
+        """
+        self.fail(fault, times=1)
+
     def asked(self) -> int:
         """Return how many requests the store has been sent so far."""
         raise NotImplementedError
@@ -552,7 +559,7 @@ class BackendConformance:
         can = backend.capabilities
         self._needs(can.writes, "it is only read")
         first = backend.write("a", self._value("1"))
-        self.fail(fault, times=1)
+        self.fail_change(fault)
         try:
             backend.write("a", self._value("2"))
         except CommitUnknown:

@@ -230,6 +230,14 @@ def a_shop_with_azure(project: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
+def an_azure_vault(project: Path) -> Iterator[dict[str, Any]]:
+    """An Azure Key Vault called `shop`."""
+    with azure(project, "azure.keyvault.secrets") as (_service, _proxy, variables):
+        os.environ |= variables
+        yield {}
+
+
+@contextmanager
 def a_shop_with_an_hsm(project: Path) -> Iterator[dict[str, Any]]:
     """The same, and a SoftHSM with an empty token."""
     find_module()
@@ -305,6 +313,7 @@ SCENES = {
     "docs/how-to/share-with-a-team.md": Scene(
         "shop", a_careless_shop_in_git, MADE_BY_INIT | {'"keyring:"': r'"file:~/\.config/securecfg/keys/[\w.-]+\.key"'}
     ),
+    "docs/how-to/backend-azurekeyvault.md": Scene(prepare=an_azure_vault),
     "docs/how-to/backend-consul.md": Scene(prepare=a_consul_agent),
     "docs/how-to/backend-etcd.md": Scene(prepare=an_etcd_server),
     "docs/how-to/backend-vault.md": Scene(prepare=a_server_with_a_kv_engine),

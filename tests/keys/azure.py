@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -41,6 +43,7 @@ class AzureProxy(FaultyProxy):
         self.login_fault: Fault | None = None
         self.token_fault: Fault | None = None
         self._wrapping_fault: Fault | None = None
+        self._change_faults: list[Fault] = []
 
     def forget(self) -> None:
         """Hand everything on, and forget what was asked."""
@@ -48,6 +51,11 @@ class AzureProxy(FaultyProxy):
             exchanges.clear()
         self.fail(None)
         self.login_fault = self.token_fault = self._wrapping_fault = None
+        self._change_faults.clear()
+
+    def fail_change(self, fault: Fault) -> None:
+        """Show a fault for the next request that changes a secret."""
+        self._change_faults.append(fault)
 
     def fail_wrapping(self, fault: Fault) -> None:
         """Show a fault whenever a key is to be wrapped."""
@@ -61,17 +69,35 @@ class AzureProxy(FaultyProxy):
             self.probes.append(exchange)
             return None
         fault = super().take(exchange)
+        if exchange.method != "GET" and self._change_faults:
+            return self._change_faults.pop(0)
         return self._wrapping_fault if "/wrapkey" in exchange.path and self._wrapping_fault else fault
 
 
 @contextmanager
-def azure(folder: Path) -> Iterator[tuple[AzureKeyVault, AzureProxy, dict[str, str]]]:
+def azure(
+    folder: Path, client: str = "azure.keyvault.keys"
+) -> Iterator[tuple[AzureKeyVault, AzureProxy, dict[str, str]]]:
     """Run the service, and give it, its proxy and the variables that lead a client there."""
-    for package in ("azure.identity", "azure.keyvault.keys"):
+    for package in ("azure.identity", client):
         pytest.importorskip(package, reason=f"needs the package `{package.replace('.', '-')}`")
     authority, tls = make_tls(folder, HOSTS)
     with AzureKeyVault() as service, AzureProxy(service, tls) as proxy:
         yield service, proxy, variables(proxy.url, authority)
+
+
+def settle(
+    place: tuple[AzureKeyVault, AzureProxy, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> tuple[AzureKeyVault, AzureProxy]:
+    """Empty the service, and lead clients there and nowhere else."""
+    service, proxy, variables = place
+    for name in [name for name in os.environ if name.startswith(("AZURE_", "IDENTITY_", "MSI_", "IMDS_"))]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    service.clear()
+    proxy.forget()
+    return service, proxy
 
 
 def variables(proxy_url: str, authority: Path) -> dict[str, str]:
