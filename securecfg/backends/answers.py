@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from securecfg.errors import BackendNotReached, BackendUnavailable
+from securecfg.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,42 +30,6 @@ def understood(call: Callable[[], T], server: str) -> T:
         pass
     message = f"{server} gave no answer that can be understood"
     raise BackendUnavailable(message, hint=f"is it {server} that the address leads to?")
-
-
-def nothing_is_changed_by(call: Callable[[], T]) -> T:
-    """Return what has to be known before a change is sent; what fails there has changed nothing.
-
-    Raises:
-        BackendNotReached: It cannot be known now.
-    """
-    try:
-        return call()
-    except BackendUnavailable as error:
-        failure = BackendNotReached(error.message, hint=error.hint)
-        failure.retry_after_s = error.retry_after_s
-    raise failure
-
-
-def is_sent(error: Any) -> bool:  # noqa: ANN401 - the package that raises it has no types
-    """Return whether a request may have arrived, whose client raised what `requests` has."""
-    from ssl import SSLCertVerificationError
-
-    from requests.exceptions import ConnectTimeout
-    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError
-
-    if isinstance(error, ConnectTimeout | ValueError):  # the latter: it is no request
-        return False
-    reason = error.args[0] if error.args else None
-    reason = getattr(reason, "reason", reason)
-    if isinstance(reason, ProxyError):  # so it is called, too, where the proxy breaks off what it has handed on
-        reason = reason.original_error
-    cause = reason.args[0] if isinstance(reason, Exception) and reason.args else None
-    is_tunnel_refused = type(reason) is OSError
-    return not (
-        isinstance(reason, NewConnectionError | ConnectTimeoutError)
-        or isinstance(cause, SSLCertVerificationError)
-        or is_tunnel_refused
-    )
 
 
 def parse_date(text: str | None) -> datetime | None:

@@ -16,7 +16,8 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 from azure.core.rest import HttpRequest
 from azure.keyvault.secrets import SecretClient
 
-from securecfg.backends.answers import is_sent, parse_retry_after
+from securecfg.backends.answers import parse_retry_after
+from securecfg.backends.doubt import is_sent
 from securecfg.errors import (
     BackendLoginRefused,
     BackendNotReached,

@@ -6,10 +6,10 @@ import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from securecfg.backends.answers import nothing_is_changed_by
 from securecfg.backends.azure_contents import VALUE_BYTES_MAX, Held, to_held, to_value
 from securecfg.backends.azure_names import NAME_LENGTH_MAX, to_name, to_path
 from securecfg.backends.azure_vault import IS_DELETED, KEPT_BACK, NOT_THERE, Answer, AzureVault, Refusal, Request
+from securecfg.backends.doubt import looking_first
 from securecfg.backends.interface import Capabilities, Deletion, Found, Kind, State, StoredVersion
 from securecfg.backends.uri import is_wanted, take_options
 from securecfg.errors import (
@@ -116,7 +116,8 @@ class AzureSecrets:
         name = to_name(path)
         held = to_held(content)
         if writing.metadata is None:
-            tags = nothing_is_changed_by(lambda: self._tags(path))
+            with looking_first():
+                tags = self._tags(path)
         else:
             tags = _check_tags(writing.metadata)
         body = {"value": held.text, "contentType": held.content_type, "tags": dict(tags)}
@@ -137,7 +138,8 @@ class AzureSecrets:
     def delete(self, path: str) -> None:
         """Delete a secret with all its versions, where it can come back."""
         name = to_name(path)
-        entry = nothing_is_changed_by(lambda: self._any_entry(path))
+        with looking_first():
+            entry = self._any_entry(path)
         if not entry.is_recoverable:
             message = f"what is deleted in `{self.name}` is gone for ever, as soft deletion is off there"
             raise BackendRefused(message, hint="turn soft deletion on in the properties of the vault")
@@ -158,7 +160,8 @@ class AzureSecrets:
         else:
             return
         if isinstance(failure, SecretNotFound):
-            nothing_is_changed_by(lambda: self._any_entry(path))  # nothing happens to one that is there
+            with looking_first():
+                self._any_entry(path)  # nothing happens to one that is there
             return
         raise failure
 

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import quote, urlencode
 
-from securecfg.backends.answers import nothing_is_changed_by, understood
+from securecfg.backends.answers import understood
+from securecfg.backends.doubt import looking_first
 from securecfg.backends.http_client import ANSWER_S, Answer, HttpClient, Place, Request, is_endpoint
 from securecfg.errors import (
     BackendDenied,
@@ -156,7 +157,8 @@ class ConsulServer:
         agent = self._agents.get()
         if agent.tenancy and not agent.has_tenancy:
             # Without namespaces a transaction would be made in the only one there is, whatever it says.
-            nothing_is_changed_by(lambda: self.get(self._folder, {"keys": "", "separator": "/"}, _none))
+            with looking_first():
+                self.get(self._folder, {"keys": "", "separator": "/"}, _none)
             agent.has_tenancy = True
         body = json.dumps([{"KV": {**operation, **agent.tenancy}} for operation in operations], ensure_ascii=False)
         headers = {"Content-Type": "application/json"}

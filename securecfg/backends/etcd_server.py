@@ -13,7 +13,8 @@ from base64 import b64decode, b64encode
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
-from securecfg.backends.answers import nothing_is_changed_by, understood
+from securecfg.backends.answers import understood
+from securecfg.backends.doubt import looking_first
 from securecfg.backends.http_client import ANSWER_S, Answer, HttpClient, Place, Request, Stream, is_endpoint
 from securecfg.errors import (
     BackendDenied,
@@ -258,10 +259,12 @@ class _Session:
 
     def granted(self, method: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the answer to a request; it is asked twice where the token had ended."""
-        token = nothing_is_changed_by(self._any_token)
+        with looking_first():
+            token = self._any_token()
         answer = self._client.ask(_request(method, body, token))
         if token and _has_ended(answer):
-            token = nothing_is_changed_by(lambda: self._any_token(instead_of=token))
+            with looking_first():
+                token = self._any_token(instead_of=token)
             answer = self._client.ask(_request(method, body, token))
         return _accepted(answer)
 

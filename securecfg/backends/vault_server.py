@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from securecfg.backends.answers import nothing_is_changed_by, parse_date, parse_retry_after, understood
-from securecfg.backends.doubt import is_sent
+from securecfg.backends.answers import parse_date, parse_retry_after, understood
+from securecfg.backends.doubt import is_sent, looking_first
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -323,7 +323,8 @@ def before_a_change(call: Callable[[], T]) -> T:
     Raises:
         BackendNotReached: It cannot be known now.
     """
-    return nothing_is_changed_by(lambda: understood(call, _CALLED))
+    with looking_first():
+        return understood(call, _CALLED)
 
 
 def _verify_is_taken(answer: Answer) -> None:

@@ -2437,7 +2437,7 @@ MUTANTS = (
     Mutant(
         "a write to Azure drops the tags of the last version",
         "backends/azurekeyvault.py",
-        "            tags = nothing_is_changed_by(lambda: self._tags(path))\n",
+        "            with looking_first():\n                tags = self._tags(path)\n",
         "            tags = {}\n",
         "backends/azure/test_azurekeyvault.py::test_tags_that_others_made_stay",
     ),
@@ -2451,8 +2451,8 @@ MUTANTS = (
     Mutant(
         "a look before a write to Azure leaves it in doubt",
         "backends/azurekeyvault.py",
-        "tags = nothing_is_changed_by(lambda: self._tags(path))",
-        "tags = self._tags(path)",
+        "            with looking_first():\n                tags = self._tags(path)\n",
+        "            tags = self._tags(path)\n",
         "backends/azure/test_azurekeyvault.py::test_a_look_at_the_tags_that_fails_leaves_nothing_in_doubt",
     ),
     Mutant(
