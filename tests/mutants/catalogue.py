@@ -2485,7 +2485,7 @@ MUTANTS = (
     ),
     Mutant(
         "a request that a proxy broke off was never sent",
-        "backends/answers.py",
+        "backends/doubt.py",
         "        reason = reason.original_error\n",
         "        return False\n",
         "backends/azure/test_conformance.py::TestAzureSecrets::test_a_write_without_an_answer_is_made_once_or_said_to_be_in_doubt[reset]",
