@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from securecfg.vault.values import Value
 
 
-def to_bytes(content: Content) -> bytes:
+BYTES_HINT = "write them as text; where they are random, as hexadecimal digits or base64"
+
+
+def to_bytes(content: Content, hint: str = BYTES_HINT) -> bytes:
     """Return what such a store holds for a value.
+
+    Args:
+        content: The value.
+        hint: How bytes can be written that are text too.
 
     Raises:
         Unsupported: It would come back as something else.
@@ -26,7 +33,7 @@ def to_bytes(content: Content) -> bytes:
         return held.encode()
     if _text_of(held) is not None:
         message = "bytes that are UTF-8 would come back as text"
-        raise Unsupported(message, hint="write them as text; where they are random, as hexadecimal digits or base64")
+        raise Unsupported(message, hint=hint)
     return held
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from securecfg.backends.byte_values import to_bytes, to_value
 from securecfg.backends.interface import Kind
-from securecfg.backends.json_fields import held_of, to_value
-from securecfg.errors import Unsupported
+from securecfg.backends.json_fields import held_of
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
@@ -63,18 +63,12 @@ class ToldByContent(NamedTuple):
 
     def hold(self, content: Content) -> bytes:
         """Return what is held for a value."""
-        held = held_of(content, self.bytes_max, self.title)
-        if isinstance(held, str):
-            return held.encode()
-        if _text_of(held) is not None:
-            message = "bytes that are valid UTF-8 would come back as text"
-            raise Unsupported(message, hint=self.bytes_hint)
-        return held
+        held_of(content, self.bytes_max, self.title)
+        return to_bytes(content, self.bytes_hint)
 
     def show(self, payload: bytes, label: str) -> Value:
         """Return the value that is held."""
-        text = _text_of(payload)
-        return to_value(payload if text is None else text, label)
+        return to_value(payload, label)
 
 
 class BytesAlone(NamedTuple):
@@ -101,10 +95,3 @@ class BytesAlone(NamedTuple):
     def show(self, payload: bytes, label: str) -> Value:
         """Return the value that is held."""
         return Secret(payload, label=label)
-
-
-def _text_of(payload: bytes) -> str | None:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError:
-        return None

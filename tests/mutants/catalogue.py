@@ -2660,9 +2660,9 @@ MUTANTS = (
     ),
     Mutant(
         "bytes that are text come back from Google as text",
-        "backends/payloads.py",
-        "        if _text_of(held) is not None:\n",
-        '        if _text_of(held) == "":\n',
+        "backends/byte_values.py",
+        "    if _text_of(held) is not None:\n",
+        '    if _text_of(held) == "":\n',
         "backends/gcp/test_gcpsm.py::test_bytes_that_would_come_back_as_text_are_refused_unless_all_values_are_bytes",
     ),
     Mutant(
