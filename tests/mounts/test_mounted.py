@@ -276,6 +276,20 @@ def test_policy_decides_what_is_mounted(mounts: MountWorld) -> None:
     assert isinstance(many[2], AccessDenied)
 
 
+def test_a_store_is_not_asked_for_what_is_denied(mounts: MountWorld) -> None:
+    vault = mounts.mount("corp/")
+    vault.write("corp/a", "1")
+    before = mounts.store().asked
+    reader = mounts.open(READER)
+    with pytest.raises(AccessDenied):
+        reader.read("corp/a")
+    (denied,) = reader.read_many([("corp/a", None)])
+    assert isinstance(denied, AccessDenied)
+    with pytest.raises(AccessDenied):
+        reader.history("corp/a")
+    assert mounts.store().asked == before
+
+
 def test_a_read_is_recorded_before_it_is_handed_out_and_repeats_are_counted(mounts: MountWorld) -> None:
     vault = mounts.mount()
     version = vault.write("app/corp/a", "1")
