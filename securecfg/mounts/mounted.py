@@ -6,14 +6,15 @@ recorded as done or failed.
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from securecfg.audit import Event
 from securecfg.backends import Deletion, State
+from securecfg.clock import to_datetime
 from securecfg.errors import (
     AlreadyExists,
     AuditUnavailable,
@@ -24,13 +25,13 @@ from securecfg.errors import (
     Unsupported,
     VersionNotFound,
 )
-from securecfg.mounts.copies import Copies
+from securecfg.mounts.copies import copies_of
 from securecfg.mounts.source import Served, Source
 from securecfg.mounts.table import read_mounts
 from securecfg.secret import Secret
 from securecfg.vault.authority import RECORDS_AT_ONCE
 from securecfg.vault.commits.publishing import Plan
-from securecfg.vault.listing import VersionInfo, VersionState, cut_to_depth
+from securecfg.vault.listing import Origin, VersionInfo, VersionState, cut_to_depth
 from securecfg.vault.paths import check_prefix, path_to_bytes, scope_among
 from securecfg.vault.values import SecretVersion
 from securecfg.vault.vault import Vault
@@ -63,8 +64,6 @@ if TYPE_CHECKING:
     Versions = list[VersionInfo]
     Results = list[SecretVersion | SecurecfgError]
     Changed = list[object]
-
-COPIES_SUFFIX = ".mounts"
 
 _RETRIES = 8
 _MOVED = "the policy changed meanwhile"
@@ -350,7 +349,26 @@ class MountedVault(Vault):
             return self._inner.history(path)
         path_to_bytes(path)
         self._authority.require("list", path)
-        return [_info(version) for version in place.source.versions(place.inner)]
+        source = place.source
+        if not source.first.capabilities.keeps_versions:
+            return [_current(source.read(place.inner))]
+        origin = Origin(source.first.name, Served.STORE, to_datetime(self._now()))
+        return [_info(version, origin) for version in source.versions(place.inner)]
+
+    def current(self, path: str) -> VersionInfo:
+        """Return what is known of the version that `read` would return, without its value; see `Vault.current`.
+
+        Only by reading it a store says which one that is, so it is fetched as by `read`, and handed out to nobody.
+
+        Raises:
+            BackendUnavailable: The store cannot be reached, and no copy is young enough.
+        """
+        place = self._sources.of(path)
+        if place is None:
+            return self._inner.current(path)
+        path_to_bytes(path)
+        self._authority.require("list", path)
+        return _current(place.source.read(place.inner))
 
     def standing(self, path: str) -> object:
         """Return what changes whenever a secret changes; see `Vault.standing`."""
@@ -696,13 +714,6 @@ class _Moved(Conflict):
     code = "moved"
 
 
-def copies_of(opened: OpenVault, mount: Mount) -> Copies | None:
-    """Return where the copies of a mount lie: beside the vault's file, None where it has none."""
-    if opened.path is None:
-        return None
-    return Copies(f"{os.fspath(opened.path)}{COPIES_SUFFIX}", opened.replica.vault_id, mount)
-
-
 def _fetch(place: _Place, at: At) -> Answer:
     source, inner = place.source, place.inner
     if at is None:
@@ -726,7 +737,12 @@ def _version(path: str, answer: Answer) -> SecretVersion:
     return SecretVersion(path, version.id, value, version.created, None, version.labels, metadata, "", "")
 
 
-def _info(version: StoredVersion) -> VersionInfo:
+def _current(answer: Answer) -> VersionInfo:
+    origin = Origin(answer.store, answer.served, to_datetime(answer.fetched_ns))
+    return replace(_info(answer.found.version, origin), metadata=answer.found.metadata)
+
+
+def _info(version: StoredVersion, origin: Origin) -> VersionInfo:
     return VersionInfo(
         version=version.id,
         state=_STATES[version.state],
@@ -737,7 +753,8 @@ def _info(version: StoredVersion) -> VersionInfo:
         metadata={},
         author="",
         content_type="",
-        size_bytes=0,
+        size_bytes=None,
+        origin=origin,
     )
 
 
