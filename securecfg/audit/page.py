@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from securecfg.audit.events import Category, Event
 from securecfg.audit.note import encode_base64
 from securecfg.audit.record import format_time, served_of
+from securecfg.errors import CommitUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,8 +32,6 @@ _SHOWN_APART = frozenset(
 )
 _SHOWN_IN_REFUSALS = _SHOWN_APART | {"reason"}
 _TITLES = {"rev": "revision", "source_rev": "from revision", "source_ver": "from version", "vkey": "verifier key"}
-# Of a change of a store that was asked for: whether it was made says another record, or none.
-_NOT_DONE = frozenset({Event.MOUNT_CHANGING, Event.MOUNT_FAILED})
 _WIDE = frozenset({"Secret", "Asked for", "Details", "Outcome and reason"})
 _LONG_TEXT_CHARS = 16
 
@@ -156,7 +155,7 @@ def _secrets(rows: Iterable[Row]) -> str:
             if record.category is Category.READ:
                 reads[path] += record.count or 1
                 readers[path].add(record.subject.id)
-            elif record.category is Category.CHANGE and record.event not in _NOT_DONE:
+            elif record.category is Category.CHANGE and _is_made(record):
                 changes[path] += 1
                 writers[path].add(record.subject.id)
     lines = [
@@ -384,9 +383,16 @@ def _weight(record: Record) -> int:
     """Return how many accesses or changes a record stands for."""
     if record.event is Event.BATCH_WRITTEN:
         return int(record.obj["count"])
-    if record.event in _NOT_DONE:
+    if not _is_made(record):
         return 0
     return record.count or 1
+
+
+def _is_made(record: Record) -> bool:
+    """Return whether what was asked for was done, or may have been: a change of a store has two records."""
+    if record.event is Event.MOUNT_FAILED:
+        return bool(record.obj["reason"] == CommitUnknown.code)
+    return record.event is not Event.MOUNT_CHANGING
 
 
 def _paths(row: Row) -> list[str]:

@@ -11,6 +11,7 @@ from securecfg.audit.record import format_time, served_of
 from securecfg.cli.output import printable
 from securecfg.cli.tables import SHORTEST, join, shortened, shrink, width
 from securecfg.clock import to_datetime, to_ns
+from securecfg.errors import CommitUnknown
 from securecfg.words import counted
 
 if TYPE_CHECKING:
@@ -197,6 +198,8 @@ def _about(record: Record) -> str:
 def _outcome(record: Record) -> str:
     if record.event is Event.BREAKGLASS_OPENED:
         return _BREAK_GLASS
+    if record.event is Event.MOUNT_FAILED and record.obj["reason"] == CommitUnknown.code:
+        return "unknown"
     return _STATES.get(record.event, OUTCOMES[record.decision])
 
 
