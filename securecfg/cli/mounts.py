@@ -60,12 +60,12 @@ class _Copied(NamedTuple):
     """What there is of sealed copies.
 
     Attributes:
-        count: How many open.
+        number: How many open.
         oldest: When the oldest of them was fetched.
         newest: When the newest was.
     """
 
-    count: int
+    number: int
     oldest: datetime | None
     newest: datetime | None
 
@@ -183,11 +183,8 @@ def mounts(invocation: Invocation, *, is_checked: bool) -> None:
         _verify_whole(vault)
         shown = [_look(vault, one, is_checked=is_checked) for one in Mounts(vault.authority).all()]
         now = vault.opened.clock.now_ns()
-    columns = ("FOLDER", "BACKEND", "RULES", "COPIES", "ANSWER", "CAN")
+    columns = ["FOLDER", "BACKEND", "RULES", "COPIES", *(["ANSWER"] if is_checked else []), "CAN"]
     rows = [row for one in shown for row in one.rows(now)]
-    if not is_checked:
-        columns = columns[:4] + columns[5:]
-        rows = [row[:4] + row[5:] for row in rows]
     invocation.emit_table(
         {"mounts": [one.to_json() for one in shown]}, columns, rows, shorten=("CAN", "RULES", "BACKEND")
     )
@@ -224,7 +221,7 @@ class _Shown(NamedTuple):
             ],
             "rules": _differing(self.mount.rules),
             "copies": {
-                "count": self.copies.count,
+                "count": self.copies.number,
                 "oldest": timestamp(self.copies.oldest),
                 "newest": timestamp(self.copies.newest),
             },
@@ -235,11 +232,12 @@ class _Shown(NamedTuple):
     def rows(self, now_ns: int) -> list[tuple[str, ...]]:
         rules = " ".join(_told_rule(name, value) for name, value in _differing(self.mount.rules).items())
         first = (self.mount.folder, rules, _told_copies(self.copies, now_ns))
-        rows = []
+        rows: list[tuple[str, ...]] = []
         for uri, handle, answer in zip(self.mount.backends, self.handles, self.answers, strict=True):
             folder, told, copies = first
             can = handle.message if isinstance(handle, SecurecfgError) else _told_capabilities(handle.capabilities)
-            rows.append((folder, uri, told, copies, "" if answer is None else _told_answer(answer), can))
+            answered = [] if answer is None else [_told_answer(answer)]
+            rows.append((folder, uri, told, copies, *answered, can))
             first = ("", "", "")
         return rows
 
@@ -338,7 +336,7 @@ def _told_copies(copies: _Copied, now_ns: int) -> str:
     if copies.oldest is None or copies.newest is None:
         return "0"
     ages = [brief_age(max(0, now_ns - to_ns(each)) // 1_000_000_000) for each in (copies.newest, copies.oldest)]
-    return f"{copies.count}, {' to '.join(dict.fromkeys(ages))} old"
+    return f"{copies.number}, {' to '.join(dict.fromkeys(ages))} old"
 
 
 def _told_answer(answer: _Answered) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -58,7 +58,7 @@ def version_of(cli: Cli, path: str = "corp/db") -> str:
     return str(cli("secret", "get", path, "--json").json["version"])
 
 
-def shown_mount(cli: Cli, *arguments: str) -> dict[str, object]:
+def shown_mount(cli: Cli, *arguments: str) -> dict[str, Any]:
     [one] = cli("vault", "mounts", "--json", *arguments).json["mounts"]
     assert isinstance(one, dict)
     return one
@@ -177,7 +177,7 @@ def test_what_is_mounted_is_shown(mounted: Path, cli: Cli) -> None:
     )
     one = shown_mount(cli)
     assert (one["folder"], one["rules"], one["hidden_count"]) == ("corp/", {}, 0)
-    [backend] = one["backends"]  # type: ignore[misc]  # a list, as the next lines show
+    [backend] = one["backends"]
     assert (backend["uri"], backend["store"]) == ("memory:one", "memory one")
     assert backend["capabilities"]["kinds"] == ["bytes", "fields", "text"]
     assert backend["capabilities"]["deletes"] == "soft"
@@ -196,7 +196,7 @@ def test_each_backend_says_whether_it_answers(mounted: Path, cli: Cli) -> None:
     cli("vault", "mount", "corp/", "memory:one", "memory:two", "--replace")
     store().fail(UNAVAILABLE)
     one = shown_mount(cli, "--check")
-    first, second = one["backends"]  # type: ignore[misc]  # a list, as the next lines show
+    first, second = one["backends"]
     assert (first["check"]["is_answered"], first["check"]["error"]["code"]) == (False, "backend-unavailable")
     assert (second["check"]["is_answered"], second["check"]["secret_count"]) == (True, 0)
     assert "backend-unavailable, in " in cli("vault", "mounts", "--check").text
@@ -210,7 +210,7 @@ def test_a_backend_that_is_not_installed_any_more_hides_no_other_secret(
     assert cli("secret", "get", "own", "--reveal").text == "mine"
     assert cli("secret", "get", "corp/db", "--reveal", "--json").error == InvalidBackendUri.code
     assert "no backend has the scheme" in cli("vault", "mounts").text
-    [backend] = shown_mount(cli)["backends"]  # type: ignore[misc]  # a list, as the next line shows
+    [backend] = shown_mount(cli)["backends"]
     assert (backend["store"], backend["error"]["code"]) == (None, InvalidBackendUri.code)
     assert cli("vault", "unmount", "corp/").code == 0
 
