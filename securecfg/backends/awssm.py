@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from securecfg.backends.aws import (
+    CREDENTIALS,
     PLACE_OPTIONS,
     Answer,
     AwsApi,
@@ -388,10 +389,10 @@ def from_uri(uri: BackendUri) -> AwsSecrets | AwsSecretsWithTags:
     Raises:
         InvalidBackendUri: The URI says something else.
     """
-    options = take_options(uri, (*PLACE_OPTIONS, "tags"))
+    options = take_options(uri, (*PLACE_OPTIONS, "tags"), CREDENTIALS)
     has_tags = is_wanted(uri.scheme, options, "tags")
     kind = AwsSecretsWithTags if has_tags else AwsSecrets
-    return kind(parse_prefix(uri), parse_place(uri.scheme, options))
+    return kind(parse_prefix(uri), parse_place(uri, options))
 
 
 def _is_label(text: str) -> bool:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from securecfg.backends.interface import Backend, BackendUri
 
 _OPTIONS = ("kv", "address", "namespace", "cacert", "login", "role", "login_mount", "file", "env", "key_file")
+CREDENTIALS = ("VAULT_TOKEN", "VAULT_SECRET_ID", "VAULT_PASSWORD", "VAULT_JWT")
 _LOGINS = {
     # method: whether it needs a role, and whether a file or variable with what it shows
     "token": (False, False),
@@ -38,7 +39,7 @@ def from_uri(uri: BackendUri) -> Backend:
     Raises:
         InvalidBackendUri: The URI says something else.
     """
-    options = take_options(uri, _OPTIONS)
+    options = take_options(uri, _OPTIONS, CREDENTIALS)
     mount, slash, path = uri.rest.partition("/")
     mount, path = unquote(mount), unquote(path)
     if not is_path(mount) or (slash and not is_path(path)):
@@ -48,7 +49,7 @@ def from_uri(uri: BackendUri) -> Backend:
     if kv not in {"1", "2"} or "" in options.values():
         message = "`kv` in a `vault:` URI is 1 or 2, and no option is empty"
         raise InvalidBackendUri(message)
-    server = VaultServer(_where(options), _login(options), mount, kv)
+    server = VaultServer(_where(options), _login(options)._replace(given=uri.credentials), mount, kv)
     folder = f"{path}/" if path else ""
     return PlainKv(server, folder) if kv == "1" else VersionedKv(server, folder)
 

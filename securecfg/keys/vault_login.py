@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -10,6 +11,8 @@ from securecfg.errors import SettingMissing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from securecfg.secret import Secret
 
 ANSWER_S = 10.0
 SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - where it lies, not what it is
@@ -29,6 +32,7 @@ class Login(NamedTuple):
         file: Of the token, secret id, password or certificate; empty where it is found elsewhere.
         variable: The environment variable that holds it instead.
         key_file: Of the certificate's private key.
+        given: What stands before variables of the environment, by their names.
     """
 
     method: str = "token"
@@ -37,6 +41,7 @@ class Login(NamedTuple):
     file: str = ""
     variable: str = ""
     key_file: str = ""
+    given: Mapping[str, Secret[str]] = MappingProxyType({})
 
 
 class Where(NamedTuple):
@@ -105,8 +110,8 @@ def find_token(login: Login) -> str:
         CredentialMissing: There is none.
     """
     if login.file or login.variable:
-        return _credential(login.file, login.variable)
-    return _credential("", "VAULT_TOKEN", "~/.vault-token")
+        return _credential(login, login.file, login.variable)
+    return _credential(login, "", "VAULT_TOKEN", "~/.vault-token")
 
 
 def login_request(login: Login) -> tuple[str, Mapping[str, str]]:
@@ -115,21 +120,21 @@ def login_request(login: Login) -> tuple[str, Mapping[str, str]]:
     Raises:
         CredentialMissing: There is nothing to log in with.
     """
-    method, role, mount, file, variable, _ = login
+    method, role, mount, file, variable = login[:5]
     path = f"/v1/auth/{mount or method}/login"
     match method:
         case "approle":
-            secret_id = _credential(file, variable or "VAULT_SECRET_ID")
+            secret_id = _credential(login, file, variable or "VAULT_SECRET_ID")
             return path, {"role_id": role, "secret_id": secret_id}
         case "userpass":
-            return f"{path}/{role}", {"password": _credential(file, variable)}
+            return f"{path}/{role}", {"password": _credential(login, file, variable)}
         case "cert":
             return path, {"name": role} if role else {}
         case "kubernetes":
-            token = _credential(file or ("" if variable else SERVICE_ACCOUNT_TOKEN), variable)
+            token = _credential(login, file or ("" if variable else SERVICE_ACCOUNT_TOKEN), variable)
             return path, {"role": role, "jwt": token}
         case _:
-            return path, {"role": role, "jwt": _credential(file, variable)}
+            return path, {"role": role, "jwt": _credential(login, file, variable)}
 
 
 def server_address(where: Where = Where()) -> str:  # noqa: B008 - it cannot be changed
@@ -166,12 +171,14 @@ def _certificate(login: Login) -> tuple[str, str]:
     return certificate, key
 
 
-def _credential(file: str, variable: str, last: str = "") -> str:
-    """Return what lies in a file, or in a variable, or in the last file.
+def _credential(login: Login, file: str, variable: str, last: str = "") -> str:
+    """Return what lies in a file, or is given, or in a variable, or in the last file.
 
     Raises:
         CredentialMissing: Nowhere.
     """
+    if not file and variable in login.given:
+        return login.given[variable].reveal()
     if not file and os.environ.get(variable):
         return os.environ[variable].strip()
     try:

@@ -19,6 +19,7 @@ from securecfg.errors import (
     AlreadyExists,
     AuditUnavailable,
     Conflict,
+    PathMounted,
     SecretNotFound,
     SecurecfgError,
     StoreBusy,
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     Changed = list[object]
 
 _RETRIES = 8
+_OWN_KEPT = 65_536
 _MOVED = "the policy changed meanwhile"
 _COUNTS_CHECKED_EVERY = 0x3FF
 _STATES = {
@@ -162,6 +164,9 @@ class MountedVault(Vault):
         self._counts: dict[tuple[str, str, str, str], int] = {}
         self._lock = threading.Lock()
         self._is_lent = False
+        # What was in no mount the last time; where there is one by now, the vault itself says so.
+        self._own: set[str] = set()
+        self._read_own = inner.reads.read if type(inner) is Vault else _reader_of(inner)
         self._opened.on_close(self._flush)
 
     @classmethod
@@ -248,6 +253,11 @@ class MountedVault(Vault):
             BackendUnavailable: The store cannot be reached, and no copy is young enough.
             BackendLoginRefused, BackendDenied, BackendRefused: The store does not give it.
         """
+        if path in self._own:
+            try:
+                return self._read_own(path, at, allow_expired=allow_expired)
+            except PathMounted:
+                self._own.clear()
         if at is None:
             hit = self._hits.get(path)
             if (
@@ -261,25 +271,11 @@ class MountedVault(Vault):
                 return hit.version
         place = self._sources.of(path)
         if place is None:
-            return self._inner.read(path, at=at, allow_expired=allow_expired)
-        path_to_bytes(path)
-        for _ in range(_RETRIES):
-            stamp, revision = self._opened.policy_stamp(), self._revision()
-            session, decision = self._authority.require("read", path)
-            try:
-                answer = _fetch(place, at)
-            except (SecretNotFound, VersionNotFound):
-                if session.decide("list", path).allowed:
-                    raise
-                # Not found and not allowed to know look the same.
-                raise self._authority.deny(session, "read", path, decision) from None
-            if not self._record([(path, answer, session, decision)], stamp):
-                continue
-            version = _version(path, answer)
-            if at is None and self._kept and not self._opened.options.strict:
-                self._remember(path, _Hit(revision, stamp, version, answer))
-            return version
-        raise _too_fast(path)
+            if len(self._own) >= _OWN_KEPT:
+                self._own.clear()
+            self._own.add(path)
+            return self._read_own(path, at, allow_expired=allow_expired)
+        return self._first_read(place, at)
 
     def read_many(self, wanted: Sequence[tuple[str, At]]) -> Results:
         """Return several versions, or the error of each; each mount is asked in as few calls as its store allows."""
@@ -545,6 +541,27 @@ class MountedVault(Vault):
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
+    def _first_read(self, place: _Place, at: At) -> SecretVersion:
+        path = place.path
+        path_to_bytes(path)
+        for _ in range(_RETRIES):
+            stamp, revision = self._opened.policy_stamp(), self._revision()
+            session, decision = self._authority.require("read", path)
+            try:
+                answer = _fetch(place, at)
+            except (SecretNotFound, VersionNotFound):
+                if session.decide("list", path).allowed:
+                    raise
+                # Not found and not allowed to know look the same.
+                raise self._authority.deny(session, "read", path, decision) from None
+            if not self._record([(path, answer, session, decision)], stamp):
+                continue
+            version = _version(path, answer)
+            if at is None and self._kept and not self._opened.options.strict:
+                self._remember(path, _Hit(revision, stamp, version, answer))
+            return version
+        raise _too_fast(path)
+
     def _is_still_valid(self, path: str, hit: _Hit) -> bool:
         """Return whether a hit holds although somebody has written to the vault."""
         revision = self._revision()
@@ -712,6 +729,13 @@ class _Moved(Conflict):
     """The policy changed between the decision and the record. Never leaves this module."""
 
     code = "moved"
+
+
+def _reader_of(vault: Vault) -> Callable[..., SecretVersion]:
+    def read(path: str, at: At, *, allow_expired: bool) -> SecretVersion:
+        return vault.read(path, at=at, allow_expired=allow_expired)
+
+    return read
 
 
 def _fetch(place: _Place, at: At) -> Answer:

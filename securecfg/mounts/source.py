@@ -15,7 +15,7 @@ from functools import cached_property
 from random import SystemRandom
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from securecfg.backends import Found, OpenBackend, State, StoredVersion, open_backend
+from securecfg.backends import Found, OpenBackend, State, StoredVersion
 from securecfg.errors import (
     BackendUnavailable,
     NotFound,
@@ -26,7 +26,7 @@ from securecfg.errors import (
 )
 from securecfg.mounts.copies import Copy
 from securecfg.mounts.health import Breaker, Limits
-from securecfg.patience import Patience
+from securecfg.mounts.table import PATIENCE
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from securecfg.vault.values import Plain
 
     T = TypeVar("T")
-
-PATIENCE = Patience(deadline_s=10.0, pauses_s=(0.2, 0.4))
-"""Shorter than that of a backend by itself, since somebody waits and there may be a copy."""
 
 _NS = 1_000_000_000
 _LISTING = "\x00"  # before the prefix of a listing, which no path begins with
@@ -143,7 +140,7 @@ class Source:
     @cached_property
     def _backends(self) -> list[_Backend]:
         # At the first use: where a plug-in is not installed, only what it would have to serve cannot be read.
-        opened = self._given or [open_backend(uri, patience=PATIENCE) for uri in self.mount.backends]
+        opened = self._given or [self.mount.open(uri, PATIENCE) for uri in self.mount.backends]
         return [_Backend(handle) for handle in opened]
 
     @property

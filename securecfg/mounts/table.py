@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.audit import Event
-from securecfg.backends.uri import open_backend
+from securecfg.backends.uri import known_credentials, open_backend
 from securecfg.crypto import KEY_BYTES, KIND_TEXT
 from securecfg.errors import AlreadyExists, Conflict, InvalidMetadata, InvalidPath, SecretNotFound
 from securecfg.mounts.copies import copies_of
+from securecfg.patience import Patience
+from securecfg.secret import Secret
 from securecfg.vault.documents import parsing, verify_shape
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.index.in_memory import prefix_end
@@ -19,6 +22,7 @@ from securecfg.vault.paths import MOUNTS_PATH, check_prefix
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from securecfg.backends import OpenBackend
     from securecfg.policy import Decision
     from securecfg.vault.authority import Authority
     from securecfg.vault.commits.publishing import Plan, Publication
@@ -29,6 +33,10 @@ BACKENDS_MAX = 8
 MOUNTS_MAX = 256
 SECONDS_MAX = 10 * 365 * 86_400
 CALLS_MAX = 1_000_000_000
+CREDENTIAL_MAX = 65_536
+PATIENCE = Patience(deadline_s=10.0, pauses_s=(0.2, 0.4))
+"""Shorter than that of a backend by itself, since somebody waits and there may be a copy."""
+
 _ID_BYTES = 16
 
 
@@ -63,6 +71,8 @@ class Mount(NamedTuple):
         folder: Ends in `/`.
         backends: The URIs of the store and of those that hold the same, in the order in which they are asked.
         rules: How long, and how often.
+        credentials: What the backends log in with instead of what the platform has, by the names of the variables that
+            would hold it. Each backend gets those that it knows.
         id: 16 random bytes, of this mount and no other.
         key: What its copies are sealed with, 32 bytes.
     """
@@ -70,12 +80,23 @@ class Mount(NamedTuple):
     folder: str
     backends: tuple[str, ...]
     rules: Rules = Rules()
+    credentials: Mapping[str, Secret[str]] = MappingProxyType({})
     id: bytes = b""
     key: bytes = b""
 
     def __repr__(self) -> str:
-        """Show what is mounted where, and no key."""
-        return f"Mount({self.folder!r}, {self.backends!r}, {self.rules!r})"
+        """Show what is mounted where, and no key and no credential."""
+        return f"Mount({self.folder!r}, {self.backends!r}, {self.rules!r}, {sorted(self.credentials)!r})"
+
+    def open(self, uri: str, patience: Patience) -> OpenBackend:
+        """Return one of the backends with the credentials that it knows. Nothing is called yet.
+
+        Raises:
+            InvalidBackendUri: The URI names no store, or its backend lacks a part of what it is given.
+        """
+        known = known_credentials(uri) if self.credentials else frozenset()
+        given = {name: secret for name, secret in self.credentials.items() if name in known}
+        return open_backend(uri, credentials=given, patience=patience)
 
 
 class Mounts:
@@ -214,8 +235,17 @@ def check_mount(mount: Mount) -> None:
     if not 0 < len(mount.backends) <= BACKENDS_MAX:
         message = f"a mount has from 1 to {BACKENDS_MAX} backends"
         raise InvalidMetadata(message)
+    known = frozenset[str]()
     for uri in mount.backends:
-        open_backend(uri)
+        mount.open(uri, PATIENCE)
+        known |= known_credentials(uri)
+    if not mount.credentials.keys() <= known:
+        names = ", ".join(f"`{name}`" for name in sorted(known)) or "none"
+        message = f"the credentials that the backends of the mount know are {names}"
+        raise InvalidMetadata(message, hint="others come from the platform, or from what the URI names")
+    if not all(secret.reveal() and len(secret.reveal()) <= CREDENTIAL_MAX for secret in mount.credentials.values()):
+        message = f"a credential has from 1 to {CREDENTIAL_MAX} characters"
+        raise InvalidMetadata(message)
     rules = mount.rules
     for name, seconds in zip(Rules._fields[:4], rules, strict=False):
         if not 0 <= seconds <= SECONDS_MAX:
@@ -277,7 +307,13 @@ def _names(uris: Sequence[str]) -> str:
 
 def _to_json(mount: Mount) -> dict[str, object]:
     rules = {name: value for name, value in mount.rules._asdict().items() if value != Rules._field_defaults[name]}
-    return {"id": mount.id.hex(), "key": mount.key.hex(), "backends": list(mount.backends), "rules": rules}
+    return {
+        "id": mount.id.hex(),
+        "key": mount.key.hex(),
+        "backends": list(mount.backends),
+        "rules": rules,
+        "credentials": {name: secret.reveal() for name, secret in mount.credentials.items()},
+    }
 
 
 def _from_json(folder: str, document: Any) -> Mount:  # noqa: ANN401 - whatever it holds
@@ -288,10 +324,12 @@ def _from_json(folder: str, document: Any) -> Mount:  # noqa: ANN401 - whatever 
         if value.__class__ is not Rules._field_defaults[name].__class__:
             raise TypeError
     verify_shape(document["backends"], list, str)
+    verify_shape(document["credentials"], dict, str)
     mount = Mount(
         folder,
         tuple(document["backends"]),
         Rules(**rules),
+        {name: Secret(text, label=f"{folder} {name}") for name, text in document["credentials"].items()},
         bytes.fromhex(document["id"]),
         bytes.fromhex(document["key"]),
     )

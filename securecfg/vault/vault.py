@@ -300,6 +300,11 @@ class Vault(Changes):
         return self._authority
 
     @property
+    def reads(self) -> Reads:
+        """As `opened`: the reads of this handle."""
+        return self._reads
+
+    @property
     def is_by_root(self) -> bool:
         """Whether the vault itself is open, and not only sealed scopes of it."""
         return self._opened.replica.seat is None

@@ -51,7 +51,7 @@ class Place:
         self.folder = folder
         self.clock = ManualClock()
         self.stores = [MemoryStore() for _ in range(stores)]
-        self.mount = Mount("corp/", ("memory:",) * stores, Rules(**rules), b"m" * 16, KEY)
+        self.mount = Mount("corp/", ("memory:",) * stores, Rules(**rules), id=b"m" * 16, key=KEY)
 
     def source(self, kept: int = 100) -> Source:
         """Return the mount, opened as another process would."""
