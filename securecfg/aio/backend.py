@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Self
 
-from securecfg.aio.calls import CALLS_AT_ONCE, Calls, behind
+from securecfg.aio.calls import CALLS_AT_ONCE, Calls
 from securecfg.backends import open_backend as open_synchronous
+from securecfg.secret import behind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence

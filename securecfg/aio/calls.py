@@ -15,12 +15,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from securecfg.errors import UsageError, VaultClosed
 from securecfg.keys.per_process import PerProcess
+from securecfg.secret import behind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -140,19 +140,6 @@ def _settle(done: Future[object], call: Callable[[], object]) -> None:
         done.set_result(call())
     except BaseException as error:  # noqa: BLE001 - it is raised where somebody waits for it
         done.set_exception(error)
-
-
-def behind(value: T) -> Callable[[], T]:
-    """Return a function that returns a value: what shows locals, as crash reporters do, shows a function.
-
-    What the caller may alter or wipe meanwhile is copied.
-    """
-    held: object = value
-    if isinstance(value, bytearray):
-        held = bytes(value)
-    elif isinstance(value, Mapping):
-        held = dict(value)
-    return lambda: held  # type: ignore[return-value]  # the same value, and of the same kind as far as its users tell
 
 
 def pieces(content: Iterator[T]) -> Generator[T]:

@@ -6,7 +6,8 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self, TypeVar
 
-from securecfg.aio.calls import CALLS_AT_ONCE, Calls, behind, pieces
+from securecfg.aio.calls import CALLS_AT_ONCE, Calls, pieces
+from securecfg.secret import behind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence

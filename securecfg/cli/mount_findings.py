@@ -25,8 +25,7 @@ def look_at_mounts(vault: Vault) -> Iterator[Finding]:
     """
     if not vault.is_by_root or not vault.opened.mounts():
         return
-    from securecfg.backends import open_backend
-    from securecfg.mounts.table import hidden_below, read_mounts
+    from securecfg.mounts.table import PATIENCE, hidden_below, read_mounts
 
     mounts = read_mounts(vault.opened)
     may_see = bool(vault.principal) and vault.authority.session().decide("mount.manage", "").allowed
@@ -35,7 +34,7 @@ def look_at_mounts(vault: Vault) -> Iterator[Finding]:
         where = f"what is mounted at `{mount.folder}`" if may_see else "something that is mounted"
         for uri in mount.backends:
             try:
-                open_backend(uri)
+                mount.open(uri, PATIENCE)
             except SecurecfgError as error:
                 message = f"{where} cannot be asked: {error.message}"
                 hint = error.hint or "install what speaks to the store"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from securecfg.backends import Capabilities, OpenBackend
     from securecfg.mounts import Mount, Rules
+    from securecfg.secret import Secret
     from securecfg.vault import Vault
 
 _SECONDS = {"max_age": "max_age_s", "refresh": "refresh_s", "keep": "keep_s", "missing": "missing_s"}
@@ -77,6 +78,7 @@ class _Copied(NamedTuple):
         "securecfg vault mount corp/ vault:secret/team 'vault:secret/team?address=https://standby.internal:8200'",
         "securecfg vault mount corp/ 'awssm:?region=eu-west-1' --max-age 5m --keep 7d --calls-per-day 5000",
         "securecfg vault mount corp/ --replace --offline      # the rest of the mount stays as it is",
+        "securecfg vault mount corp/ vault:secret/team --credential VAULT_TOKEN    # asks for it, and shows nothing",
     ),
 )
 @click.argument("folder")
@@ -95,6 +97,11 @@ class _Copied(NamedTuple):
     "--offline/--online", "is_offline", default=None, help="Never ask the store: use what is known of it, until --keep."
 )
 @click.option("--watch/--no-watch", "is_watched", default=None, help="Ask at once for what the store says has changed.")
+@click.option(
+    "--credential", "names", multiple=True, metavar="NAME", help="Seal what this variable would hold; may be repeated."
+)
+@click.option("--credentials", "is_mapping", is_flag=True, help="Standard input is a JSON object of all of them.")
+@click.option("--no-credentials", "has_none", is_flag=True, help="With --replace: none, but those of the platform.")
 @click.option("--replace", is_flag=True, help="Change a mount that is there; what is not given stays.")
 @click.option("--check/--no-check", "is_checked", default=True, help="Ask the store once whether it answers: yes.")
 @common_flags
@@ -102,32 +109,42 @@ def mount(invocation: Invocation, /, *, folder: str, uris: tuple[str, ...], **op
     """Put a store that somebody else keeps under a folder of the vault, with its policy and its log.
 
     Several URIs name places that hold the same: the first is written, and the others are asked for values, in their
-    order, while it gives no answer. A URI holds no credentials; it says where they are. It takes the right
-    mount.manage, which is as much as to write all that may be read below the folder.
+    order, while it gives no answer. It takes the right mount.manage, which is as much as to write all that may be read
+    below the folder.
+
+    A URI holds no credentials; it says where they are. Or the vault has them: --credential asks for one, as of a value
+    of a secret, or takes it from a pipe, without a newline at its end. Nothing shows it afterwards.
 
     What the store says when it is asked does not matter for the mount: it is there afterwards either way.
     """
-    from securecfg.mounts import Mount, Mounts, Rules
+    from securecfg.mounts import Mount, Mounts
     from securecfg.mounts.table import find_mount
 
     if not uris and not options["replace"]:
         message = "no store is named"
         raise UsageError(message, hint="give its URI, such as `vault:secret/team`")
+    if options["has_none"] and (options["names"] or options["is_mapping"]):
+        message = "`--no-credentials` goes with no others"
+        raise UsageError(message, hint="`--credential` replaces one that the mount has")
     with invocation.open() as vault:
         _verify_whole(vault)
         mounts = Mounts(vault.authority)
-        if options["replace"]:
-            old = find_mount(mounts.all(), folder)
-            wanted = old._replace(backends=uris or old.backends, rules=_rules(old.rules, options))
-            made = mounts.replace(wanted)
-        else:
-            made = mounts.add(Mount(folder, uris, _rules(Rules(), options)))
+        there = mounts.all()  # so that nobody is asked who may not mount
+        old = find_mount(there, folder) if options["replace"] else Mount(folder, uris)
+        kept = {} if options["has_none"] else dict(old.credentials)
+        wanted = old._replace(
+            backends=uris or old.backends,
+            rules=_rules(old.rules, options),
+            credentials=kept | _credentials(invocation, options),
+        )
+        made = mounts.replace(wanted) if options["replace"] else mounts.add(wanted)
         is_asked = options["is_checked"] and not made.rules.is_offline
-        answers = [_ask(uri) for uri in made.backends] if is_asked else []
+        answers = [_ask(made, uri) for uri in made.backends] if is_asked else []
     result = {
         "folder": made.folder,
         "backends": list(made.backends),
         "rules": made.rules._asdict(),
+        "credentials": sorted(made.credentials),
         "checks": [{"uri": uri, **answer.to_json()} for uri, answer in zip(made.backends, answers, strict=False)],
     }
     lines = [f"mounted  {made.folder}   from  {', '.join(made.backends)}"]
@@ -220,6 +237,7 @@ class _Shown(NamedTuple):
                 for uri, handle, answer in zip(self.mount.backends, self.handles, self.answers, strict=True)
             ],
             "rules": _differing(self.mount.rules),
+            "credentials": sorted(self.mount.credentials),
             "copies": {
                 "count": self.copies.number,
                 "oldest": timestamp(self.copies.oldest),
@@ -230,7 +248,8 @@ class _Shown(NamedTuple):
         }
 
     def rows(self, now_ns: int) -> list[tuple[str, ...]]:
-        rules = " ".join(_told_rule(name, value) for name, value in _differing(self.mount.rules).items())
+        words = [_told_rule(name, value) for name, value in _differing(self.mount.rules).items()]
+        rules = " ".join([*words, *(f"{name}=***" for name in sorted(self.mount.credentials))])
         first = (self.mount.folder, rules, _told_copies(self.copies, now_ns))
         rows: list[tuple[str, ...]] = []
         for uri, handle, answer in zip(self.mount.backends, self.handles, self.answers, strict=True):
@@ -243,17 +262,16 @@ class _Shown(NamedTuple):
 
 
 def _look(vault: Vault, one: Mount, *, is_checked: bool) -> _Shown:
-    from securecfg.backends import open_backend
     from securecfg.mounts.copies import copies_of
-    from securecfg.mounts.table import hidden_below
+    from securecfg.mounts.table import PATIENCE, hidden_below
 
     handles: list[OpenBackend | SecurecfgError] = []
     for uri in one.backends:
         try:
-            handles.append(open_backend(uri))
+            handles.append(one.open(uri, PATIENCE))
         except SecurecfgError as error:
             handles.append(error)
-    answers = [_ask(uri) if is_checked else None for uri in one.backends]
+    answers = [_ask(one, uri) if is_checked else None for uri in one.backends]
     copies = copies_of(vault.opened, one)
     fetched = sorted(copy.fetched_ns for copy in copies.all()) if copies is not None else []
     hidden = hidden_below(vault.opened, one.folder)
@@ -268,17 +286,40 @@ def _copied(fetched: Sequence[int]) -> _Copied:
     return _Copied(len(fetched), to_datetime(fetched[0]), to_datetime(fetched[-1]))
 
 
-def _ask(uri: str) -> _Answered:
+def _ask(mount: Mount, uri: str) -> _Answered:
     """List what a backend has, as the mount would: with its patience, and with no policy but the right to mount."""
-    from securecfg.backends import open_backend
-    from securecfg.mounts.source import PATIENCE
+    from securecfg.mounts.table import PATIENCE
 
     start = time.monotonic()
     try:
-        names = open_backend(uri, patience=PATIENCE).list()
+        names = mount.open(uri, PATIENCE).list()
     except SecurecfgError as error:
         return _Answered(time.monotonic() - start, error=error)
     return _Answered(time.monotonic() - start, len(names.paths), names.passed_over)
+
+
+def _credentials(invocation: Invocation, options: dict[str, Any]) -> dict[str, Secret[str]]:
+    """Return the credentials that a person or a pipe gives, by name.
+
+    Raises:
+        UsageError: One is no text.
+        SettingMissing: There is nothing to read and nobody to ask.
+    """
+    from securecfg.cli.values import open_value
+    from securecfg.secret import Secret
+
+    names: tuple[str, ...] = options["names"]
+    if not names and not options["is_mapping"]:
+        return {}
+    if names and options["is_mapping"]:
+        message = "`--credentials` and `--credential` exclude each other"
+        raise UsageError(message, hint="`--credentials` reads all of them from one JSON object")
+    with open_value(None, names, is_mapping=options["is_mapping"], is_silent=invocation.is_silent) as given:
+        texts = dict(given) if isinstance(given, dict) else {}
+    if not all(isinstance(text, str) for text in texts.values()):
+        message = "a credential is text"
+        raise UsageError(message)
+    return {name: Secret(str(text).removesuffix("\n"), label=name) for name, text in texts.items()}
 
 
 def _rules(old: Rules, options: dict[str, Any]) -> Rules:

@@ -29,7 +29,7 @@ from securecfg.errors import (
 from securecfg.mounts.copies import copies_of
 from securecfg.mounts.source import Served, Source
 from securecfg.mounts.table import read_mounts
-from securecfg.secret import Secret
+from securecfg.secret import Secret, behind
 from securecfg.vault.authority import RECORDS_AT_ONCE
 from securecfg.vault.commits.publishing import Plan
 from securecfg.vault.listing import Origin, VersionInfo, VersionState, cut_to_depth
@@ -234,7 +234,10 @@ class MountedVault(Vault):
         content_type: str = "",
     ) -> Receipt:
         """Hand a value in to a sealed scope; see `Vault.drop`."""
-        return self._inner.drop(path, value, ttl=ttl, metadata=metadata, content_type=content_type)
+        try:
+            return self._inner.drop(path, value, ttl=ttl, metadata=metadata, content_type=content_type)
+        finally:
+            del value  # a traceback that shows locals must not show it
 
     def may_only_drop(self, path: str) -> bool:
         """Return whether values can be dropped at a path, and not written."""
@@ -410,10 +413,10 @@ class MountedVault(Vault):
             if ttl is not None or content_type:
                 message = f"what is mounted at `{place.source.mount.folder}` holds no time to live and no content type"
                 raise Unsupported(message, hint="write it without")
-            plain = cast("Plain", value.read() if hasattr(value, "read") else value)
-            return self._write(place, "write", plain, expect, metadata)
+            load = behind(cast("Plain", value.read() if hasattr(value, "read") else value))
         finally:
             del value  # a traceback that shows locals must not show it
+        return self._write(place, load, expect, metadata)
 
     def delete(self, path: str, version: VersionId | None = None) -> None:
         """Delete a secret as its store does, never a single version of one that is mounted; see `Vault.delete`."""
@@ -441,7 +444,7 @@ class MountedVault(Vault):
             return self._inner.rollback(path, to)
         self._authority.require("write", path)
         found = place.source.read_version(place.inner, str(to)).found
-        return self._write(place, "write", found.value, None, None)
+        return self._write(place, behind(cast("Plain", found.value)), None, None)
 
     def label(self, path: str, label: str, version: VersionId | None) -> None:
         """Make a label point at a version; see `Vault.label`."""
@@ -660,13 +663,12 @@ class MountedVault(Vault):
     def _write(
         self,
         place: _Place,
-        action: str,
-        value: Plain,
+        load: Callable[[], Plain],
         expect: VersionId | None,
         metadata: Mapping[str, str] | None,
     ) -> str:
         wanted = None if expect is None else "" if expect == 0 else str(expect)
-        return self._change_store(place, action, lambda: place.source.write(place.inner, value, wanted, metadata))
+        return self._change_store(place, "write", lambda: place.source.write(place.inner, load(), wanted, metadata))
 
     def _change_store(self, place: _Place, action: str, change: Callable[[], T], label: str = "") -> T:
         """Make a change of a store, between the record that it is begun and the one of what became of it."""

@@ -27,7 +27,7 @@ from securecfg.errors import (
 from securecfg.mounts.copies import Copy
 from securecfg.mounts.health import Breaker, Limits
 from securecfg.mounts.table import PATIENCE
-from securecfg.secret import Secret
+from securecfg.secret import Secret, behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -244,7 +244,9 @@ class Source:
 
     def write(self, path: str, value: Plain, expect: str | None, metadata: Mapping[str, str] | None) -> str:
         """Write to the first backend; see `OpenBackend.write`."""
-        return self._change(path, lambda handle: handle.write(path, value, expect=expect, metadata=metadata))
+        load = behind(value)
+        del value  # a traceback that shows locals must not show it
+        return self._change(path, lambda handle: handle.write(path, load(), expect=expect, metadata=metadata))
 
     def delete(self, path: str) -> None:
         """Delete from the first backend; see `OpenBackend.delete`."""

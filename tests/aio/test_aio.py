@@ -309,7 +309,7 @@ def test_a_batch_is_made_at_its_end_or_not_at_all(vault: Vault) -> None:
                 assert await own.list() == []
             assert await own.list() == ["app/a", "app/b"]
             assert batch.results == [1, 1]
-            with pytest.raises(KeyError):
+            with pytest.raises(KeyError):  # noqa: PT012 - the block is what is tested
                 async with own.batch() as batch:
                     batch.delete("app/a")
                     raise KeyError
@@ -382,7 +382,10 @@ def test_no_traceback_that_shows_locals_shows_a_value(vault: Vault, store: Memor
                 await own.write("app/a", value, expect=7)  # type: ignore[arg-type]  # the same
             with pytest.raises(SecurecfgError) as three:
                 await own.drop("app/a", value)  # type: ignore[arg-type]  # the same
-            for failure in (one, two, three):
+            STORES["one"].fail(refuse)
+            with pytest.raises(SecurecfgError) as four:
+                await own.write("app/corp/a", value)  # type: ignore[arg-type]  # the same
+            for failure in (one, two, three, four):
                 assert CANARY not in shown(failure.value)
 
     run(main)

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The scheme `memory:`, and nobody who waits long."""
     monkeypatch.setitem(uri.BUILT_IN, "memory", "tests.mounts.memory")
-    monkeypatch.setattr("securecfg.mounts.source.PATIENCE", Patience(5.0, (0.01,)))
+    for module in ("source", "table"):
+        monkeypatch.setattr(f"securecfg.mounts.{module}.PATIENCE", Patience(5.0, (0.01,)))
     STORES.clear()
     CAPABILITIES.clear()
     yield
@@ -160,6 +161,37 @@ def test_rules_that_are_not_given_stay_when_a_mount_is_replaced(project: Path, c
         "calls_per_day": 500,
     }
     assert "max-age=5m refresh=0s keep=7d missing=1s" in cli("vault", "mounts").text
+
+
+def test_credentials_are_sealed_and_shown_by_nothing(
+    project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri_of = "vault:secret/team?address=https://vault.internal:8200"
+    mount = ("vault", "mount", "corp/", uri_of, "--no-check")
+    monkeypatch.delenv("VAULT_TOKEN", raising=False)
+    assert cli(*mount, "--credential", "VAULT_TOKEN", "--json", stdin="").error == "usage"
+    assert cli(*mount, "--credential", "VAULT_TOKEN", "--credentials", "--json", stdin="{}").error == "usage"
+    assert cli(*mount, "--credential", "NOBODY_KNOWS", "--json", stdin=CANARY).error == "invalid-metadata"
+    assert cli(*mount, "--credential", "VAULT_TOKEN", "--json", stdin=b"\xff").error == "usage"
+    denied = cli(*mount, "--credential", "VAULT_TOKEN", "--as", "user:eve", "--json", stdin=CANARY)
+    assert denied.error == "denied"
+    made = cli(*mount, "--credential", "VAULT_TOKEN", "--json", stdin=f"{CANARY}\n").json
+    assert made["credentials"] == ["VAULT_TOKEN"]
+    assert "VAULT_TOKEN=***" in cli("vault", "mounts").text
+    assert shown_mount(cli)["credentials"] == ["VAULT_TOKEN"]
+    assert token_of() == CANARY
+    again = ("vault", "mount", "corp/", "--replace", "--no-check")
+    assert cli(*again, "--max-age", "1s", "--json").json["credentials"] == ["VAULT_TOKEN"]
+    assert cli(*again, "--credentials", stdin=json.dumps({"VAULT_TOKEN": "other"})).code == 0
+    assert token_of() == "other"
+    assert cli(*again, "--no-credentials", "--credential", "VAULT_TOKEN", "--json", stdin="x").error == "usage"
+    assert cli(*again, "--no-credentials", "--json").json["credentials"] == []
+    assert CANARY not in cli("audit", "show", "--json").text
+
+
+def token_of() -> str:
+    with Vault.open(principal="user:ana") as vault:
+        return read_mounts(vault.opened)[0].credentials["VAULT_TOKEN"].reveal()
 
 
 # --- mounts and unmount -----------------------------------------------------------------------------------------------
