@@ -146,22 +146,28 @@ class Mounts:
         return made
 
     def replace(self, mount: Mount) -> Mount:
-        """Give a mount other backends or rules. Copies that were made of it are forgotten.
+        """Give a mount other backends, credentials or rules. With the former its copies are forgotten.
+
+        Where only the rules change its id and key stay, and so do its copies: what was read before a mount goes offline
+        is what it has to hand out.
 
         Raises:
             SecretNotFound: Nothing is mounted there.
             As for `add`.
         """
         check_mount(mount)
-        made = mount._replace(id=os.urandom(_ID_BYTES), key=os.urandom(KEY_BYTES))
-        ended: list[Mount] = []
+        ended = made = mount._replace(id=os.urandom(_ID_BYTES), key=os.urandom(KEY_BYTES))
 
         def change(mounts: list[Mount]) -> list[Mount]:
-            ended[:] = [find_mount(mounts, made.folder)]
-            return [*without(mounts, made.folder), made]
+            nonlocal ended, made
+            ended = find_mount(mounts, mount.folder)
+            if (ended.backends, dict(ended.credentials)) == (mount.backends, dict(mount.credentials)):
+                made = mount._replace(id=ended.id, key=ended.key)
+            return [*without(mounts, mount.folder), made]
 
-        self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": _names(made.backends)}, change)
-        self._erase_copies(ended[0])
+        self._change(Event.MOUNT_ADDED, {"path": mount.folder, "store": _names(mount.backends)}, change)
+        if ended.id != made.id:
+            self._erase_copies(ended)
         return made
 
     def remove(self, folder: str) -> Mount:

@@ -286,10 +286,21 @@ def test_unmounting_leaves_the_store_and_erases_the_copies(mounted: Path, cli: C
     assert cli("vault", "unmount", "corp/", "--json").error == "secret-not-found"
 
 
-def test_replacing_erases_the_copies(mounted: Path, cli: Cli) -> None:
+def test_other_rules_keep_the_copies_and_other_backends_erase_them(mounted: Path, cli: Cli) -> None:
     assert cli("secret", "get", "corp/db", "--reveal", reveals=True).code == 0
-    assert cli("vault", "mount", "corp/", "--replace", "--max-age", "1s").code == 0
+    assert cli("vault", "mount", "corp/", "--replace", "--offline").code == 0
+    asked = store().asked
+    shown = cli("secret", "get", "corp/db", "--json").json
+    assert shown["served"] == "last-good"
+    assert cli("secret", "get", "corp/db", "--reveal", reveals=True).text == CANARY
+    refused = cli("secret", "put", "corp/db", "--json", stdin="x")
+    assert (refused.code, refused.error) == (9, "backend-unavailable")
+    assert "`securecfg vault mount corp/ --replace --online`" in refused.json["error"]["hint"]
+    assert store().asked == asked
+    assert list(mounted.glob("**/*.mounts/*/*")) != []
+    assert cli("vault", "mount", "corp/", "memory:one", "memory:two", "--replace").code == 0
     assert list(mounted.glob("**/*.mounts/*")) == []
+    assert cli("secret", "get", "corp/db", "--reveal", "--json").error == "backend-unavailable"
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------
