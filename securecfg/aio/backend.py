@@ -14,24 +14,31 @@ if TYPE_CHECKING:
     from securecfg.backends import Backend, Capabilities, Changes, Found, OpenBackend, StoredVersion
     from securecfg.backends.handle import Names
     from securecfg.patience import Patience
+    from securecfg.secret import Secret
     from securecfg.vault.values import Plain
 
 
 def open_backend(
-    backend: str | Backend, *, patience: Patience | None = None, calls_at_once: int = CALLS_AT_ONCE
+    backend: str | Backend,
+    *,
+    credentials: Mapping[str, Secret[str]] | None = None,
+    patience: Patience | None = None,
+    calls_at_once: int = CALLS_AT_ONCE,
 ) -> AsyncBackend:
     """Return a handle of the store that a URI names, for `asyncio`. Nothing is called yet.
 
     Args:
         backend: A URI such as `awssm:?region=eu-west-1`, or a backend.
-        patience: As for `securecfg.backends.open_backend`.
+        credentials: As for `securecfg.backends.open_backend`.
+        patience: The same.
         calls_at_once: How many calls may run at once; more wait.
 
     Raises:
-        InvalidBackendUri: The URI cannot be parsed, its scheme is unknown, or it means nothing to its backend.
+        InvalidBackendUri: The URI cannot be parsed, its scheme is unknown, or it means nothing to its backend, which
+            may know no such credentials either.
         UsageError: No call may run at once.
     """
-    return AsyncBackend(open_synchronous(backend, patience=patience), calls_at_once)
+    return AsyncBackend(open_synchronous(backend, credentials=credentials, patience=patience), calls_at_once)
 
 
 class AsyncBackend:

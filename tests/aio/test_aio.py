@@ -8,6 +8,7 @@ import contextvars
 import gc
 import io
 import logging
+import os
 import threading
 import traceback
 from datetime import timedelta
@@ -717,6 +718,25 @@ def test_what_fails_at_the_end_is_told(store: MemoryStore) -> None:
             await calls.close(raising(BackendDenied("no")))
 
     run(main)
+
+
+def test_a_forked_child_has_threads_of_its_own(store: MemoryStore) -> None:
+    backend = backend_of(store)
+
+    async def main() -> None:
+        await backend.write("a", "x")
+
+    run(main)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            asyncio.run(asyncio.wait_for(backend.write("a", "y"), 20))
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    run(backend.close)
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------

@@ -163,9 +163,7 @@ def test_rules_that_are_not_given_stay_when_a_mount_is_replaced(project: Path, c
     assert "max-age=5m refresh=0s keep=7d missing=1s" in cli("vault", "mounts").text
 
 
-def test_credentials_are_sealed_and_shown_by_nothing(
-    project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_credentials_are_sealed_and_shown_by_nothing(project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     uri_of = "vault:secret/team?address=https://vault.internal:8200"
     mount = ("vault", "mount", "corp/", uri_of, "--no-check")
     monkeypatch.delenv("VAULT_TOKEN", raising=False)

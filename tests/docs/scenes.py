@@ -297,6 +297,7 @@ SCENES = {
         "shop", a_careless_shop_in_git, MADE_BY_INIT | {'"keyring:"': r'"file:~/\.config/securecfg/keys/[\w.-]+\.key"'}
     ),
     "docs/how-to/backend-vault.md": Scene(prepare=a_server_with_a_kv_engine),
+    "docs/how-to/asyncio.md": Scene(prepare=a_shop_and_a_team_with_a_kv_engine),
     "docs/how-to/mount-a-store.md": Scene(prepare=a_shop_and_a_team_with_a_kv_engine),
     "docs/how-to/backup-and-restore.md": Scene(prepare=a_shop),
     "docs/how-to/export.md": Scene(prepare=a_shop),
