@@ -196,7 +196,7 @@ def put(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # noq
                 allow_lookalike=options["allow_lookalike"] or invocation.is_confirmed,
             )
             note_newline(invocation, value, options["file"])
-    invocation.emit({"path": path, "version": number}, f"written  {path}@{number}")
+    invocation.emit({"path": path, "version": number}, printable(f"written  {path}@{number}"))
 
 
 @secret.command(
@@ -275,7 +275,7 @@ def diff(
             raise version
         versions.append(version)
     result, rows = compare(versions[0], versions[1], reveal=reveal)
-    columns = ("WHAT", "CHANGE", f"@{versions[0].version}", f"@{versions[1].version}")
+    columns = ("WHAT", "CHANGE", *(printable(f"@{version.version}") for version in versions))
     if rows or invocation.is_json:
         invocation.emit_table(result, columns, rows, shorten=columns[2:])
     else:
@@ -295,7 +295,7 @@ def rollback(invocation: Invocation, *, path: str, to: int | str | datetime) -> 
         raise UsageError(message, hint=f"`securecfg secret history {path}` lists the versions and their times")
     with invocation.open() as vault:
         number = vault.rollback(path, to)
-    invocation.emit({"path": path, "version": number, "from": to}, f"written  {path}@{number}  from {to}")
+    invocation.emit({"path": path, "version": number, "from": to}, printable(f"written  {path}@{number}  from {to}"))
 
 
 @secret.command(examples=("securecfg secret delete db/old", "securecfg secret delete db/main --version 2"))

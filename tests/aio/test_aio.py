@@ -435,7 +435,7 @@ def test_what_the_caller_wipes_meanwhile_is_written_as_it_was(store: MemoryStore
             gate.open.set()
             await asyncio.gather(first, *writes)
             assert (await backend.read("b")).value.reveal() == b"secret"  # type: ignore[union-attr]  # a value without fields
-            assert set((await backend.read("c")).value) == {"user"}  # type: ignore[arg-type]  # a value with fields
+            assert set((await backend.read("c")).value) == {"user"}
 
     run(main)
 

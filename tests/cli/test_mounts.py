@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from securecfg.audit import Event
-from securecfg.backends import Deletion, uri
+from securecfg.backends import Deletion, State, uri
 from securecfg.errors import BackendDenied, BackendUnavailable, InvalidBackendUri
 from securecfg.mounts import Mount
 from securecfg.mounts.table import draft_mounts, read_mounts
@@ -515,9 +515,20 @@ def test_what_a_store_calls_a_version_is_escaped(mounted: Path, cli: Cli) -> Non
     held = store().secrets["db"]
     [(old, content)] = held.contents.items()
     evil = "<script>\u202e\x1b[2J"
-    held.contents, held.created, held.states = {evil: content}, {evil: held.created[old]}, {evil: held.states[old]}
+    held.contents = {"first": "other", evil: content}
+    held.created, held.states = (
+        dict.fromkeys(held.contents, held.created[old]),
+        dict.fromkeys(held.contents, State.LIVE),
+    )
+    held.labels = {"stable": evil}
     assert cli("secret", "get", "corp/db", "--reveal", reveals=True).code == 0
-    shown = [cli("secret", "get", "corp/db"), cli("secret", "history", "corp/db"), cli("audit", "show")]
+    shown = [
+        cli("secret", "get", "corp/db"),
+        cli("secret", "history", "corp/db"),
+        cli("secret", "diff", "corp/db", "first", "stable"),
+        cli("audit", "show"),
+    ]
+    assert [outcome.code for outcome in shown] == [0, 0, 0, 0]
     assert all(b"\x1b" not in outcome.out and "\u202e" not in outcome.text for outcome in shown)
     assert cli("audit", "report", "--format", "html", "--output", "report.html").code == 0
     assert "<script>" not in (mounted / "report.html").read_text().replace('<script type="application/json"', "")
