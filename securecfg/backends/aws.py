@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from securecfg.backends.json_fields import to_text
+from securecfg.backends.refusal import Refusal
+from securecfg.backends.uri import is_wanted
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -20,8 +20,6 @@ from securecfg.errors import (
     SecretNotFound,
     SecurecfgError,
     SettingMissing,
-    Unsupported,
-    ValueTooLarge,
     VersionNotFound,
 )
 from securecfg.keys.aws import (
@@ -42,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
-    from securecfg.backends.interface import BackendUri, Content
+    from securecfg.backends.interface import BackendUri
     from securecfg.keys.aws import Failure
     from securecfg.secret import Secret
 
@@ -55,16 +53,6 @@ PLACE_OPTIONS = ("region", "endpoint", "metadata")
 
 _PREFIX = re.compile(r"/?(?:[A-Za-z0-9_.+=-]+/)*", re.ASCII)
 _PREFIX_LENGTH_MAX = 256
-
-
-class Refusal(BackendRefused):
-    """The service refuses, for a reason that the backend may know better by its code.
-
-    Attributes:
-        reason: The code.
-    """
-
-    reason: str = ""
 
 
 class Place(NamedTuple):
@@ -248,17 +236,6 @@ class Folder(NamedTuple):
         return VersionNotFound(f"`{path}` has no such version or label in {self.title}")
 
 
-@contextmanager
-def looking_first() -> Iterator[None]:
-    """Let a request that only looks, before anything is changed, leave nothing in doubt where it has no answer."""
-    try:
-        yield
-    except BackendUnavailable as error:
-        unchanged = BackendNotReached(error.message, hint=error.hint)
-        unchanged.retry_after_s = error.retry_after_s
-        raise unchanged from None
-
-
 def parse_prefix(uri: BackendUri) -> str:
     """Return what stands in front of all names, empty or with `/` at its end.
 
@@ -291,36 +268,6 @@ def parse_place(uri: BackendUri, options: Mapping[str, str]) -> Place:
         message = f"the endpoint of a `{scheme}:` URI begins with `https://`, or is on this machine"
         raise InvalidBackendUri(message, hint="it is a host, with a port where needed, and no path")
     return Place(region, endpoint, is_wanted(scheme, options, "metadata"), uri.credentials)
-
-
-def is_wanted(scheme: str, options: Mapping[str, str], name: str) -> bool:
-    """Return whether an option says `yes`.
-
-    Raises:
-        InvalidBackendUri: It says neither `yes` nor `no`.
-    """
-    said = options.get(name, "no")
-    if said not in {"yes", "no"}:
-        message = f"`{name}` of a `{scheme}:` URI is `yes` or `no`"
-        raise InvalidBackendUri(message)
-    return said == "yes"
-
-
-def held_of(content: Content, bytes_max: int, title: str) -> str | bytes:
-    """Return what is held for a value.
-
-    Raises:
-        Unsupported: It would come back as something else, or is empty.
-        ValueTooLarge: It is longer than the store takes.
-    """
-    held = to_text(content)
-    if not held:
-        message = f"{title} holds no empty value"
-        raise Unsupported(message)
-    if len(held.encode() if isinstance(held, str) else held) > bytes_max:
-        message = f"{title} takes values of at most {bytes_max} bytes, fields together with their JSON"
-        raise ValueTooLarge(message)
-    return held
 
 
 def to_utc(when: datetime) -> datetime:

@@ -23,17 +23,15 @@ from securecfg.backends.aws import (
     Answer,
     AwsApi,
     Folder,
-    Refusal,
-    held_of,
-    is_wanted,
-    looking_first,
     parse_place,
     parse_prefix,
     to_utc,
 )
+from securecfg.backends.doubt import looking_first
 from securecfg.backends.interface import Capabilities, Deletion, Found, Kind, StoredVersion
-from securecfg.backends.json_fields import to_value
-from securecfg.backends.uri import take_options
+from securecfg.backends.json_fields import held_of, to_value
+from securecfg.backends.refusal import Refusal
+from securecfg.backends.uri import is_wanted, take_options
 from securecfg.errors import (
     AlreadyExists,
     BackendNotReached,

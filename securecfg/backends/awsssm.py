@@ -11,15 +11,14 @@ from securecfg.backends.aws import (
     Answer,
     AwsApi,
     Folder,
-    Refusal,
-    held_of,
-    looking_first,
     parse_place,
     parse_prefix,
     to_utc,
 )
+from securecfg.backends.doubt import looking_first
 from securecfg.backends.interface import Capabilities, Deletion, Found, Kind, StoredVersion
-from securecfg.backends.json_fields import to_value
+from securecfg.backends.json_fields import held_of, to_value
+from securecfg.backends.refusal import Refusal
 from securecfg.backends.uri import take_options
 from securecfg.errors import AlreadyExists, InvalidBackendUri, InvalidMetadata, InvalidPath, SecurecfgError, Unsupported
 from securecfg.keys.aws import ALIAS_OR_ID, ARN_OF_KEY

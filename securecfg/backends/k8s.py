@@ -7,7 +7,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
-from securecfg.backends.aws import looking_first
+from securecfg.backends.doubt import looking_first
 from securecfg.backends.interface import Capabilities, Changes, Deletion, Found, Kind
 from securecfg.backends.k8s_cluster import WATCH_S, Cluster, Refusal, Request
 from securecfg.backends.k8s_login import Access

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.backends.k8s_objects import text_of
 from securecfg.errors import BackendLoginRefused, SettingMissing
-from securecfg.keys.vault_login import is_safe_address
+from securecfg.keys.addresses import is_safe_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -10,7 +10,8 @@ from urllib.parse import unquote
 
 from securecfg.backends.handle import OpenBackend
 from securecfg.backends.interface import BackendUri
-from securecfg.errors import InvalidBackendUri
+from securecfg.errors import InvalidBackendUri, InvalidPath
+from securecfg.vault.paths import path_to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,10 +21,16 @@ if TYPE_CHECKING:
     from securecfg.secret import Secret
 
 ENTRY_POINT_GROUP = "securecfg.backends"
-BUILT_IN = {scheme: f"securecfg.backends.{scheme}" for scheme in ("awssm", "awsssm", "k8s", "vault")}
+BUILT_IN = {
+    scheme: f"securecfg.backends.{scheme}"
+    for scheme in ("awssm", "awsssm", "azurekeyvault", "bitwarden", "consul", "etcd", "gcpsm", "k8s", "vault")
+} | {
+    "1password": "securecfg.backends.onepassword"  # no name of a module
+}
 """The module of each scheme of this package, so that they work from a source checkout and cost no scan."""
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,31}", re.ASCII)
+_SCHEME = re.compile(r"[a-z0-9][a-z0-9+.-]{0,31}", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
 _TEXT = re.compile(r"[\x21-\x7e]{0,1024}")
 
 
@@ -96,6 +103,41 @@ def take_options(uri: BackendUri, known: Iterable[str], credentials: Iterable[st
         message = f"a `{uri.scheme}:` URI has the options " + ", ".join(f"`{name}`" for name in names)
         raise InvalidBackendUri(message, hint="credentials do not belong there; see the backend's page")
     return dict(uri.options)
+
+
+def is_wanted(scheme: str, options: Mapping[str, str], name: str) -> bool:
+    """Return whether an option says `yes`.
+
+    Raises:
+        InvalidBackendUri: It says neither `yes` nor `no`.
+    """
+    said = options.get(name, "no")
+    if said not in {"yes", "no"}:
+        message = f"`{name}` of a `{scheme}:` URI is `yes` or `no`"
+        raise InvalidBackendUri(message)
+    return said == "yes"
+
+
+def take_folder(uri: BackendUri) -> str:
+    """Return the folder that a URI names, with `/` at its end; an empty text where it names none.
+
+    Raises:
+        InvalidBackendUri: It can be no folder.
+    """
+    if not uri.rest:
+        return ""
+    folder = unquote(uri.rest).removesuffix("/")
+    try:
+        path_to_bytes(folder)
+        return f"{folder}/"
+    except InvalidPath:
+        message = f"a `{uri.scheme}:` URI names a folder, or nothing"
+    raise InvalidBackendUri(message, hint=f"for instance `{uri.scheme}:shop`")
+
+
+def is_variable(name: str) -> bool:
+    """Return whether an environment variable can have a name."""
+    return bool(_VARIABLE.fullmatch(name))
 
 
 def _find_factory(scheme: str) -> BackendFactory:

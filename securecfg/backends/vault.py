@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from securecfg.backends.uri import take_options
+from securecfg.backends.uri import is_variable, take_options
 from securecfg.backends.vault_kv import PlainKv, VersionedKv, is_path
 from securecfg.backends.vault_server import VaultServer
 from securecfg.errors import InvalidBackendUri
-from securecfg.keys.vault_login import Login, Where, is_safe_address
+from securecfg.keys.addresses import is_safe_address
+from securecfg.keys.vault_login import Login, Where
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +31,6 @@ _LOGINS = {
 }
 _NAME = re.compile(r"[\w.@-]{1,128}", re.ASCII)
 _NAMESPACE = re.compile(r"[\w-][\w./-]{0,255}", re.ASCII)
-_VARIABLE = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
 
 
 def from_uri(uri: BackendUri) -> Backend:
@@ -83,7 +83,7 @@ def _login(options: Mapping[str, str]) -> Login:
         or (role and not _NAME.fullmatch(role))
         or (mount and not _NAMESPACE.fullmatch(mount))
         or ".." in role + mount  # they become parts of a path
-        or (variable and not _VARIABLE.fullmatch(variable))
+        or (variable and not is_variable(variable))
     )
     if wrong:
         message = "what a `vault:` URI says about logging in does not fit together"

@@ -549,6 +549,37 @@ def test_doctor_asks_no_store_and_says_what_is_mounted(mounted: Path, cli: Cli) 
     assert checks["expiry"]["grade"] == "ok"
 
 
+def test_the_status_counts_mounts_and_bundles_have_none(mounted: Path, cli: Cli) -> None:
+    assert cli("vault", "status", "--json").json["mount_count"] == 1
+    assert "mounts       1: `securecfg vault mounts`" in cli("vault", "status").text
+    cli("identity", "create", "svc:web", "--out", "web.identity", "--public", "web.pub")
+    assert cli("role", "add", "web", "--member", "svc:web", "--identity", "web.pub").code == 0
+    (mounted / "roles.toml").write_text(
+        '[roles.web]\n[[roles.web.grants]]\nactions = ["read", "list"]\npaths = ["**"]\n'
+    )
+    assert cli("policy", "apply", "roles.toml", "--yes").code == 0
+    cli("secret", "put", "own", stdin="x")
+    published = cli("vault", "publish", "--for", "web", "-o", "web.sealed")
+    assert published.code == 0, published.err
+    bundle = ("--vault", "web.sealed", "--key", "identity:web.identity", "--audit-sink", "file:reads.sink")
+    issuer = ("--issuer", "unverified")
+    assert cli("secret", "list", *bundle, *issuer).text == "own\n"
+    assert cli("secret", "get", "own", *bundle, *issuer).code == 0
+    outcome = cli("vault", "mounts", *bundle, *issuer, "--json")
+    assert (outcome.code, outcome.error) == (10, "unsupported")
+
+
+def test_an_identity_of_a_scope_has_no_mounts(mounted: Path, cli: Cli) -> None:
+    cli("identity", "create", "svc:pay", "--out", "pay.identity", "--public", "pay.pub")
+    assert cli("role", "add", "pay", "--member", "svc:pay", "--identity", "pay.pub").code == 0
+    made = cli("scope", "create", "payments/", "--read", "pay", "--write", "pay", "--yes")
+    assert made.code == 0, made.err
+    for command in (["mounts"], ["mount", "payments/x/", "memory:one"], ["unmount", "corp/"]):
+        outcome = cli("vault", *command, "--key", "identity:pay.identity", "--json")
+        assert (outcome.code, outcome.error) == (7, "scope-sealed")
+    assert cli("vault", "mount", "payments/x/", "memory:one", "--json").error == "conflict"
+
+
 def test_doctor_names_a_backend_that_is_not_installed(mounted: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(uri.BUILT_IN, "memory")
     checks = {check["name"]: check for check in cli("doctor", "--json").json["checks"]}
