@@ -11,6 +11,7 @@ from securecfg.audit import Event
 from securecfg.backends.uri import known_credentials, open_backend
 from securecfg.crypto import KEY_BYTES, KIND_TEXT
 from securecfg.errors import AlreadyExists, Conflict, InvalidMetadata, InvalidPath, SecretNotFound
+from securecfg.mounts.copies import copies_of
 from securecfg.patience import Patience
 from securecfg.secret import Secret
 from securecfg.vault.documents import parsing, verify_shape
@@ -145,23 +146,32 @@ class Mounts:
         return made
 
     def replace(self, mount: Mount) -> Mount:
-        """Give a mount other backends or rules. Copies that were made of it are forgotten.
+        """Give a mount other backends, credentials or rules. With the former its copies are forgotten.
+
+        Where only the rules change its id and key stay, and so do its copies: what was read before a mount goes offline
+        is what it has to hand out.
 
         Raises:
             SecretNotFound: Nothing is mounted there.
             As for `add`.
         """
         check_mount(mount)
-        made = mount._replace(id=os.urandom(_ID_BYTES), key=os.urandom(KEY_BYTES))
+        ended = made = mount._replace(id=os.urandom(_ID_BYTES), key=os.urandom(KEY_BYTES))
 
         def change(mounts: list[Mount]) -> list[Mount]:
-            return [*without(mounts, made.folder), made]
+            nonlocal ended, made
+            ended = find_mount(mounts, mount.folder)
+            if (ended.backends, dict(ended.credentials)) == (mount.backends, dict(mount.credentials)):
+                made = mount._replace(id=ended.id, key=ended.key)
+            return [*without(mounts, mount.folder), made]
 
-        self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": _names(made.backends)}, change)
+        self._change(Event.MOUNT_ADDED, {"path": mount.folder, "store": _names(mount.backends)}, change)
+        if ended.id != made.id:
+            self._erase_copies(ended)
         return made
 
-    def remove(self, folder: str) -> None:
-        """End a mount. What the store holds stays there.
+    def remove(self, folder: str) -> Mount:
+        """End a mount and return it. What the store holds stays there; the copies of it are erased.
 
         Raises:
             AccessDenied: The caller may not `mount.manage`.
@@ -171,6 +181,14 @@ class Mounts:
         found = find_mount(read_mounts(self._opened), folder)
         obj = {"path": folder, "store": _names(found.backends)}
         self._change(Event.MOUNT_REMOVED, obj, lambda mounts: without(mounts, folder))
+        self._erase_copies(found)
+        return found
+
+    def _erase_copies(self, ended: Mount) -> None:
+        # Nobody can open them any more; what another process may write of them yet, neither.
+        copies = copies_of(self._opened, ended)
+        if copies is not None:
+            copies.erase()
 
     def _change(self, event: Event, obj: Mapping[str, object], change: Callable[[list[Mount]], list[Mount]]) -> None:
         def planner(publication: Publication, session: Session, decision: Decision) -> Plan:
@@ -196,11 +214,16 @@ class Mounts:
             if scope.startswith(folder) or folder.startswith(scope):
                 message = f"`{scope}` is a sealed scope"
                 raise Conflict(message, hint="mount the store where no scope is")
-        first = folder.encode()
-        if self._opened.entries(first, prefix_end(first)):
+        if hidden_below(self._opened, folder):
             message = f"the vault has secrets below `{folder}`, or had some"
             hint = "mount the store at another folder, or `securecfg sync` what is there into it and move it away first"
             raise Conflict(message, hint=hint)
+
+
+def hidden_below(opened: OpenVault, folder: str) -> list[str]:
+    """Return the paths of what the vault itself has below a folder, deleted secrets too: a mount there hides them."""
+    first = folder.encode()
+    return [path.decode() for path, _ in opened.entries(first, prefix_end(first))]
 
 
 def check_mount(mount: Mount) -> None:

@@ -444,6 +444,20 @@ class Vault(Changes):
         now = self._now_ns()
         return [version_info(history, version, now) for version in versions]
 
+    def current(self, path: str) -> VersionInfo:
+        """Return what is known of the version that `read` would return, without its value.
+
+        Raises:
+            InvalidPath: The path breaks the rules.
+            AccessDenied: The caller may not list the path.
+            SecretNotFound: There is no live secret at the path.
+        """
+        for info in self.history(path):
+            if "current" in info.labels:
+                return info
+        message = f"there is no secret `{path}`"
+        raise SecretNotFound(message, hint=f"`securecfg secret history {path}` shows its deleted versions")
+
     def read_document(self, path: str) -> tuple[bytes, str]:
         """Return a configuration document and its content type.
 

@@ -184,6 +184,16 @@ def a_server_with_a_kv_engine(_project: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
+def a_shop_and_a_team_with_a_kv_engine(project: Path) -> Iterator[dict[str, Any]]:
+    """A shop, and a Vault server in whose KV engine a team keeps a secret."""
+    with a_server_with_a_kv_engine(project), a_shop(project):
+        client = transit.client(int(os.environ["VAULT_ADDR"].rpartition(":")[2]))
+        secret = {"user": "web", "password": "canary-of-the-team"}
+        client.secrets.kv.v2.create_or_update_secret("team/db", secret=secret)
+        yield {}
+
+
+@contextmanager
 def a_consul_agent(_project: Path) -> Iterator[dict[str, Any]]:
     """A Consul agent with a token for everything."""
     with ConsulAgent() as agent:
@@ -317,6 +327,8 @@ SCENES = {
     "docs/how-to/backend-consul.md": Scene(prepare=a_consul_agent),
     "docs/how-to/backend-etcd.md": Scene(prepare=an_etcd_server),
     "docs/how-to/backend-vault.md": Scene(prepare=a_server_with_a_kv_engine),
+    "docs/how-to/asyncio.md": Scene(prepare=a_shop_and_a_team_with_a_kv_engine),
+    "docs/how-to/mount-a-store.md": Scene(prepare=a_shop_and_a_team_with_a_kv_engine),
     "docs/how-to/backup-and-restore.md": Scene(prepare=a_shop),
     "docs/how-to/export.md": Scene(prepare=a_shop),
     "docs/how-to/change-and-take-back.md": Scene(prepare=a_shop),
