@@ -699,7 +699,7 @@ class UnsupportedFileSystem(Unsupported):
 
 
 class ExtraMissing(Unsupported):
-    """An optional package is needed and not installed."""
+    """An optional package, or a program of its vendor, is needed and not installed."""
 
     code = "extra-missing"
 

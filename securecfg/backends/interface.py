@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from securecfg.secret import Secret
     from securecfg.vault.values import Value
 
 Content = str | bytes | Mapping[str, str | bytes]
@@ -290,11 +292,14 @@ class BackendUri(NamedTuple):
         scheme: What stands before the colon, in lower case.
         rest: What stands between it and the question mark.
         options: What follows the question mark, each name once.
+        credentials: What whoever opens the backend has for it, by the names of the variables of the environment that
+            would hold them.
     """
 
     scheme: str
     rest: str
     options: Mapping[str, str]
+    credentials: Mapping[str, Secret[str]] = MappingProxyType({})
 
 
 BackendFactory = Callable[[BackendUri], Backend]

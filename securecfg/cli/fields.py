@@ -39,7 +39,7 @@ class Fields(NamedTuple):
         Raises:
             StaleWrite: That is not the version which the caller expects.
         """
-        if expect is not None and expect != self.newest:
+        if expect is not None and str(expect) != str(self.newest):
             message = f"`{self.path}` is at version {self.newest}, not {expect}"
             raise StaleWrite(message, hint="read it again, and write with the version you have seen")
         return {name: secret.reveal() for name, secret in self.kept.items() if name not in given} | dict(given)
@@ -60,7 +60,8 @@ def read_fields(vault: Vault, path: str) -> Fields:
         try:
             version = vault.read(path)
         except SecretNotFound:
-            return Fields(path, newest, {})
+            # A store that is mounted takes its versions of a deleted secret for none.
+            return Fields(path, newest if isinstance(newest, int) else 0, {})
     except AccessDenied as error:
         error.hint = f"keeping its other fields takes the rights to read and to list it; {_REPLACE}"
         raise
@@ -70,7 +71,9 @@ def read_fields(vault: Vault, path: str) -> Fields:
     if isinstance(version.value, Secret):
         message = f"`{path}` has a value without fields"
         raise UsageError(message, hint=f"{_REPLACE}; that value is then an old version")
-    return Fields(path, newest, version.value, version.content_type)
+    # What a store compares with is the version that it gave, which need not be the newest.
+    seen = newest if isinstance(version.version, int) else version.version
+    return Fields(path, seen, version.value, version.content_type)
 
 
 def _newest(vault: Vault, path: str) -> VersionId:

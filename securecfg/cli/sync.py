@@ -27,7 +27,7 @@ def _rule_options(function: Callable[..., object]) -> Callable[..., object]:
             click.argument("to"),
             click.option("--both", is_flag=True, help="Do what each side has changed on the other one, too."),
             click.option(
-                "--delete", "deletes", is_flag=True, help="Delete what only TO has; with --both what one lost."
+                "--delete", "deletes", is_flag=True, help="Delete what only TO has; with --both what one deleted."
             ),
             click.option(
                 "--prefer",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from securecfg.mounts.table import Mount
+    from securecfg.vault.opened import OpenVault
+
+COPIES_SUFFIX = ".mounts"
 
 _NAME_BYTES = 32
 _HEAD = struct.Struct(">BII")  # kind, bytes of the description, bytes of the content
@@ -122,6 +125,13 @@ class Copies:
         if len(name) != _NAME_BYTES:
             raise ValueError
         return context(ContextType.COPY, self._vault_id, self._mount_id, 0, name)
+
+
+def copies_of(opened: OpenVault, mount: Mount) -> Copies | None:
+    """Return where the copies of a mount lie: beside the vault's file, None where it has none."""
+    if opened.path is None:
+        return None
+    return Copies(f"{os.fspath(opened.path)}{COPIES_SUFFIX}", opened.replica.vault_id, mount)
 
 
 def _encode(copy: Copy) -> bytes:

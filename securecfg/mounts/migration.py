@@ -17,7 +17,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.audit import Event
-from securecfg.backends import Found, State, StoredVersion, open_backend
+from securecfg.backends import Found, State, StoredVersion
 from securecfg.crypto import KEY_BYTES, KIND_TEXT
 from securecfg.errors import (
     BackendUnavailable,
@@ -33,11 +33,12 @@ from securecfg.errors import (
     VersionDisabled,
     VersionNotFound,
 )
-from securecfg.mounts.copies import Copy
-from securecfg.mounts.mounted import MountedVault, copies_of
+from securecfg.mounts.copies import Copy, copies_of
+from securecfg.mounts.mounted import MountedVault
 from securecfg.mounts.sides import StoreSide, batch_size, is_of_the_side
 from securecfg.mounts.sync_plan import digest_of, find_bad_metadata
 from securecfg.mounts.table import (
+    PATIENCE,
     draft_mounts,
     find_mount,
     mount_from_json,
@@ -128,28 +129,33 @@ class Homecome(NamedTuple):
     is_store_checked: bool
 
 
+class _Weight(NamedTuple):
+    """What is kept of a value in memory: its kind, its length in bytes, and the keyed digest of both."""
+
+    kind: int
+    length: int
+    digest: bytes
+
+
 class _Held(NamedTuple):
     """What the store says of one secret.
 
     Attributes:
         version: The current version.
-        digest: Of its kind and value.
-        content: Its kind and length.
+        weight: Of its value.
         metadata: As the vault will have them.
         others: All versions, newest first, where those come along.
     """
 
     version: StoredVersion
-    digest: bytes
-    content: tuple[int, int]
+    weight: _Weight
     metadata: bytes
     others: tuple[StoredVersion, ...]
 
 
 class _Earlier(NamedTuple):
     version: StoredVersion
-    digest: bytes
-    content: tuple[int, int]
+    weight: _Weight
 
 
 class _CopyMoved(Conflict):
@@ -338,13 +344,13 @@ class Homecoming:
             copy = self._copies.get(key)
             try:
                 found = copy.found if copy is not None else _found(self._vault.read(self._folder + name, at=version.id))
-                content = encode_value(found.value)  # type: ignore[arg-type]  # a mapping of secrets is one
+                weight = self._weigh(found)
             except (NotFound, VersionDisabled, SecretDestroyed, InvalidMetadata, ValueTooLarge) as error:
                 self._gone.append(Lost(name, f"version {version.id}", error.message))
                 continue
             if keep and copy is None:
                 self._copies.put(Copy(key, found, self._opened.clock.now_ns(), self._source.first.name))
-            earlier.append(_Earlier(version, self._digest(content), (content[0], len(content[1]))))
+            earlier.append(_Earlier(version, weight))
         return earlier
 
     def _read(self, names: Sequence[str]) -> dict[str, SecretVersion | SecurecfgError]:
@@ -372,16 +378,20 @@ class Homecoming:
         bad = find_bad_metadata(found.metadata)
         if bad:
             raise InvalidMetadata(bad)
-        content = encode_value(found.value)  # type: ignore[arg-type]  # a mapping of secrets is one
+        weight = self._weigh(found)
         version = found.version._replace(labels=tuple(sorted(found.version.labels)), created=None)
-        held = _Held(
-            version, self._digest(content), (content[0], len(content[1])), encode_metadata(found.metadata), others
-        )
+        held = _Held(version, weight, encode_metadata(found.metadata), others)
         self._held[name] = held
         return held
 
-    def _digest(self, content: tuple[int, bytes]) -> bytes:
-        return hmac.digest(self._key, bytes((content[0],)) + content[1], "sha256")
+    def _weigh(self, found: Found) -> _Weight:
+        """Return what is kept of a value; its content is in no other frame, where a traceback might show it.
+
+        Raises:
+            InvalidMetadata, ValueTooLarge: The vault cannot hold it.
+        """
+        kind, content = encode_value(found.value)
+        return _Weight(kind, len(content), hmac.digest(self._key, bytes((kind,)) + content, "sha256"))
 
     def _batch_size(self) -> int:
         return max(self._source.first.capabilities.reads_at_once, 1)
@@ -415,12 +425,12 @@ class Homecoming:
             encoded = path_to_bytes(path)
             labels: dict[str, int] = {}
             for each in self._earlier.get(name, []):
-                content = self._content(_earlier_key(name, each.version.id), each.content, each.digest)
+                content = self._content(_earlier_key(name, each.version.id), each.weight)
                 new = NewVersion(principal, now, metadata=b"", expect=number, is_lookalike_allowed=True)
                 batch.append(WantedWrite(path, encoded, content, new))
                 number += 1
                 labels |= dict.fromkeys(each.version.labels, number)
-            content = self._content(name, held.content, held.digest)
+            content = self._content(name, held.weight)
             new = NewVersion(principal, now, metadata=held.metadata, expect=number, is_lookalike_allowed=True)
             batch.append(WantedWrite(path, encoded, content, new))
             numbers[name] = number + 1
@@ -429,19 +439,17 @@ class Homecoming:
         batch.append(self._ending(numbers))
         return batch
 
-    def _content(self, key: str, content: tuple[int, int], digest: bytes) -> Content:
+    def _content(self, key: str, weight: _Weight) -> Content:
         """Return content that is read from its copy when it is sealed, so that not all of it is in memory."""
-        kind, length = content
 
         def pieces() -> Iterable[bytes]:
             copy = self._copies.get(key)
-            found = encode_value(copy.found.value) if copy is not None else (0, b"")  # type: ignore[arg-type]  # the same
-            if not hmac.compare_digest(self._digest(found), digest):
+            if copy is None or not hmac.compare_digest(self._weigh(copy.found).digest, weight.digest):
                 message = "a copy is not what was fetched"
                 raise _CopyMoved(message)
-            return (found[1],)
+            return (encode_value(copy.found.value)[1],)
 
-        return Content(kind, length, pieces)
+        return Content(weight.kind, weight.length, pieces)
 
     def _ending(self, numbers: dict[str, int]) -> Wanted:
         folder, mount, opened = self._folder, self._mount, self._opened
@@ -457,7 +465,7 @@ class Homecoming:
 
         def draft(drafts: Drafts) -> Plan:
             mounts = read_mounts(opened)
-            if find_mount(mounts, folder) != mount:
+            if find_mount(mounts, folder).id != mount.id:
                 message = f"the mount at `{folder}` has been changed meanwhile"
                 raise Conflict(message, hint="run it again")
             plan = draft_mounts(opened, drafts, without(mounts, folder), self._authority.session())
@@ -534,7 +542,7 @@ def _find_late(
 ) -> tuple[list[str], bool]:
     """Return what has changed in the store since it was fetched, and whether the store could be asked."""
     key, digests = expected
-    side = StoreSide(vault, folder, open_backend(mount.backends[0]), "read")
+    side = StoreSide(vault, folder, mount.open(mount.backends[0], PATIENCE), "read")
     late: list[str] = []
     try:
         names = side.list()

@@ -6,14 +6,15 @@ recorded as done or failed.
 
 from __future__ import annotations
 
-import os
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 from securecfg.audit import Event
 from securecfg.backends import Deletion, State
+from securecfg.clock import to_datetime
 from securecfg.errors import (
     AlreadyExists,
     AuditUnavailable,
@@ -25,14 +26,14 @@ from securecfg.errors import (
     Unsupported,
     VersionNotFound,
 )
-from securecfg.mounts.copies import Copies
+from securecfg.mounts.copies import copies_of
 from securecfg.mounts.recording import change_recorded
 from securecfg.mounts.source import Served, Source
 from securecfg.mounts.table import read_mounts
-from securecfg.secret import Secret
+from securecfg.secret import Secret, behind
 from securecfg.vault.authority import RECORDS_AT_ONCE
 from securecfg.vault.commits.publishing import Plan
-from securecfg.vault.listing import VersionInfo, VersionState, cut_to_depth
+from securecfg.vault.listing import Origin, VersionInfo, VersionState, cut_to_depth
 from securecfg.vault.paths import check_prefix, path_to_bytes, scope_among
 from securecfg.vault.values import SecretVersion
 from securecfg.vault.vault import Vault
@@ -66,9 +67,8 @@ if TYPE_CHECKING:
     Results = list[SecretVersion | SecurecfgError]
     Changed = list[object]
 
-COPIES_SUFFIX = ".mounts"
-
 _RETRIES = 8
+_OWN_KEPT = 65_536
 _MOVED = "the policy changed meanwhile"
 _COUNTS_CHECKED_EVERY = 0x3FF
 _STATES = {
@@ -165,6 +165,9 @@ class MountedVault(Vault):
         self._counts: dict[tuple[str, str, str, str], int] = {}
         self._lock = threading.Lock()
         self._is_lent = False
+        # What was in no mount the last time; where there is one by now, the vault itself says so.
+        self._own: set[str] = set()
+        self._read_own = inner.reads.read if type(inner) is Vault else _reader_of(inner)
         self._opened.on_close(self._flush)
 
     @classmethod
@@ -232,7 +235,10 @@ class MountedVault(Vault):
         content_type: str = "",
     ) -> Receipt:
         """Hand a value in to a sealed scope; see `Vault.drop`."""
-        return self._inner.drop(path, value, ttl=ttl, metadata=metadata, content_type=content_type)
+        try:
+            return self._inner.drop(path, value, ttl=ttl, metadata=metadata, content_type=content_type)
+        finally:
+            del value  # a traceback that shows locals must not show it
 
     def may_only_drop(self, path: str) -> bool:
         """Return whether values can be dropped at a path, and not written."""
@@ -251,6 +257,11 @@ class MountedVault(Vault):
             BackendUnavailable: The store cannot be reached, and no copy is young enough.
             BackendLoginRefused, BackendDenied, BackendRefused: The store does not give it.
         """
+        if path in self._own:
+            try:
+                return self._read_own(path, at, allow_expired=allow_expired)
+            except PathMounted:
+                self._own.clear()
         if at is None:
             hit = self._hits.get(path)
             if (
@@ -262,29 +273,13 @@ class MountedVault(Vault):
                 if not hit.count & _COUNTS_CHECKED_EVERY:
                     self._authority.flush_if_due()
                 return hit.version
-        for _ in range(_RETRIES):
-            place = self._sources.of(path)
-            if place is None:
-                return self._inner.read(path, at=at, allow_expired=allow_expired)
-            path_to_bytes(path)
-            stamp, revision = self._opened.policy_stamp(), self._revision()
-            session, decision = self._authority.require("read", path)
-            if not self._is_there(place):
-                continue
-            try:
-                answer = _fetch(place, at)
-            except (SecretNotFound, VersionNotFound):
-                if session.decide("list", path).allowed:
-                    raise
-                # Not found and not allowed to know look the same.
-                raise self._authority.deny(session, "read", path, decision) from None
-            if not self._record([(path, answer, session, decision)], stamp):
-                continue
-            version = _version(path, answer)
-            if at is None and self._kept and not self._opened.options.strict:
-                self._remember(path, _Hit(revision, stamp, version, answer))
-            return version
-        raise _too_fast(path)
+        place = self._sources.of(path)
+        if place is None:
+            if len(self._own) >= _OWN_KEPT:
+                self._own.clear()
+            self._own.add(path)
+            return self._read_own(path, at, allow_expired=allow_expired)
+        return self._first_read(place, at)
 
     def read_many(self, wanted: Sequence[tuple[str, At]]) -> Results:
         """Return several versions, or the error of each; each mount is asked in as few calls as its store allows."""
@@ -355,7 +350,26 @@ class MountedVault(Vault):
             return self._inner.history(path)
         path_to_bytes(path)
         self._authority.require("list", path)
-        return [_info(version) for version in place.source.versions(place.inner)]
+        source = place.source
+        if not source.first.capabilities.keeps_versions:
+            return [_current(source.read(place.inner))]
+        origin = Origin(source.first.name, Served.STORE, to_datetime(self._now()))
+        return [_info(version, origin) for version in source.versions(place.inner)]
+
+    def current(self, path: str) -> VersionInfo:
+        """Return what is known of the version that `read` would return, without its value; see `Vault.current`.
+
+        Only by reading it a store says which one that is, so it is fetched as by `read`, and handed out to nobody.
+
+        Raises:
+            BackendUnavailable: The store cannot be reached, and no copy is young enough.
+        """
+        place = self._place_now(path)
+        if place is None:
+            return self._inner.current(path)
+        path_to_bytes(path)
+        self._authority.require("list", path)
+        return _current(place.source.read(place.inner))
 
     def standing(self, path: str) -> object:
         """Return what changes whenever a secret changes; see `Vault.standing`."""
@@ -425,10 +439,10 @@ class MountedVault(Vault):
             if ttl is not None or content_type:
                 message = f"what is mounted at `{place.source.mount.folder}` holds no time to live and no content type"
                 raise Unsupported(message, hint="write it without")
-            plain = cast("Plain", value.read() if hasattr(value, "read") else value)
-            return self._write(place, "write", plain, expect, metadata)
+            load = behind(cast("Plain", value.read() if hasattr(value, "read") else value))
         finally:
             del value  # a traceback that shows locals must not show it
+        return self._write(place, load, expect, metadata)
 
     def delete(self, path: str, version: VersionId | None = None) -> None:
         """Delete a secret as its store does, never a single version of one that is mounted; see `Vault.delete`."""
@@ -456,7 +470,7 @@ class MountedVault(Vault):
             return self._inner.rollback(path, to)
         self._authority.require("write", path)
         found = place.source.read_version(place.inner, str(to)).found
-        return self._write(place, "write", found.value, None, None)
+        return self._write(place, behind(cast("Plain", found.value)), None, None)
 
     def label(self, path: str, label: str, version: VersionId | None) -> None:
         """Make a label point at a version; see `Vault.label`."""
@@ -555,6 +569,29 @@ class MountedVault(Vault):
         return self._inner._apply_batch(batch)  # noqa: SLF001 - of a vault, as this is one
 
     # --- pieces ------------------------------------------------------------------------------------------------------
+
+    def _first_read(self, place: _Place, at: At) -> SecretVersion:
+        path = place.path
+        path_to_bytes(path)
+        for _ in range(_RETRIES):
+            stamp, revision = self._opened.policy_stamp(), self._revision()
+            session, decision = self._authority.require("read", path)
+            if not self._is_there(place):  # which the decision has just seen
+                return self.read(path, at=at)
+            try:
+                answer = _fetch(place, at)
+            except (SecretNotFound, VersionNotFound):
+                if session.decide("list", path).allowed:
+                    raise
+                # Not found and not allowed to know look the same.
+                raise self._authority.deny(session, "read", path, decision) from None
+            if not self._record([(path, answer, session, decision)], stamp):
+                continue
+            version = _version(path, answer)
+            if at is None and self._kept and not self._opened.options.strict:
+                self._remember(path, _Hit(revision, stamp, version, answer))
+            return version
+        raise _too_fast(path)
 
     def _is_still_valid(self, path: str, hit: _Hit) -> bool:
         """Return whether a hit holds although somebody has written to the vault."""
@@ -686,13 +723,12 @@ class MountedVault(Vault):
     def _write(
         self,
         place: _Place,
-        action: str,
-        value: Plain,
+        load: Callable[[], Plain],
         expect: VersionId | None,
         metadata: Mapping[str, str] | None,
     ) -> str:
         wanted = None if expect is None else "" if expect == 0 else str(expect)
-        return self._change_store(place, action, lambda: place.source.write(place.inner, value, wanted, metadata))
+        return self._change_store(place, "write", lambda: place.source.write(place.inner, load(), wanted, metadata))
 
     def _change_store(self, place: _Place, action: str, change: Callable[[], T], label: str = "") -> T:
         """Make a change of a store, between the record that it is begun and the one of what became of it."""
@@ -756,11 +792,11 @@ class _Moved(Conflict):
     code = "moved"
 
 
-def copies_of(opened: OpenVault, mount: Mount) -> Copies | None:
-    """Return where the copies of a mount lie: beside the vault's file, None where it has none."""
-    if opened.path is None:
-        return None
-    return Copies(f"{os.fspath(opened.path)}{COPIES_SUFFIX}", opened.replica.vault_id, mount)
+def _reader_of(vault: Vault) -> Callable[..., SecretVersion]:
+    def read(path: str, at: At, *, allow_expired: bool) -> SecretVersion:
+        return vault.read(path, at=at, allow_expired=allow_expired)
+
+    return read
 
 
 def _fetch(place: _Place, at: At) -> Answer:
@@ -786,7 +822,12 @@ def _version(path: str, answer: Answer) -> SecretVersion:
     return SecretVersion(path, version.id, value, version.created, None, version.labels, metadata, "", "")
 
 
-def _info(version: StoredVersion) -> VersionInfo:
+def _current(answer: Answer) -> VersionInfo:
+    origin = Origin(answer.store, answer.served, to_datetime(answer.fetched_ns))
+    return replace(_info(answer.found.version, origin), metadata=answer.found.metadata)
+
+
+def _info(version: StoredVersion, origin: Origin) -> VersionInfo:
     return VersionInfo(
         version=version.id,
         state=_STATES[version.state],
@@ -797,7 +838,8 @@ def _info(version: StoredVersion) -> VersionInfo:
         metadata={},
         author="",
         content_type="",
-        size_bytes=0,
+        size_bytes=None,
+        origin=origin,
     )
 
 

@@ -11,10 +11,11 @@ import json
 import threading
 from contextlib import suppress
 from enum import StrEnum
+from functools import cached_property
 from random import SystemRandom
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from securecfg.backends import Found, OpenBackend, State, StoredVersion, open_backend
+from securecfg.backends import Found, OpenBackend, State, StoredVersion
 from securecfg.errors import (
     BackendLoginRefused,
     BackendUnavailable,
@@ -26,8 +27,8 @@ from securecfg.errors import (
 )
 from securecfg.mounts.copies import Copy
 from securecfg.mounts.health import Breaker, Limits
-from securecfg.patience import Patience
-from securecfg.secret import Secret
+from securecfg.mounts.table import PATIENCE
+from securecfg.secret import Secret, behind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from securecfg.vault.values import Plain
 
     T = TypeVar("T")
-
-PATIENCE = Patience(deadline_s=10.0, pauses_s=(0.2, 0.4))
-"""Shorter than that of a backend by itself, since somebody waits and there may be a copy."""
 
 _NS = 1_000_000_000
 _LISTING = "\x00"  # before the prefix of a listing, which no path begins with
@@ -128,8 +126,7 @@ class Source:
         self.usage = Usage()
         self._rules = mount.rules
         self._copies, self._clock, self._kept_max = copies, clock, kept
-        opened = backends or [open_backend(uri, patience=PATIENCE) for uri in mount.backends]
-        self._backends = [_Backend(handle) for handle in opened]
+        self._given = backends
         self._limits = Limits(mount.rules.calls_per_s, mount.rules.calls_per_day)
         self._random = SystemRandom()
         self._lock = threading.Lock()
@@ -140,6 +137,12 @@ class Source:
         self._all_changed_ns = 0
         self._is_closed = threading.Event()
         self._watcher: threading.Thread | None = None
+
+    @cached_property
+    def _backends(self) -> list[_Backend]:
+        # At the first use: where a plug-in is not installed, only what it would have to serve cannot be read.
+        opened = self._given or [self.mount.open(uri, PATIENCE) for uri in self.mount.backends]
+        return [_Backend(handle) for handle in opened]
 
     @property
     def first(self) -> OpenBackend:
@@ -283,7 +286,9 @@ class Source:
 
     def write(self, path: str, value: Plain, expect: str | None, metadata: Mapping[str, str] | None) -> str:
         """Write to the first backend; see `OpenBackend.write`."""
-        return self._change(path, lambda handle: handle.write(path, value, expect=expect, metadata=metadata))
+        load = behind(value)
+        del value  # a traceback that shows locals must not show it
+        return self._change(path, lambda handle: handle.write(path, load(), expect=expect, metadata=metadata))
 
     def delete(self, path: str) -> None:
         """Delete from the first backend; see `OpenBackend.delete`."""
@@ -495,7 +500,8 @@ class Source:
         if self._rules.is_offline:
             what = f"`{self.mount.folder}{path}`" if not path.startswith(_LISTING) else f"`{self.mount.folder}`"
             message = f"{what} is mounted offline, and there is no copy of it that is young enough"
-            raise BackendUnavailable(message, hint="`securecfg vault mount` without `--offline` asks the store again")
+            hint = f"`securecfg vault mount {self.mount.folder} --replace --online` asks the store again"
+            raise BackendUnavailable(message, hint=hint)
 
     # --- behind the back of who reads ---------------------------------------------------------------------------------
 

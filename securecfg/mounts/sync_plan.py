@@ -185,7 +185,7 @@ def digest_of(key: bytes, version: SecretVersion) -> bytes:
     Raises:
         InvalidMetadata, ValueTooLarge: It is none that a vault holds.
     """
-    kind, content = encode_value(version.value)  # type: ignore[arg-type]  # a mapping of secrets is one
+    kind, content = encode_value(version.value)
     return hmac.digest(key, bytes((kind,)) + content, "sha256")
 
 
@@ -323,7 +323,7 @@ def _check(item: Item, pair: Pair) -> Item:
     is_forth = item.way is Way.FORTH
     can, is_store = (pair.there, pair.there_is_store) if is_forth else (pair.here, pair.here_is_store)
     seen = item.here if is_forth else item.there
-    obstacle, losses = "", ()
+    obstacle, losses = "", tuple[str, ...]()
     if not can.writes:
         obstacle = "the other side is only read"
     elif item.action is Action.DELETED:

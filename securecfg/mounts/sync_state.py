@@ -132,7 +132,7 @@ class LastRuns:
         Writes(self._authority).apply(WantedChange((), draft, Event.SYNC_FINISHED, lambda _: obj))
 
     def _path(self, from_: str, to: str) -> bytes:
-        name = "\x00".join((self._authority.identity.principal, from_, to))
+        name = f"{self._authority.identity.principal}\x00{from_}\x00{to}"
         return SYNCS + sha256(name.encode()).hexdigest()[:_ID_DIGITS].encode()
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.audit import Event
-from securecfg.backends.uri import open_backend
+from securecfg.backends.uri import known_credentials, open_backend
 from securecfg.crypto import KEY_BYTES, KIND_TEXT
 from securecfg.errors import AlreadyExists, Conflict, InvalidMetadata, InvalidPath, SecretNotFound
+from securecfg.mounts.copies import copies_of
+from securecfg.patience import Patience
+from securecfg.secret import Secret
 from securecfg.vault.documents import parsing, verify_shape
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.index.in_memory import prefix_end
@@ -18,6 +22,7 @@ from securecfg.vault.paths import MOUNTS_PATH, check_prefix
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from securecfg.backends import OpenBackend
     from securecfg.policy import Decision
     from securecfg.vault.authority import Authority
     from securecfg.vault.commits.publishing import Plan, Publication
@@ -28,6 +33,10 @@ BACKENDS_MAX = 8
 MOUNTS_MAX = 256
 SECONDS_MAX = 10 * 365 * 86_400
 CALLS_MAX = 1_000_000_000
+CREDENTIAL_MAX = 65_536
+PATIENCE = Patience(deadline_s=10.0, pauses_s=(0.2, 0.4))
+"""Shorter than that of a backend by itself, since somebody waits and there may be a copy."""
+
 _ID_BYTES = 16
 
 
@@ -62,6 +71,8 @@ class Mount(NamedTuple):
         folder: Ends in `/`.
         backends: The URIs of the store and of those that hold the same, in the order in which they are asked.
         rules: How long, and how often.
+        credentials: What the backends log in with instead of what the platform has, by the names of the variables that
+            would hold it. Each backend gets those that it knows.
         id: 16 random bytes, of this mount and no other.
         key: What its copies are sealed with, 32 bytes.
     """
@@ -69,12 +80,23 @@ class Mount(NamedTuple):
     folder: str
     backends: tuple[str, ...]
     rules: Rules = Rules()
+    credentials: Mapping[str, Secret[str]] = MappingProxyType({})
     id: bytes = b""
     key: bytes = b""
 
     def __repr__(self) -> str:
-        """Show what is mounted where, and no key."""
-        return f"Mount({self.folder!r}, {self.backends!r}, {self.rules!r})"
+        """Show what is mounted where, and no key and no credential."""
+        return f"Mount({self.folder!r}, {self.backends!r}, {self.rules!r}, {sorted(self.credentials)!r})"
+
+    def open(self, uri: str, patience: Patience) -> OpenBackend:
+        """Return one of the backends with the credentials that it knows. Nothing is called yet.
+
+        Raises:
+            InvalidBackendUri: The URI names no store, or its backend lacks a part of what it is given.
+        """
+        known = known_credentials(uri) if self.credentials else frozenset()
+        given = {name: secret for name, secret in self.credentials.items() if name in known}
+        return open_backend(uri, credentials=given, patience=patience)
 
 
 class Mounts:
@@ -123,24 +145,36 @@ class Mounts:
         self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": store_names(made.backends)}, change)
         return made
 
-    def replace(self, mount: Mount) -> Mount:
-        """Give a mount other backends or rules. Copies that were made of it are forgotten.
+    def replace(self, mount: Mount, seen: Mount | None = None) -> Mount:
+        """Give a mount other backends, credentials or rules. With the former its copies are forgotten.
+
+        Where only the rules change its id and key stay, and so do its copies: what was read before a mount goes offline
+        is what it has to hand out.
 
         Raises:
             SecretNotFound: Nothing is mounted there.
             As for `add`.
         """
         check_mount(mount)
-        made = mount._replace(id=os.urandom(_ID_BYTES), key=os.urandom(KEY_BYTES))
+        ended = made = mount._replace(id=os.urandom(_ID_BYTES), key=os.urandom(KEY_BYTES))
 
         def change(mounts: list[Mount]) -> list[Mount]:
-            return [*without(mounts, made.folder), made]
+            nonlocal ended, made
+            ended = find_mount(mounts, mount.folder)
+            if seen is not None and ended.id != seen.id:
+                message = f"the mount at `{mount.folder}` has been changed meanwhile"
+                raise Conflict(message, hint="look at it, and try again")
+            if (ended.backends, dict(ended.credentials)) == (mount.backends, dict(mount.credentials)):
+                made = mount._replace(id=ended.id, key=ended.key)
+            return [*without(mounts, mount.folder), made]
 
-        self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": store_names(made.backends)}, change)
+        self._change(Event.MOUNT_ADDED, {"path": mount.folder, "store": store_names(mount.backends)}, change)
+        if ended.id != made.id:
+            self._erase_copies(ended)
         return made
 
-    def remove(self, folder: str) -> None:
-        """End a mount. What the store holds stays there.
+    def remove(self, folder: str) -> Mount:
+        """End a mount and return it. What the store holds stays there; the copies of it are erased.
 
         Raises:
             AccessDenied: The caller may not `mount.manage`.
@@ -150,6 +184,14 @@ class Mounts:
         found = find_mount(read_mounts(self._opened), folder)
         obj = {"path": folder, "store": store_names(found.backends)}
         self._change(Event.MOUNT_REMOVED, obj, lambda mounts: without(mounts, folder))
+        self._erase_copies(found)
+        return found
+
+    def _erase_copies(self, ended: Mount) -> None:
+        # Nobody can open them any more; what another process may write of them yet, neither.
+        copies = copies_of(self._opened, ended)
+        if copies is not None:
+            copies.erase()
 
     def _change(self, event: Event, obj: Mapping[str, object], change: Callable[[list[Mount]], list[Mount]]) -> None:
         def planner(publication: Publication, session: Session, decision: Decision) -> Plan:
@@ -175,11 +217,16 @@ class Mounts:
             if scope.startswith(folder) or folder.startswith(scope):
                 message = f"`{scope}` is a sealed scope"
                 raise Conflict(message, hint="mount the store where no scope is")
-        first = folder.encode()
-        if self._opened.entries(first, prefix_end(first)):
+        if hidden_below(self._opened, folder):
             message = f"the vault has secrets below `{folder}`, or had some"
             hint = "mount the store at another folder, or `securecfg sync` what is there into it and move it away first"
             raise Conflict(message, hint=hint)
+
+
+def hidden_below(opened: OpenVault, folder: str) -> list[str]:
+    """Return the paths of what the vault itself has below a folder, deleted secrets too: a mount there hides them."""
+    first = folder.encode()
+    return [path.decode() for path, _ in opened.entries(first, prefix_end(first))]
 
 
 def check_mount(mount: Mount) -> None:
@@ -197,8 +244,17 @@ def check_mount(mount: Mount) -> None:
     if not 0 < len(mount.backends) <= BACKENDS_MAX:
         message = f"a mount has from 1 to {BACKENDS_MAX} backends"
         raise InvalidMetadata(message)
+    known = frozenset[str]()
     for uri in mount.backends:
-        open_backend(uri)
+        mount.open(uri, PATIENCE)
+        known |= known_credentials(uri)
+    if not mount.credentials.keys() <= known:
+        names = ", ".join(f"`{name}`" for name in sorted(known)) or "none"
+        message = f"the credentials that the backends of the mount know are {names}"
+        raise InvalidMetadata(message, hint="others come from the platform, or from what the URI names")
+    if not all(secret.reveal() and len(secret.reveal()) <= CREDENTIAL_MAX for secret in mount.credentials.values()):
+        message = f"a credential has from 1 to {CREDENTIAL_MAX} characters"
+        raise InvalidMetadata(message)
     rules = mount.rules
     for name, seconds in zip(Rules._fields[:4], rules, strict=False):
         if not 0 <= seconds <= SECONDS_MAX:
@@ -262,7 +318,13 @@ def store_names(uris: Sequence[str]) -> str:
 def mount_to_json(mount: Mount) -> dict[str, object]:
     """Return a mount, without its folder, as documents of the vault hold it."""
     rules = {name: value for name, value in mount.rules._asdict().items() if value != Rules._field_defaults[name]}
-    return {"id": mount.id.hex(), "key": mount.key.hex(), "backends": list(mount.backends), "rules": rules}
+    return {
+        "id": mount.id.hex(),
+        "key": mount.key.hex(),
+        "backends": list(mount.backends),
+        "rules": rules,
+        "credentials": {name: secret.reveal() for name, secret in mount.credentials.items()},
+    }
 
 
 def mount_from_json(folder: str, document: Any) -> Mount:  # noqa: ANN401 - whatever it holds
@@ -274,10 +336,12 @@ def mount_from_json(folder: str, document: Any) -> Mount:  # noqa: ANN401 - what
         if value.__class__ is not Rules._field_defaults[name].__class__:
             raise TypeError
     verify_shape(document["backends"], list, str)
+    verify_shape(document["credentials"], dict, str)
     mount = Mount(
         folder,
         tuple(document["backends"]),
         Rules(**rules),
+        {name: Secret(text, label=f"{folder} {name}") for name, text in document["credentials"].items()},
         bytes.fromhex(document["id"]),
         bytes.fromhex(document["key"]),
     )

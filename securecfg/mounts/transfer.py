@@ -138,6 +138,7 @@ class Rehousing:
             raise Unsupported(message, hint="migrate with `--versions current`")
         self._takes_versions = takes_versions
         self._here = FolderSide(vault, folder)
+        # Not with the credentials of the mount, which are for its own store.
         # What is read there is given to the new store: whoever may read it and manages mounts may have it there.
         self._there = StoreSide(vault, folder, handle, "read")
         self._key = os.urandom(KEY_BYTES)
@@ -202,11 +203,8 @@ class Rehousing:
             if isinstance(item.here, Seen) and isinstance(item.there, Seen):
                 missing = sorted(set(item.here.labels) - set(item.there.labels))
                 lost += self._label(item.name, str(item.there.version), missing)
-        authority = self._vault.authority
-        if find_mount(read_mounts(self._vault.opened), self._folder) != self._mount:
-            message = f"the mount at `{self._folder}` has been changed meanwhile"
-            raise Conflict(message, hint="run it again")
-        Mounts(authority).replace(self._mount._replace(backends=self._uris))
+        moved = self._mount._replace(backends=self._uris, credentials={})
+        Mounts(self._vault.authority).replace(moved, self._mount)
         record_end(self._vault, self._folder, self._there.name, written)
         same = sum(item.action is Action.SAME for item in survey.plan.items)
         return same, list(dict.fromkeys(lost))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.clock import to_datetime
 from securecfg.vault.documents import metadata_of
@@ -28,6 +28,20 @@ class VersionState(StrEnum):
     DESTROYED = "destroyed"
 
 
+class Origin(NamedTuple):
+    """Where what is known of a mounted secret comes from.
+
+    Attributes:
+        store: What the backend is called.
+        served: `store` where it was asked now, `cache` where it was a moment ago, `last-good` where it gives no answer.
+        fetched: When the store said so.
+    """
+
+    store: str
+    served: str
+    fetched: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class VersionInfo:
     """What is known of a version besides its value.
@@ -40,9 +54,10 @@ class VersionInfo:
         deleted: When it was deleted, or None.
         labels: The labels that point at it.
         metadata: Text that is shown with it.
-        author: The principal that wrote it.
+        author: The principal that wrote it; empty where a store that is mounted has it.
         content_type: Of a configuration document; empty otherwise.
-        size_bytes: The size of its value, 0 once destroyed, and of what is mounted.
+        size_bytes: The size of its value, 0 once destroyed; None where a store that is mounted has it.
+        origin: Of what is mounted; None for what the vault itself holds.
     """
 
     version: VersionId
@@ -54,7 +69,8 @@ class VersionInfo:
     metadata: Mapping[str, str]
     author: str
     content_type: str
-    size_bytes: int
+    size_bytes: int | None
+    origin: Origin | None = None
 
 
 def version_info(history: History, version: Version, now_ns: int) -> VersionInfo:

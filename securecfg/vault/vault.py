@@ -300,6 +300,11 @@ class Vault(Changes):
         return self._authority
 
     @property
+    def reads(self) -> Reads:
+        """As `opened`: the reads of this handle."""
+        return self._reads
+
+    @property
     def is_by_root(self) -> bool:
         """Whether the vault itself is open, and not only sealed scopes of it."""
         return self._opened.replica.seat is None
@@ -438,6 +443,20 @@ class Vault(Changes):
         history, versions = self._reads.history(path)
         now = self._now_ns()
         return [version_info(history, version, now) for version in versions]
+
+    def current(self, path: str) -> VersionInfo:
+        """Return what is known of the version that `read` would return, without its value.
+
+        Raises:
+            InvalidPath: The path breaks the rules.
+            AccessDenied: The caller may not list the path.
+            SecretNotFound: There is no live secret at the path.
+        """
+        for info in self.history(path):
+            if "current" in info.labels:
+                return info
+        message = f"there is no secret `{path}`"
+        raise SecretNotFound(message, hint=f"`securecfg secret history {path}` shows its deleted versions")
 
     def read_document(self, path: str) -> tuple[bytes, str]:
         """Return a configuration document and its content type.

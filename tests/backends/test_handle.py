@@ -166,7 +166,23 @@ def test_what_a_plug_in_has_no_method_for_is_unsupported(
     assert store.asked == 0
 
 
-def test_where_one_call_reads_one_secret_many_are_read_one_after_the_other(store: MemoryStore) -> None:
+def test_many_calls_are_made_eight_at_a_time(store: MemoryStore) -> None:
+    backend = OpenBackend(_Bare(store), HASTY)
+    for path in "abcdefgh":
+        OpenBackend(MemoryBackend(store)).write(path, path)
+    together = threading.Barrier(8)
+    store.fail(lambda: together.wait(5))  # each waits for all others
+    assert list(backend.read_many("abcdefgh")) == list("abcdefgh")
+
+
+def test_of_many_calls_one_that_fails_fails_all(store: MemoryStore) -> None:
+    store.fail(raising(BackendDenied("no")))
+    for backend in (OpenBackend(_Bare(store), HASTY), OpenBackend(MemoryBackend(store), HASTY)):
+        with pytest.raises(BackendDenied):
+            backend.read_many([str(number) for number in range(30)])
+
+
+def test_where_one_call_reads_one_secret_each_is_read_by_itself(store: MemoryStore) -> None:
     backend = OpenBackend(_Bare(store))
     for path in "abc":
         OpenBackend(MemoryBackend(store)).write(path, path)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from securecfg.backends.uri import take_options
 from securecfg.testing.memory_backend import ALL, MemoryBackend, MemoryStore
 
 if TYPE_CHECKING:
     from securecfg.backends import Backend, Capabilities
     from securecfg.backends.interface import BackendUri
 
+CREDENTIALS = ("MEMORY_TOKEN",)
+GIVEN: list[str] = []
 STORES: dict[str, MemoryStore] = {}
 CAPABILITIES: dict[str, Capabilities] = {}
 
@@ -23,4 +26,6 @@ class NamedMemory(MemoryBackend):
 
 
 def from_uri(uri: BackendUri) -> Backend:
+    take_options(uri, (), CREDENTIALS)
+    GIVEN.extend(secret.reveal() for secret in uri.credentials.values())
     return NamedMemory(uri.rest)

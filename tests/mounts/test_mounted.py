@@ -34,7 +34,7 @@ from securecfg.mounts.table import CALLS_MAX, SECONDS_MAX
 from securecfg.secret import Secret
 from securecfg.testing.memory_backend import ALL
 from tests.backends.test_handle import NOT_REACHED, UNAVAILABLE, raising
-from tests.mounts.memory import CAPABILITIES
+from tests.mounts.memory import CAPABILITIES, GIVEN
 from tests.vault.world import ADMIN, BLIND, READER
 
 if TYPE_CHECKING:
@@ -276,6 +276,20 @@ def test_policy_decides_what_is_mounted(mounts: MountWorld) -> None:
     assert isinstance(many[2], AccessDenied)
 
 
+def test_a_store_is_not_asked_for_what_is_denied(mounts: MountWorld) -> None:
+    vault = mounts.mount("corp/")
+    vault.write("corp/a", "1")
+    before = mounts.store().asked
+    reader = mounts.open(READER)
+    with pytest.raises(AccessDenied):
+        reader.read("corp/a")
+    (denied,) = reader.read_many([("corp/a", None)])
+    assert isinstance(denied, AccessDenied)
+    with pytest.raises(AccessDenied):
+        reader.history("corp/a")
+    assert mounts.store().asked == before
+
+
 def test_a_read_is_recorded_before_it_is_handed_out_and_repeats_are_counted(mounts: MountWorld) -> None:
     vault = mounts.mount()
     version = vault.write("app/corp/a", "1")
@@ -473,6 +487,27 @@ def test_what_is_no_mount_is_refused(mounts: MountWorld, mount: Mount, error: ty
     assert Mounts(vault.authority).all() == []
 
 
+def test_credentials_are_sealed_in_the_mount_and_given_to_its_backend(mounts: MountWorld) -> None:
+    vault = mounts.create()
+    table = Mounts(vault.authority)
+    mount = table.add(Mount("corp/", ("memory:one",), credentials={"MEMORY_TOKEN": Secret("canary-token-4711")}))
+    assert "canary" not in repr(mount)
+    opened = mounts.open()
+    opened.write("corp/a", "1")
+    assert GIVEN[-1] == "canary-token-4711"
+    for file in mounts.folder.rglob("*"):
+        assert file.is_dir() or b"canary-token-4711" not in file.read_bytes()
+    shown = "".join(str(dict(record.obj)) for record in events(vault))
+    assert "canary" not in shown
+    for wrong in ({"OTHER": Secret("canary")}, {"MEMORY_TOKEN": Secret("")}, {"MEMORY_TOKEN": Secret("x" * 65_537)}):
+        with pytest.raises(InvalidMetadata) as refused:
+            table.replace(Mount("corp/", ("memory:one",), credentials=wrong))
+        assert "canary" not in str(refused.value) + refused.value.hint
+    table.replace(Mount("corp/", ("memory:one",), credentials={"MEMORY_TOKEN": Secret("canary-token-4712")}))
+    opened.read("corp/a")
+    assert GIVEN[-1] == "canary-token-4712"
+
+
 def test_no_repr_shows_the_key_of_a_mount(mounts: MountWorld) -> None:
     vault = mounts.mount()
     (mount,) = Mounts(vault.authority).all()
@@ -498,6 +533,8 @@ def test_the_document_of_the_mounts_is_taken_for_nothing_that_it_is_not(mounts: 
         {folder: {**good[folder], "rules": {"max_age_s": "1"}}},
         {folder: {**good[folder], "rules": {"max_age_s": True}}},
         {folder: {**good[folder], "rules": {"unknown": 1}}},
+        {folder: {**good[folder], "credentials": {"MEMORY_TOKEN": 1}}},
+        {folder: {**good[folder], "credentials": ["MEMORY_TOKEN"]}},
         {folder: {name: each for name, each in good[folder].items() if name != "rules"}},
     ]
     for document in hostile:

@@ -387,7 +387,7 @@ def test_a_run_that_ends_in_the_middle_is_continued_and_nothing_is_written_twice
 def test_what_the_other_side_cannot_hold_is_said_before_anything_is_written(
     mounts: MountWorld,
     can: dict[str, Any],
-    value: Any,
+    value: str | bytes,
     line: str,
 ) -> None:
     vault = mount_two(mounts)
