@@ -47,8 +47,8 @@ def _rule_options(function: Callable[..., object]) -> Callable[..., object]:
 def plan(invocation: Invocation, *, from_: str, to: str, both: bool, deletes: bool, prefer: str) -> int:
     """Show what a run would do, and do nothing. Both sides are read; each read is in the log.
 
-    A line for each secret: new, changed, deleted, only there, in conflict, or what the other side cannot hold. Nothing is
-    printed of values. The exit code is that of the run.
+    A line for each secret: new, changed, deleted, only there, in conflict, or what the other side cannot hold. Nothing
+    is printed of values. What is in conflict, cannot be held or cannot be read is the exit code, as of a run.
     """
     from securecfg.cli.copying import describe, exit_code, show
     from securecfg.mounts.sync_run import Synchronisation

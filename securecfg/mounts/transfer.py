@@ -20,6 +20,7 @@ from securecfg.mounts.sync_plan import Action, Item, Plan, Rules, Seen, digest_o
 from securecfg.mounts.sync_run import Copying
 from securecfg.mounts.table import Mounts, find_mount, read_mounts
 from securecfg.policy import Decision
+from securecfg.vault.listing import VersionState
 from securecfg.vault.paths import RESERVED_LABELS
 
 if TYPE_CHECKING:
@@ -226,8 +227,10 @@ class Rehousing:
     def _live(self, name: str) -> tuple[list[SecretId], list[tuple[str, str]]]:
         """Return the live versions of a secret with their labels, oldest first and the current one last."""
         infos = self._vault.history(self._folder + name)
-        live = [info for info in reversed(infos) if info.state == State.LIVE]
-        gone = [(name, f"version {info.version}: {info.state}") for info in infos if info.state != State.LIVE]
+        live = [info for info in reversed(infos) if info.state is VersionState.LIVE]
+        gone = [
+            (name, f"version {info.version}: {info.state}") for info in infos if info.state is not VersionState.LIVE
+        ]
         current = self._here.look([name])[name].expect
         live.sort(key=lambda info: info.version == current)
         return [(info.version, info.labels) for info in live], gone

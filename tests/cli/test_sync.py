@@ -51,8 +51,8 @@ def put(cli: Cli, path: str, value: str = CANARY) -> None:
     assert cli("secret", "put", path, stdin=value).code == 0
 
 
-def test_a_plan_says_what_a_run_does_and_no_value_is_shown(stores: Path, cli: Cli) -> None:
-    assert stores
+@pytest.mark.usefixtures("stores")
+def test_a_plan_says_what_a_run_does_and_no_value_is_shown(cli: Cli) -> None:
     put(cli, "one/a")
     put(cli, "one/b", "2")
     put(cli, "two/b", "3")
@@ -76,8 +76,8 @@ def test_a_plan_says_what_a_run_does_and_no_value_is_shown(stores: Path, cli: Cl
     assert "one/" in cli("sync", "status").text
 
 
-def test_a_conflict_is_left_alone_and_is_the_exit_code(stores: Path, cli: Cli) -> None:
-    assert stores
+@pytest.mark.usefixtures("stores")
+def test_a_conflict_is_left_alone_and_is_the_exit_code(cli: Cli) -> None:
     put(cli, "one/a", "1")
     assert cli("sync", "run", "one/", "two/", "--both").code == 0
     put(cli, "one/a", "here")
@@ -90,8 +90,8 @@ def test_a_conflict_is_left_alone_and_is_the_exit_code(stores: Path, cli: Cli) -
     assert store("two").read("a").value.reveal() == "here"  # type: ignore[union-attr]  # a text
 
 
-def test_what_the_other_side_cannot_hold_is_said_with_its_reason(stores: Path, cli: Cli) -> None:
-    assert stores
+@pytest.mark.usefixtures("stores")
+def test_what_the_other_side_cannot_hold_is_said_with_its_reason(cli: Cli) -> None:
     put(cli, "one/a", "1234")
     CAPABILITIES["two"] = ALL._replace(value_bytes_max=3)
     found = cli("sync", "plan", "one/", "two/")
@@ -99,15 +99,15 @@ def test_what_the_other_side_cannot_hold_is_said_with_its_reason(stores: Path, c
     assert "the other side takes values of at most 3 bytes" in found.text
 
 
-def test_nothing_was_synchronised_yet(stores: Path, cli: Cli) -> None:
-    assert stores
+@pytest.mark.usefixtures("stores")
+def test_nothing_was_synchronised_yet(cli: Cli) -> None:
     assert cli("sync", "status").text == "nothing was synchronised yet\n"
     assert cli("sync", "plan", "one/", "one/").code == 6
     assert cli("sync", "plan", "one", "two/").code == 2
 
 
-def test_a_mount_comes_home(stores: Path, cli: Cli) -> None:
-    assert stores
+@pytest.mark.usefixtures("stores")
+def test_a_mount_comes_home(cli: Cli) -> None:
     put(cli, "one/a")
     put(cli, "one/b", "1")
     put(cli, "one/b", "2")
@@ -125,8 +125,8 @@ def test_a_mount_comes_home(stores: Path, cli: Cli) -> None:
     assert cli("migrate", "one/", "--yes").code == 3
 
 
-def test_a_mount_goes_to_another_store(stores: Path, cli: Cli) -> None:
-    assert stores
+@pytest.mark.usefixtures("stores")
+def test_a_mount_goes_to_another_store(cli: Cli) -> None:
     put(cli, "one/a")
     put(cli, "one/b", "1")
     put(cli, "one/b", "2")
@@ -138,8 +138,8 @@ def test_a_mount_goes_to_another_store(stores: Path, cli: Cli) -> None:
     assert cli("secret", "get", "one/a", "--reveal", reveals=True).text == CANARY
 
 
-def test_nothing_is_written_over_in_another_store(stores: Path, cli: Cli) -> None:
-    assert stores
+@pytest.mark.usefixtures("stores")
+def test_nothing_is_written_over_in_another_store(cli: Cli) -> None:
     put(cli, "one/a", "1")
     store("new").write("a", "theirs")
     refused = cli("migrate", "one/", "--to", "memory:new", "--yes")
@@ -147,8 +147,8 @@ def test_nothing_is_written_over_in_another_store(stores: Path, cli: Cli) -> Non
     assert store("new").read("a").value.reveal() == "theirs"  # type: ignore[union-attr]  # a text
 
 
-def test_a_store_is_pulled_in_and_nothing_is_written_over_unless_asked(stores: Path, cli: Cli) -> None:
-    assert stores
+@pytest.mark.usefixtures("stores")
+def test_a_store_is_pulled_in_and_nothing_is_written_over_unless_asked(cli: Cli) -> None:
     store("far").write("a", CANARY, metadata={"owner": "pay"})
     store("far").write("b", "theirs")
     put(cli, "in/b", "ours")

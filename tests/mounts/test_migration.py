@@ -15,7 +15,7 @@ from securecfg.mounts import MountedVault, migration
 from securecfg.mounts.migration import Homecome, Homecoming, Report, finish_homecoming
 from securecfg.testing.memory_backend import ALL
 from securecfg.vault.verification import verify_vault
-from tests.backends.test_handle import UNAVAILABLE, raising
+from tests.backends.test_handle import UNAVAILABLE
 from tests.mounts.memory import CAPABILITIES
 from tests.mounts.test_mounted import events, revealed
 from tests.vault.world import READER, grant
@@ -98,7 +98,7 @@ def test_a_store_that_gives_no_answer_leaves_the_mount_as_it_was(mounts: MountWo
     vault = mounts.mount()
     vault.write(f"{FOLDER}a", "1")
     vault.read(f"{FOLDER}a")
-    mounts.store().fail(raising(UNAVAILABLE))
+    mounts.store().fail(UNAVAILABLE)
     with pytest.raises(BackendUnavailable):
         migrate(vault)
     assert FOLDER in vault.opened.mounts()
@@ -139,7 +139,7 @@ def test_all_of_a_mount_is_in_the_vault_and_references_stay_valid(mounts: MountW
     report, done = migrate(vault)
     assert (report.secrets, report.versions, report.lost, report.obstacles) == (3, 3, [], [])
     assert done == Homecome(3, 3, [], is_store_checked=True)
-    mounts.store().fail(raising(UNAVAILABLE))
+    mounts.store().fail(UNAVAILABLE)
     assert reference.reveal() == "x"
     for opened in (vault, mounts.open(), other):
         assert opened.opened.mounts() == {}
@@ -166,7 +166,7 @@ def test_handles_that_were_open_before_use_the_vault_and_never_again_the_store(m
         other.list(FOLDER)
     migrate(vault)
     before = mounts.store().asked
-    mounts.store().fail(raising(UNAVAILABLE))
+    mounts.store().fail(UNAVAILABLE)
     assert revealed(others[0].read(f"{FOLDER}a")) == "1"
     (found,) = others[1].read_many([(f"{FOLDER}b", None)])
     assert not isinstance(found, SecurecfgError)
@@ -258,16 +258,14 @@ def test_what_changes_while_it_is_fetched_is_fetched_again(mounts: MountWorld) -
     }
 
 
-def test_what_changes_in_the_store_after_the_last_look_is_told(mounts: MountWorld, monkeypatch: Any) -> None:  # noqa: ANN401 - of pytest
+def test_what_changes_in_the_store_after_the_last_look_is_told(mounts: MountWorld) -> None:
     vault = mounts.mount()
     vault.write(f"{FOLDER}a", "old")
-    other = mounts.open()
     home = Homecoming(vault, FOLDER, silent, takes_versions=False)
     report = home.fetch()
     # Straight into the store, as somebody does who knows nothing of the vault.
-    monkeypatch.setattr(migration, "open_backend", lambda _: other.sources[FOLDER].first)  # type: ignore[attr-defined]  # it has mounts
-    other.sources[FOLDER].first.write("a", "late")  # type: ignore[attr-defined]  # the same
-    other.sources[FOLDER].first.write("z", "late")  # type: ignore[attr-defined]  # the same
+    for name in "az":
+        mounts.handle("one").write(name, "late")
     assert home.take_over(report).late == ["a", "z"]
     assert revealed(vault.read(f"{FOLDER}a")) == "old"
 
@@ -304,7 +302,7 @@ def test_what_was_fetched_is_not_fetched_again_in_the_first_step(mounts: MountWo
     for number in range(8):
         vault.write(f"{FOLDER}{number}", str(number))
     store = mounts.store()
-    store.fail_next(*[None] * 6, lambda: store.fail(raising(UNAVAILABLE)))
+    store.fail_next(*[None] * 6, lambda: store.fail(UNAVAILABLE))
     with pytest.raises(BackendUnavailable):
         migrate(vault)
     store.fail(None)
@@ -346,7 +344,7 @@ def test_a_store_that_cannot_be_asked_afterwards_is_told(mounts: MountWorld) -> 
     vault.write(f"{FOLDER}a", "1")
     home = Homecoming(vault, FOLDER, silent, takes_versions=False)
     report = home.fetch()
-    mounts.store().fail(raising(UNAVAILABLE))
+    mounts.store().fail(UNAVAILABLE)
     assert home.take_over(report) == Homecome(1, 1, [], is_store_checked=False)
 
 

@@ -15,7 +15,7 @@ from securecfg.errors import BackendUnavailable
 from securecfg.mounts.sync_plan import Action, Rules
 from securecfg.mounts.sync_run import Synchronisation
 from securecfg.patience import Patience
-from tests.backends.test_handle import UNAVAILABLE, raising
+from tests.backends.test_handle import UNAVAILABLE
 from tests.mounts.conftest import MountWorld
 from tests.mounts.memory import CAPABILITIES, STORES
 from tests.mounts.test_mounted import revealed
@@ -63,7 +63,7 @@ class TwoStores(RuleBasedStateMachine):
         sync = Synchronisation(self.vault, ONE, TWO, Rules(is_both=is_both, deletes=deletes))
         plan = sync.plan(silent)
         outcome = sync.run(plan, silent)
-        assert outcome.failed == outcome.moved == []
+        assert (outcome.failed, outcome.moved) == ([], [])
         self.model = {side: self.held(side) for side in SIDES}
         if not is_both:
             assert self.model[ONE] == before[ONE]
@@ -128,8 +128,8 @@ def fail_on(store: Any) -> Callable[[], object]:  # noqa: ANN401 - a store in me
     """Return what lets a store be away from then on."""
 
     def fault() -> None:
-        store.fail(raising(UNAVAILABLE))
-        raising(UNAVAILABLE)()
+        store.fail(UNAVAILABLE)
+        UNAVAILABLE()
 
     return fault
 

@@ -22,7 +22,7 @@ from securecfg.mounts.sync_run import Outcome, Synchronisation, verify_planned
 from securecfg.mounts.sync_state import LastRuns
 from securecfg.testing.memory_backend import ALL
 from securecfg.vault.verification import verify_vault
-from tests.backends.test_handle import UNAVAILABLE, raising
+from tests.backends.test_handle import UNAVAILABLE
 from tests.mounts.memory import CAPABILITIES
 from tests.mounts.test_mounted import events, revealed
 from tests.vault.world import ADMIN, grant
@@ -110,7 +110,7 @@ def test_a_store_that_gives_no_answer_ends_the_run_and_nothing_is_written(mounts
     vault.write(f"{ONE}a", "1")
     vault.read(f"{ONE}a")
     vault.list(TWO)
-    mounts.store(name).fail(raising(UNAVAILABLE))
+    mounts.store(name).fail(UNAVAILABLE)
     with pytest.raises(BackendUnavailable):
         synced(vault)
     assert writes(mounts, "two") == 0
@@ -346,7 +346,7 @@ def test_a_write_without_an_answer_is_read_back(mounts: MountWorld) -> None:
     vault.write(f"{ONE}a", "1")
     sync = Synchronisation(vault, ONE, TWO, Rules())
     plan = sync.plan(silent)
-    mounts.store("two").fail_late(raising(UNAVAILABLE))
+    mounts.store("two").fail_late(UNAVAILABLE)
     assert [item.name for item in sync.run(plan, silent).done] == ["a"]
     assert writes(mounts, "two") == 1
     assert lines(planned(vault)) == {"a": "same"}
@@ -359,7 +359,7 @@ def test_a_run_that_ends_in_the_middle_is_continued_and_nothing_is_written_twice
     sync = Synchronisation(vault, ONE, TWO, Rules())
     plan = sync.plan(silent)
     store = mounts.store("two")
-    store.fail_next(None, None, None, None, None, lambda: store.fail(raising(UNAVAILABLE)))
+    store.fail_next(None, None, None, None, None, lambda: store.fail(UNAVAILABLE))
     with pytest.raises(BackendUnavailable):
         sync.run(plan, silent)
     store.fail(None)
@@ -430,7 +430,7 @@ def test_the_vaults_own_secrets_go_into_a_store_and_back(mounts: MountWorld) -> 
     vault.write(f"{TWO}c", "3")
     found, outcome = synced(vault, TWO, "own/")
     assert (found["a"], found["c"]) == ("changed forth", "new forth")
-    assert outcome.failed == outcome.moved == []
+    assert (outcome.failed, outcome.moved) == ([], [])
     assert revealed(vault.read("own/c")) == "3"
     assert vault.read("own/a").version == 2
 

@@ -10,7 +10,7 @@ from securecfg.audit import Event
 from securecfg.errors import AccessDenied, BackendUnavailable, CommitUnknown, Conflict, InvalidBackendUri, Unsupported
 from securecfg.mounts.transfer import Rehousing, Transfer
 from securecfg.testing.memory_backend import ALL
-from tests.backends.test_handle import UNAVAILABLE, raising
+from tests.backends.test_handle import UNAVAILABLE
 from tests.mounts.memory import CAPABILITIES
 from tests.mounts.test_migration import FOLDER, silent
 from tests.mounts.test_mounted import events, revealed
@@ -77,7 +77,7 @@ def test_everything_is_in_the_new_store_before_it_is_mounted(mounts: MountWorld)
     vault.write(f"{FOLDER}b", {"user": "web"})
     assert rehouse(vault) == (2, [])
     assert backends(mounts) == NEW
-    mounts.store("one").fail(raising(UNAVAILABLE))
+    mounts.store("one").fail(UNAVAILABLE)
     assert held(vault, FOLDER) == {"a": "1", "b": {"user": "web"}}
     assert dict(vault.read(f"{FOLDER}a").metadata) == {"owner": "pay"}
     (finished,) = events(vault, Event.SYNC_FINISHED)
@@ -90,7 +90,7 @@ def test_earlier_versions_and_labels_go_first_and_an_interrupted_one_is_continue
     vault.label(f"{FOLDER}a", "blue", ids[1])
     store = mounts.store("new")
     # The listing of the plan, the look before the versions, and two of them.
-    store.fail_next(None, None, None, None, lambda: store.fail(raising(UNAVAILABLE)))
+    store.fail_next(None, None, None, None, lambda: store.fail(UNAVAILABLE))
     with pytest.raises((BackendUnavailable, CommitUnknown)):
         rehouse(vault, takes_versions=True)
     store.fail(None)

@@ -32,8 +32,10 @@ def fill(file: Path) -> None:
         handle.write(name, value)
     for held in STORES["one"].secrets.values():
         # The ids are random; a store that outlives processes has the same ones each time.
-        for values in (held.contents, held.created, held.states):
-            values["1"] = values.pop(next(iter(values)))  # type: ignore[attr-defined]  # of different types
+        (id_,) = held.contents
+        held.contents = {"1": held.contents[id_]}
+        held.created = {"1": held.created[id_]}
+        held.states = {"1": held.states[id_]}
 
 
 @contextmanager
