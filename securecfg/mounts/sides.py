@@ -149,8 +149,8 @@ class FolderSide:
         """Return what is there; see `Side.look`."""
         paths = [self.name + name for name in names]
         if self._mounted is not None:
-            found = self._mounted.read_now(paths)
-            return {name: _standing(one) for name, one in zip(names, found, strict=True)}
+            read = self._mounted.read_now(paths)
+            return {name: _standing(one) for name, one in zip(names, read, strict=True)}
         # The newest number comes first: what is written after it makes the write stale, or is seen by the read.
         absent = [self._absent(path) for path in paths]
         wanted = [path for path, one in zip(paths, absent, strict=True) if not isinstance(one, Standing)]
@@ -163,10 +163,11 @@ class FolderSide:
     def write(self, name: str, version: SecretVersion, expect: VersionId, ttl: timedelta | None) -> VersionId:
         """Write; see `Side.write`."""
         can = self.capabilities
+        is_compared = can.compares if expect else can.creates
         return self.vault.write(
             self.name + name,
             cast("Plain", version.value),
-            expect=expect if (can.compares if expect else can.creates) else None,
+            expect=expect if is_compared else None,
             metadata=dict(version.metadata) if can.metadata else None,
             ttl=None if self.is_store else ttl,
             content_type="" if self.is_store else version.content_type,

@@ -10,10 +10,20 @@ import pytest
 
 from securecfg.audit import Event
 from securecfg.backends import State
-from securecfg.errors import AccessDenied, BackendUnavailable, Conflict, PathMounted, SecretNotFound, SecurecfgError
+from securecfg.crypto import KIND_TEXT
+from securecfg.errors import (
+    AccessDenied,
+    BackendUnavailable,
+    Conflict,
+    PathMounted,
+    SecretNotFound,
+    SecurecfgError,
+    Tampered,
+)
 from securecfg.mounts import MountedVault, migration
 from securecfg.mounts.migration import Homecome, Homecoming, Report, finish_homecoming
 from securecfg.testing.memory_backend import ALL
+from securecfg.vault.drafts import Content
 from securecfg.vault.verification import verify_vault
 from tests.backends.test_handle import UNAVAILABLE
 from tests.mounts.memory import CAPABILITIES
@@ -291,6 +301,28 @@ def test_a_copy_that_another_process_has_dropped_is_fetched_again(mounts: MountW
     mounts.open().write(f"{FOLDER}a", "2")
     assert home.take_over(report).late == []
     assert revealed(vault.read(f"{FOLDER}a")) == "2"
+
+
+def test_a_copy_that_another_process_has_replaced_is_fetched_again(mounts: MountWorld) -> None:
+    vault = mounts.mount(max_age_s=0, refresh_s=0)
+    vault.write(f"{FOLDER}a", "1")
+    home = Homecoming(vault, FOLDER, silent, takes_versions=False)
+    report = home.fetch()
+    mounts.handle("one").write("a", "2")
+    assert revealed(mounts.open().read(f"{FOLDER}a")) == "2"
+    assert home.take_over(report).late == []
+    assert revealed(vault.read(f"{FOLDER}a")) == "2"
+
+
+def test_what_is_not_home_as_it_was_is_told_and_its_copy_is_kept(mounts: MountWorld, monkeypatch: Any) -> None:  # noqa: ANN401 - of pytest
+    vault = mounts.mount()
+    vault.write(f"{FOLDER}a", "1")
+    home = Homecoming(vault, FOLDER, silent, takes_versions=False)
+    report = home.fetch()
+    monkeypatch.setattr(home, "_content", lambda *_: Content.of(KIND_TEXT, b"2"))
+    with pytest.raises(Tampered):
+        home.take_over(report)
+    assert copies(vault)
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------

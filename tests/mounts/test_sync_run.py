@@ -329,6 +329,21 @@ def test_a_store_that_cannot_compare_is_read_again_for_each_secret(mounts: Mount
     assert held(vault, TWO) == {"a": "meanwhile", "b": "1"}
 
 
+def test_nobody_is_overwritten_by_many_in_a_store_that_cannot_compare(mounts: MountWorld) -> None:
+    CAPABILITIES["two"] = ALL._replace(compares=False)
+    vault = mount_two(mounts)
+    for name in "ab":
+        vault.write(f"{ONE}{name}", "1")
+        vault.write(f"{TWO}{name}", "0")
+    sync = Synchronisation(vault, ONE, TWO, Rules())
+    plan = sync.plan(silent)
+    # The look at the first one is the next call, and its write the one after that.
+    mounts.store("two").fail_next(None, lambda: mounts.handle("two").write("b", "meanwhile"))
+    outcome = sync.run(plan, silent)
+    assert ([item.name for item in outcome.done], [item.name for item in outcome.moved]) == (["a"], ["b"])
+    assert held(vault, TWO) == {"a": "1", "b": "meanwhile"}
+
+
 def test_only_the_plan_that_was_shown_is_done(pair: Vault) -> None:
     pair.write(f"{ONE}a", "1")
     shown = planned(pair).id

@@ -8,6 +8,7 @@ import pytest
 
 from securecfg.audit import Event
 from securecfg.errors import AccessDenied, BackendUnavailable, CommitUnknown, Conflict, InvalidBackendUri, Unsupported
+from securecfg.mounts.table import find_mount, read_mounts
 from securecfg.mounts.transfer import Rehousing, Transfer
 from securecfg.testing.memory_backend import ALL
 from tests.backends.test_handle import UNAVAILABLE
@@ -31,7 +32,7 @@ def rehouse(vault: Vault, *, takes_versions: bool = False) -> tuple[int, list[tu
 
 
 def backends(mounts: MountWorld) -> tuple[str, ...]:
-    return mounts.open().sources[FOLDER].mount.backends  # type: ignore[attr-defined]  # it has mounts
+    return find_mount(read_mounts(mounts.open().opened), FOLDER).backends
 
 
 def test_who_may_not_manage_mounts_or_read_all_of_it_moves_nothing(mounts: MountWorld) -> None:
