@@ -280,11 +280,13 @@ def test_what_changes_in_the_store_after_the_last_look_is_told(mounts: MountWorl
     assert revealed(vault.read(f"{FOLDER}a")) == "old"
 
 
-def test_a_mount_that_is_changed_meanwhile_stays(mounts: MountWorld) -> None:
+@pytest.mark.parametrize("names", ["", "a"])
+def test_a_mount_that_is_changed_meanwhile_stays(mounts: MountWorld, names: str) -> None:
     from securecfg.mounts import Mount, Mounts
 
     vault = mounts.mount()
-    vault.write(f"{FOLDER}a", "1")
+    for name in names:
+        vault.write(f"{FOLDER}{name}", "1")
     home = Homecoming(vault, FOLDER, silent, takes_versions=False)
     report = home.fetch()
     Mounts(mounts.open().authority).replace(Mount(FOLDER, ("memory:two",)))
