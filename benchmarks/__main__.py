@@ -16,7 +16,7 @@ from benchmarks.report import Machine, draw, write
 from benchmarks.rows import ROUNDS, SCALES, Bench, Row
 from benchmarks.vaults import use_state_below
 
-# In the order of the report; `peers`, `config_load` and `processes` need what the bench group installs.
+# In the order of the report; `peers`, `stores`, `config_load` and `processes` need what the bench group installs.
 TOPICS = {
     "reads": "Reads",
     "peers": "Reads beside other clients",
@@ -25,6 +25,7 @@ TOPICS = {
     "provider_opens": "Opening with each kind of key",
     "key_changes": "Changing keys",
     "scopes": "Sealed scopes",
+    "stores": "Stores of others",
     "policy_decisions": "Policy",
     "audit_verify": "The log",
     "processes": "Import and command line",

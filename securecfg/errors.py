@@ -21,7 +21,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     │                                                       SignaturesMissing  BackendDenied
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
-    │                                                       BackendRefused
+    │                                                       BackendRefused  PathMounted
     ├── Sealed                                          7   WrongKey  SlotRemoved  ScopeSealed
     │   └── KeyProviderRefused                              KeyAccessDenied (PinIncorrect)  KeyDisabled  KeyMissing
     │                                                       ShareRefused
@@ -360,6 +360,12 @@ class Conflict(SecurecfgError):
     exit_code = 6
 
 
+class PathMounted(Conflict):
+    """A store of somebody else is mounted where the vault itself was to be used."""
+
+    code = "path-mounted"
+
+
 class StaleWrite(Conflict):
     """`expect` does not equal the newest version."""
 
@@ -693,7 +699,7 @@ class UnsupportedFileSystem(Unsupported):
 
 
 class ExtraMissing(Unsupported):
-    """An optional package is needed and not installed."""
+    """An optional package, or a program of its vendor, is needed and not installed."""
 
     code = "extra-missing"
 

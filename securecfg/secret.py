@@ -7,6 +7,7 @@ with locals, `vars`, JSON. `reveal()` is the only way out; `view()` lends a copy
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, Self, TypeVar
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 T = TypeVar("T", str, bytes)
+V = TypeVar("V")
 _HELD = (str, bytes)  # a union would be built and searched at every call
 
 MASK = "***"
@@ -160,3 +162,16 @@ class Secret(Generic[T]):
     def __get_pydantic_json_schema__(cls, _schema: Any, _handler: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's own types
         """Tell pydantic how a field of this type looks in JSON Schema."""
         return {"type": "string", "format": "password", "writeOnly": True}
+
+
+def behind(value: V) -> Callable[[], V]:
+    """Return a function that returns a value: what shows locals, as crash reporters do, shows a function.
+
+    What the caller may alter or wipe meanwhile is copied.
+    """
+    held: object = value
+    if isinstance(value, bytearray):
+        held = bytes(value)
+    elif isinstance(value, Mapping):
+        held = dict(value)
+    return lambda: held  # type: ignore[return-value]  # the same value, and of the same kind as far as its users tell

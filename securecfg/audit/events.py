@@ -75,6 +75,13 @@ class Event(StrEnum):
     SCOPE_ABANDONED = "scope.abandoned"
     SCOPE_DISCARDED = "scope.discarded"
     SCOPE_ADOPTED = "scope.adopted"
+    MOUNT_ADDED = "mount.added"
+    MOUNT_REMOVED = "mount.removed"
+    MOUNT_READ = "mount.read"
+    MOUNT_READ_COUNTED = "mount.read.counted"
+    MOUNT_CHANGING = "mount.changing"
+    MOUNT_CHANGED = "mount.changed"
+    MOUNT_FAILED = "mount.failed"
 
 
 class Decision(StrEnum):
@@ -108,6 +115,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
     {
         "action": Field.TEXT,
         "added": Field.TEXTS,
+        "age_s": Field.NUMBER,
         "at": Field.TEXT,
         "backup": Field.TEXT,
         "behind_s": Field.NUMBER,
@@ -149,13 +157,16 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "rev": Field.NUMBER,
         "role": Field.TEXT,
         "signer": Field.TEXT,
+        "served": Field.TEXT,
         "size": Field.NUMBER,
         "slot": Field.TEXT,
         "source": Field.TEXT,
         "source_rev": Field.NUMBER,
         "source_ver": Field.NUMBER,
+        "store": Field.TEXT,
         "to": Field.TEXT,
         "ver": Field.NUMBER,
+        "version": Field.TEXT,
         "vkey": Field.TEXT,
     }
 )
@@ -254,6 +265,15 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.SCOPE_ABANDONED: _administration("path number digest", "reason"),
         Event.SCOPE_DISCARDED: _administration("path number digest kind", "reason"),
         Event.SCOPE_MERGED: _administration("path number digest size"),
+        Event.MOUNT_ADDED: _administration("path store"),
+        Event.MOUNT_REMOVED: _administration("path store", "count"),
+        Event.MOUNT_READ: Shape(Category.READ, _fields("path version store served"), _fields("age_s")),
+        Event.MOUNT_READ_COUNTED: Shape(
+            Category.READ, _fields("path version store served"), _fields("age_s"), is_counted=True
+        ),
+        Event.MOUNT_CHANGING: _change("path action store", "label"),
+        Event.MOUNT_CHANGED: _change("path action store", "version label"),
+        Event.MOUNT_FAILED: _change("path action store reason", "label"),
         Event.SCOPE_ADOPTED: _administration("path size old_size", "lineage reason"),
     }
 )

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from securecfg.audit.events import Category, Event
 from securecfg.audit.note import encode_base64
-from securecfg.audit.record import format_time
+from securecfg.audit.record import format_time, served_of
+from securecfg.errors import CommitUnknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +27,9 @@ _NAMES = {
     Category.ADMINISTRATION: "administration",
 }
 # Shown elsewhere in the row, or of use to programs only.
-_SHOWN_APART = frozenset({"action", "path", "ver", "items", "parts", "old_sig", "new_sig"})
+_SHOWN_APART = frozenset(
+    {"action", "path", "ver", "version", "served", "age_s", "items", "parts", "old_sig", "new_sig"}
+)
 _SHOWN_IN_REFUSALS = _SHOWN_APART | {"reason"}
 _TITLES = {"rev": "revision", "source_rev": "from revision", "source_ver": "from version", "vkey": "verifier key"}
 _WIDE = frozenset({"Secret", "Asked for", "Details", "Outcome and reason"})
@@ -152,7 +155,7 @@ def _secrets(rows: Iterable[Row]) -> str:
             if record.category is Category.READ:
                 reads[path] += record.count or 1
                 readers[path].add(record.subject.id)
-            elif record.category is Category.CHANGE:
+            elif record.category is Category.CHANGE and _is_made(record):
                 changes[path] += 1
                 writers[path].add(record.subject.id)
     lines = [
@@ -192,7 +195,7 @@ def _changes(rows: Iterable[Row]) -> str:
         [
             _moment(row.record.time_ns),
             _who(row.record),
-            _event(row.record.event),
+            " ".join(filter(None, [_event(row.record.event), _text(row.record.obj.get("action", ""))])),
             _what(row),
             _rules(row.record),
             _circumstances(row.record),
@@ -201,7 +204,11 @@ def _changes(rows: Iterable[Row]) -> str:
         for row in rows
     ]
     head = ["Time (UTC)", "Principal", "Change", "Secret", "Allowed by", "From", "#Record"]
-    return _section("changes", "Changes", "Recorded in the same transaction as the change itself.", head, lines)
+    about = (
+        "Recorded in the same transaction as the change itself. Of what is mounted: before its store is asked, and "
+        "again when the change is made or has failed; where the second record is missing, nobody saw the outcome."
+    )
+    return _section("changes", "Changes", about, head, lines)
 
 
 def _refusals(rows: Iterable[Row]) -> str:
@@ -313,9 +320,12 @@ def _what(row: Row) -> str:
     apart = _SHOWN_IN_REFUSALS if record.category is Category.REFUSAL else _SHOWN_APART
     path = ""
     if "path" in obj:
-        path = _version(obj["path"], obj["ver"]) if "ver" in obj else f'<span class="m">{_text(obj["path"])}</span>'
+        version = obj.get("ver", obj.get("version"))
+        path = f'<span class="m">{_text(obj["path"])}</span>' if version is None else _version(obj["path"], version)
         path += " "
-    rest = [
+    served = served_of(obj)
+    rest = [_value(served)] if served else []
+    rest += [
         f'<span class="s">{_TITLES.get(name, name.replace("_", " "))}</span> {_value(value)}'
         for name, value in obj.items()
         if name not in apart and value not in ("", (), [])
@@ -324,8 +334,8 @@ def _what(row: Row) -> str:
     return path + " &middot; ".join([*rest, versions] if versions else rest)
 
 
-def _version(path: str, version: int) -> str:
-    return f'<span class="m">{_text(path)}<span class="s">@{version}</span></span>'
+def _version(path: str, version: int | str) -> str:
+    return f'<span class="m">{_text(path)}<span class="s">@{_text(str(version))}</span></span>'
 
 
 def _value(value: Any) -> str:  # noqa: ANN401 - any field of an object
@@ -373,7 +383,16 @@ def _weight(record: Record) -> int:
     """Return how many accesses or changes a record stands for."""
     if record.event is Event.BATCH_WRITTEN:
         return int(record.obj["count"])
+    if not _is_made(record):
+        return 0
     return record.count or 1
+
+
+def _is_made(record: Record) -> bool:
+    """Return whether what was asked for was done, or may have been: a change of a store has two records."""
+    if record.event is Event.MOUNT_FAILED:
+        return bool(record.obj["reason"] == CommitUnknown.code)
+    return record.event is not Event.MOUNT_CHANGING
 
 
 def _paths(row: Row) -> list[str]:

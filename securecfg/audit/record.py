@@ -20,6 +20,7 @@ from securecfg.audit.leaf import MAX_RECORD_BYTES
 from securecfg.clock import to_ns
 from securecfg.errors import InvalidMetadata, LogTampered, UnsupportedFormat
 from securecfg.tuples import NamedTuple
+from securecfg.words import brief_age
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -212,6 +213,17 @@ def format_time(time_ns: int) -> str:
     """Return a time in RFC 3339, UTC, with nanoseconds."""
     seconds, rest = divmod(time_ns, 1_000_000_000)
     return f"{_format_second(seconds)}.{rest:09d}Z"
+
+
+def served_of(obj: Mapping[str, Any]) -> str:
+    """Return what the object of a mount's read says of where the value came from; empty where the store was asked.
+
+    Such as `last-good, 3 h old`; of counted reads without the age.
+    """
+    served = str(obj.get("served", "store"))
+    if served == "store":
+        return ""
+    return f"{served}, {brief_age(obj['age_s'])} old" if "age_s" in obj else served
 
 
 @lru_cache(maxsize=16)

@@ -222,7 +222,7 @@ def _values(row: Row) -> list[Any]:
         " ".join(subject.roles),
         obj.get("action", ""),
         obj.get("path", ""),
-        obj.get("ver", ""),
+        obj.get("ver", obj.get("version", "")),
         record.count or "",
         " ".join(record.why),
         record.policy,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from securecfg.backends.interface import (
         Backend,
         Capabilities,
+        Changes,
         Content,
         Deletion,
         Found,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Backend",
     "Capabilities",
+    "Changes",
     "Content",
     "Deletion",
     "Found",
@@ -35,7 +37,18 @@ __all__ = [
     "open_backend",
 ]
 
-_CONTRACT = ("Backend", "Capabilities", "Content", "Deletion", "Found", "Kind", "State", "StoredVersion", "Writing")
+_CONTRACT = (
+    "Backend",
+    "Capabilities",
+    "Changes",
+    "Content",
+    "Deletion",
+    "Found",
+    "Kind",
+    "State",
+    "StoredVersion",
+    "Writing",
+)
 
 __getattr__ = load_names(
     __name__,

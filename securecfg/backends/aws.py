@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from securecfg.backends.json_fields import to_text
+from securecfg.backends.refusal import Refusal
+from securecfg.backends.uri import is_wanted
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -19,11 +20,18 @@ from securecfg.errors import (
     SecretNotFound,
     SecurecfgError,
     SettingMissing,
-    Unsupported,
-    ValueTooLarge,
     VersionNotFound,
 )
-from securecfg.keys.aws import ENDPOINT, REGION, Outcome, failure_of, is_private, open_client, session_without_metadata
+from securecfg.keys.aws import (
+    ENDPOINT,
+    REGION,
+    Outcome,
+    failure_of,
+    is_private,
+    open_client,
+    session_of,
+    session_without_metadata,
+)
 from securecfg.keys.discretion import discreet
 from securecfg.keys.per_process import PerProcess
 from securecfg.keys.uri import distribution_for
@@ -32,27 +40,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime
 
-    from securecfg.backends.interface import BackendUri, Content
+    from securecfg.backends.interface import BackendUri
     from securecfg.keys.aws import Failure
+    from securecfg.secret import Secret
 
 T = TypeVar("T")
 Answer = Any
 """An answer of botocore: a mapping as AWS describes it for each call."""
 
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 PLACE_OPTIONS = ("region", "endpoint", "metadata")
 
 _PREFIX = re.compile(r"/?(?:[A-Za-z0-9_.+=-]+/)*", re.ASCII)
 _PREFIX_LENGTH_MAX = 256
-
-
-class Refusal(BackendRefused):
-    """The service refuses, for a reason that the backend may know better by its code.
-
-    Attributes:
-        reason: The code.
-    """
-
-    reason: str = ""
 
 
 class Place(NamedTuple):
@@ -62,11 +62,13 @@ class Place(NamedTuple):
         region: None for that of the AWS settings.
         endpoint_url: None for the region's public endpoint.
         asks_metadata: Whether credentials may come from the metadata service of a machine or a container.
+        credentials: Those that stand before all others, by the names of AWS's variables.
     """
 
     region: str | None
     endpoint_url: str | None
     asks_metadata: bool
+    credentials: Mapping[str, Secret[str]] = MappingProxyType({})
 
 
 class AwsApi:
@@ -140,9 +142,12 @@ class AwsApi:
     def _make_client(self) -> Any:  # noqa: ANN401 - made at run time from AWS's description of the service
         import botocore.session  # noqa: F401 - whose loggers have to be there before they can be kept quiet
 
-        region, endpoint_url, asks_metadata = self._place
+        region, endpoint_url, asks_metadata, credentials = self._place
         with discreet("botocore", "urllib3"):  # credentials may be fetched here
-            session = None if asks_metadata else session_without_metadata()
+            if credentials:
+                session = session_of({name: secret.reveal() for name, secret in credentials.items()})
+            else:
+                session = None if asks_metadata else session_without_metadata()
             client = open_client(self._name, region, endpoint_url, session)
         if not is_private(client.meta.endpoint_url):
             # It may come from the AWS settings; values would cross the network in the clear.
@@ -231,17 +236,6 @@ class Folder(NamedTuple):
         return VersionNotFound(f"`{path}` has no such version or label in {self.title}")
 
 
-@contextmanager
-def looking_first() -> Iterator[None]:
-    """Let a request that only looks, before anything is changed, leave nothing in doubt where it has no answer."""
-    try:
-        yield
-    except BackendUnavailable as error:
-        unchanged = BackendNotReached(error.message, hint=error.hint)
-        unchanged.retry_after_s = error.retry_after_s
-        raise unchanged from None
-
-
 def parse_prefix(uri: BackendUri) -> str:
     """Return what stands in front of all names, empty or with `/` at its end.
 
@@ -256,12 +250,16 @@ def parse_prefix(uri: BackendUri) -> str:
     return prefix
 
 
-def parse_place(scheme: str, options: Mapping[str, str]) -> Place:
+def parse_place(uri: BackendUri, options: Mapping[str, str]) -> Place:
     """Return where the options of a URI say that a service is.
 
     Raises:
-        InvalidBackendUri: They say something else.
+        InvalidBackendUri: They say something else, or half of an access key is given.
     """
+    scheme = uri.scheme
+    if uri.credentials and not uri.credentials.keys() >= set(CREDENTIALS[:2]):
+        message = f"of the credentials of `{scheme}:` there are `{CREDENTIALS[0]}` and `{CREDENTIALS[1]}`, or none"
+        raise InvalidBackendUri(message, hint=f"`{CREDENTIALS[2]}` belongs to those of a session")
     region, endpoint = options.get("region"), options.get("endpoint")
     if region is not None and not REGION.fullmatch(region):
         message = f"the region of a `{scheme}:` URI is not one"
@@ -269,37 +267,7 @@ def parse_place(scheme: str, options: Mapping[str, str]) -> Place:
     if endpoint is not None and not ENDPOINT.fullmatch(endpoint):
         message = f"the endpoint of a `{scheme}:` URI begins with `https://`, or is on this machine"
         raise InvalidBackendUri(message, hint="it is a host, with a port where needed, and no path")
-    return Place(region, endpoint, asks_metadata=is_wanted(scheme, options, "metadata"))
-
-
-def is_wanted(scheme: str, options: Mapping[str, str], name: str) -> bool:
-    """Return whether an option says `yes`.
-
-    Raises:
-        InvalidBackendUri: It says neither `yes` nor `no`.
-    """
-    said = options.get(name, "no")
-    if said not in {"yes", "no"}:
-        message = f"`{name}` of a `{scheme}:` URI is `yes` or `no`"
-        raise InvalidBackendUri(message)
-    return said == "yes"
-
-
-def held_of(content: Content, bytes_max: int, title: str) -> str | bytes:
-    """Return what is held for a value.
-
-    Raises:
-        Unsupported: It would come back as something else, or is empty.
-        ValueTooLarge: It is longer than the store takes.
-    """
-    held = to_text(content)
-    if not held:
-        message = f"{title} holds no empty value"
-        raise Unsupported(message)
-    if len(held.encode() if isinstance(held, str) else held) > bytes_max:
-        message = f"{title} takes values of at most {bytes_max} bytes, fields together with their JSON"
-        raise ValueTooLarge(message)
-    return held
+    return Place(region, endpoint, is_wanted(scheme, options, "metadata"), uri.credentials)
 
 
 def to_utc(when: datetime) -> datetime:

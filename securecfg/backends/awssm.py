@@ -18,21 +18,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from securecfg.backends.aws import (
+    CREDENTIALS,
     PLACE_OPTIONS,
     Answer,
     AwsApi,
     Folder,
-    Refusal,
-    held_of,
-    is_wanted,
-    looking_first,
     parse_place,
     parse_prefix,
     to_utc,
 )
+from securecfg.backends.doubt import looking_first
 from securecfg.backends.interface import Capabilities, Deletion, Found, Kind, StoredVersion
-from securecfg.backends.json_fields import to_value
-from securecfg.backends.uri import take_options
+from securecfg.backends.json_fields import held_of, to_value
+from securecfg.backends.refusal import Refusal
+from securecfg.backends.uri import is_wanted, take_options
 from securecfg.errors import (
     AlreadyExists,
     BackendNotReached,
@@ -100,6 +99,7 @@ class _Secrets:
             kinds=frozenset(Kind),
             value_bytes_max=VALUE_BYTES_MAX,
             path_bytes_max=NAME_LENGTH_MAX - len(prefix),
+            writes=True,
             creates=True,
             compares=True,
             keeps_versions=True,
@@ -387,10 +387,10 @@ def from_uri(uri: BackendUri) -> AwsSecrets | AwsSecretsWithTags:
     Raises:
         InvalidBackendUri: The URI says something else.
     """
-    options = take_options(uri, (*PLACE_OPTIONS, "tags"))
+    options = take_options(uri, (*PLACE_OPTIONS, "tags"), CREDENTIALS)
     has_tags = is_wanted(uri.scheme, options, "tags")
     kind = AwsSecretsWithTags if has_tags else AwsSecrets
-    return kind(parse_prefix(uri), parse_place(uri.scheme, options))
+    return kind(parse_prefix(uri), parse_place(uri, options))
 
 
 def _is_label(text: str) -> bool:

@@ -6,19 +6,19 @@ import re
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from securecfg.backends.aws import (
+    CREDENTIALS,
     PLACE_OPTIONS,
     Answer,
     AwsApi,
     Folder,
-    Refusal,
-    held_of,
-    looking_first,
     parse_place,
     parse_prefix,
     to_utc,
 )
+from securecfg.backends.doubt import looking_first
 from securecfg.backends.interface import Capabilities, Deletion, Found, Kind, StoredVersion
-from securecfg.backends.json_fields import to_value
+from securecfg.backends.json_fields import held_of, to_value
+from securecfg.backends.refusal import Refusal
 from securecfg.backends.uri import take_options
 from securecfg.errors import AlreadyExists, InvalidBackendUri, InvalidMetadata, InvalidPath, SecurecfgError, Unsupported
 from securecfg.keys.aws import ALIAS_OR_ID, ARN_OF_KEY
@@ -76,6 +76,7 @@ class AwsParameters:
             kinds=frozenset({Kind.TEXT, Kind.FIELDS}),
             value_bytes_max=VALUE_BYTES_MAX[tier or "standard"],
             path_bytes_max=NAME_LENGTH_MAX - len(prefix),
+            writes=True,
             creates=True,
             keeps_versions=True,
             labels=True,
@@ -236,7 +237,7 @@ def from_uri(uri: BackendUri) -> AwsParameters:
     Raises:
         InvalidBackendUri: The URI says something else.
     """
-    options = take_options(uri, (*PLACE_OPTIONS, "tier", "key"))
+    options = take_options(uri, (*PLACE_OPTIONS, "tier", "key"), CREDENTIALS)
     prefix = "/" + parse_prefix(uri).removeprefix("/")
     if "+" in prefix or "=" in prefix or prefix.count("/") > DEPTH_MAX or _RESERVED.match(prefix):
         message = "the folder of an `awsssm:` URI is letters, digits and _ . - in at most 14 levels"
@@ -248,7 +249,7 @@ def from_uri(uri: BackendUri) -> AwsParameters:
     if key_id is not None and not ARN_OF_KEY.fullmatch(key_id) and not ALIAS_OR_ID.fullmatch(key_id):
         message = "the key of an `awsssm:` URI is the ARN, an alias or the id of a KMS key"
         raise InvalidBackendUri(message, hint="for instance `alias/shop`")
-    return AwsParameters(prefix, parse_place(uri.scheme, options), tier, key_id)
+    return AwsParameters(prefix, parse_place(uri, options), tier, key_id)
 
 
 def _done(_answer: Answer) -> None:

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from random import SystemRandom
+from time import sleep
 from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
 
 from securecfg.backends.interface import (
+    Changes,
     Deletes,
     Deletion,
     Found,
@@ -23,6 +26,8 @@ from securecfg.backends.interface import (
     ReadsAtOnce,
     Recovers,
     StoredVersion,
+    Watches,
+    Writes,
     Writing,
 )
 from securecfg.errors import (
@@ -31,6 +36,7 @@ from securecfg.errors import (
     CommitUnknown,
     InvalidMetadata,
     InvalidPath,
+    NotFound,
     SecurecfgError,
     Unsupported,
     UsageError,
@@ -43,7 +49,7 @@ from securecfg.secret import Secret
 from securecfg.vault.paths import check_metadata, check_prefix, path_to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from securecfg.backends.interface import Backend, Capabilities, Content
     from securecfg.patience import Patience
@@ -52,6 +58,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _VERSION_LENGTH_MAX = 1_024
+_READERS = 8
 
 
 class Names(NamedTuple):
@@ -132,7 +139,7 @@ class OpenBackend:
         return self._ask(("read", path, version), lambda: _one(self._backend.read(path, version), Found))
 
     def read_many(self, paths: Iterable[str]) -> dict[str, Found]:
-        """Return the current versions of several secrets in as few calls as the store allows.
+        """Return the current versions of several secrets in as few calls as the store allows, eight at a time.
 
         Those that are not there are left out.
 
@@ -142,21 +149,17 @@ class OpenBackend:
         wanted = list(dict.fromkeys(paths))
         for path in wanted:
             self._check_path(path)
-        backend, found = self._backend, dict[str, Found]()
-        if not isinstance(backend, ReadsAtOnce):
-            from securecfg.errors import NotFound
+        size = self.capabilities.reads_at_once if isinstance(self._backend, ReadsAtOnce) else 1
+        parts = [tuple(wanted[start : start + size]) for start in range(0, len(wanted), size)]
+        if len(parts) == 1:
+            return self._read_part(parts[0])
+        from concurrent.futures import ThreadPoolExecutor
 
-            for path in wanted:
-                try:
-                    found[path] = self.read(path)
-                except NotFound:
-                    continue
-            return found
-        size = self.capabilities.reads_at_once
-        for start in range(0, len(wanted), size):
-            part = tuple(wanted[start : start + size])
-            found |= self._ask(("read_many", part), lambda part=part: _each_of(backend.read_many(part), part))  # type: ignore[misc]  # of each turn
-        return {path: found[path] for path in wanted if path in found}
+        found: dict[str, Found] = {}
+        with ThreadPoolExecutor(_READERS, "securecfg-backend-reader") as readers:
+            for part in readers.map(self._read_part, parts):
+                found |= part
+        return found
 
     def list(self, prefix: str = "") -> Names:
         """Return the paths of all live secrets that begin with a prefix, which is empty or ends in `/`.
@@ -164,10 +167,7 @@ class OpenBackend:
         Raises:
             InvalidPath: It is no prefix.
         """
-        check_prefix(prefix)
-        if prefix and not prefix.endswith("/"):
-            message = f"`{prefix}` does not end in `/`"
-            raise InvalidPath(message, hint="a prefix is a folder")
+        _check_folder(prefix)
         names = self._ask(("list", prefix), lambda: [_one(name, str) for name in self._backend.list(prefix)])
         paths = [name for name in names if name and _is_path(name)]
         return Names(sorted(set(paths)), len(names) - len(paths))
@@ -205,12 +205,15 @@ class OpenBackend:
             InvalidPath: It is no path, or none that the store can hold.
             UsageError: The value is of no supported type.
             ValueTooLarge: It is longer than the store takes.
-            Unsupported: The store cannot hold it, or cannot do what is asked for besides.
+            Unsupported: The store is only read, cannot hold it, or cannot do what is asked for besides.
             AlreadyExists, StaleWrite: It is not what the caller expects.
             CommitUnknown: No answer came, and it may have been written.
         """
         self._check_path(path)
-        can = self.capabilities
+        backend, can = self._backend, self.capabilities
+        if not isinstance(backend, Writes) or not can.writes:
+            lacking = "is only read"
+            raise self._cannot(lacking)
         if expect == "":
             self._verify_can(can.creates, "cannot write only where there is nothing")
         elif expect is not None:
@@ -227,7 +230,7 @@ class OpenBackend:
         writing = Writing(expect, metadata, os.urandom(16).hex())
         return self._change(
             f"the write to `{path}`",
-            lambda: _one(self._backend.write(path, given.load(), writing), str),
+            lambda: _one(backend.write(path, given.load(), writing), str),
             is_repeatable=can.is_write_repeatable,
         )
 
@@ -284,6 +287,34 @@ class OpenBackend:
             lacking = "brings nothing back"
             raise self._cannot(lacking)
         self._change(f"the recovery of `{path}`", lambda: backend.recover(path))
+
+    def watch(self, prefix: str = "") -> Generator[Changes]:
+        """Yield what changes below a prefix, which is empty or ends in `/`.
+
+        Nothing is yielded at once, when changes are seen from then on; after that what has changed, every 10 s at the
+        latest, were it nothing. Where the store cannot be reached for a moment it is watched anew, and `is_whole` is
+        False once. It has no end of its own; it is closed by its user.
+
+        Raises:
+            InvalidPath: It is no prefix.
+            Unsupported: The store does not say what changes.
+        """
+        _check_folder(prefix)
+        backend = self._backend
+        if not isinstance(backend, Watches):
+            lacking = "does not say what changes"
+            raise self._cannot(lacking)
+        return self._watch(backend, prefix)
+
+    def _read_part(self, part: tuple[str, ...]) -> dict[str, Found]:
+        """Return what one call reads."""
+        backend = self._backend
+        if isinstance(backend, ReadsAtOnce):
+            return self._ask(("read_many", part), lambda: _each_of(backend.read_many(part), part))
+        try:
+            return {path: self.read(path) for path in part}
+        except NotFound:
+            return {}
 
     # --- checks -------------------------------------------------------------------------------------------------------
 
@@ -360,6 +391,26 @@ class OpenBackend:
             raise CommitUnknown(message, hint="look what is there before it is tried again")
         raise failure
 
+    def _watch(self, backend: Watches, prefix: str) -> Generator[Changes]:
+        attempts, is_whole = 0, True
+        while True:
+            watching = self._guarded(lambda: backend.watch(prefix))
+            try:
+                while True:
+                    changes = self._guarded(lambda: _one(next(watching), Changes))  # noqa: B023 - called at once
+                    attempts = 0
+                    yield changes._replace(is_whole=changes.is_whole and is_whole)
+                    is_whole = True
+            except BackendUnavailable as error:
+                if attempts >= len(self._patience.pauses_s):
+                    raise
+                pause = max(SystemRandom().uniform(0, self._patience.pauses_s[attempts]), error.retry_after_s)
+            finally:
+                self._guarded(lambda: _close(watching))  # noqa: B023 - called at once
+            attempts, is_whole = attempts + 1, False
+            _note(attempts)
+            sleep(pause)
+
     def _guarded(self, call: Callable[[], T]) -> T:
         try:
             return call()
@@ -385,6 +436,19 @@ def _one(answer: object, kind: type[T]) -> T:
 
 def _each_of(answer: Mapping[str, Found], paths: Sequence[str]) -> dict[str, Found]:
     return {path: _one(answer[path], Found) for path in paths if path in answer}
+
+
+def _close(watching: Iterator[Changes]) -> None:
+    close = getattr(watching, "close", None)
+    if close is not None:
+        close()
+
+
+def _check_folder(prefix: str) -> None:
+    check_prefix(prefix)
+    if prefix and not prefix.endswith("/"):
+        message = f"`{prefix}` does not end in `/`"
+        raise InvalidPath(message, hint="a prefix is a folder")
 
 
 def _is_path(name: str) -> bool:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from securecfg.secret import Secret
     from securecfg.vault.values import Value
 
 Content = str | bytes | Mapping[str, str | bytes]
@@ -50,6 +52,7 @@ class Capabilities(NamedTuple):
         kinds: What comes back as what was written.
         value_bytes_max: Of the longest value.
         path_bytes_max: Of the longest path.
+        writes: Whether it is written here at all.
         creates: Whether the store itself writes only where there is nothing.
         compares: Whether it itself writes only on the version that the writer has seen.
         keeps_versions: Whether earlier versions can be read and listed.
@@ -58,11 +61,13 @@ class Capabilities(NamedTuple):
         deletes: How.
         reads_at_once: How many secrets one call reads.
         is_write_repeatable: Whether a write that is sent twice with one token is made once.
+        watches: Whether it says what changes.
     """
 
     kinds: frozenset[Kind]
     value_bytes_max: int
     path_bytes_max: int
+    writes: bool = False
     creates: bool = False
     compares: bool = False
     keeps_versions: bool = False
@@ -71,6 +76,7 @@ class Capabilities(NamedTuple):
     deletes: Deletion = Deletion.NONE
     reads_at_once: int = 1
     is_write_repeatable: bool = False
+    watches: bool = False
 
 
 class StoredVersion(NamedTuple):
@@ -115,6 +121,18 @@ class Writing(NamedTuple):
     expect: str | None
     metadata: Mapping[str, str] | None
     token: str
+
+
+class Changes(NamedTuple):
+    """What a watch has seen since it said something last.
+
+    Attributes:
+        paths: Of the secrets that were written, deleted or brought back; perhaps none.
+        is_whole: Whether these are all; False where some may have been missed, so that anything may have changed.
+    """
+
+    paths: tuple[str, ...]
+    is_whole: bool
 
 
 class Backend(Protocol):
@@ -163,6 +181,11 @@ class Backend(Protocol):
             SecurecfgError: See section 7 of the contract.
         """
         ...
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """A backend whose store is written through it: an optional interface."""
 
     def write(self, path: str, content: Content, writing: Writing) -> str:
         """Write a new version and return its id.
@@ -247,6 +270,21 @@ class ReadsAtOnce(Protocol):
         ...
 
 
+@runtime_checkable
+class Watches(Protocol):
+    """A backend whose store says what changes: an optional interface."""
+
+    def watch(self, prefix: str) -> Iterator[Changes]:
+        """Yield what changes below a prefix: nothing as soon as it is seen; then every 10 s at the latest.
+
+        It has no end of its own. Closing it frees what it holds.
+
+        Raises:
+            SecurecfgError: See section 7 of the contract.
+        """
+        ...
+
+
 class BackendUri(NamedTuple):
     """A URI of a backend, cut at its first colon.
 
@@ -254,11 +292,14 @@ class BackendUri(NamedTuple):
         scheme: What stands before the colon, in lower case.
         rest: What stands between it and the question mark.
         options: What follows the question mark, each name once.
+        credentials: What whoever opens the backend has for it, by the names of the variables of the environment that
+            would hold them.
     """
 
     scheme: str
     rest: str
     options: Mapping[str, str]
+    credentials: Mapping[str, Secret[str]] = MappingProxyType({})
 
 
 BackendFactory = Callable[[BackendUri], Backend]

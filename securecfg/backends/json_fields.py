@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from securecfg.errors import Unsupported
+from securecfg.errors import Unsupported, ValueTooLarge
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
@@ -32,6 +32,23 @@ def to_text(content: Content) -> str | bytes:
         message = "a field of bytes cannot be held, as fields are kept as JSON"
         raise Unsupported(message, hint="write text, for instance base64")
     return json.dumps(dict(content), ensure_ascii=False, separators=(",", ":"))
+
+
+def held_of(content: Content, bytes_max: int, title: str) -> str | bytes:
+    """Return what is held for a value.
+
+    Raises:
+        Unsupported: It would come back as something else, or is empty.
+        ValueTooLarge: It is longer than the store takes.
+    """
+    held = to_text(content)
+    if not held:
+        message = f"{title} holds no empty value"
+        raise Unsupported(message)
+    if len(held.encode() if isinstance(held, str) else held) > bytes_max:
+        message = f"{title} takes values of at most {bytes_max} bytes, fields together with their JSON"
+        raise ValueTooLarge(message)
+    return held
 
 
 def to_value(held: str | bytes, label: str) -> Value:

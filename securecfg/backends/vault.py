@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from securecfg.backends.uri import take_options
+from securecfg.backends.uri import is_variable, take_options
 from securecfg.backends.vault_kv import PlainKv, VersionedKv, is_path
 from securecfg.backends.vault_server import VaultServer
 from securecfg.errors import InvalidBackendUri
-from securecfg.keys.vault_login import Login, Where, is_safe_address
+from securecfg.keys.addresses import is_safe_address
+from securecfg.keys.vault_login import Login, Where
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from securecfg.backends.interface import Backend, BackendUri
 
 _OPTIONS = ("kv", "address", "namespace", "cacert", "login", "role", "login_mount", "file", "env", "key_file")
+CREDENTIALS = ("VAULT_TOKEN", "VAULT_SECRET_ID", "VAULT_PASSWORD", "VAULT_JWT")
 _LOGINS = {
     # method: whether it needs a role, and whether a file or variable with what it shows
     "token": (False, False),
@@ -29,7 +31,6 @@ _LOGINS = {
 }
 _NAME = re.compile(r"[\w.@-]{1,128}", re.ASCII)
 _NAMESPACE = re.compile(r"[\w-][\w./-]{0,255}", re.ASCII)
-_VARIABLE = re.compile(r"[A-Za-z_]\w{0,127}", re.ASCII)
 
 
 def from_uri(uri: BackendUri) -> Backend:
@@ -38,7 +39,7 @@ def from_uri(uri: BackendUri) -> Backend:
     Raises:
         InvalidBackendUri: The URI says something else.
     """
-    options = take_options(uri, _OPTIONS)
+    options = take_options(uri, _OPTIONS, CREDENTIALS)
     mount, slash, path = uri.rest.partition("/")
     mount, path = unquote(mount), unquote(path)
     if not is_path(mount) or (slash and not is_path(path)):
@@ -48,7 +49,7 @@ def from_uri(uri: BackendUri) -> Backend:
     if kv not in {"1", "2"} or "" in options.values():
         message = "`kv` in a `vault:` URI is 1 or 2, and no option is empty"
         raise InvalidBackendUri(message)
-    server = VaultServer(_where(options), _login(options), mount, kv)
+    server = VaultServer(_where(options), _login(options)._replace(given=uri.credentials), mount, kv)
     folder = f"{path}/" if path else ""
     return PlainKv(server, folder) if kv == "1" else VersionedKv(server, folder)
 
@@ -82,7 +83,7 @@ def _login(options: Mapping[str, str]) -> Login:
         or (role and not _NAME.fullmatch(role))
         or (mount and not _NAMESPACE.fullmatch(mount))
         or ".." in role + mount  # they become parts of a path
-        or (variable and not _VARIABLE.fullmatch(variable))
+        or (variable and not is_variable(variable))
     )
     if wrong:
         message = "what a `vault:` URI says about logging in does not fit together"

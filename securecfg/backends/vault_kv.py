@@ -106,7 +106,7 @@ class _Kv:
 class PlainKv(_Kv):
     """Version 1 of the engine: one value for each path, and nothing else."""
 
-    capabilities: Final = Capabilities(_KINDS, VALUE_BYTES_MAX, PATH_BYTES_MAX, deletes=Deletion.FINAL)
+    capabilities: Final = Capabilities(_KINDS, VALUE_BYTES_MAX, PATH_BYTES_MAX, writes=True, deletes=Deletion.FINAL)
 
     def read(self, path: str, _version: str | None) -> Found:
         """Return a secret.
@@ -153,6 +153,7 @@ class VersionedKv(_Kv):
         _KINDS,
         VALUE_BYTES_MAX,
         PATH_BYTES_MAX,
+        writes=True,
         creates=True,
         compares=True,
         keeps_versions=True,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
+from securecfg.backends.answers import parse_date, parse_retry_after, understood
+from securecfg.backends.doubt import is_sent, looking_first
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -20,16 +21,18 @@ from securecfg.errors import (
     SecurecfgError,
     ValueTooLarge,
 )
+from securecfg.keys.credentials import CredentialMissing
 from securecfg.keys.discretion import discreet
 from securecfg.keys.per_process import PerProcess
 from securecfg.keys.uri import distribution_for
-from securecfg.keys.vault_login import CredentialMissing, Login, Where, connect, find_token, login_request
+from securecfg.keys.vault_login import Login, Where, connect, find_token, login_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 T = TypeVar("T")
 
+_CALLED = "the Vault server"
 _CLIENTS = ("hvac", "requests", "urllib3")
 _RENEW_AFTER = 2 / 3
 _MOUNTS = "sys/internal/ui/mounts"
@@ -120,7 +123,7 @@ class VaultServer:
         if not client.is_checked:
             before_a_change(lambda: self._verify_engine(client))
             client.is_checked = True
-        return _understood(lambda: pick(self._granted(client, request)))
+        return understood(lambda: pick(self._granted(client, request)), _CALLED)
 
     def _connect(self) -> _Client:
         try:
@@ -238,9 +241,9 @@ class _Client:
             with discreet(*_CLIENTS):
                 answer = _to_answer(self._adapter.request(request.verb, url, raise_exception=False, **options))
         except SSLError as error:
-            failure = _not_trusted(is_sent=_is_sent(error))
+            failure = _not_trusted(is_sent=is_sent(error))
         except RequestException as error:
-            failure = _lost(is_sent=_is_sent(error))
+            failure = _lost(is_sent=is_sent(error))
         except OSError:  # a file that the client needs, before anything is sent
             failure = BackendNotReached(
                 "the Vault server cannot be asked, as the file of its authority or a certificate cannot be read",
@@ -309,34 +312,9 @@ def _to_answer(response: Any) -> Answer:  # noqa: ANN401 - the package has no ty
         response.status_code,
         body,
         said,
-        _date(response.headers.get("Date")) or datetime.now(UTC),
-        _seconds(response.headers.get("Retry-After")),
+        parse_date(response.headers.get("Date")) or datetime.now(UTC),
+        parse_retry_after(response.headers.get("Retry-After")),
     )
-
-
-def _date(text: str | None) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return found if found.tzinfo else None
-
-
-def _seconds(text: str | None) -> float:
-    """Return how many seconds a `Retry-After` means, which is a number of them or a date."""
-    if text and text.isascii() and text.isdigit():
-        return float(text)
-    until = _date(text)
-    return max(0.0, (until - datetime.now(UTC)) / timedelta(seconds=1)) if until else 0.0
-
-
-def _understood(call: Callable[[], T]) -> T:
-    try:
-        return call()
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
-        pass
-    message = "the Vault server gave no answer that can be understood"
-    raise BackendUnavailable(message, hint="is it a Vault server that the address leads to?")
 
 
 def before_a_change(call: Callable[[], T]) -> T:
@@ -345,12 +323,8 @@ def before_a_change(call: Callable[[], T]) -> T:
     Raises:
         BackendNotReached: It cannot be known now.
     """
-    try:
-        return _understood(call)
-    except BackendUnavailable as error:
-        failure = BackendNotReached(error.message, hint=error.hint)
-        failure.retry_after_s = error.retry_after_s
-    raise failure
+    with looking_first():
+        return understood(call, _CALLED)
 
 
 def _verify_is_taken(answer: Answer) -> None:
@@ -383,20 +357,6 @@ def _missing_right(request: Request) -> str:
     if request.params and "list" in request.params:
         right = "`list`"
     return f"its policy needs {right} on `{request.path}`"
-
-
-def _is_sent(error: Any) -> bool:  # noqa: ANN401 - the package has no types
-    """Return whether a request may have arrived."""
-    from ssl import SSLCertVerificationError
-
-    from requests.exceptions import ConnectTimeout, ProxyError
-    from urllib3.exceptions import NewConnectionError
-
-    if isinstance(error, ConnectTimeout | ProxyError | ValueError):  # the last: it is no request
-        return False
-    reason = getattr(error.args[0] if error.args else None, "reason", None)
-    cause = reason.args[0] if reason is not None and reason.args else None
-    return not isinstance(reason, NewConnectionError) and not isinstance(cause, SSLCertVerificationError)
 
 
 def _lost(*, is_sent: bool) -> BackendUnavailable:

@@ -60,6 +60,30 @@ class Number(click.ParamType[int]):
         return int(text)
 
 
+class VersionName(click.ParamType[int | str]):
+    """What names a version: its number from a least one on, or what a store that is mounted calls it."""
+
+    name = "version"
+
+    def __init__(self, least: int = 1) -> None:
+        """Know the least number."""
+        self._least = least
+
+    def convert(self, value: object, param: click.Parameter | None, _ctx: click.Context | None) -> int | str:
+        """Return the number or the name.
+
+        Raises:
+            UsageError: It is a number that is too small, or no text that a store would give.
+        """
+        text = str(value)
+        number = _number_in(text)
+        if (number is not None and number < self._least) or not text.isprintable() or not text:
+            name = param.human_readable_name if param is not None else "it"
+            message = f"{name} is neither a whole number from {self._least} on nor what a store calls a version"
+            raise UsageError(message)
+        return text if number is None else number
+
+
 class At(click.ParamType[int | str | datetime]):
     """A version: its number, a label, or a moment."""
 
@@ -76,10 +100,18 @@ class At(click.ParamType[int | str | datetime]):
         if isinstance(value, datetime):
             return value
         text = str(value)
-        if text.isascii() and text.isdecimal() and len(text) <= 9:  # noqa: PLR2004 - versions have 32 bits
-            return int(text)
+        number = _number_in(text)
+        if number is not None:
+            return number
         moment = parse_moment(text)
         return text if moment is None else moment
+
+
+def _number_in(text: str) -> int | None:
+    """Return the number that a text is; None for any other, and where it would not come out as it was written."""
+    if text.isascii() and text.isdecimal() and len(text) <= 9 and (text == "0" or text[0] != "0"):  # noqa: PLR2004 - versions have 32 bits
+        return int(text)
+    return None
 
 
 def parse_moment(text: str) -> datetime | None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from securecfg.audit import Decision, Event
-from securecfg.audit.record import format_time
+from securecfg.audit.record import format_time, served_of
 from securecfg.cli.output import printable
 from securecfg.cli.tables import SHORTEST, join, shortened, shrink, width
 from securecfg.clock import to_datetime, to_ns
+from securecfg.errors import CommitUnknown
 from securecfg.words import counted
 
 if TYPE_CHECKING:
@@ -36,10 +37,23 @@ _ACTIONS = {
     Event.SECRET_LABELLED: "label",
     Event.SECRET_ROLLED_BACK: "rollback",
     Event.BATCH_WRITTEN: "write",
+    Event.MOUNT_READ: "read",
+    Event.MOUNT_READ_COUNTED: "read",
+}
+# What has become of a change of a store: it is asked between two records.
+_STATES = {Event.MOUNT_CHANGING: "begun", Event.MOUNT_FAILED: "failed"}
+# How the store stands in a line.
+_IN_STORES = {
+    Event.MOUNT_READ: "from",
+    Event.MOUNT_READ_COUNTED: "from",
+    Event.MOUNT_CHANGING: "in",
+    Event.MOUNT_CHANGED: "in",
+    Event.MOUNT_FAILED: "in",
 }
 # Shown by name in front, elsewhere in the line, or of use to programs only.
 _APART = frozenset(
     {"action", "path", "ver", "to", "label", "items", "parts", "reason", "digest", "vkey", "old_sig", "new_sig"}
+    | {"version", "served", "age_s"}
 )
 # Where a line is too wide, what becomes shorter and how much stays: about what, why, who; then more of about what.
 _STEPS = ((3, 28), (5, SHORTEST), (5, 0), (1, SHORTEST), (3, SHORTEST), (2, SHORTEST))
@@ -150,7 +164,7 @@ def _cells(record: Record) -> tuple[str, ...]:
         _who(record),
         action_of(record),
         _about(record),
-        _BREAK_GLASS if record.event is Event.BREAKGLASS_OPENED else OUTCOMES[record.decision],
+        _outcome(record),
         _why(record),
     )
     return tuple(map(printable, cells))
@@ -165,15 +179,28 @@ def _who(record: Record) -> str:
 def _about(record: Record) -> str:
     obj = record.obj
     path = str(obj.get("path", ""))
-    words = [f"{path}@{obj['ver']}" if path and "ver" in obj else path]
+    version = obj.get("ver", obj.get("version", ""))
+    words = [f"{path}@{version}" if path and version != "" else path]
     words += [f"-> {obj['to']}"] if "to" in obj else []
     words += [str(obj["label"])] if "label" in obj else []
     for name, value in obj.items():
-        if name not in _APART and value:
+        if name == "store" and record.event in _IN_STORES:
+            words.append(f"{_IN_STORES[record.event]} {value}")
+        elif name not in _APART and value:
             listed = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             brief = {"slot": listed[:_ID_CHARS], "expires": f"{listed[:_SECOND_CHARS]}Z"}.get(name, listed)
             words.append(f"{_TITLES.get(name, name)} {brief}")
+    served = served_of(obj)
+    words += [f"({served})"] if served else []
     return " ".join(word for word in words if word)
+
+
+def _outcome(record: Record) -> str:
+    if record.event is Event.BREAKGLASS_OPENED:
+        return _BREAK_GLASS
+    if record.event is Event.MOUNT_FAILED and record.obj["reason"] == CommitUnknown.code:
+        return "unknown"
+    return _STATES.get(record.event, OUTCOMES[record.decision])
 
 
 def _why(record: Record) -> str:

@@ -54,6 +54,7 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
     from securecfg.cli.findings import Finding, Grade, look_at_file, look_at_slots, look_inside, problem, recorded_size
     from securecfg.cli.inspection import Front
     from securecfg.cli.key_findings import look_at_limits, look_at_parts
+    from securecfg.cli.mount_findings import look_at_mounts
     from securecfg.cli.scope_findings import look_at_scopes
 
     try:
@@ -76,6 +77,7 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
             yield from look_at_parts(vault, invocation.settings().key)
             yield from look_at_scopes(vault)
             yield from look_at_break_glass(vault)
+            yield from look_at_mounts(vault)
     except FileMissing as error:
         hint = "restore the key file, or use the recovery code: `--key recovery:`"
         yield Finding("opens", Grade.PROBLEM, error.message, hint, Sealed.exit_code)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from securecfg.vault import Vault
+    from securecfg.vault.values import VersionId
 
 _REPLACE = "`--replace` writes the named fields and keeps no others"
 
@@ -26,11 +27,11 @@ class Fields(NamedTuple):
     """
 
     path: str
-    newest: int
+    newest: VersionId
     kept: Mapping[str, Secret[str] | Secret[bytes]]
     content_type: str = ""
 
-    def merge(self, given: Mapping[str, str | bytes], expect: int | None) -> dict[str, str | bytes]:
+    def merge(self, given: Mapping[str, str | bytes], expect: VersionId | None) -> dict[str, str | bytes]:
         """Return all fields with those that are given in the places of their old ones.
 
         They may be written over the version `newest` and over no other.
@@ -38,7 +39,7 @@ class Fields(NamedTuple):
         Raises:
             StaleWrite: That is not the version which the caller expects.
         """
-        if expect is not None and expect != self.newest:
+        if expect is not None and str(expect) != str(self.newest):
             message = f"`{self.path}` is at version {self.newest}, not {expect}"
             raise StaleWrite(message, hint="read it again, and write with the version you have seen")
         return {name: secret.reveal() for name, secret in self.kept.items() if name not in given} | dict(given)
@@ -59,7 +60,8 @@ def read_fields(vault: Vault, path: str) -> Fields:
         try:
             version = vault.read(path)
         except SecretNotFound:
-            return Fields(path, newest, {})
+            # A store that is mounted takes its versions of a deleted secret for none.
+            return Fields(path, newest if isinstance(newest, int) else 0, {})
     except AccessDenied as error:
         error.hint = f"keeping its other fields takes the rights to read and to list it; {_REPLACE}"
         raise
@@ -69,10 +71,12 @@ def read_fields(vault: Vault, path: str) -> Fields:
     if isinstance(version.value, Secret):
         message = f"`{path}` has a value without fields"
         raise UsageError(message, hint=f"{_REPLACE}; that value is then an old version")
-    return Fields(path, newest, version.value, version.content_type)
+    # What a store compares with is the version that it gave, which need not be the newest.
+    seen = newest if isinstance(version.version, int) else version.version
+    return Fields(path, seen, version.value, version.content_type)
 
 
-def _newest(vault: Vault, path: str) -> int:
+def _newest(vault: Vault, path: str) -> VersionId:
     try:
         return vault.history(path)[0].version
     except SecretNotFound:

@@ -110,6 +110,7 @@ class Inside:
         uncompacted: Records since the index was last compacted.
         segments: How many segments the index has.
         is_clock_behind: Whether that lies more than five minutes in the future of this machine's clock.
+        mounts: How many stores of others are mounted; what they hold is not counted.
     """
 
     principal: str
@@ -123,6 +124,7 @@ class Inside:
     uncompacted: int
     segments: int
     is_clock_behind: bool
+    mounts: int
 
     @classmethod
     def look(cls, vault: Vault, path: Path) -> Inside:
@@ -157,6 +159,7 @@ class Inside:
             uncompacted=replica.checkpoint.size - state.base_size,
             segments=len(replica.index.manifest.lines),
             is_clock_behind=not opened.is_clock_trusted(),
+            mounts=len(opened.mounts()) if vault.is_by_root else 0,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -174,6 +177,7 @@ class Inside:
             "uncompacted_records": self.uncompacted,
             "segment_count": self.segments,
             "clock_behind": self.is_clock_behind,
+            "mount_count": self.mounts,
         }
 
     def to_lines(self) -> list[str]:
@@ -183,6 +187,7 @@ class Inside:
         return [
             f"state        open, as {self.principal or 'nobody'}",
             f"secrets      {self.secrets}, and {self.deleted} deleted",
+            *([f"mounts       {self.mounts}: `securecfg vault mounts`"] if self.mounts else []),
             f"log          {counted(self.records, 'record')}, signing key of epoch {self.epoch}",
             f"last write   {shown_time(self.published)}{clock}",
             f"anchor       {anchor}",

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from securecfg.vault import Vault
 
 
+def complete_action(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the actions that begin with what a shell has so far."""
+    from securecfg.policy.schema import ACTIONS
+
+    return [action for action in ACTIONS if action.startswith(incomplete)]
+
+
 @click.group(cls=Noun)
 def policy() -> None:
     """Say who may do what, test it, and ask why."""
@@ -174,7 +181,7 @@ def rollback(invocation: Invocation, *, revision: int, signing: SigningOptions) 
         "securecfg policy explain read db/main --principal svc:web --context mfa=true --at 2026-01-05T09:00:00Z",
     )
 )
-@click.argument("action")
+@click.argument("action", shell_complete=complete_action)
 @click.argument("path", default="")
 @click.option("--principal", "asked", metavar="PRINCIPAL", help="About whom: user:NAME or svc:NAME.")
 @click.option("--context", "pairs", multiple=True, metavar="NAME=VALUE", help="What the host would say of the request.")

@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from securecfg.cli.arguments import At, Duration, Number, parse_pairs
+from securecfg.cli.arguments import At, Duration, Number, VersionName, parse_pairs
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.cli.output import shown_size, shown_time, timestamp, write_bytes
-from securecfg.errors import SecretNotFound, UsageError, VersionNotFound
+from securecfg.cli.output import printable, shown_size, shown_time, timestamp, write_bytes
+from securecfg.errors import UsageError, VersionNotFound
+from securecfg.words import brief_age
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import timedelta
 
     from securecfg.vault import SecretVersion, Vault, VersionInfo
+    from securecfg.vault.listing import Origin
 
-_AT = click.option("--at", type=At(), metavar="VERSION", help="A version's number, a label, or a moment (ISO 8601).")
+_AT = click.option("--at", type=At(), metavar="VERSION", help="A version's name, a label, or a moment (ISO 8601).")
 _LOOKALIKE = click.option("--allow-lookalike", is_flag=True, help="Accept a new path that looks like an existing one.")
 
 
@@ -47,27 +49,31 @@ def get(invocation: Invocation, *, path: str, at: int | str | datetime | None, f
 
     Without --reveal nothing is decrypted and no read is recorded; that needs the right to list.
     With it the exact value is printed, with a newline only on a terminal; a value with fields as one JSON object.
+    What is mounted is asked for in its store either way, and how old it is where the store gave no answer is told.
     """
     with invocation.open() as vault:
         if reveal:
             _reveal(invocation, vault, path, at, field)
             return
-        info = _version_at(vault.history(path), path, at)
+        info = vault.current(path) if at is None else _version_at(vault.history(path), path, at)
     result = {"path": path, **_described(info)}
     lines = [
         f"path      {path}",
-        f"version   {info.version}{_shown_labels(info)}",
-        f"value     ***  {shown_size(info.size_bytes)}",
+        f"version   {printable(str(info.version))}{_shown_labels(info)}",
+        f"value     ***  {_shown_size(info)}".rstrip(),
     ]
     if field is not None:
         result["field"] = field
         lines.append(f"field     {field}  ***")
     lines.append(f"state     {info.state}")
-    lines.append(f"created   {shown_time(info.created)} by {info.author}")
+    if info.created is not None:
+        lines.append(f"created   {shown_time(info.created)}{f' by {info.author}' if info.author else ''}")
     if info.expires is not None:
         lines.append(f"expires   {shown_time(info.expires)}")
     if info.content_type:
         lines.append(f"type      {info.content_type}")
+    if info.origin is not None:
+        lines.append(f"store     {printable(info.origin.store)}{_shown_age(info.origin)}")
     lines += _shown_metadata(info.metadata)
     invocation.emit(result, *lines)
 
@@ -128,6 +134,7 @@ def _revealed_version(version: SecretVersion, field: str | None) -> dict[str, An
         'printf %s "$TOKEN" | securecfg secret put api/token --ttl 90d --meta owner=payments',
         "securecfg secret put db/main --field user --field password",
         "securecfg secret put tls/key --file server.key --expect 3",
+        "securecfg secret put corp/db --file db.json --expect 6f1c7d42-9a5e    # what a mounted store calls a version",
     ),
 )
 @click.argument("path")
@@ -135,7 +142,9 @@ def _revealed_version(version: SecretVersion, field: str | None) -> dict[str, An
 @click.option("--field", "fields", multiple=True, metavar="NAME", help="Write this field only; may be repeated.")
 @click.option("--replace", is_flag=True, help="With --field: keep no other fields.")
 @click.option("--fields", "is_mapping", is_flag=True, help="Standard input is a JSON object of all fields.")
-@click.option("--expect", type=Number(0), metavar="N", help="Fail unless the newest version is N; 0 for a new secret.")
+@click.option(
+    "--expect", type=VersionName(0), metavar="VERSION", help="Fail unless the newest is this; 0 for a new secret."
+)
 @click.option("--ttl", type=Duration(), metavar="DURATION", help="How long it can be read, such as 90d.")
 @click.option("--meta", multiple=True, metavar="NAME=TEXT", help="Text to show with it, not secret; may be repeated.")
 @click.option("--content-type", default="", metavar="TYPE", help="Of a configuration document: application/yaml.")
@@ -187,7 +196,7 @@ def put(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # noq
                 allow_lookalike=options["allow_lookalike"] or invocation.is_confirmed,
             )
             note_newline(invocation, value, options["file"])
-    invocation.emit({"path": path, "version": number}, f"written  {path}@{number}")
+    invocation.emit({"path": path, "version": number}, printable(f"written  {path}@{number}"))
 
 
 @secret.command(
@@ -229,7 +238,7 @@ def history(invocation: Invocation, *, path: str) -> None:
                 info.state,
                 shown_time(info.created),
                 shown_time(info.expires),
-                shown_size(info.size_bytes),
+                _shown_size(info),
                 info.author,
                 " ".join(info.labels),
                 " ".join(f"{name}={text}" for name, text in info.metadata.items()),
@@ -266,7 +275,7 @@ def diff(
             raise version
         versions.append(version)
     result, rows = compare(versions[0], versions[1], reveal=reveal)
-    columns = ("WHAT", "CHANGE", f"@{versions[0].version}", f"@{versions[1].version}")
+    columns = ("WHAT", "CHANGE", *(printable(f"@{version.version}") for version in versions))
     if rows or invocation.is_json:
         invocation.emit_table(result, columns, rows, shorten=columns[2:])
     else:
@@ -277,24 +286,27 @@ def diff(
     examples=("securecfg secret rollback db/main --to 3", "securecfg secret rollback db/main --to previous")
 )
 @click.argument("path")
-@click.option("--to", "to", type=At(), required=True, metavar="VERSION", help="A version's number or a label.")
+@click.option("--to", "to", type=At(), required=True, metavar="VERSION", help="A version's name or a label.")
 @common_flags
 def rollback(invocation: Invocation, *, path: str, to: int | str | datetime) -> None:
     """Write the value of an old version again, as a new version."""
     if isinstance(to, datetime):
-        message = "a rollback goes to a version's number or a label"
+        message = "a rollback goes to a version's name or a label"
         raise UsageError(message, hint=f"`securecfg secret history {path}` lists the versions and their times")
     with invocation.open() as vault:
         number = vault.rollback(path, to)
-    invocation.emit({"path": path, "version": number, "from": to}, f"written  {path}@{number}  from {to}")
+    invocation.emit({"path": path, "version": number, "from": to}, printable(f"written  {path}@{number}  from {to}"))
 
 
 @secret.command(examples=("securecfg secret delete db/old", "securecfg secret delete db/main --version 2"))
 @click.argument("path")
-@click.option("--version", type=Number(), metavar="N", help="One version; without it the current one.")
+@click.option("--version", type=VersionName(), metavar="VERSION", help="One version; without it the current one.")
 @common_flags
-def delete(invocation: Invocation, *, path: str, version: int | None) -> None:
-    """Delete the current version, or one version; `undelete` brings it back."""
+def delete(invocation: Invocation, *, path: str, version: int | str | None) -> None:
+    """Delete the current version, or one version; `undelete` brings it back.
+
+    What is mounted is deleted as its store does: as a whole, and for good where the store brings nothing back.
+    """
     with invocation.open() as vault:
         vault.delete(path, version)
     invocation.emit({"path": path, "version": version}, f"deleted  {path}{f'@{version}' if version else ''}")
@@ -302,10 +314,10 @@ def delete(invocation: Invocation, *, path: str, version: int | None) -> None:
 
 @secret.command(examples=("securecfg secret undelete db/old 4",))
 @click.argument("path")
-@click.argument("version", type=Number())
+@click.argument("version", type=VersionName())
 @common_flags
-def undelete(invocation: Invocation, *, path: str, version: int) -> None:
-    """Bring a deleted version back."""
+def undelete(invocation: Invocation, *, path: str, version: int | str) -> None:
+    """Bring a deleted version back; of what is mounted the secret with all its versions."""
     with invocation.open() as vault:
         vault.undelete(path, version)
     invocation.emit({"path": path, "version": version}, f"undeleted  {path}@{version}")
@@ -313,10 +325,13 @@ def undelete(invocation: Invocation, *, path: str, version: int) -> None:
 
 @secret.command(examples=("securecfg secret destroy db/old 4", "securecfg secret destroy db/old 4 --yes --no-input"))
 @click.argument("path")
-@click.argument("version", type=Number())
+@click.argument("version", type=VersionName())
 @common_flags
-def destroy(invocation: Invocation, *, path: str, version: int) -> None:
-    """Destroy a version for ever. Copies and backups of the vault made before still hold it."""
+def destroy(invocation: Invocation, *, path: str, version: int | str) -> None:
+    """Destroy a version for ever. Copies and backups of the vault made before still hold it.
+
+    Nothing can be destroyed in a store that is mounted.
+    """
     from securecfg.cli.backup import note_backups
 
     with invocation.open() as vault:
@@ -338,7 +353,8 @@ def move(invocation: Invocation, *, path: str, target: str, allow_lookalike: boo
     """Give a secret another path, with all its versions.
 
     Over the edge of a sealed scope they are sealed anew. Whoever could read them before may know them: `securecfg audit
-    exposed` lists the secret until it has another value.
+    exposed` lists the secret until it has another value. Into what is mounted, and out of it, a secret goes with its
+    one version: it is written there and deleted here.
     """
     with invocation.open() as vault:
         vault.move(path, target, allow_lookalike=allow_lookalike or invocation.is_confirmed)
@@ -351,10 +367,10 @@ def move(invocation: Invocation, *, path: str, target: str, allow_lookalike: boo
 @secret.command(examples=("securecfg secret label db/main stable 3", "securecfg secret label db/main stable --remove"))
 @click.argument("path")
 @click.argument("label")
-@click.argument("version", type=Number(), required=False)
+@click.argument("version", type=VersionName(), required=False)
 @click.option("--remove", is_flag=True, help="Take the label away.")
 @common_flags
-def label(invocation: Invocation, *, path: str, label: str, version: int | None, remove: bool) -> None:
+def label(invocation: Invocation, *, path: str, label: str, version: int | str | None, remove: bool) -> None:
     """Make a label point at a version, or take it away."""
     if remove == (version is not None):
         message = "a label needs a version or `--remove`, and not both"
@@ -399,26 +415,31 @@ def _emit_paths(invocation: Invocation, paths: list[str]) -> None:
     invocation.emit({"secrets": [{"path": path} for path in paths]}, *paths)
 
 
-def _version_at(versions: list[VersionInfo], path: str, at: int | str | datetime | None) -> VersionInfo:
+def _version_at(versions: list[VersionInfo], path: str, at: int | str | datetime) -> VersionInfo:
     """Return the version that a read would return, without reading it."""
     if isinstance(at, datetime):
-        found = (info for info in versions if info.created <= at and (info.deleted is None or info.deleted > at))
-    elif isinstance(at, int):
-        found = (info for info in versions if info.version == at)
+        found = [info for info in versions if _was_there(info, at)]
     else:
-        found = (info for info in versions if (at or "current") in info.labels)
-    info = next(found, None)
-    if info is not None:
-        return info
-    if at is None:
-        message = f"there is no secret `{path}`"
-        raise SecretNotFound(message, hint=f"`securecfg secret history {path}` shows its deleted versions")
+        name = str(at)
+        # By its name first, as stores do; a text names no version of the vault itself.
+        found = [info for info in versions if info.version == at or (info.origin and info.version == name)]
+        found = found or [info for info in versions if name in info.labels]
+    if found:
+        return found[0]
     message = f"`{path}` has no such version"
     raise VersionNotFound(message, hint=f"`securecfg secret history {path}` lists its versions")
 
 
+def _was_there(info: VersionInfo, at: datetime) -> bool:
+    if info.created is None or info.created > at:
+        return False
+    if info.origin is not None:  # a store does not say since when a version is deleted
+        return info.state == "live"
+    return info.deleted is None or info.deleted > at
+
+
 def _described(info: VersionInfo) -> dict[str, Any]:
-    return {
+    described = {
         "version": info.version,
         "state": str(info.state),
         "created": timestamp(info.created),
@@ -430,13 +451,26 @@ def _described(info: VersionInfo) -> dict[str, Any]:
         "content_type": info.content_type,
         "size_bytes": info.size_bytes,
     }
+    if info.origin is None:
+        return described
+    store, served, fetched = info.origin
+    return described | {"store": store, "served": str(served), "fetched": timestamp(fetched)}
 
 
 def _shown_labels(info: VersionInfo) -> str:
-    return f"  ({', '.join(info.labels)})" if info.labels else ""
+    return f"  ({printable(', '.join(info.labels))})" if info.labels else ""
+
+
+def _shown_size(info: VersionInfo) -> str:
+    return "" if info.size_bytes is None else shown_size(info.size_bytes)
+
+
+def _shown_age(origin: Origin) -> str:
+    from securecfg.clock import SystemClock, to_ns
+
+    age_s = max(0, SystemClock().now_ns() - to_ns(origin.fetched)) // 1_000_000_000
+    return "" if origin.served == "store" else f"  ({origin.served}, {brief_age(age_s)} old)"
 
 
 def _shown_metadata(metadata: Mapping[str, str]) -> list[str]:
-    from securecfg.cli.output import printable
-
     return [f"metadata  {printable(name)}={printable(text)}" for name, text in metadata.items()]

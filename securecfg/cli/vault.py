@@ -14,6 +14,7 @@ from securecfg.cli.export import export
 from securecfg.cli.groups import Noun
 from securecfg.cli.introductions import trust
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.mounts import mount, mounts, unmount
 from securecfg.cli.publish import publish
 from securecfg.clock import to_datetime
 from securecfg.errors import (
@@ -339,5 +340,5 @@ def refuse_damage(opened: Vault, report: Verification) -> None:
     raise Tampered(message, hint="restore the vault from a backup; undamaged secrets can still be read")
 
 
-for command in (backup, backups, restore, export, publish, trust):
+for command in (backup, backups, restore, export, publish, trust, mount, unmount, mounts):
     vault.add_command(command)

@@ -39,6 +39,7 @@ class ContextType(IntEnum):
     VALUE = 0x17
     BACKUP = 0x18
     BUNDLE = 0x19
+    COPY = 0x1A
 
 
 def context(kind: ContextType, vault_id: bytes, scope_id: bytes, epoch: int, fields: bytes) -> bytes:

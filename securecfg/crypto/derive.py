@@ -57,6 +57,8 @@ class Label(StrEnum):
     ANCHOR = "securecfg/1/anchor"
     ADMINISTRATORS = "securecfg/1/administrators"
     INTRODUCTION = "securecfg/1/introduction"
+    COPY = "securecfg/1/copy"
+    COPY_NAME = "securecfg/1/copy-name"
 
 
 def expand(key: bytes, label: str, rest: bytes, length: int) -> bytes:

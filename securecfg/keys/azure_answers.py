@@ -107,9 +107,7 @@ def parse_value(key_name: str, answer: Mapping[str, Any]) -> KeyBytes:
 
 def refused(key_name: str, operation: Operation, status: int, answer: Mapping[str, Any]) -> SecurecfgError:
     """Return the error for an answer that is not the one that was asked for."""
-    error = _member(answer, "error")
-    inner = _member(error, "innererror") or _member(error, "innerError")  # the service writes it either way
-    code = next((c for c in (inner.get("code"), error.get("code")) if isinstance(c, str) and _CODE.fullmatch(c)), "")
+    code = code_of(answer)
     shown = f" (`{code}`)" if code else ""
     if code in _STATES:
         return _STATES[code](key_name)
@@ -128,6 +126,14 @@ def refused(key_name: str, operation: Operation, status: int, answer: Mapping[st
     if status == _BAD_REQUEST and code and operation == "unwrapKey":
         return wrong_key()
     return _unsuitable(f"Azure Key Vault refuses the key `{key_name}`{shown}")
+
+
+def code_of(answer: Mapping[str, Any]) -> str:
+    """Return the innermost code of a refusal; an empty text where there is none that can be shown."""
+    error = _member(answer, "error")
+    inner = _member(error, "innererror") or _member(error, "innerError")  # the service writes it either way
+    codes = (inner.get("code"), error.get("code"))
+    return next((code for code in codes if isinstance(code, str) and _CODE.fullmatch(code)), "")
 
 
 def is_busy(status: int) -> bool:

@@ -9,100 +9,24 @@ Import this module on use: it imports the vendor's packages.
 from __future__ import annotations
 
 import logging
-import threading
 from typing import TYPE_CHECKING, Any, cast
 
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError, ServiceRequestError
+from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
 from azure.core.rest import HttpRequest
-from azure.identity import CredentialUnavailableError, DefaultAzureCredential
 from azure.keyvault.keys import KeyClient
 
 from securecfg.errors import KeyAccessDenied, KeyProviderRefused, SecurecfgError
-from securecfg.keys.azure_answers import Operation, is_busy, refused, unavailable
+from securecfg.keys.azure_answers import Operation, refused, unavailable
+from securecfg.keys.azure_login import CLIENT_OPTIONS, Login, LoginAway, parse_object
 from securecfg.keys.discretion import discreet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from azure.core.credentials import (
-        AccessTokenInfo,
-        SupportsTokenInfo,
-        TokenCredential,
-        TokenProvider,
-        TokenRequestOptions,
-    )
+    from azure.core.credentials import TokenCredential
     from azure.core.rest import HttpResponse
 
-CONNECT_S = 3.0
-READ_S = 10.0
-PROCESS_S = 10
-
 _OK = 200
-
-
-class LoginAway(ServiceRequestError):
-    """The login service of Azure cannot be reached, or is busy."""
-
-
-class Login:
-    """The credentials that `azure-identity` finds without asking a person.
-
-    Its chain reports any failure as refused credentials; this tells a login service that is away from a wrong password.
-    """
-
-    def __init__(self) -> None:
-        """Ask for no token yet."""
-        self._seen = threading.local()
-        self._chain = DefaultAzureCredential(
-            exclude_interactive_browser_credential=True,
-            exclude_visual_studio_code_credential=True,
-            exclude_shared_token_cache_credential=True,
-            exclude_broker_credential=True,
-            process_timeout=PROCESS_S,
-            connection_timeout=CONNECT_S,
-            read_timeout=READ_S,
-            retry_total=0,
-        )
-        watched = tuple(_Watched(cast("SupportsTokenInfo", each), self._seen) for each in self._chain.credentials)
-        self._chain.credentials = cast("tuple[TokenProvider, ...]", watched)
-
-    def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
-        """Return a token.
-
-        Raises:
-            LoginAway: The login service cannot be reached, or is busy.
-            ClientAuthenticationError: There are no credentials, or the login service refuses them.
-        """
-        self._seen.away = False
-        try:
-            return self._chain.get_token_info(*scopes, options=options)
-        except AzureError:
-            if not self._seen.away:
-                raise
-        message = "no answer of the login service"
-        raise LoginAway(message)
-
-
-class _Watched:
-    """One credential of a chain, which notes that it failed because the login service is away."""
-
-    def __init__(self, credential: SupportsTokenInfo, seen: threading.local) -> None:
-        self._credential = credential
-        self._seen = seen
-
-    def get_token_info(self, *scopes: str, options: TokenRequestOptions | None = None) -> AccessTokenInfo:
-        try:
-            return self._credential.get_token_info(*scopes, options=options)
-        except CredentialUnavailableError:
-            raise  # this one is not set up, and the chain goes on to the next
-        except ClientAuthenticationError as error:
-            # What nobody refused but went wrong otherwise is raised as this, too, with what happened as its cause; only
-            # a ValueError among these is a matter of settings.
-            self._seen.away = is_busy(error.status_code or 0) or not isinstance(error.__cause__, ValueError | None)
-            raise
-        except AzureError:
-            self._seen.away = True
-            raise
 
 
 class KeyVault:
@@ -122,7 +46,7 @@ class KeyVault:
         self._vault_url = vault_url
         self._key_name = key_name
         try:
-            self._login = Login()
+            self._login = Login(asks_metadata=True)
         except (ValueError, OSError):
             message = "what the environment says of Azure credentials cannot be used"
             raise KeyAccessDenied(message, hint="look at the variables that begin with `AZURE_`") from None
@@ -143,7 +67,7 @@ class KeyVault:
         failure: SecurecfgError
         try:
             response = self._send(path, body)
-            answer = _parse_object(response)
+            answer = parse_object(response)
             if response.status_code == _OK and answer:
                 return answer
             failure = refused(self._key_name, operation, response.status_code, answer)
@@ -172,20 +96,8 @@ class KeyVault:
         client = KeyClient(
             self._vault_url,
             cast("TokenCredential", self._login),  # the client takes the newer form, its annotation does not
-            connection_timeout=CONNECT_S,
-            read_timeout=READ_S,
-            retry_total=0,  # asking again is the caller's business
-            permit_redirects=False,
+            **CLIENT_OPTIONS,
         )
         # The warnings of its packages repeat what our errors say, and quote what the login service answered.
         with client, discreet("azure", "msal", least=logging.CRITICAL):
             return client.send_request(request)
-
-
-def _parse_object(response: HttpResponse) -> dict[str, Any]:
-    """Return a JSON object, an empty one if it is something else."""
-    try:
-        answer = response.json()
-    except (ValueError, AzureError):
-        return {}
-    return answer if isinstance(answer, dict) else {}

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from securecfg.errors import SettingMissing
+from securecfg.keys.addresses import is_safe_address
+from securecfg.keys.credentials import CredentialMissing, find_credential
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from securecfg.secret import Secret
+
 ANSWER_S = 10.0
 SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - where it lies, not what it is
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-_CREDENTIAL_BYTES = 65_536
 _CONNECTIONS = 32
 
 
@@ -29,6 +32,7 @@ class Login(NamedTuple):
         file: Of the token, secret id, password or certificate; empty where it is found elsewhere.
         variable: The environment variable that holds it instead.
         key_file: Of the certificate's private key.
+        given: What stands before variables of the environment, by their names.
     """
 
     method: str = "token"
@@ -37,6 +41,7 @@ class Login(NamedTuple):
     file: str = ""
     variable: str = ""
     key_file: str = ""
+    given: Mapping[str, Secret[str]] = MappingProxyType({})
 
 
 class Where(NamedTuple):
@@ -52,19 +57,6 @@ class Where(NamedTuple):
     address: str = ""
     namespace: str = ""
     authority: str = ""
-
-
-class CredentialMissing(Exception):
-    """There is nothing to log in with.
-
-    Attributes:
-        places: Where it was looked for.
-    """
-
-    def __init__(self, places: str) -> None:
-        """Say where it was looked for."""
-        super().__init__(f"looked for in {places}")
-        self.places = places
 
 
 def connect(where: Where, login: Login) -> Any:  # noqa: ANN401 - the package has no types
@@ -105,8 +97,8 @@ def find_token(login: Login) -> str:
         CredentialMissing: There is none.
     """
     if login.file or login.variable:
-        return _credential(login.file, login.variable)
-    return _credential("", "VAULT_TOKEN", "~/.vault-token")
+        return find_credential(login.file, login.variable, given=login.given)
+    return find_credential("", "VAULT_TOKEN", "~/.vault-token", given=login.given)
 
 
 def login_request(login: Login) -> tuple[str, Mapping[str, str]]:
@@ -115,21 +107,21 @@ def login_request(login: Login) -> tuple[str, Mapping[str, str]]:
     Raises:
         CredentialMissing: There is nothing to log in with.
     """
-    method, role, mount, file, variable, _ = login
+    method, role, mount, file, variable = login[:5]
     path = f"/v1/auth/{mount or method}/login"
     match method:
         case "approle":
-            secret_id = _credential(file, variable or "VAULT_SECRET_ID")
+            secret_id = find_credential(file, variable or "VAULT_SECRET_ID", given=login.given)
             return path, {"role_id": role, "secret_id": secret_id}
         case "userpass":
-            return f"{path}/{role}", {"password": _credential(file, variable)}
+            return f"{path}/{role}", {"password": find_credential(file, variable, given=login.given)}
         case "cert":
             return path, {"name": role} if role else {}
         case "kubernetes":
-            token = _credential(file or ("" if variable else SERVICE_ACCOUNT_TOKEN), variable)
+            token = find_credential(file or ("" if variable else SERVICE_ACCOUNT_TOKEN), variable, given=login.given)
             return path, {"role": role, "jwt": token}
         case _:
-            return path, {"role": role, "jwt": _credential(file, variable)}
+            return path, {"role": role, "jwt": find_credential(file, variable, given=login.given)}
 
 
 def server_address(where: Where = Where()) -> str:  # noqa: B008 - it cannot be changed
@@ -147,16 +139,6 @@ def server_address(where: Where = Where()) -> str:  # noqa: B008 - it cannot be 
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def is_safe_address(address: str) -> bool:
-    """Return whether an address is `https://`, or `http://` to this machine itself."""
-    try:
-        parts = urlsplit(address)
-        is_plain = parts.scheme == "http" and parts.hostname in _LOOPBACK
-    except ValueError:
-        return False
-    return bool(parts.scheme == "https" and parts.hostname) or is_plain
-
-
 def _certificate(login: Login) -> tuple[str, str]:
     certificate = login.file or os.environ.get("VAULT_CLIENT_CERT", "")
     key = login.key_file or os.environ.get("VAULT_CLIENT_KEY", "")
@@ -164,22 +146,3 @@ def _certificate(login: Login) -> tuple[str, str]:
         places = f"{login.file or 'VAULT_CLIENT_CERT'} and {login.key_file or 'VAULT_CLIENT_KEY'}, which name files"
         raise CredentialMissing(places)
     return certificate, key
-
-
-def _credential(file: str, variable: str, last: str = "") -> str:
-    """Return what lies in a file, or in a variable, or in the last file.
-
-    Raises:
-        CredentialMissing: Nowhere.
-    """
-    if not file and os.environ.get(variable):
-        return os.environ[variable].strip()
-    try:
-        path = os.path.expanduser(file or last)  # noqa: PTH111 - `Path.expanduser` fails for an unknown user
-        with open(path, encoding="utf-8") as lines:
-            found = lines.read(_CREDENTIAL_BYTES).strip()
-    except (OSError, ValueError):
-        found = ""
-    if not found:
-        raise CredentialMissing(" or ".join(filter(None, ("" if file else variable, file or last))))
-    return found

@@ -20,6 +20,7 @@ ADMINISTRATIVE_ACTIONS: Final = (
     "role.read",
     "role.write",
     "key.manage",
+    "mount.manage",
     "audit.read",
     "audit.export",
     "vault.backup",
@@ -76,7 +77,7 @@ action "list"
 
 // Administration is of the whole vault: the resource is always the root folder.
 action "policy.read", "policy.write", "role.read", "role.write", "key.manage",
-       "audit.read", "audit.export", "vault.backup", "vault.restore"
+       "mount.manage", "audit.read", "audit.export", "vault.backup", "vault.restore"
   appliesTo {{ principal: [User, Service], resource: [Folder], context: Context }};
 
 // To act for another principal, who is the resource.

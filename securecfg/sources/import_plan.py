@@ -194,7 +194,7 @@ def _find_parts(vault: Vault | None, paths: Iterable[str]) -> dict[str, str]:
             message = f"`{path}` lies in no scope that this key opens"
             raise ScopeSealed(message, hint=_WRITER_HINT) from None
         part.opened.refresh()
-        part.opened.verify_unsealed(path)
+        part.opened.verify_own(path)
         seat = part.opened.replica.seat
         if seat is not None and not seat.may_write:
             message = f"`{path}` lies in the sealed scope `{scope}`, which this key does not write"

@@ -1,4 +1,4 @@
-"""Azure Key Vault and its login service on this machine, as far as keys that wrap keys need them.
+"""Azure Key Vault and its login service on this machine, as far as keys that wrap keys and secrets need them.
 
 Written from the published REST API, version 2025-07-01, and from what the vendor's client was seen to do. It speaks
 plain HTTP and tells hosts apart by the `Host` header: a proxy that speaks TLS stands before it, so that the vendor's
@@ -23,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+
+from securecfg.testing.azure_secrets import Refused, VaultSecrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,14 +76,16 @@ class AzureKeyVault:
 
     Attributes:
         tokens: The tokens that were given out, and what each is for.
-        permissions: What the only client may do.
+        permissions: What the only client may do with keys.
+        secrets: What vaults hold besides keys.
         resource: The resource that the challenge names instead of the vault's own.
     """
 
     def __init__(self) -> None:
-        """Hold no keys."""
+        """Hold nothing."""
         self.tokens: dict[str, str] = {}
         self.permissions = set(PERMISSIONS)
+        self.secrets = VaultSecrets()
         self.resource: str | None = None
         self._keys: dict[tuple[str, str], list[KeyVersion]] = {}
         self._server = _Server(("127.0.0.1", 0), _Request)
@@ -104,8 +108,9 @@ class AzureKeyVault:
         return port
 
     def clear(self) -> None:
-        """Hold no keys any more, and allow everything."""
+        """Hold nothing any more, and allow everything."""
         self._keys.clear()
+        self.secrets.clear()
         self.permissions = set(PERMISSIONS)
         self.resource = None
 
@@ -146,18 +151,6 @@ class _Server(ThreadingHTTPServer):
     service: AzureKeyVault
 
 
-class _Refused(Exception):
-    """What the service answers instead."""
-
-    def __init__(self, status: int, code: str, message: str, inner: str = "") -> None:
-        super().__init__(code)
-        self.status = status
-        self.headers: dict[str, str] = {}
-        self.body: dict[str, Any] = {"error": {"code": code, "message": message}}
-        if inner:
-            self.body["error"]["innererror"] = {"code": inner}
-
-
 class _Request(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -169,21 +162,27 @@ class _Request(BaseHTTPRequestHandler):
         """Answer a request."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         url = urlsplit(self.path)
+        answer: Mapping[str, Any] | None
         try:
             if self.headers["Host"] == LOGIN_HOST:
                 answer = self._log_in(url.path, dict(parse_qsl(body.decode())))
             elif url.path == "/identity":
                 answer = self._identify(dict(parse_qsl(url.query)))
-            elif "api-version=" in url.query:
-                answer = self._use_key(url.path, body)
+            elif "api-version=" not in url.query:
+                raise Refused(400, "BadParameter", "Missing api-version.")
             else:
-                raise _Refused(400, "BadParameter", "Missing api-version.")
-        except _Refused as refused:
+                host = self.headers["Host"]
+                self._check_token(host)
+                if url.path.startswith("/keys/"):
+                    answer = self._use_key(host, url.path, body)
+                else:
+                    answer = self._service.secrets.answer(self.command, host, url.path, url.query, body)
+        except Refused as refused:
             self._send(refused.status, refused.body, refused.headers)
         else:
-            self._send(200, answer, {})
+            self._send(204 if answer is None else 200, answer, {})
 
-    do_GET = do_POST = answer  # noqa: N815 - as the base class calls them
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - as the base class calls them
 
     @property
     def _service(self) -> AzureKeyVault:
@@ -201,10 +200,10 @@ class _Request(BaseHTTPRequestHandler):
         if path == "/common/discovery/instance":
             return {"tenant_discovery_endpoint": f"{tenant}/v2.0/.well-known/openid-configuration", "metadata": []}
         if path != f"/{TENANT}/oauth2/v2.0/token":
-            raise _Refused(404, "NotFound", "There is no such page.")
+            raise Refused(404, "NotFound", "There is no such page.")
         proofs = {form.get("client_secret", CLIENT_SECRET), form.get("client_assertion", CLIENT_SECRET)}
         if form.get("client_id") != CLIENT_ID or proofs - {CLIENT_SECRET, FEDERATED_TOKEN}:
-            refused = _Refused(401, "invalid_client", "")
+            refused = Refused(401, "invalid_client", "")
             refused.body = {
                 "error": "invalid_client",
                 "error_description": f"AADSTS7000215: Invalid client secret of app '{form.get('client_id')}'.",
@@ -215,25 +214,23 @@ class _Request(BaseHTTPRequestHandler):
     def _identify(self, query: Mapping[str, str]) -> dict[str, Any]:
         """Give a token to the managed identity of a machine, as the App Service does there."""
         if self.headers["X-IDENTITY-HEADER"] != IDENTITY_HEADER:
-            raise _Refused(403, "Forbidden", "No such identity.")
+            raise Refused(403, "Forbidden", "No such identity.")
         token = self._service.give_token(f"{query['resource']}/.default")
         expires = str(int(time.time()) + _TOKEN_S)
         return {"token_type": "Bearer", "expires_on": expires, "access_token": token, "resource": query["resource"]}
 
-    def _use_key(self, path: str, body: bytes) -> dict[str, Any]:
-        host = self.headers["Host"]
-        self._check_token(host)
+    def _use_key(self, host: str, path: str, body: bytes) -> dict[str, Any]:
         match = _KEY_PATH.fullmatch(path)
         if not match:
-            raise _Refused(404, "ResourceNotFound", "There is no such operation.")
+            raise Refused(404, "ResourceNotFound", "There is no such operation.")
         name, number, operation = match[1], match[2] or "", _OPERATIONS[match[3]]
         if operation not in self._service.permissions:
             message = f"Caller is not authorized to perform action on resource. Action: '{operation}'"
-            raise _Refused(403, "Forbidden", message, "ForbiddenByRbac")
+            raise Refused(403, "Forbidden", message, "ForbiddenByRbac")
         key = self._service.find_key(host, name, number)
         if key is None:
             message = f"A key with (name/id) {name}/{number} was not found in this key vault."
-            raise _Refused(404, "KeyNotFound", message)
+            raise Refused(404, "KeyNotFound", message)
         kid = f"https://{host}/keys/{name}/{key.number}"
         if operation == "get":
             return {
@@ -249,15 +246,15 @@ class _Request(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if self._service.tokens.get(token) == f"https://{domain}/.default":
             return
-        refused = _Refused(401, "Unauthorized", "AKV10000: Request is missing a Bearer or PoP token.")
+        refused = Refused(401, "Unauthorized", "AKV10000: Request is missing a Bearer or PoP token.")
         resource = self._service.resource or f"https://{domain}"
         refused.headers["WWW-Authenticate"] = (
             f'Bearer authorization="https://{LOGIN_HOST}/{TENANT}", resource="{resource}"'
         )
         raise refused
 
-    def _send(self, status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> None:
-        content = json.dumps(body).encode()
+    def _send(self, status: int, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> None:
+        content = b"" if body is None else json.dumps(body).encode()
         self.send_response_only(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -270,9 +267,9 @@ class _Request(BaseHTTPRequestHandler):
 def _crypt(key: KeyVersion, operation: str, algorithm: str, value: bytes) -> bytes:
     if operation not in key.operations:
         message = f"Operation {operation} is not permitted on this key."
-        raise _Refused(403, "Forbidden", message, "KeyOperationForbidden")
+        raise Refused(403, "Forbidden", message, "KeyOperationForbidden")
     if operation == "unwrapKey" and not key.attributes["enabled"]:
-        raise _Refused(403, "Forbidden", "Operation unwrapKey is not allowed on a disabled key.", "KeyDisabled")
+        raise Refused(403, "Forbidden", "Operation unwrapKey is not allowed on a disabled key.", "KeyDisabled")
     try:
         match key.material, algorithm, operation:
             case RSAPrivateKey() as rsa, "RSA-OAEP-256", "wrapKey":
@@ -284,9 +281,9 @@ def _crypt(key: KeyVersion, operation: str, algorithm: str, value: bytes) -> byt
             case bytes() as secret, "A256KW", "unwrapKey":
                 return aes_key_unwrap(secret, value)
             case _:
-                raise _Refused(400, "BadParameter", f"Key and algorithm {algorithm} do not fit.")
+                raise Refused(400, "BadParameter", f"Key and algorithm {algorithm} do not fit.")
     except (ValueError, InvalidUnwrap):
-        raise _Refused(400, "BadParameter", "The parameter is incorrect.") from None
+        raise Refused(400, "BadParameter", "The parameter is incorrect.") from None
 
 
 def _from_base64url(text: str) -> bytes:

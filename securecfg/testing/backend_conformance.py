@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from securecfg.backends import Deletion, Kind, OpenBackend, State
-from securecfg.backends.interface import Deletes, KeepsVersions, Labels, ReadsAtOnce, Recovers
+from securecfg.backends import Changes, Deletion, Kind, OpenBackend, State
+from securecfg.backends.interface import Deletes, KeepsVersions, Labels, ReadsAtOnce, Recovers, Watches, Writes
 from securecfg.errors import (
     AlreadyExists,
     BackendDenied,
@@ -36,7 +36,7 @@ from securecfg.patience import Patience
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from securecfg.backends import Backend, Content, Found
 
@@ -106,6 +106,8 @@ def plain(found: Found) -> Content:
 class BackendConformance:
     """The suite; `backend`, `fail`, `asked` and `canaries` are for the subclass to define.
 
+    So is `put` where the store is only read.
+
     Attributes:
         many: How many secrets make several pages of a listing.
     """
@@ -123,6 +125,13 @@ class BackendConformance:
         """
         raise NotImplementedError
 
+    def fail_change(self, fault: BackendFault) -> None:
+        """Let the store show a fault for the next request that changes something.
+
+        That is the next one, unless the subclass knows better: a write may have to look before it writes.
+        """
+        self.fail(fault, times=1)
+
     def asked(self) -> int:
         """Return how many requests the store has been sent so far."""
         raise NotImplementedError
@@ -131,11 +140,19 @@ class BackendConformance:
         """Return what no error, repr or log line may contain besides the values: tokens, keys."""
         raise NotImplementedError
 
+    def put(self, backend: OpenBackend, path: str, content: Content) -> str:
+        """Write a secret and return its version's id: through a handle, or in another way where it is only read.
+
+        Raises:
+            InvalidPath, Unsupported: The store can hold no such path, or no such value.
+        """
+        return backend.write(path, content)
+
     def fill(self, count: int) -> None:
-        """Make that many secrets `many/NUMBER` quickly; by the backend itself unless the subclass knows better."""
+        """Make that many secrets `many/NUMBER` quickly; one by one unless the subclass knows better."""
         backend = self.open()
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda number: backend.write(f"many/{number:05}", "x"), range(count)))
+            list(pool.map(lambda number: self.put(backend, f"many/{number:05}", "x"), range(count)))
 
     def open(self) -> OpenBackend:
         """Return a handle, as users have one."""
@@ -157,11 +174,13 @@ class BackendConformance:
         backend = self.backend()
         can = backend.capabilities
         assert can.kinds
+        assert isinstance(backend, Writes) == can.writes
         assert isinstance(backend, KeepsVersions) == can.keeps_versions
         assert isinstance(backend, Labels) == can.labels
         assert isinstance(backend, Deletes) == (can.deletes is not Deletion.NONE)
         assert isinstance(backend, Recovers) == (can.deletes is Deletion.SOFT)
         assert isinstance(backend, ReadsAtOnce) == (can.reads_at_once > 1)
+        assert isinstance(backend, Watches) == can.watches
 
     def test_nothing_is_sent_until_it_is_asked(self) -> None:
         before = self.asked()
@@ -172,6 +191,7 @@ class BackendConformance:
         backend, before = self.open(), self.asked()
         can = backend.capabilities
         refused: list[tuple[bool, Callable[[], object]]] = [
+            (can.writes, lambda: backend.write("a", self._value())),
             (can.creates, lambda: backend.write("a", self._value(), expect="")),
             (can.compares, lambda: backend.write("a", self._value(), expect="1")),
             (can.metadata, lambda: backend.write("a", self._value(), metadata={"owner": "pay"})),
@@ -180,6 +200,7 @@ class BackendConformance:
             (can.labels, lambda: backend.label("a", "canary", "1")),
             (can.deletes is not Deletion.NONE, lambda: backend.delete("a")),
             (can.deletes is Deletion.SOFT, lambda: backend.recover("a")),
+            (can.watches, backend.watch),
             (Kind.TEXT in can.kinds, lambda: backend.write("a", "text")),
             (Kind.BYTES in can.kinds, lambda: backend.write("a", b"bytes")),
             (Kind.FIELDS in can.kinds, lambda: backend.write("a", {"a": "b"})),
@@ -214,7 +235,7 @@ class BackendConformance:
         backend = self.open()
         text = '{"user":"web","password":"hunter2"}'
         try:
-            backend.write("a", text)
+            self.put(backend, "a", text)
         except Unsupported:
             with pytest.raises(SecretNotFound):
                 backend.read("a")
@@ -228,13 +249,12 @@ class BackendConformance:
         backend = self.open()
         most = backend.capabilities.value_bytes_max
         self._needs(Kind.TEXT in backend.capabilities.kinds and most <= 1 << 22, "no text, or no limit of its own")
-        backend.write("a", "x" * most)
+        self.put(backend, "a", "x" * most)
         assert plain(backend.read("a")) == "x" * most
         before = self.asked()
-        with pytest.raises(ValueTooLarge):
-            backend.write("b", "x" * (most + 1))
-        with pytest.raises(ValueTooLarge):
-            backend.write("b", "é" * (most // 2) + "xx")
+        for more in ("x" * (most + 1), "é" * (most // 2) + "xx"):
+            with pytest.raises(ValueTooLarge if backend.capabilities.writes else Unsupported):
+                backend.write("b", more)
         assert self.asked() == before
 
     def _comes_back_or_is_refused(self, content: Content, kind: Kind) -> None:
@@ -244,7 +264,7 @@ class BackendConformance:
                 backend.write("a", content)
             return
         try:
-            version = backend.write("a", content)
+            version = self.put(backend, "a", content)
         except Unsupported:
             with pytest.raises(SecretNotFound):
                 backend.read("a")
@@ -260,7 +280,7 @@ class BackendConformance:
     def test_a_path_is_held_as_it_is_or_refused(self, path: str) -> None:
         backend = self.open()
         try:
-            backend.write(path, self._value())
+            self.put(backend, path, self._value())
         except InvalidPath:
             with pytest.raises(InvalidPath):
                 backend.read(path)
@@ -273,7 +293,7 @@ class BackendConformance:
         held = []
         for path in ("alike/a-b", "alike/a--b", "alike/a/b", "alike/a_b", "alike/A-B", "alike/a.b", "alike/a%2Fb"):
             try:
-                backend.write(path, self._value(path))
+                self.put(backend, path, self._value(path))
             except InvalidPath:
                 continue
             held.append(path)
@@ -294,21 +314,21 @@ class BackendConformance:
         backend = self.open()
         with pytest.raises(SecretNotFound):
             backend.read("none/there")
-        backend.write("app/db/main", self._value())
+        self.put(backend, "app/db/main", self._value())
         for path in ("app", "app/db", "app/db/main/deeper", "app/db/mai", "app/db/main2"):
             with pytest.raises(SecretNotFound):
                 backend.read(path)
 
     def test_the_newest_value_is_read(self) -> None:
         backend, other = self.open(), self.open()
-        versions = [backend.write("a", self._value(str(number))) for number in range(3)]
+        versions = [self.put(backend, "a", self._value(str(number))) for number in range(3)]
         assert plain(other.read("a")) == self._value("2")
         assert other.read("a").version.id == versions[-1]
 
     def test_versions_are_listed_newest_first_and_read_by_their_ids(self) -> None:
         backend = self.open()
         self._needs(backend.capabilities.keeps_versions, "it keeps no earlier versions")
-        versions = [backend.write("a", self._value(str(number))) for number in range(3)]
+        versions = [self.put(backend, "a", self._value(str(number))) for number in range(3)]
         assert [version.id for version in backend.versions("a")] == versions[::-1]
         assert [plain(backend.read("a", version)) for version in versions] == [self._value(str(n)) for n in range(3)]
         for version in backend.versions("a"):
@@ -317,7 +337,7 @@ class BackendConformance:
     def test_a_version_that_is_not_there_is_not_found(self) -> None:
         backend = self.open()
         self._needs(backend.capabilities.keeps_versions, "it keeps no earlier versions")
-        backend.write("a", self._value())
+        self.put(backend, "a", self._value())
         with pytest.raises(VersionNotFound):
             backend.read("a", "no-such-version-there")
         with pytest.raises(SecretNotFound):
@@ -326,7 +346,7 @@ class BackendConformance:
     def test_listings_are_of_all_that_begins_with_a_prefix(self) -> None:
         backend = self.open()
         for path in ("a", "app/a", "app/db/main", "app/db/second", "apple/x"):
-            backend.write(path, self._value())
+            self.put(backend, path, self._value())
         assert backend.list().paths == ["a", "app/a", "app/db/main", "app/db/second", "apple/x"]
         assert backend.list("app/").paths == ["app/a", "app/db/main", "app/db/second"]
         assert backend.list("app/db/").paths == ["app/db/main", "app/db/second"]
@@ -342,7 +362,7 @@ class BackendConformance:
         backend = self.open()
         paths = [f"app/{number}" for number in range(25)]
         for path in paths:
-            backend.write(path, self._value(path))
+            self.put(backend, path, self._value(path))
         before = self.asked()
         found = backend.read_many([*paths, "none/there"])
         assert {path: plain(each) for path, each in found.items()} == {path: self._value(path) for path in paths}
@@ -413,7 +433,7 @@ class BackendConformance:
     def test_a_label_points_at_a_version_until_it_is_moved_or_taken_away(self) -> None:
         backend = self.open()
         self._needs(backend.capabilities.labels, "it has no labels")
-        first, second = (backend.write("a", self._value(text)) for text in ("1", "2"))
+        first, second = (self.put(backend, "a", self._value(text)) for text in ("1", "2"))
         backend.label("a", "canary", first)
         assert plain(backend.read("a", "canary")) == self._value("1")
         assert "canary" in next(each.labels for each in backend.versions("a") if each.id == first)
@@ -454,18 +474,45 @@ class BackendConformance:
         with pytest.raises(SecretNotFound):
             backend.recover("none/there")
 
+    # --- watching -----------------------------------------------------------------------------------------------------
+
+    def test_what_changes_is_seen(self) -> None:
+        backend = self.open()
+        self._needs(backend.capabilities.watches, "it does not say what changes")
+        self.put(backend, "app/before", self._value())
+        watching = backend.watch("app/")
+        assert next(watching) == Changes((), is_whole=True)
+        self.put(backend, "app/a", self._value())
+        self.put(backend, "other/a", self._value())
+        self.put(backend, "app/b", self._value())
+        self._sees(watching, {"app/a", "app/b"})
+        self.put(backend, "app/a", self._value("2"))
+        self._sees(watching, {"app/a"})
+        if backend.capabilities.deletes is not Deletion.NONE:
+            backend.delete("app/b")
+            self._sees(watching, {"app/b"})
+        watching.close()
+
+    def _sees(self, watching: Iterator[Changes], wanted: set[str]) -> None:
+        seen = set[str]()
+        while not wanted <= seen:
+            changes = next(watching)
+            assert changes.is_whole
+            seen |= set(changes.paths)
+        assert seen == wanted
+
     # --- threads and processes ----------------------------------------------------------------------------------------
 
     def test_one_object_serves_many_threads(self) -> None:
         backend = self.open()
-        backend.write("a", self._value())
+        self.put(backend, "a", self._value())
         with ThreadPoolExecutor(THREADS) as pool:
             found = list(pool.map(lambda _: plain(backend.read("a")), range(THREADS)))
         assert found == [self._value()] * THREADS
 
     def test_a_forked_child_has_a_client_of_its_own(self) -> None:
         backend = self.open()
-        backend.write("a", self._value())
+        self.put(backend, "a", self._value())
         child = os.fork()
         if child == 0:
             code = 1
@@ -481,7 +528,7 @@ class BackendConformance:
     @pytest.mark.parametrize("fault", [fault for fault in BackendFault if fault is not BackendFault.SILENT])
     def test_each_fault_has_its_error(self, fault: BackendFault) -> None:
         backend = OpenBackend(self.backend(), Patience(20.0, ()))
-        backend.write("a", self._value())
+        self.put(backend, "a", self._value())
         self.fail(fault)
         for call in (lambda: backend.read("a"), backend.list):
             with pytest.raises(ERRORS[fault]) as raised:
@@ -490,17 +537,17 @@ class BackendConformance:
 
     def test_a_store_that_never_answers_is_left_behind(self) -> None:
         backend = OpenBackend(self.backend(), Patience(0.5, (0.1,)))
-        self.open().write("a", self._value())
+        self.put(self.open(), "a", self._value())
         self.fail(BackendFault.SILENT)
         with pytest.raises(BackendUnavailable):
             backend.read("a")
-        with pytest.raises(CommitUnknown):
+        with pytest.raises(CommitUnknown if backend.capabilities.writes else Unsupported):
             backend.write("a", self._value())
 
     @pytest.mark.parametrize("fault", PASSING)
     def test_what_passes_is_asked_again(self, fault: BackendFault) -> None:
         backend = self.open()
-        backend.write("a", self._value())
+        self.put(backend, "a", self._value())
         self.fail(fault, times=2)
         assert plain(backend.read("a")) == self._value()
         self.fail(fault, times=2)
@@ -510,8 +557,9 @@ class BackendConformance:
     def test_a_write_without_an_answer_is_made_once_or_said_to_be_in_doubt(self, fault: BackendFault) -> None:
         backend = self.open()
         can = backend.capabilities
+        self._needs(can.writes, "it is only read")
         first = backend.write("a", self._value("1"))
-        self.fail(fault, times=1)
+        self.fail_change(fault)
         try:
             backend.write("a", self._value("2"))
         except CommitUnknown:
@@ -526,6 +574,7 @@ class BackendConformance:
 
     def test_a_write_that_was_refused_before_it_was_taken_is_made_again(self) -> None:
         backend = self.open()
+        self._needs(backend.capabilities.writes, "it is only read")
         self.fail(BackendFault.THROTTLED, times=2)
         backend.write("a", self._value())
         assert plain(backend.read("a")) == self._value()
@@ -535,7 +584,7 @@ class BackendConformance:
     def test_no_log_line_error_or_repr_shows_a_value_or_a_token(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG)
         backend = self.open()
-        backend.write("a", self._value(CANARY))
+        self.put(backend, "a", self._value(CANARY))
         shown = [repr(backend), repr(self.backend()), repr(backend.read("a")), repr(backend.list())]
         self.fail(BackendFault.DENIED)
         for call in (lambda: backend.read("a"), lambda: backend.write("a", self._value(CANARY))):

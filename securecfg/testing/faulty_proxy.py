@@ -5,16 +5,18 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, NamedTuple, Self, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
+    from http.client import HTTPResponse
     from ssl import SSLContext
 
-_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "trailer", "transfer-encoding", "content-length"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class FaultyProxy:
         self._lock = threading.Lock()
         self._always: Fault | None = None
         self._next: list[Fault] = []
+        self._under_way = set[socket.socket]()
         self._closing = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Connection)
         self._server.proxy = self
@@ -107,6 +110,7 @@ class FaultyProxy:
     def __exit__(self, *_exc: object) -> None:
         """Stop, and let everybody go who waits for an answer."""
         self._closing.set()
+        self.break_off()
         self._server.shutdown()
         self._server.server_close()
 
@@ -132,13 +136,29 @@ class FaultyProxy:
 
     def ask(self, exchange: Exchange) -> Answer:
         """Return what the server answers."""
+        with self.asking(exchange) as response:
+            return Answer(response.status, response.read(), dict(response.getheaders()))
+
+    @contextmanager
+    def asking(self, exchange: Exchange) -> Iterator[HTTPResponse]:
+        """Give what the server answers while it comes in; `break_off` breaks it off."""
         connection = HTTPConnection(*self._upstream, timeout=30)
+        connection.connect()
+        upstream = connection.sock
         try:
             connection.request(exchange.method, exchange.path, exchange.body, dict(exchange.headers))
-            response = connection.getresponse()
-            return Answer(response.status, response.read(), dict(response.getheaders()))
+            with connection.getresponse() as response:
+                self._under_way.add(upstream)
+                yield response
         finally:
+            self._under_way.discard(upstream)
             connection.close()
+
+    def break_off(self) -> None:
+        """Break off all answers that are under way."""
+        for upstream in self._under_way.copy():
+            with suppress(OSError):  # it came to its end by itself
+                upstream.shutdown(socket.SHUT_RDWR)
 
     def wait(self, seconds: float | None) -> None:
         """Wait, at most until the proxy closes."""
@@ -191,7 +211,28 @@ class _Connection(BaseHTTPRequestHandler):
                 proxy.wait(seconds)
                 self._send(proxy.ask(exchange))
             case None:
-                self._send(proxy.ask(exchange))
+                with proxy.asking(exchange) as response:
+                    self._hand_on(response)
+
+    def _hand_on(self, response: HTTPResponse) -> None:
+        headers = dict(response.getheaders())
+        if not response.chunked:
+            self._send(Answer(response.status, response.read(), headers))
+            return
+        # It may have no end, as that of a watch: each piece is handed on when it comes.
+        pieces = iter(lambda: response.read1(65_536), b"")
+        self._send_start(Answer(response.status, b"", headers))
+        is_chunked = self.request_version == "HTTP/1.1"
+        self.send_header(*(("Transfer-Encoding", "chunked") if is_chunked else ("Connection", "close")))
+        self.end_headers()
+        try:
+            for piece in pieces:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if is_chunked else piece)
+        except HTTPException:
+            self._reset()
+            return
+        if is_chunked:
+            self.wfile.write(b"0\r\n\r\n")
 
     def do_CONNECT(self) -> None:
         """Go on with TLS, and read what would have gone through the tunnel."""
@@ -216,11 +257,14 @@ class _Connection(BaseHTTPRequestHandler):
         self._send_head(answer)
         self.wfile.write(answer.body)
 
-    def _send_head(self, answer: Answer) -> None:
+    def _send_start(self, answer: Answer) -> None:
         self.send_response_only(answer.status)
         for name, value in answer.headers.items():
             if name.lower() not in _HOP_BY_HOP:
                 self.send_header(name, value)
+
+    def _send_head(self, answer: Answer) -> None:
+        self._send_start(answer)
         self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from securecfg.backends.interface import Capabilities, Deletion, Found, Kind, State, StoredVersion
+from securecfg.backends.interface import Capabilities, Changes, Deletion, Found, Kind, State, StoredVersion
 from securecfg.errors import (
     AlreadyExists,
     SecretDestroyed,
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 VALUE_BYTES_MAX = 65_536
 PATH_BYTES_MAX = 1_024
 BATCH_MAX = 10
+WATCH_S = 0.05
 
 ALL = Capabilities(
     kinds=frozenset(Kind),
     value_bytes_max=VALUE_BYTES_MAX,
     path_bytes_max=PATH_BYTES_MAX,
+    writes=True,
     creates=True,
     compares=True,
     keeps_versions=True,
@@ -40,6 +42,7 @@ ALL = Capabilities(
     deletes=Deletion.SOFT,
     reads_at_once=BATCH_MAX,
     is_write_repeatable=True,
+    watches=True,
 )
 
 
@@ -84,6 +87,8 @@ class MemoryStore:
         self.asked = 0
         self.lock = threading.RLock()
         self.secrets: dict[str, _Held] = {}
+        self.changed: list[str] = []
+        self.news = threading.Condition(self.lock)
         self._faults: list[Callable[[], object] | None] = []
         self._always: Callable[[], object] | None = None
         self._late: list[Callable[[], object]] = []
@@ -112,6 +117,12 @@ class MemoryStore:
         """Show the fault that comes instead of an answer."""
         if self._late:
             self._late.pop(0)()
+
+    def change(self, path: str) -> None:
+        """Tell those who watch."""
+        with self.news:
+            self.changed.append(path)
+            self.news.notify_all()
 
     def set_state(self, path: str, version: str, state: State) -> None:
         """Let a version be disabled, deleted or destroyed, as an operator of the store does."""
@@ -184,6 +195,7 @@ class MemoryBackend:
                 held.states[writing.token] = State.LIVE
             if writing.metadata is not None:
                 held.metadata = dict(writing.metadata)
+            self._store.change(path)
         self._store.answer()
         return writing.token
 
@@ -205,6 +217,7 @@ class MemoryBackend:
         self._store.take()
         with self._store.lock:
             self._find(path).is_deleted = True
+            self._store.change(path)
         self._store.answer()
 
     def recover(self, path: str) -> None:
@@ -214,7 +227,22 @@ class MemoryBackend:
             if path not in self._store.secrets:
                 raise _not_found(path)
             self._store.secrets[path].is_deleted = False
+            self._store.change(path)
         self._store.answer()
+
+    def watch(self, prefix: str) -> Iterator[Changes]:
+        """Yield what changes."""
+        self._store.take()
+        seen = len(self._store.changed)
+        yield Changes((), is_whole=True)
+        while True:
+            self._store.take()
+            with self._store.news:
+                if len(self._store.changed) == seen:
+                    self._store.news.wait(WATCH_S)
+                changed, seen = self._store.changed[seen:], len(self._store.changed)
+            paths = dict.fromkeys(path for path in changed if path.startswith(prefix))
+            yield Changes(tuple(paths), is_whole=True)
 
     def _find(self, path: str) -> _Held:
         held = self._store.secrets.get(path)

@@ -13,7 +13,7 @@ from securecfg.crypto import INLINE_LIMIT_BYTES, KIND_BYTES
 from securecfg.errors import InvalidMetadata, SecurecfgError
 from securecfg.tuples import NamedTuple
 from securecfg.vault.paths import check_content_type, check_label, check_metadata, path_to_bytes
-from securecfg.vault.values import encode_value, stream_length
+from securecfg.vault.values import as_number, encode_value, stream_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from securecfg.vault.authority import Authority
     from securecfg.vault.commits.publishing import Plan
     from securecfg.vault.drafts import Content, Drafts, NewVersion
-    from securecfg.vault.values import Plain
+    from securecfg.vault.values import Plain, VersionId
     from securecfg.vault.writing import Draft, Wanted, WantedChange, WantedWrite
 
 TTL_MAX = timedelta(days=36_500)
@@ -38,12 +38,12 @@ class Changes(ABC):
         path: str,
         value: Plain | BinaryIO,
         *,
-        expect: int | None = None,
+        expect: VersionId | None = None,
         ttl: timedelta | None = None,
         metadata: Mapping[str, str] | None = None,
         content_type: str = "",
         allow_lookalike: bool = False,
-    ) -> int:
+    ) -> VersionId:
         """Write a new version and return its number, from 1.
 
         Args:
@@ -76,11 +76,12 @@ class Changes(ABC):
             del value  # a traceback that shows locals must not show it
         new = self._new_version(ttl, metadata, content_type)
         if expect is not None or allow_lookalike:
-            new = new._replace(expect=expect, is_lookalike_allowed=allow_lookalike)
+            number = None if expect is None else as_number(expect)
+            new = new._replace(expect=number, is_lookalike_allowed=allow_lookalike)
         wanted = _asked().write(path, encoded, content, new)
         return cast("int", self._apply(wanted, is_large=not content.is_inline))
 
-    def delete(self, path: str, version: int | None = None) -> None:
+    def delete(self, path: str, version: VersionId | None = None) -> None:
         """Delete the current version, or one version; `undelete` brings it back.
 
         Raises:
@@ -90,9 +91,10 @@ class Changes(ABC):
             CommitUnknown, StoreBusy, StoreFailed: As for `write`.
         """
         encoded, now = path_to_bytes(path), self._now_ns()
-        self._change("delete", path, lambda drafts: drafts.delete(encoded, version, now), Event.SECRET_DELETED)
+        number = None if version is None else as_number(version)
+        self._change("delete", path, lambda drafts: drafts.delete(encoded, number, now), Event.SECRET_DELETED)
 
-    def undelete(self, path: str, version: int) -> None:
+    def undelete(self, path: str, version: VersionId) -> None:
         """Bring a deleted version back.
 
         Raises:
@@ -102,10 +104,10 @@ class Changes(ABC):
             AccessDenied: The policy does not allow it.
             CommitUnknown, StoreBusy, StoreFailed: As for `write`.
         """
-        encoded = path_to_bytes(path)
-        self._change("undelete", path, lambda drafts: drafts.undelete(encoded, version), Event.SECRET_UNDELETED)
+        encoded, number = path_to_bytes(path), as_number(version)
+        self._change("undelete", path, lambda drafts: drafts.undelete(encoded, number), Event.SECRET_UNDELETED)
 
-    def rollback(self, path: str, to: int | str) -> int:
+    def rollback(self, path: str, to: VersionId) -> VersionId:
         """Write the value of an old version as a new one and return the new number.
 
         Raises:
@@ -132,7 +134,7 @@ class Changes(ABC):
         )
         return cast("int", self._apply(wanted))
 
-    def label(self, path: str, label: str, version: int | None) -> None:
+    def label(self, path: str, label: str, version: VersionId | None) -> None:
         """Make a label point at a version; None takes the label away.
 
         Raises:
@@ -143,11 +145,12 @@ class Changes(ABC):
             CommitUnknown, StoreBusy, StoreFailed: As for `write`.
         """
         encoded, name = path_to_bytes(path), check_label(label)
+        number = None if version is None else as_number(version)
         wanted = _wanted(
             (("write", path),),
-            lambda drafts: drafts.label(encoded, name, version),
+            lambda drafts: drafts.label(encoded, name, number),
             Event.SECRET_LABELLED,
-            lambda _: {"path": path, "label": name} | ({} if version is None else {"ver": version}),
+            lambda _: {"path": path, "label": name} | ({} if number is None else {"ver": number}),
         )
         self._apply(wanted)
 

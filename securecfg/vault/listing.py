@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.clock import to_datetime
 from securecfg.vault.documents import metadata_of
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from securecfg.vault.index.history import History, Version
+    from securecfg.vault.values import VersionId
 
 
 class VersionState(StrEnum):
@@ -22,8 +23,23 @@ class VersionState(StrEnum):
 
     LIVE = "live"
     EXPIRED = "expired"
+    DISABLED = "disabled"
     DELETED = "deleted"
     DESTROYED = "destroyed"
+
+
+class Origin(NamedTuple):
+    """Where what is known of a mounted secret comes from.
+
+    Attributes:
+        store: What the backend is called.
+        served: `store` where it was asked now, `cache` where it was a moment ago, `last-good` where it gives no answer.
+        fetched: When the store said so.
+    """
+
+    store: str
+    served: str
+    fetched: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +47,30 @@ class VersionInfo:
     """What is known of a version besides its value.
 
     Attributes:
-        version: Its number, from 1.
+        version: Its number, from 1, or what a store that is mounted calls it.
         state: Whether it can be read.
-        created: When it was written.
+        created: When it was written; None where a store that is mounted does not say.
         expires: When it stops being readable, or None.
         deleted: When it was deleted, or None.
         labels: The labels that point at it.
         metadata: Text that is shown with it.
-        author: The principal that wrote it.
+        author: The principal that wrote it; empty where a store that is mounted has it.
         content_type: Of a configuration document; empty otherwise.
-        size_bytes: The size of its value, 0 once destroyed.
+        size_bytes: The size of its value, 0 once destroyed; None where a store that is mounted has it.
+        origin: Of what is mounted; None for what the vault itself holds.
     """
 
-    version: int
+    version: VersionId
     state: VersionState
-    created: datetime
+    created: datetime | None
     expires: datetime | None
     deleted: datetime | None
     labels: tuple[str, ...]
     metadata: Mapping[str, str]
     author: str
     content_type: str
-    size_bytes: int
+    size_bytes: int | None
+    origin: Origin | None = None
 
 
 def version_info(history: History, version: Version, now_ns: int) -> VersionInfo:

@@ -15,6 +15,7 @@ from securecfg.crypto import (
 )
 from securecfg.errors import (
     IntegrityError,
+    PathMounted,
     RollbackSuspected,
     ScopeSealed,
     SecurecfgError,
@@ -31,14 +32,14 @@ from securecfg.vault.commits.publisher import Publisher
 from securecfg.vault.documents import decode_document, parsing, read_shaped
 from securecfg.vault.index.lookalikes import Lookalikes
 from securecfg.vault.logger import logger
-from securecfg.vault.paths import SYSTEM
+from securecfg.vault.paths import MOUNTS_PATH, SYSTEM, scope_among
 from securecfg.vault.state.anchor import Mark
 from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.state.prefixes import ON_THIS_MACHINE, verify_prefix
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from securecfg.audit import Sealer
@@ -128,6 +129,7 @@ class OpenVault:
         self._stamp: tuple[tuple[Index, int], tuple[bytes, bytes, bytes]] | None = None
         self._policy: tuple[tuple[bytes, bytes, bytes], Policy] | None = None
         self._scopes: tuple[tuple[Index, int], Registry | None] | None = None
+        self._mounts: tuple[tuple[Index, int], Mapping[str, object]] | None = None
         self._cleanups: list[Callable[[], None]] = []
         self._after_commits: list[Callable[[], None]] = []
 
@@ -206,18 +208,21 @@ class OpenVault:
     # --- policy ------------------------------------------------------------------------------------------------------
 
     def policy_stamp(self) -> tuple[bytes, bytes, bytes]:
-        """Return what tells the policy, the roles and the sealed scopes in force from others."""
+        """Return what tells the policy, the roles, the sealed scopes and the mounts in force from others."""
         index = self.replica.index
         place = (index, index.system_changes)
         known = self._stamp
         if known is not None and known[0] == place:
             return known[1]
-        policy, roles, scopes = (self.entry(path) for path in (POLICY_PATH, ROLES_PATH, REGISTRY_PATH))
+        paths = (POLICY_PATH, ROLES_PATH, REGISTRY_PATH, MOUNTS_PATH)
+        policy, roles, scopes, mounts = (self.entry(path) for path in paths)
         seat = self.replica.seat
         stamp = (
             policy.digest if policy else b"",
             roles.digest if roles else b"",
-            (scopes.digest if scopes else b"") if seat is None else seat.charter_digest,
+            (scopes.digest if scopes else b"") + (mounts.digest if mounts else b"")
+            if seat is None
+            else seat.charter_digest,
         )
         self._stamp = (place, stamp)
         return stamp
@@ -273,12 +278,35 @@ class OpenVault:
         registry = self.scopes()
         return registry is not None and bool(registry.scopes)
 
-    def verify_unsealed(self, path: str) -> None:
-        """Refuse what belongs into a sealed scope inside of this part, whatever this part may hold there.
+    def mounts(self) -> Mapping[str, object]:
+        """Return what is mounted, by folder; empty where nothing is.
 
         Raises:
-            ScopeSealed: The path lies in one.
+            Tampered: The document that says so is damaged.
         """
+        index = self.replica.index
+        place = (index, index.system_changes)
+        known = self._mounts
+        if known is None or known[0] != place:
+            mounts = read_shaped(self, MOUNTS_PATH, dict) if self.entry(MOUNTS_PATH) is not None else {}
+            self._mounts = known = (place, mounts)
+        return known[1]
+
+    def verify_own(self, path: str, unmounting: str | None = None) -> None:
+        """Refuse what belongs into a sealed scope inside of this part, or into a store, whatever this part holds there.
+
+        Args:
+            path: Which.
+            unmounting: The folder of a mount that ends with what is done.
+
+        Raises:
+            ScopeSealed: The path lies in a scope.
+            PathMounted: A store is mounted there.
+        """
+        mounts = self.mounts()
+        if mounts and (mount := scope_among(mounts, path)) is not None and mount != unmounting:
+            message = f"a store is mounted at `{mount}` since the vault was opened"
+            raise PathMounted(message, hint="open the vault again")
         scope = self._scope_inside(path)
         if scope is not None:
             registry = self.scopes() if self.replica.seat is None else None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PATH_BYTES_MAX = 1_024
 SYSTEM = b"\x01"
 CHARTER_PATH = SYSTEM + b"charter"
+MOUNTS_PATH = SYSTEM + b"mounts"
 SUCCESSION_PATH = SYSTEM + b"succession"
 IMPORTS = SYSTEM + b"import/"
 BUNDLE_KEYS = SYSTEM + b"bundle-keys/"

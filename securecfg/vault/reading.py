@@ -170,7 +170,7 @@ class Reads:
         encoded = path_to_bytes(path)
         self._authority.require("list", path)
         opened = self._opened
-        opened.verify_unsealed(path)
+        opened.verify_own(path)
 
         def look_up() -> tuple[History, list[Version]]:
             entry = opened.replica.index.get(encoded)
@@ -224,7 +224,7 @@ class Reads:
         # Taken before the decision, which may so be under a newer policy and start over, but never under an older one.
         stamp = self._opened.policy_stamp()
         session, decision = self._authority.require("read", path)
-        self._opened.verify_unsealed(path)
+        self._opened.verify_own(path)
         entry = self._opened.entry(encoded)
         if entry is None or (at is None and not entry.live):
             if session.decide("list", path).allowed:

@@ -75,7 +75,7 @@ class SecretRef:
         """
         part = self._part
         part.authority.require("read", self.path)
-        known = part.opened.current_version(self.path)
+        known = self._vault.standing(self.path)
         with self._lock:
             self._callbacks.append(call)
             if self._watcher is None:
@@ -95,7 +95,7 @@ class SecretRef:
         """Where the secret lies by now: it may be moved into a sealed scope and out of one."""
         return self._vault.part_of(self.path)[1]
 
-    def _watch(self, known: tuple[int, bytes] | None) -> None:
+    def _watch(self, known: object) -> None:
         store = self._part.opened.store
         pause_s = _FIRST_PAUSE_S
         with suppress(VaultClosed, VaultForked):
@@ -120,12 +120,10 @@ class SecretRef:
                 self._watcher = None
             return bool(self._callbacks)
 
-    def _tell(self, known: tuple[int, bytes] | None) -> tuple[int, bytes] | None:
+    def _tell(self, known: object) -> object:
         """Call what is to be called where the secret is not as it is known; return what is known now."""
-        part = self._part
-        part.opened.refresh()
-        current = part.opened.current_version(self.path)
-        if current != known and part.authority.session().decide("read", self.path).allowed:
+        current = self._vault.standing(self.path)
+        if current != known and self._part.authority.session().decide("read", self.path).allowed:
             with self._lock:
                 callbacks = list(self._callbacks)
             for call in callbacks:

@@ -21,15 +21,18 @@ Plain = (
     str | bytes | bytearray | Secret[str] | Secret[bytes] | Mapping[str, "str | bytes | Secret[str] | Secret[bytes]"]
 )
 
+VersionId = int | str
+"""What names a version: its number from 1, or in a mount the text that the store calls it."""
+
 
 class SecretVersion(NamedTuple):
     """One version of a secret, as `read` returns it.
 
     Attributes:
         path: The secret's path.
-        version: The version's number, from 1.
+        version: The version's number, from 1, or what a store that is mounted calls it.
         value: A `Secret`, or a mapping of field names to `Secret`s.
-        created: When it was written, aware and in UTC.
+        created: When it was written, aware and in UTC; None where a store that is mounted does not say.
         expires: When it stops being readable, or None.
         labels: The labels that point at it: `current`, `previous`, `pending`, and those that people set.
         metadata: Text that is shown with it.
@@ -38,9 +41,9 @@ class SecretVersion(NamedTuple):
     """
 
     path: str
-    version: int
+    version: VersionId
     value: Value
-    created: datetime
+    created: datetime | None
     expires: datetime | None
     labels: tuple[str, ...]
     metadata: Mapping[str, str]
@@ -63,6 +66,18 @@ class SecretVersion(NamedTuple):
             return self.value[name]
         message = f"`{self.path}` has no field `{name}`" if name else f"`{self.path}` has fields, and none is named"
         raise VersionNotFound(message, hint="its fields are " + ", ".join(f"`{known}`" for known in self.value))
+
+
+def as_number(version: VersionId) -> int:
+    """Return what names a version in the vault itself.
+
+    Raises:
+        UsageError: It is the name that a store has given, and nothing here has one.
+    """
+    if not isinstance(version, int):
+        message = "versions in the vault itself are named by their numbers"
+        raise UsageError(message, hint="other names are those of stores that are mounted; `history` lists the versions")
+    return version
 
 
 to_secret_version = partial(tuple.__new__, SecretVersion)

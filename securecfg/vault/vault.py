@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Self, cast
 
 from securecfg.clock import SystemClock
@@ -20,6 +21,7 @@ from securecfg.vault.paths import FIRST_USER_PATH, check_prefix, check_principal
 from securecfg.vault.reading import Reads
 from securecfg.vault.session import Identity
 from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
+from securecfg.vault.values import as_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef, VaultResolver
-    from securecfg.vault.values import Plain, SecretVersion
+    from securecfg.vault.values import Plain, SecretVersion, VersionId
     from securecfg.vault.writing import Wanted, Writes
 
     # `Vault.list` hides the built-in name inside the class.
@@ -51,6 +53,11 @@ if TYPE_CHECKING:
     Versions = list[VersionInfo]
     Results = list[SecretVersion | SecurecfgError]
     Changed = list[object]
+
+
+# What serves mounts stands above this package and knows backends, of which nothing is known here. It is loaded by its
+# name, as plug-ins are, and only for vaults that have mounts.
+_MOUNTED = "securecfg.mounts.mounted"
 
 
 class Vault(Changes):
@@ -246,11 +253,14 @@ class Vault(Changes):
                 from securecfg.vault.administrators.introduced import verify_introduced
 
                 verify_introduced(opened.store, opened.replica.vault_id, told)
-            if not opened.has_scopes:
-                return vault
-            from securecfg.vault.scopes.scoped import ScopedVault  # for vaults that have scopes
+            whole: Vault = vault
+            if opened.has_scopes:
+                from securecfg.vault.scopes.scoped import ScopedVault  # for vaults that have scopes
 
-            return cast("Self", ScopedVault.over(vault, is_anchor_required=is_required, introduction=told))
+                whole = ScopedVault.over(vault, is_anchor_required=is_required, introduction=told)
+            if opened.mounts():
+                whole = import_module(_MOUNTED).MountedVault.over(whole)
+            return cast("Self", whole)
         except BaseException:
             # The caller gets nothing to close.
             opened.close()
@@ -288,6 +298,11 @@ class Vault(Changes):
     def authority(self) -> Authority:
         """As `opened`: the decisions and records of this handle."""
         return self._authority
+
+    @property
+    def reads(self) -> Reads:
+        """As `opened`: the reads of this handle."""
+        return self._reads
 
     @property
     def is_by_root(self) -> bool:
@@ -429,6 +444,20 @@ class Vault(Changes):
         now = self._now_ns()
         return [version_info(history, version, now) for version in versions]
 
+    def current(self, path: str) -> VersionInfo:
+        """Return what is known of the version that `read` would return, without its value.
+
+        Raises:
+            InvalidPath: The path breaks the rules.
+            AccessDenied: The caller may not list the path.
+            SecretNotFound: There is no live secret at the path.
+        """
+        for info in self.history(path):
+            if "current" in info.labels:
+                return info
+        message = f"there is no secret `{path}`"
+        raise SecretNotFound(message, hint=f"`securecfg secret history {path}` shows its deleted versions")
+
     def read_document(self, path: str) -> tuple[bytes, str]:
         """Return a configuration document and its content type.
 
@@ -439,6 +468,12 @@ class Vault(Changes):
         version = self.read(path)
         content = version.field("").reveal()
         return (content.encode() if isinstance(content, str) else content), version.content_type
+
+    def standing(self, path: str) -> object:
+        """Return what changes whenever a secret changes, without deciding or recording anything."""
+        part = self.part_of(path)[1]
+        part.opened.refresh()
+        return part.opened.current_version(path)
 
     def ref(self, reference: str, *, at: At = None) -> SecretRef:
         """Return a handle on `path` or `path#field` that follows rotation.
@@ -553,7 +588,7 @@ class Vault(Changes):
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
-    def destroy(self, path: str, version: int) -> None:
+    def destroy(self, path: str, version: VersionId) -> None:
         """Destroy a version for ever: nothing in this file can bring its value back once this has returned.
 
         What it cannot reach are copies, backups and snapshots made before. An import that wrote the version can no
@@ -573,18 +608,18 @@ class Vault(Changes):
         from securecfg.vault.imports.steps import Imports
         from securecfg.vault.writing import WantedChange
 
-        encoded = path_to_bytes(path)
+        encoded, number = path_to_bytes(path), as_number(version)
         self._opened.check_open()
         self._authority.require("destroy", path)
-        Imports(self._authority).release(path, version)
+        Imports(self._authority).release(path, number)
 
         def draft(drafts: Drafts) -> Plan:
-            plan = drafts.destroy(encoded, version)
+            plan = drafts.destroy(encoded, number)
             plan.state["flags"] = self._opened.replica.state.flags | FLAG_DESTRUCTION_PENDING
             return plan
 
         self._apply(
-            WantedChange((("destroy", path),), draft, Event.SECRET_DESTROYED, lambda _: {"path": path, "ver": version})
+            WantedChange((("destroy", path),), draft, Event.SECRET_DESTROYED, lambda _: {"path": path, "ver": number})
         )
         self._authority.keep_counts()
         self._reads.forget()

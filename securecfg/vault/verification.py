@@ -144,7 +144,7 @@ def _check(opened: OpenVault, path: bytes, entry: Entry, used: dict[Space, set[i
 def _find_misplaced(opened: OpenVault, path: str) -> list[tuple[str, int, str]]:
     """Return the problem that nobody reads a secret, since its path belongs into a sealed scope."""
     try:
-        opened.verify_unsealed(path)
+        opened.verify_own(path)
     except ScopeSealed:
         return [(path, 0, "lies where another scope begins, and is not read by anybody")]
     return []

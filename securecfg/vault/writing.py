@@ -142,12 +142,14 @@ class Writes:
 
     Args:
         authority: Decides and records for it.
+        unmounting: The folder of a mount that ends with the changes.
     """
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Authority, unmounting: str | None = None) -> None:
         """Change nothing yet."""
         self._authority = authority
         self._opened = authority.opened
+        self._unmounting = unmounting
 
     def apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
         """Make one change durable and return the draft's result.
@@ -214,9 +216,9 @@ class Writes:
             seat.may_write or (seat.signer is not None and not any(path for _, path in rights))
         ):
             raise no_writer()
-        if seat is not None or self._opened.scopes() is not None:
+        if seat is not None or self._opened.scopes() is not None or self._opened.mounts():
             for _, path in rights:
-                self._opened.verify_unsealed(path)
+                self._opened.verify_own(path, self._unmounting)
         return stamp
 
     def _find_refused(self, rights: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

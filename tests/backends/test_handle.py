@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from securecfg.backends import Capabilities, Deletion, Kind, OpenBackend, State, StoredVersion, open_backend
+from securecfg.backends import Capabilities, Changes, Deletion, Kind, OpenBackend, State, StoredVersion, open_backend
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -118,6 +118,7 @@ class TestMemoryBackend(BackendConformance):
         ({"compares": False}, lambda backend: backend.write("a", "x", expect="1")),
         ({"metadata": False}, lambda backend: backend.write("a", "x", metadata={})),
         ({"keeps_versions": False}, lambda backend: backend.read("a", "1")),
+        ({"writes": False}, lambda backend: backend.write("a", "x")),
         ({"deletes": Deletion.FINAL}, lambda backend: backend.recover("a")),
         ({"kinds": {Kind.BYTES, Kind.FIELDS}}, lambda backend: backend.write("a", "x")),
         ({"kinds": {Kind.TEXT, Kind.FIELDS}}, lambda backend: backend.write("a", b"x")),
@@ -134,7 +135,7 @@ def test_what_is_not_declared_is_unsupported_before_anything_is_sent(
 
 
 class _Bare:
-    """A store that reads, lists and writes, and no more."""
+    """A store that reads and lists, and no more."""
 
     scheme = "bare"
     name = ""
@@ -142,13 +143,15 @@ class _Bare:
 
     def __init__(self, store: MemoryStore) -> None:
         whole = MemoryBackend(store, self.capabilities)
-        self.read, self.list, self.write = whole.read, whole.list, whole.write
+        self.read, self.list = whole.read, whole.list
 
 
 @pytest.mark.parametrize(
     "call",
     [
+        lambda backend: backend.write("a", "x"),
         lambda backend: backend.versions("a"),
+        lambda backend: backend.watch(),
         lambda backend: backend.label("a", "canary", "1"),
         lambda backend: backend.delete("a"),
         lambda backend: backend.recover("a"),
@@ -163,10 +166,26 @@ def test_what_a_plug_in_has_no_method_for_is_unsupported(
     assert store.asked == 0
 
 
-def test_where_one_call_reads_one_secret_many_are_read_one_after_the_other(store: MemoryStore) -> None:
+def test_many_calls_are_made_eight_at_a_time(store: MemoryStore) -> None:
+    backend = OpenBackend(_Bare(store), HASTY)
+    for path in "abcdefgh":
+        OpenBackend(MemoryBackend(store)).write(path, path)
+    together = threading.Barrier(8)
+    store.fail(lambda: together.wait(5))  # each waits for all others
+    assert list(backend.read_many("abcdefgh")) == list("abcdefgh")
+
+
+def test_of_many_calls_one_that_fails_fails_all(store: MemoryStore) -> None:
+    store.fail(raising(BackendDenied("no")))
+    for backend in (OpenBackend(_Bare(store), HASTY), OpenBackend(MemoryBackend(store), HASTY)):
+        with pytest.raises(BackendDenied):
+            backend.read_many([str(number) for number in range(30)])
+
+
+def test_where_one_call_reads_one_secret_each_is_read_by_itself(store: MemoryStore) -> None:
     backend = OpenBackend(_Bare(store))
     for path in "abc":
-        backend.write(path, path)
+        OpenBackend(MemoryBackend(store)).write(path, path)
     assert list(backend.read_many(["c", "none", "a", "c"])) == ["c", "a"]
 
 
@@ -500,3 +519,86 @@ def test_the_newest_version_is_told_by_the_order(backend: OpenBackend) -> None:
     versions = backend.versions("a")
     assert [version.id for version in versions] == ids[::-1]
     assert all(isinstance(version, StoredVersion) for version in versions)
+
+
+# --- watching ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_watch_that_breaks_goes_on_and_says_that_some_may_be_missed(store: MemoryStore) -> None:
+    backend = OpenBackend(MemoryBackend(store), HASTY)
+    watching = backend.watch()
+    assert next(watching) == Changes((), is_whole=True)
+    store.fail_next(UNAVAILABLE, UNAVAILABLE)
+    assert next(watching) == Changes((), is_whole=False)
+    backend.write("a", "x")
+    assert next(watching) == Changes(("a",), is_whole=True)
+    watching.close()
+
+
+def test_a_watch_that_stays_broken_ends(store: MemoryStore) -> None:
+    watching = OpenBackend(MemoryBackend(store), HASTY).watch()
+    next(watching)
+    store.fail(UNAVAILABLE)
+    with pytest.raises(BackendUnavailable):
+        next(watching)
+    assert store.asked == 2 + len(HASTY.pauses_s)
+
+
+def test_each_success_of_a_watch_gives_it_all_its_attempts_again(store: MemoryStore) -> None:
+    watching = OpenBackend(MemoryBackend(store), HASTY).watch()
+    for _ in range(4):
+        store.fail_next(UNAVAILABLE, UNAVAILABLE)
+        next(watching)
+
+
+def test_a_watch_that_is_refused_is_not_begun_anew(store: MemoryStore) -> None:
+    watching = OpenBackend(MemoryBackend(store), HASTY).watch()
+    next(watching)
+    store.fail(raising(BackendDenied("no")))
+    with pytest.raises(BackendDenied):
+        next(watching)
+    assert store.asked == 2
+
+
+@pytest.mark.parametrize("prefix", ["app", "/", "a//", "../"])
+def test_what_is_no_folder_is_not_watched(prefix: str, store: MemoryStore) -> None:
+    with pytest.raises(InvalidPath):
+        OpenBackend(MemoryBackend(store)).watch(prefix)
+    assert store.asked == 0
+
+
+class _Ending(MemoryBackend):
+    """A plug-in whose watch ends, or gives something else."""
+
+    gives: tuple[Any, ...] = ()
+
+    def watch(self, prefix: str) -> Iterator[Changes]:
+        self._store.take()
+        yield from self.gives
+
+
+@pytest.mark.parametrize("gives", [(), ("a",), (("a",), None)])
+def test_a_plug_in_whose_watch_ends_or_gives_something_else_is_unavailable(
+    gives: tuple[Any, ...], store: MemoryStore
+) -> None:
+    ending = _Ending(store)
+    ending.gives = gives
+    with pytest.raises(BackendUnavailable):
+        next(OpenBackend(ending, HASTY).watch())
+
+
+def test_a_watch_that_is_closed_closes_that_of_the_plug_in(store: MemoryStore) -> None:
+    closed = list[bool]()
+
+    class Closing(MemoryBackend):
+        def watch(self, prefix: str) -> Iterator[Changes]:
+            try:
+                yield from super().watch(prefix)
+            finally:
+                closed.append(True)
+
+    watching = OpenBackend(Closing(store)).watch()
+    next(watching)
+    assert not closed
+    watching.close()
+    assert closed == [True]

@@ -26,6 +26,7 @@ from securecfg.errors import (
     SettingMissing,
 )
 from securecfg.patience import Patience
+from securecfg.secret import Secret
 from securecfg.testing.backend_conformance import plain
 from securecfg.testing.faulty_proxy import Answer, Delay, FaultyProxy
 from tests.backends.kv import RIGHTS, SEALED, kv_engine
@@ -283,6 +284,22 @@ def test_a_token_lies_in_a_variable_or_a_file_and_is_read_each_time(
     assert refused.value.hint == "looked for in VAULT_TOKEN or ~/.vault-token"
     (tmp_path / ".vault-token").write_text(kv.token)
     assert plain(opened(kv).read("a")) == "x"
+
+
+def test_what_is_given_stands_before_the_environment(kv: Kv, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(kv).write("a", "x")
+    given = {"VAULT_TOKEN": Secret(kv.token)}
+    monkeypatch.setenv("VAULT_TOKEN", "hvs.wrong")
+    assert plain(open_backend(f"vault:{kv.mount}", credentials=given).read("a")) == "x"
+    role = an_approle(kv, monkeypatch)
+    given = {"VAULT_SECRET_ID": Secret(os.environ["VAULT_SECRET_ID"])}
+    monkeypatch.setenv("VAULT_SECRET_ID", "wrong")
+    assert plain(open_backend(f"vault:{kv.mount}?{role}", credentials=given).read("a")) == "x"
+    with pytest.raises(BackendLoginRefused):
+        opened(kv, role).read("a")
+    with pytest.raises(InvalidBackendUri) as refused:
+        open_backend(f"vault:{kv.mount}", credentials={"AWS_ACCESS_KEY_ID": Secret(CANARY)})
+    assert CANARY not in str(refused.value) + refused.value.hint
 
 
 @pytest.mark.parametrize("token", ["hvs.a\nb: canary", "hvs.cänäry", "hvs.canary\u200b"])

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from securecfg.vault.values import VersionId
+
 PASSWORD = ("secret", "put", "db/main", "--field", "password")
 WRITER = """
 [roles.writer]
@@ -136,9 +138,9 @@ def test_replace_alone_means_nothing(fields: Path, cli: Cli) -> None:
 def test_what_somebody_writes_between_reading_and_writing_is_not_lost(
     fields: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    whole: Callable[..., int] = Vault.write
+    whole: Callable[..., VersionId] = Vault.write
 
-    def interrupted(vault: Vault, *arguments: object, **options: object) -> int:
+    def interrupted(vault: Vault, *arguments: object, **options: object) -> VersionId:
         monkeypatch.setattr(Vault, "write", whole)
         with Vault.open() as other:
             other.write(path, {"user": "another"})

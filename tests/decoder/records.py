@@ -156,6 +156,13 @@ CATALOGUE = {
     "breakglass.opened": ("path role reason", ""),
     "drop.refused": ("reason", "path role principals[] count#"),
     "scope.adopted": ("path size# old_size#", "lineage reason"),
+    "mount.added": ("path store", ""),
+    "mount.removed": ("path store", "count#"),
+    "mount.read": ("path version store served", "age_s#"),
+    "mount.read.counted": ("path version store served", "age_s#"),
+    "mount.changing": ("path action store", "label"),
+    "mount.changed": ("path action store", "version label"),
+    "mount.failed": ("path action store reason", "label"),
 }
 DECISIONS = {
     "access.denied": "deny",

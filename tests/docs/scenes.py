@@ -17,6 +17,9 @@ from securecfg import Vault
 from securecfg.keys import RecoveryProvider, generate_key_file, generate_recovery_code, open_provider
 from securecfg.policy import default_documents
 from securecfg.vault.keys.slots import Slots
+from tests.backends import consul_agent
+from tests.backends.consul_agent import ConsulAgent
+from tests.backends.etcd_cluster import etcd_server
 from tests.keys import aws, gcp, transit
 from tests.keys.azure import VAULT_HOST, azure
 from tests.keys.softhsm import find_module
@@ -181,6 +184,32 @@ def a_server_with_a_kv_engine(_project: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
+def a_shop_and_a_team_with_a_kv_engine(project: Path) -> Iterator[dict[str, Any]]:
+    """A shop, and a Vault server in whose KV engine a team keeps a secret."""
+    with a_server_with_a_kv_engine(project), a_shop(project):
+        client = transit.client(int(os.environ["VAULT_ADDR"].rpartition(":")[2]))
+        secret = {"user": "web", "password": "canary-of-the-team"}
+        client.secrets.kv.v2.create_or_update_secret("team/db", secret=secret)
+        yield {}
+
+
+@contextmanager
+def a_consul_agent(_project: Path) -> Iterator[dict[str, Any]]:
+    """A Consul agent with a token for everything."""
+    with ConsulAgent() as agent:
+        os.environ |= {"CONSUL_HTTP_ADDR": f"127.0.0.1:{agent.port}", "CONSUL_HTTP_TOKEN": consul_agent.TOKEN}
+        yield {}
+
+
+@contextmanager
+def an_etcd_server(_project: Path) -> Iterator[dict[str, Any]]:
+    """An etcd server without users."""
+    with etcd_server(is_guarded=False) as etcd:
+        os.environ["ETCDCTL_ENDPOINTS"] = f"127.0.0.1:{etcd.port}"
+        yield {}
+
+
+@contextmanager
 def a_shop_with_a_transit_engine(project: Path) -> Iterator[dict[str, Any]]:
     """The same, and a key of a transit engine called `shop`."""
     with transit.vault_server() as port, a_shop(project):
@@ -206,6 +235,14 @@ def a_shop_with_azure(project: Path) -> Iterator[dict[str, Any]]:
     (project / "azure").mkdir()
     with azure(project / "azure") as (service, _proxy, variables), a_shop(project):
         service.create_key(VAULT_HOST, "app")
+        os.environ |= variables
+        yield {}
+
+
+@contextmanager
+def an_azure_vault(project: Path) -> Iterator[dict[str, Any]]:
+    """An Azure Key Vault called `shop`."""
+    with azure(project, "azure.keyvault.secrets") as (_service, _proxy, variables):
         os.environ |= variables
         yield {}
 
@@ -286,7 +323,12 @@ SCENES = {
     "docs/how-to/share-with-a-team.md": Scene(
         "shop", a_careless_shop_in_git, MADE_BY_INIT | {'"keyring:"': r'"file:~/\.config/securecfg/keys/[\w.-]+\.key"'}
     ),
+    "docs/how-to/backend-azurekeyvault.md": Scene(prepare=an_azure_vault),
+    "docs/how-to/backend-consul.md": Scene(prepare=a_consul_agent),
+    "docs/how-to/backend-etcd.md": Scene(prepare=an_etcd_server),
     "docs/how-to/backend-vault.md": Scene(prepare=a_server_with_a_kv_engine),
+    "docs/how-to/asyncio.md": Scene(prepare=a_shop_and_a_team_with_a_kv_engine),
+    "docs/how-to/mount-a-store.md": Scene(prepare=a_shop_and_a_team_with_a_kv_engine),
     "docs/how-to/backup-and-restore.md": Scene(prepare=a_shop),
     "docs/how-to/export.md": Scene(prepare=a_shop),
     "docs/how-to/change-and-take-back.md": Scene(prepare=a_shop),

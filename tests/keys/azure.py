@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
 
 from securecfg.testing.azure_key_vault import CLIENT_ID, CLIENT_SECRET, LOGIN_HOST, TENANT, AzureKeyVault
 from securecfg.testing.faulty_proxy import Answer, FaultyProxy
-from tests.keys.certificates import make_certificates
+from tests.keys.certificates import make_tls
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -42,6 +43,7 @@ class AzureProxy(FaultyProxy):
         self.login_fault: Fault | None = None
         self.token_fault: Fault | None = None
         self._wrapping_fault: Fault | None = None
+        self._change_faults: list[Fault] = []
 
     def forget(self) -> None:
         """Hand everything on, and forget what was asked."""
@@ -49,6 +51,11 @@ class AzureProxy(FaultyProxy):
             exchanges.clear()
         self.fail(None)
         self.login_fault = self.token_fault = self._wrapping_fault = None
+        self._change_faults.clear()
+
+    def fail_change(self, fault: Fault) -> None:
+        """Show a fault for the next request that changes a secret."""
+        self._change_faults.append(fault)
 
     def fail_wrapping(self, fault: Fault) -> None:
         """Show a fault whenever a key is to be wrapped."""
@@ -62,17 +69,35 @@ class AzureProxy(FaultyProxy):
             self.probes.append(exchange)
             return None
         fault = super().take(exchange)
+        if exchange.method != "GET" and self._change_faults:
+            return self._change_faults.pop(0)
         return self._wrapping_fault if "/wrapkey" in exchange.path and self._wrapping_fault else fault
 
 
 @contextmanager
-def azure(folder: Path) -> Iterator[tuple[AzureKeyVault, AzureProxy, dict[str, str]]]:
+def azure(
+    folder: Path, client: str = "azure.keyvault.keys"
+) -> Iterator[tuple[AzureKeyVault, AzureProxy, dict[str, str]]]:
     """Run the service, and give it, its proxy and the variables that lead a client there."""
-    for package in ("azure.identity", "azure.keyvault.keys"):
+    for package in ("azure.identity", client):
         pytest.importorskip(package, reason=f"needs the package `{package.replace('.', '-')}`")
-    authority, tls = make_tls(folder)
+    authority, tls = make_tls(folder, HOSTS)
     with AzureKeyVault() as service, AzureProxy(service, tls) as proxy:
         yield service, proxy, variables(proxy.url, authority)
+
+
+def settle(
+    place: tuple[AzureKeyVault, AzureProxy, dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> tuple[AzureKeyVault, AzureProxy]:
+    """Empty the service, and lead clients there and nowhere else."""
+    service, proxy, variables = place
+    for name in [name for name in os.environ if name.startswith(("AZURE_", "IDENTITY_", "MSI_", "IMDS_"))]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    service.clear()
+    proxy.forget()
+    return service, proxy
 
 
 def variables(proxy_url: str, authority: Path) -> dict[str, str]:
@@ -86,14 +111,6 @@ def variables(proxy_url: str, authority: Path) -> dict[str, str]:
         "AZURE_CLIENT_ID": CLIENT_ID,
         "AZURE_CLIENT_SECRET": CLIENT_SECRET,
     }
-
-
-def make_tls(folder: Path) -> tuple[Path, ssl.SSLContext]:
-    """Return the file of a certificate authority, and the context of a server that it vouches for."""
-    authority, server = make_certificates(folder, [x509.DNSName(host) for host in HOSTS])
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(server)
-    return authority, context
 
 
 def refusal(status: int, code: str, inner: str = "", message: str = "canary of the service") -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ssl
 from typing import TYPE_CHECKING
 
 from cryptography import x509
@@ -58,3 +59,11 @@ def make_certificates(folder: Path, names: Iterable[x509.GeneralName]) -> tuple[
         server_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + server.public_bytes(Encoding.PEM)
     )
     return authority_file, server_file
+
+
+def make_tls(folder: Path, hosts: Iterable[str]) -> tuple[Path, ssl.SSLContext]:
+    """Return the file of a certificate authority, and the context of a server of these hosts that it vouches for."""
+    authority, server = make_certificates(folder, [x509.DNSName(host) for host in hosts])
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(server)
+    return authority, context

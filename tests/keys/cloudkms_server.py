@@ -12,61 +12,29 @@ else nothing. Prints the ports for HTTP and for gRPC.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, NoReturn
-from urllib.parse import parse_qsl, urlsplit
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from google.api_core.exceptions import from_grpc_status
-from google.auth import exceptions, jwt
 from google.cloud import kms_v1
 from google.cloud.kms_v1.services.key_management_service.transports.rest_base import (
     _BaseKeyManagementServiceRestTransport as Rules,
 )
 
-from securecfg.keys.providers.gcpkms import crc32c
+from securecfg.keys.gcp import crc32c
+from tests.keys.google_http import Code, JsonFace, Refusal, Server, caller_of, refuse, routes, verify_checksum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 SERVICE = "google.cloud.kms.v1.KeyManagementService"
 AUDIENCE = "https://cloudkms.googleapis.com/"
 State = kms_v1.CryptoKeyVersion.CryptoKeyVersionState
-Code = grpc.StatusCode
-
-
-class Refusal(Exception):
-    """What the service answers instead."""
-
-    def __init__(self, code: grpc.StatusCode, message: str, violation: str = "") -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.violation = violation
-
-    def to_json(self) -> bytes:
-        """Return the body of the answer over HTTP."""
-        http = http_status(self.code)
-        error: dict[str, Any] = {"code": http, "message": self.message, "status": self.code.name}
-        if self.violation:
-            kind = "type.googleapis.com/google.rpc.PreconditionFailure"
-            error["details"] = [{"@type": kind, "violations": [{"type": self.violation}]}]
-        return json.dumps({"error": error}).encode()
-
-
-def http_status(code: grpc.StatusCode) -> int:
-    return from_grpc_status(code, "").code or 500  # type: ignore[no-untyped-call]  # published without types
-
-
-def refuse(code: grpc.StatusCode, message: str, violation: str = "") -> NoReturn:
-    raise Refusal(code, message, violation)
 
 
 class CloudKms:
@@ -112,8 +80,10 @@ class CloudKms:
             refuse(Code.INVALID_ARGUMENT, f"{key.name} is not for ENCRYPT_DECRYPT.")
         version = self._enabled(key.primary.name)
         plain, aad = request.plaintext, request.additional_authenticated_data
-        verified_plaintext = _verify("plaintext", plain, request.plaintext_crc32c)
-        verified_aad = _verify("additional_authenticated_data", aad, request.additional_authenticated_data_crc32c)
+        verified_plaintext = verify_checksum("plaintext", plain, request.plaintext_crc32c)
+        verified_aad = verify_checksum(
+            "additional_authenticated_data", aad, request.additional_authenticated_data_crc32c
+        )
         nonce = os.urandom(12)
         number = version.name.rpartition("/")[2].encode()
         sealed = self._material[version.name].encrypt(nonce, plain, key.name.encode() + b"\x00" + aad)
@@ -129,8 +99,8 @@ class CloudKms:
     def decrypt(self, request: kms_v1.DecryptRequest) -> kms_v1.DecryptResponse:
         key = self._key(request.name)
         ciphertext, aad = request.ciphertext, request.additional_authenticated_data
-        _verify("ciphertext", ciphertext, request.ciphertext_crc32c)
-        _verify("additional_authenticated_data", aad, request.additional_authenticated_data_crc32c)
+        verify_checksum("ciphertext", ciphertext, request.ciphertext_crc32c)
+        verify_checksum("additional_authenticated_data", aad, request.additional_authenticated_data_crc32c)
         size = ciphertext[0] if ciphertext else 0
         number = ciphertext[1 : 1 + size].decode(errors="replace")
         name = f"{key.name}/cryptoKeyVersions/{number}"
@@ -168,13 +138,6 @@ class CloudKms:
         return version
 
 
-def _verify(field: str, data: bytes, checksum: int | None) -> bool:
-    if checksum is not None and checksum != crc32c(data):
-        message = f"The checksum in field {field}_crc32c did not match the data in field {field}."
-        refuse(Code.INVALID_ARGUMENT, message)
-    return checksum is not None
-
-
 # --- who asks, and what for -------------------------------------------------------------------------------------------
 
 METHODS = (
@@ -201,11 +164,7 @@ class Door:
         Raises:
             Refusal: As the service has it.
         """
-        try:
-            token = authorization.removeprefix("Bearer ")
-            caller = jwt.decode(token, self._public_key, audience=AUDIENCE)["sub"]  # type: ignore[no-untyped-call]  # the same
-        except (exceptions.GoogleAuthError, ValueError):
-            refuse(Code.UNAUTHENTICATED, "Request had invalid authentication credentials.")
+        caller = caller_of(authorization, self._public_key, AUDIENCE)
         if not caller.startswith("admin") and (not caller.startswith("reader") or method != "Decrypt"):
             permission = f"cloudkms.cryptoKeyVersions.useTo{method}"
             message = f"Permission '{permission}' denied on resource '{request.name}' (or it may not exist)."
@@ -241,79 +200,15 @@ def serve_grpc(door: Door) -> int:
     return port
 
 
-class Route:
-    """A method of the service as HTTP has it."""
+class KmsFace(JsonFace):
+    """The JSON face."""
 
-    def __init__(self, method: str, rule: Mapping[str, str]) -> None:
-        self.method = method
-        self.verb = rule["method"].upper()
-        self._body = rule.get("body", "")
-        field, template = re.findall(r"\{(.+?)=(.+?)\}", rule["uri"])[0]
-        self._field: list[str] = field.split(".")
-        before, _, after = rule["uri"].partition(f"{{{field}={template}}}")
-        resource = re.escape(template).replace(r"\*\*", ".+").replace(r"\*", "[^/]+")
-        self._path = re.compile(f"{re.escape(before)}({resource}){re.escape(after)}")
-
-    def parse(self, url: str, body: bytes) -> Any:  # noqa: ANN401 - one type for each method
-        """Return the request, or None where it is for another method."""
-        parts = urlsplit(url)
-        path = self._path.fullmatch(parts.path)
-        if not path:
-            return None
-        fields: dict[str, Any] = {name: value for name, value in parse_qsl(parts.query) if not name.startswith("$")}
-        given = json.loads(body) if body else {}
-        fields |= given if self._body == "*" else {self._body: given}
-        inner: Any = fields
-        for name in self._field[:-1]:
-            inner = inner[name]
-        inner[self._field[-1]] = path[1]
-        return getattr(kms_v1, f"{self.method}Request").from_json(json.dumps(fields))
-
-
-ROUTES = [Route(method, getattr(Rules, f"_Base{method}")._get_http_options()[0]) for method in METHODS]
-
-
-class JsonFace(BaseHTTPRequestHandler):
-    """Answers over HTTP."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    door: Door
-
-    def log_message(self, _format: str, *_args: object) -> None:
-        """Say nothing."""
-
-    def handle_request(self) -> None:
-        """Answer one request."""
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        try:
-            status, answer = 200, self._ask(body)
-        except Refusal as refusal:
-            status, answer = http_status(refusal.code), refusal.to_json()
-        self.send_response_only(status)
-        self.send_header("Content-Type", "application/json; charset=UTF-8")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    do_POST = do_PATCH = handle_request  # noqa: N815 - as the base class calls them
-
-    def _ask(self, body: bytes) -> bytes:
-        for route in ROUTES:
-            request = route.parse(self.path, body) if route.verb == self.command else None
-            if request is not None:
-                answer = self.door.call(route.method, request, self.headers.get("Authorization", ""))
-                return str(type(answer).to_json(answer)).encode()
-        refuse(Code.NOT_FOUND, "The requested URL was not found on this server.")
-
-
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
+    routes = routes(Rules, kms_v1, METHODS)
 
 
 if __name__ == "__main__":
-    JsonFace.door = Door(CloudKms(), sys.argv[1])
-    server = Server(("127.0.0.1", 0), JsonFace)
-    print(server.server_address[1], serve_grpc(JsonFace.door), flush=True)
+    door = Door(CloudKms(), sys.argv[1])
+    KmsFace.call = door.call
+    server = Server(("127.0.0.1", 0), KmsFace)
+    print(server.server_address[1], serve_grpc(door), flush=True)
     server.serve_forever()

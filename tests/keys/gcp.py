@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -81,6 +82,26 @@ def client(port: int, account: Path) -> Client:
         credentials=Credentials.from_service_account_file(account),  # type: ignore[no-untyped-call]  # no types
         client_options={"api_endpoint": f"http://127.0.0.1:{port}"},
     )
+
+
+@contextmanager
+def everything_logged() -> Iterator[list[str]]:
+    """Let Google's clients log all they can, and give what they do."""
+    seen: list[str] = []
+
+    class Everything(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(repr(vars(record)))
+
+    handler, logger = Everything(), logging.getLogger("google")
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield seen
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 def refusal(http: int, status: str, message: str = "canary of the service") -> Answer:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
 import time
 import traceback
 from pathlib import Path
@@ -29,7 +28,7 @@ from securecfg.testing.azure_key_vault import CLIENT_ID, CLIENT_SECRET, FEDERATE
 from securecfg.testing.faulty_proxy import Answer, CutOff, Reset, Silence
 from securecfg.testing.key_provider_conformance import CONTEXT, KEY
 from securecfg.testing.key_services import ServiceFault
-from tests.keys.azure import HSM_HOST, VAULT_HOST, azure, refusal
+from tests.keys.azure import HSM_HOST, VAULT_HOST, azure, refusal, settle
 from tests.keys.key_service import AnsweredOverHttp, BehindAProxy, NamedByUri, closed_port
 
 if TYPE_CHECKING:
@@ -57,13 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[AzureKeyVa
 
 @pytest.fixture
 def service(place: tuple[AzureKeyVault, AzureProxy, dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> AzureKeyVault:
-    service, proxy, variables = place
-    for name in [name for name in os.environ if name.startswith(("AZURE_", "IDENTITY_", "MSI_", "IMDS_"))]:
-        monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    service.clear()
-    proxy.forget()
+    service, _proxy = settle(place, monkeypatch)
     return service
 
 
@@ -619,9 +612,9 @@ def test_a_person_uses_the_login_of_the_azure_command_line(
 
 
 def test_nobody_is_asked_to_log_in_with_a_browser(service: AzureKeyVault) -> None:
-    from securecfg.keys.azure_requests import Login
+    from securecfg.keys.azure_login import Login
 
-    kinds = [type(each._credential).__name__ for each in Login()._chain.credentials]  # type: ignore[union-attr]  # all are ours
+    kinds = [type(each._credential).__name__ for each in Login(asks_metadata=True)._chain.credentials]  # type: ignore[union-attr]  # all are ours
     assert "EnvironmentCredential" in kinds
     assert "ManagedIdentityCredential" in kinds
     assert not any("Browser" in kind or "Broker" in kind or "Cache" in kind or "Code" in kind for kind in kinds)

@@ -6,13 +6,14 @@ import http.client
 import ssl
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, FaultyProxy, Reset, Silence, SlowBody
-from tests.keys.azure import VAULT_HOST, make_tls
+from tests.keys.azure import VAULT_HOST
+from tests.keys.certificates import make_tls
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +97,7 @@ def tunnel(proxy: FaultyProxy, authority: Path | None) -> http.client.HTTPSConne
 
 
 def test_speaks_tls_in_a_tunnel_and_fails_there_too(proxy: FaultyProxy, tmp_path: Path) -> None:
-    authority, proxy.tls = make_tls(tmp_path)
+    authority, proxy.tls = make_tls(tmp_path, [VAULT_HOST])
     connection = tunnel(proxy, authority)
     for number in range(2):
         connection.request("POST", f"/{number}", b"content", {"X-Sent": "yes"})
@@ -119,7 +120,46 @@ def test_gives_no_tunnel_to_those_who_do_not_trust_it_nor_without_certificates(
 ) -> None:
     with pytest.raises(OSError, match="405"):
         post_again(tunnel(proxy, None))
-    _, proxy.tls = make_tls(tmp_path)
+    _, proxy.tls = make_tls(tmp_path, [VAULT_HOST])
     with pytest.raises(ssl.SSLCertVerificationError):
         post_again(tunnel(proxy, None))
     assert proxy.exchanges == []
+
+
+class Endless(Echo):
+    """Answers in chunks that come when it is let."""
+
+    protocol_version = "HTTP/1.1"
+    goes_on = threading.Event()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in (b"one", b"two", b""):
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self.goes_on.wait(10)
+
+
+@pytest.mark.parametrize("version", [10, 11])
+def test_hands_on_an_answer_that_has_no_end_of_its_own_when_it_comes_and_breaks_it_off(version: int) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        Endless.goes_on.clear()
+        with FaultyProxy("127.0.0.1", server.server_port) as proxy:
+            for is_broken in (True, False):
+                connection = http.client.HTTPConnection(proxy.url.removeprefix("http://"), timeout=20)
+                connection._http_vsn, connection._http_vsn_str = version, f"HTTP/1.{version % 10}"  # type: ignore[attr-defined]  # it has no other way
+                connection.request("POST", "/", b"content")
+                response = connection.getresponse()
+                assert response.read1(100) == b"one"
+                if is_broken:
+                    proxy.break_off()
+                    with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
+                        assert response.read(100) == b"two"
+                else:
+                    Endless.goes_on.set()
+                    assert response.read() == b"two"
+                connection.close()
+        server.shutdown()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
 import subprocess
 import sys
 import time
@@ -22,12 +21,24 @@ from securecfg.errors import (
     WrongKey,
 )
 from securecfg.keys import call_unwrap, open_provider, parse_params
+from securecfg.keys.gcp import crc32c
 from securecfg.keys.provider import DescribedProvider
-from securecfg.keys.providers.gcpkms import crc32c
 from securecfg.testing.faulty_proxy import Answer, FaultyProxy, Reset, Silence
 from securecfg.testing.key_provider_conformance import CONTEXT, KEY
 from securecfg.testing.key_services import ServiceFault
-from tests.keys.gcp import ADMIN, NOBODY, READER, RING, SERVER, Ports, client, cloud_kms, refusal, write_account
+from tests.keys.gcp import (
+    ADMIN,
+    NOBODY,
+    READER,
+    RING,
+    SERVER,
+    Ports,
+    client,
+    cloud_kms,
+    everything_logged,
+    refusal,
+    write_account,
+)
 from tests.keys.key_service import (
     HASTY,
     AnsweredOverHttp,
@@ -473,24 +484,11 @@ def test_a_token_service_that_cannot_be_reached_is_unavailable(account: Path, pr
 def test_the_client_would_log_keys_and_is_kept_from_it(
     provider: KeyProvider, proxy: FaultyProxy, kms: Client, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[str] = []
-
-    class Everything(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            seen.append(repr(vars(record)))
-
-    handler, logger = Everything(), logging.getLogger("google")
-    logger.addHandler(handler)
-    level = logger.level
-    logger.setLevel(logging.DEBUG)
-    try:
+    with everything_logged() as seen:
         kms.encrypt(request={"name": name, "plaintext": b"canary of another's call"})
         assert base64.b64encode(b"canary of another's call").decode() in "".join(seen)
         seen.clear()
         provider.unwrap(provider.wrap(KEY, CONTEXT), CONTEXT)
-    finally:
-        logger.setLevel(level)
-        logger.removeHandler(handler)
     assert seen == []
     assert list(sent_keks(proxy))
 

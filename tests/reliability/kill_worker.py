@@ -10,6 +10,7 @@ import sys
 
 from securecfg.errors import Conflict, NotFound, StoreBusy
 from securecfg.vault.commits.maintenance import compact
+from securecfg.vault.values import as_number
 from securecfg.vault.vault import Vault
 from tests.vault.world import ADMIN
 
@@ -51,7 +52,7 @@ def _change(vault: Vault, name: str, count: int, draw: random.Random) -> None:
     elif kind < 0.95:
         compact(vault.opened)
     else:
-        number = vault.history(path)[-1].version
+        number = as_number(vault.history(path)[-1].version)
         vault.destroy(path, number)
         _say(path, number, "destroyed")
 

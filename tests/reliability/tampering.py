@@ -16,6 +16,7 @@ from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.creation import create_rows, open_rows
 from securecfg.vault.opened import Options
 from securecfg.vault.session import Identity
+from securecfg.vault.values import as_number
 from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
 from tests.vault.world import ADMIN, ManualClock, grant
@@ -123,7 +124,7 @@ def versions_of(vault: Vault) -> list[tuple[str, int]]:
     places = []
     for path, _ in vault.opened.entries(b"\x02", None):
         name = path.decode()
-        numbers = [info.version for info in vault.history(name) if info.state == "live"]
+        numbers = [as_number(info.version) for info in vault.history(name) if info.state == "live"]
         # Of a thousand alike, some.
         places += [(name, number) for number in (numbers[:2] + numbers[-2:] if len(numbers) > 4 else numbers)]
     return places

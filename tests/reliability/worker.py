@@ -13,6 +13,7 @@ import time
 
 from securecfg.errors import SecretNotFound, StaleWrite, StoreBusy
 from securecfg.vault.commits.maintenance import compact
+from securecfg.vault.values import as_number
 from securecfg.vault.vault import Vault
 from tests.vault.world import ADMIN
 
@@ -72,7 +73,7 @@ def _work(vault: Vault, name: str, deadline: float, results: list[list[object]])
         elif draw.random() < 0.2:
             kind, value = "write", f"{name}:{count}"
             try:
-                known = vault.history(path)[0].version
+                known = as_number(vault.history(path)[0].version)
                 begin = time.monotonic_ns()
                 version = vault.write(path, value, expect=known)
             except (StaleWrite, SecretNotFound):
@@ -84,7 +85,7 @@ def _work(vault: Vault, name: str, deadline: float, results: list[list[object]])
             kind = "read"
             try:
                 found = vault.read(path)
-                version, value = found.version, str(found.field("").reveal())
+                version, value = as_number(found.version), str(found.field("").reveal())
             except SecretNotFound:
                 version, value = 0, ""
         results.append([path, kind, begin, time.monotonic_ns(), version, value[:40]])

@@ -48,7 +48,10 @@ def test_what_is_published_with_a_clock_that_is_behind_sets_no_time_back(world: 
     slow = world.open(clock=clock_of(world, -1))
     slow.write("app/y", "1")
     assert published(timed) == before
-    assert timed.history("app/y")[0].created < timed.history("app/x")[0].created
+    slowly, before_it = (timed.history(path)[0].created for path in ("app/y", "app/x"))
+    assert slowly is not None
+    assert before_it is not None
+    assert slowly < before_it
     timed.write("app/z", "1")
     assert published(timed) > before
 

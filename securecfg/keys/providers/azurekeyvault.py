@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from securecfg.errors import ExtraMissing, InvalidKeyUri, KeyMissing
 from securecfg.keys.azure_answers import A256KW, RSA_OAEP_256, VERSION, parse_key, parse_value
+from securecfg.keys.azure_hosts import AZURE_DOMAIN, VAULT_NAME
 from securecfg.keys.kek import parse_params, wrong_key
 from securecfg.keys.per_process import PerProcess
 from securecfg.keys.remote import is_hinted, open_with_service, seal_with_service
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
     from securecfg.keys.azure_requests import KeyVault
     from securecfg.keys.provider import Ask, KeyUri, WrapContext
 
-# Azure's own domains: the public key of whoever else answered would encrypt the key-encryption key for him.
+# The public key of whoever else answered would encrypt the key-encryption key for him.
 _KEY = re.compile(
-    r"(?P<vault>https://[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]"
-    r"\.(?:vault|managedhsm)\.(?:azure\.net|azure\.cn|usgovcloudapi\.net))"
+    rf"(?P<vault>https://{VAULT_NAME}\.(?:vault|managedhsm)\.{AZURE_DOMAIN})"
     r"/keys/(?P<name>[A-Za-z0-9-]{1,127})(?:/(?P<version>[0-9a-f]{32}))?",
     re.ASCII,
 )

@@ -20,6 +20,7 @@ from securecfg.errors import (
     SecurecfgError,
 )
 from securecfg.keys.discretion import discreet
+from securecfg.keys.gcp import ANSWER_S, ENDPOINT, LOCATION, PROJECT, ask_once, crc32c, may_pass, words_of
 from securecfg.keys.kek import wrong_key
 from securecfg.keys.per_process import PerProcess
 from securecfg.keys.remote import open_with_service, seal_with_service
@@ -29,17 +30,7 @@ from securecfg.keys.uri import distribution_for
 if TYPE_CHECKING:
     from securecfg.keys.provider import Ask, KeyUri, WrapContext
 
-ANSWER_S = 10.0
-
-_KEY = re.compile(
-    r"projects/[a-z0-9.:-]{1,128}/locations/[a-z0-9-]{1,63}/keyRings/[\w-]{1,63}/cryptoKeys/[\w-]{1,63}", re.ASCII
-)
-# The access token goes where the endpoint is, so there is no other than Google's and this machine.
-_ENDPOINT = re.compile(
-    r"https://(?:[a-z0-9-]{1,63}\.){1,5}googleapis\.com|http://(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?",
-    re.ASCII,
-)
-_WORD = re.compile(r"[A-Z_]{1,40}", re.ASCII)
+_KEY = re.compile(PROJECT + "/" + LOCATION + r"/keyRings/[\w-]{1,63}/cryptoKeys/[\w-]{1,63}", re.ASCII)
 
 _DENIED_STATUSES = frozenset({401, 403})
 _NOT_FOUND = 404
@@ -167,14 +158,11 @@ class GcpKmsProvider:
         from google.cloud.kms_v1 import KeyManagementServiceClient
 
         options = {"api_endpoint": self._endpoint} if self._endpoint else None
-        client = KeyManagementServiceClient(transport="rest", client_options=options)
-        # The client has no option for it, and would send the key-encryption key wherever a redirection points.
-        vars(client.transport)["_session"].max_redirects = 0
-        return client
+        return ask_once(KeyManagementServiceClient(transport="rest", client_options=options))
 
     def _answered(self, error: Any, operation: str) -> SecurecfgError:  # noqa: ANN401, PLR0911 - as above; one for each answer
         """Return the error for an answer of the service."""
-        http, word = error.code or 0, _status_word(error.response)
+        http, word = error.code or 0, words_of(error.response).status
         name, shown = self.key_name, f" (`{word}`)" if word else ""
         if http in _DENIED_STATUSES:
             return KeyAccessDenied(
@@ -203,9 +191,7 @@ class GcpKmsProvider:
 
     def _not_authenticated(self, error: Any) -> SecurecfgError:  # noqa: ANN401 - as above
         """Return the error where there are no credentials, or no token for them."""
-        from google.auth import exceptions
-
-        if error.retryable or isinstance(error, exceptions.TransportError | exceptions.TimeoutError):
+        if may_pass(error):
             return self._unavailable("cannot be asked, for Google gives no access token")
         return KeyAccessDenied(
             f"there are no usable Google credentials for the key `{self.key_name}`",
@@ -234,26 +220,7 @@ def from_uri(uri: KeyUri, _ask: Ask | None) -> GcpKmsProvider:
             message, hint="for instance `gcpkms:projects/shop/locations/europe-west3/keyRings/main/cryptoKeys/vault`"
         )
     option, _, endpoint = query.partition("=")
-    if mark and (option != "endpoint" or not _ENDPOINT.fullmatch(endpoint)):
+    if mark and (option != "endpoint" or not ENDPOINT.fullmatch(endpoint)):
         message = "a `gcpkms:` key has the option `endpoint`: a host below `googleapis.com`, or this machine"
         raise InvalidKeyUri(message, hint="for instance `?endpoint=https://cloudkms.europe-west3.rep.googleapis.com`")
     return GcpKmsProvider(key, endpoint=endpoint or None)
-
-
-def crc32c(data: bytes) -> int:
-    """Return the checksum CRC32C of RFC 3720, section 12.1."""
-    checksum = 0xFFFFFFFF
-    for byte in data:
-        checksum ^= byte
-        for _ in range(8):
-            checksum = checksum >> 1 ^ (0x82F63B78 if checksum & 1 else 0)
-    return checksum ^ 0xFFFFFFFF
-
-
-def _status_word(response: Any) -> str:  # noqa: ANN401 - as above
-    """Return the canonical status of a refusal, such as `INVALID_ARGUMENT`, or nothing."""
-    try:
-        word = response.json()["error"]["status"]
-    except (ValueError, LookupError, TypeError):
-        return ""
-    return word if isinstance(word, str) and _WORD.fullmatch(word) else ""

@@ -18,13 +18,13 @@ from securecfg.errors import (
     KeyProviderUnavailable,
     SecurecfgError,
 )
+from securecfg.keys.credentials import CredentialMissing
 from securecfg.keys.discretion import discreet
 from securecfg.keys.kek import wrong_key
 from securecfg.keys.remote import open_with_service, seal_with_service
 from securecfg.keys.slots import KIND_VAULTTRANSIT
 from securecfg.keys.uri import distribution_for
 from securecfg.keys.vault_login import (
-    CredentialMissing,
     Login,
     Where,
     connect,

@@ -422,7 +422,7 @@ class Imports:
         def publish(verify: Callable[[], None]) -> None:
             for action, path in rights:
                 self._authority.require(action, path)
-                opened.verify_unsealed(path)
+                opened.verify_own(path)
             area = StagingArea(opened)
             try:
                 self._publish_staged(area, draft(Drafts(opened, area), area), verify)

@@ -230,7 +230,7 @@ class Relocation:
                 seat = place.opened.replica.seat
                 if seat is not None and not seat.may_write:
                     raise no_writer()
-                place.opened.verify_unsealed(encoded.decode())
+                place.opened.verify_own(encoded.decode())
         targets = [chosen.target_of(path.encode()).decode() for path in paths]
         for place, action, asked in ((source, "delete", paths), (source, "read", paths), (target, "write", targets)):
             allowed = place.authority.session().decide_many(action, asked)

@@ -273,6 +273,6 @@ def _find_damage(opened: OpenVault) -> str:
         return error.message
     for path, number, message in report.problems:
         with suppress(ScopeSealed):  # what lies where another scope begins counts for nothing
-            opened.verify_unsealed(path)
+            opened.verify_own(path)
             return f"`{path}@{number}`: {message}" if number else f"`{path}`: {message}"
     return ""

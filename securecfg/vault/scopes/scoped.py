@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.reading import At
     from securecfg.vault.references import SecretRef
-    from securecfg.vault.values import Plain, SecretVersion
+    from securecfg.vault.values import Plain, SecretVersion, VersionId
     from securecfg.vault.writing import Wanted
 
     T = TypeVar("T")
@@ -312,7 +312,7 @@ class ScopedVault(Vault):
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
-    def destroy(self, path: str, version: int) -> None:
+    def destroy(self, path: str, version: VersionId) -> None:
         """Destroy a version for ever; see `Vault.destroy`."""
         self._follow(path, lambda part: part.destroy(path, version))
 

@@ -23,6 +23,7 @@ from securecfg.errors import (
     SettingMissing,
 )
 from securecfg.patience import Patience
+from securecfg.secret import Secret
 from securecfg.testing.backend_conformance import BackendConformance, BackendFault
 from securecfg.testing.faulty_proxy import Answer, CutOff, FaultyProxy, Reset, Silence
 from tests.keys.aws import ACCESS_KEY, REGION, SECRET_KEY, refusal
@@ -191,6 +192,25 @@ class AnswersOfAws:
             open_backend(uri).read("a")
         assert "AWS_PROFILE" in refused.value.hint
         assert "metadata=yes" in refused.value.hint
+
+    def test_credentials_that_are_given_stand_before_all_others(
+        self, uri: str, monkeypatch: pytest.MonkeyPatch, proxy: FaultyProxy
+    ) -> None:
+        given = {"AWS_ACCESS_KEY_ID": Secret("AKIAGIVEN"), "AWS_SECRET_ACCESS_KEY": Secret("canary-given-4711")}
+        for is_set in (True, False):
+            if not is_set:
+                monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+            assert open_backend(uri, credentials=given).list().paths == []
+            assert "AKIAGIVEN" in proxy.exchanges[-1].headers["authorization"]
+        session = {**given, "AWS_SESSION_TOKEN": Secret("canary-session-4711")}
+        open_backend(uri, credentials=session).list()
+        assert proxy.exchanges[-1].headers["x-amz-security-token"] == "canary-session-4711"
+
+    @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "OTHER"])
+    def test_credentials_that_are_none_are_refused_without_being_shown(self, uri: str, name: str) -> None:
+        with pytest.raises(InvalidBackendUri) as refused:
+            open_backend(uri, credentials={name: Secret("canary-given-4711")})
+        assert "canary" not in str(refused.value) + refused.value.hint
 
     def test_without_a_region_says_how_to_name_one(self) -> None:
         with pytest.raises(SettingMissing) as refused:

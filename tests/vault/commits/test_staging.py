@@ -14,6 +14,7 @@ from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.commits.staging import ALLOCATED_SPACES, StagingArea, StagingMoved, sweep, sweep_expired
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.state.head import STAGINGS_MAX
+from securecfg.vault.values import as_number
 from tests.vault.world import ADMIN, World, interrupted
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def rows_of(store: Store) -> dict[tuple[int, int], bytes]:
 
 
 def large(vault: Vault, path: str, content: bytes = CONTENT) -> int:
-    return vault.write(path, content)
+    return as_number(vault.write(path, content))
 
 
 def content_of(vault: Vault, path: str) -> bytes:

@@ -34,6 +34,7 @@ from securecfg.vault.keys.changes import KeyChanges
 from securecfg.vault.keys.departures import find_exposed
 from securecfg.vault.moves.copying import Single, Subtree
 from securecfg.vault.moves.relocation import Place, Relocation
+from securecfg.vault.values import as_number
 from securecfg.vault.verification import verify_vault
 from tests.vault.copies import copy_of
 from tests.vault.scope_world import scope_world
@@ -85,7 +86,7 @@ def values_of(vault: Vault, path: str) -> dict[int, object]:
     for info in vault.history(path):
         if info.state == "live":
             value = vault.read(path, at=info.version, allow_expired=True).value
-            found[info.version] = (
+            found[as_number(info.version)] = (
                 {name: one.reveal() for name, one in value.items()} if isinstance(value, Mapping) else value.reveal()
             )
     return found
@@ -160,7 +161,7 @@ def test_who_writes_and_does_not_read_seals_what_comes_to_those_who_read(world: 
 
 
 def before_versions(vault: Vault, path: str) -> list[int]:
-    return [info.version for info in vault.history(path) if info.state != "destroyed"]
+    return [as_number(info.version) for info in vault.history(path) if info.state != "destroyed"]
 
 
 def test_nothing_of_a_secret_that_was_moved_is_left_where_it_was(world: ScopeWorld) -> None:

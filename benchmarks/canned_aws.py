@@ -1,0 +1,78 @@
+"""A server that answers as AWS Secrets Manager does for secrets whose value is their name, after a pause.
+
+`python -m benchmarks.canned_aws PAUSE_S` prints its port. `GET /calls` returns how many requests there were.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+VERSION = "11111111-1111-1111-1111-111111111111"
+CREATED = 1_700_000_000.0
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers the three requests that clients make to read."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 65_536  # headers and body leave together
+    pause_s: ClassVar = 0.0
+    calls: ClassVar = 0
+    lock: ClassVar = threading.Lock()
+
+    def do_GET(self) -> None:
+        self._send({"calls": Answers.calls})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with Answers.lock:
+            Answers.calls += 1
+        time.sleep(Answers.pause_s)
+        operation = self.headers["X-Amz-Target"].rpartition(".")[2]
+        if operation == "DescribeSecret":
+            self._send({"Name": asked["SecretId"], "VersionIdsToStages": {VERSION: ["AWSCURRENT"]}})
+        elif operation == "BatchGetSecretValue":
+            self._send({"SecretValues": [_value(name) for name in asked["SecretIdList"]], "Errors": []})
+        else:
+            self._send(_value(asked["SecretId"]))
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def _send(self, answer: dict[str, Any]) -> None:
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def _value(name: str) -> dict[str, Any]:
+    arn = f"arn:aws:secretsmanager:eu-west-1:123456789012:secret:{name}-AbCdEf"
+    stages = ["AWSCURRENT"]
+    return {
+        "ARN": arn,
+        "Name": name,
+        "VersionId": VERSION,
+        "SecretString": name,
+        "VersionStages": stages,
+        "CreatedDate": CREATED,
+    }
+
+
+def main() -> None:
+    Answers.pause_s = float(sys.argv[1])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        print(server.server_address[1], flush=True)
+        server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
