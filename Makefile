@@ -77,7 +77,7 @@ docs: .venv/docs ## build the documentation into build/docs
 crash: .venv/dev ## reopen 100,000 crash images, and 9,000 of backups and restores; die at every step of long changes
 	@$(BIN)/python -m tests.reliability.crash --images 100000 $(ARGS)
 	@$(BIN)/python -m tests.reliability.backup_crash --images 9000 $(ARGS)
-	@SECURECFG_EXHAUSTIVE=1 $(BIN)/python -m pytest -q tests/vault -k "dies or died"
+	@SECURECFG_EXHAUSTIVE=1 $(BIN)/python -m pytest -q tests/vault tests/reliability/test_kill_migration.py -k "dies or died"
 
 fuzz: .venv/dev ## feed hostile bytes to every parser
 	@$(BIN)/python -m tests.fuzz $(ARGS)
