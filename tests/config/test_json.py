@@ -106,6 +106,7 @@ _values = st.recursive(
 )
 
 
+@pytest.mark.no_cover
 @given(st.dictionaries(st.text(), _values, max_size=5), st.sampled_from([None, 1]), st.booleans())
 @settings(deadline=None)
 def test_reads_whatever_the_standard_library_writes(tree: dict[str, Any], indent: int | None, ascii_only: bool) -> None:

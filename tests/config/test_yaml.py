@@ -275,6 +275,7 @@ _trees = st.dictionaries(
 )
 
 
+@pytest.mark.no_cover
 @given(_trees)
 @settings(deadline=None)
 def test_yaml_contains_json(tree: dict[str, Any]) -> None:

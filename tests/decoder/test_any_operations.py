@@ -76,6 +76,7 @@ OPERATIONS: st.SearchStrategy[Operation] = st.one_of(
 )
 
 
+@pytest.mark.no_cover
 # Shrinking would outlast the time limit: each example is a vault.
 @settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(operations=st.lists(OPERATIONS, min_size=8, max_size=25))

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.no_cover
+
 FOUND_BY: dict[int, type[Refused]] = {
     HEAD: HeadRefused,
     HISTORY: HistoryRefused,

@@ -2761,8 +2761,8 @@ MUTANTS = (
     Mutant(
         "a store is mounted over secrets",
         "mounts/table.py",
-        "        if self._opened.entries(first, prefix_end(first)):\n",
-        "        if not first:\n",
+        "        if hidden_below(self._opened, folder):\n",
+        "        if not folder:\n",
         "mounts/test_mounted.py::test_nothing_is_mounted_over_secrets_or_mounts[corp/]",
     ),
     Mutant(

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from securecfg.testing.crash import Event
 
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.mark.parametrize("has_hard_links", [True, False], ids=["links", "renames"])
 def test_no_crash_loses_or_tears_a_backup_or_what_is_restored(tmp_path: Path, *, has_hard_links: bool) -> None:

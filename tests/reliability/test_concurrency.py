@@ -16,6 +16,8 @@ from tests.vault.world import World, text_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.no_cover
+
 SECONDS = 4
 
 

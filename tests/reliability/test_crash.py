@@ -11,6 +11,8 @@ from tests.reliability.crash import explored
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.mark.parametrize("seed", range(101, 104))
 def test_no_crash_loses_tears_or_discloses_anything(tmp_path: Path, seed: int) -> None:

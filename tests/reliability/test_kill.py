@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from securecfg.errors import SecretDestroyed
 from securecfg.testing.kill import kill_repeatedly
 from securecfg.vault.commits.maintenance import compact
@@ -15,7 +17,7 @@ from tests.vault.world import World
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+pytestmark = pytest.mark.no_cover
 
 DESTROYED = "destroyed"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from securecfg.clock import SystemClock
 from securecfg.keys import generate_key_file, open_provider
 from securecfg.testing.kill import kill_repeatedly
@@ -19,7 +21,7 @@ from tests.vault.world import ADMIN, World, text_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+pytestmark = pytest.mark.no_cover
 
 
 def test_a_part_and_a_restored_vault_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,8 @@ from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
 from tests.vault.world import ADMIN, ManualClock, text_of
 
+pytestmark = pytest.mark.no_cover
+
 PATHS = st.sampled_from(["a", "a/b", "a/c", "b", "b/x/y", "long/" + "n" * 100])
 VALUES = st.integers(0, 99).map(str) | st.just("large")
 PLACES = st.none() | st.integers(1, 4) | st.sampled_from(["x", "y", "current"])

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
+
 from securecfg.vault.moves.scopes import ScopeMoves
 from securecfg.vault.verification import verify_vault
 from tests.reliability.move_worker import OTHERS, PATH
@@ -15,6 +17,8 @@ from tests.vault.world import text_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+pytestmark = pytest.mark.no_cover
 
 ROUNDS = 3
 

@@ -21,6 +21,8 @@ from tests.reliability.tampering import (
 if TYPE_CHECKING:
     from tests.reliability.tampering import Key
 
+pytestmark = pytest.mark.no_cover
+
 KINDS = {
     *("head", "header", "slot", "keyring", "manifest", "segment", "history", "dek", "value", "delta"),
     *("log", "tile", "sealer", "part"),

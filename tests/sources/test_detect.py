@@ -349,6 +349,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize(("name", "text"), HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_takes_no_long_time(name: str, text: str) -> None:

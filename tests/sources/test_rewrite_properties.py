@@ -9,6 +9,7 @@ import tomllib
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -17,6 +18,8 @@ from securecfg.secret import Secret
 from securecfg.sources.detection import Confidence, Finding, Format, SourceFile
 from securecfg.sources.detection.scalars import Scalar, Style, scan
 from securecfg.sources.rewrite import apply_undo, rewrite
+
+pytestmark = pytest.mark.no_cover
 
 Tree = Any  # of any shape
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp"), exclude_characters="$\ufeff"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from securecfg.errors import NotAVault
 from securecfg.store import Delete, Put, Space, Store, create_sqlite, open_sqlite
 from securecfg.testing.crash import Recorder, Recording, explore, images
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
     from securecfg.store import Operation
     from securecfg.testing.crash import Report, Syncs
+
+pytestmark = pytest.mark.no_cover
 
 COMMITS = 40
 SPACES = (Space.VALUE, Space.DEK, Space.HISTORY)

@@ -13,6 +13,8 @@ from securecfg.testing.kill import kill_repeatedly
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.no_cover
+
 SPACES = (Space.VALUE, Space.DEK, Space.LOG)
 WRITER = """
 import sys

@@ -32,6 +32,8 @@ from securecfg.store import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+pytestmark = pytest.mark.no_cover
+
 SPACES = st.sampled_from([Space.META, Space.VALUE, Space.PART])
 IDS = st.one_of(st.integers(0, 8), st.sampled_from([2**31, 2**53 + 1, ID_LIMIT - 1]))
 ROWS = st.one_of(st.binary(max_size=40), st.integers(0, 9000).map(lambda size: b"x" * size))

@@ -443,6 +443,7 @@ def test_a_child_removes_no_log_that_somebody_else_left(path: Path) -> None:
     os.close(to_parent)
 
 
+@pytest.mark.no_cover
 @pytest.mark.filterwarnings("ignore:.*use of fork.*:DeprecationWarning")
 def test_forks_in_the_middle_of_the_work_of_many_threads(path: Path) -> None:
     store = open_sqlite(path)

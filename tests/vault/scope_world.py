@@ -14,6 +14,7 @@ from securecfg.policy import Document
 from securecfg.vault.moves.scopes import ScopeMoves
 from securecfg.vault.scopes.scopes import Scopes
 from securecfg.vault.verification import verify_vault
+from tests.vault.copies import copy_of
 from tests.vault.world import World, text_of
 
 if TYPE_CHECKING:
@@ -82,18 +83,22 @@ def scope_world(folder: Path, roles: Iterable[str] = ROLES) -> ScopeWorld:
 @pytest.fixture
 def bare_world(tmp_path: Path) -> Iterator[ScopeWorld]:
     """A world without scopes. A module that wants it as its `world` says so: `world = bare_world`."""
-    world = scope_world(tmp_path)
+    world = copy_of(scope_world, tmp_path)
     yield world
     world.close()
 
 
-@pytest.fixture
-def pay_world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_pay_world(folder: Path) -> ScopeWorld:
     """A world with one scope and a secret in it, in a folder of its own; for a module as `bare_world`."""
-    (tmp_path / "world").mkdir()
-    world = scope_world(tmp_path / "world")
+    world = scope_world(folder)
     world.scopes().create("pay", read=["pay"])
     world.admin().write("pay/key", "of pay")
+    return world
+
+
+@pytest.fixture
+def pay_world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_pay_world, tmp_path / "world")
     yield world
     world.close()
 

@@ -17,6 +17,7 @@ from securecfg.vault.scopes.opening import charter_of
 from securecfg.vault.scopes.scopes import Scopes
 from securecfg.vault.verification import verify_vault
 from tests.vault.administrators.test_administrators import ALL, PEOPLE, hand_over
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import scope_world
 from tests.vault.world import text_of
 
@@ -31,15 +32,20 @@ ONE = PEOPLE.only("alice")
 TWO = PEOPLE.only("alice", "carol")
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """Two scopes of three administrators, of whom two sign; a role writes in the first, the vault's key in none."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     world.scopes().create("pay", read=["pay"], write=["pay"])
     world.scopes().create("both", read=["pay"], write=["web"], is_shared=True)
     world.as_member("pay").write("pay/key", "of pay")
     world.as_member("web").write("both/key", "of both")
     hand_over(world)
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

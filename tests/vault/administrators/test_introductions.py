@@ -42,6 +42,7 @@ from securecfg.vault.bundles.publishing import Bundles
 from securecfg.vault.state.anchor import AnchorFile, state_directory
 from securecfg.vault.state.replica import SLOT_IDS
 from securecfg.vault.trust.first_seen import fingerprint_of
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import scope_world
 from tests.vault.scopes.test_attacks import plant_scope
 from tests.vault.scopes.test_charter_anchors import put_back, signed_charter
@@ -60,14 +61,18 @@ SCOPE = IntroducedScope(bytes(range(16, 32)), 3, b"c" * 32, 9, b"r" * 32)
 LOG = (12, b"l" * 32)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """One scope that `web` writes and `pay` reads, and one that is nothing to `pay`."""
-    (tmp_path / "world").mkdir()
-    world = scope_world(tmp_path / "world")
+    world = scope_world(folder)
     world.scopes().create("pay", read=["pay", "web"], write=["web"])
     world.scopes().create("other", read=["audit"])
     world.as_member("web").write("pay/key", "of web")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path / "world")
     yield world
     world.close()
 

@@ -348,6 +348,7 @@ def watched_backups(world: ScopeWorld, number: int, action: Callable[[], object]
     return Backups(vault.authority)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("times", [1, 3, 1_000])
 def test_what_moves_between_scopes_meanwhile_is_in_one_of_them(
     world: ScopeWorld, folder: Path, recipient: KeyProvider, restore: Restore, times: int

@@ -70,6 +70,7 @@ def refused(publisher: Publisher, raw: bytes) -> Exception:
     return error.value
 
 
+@pytest.mark.no_cover
 def test_a_byte_that_was_altered_anywhere_is_found(publisher: Publisher) -> None:
     raw = publisher.file.read_bytes()
     vkey = publisher.vault.log.vkey

@@ -38,6 +38,7 @@ from securecfg.vault.moves.relocation import Relocation
 from securecfg.vault.moves.scopes import ScopeMoves
 from securecfg.vault.opened import ROLES_PATH
 from securecfg.vault.trust.certificates import CERTIFICATES_PATH
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import EVERYTHING, scope_world
 from tests.vault.world import text_of
 
@@ -52,10 +53,9 @@ if TYPE_CHECKING:
 TTL = timedelta(days=1)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """A vault, a shared scope, two that role `web` reads and writes, and one that it only reads."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     text = "".join(EVERYTHING.format(role) for role in ("pay", "web", "audit"))
     text = text.replace('"undelete"]', '"undelete", "export"]').replace('["audit.read"]', '["audit.read", "role.read"]')
     world.admin().administration.apply_policy([Document("grants.toml", "grants", text)])
@@ -67,6 +67,12 @@ def world(tmp_path: Path) -> Iterator[ScopeWorld]:
     web = world.as_member("web")
     for path in ("both/a", "one/a", "two/a"):
         web.write(path, f"in {path}")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

@@ -20,6 +20,7 @@ from securecfg.vault.scopes.scoped import ScopedVault
 from securecfg.vault.session import Identity
 from securecfg.vault.vault import Vault
 from securecfg.vault.verification import verify_vault
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import scope_world
 from tests.vault.world import ADMIN, text_of
 
@@ -32,12 +33,17 @@ if TYPE_CHECKING:
     from tests.vault.scope_world import ScopeWorld
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = scope_world(tmp_path)
+def make_world(folder: Path) -> ScopeWorld:
+    world = scope_world(folder)
     world.scopes().create("both", read=["web"], is_shared=True)
     for number in range(3):
         world.admin().write(f"app/{number}", str(number))
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

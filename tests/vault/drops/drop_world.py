@@ -13,6 +13,7 @@ from securecfg.keys.identity import read_identity_file, signing_key_of
 from securecfg.store import Put, Space, open_sqlite
 from securecfg.vault.drops.rows import Drop, Place, row_id_at, seal_drop, waiting_rows
 from securecfg.vault.scopes.memberships import find_roles
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import ROLES, ScopeWorld, scope_world
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def drop_world(folder: Path, roles: Iterable[str] = ROLES) -> ScopeWorld:
 @pytest.fixture
 def box_world(tmp_path: Path) -> Iterator[ScopeWorld]:
     """That world. A module that wants it as its `world` says so: `world = box_world`."""
-    world = drop_world(tmp_path)
+    world = copy_of(drop_world, tmp_path)
     yield world
     world.close()
 

@@ -85,6 +85,7 @@ def refusals(vault: Vault) -> list[Record]:
 # --- what a dropper opens ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 def test_no_key_of_a_dropper_opens_a_row_but_its_order(world: ScopeWorld) -> None:
     world.as_member("pay").write("pay/key", "of pay")
     web = world.as_member("web")

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from securecfg.store import Store
     from tests.vault.scope_world import ScopeWorld
 
+pytestmark = pytest.mark.no_cover
+
 
 def open_dying(world: ScopeWorld, monkeypatch: pytest.MonkeyPatch, name: str, changes: int) -> None:
     """Open a vault as a member over a store that dies after some changes, which an opening survives."""

@@ -25,6 +25,7 @@ from securecfg.vault.scopes.formers import has_formers, retired_formers
 from securecfg.vault.scopes.late_grants import drop_needless
 from securecfg.vault.scopes.opening import charter_of
 from securecfg.vault.scopes.registry import read_registry
+from tests.vault.copies import copy_of
 from tests.vault.drops.drop_world import drop_world, role_key, rows_waiting
 from tests.vault.scope_world import EVERYTHING
 from tests.vault.world import text_of
@@ -36,10 +37,15 @@ if TYPE_CHECKING:
     from tests.vault.scope_world import ScopeWorld
 
 
+def make_world(folder: Path) -> ScopeWorld:
+    world = drop_world(folder)
+    world.as_member("pay").write("pay/old", "old")
+    return world
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = drop_world(tmp_path)
-    world.as_member("pay").write("pay/old", "old")
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from securecfg.vault.opened import OpenVault
     from securecfg.vault.scopes.charters import Charter
 
+pytestmark = pytest.mark.no_cover
+
 DROPPERS = {name: RoleKey(name, generate_key()) for name in (f"d{number}" for number in range(48))}
 READERS = {name: RoleKey(name, generate_key()) for name in (f"r{number}" for number in range(WITH_CHANGE))}
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from securecfg.vault.vault import Vault
 
+pytestmark = pytest.mark.no_cover
+
 # The longest label and principal, so that the keyring is as large as slots make it.
 _LABEL, _PRINCIPAL = "l" * 255, "svc:" + "p" * 128
 

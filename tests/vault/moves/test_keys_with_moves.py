@@ -17,6 +17,7 @@ from securecfg.vault.rekeying.scopes import ScopeKeyring
 from securecfg.vault.scopes.making import begin_making
 from securecfg.vault.scopes.opening import charter_of
 from securecfg.vault.verification import verify_vault
+from tests.vault.copies import copy_of
 from tests.vault.moves.test_moves_with_others import moves
 from tests.vault.scope_world import EVERYTHING, scope_world
 from tests.vault.world import text_of
@@ -28,14 +29,19 @@ if TYPE_CHECKING:
     from tests.vault.scope_world import ScopeWorld
 
 
-@pytest.fixture
-def nested(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_nested(folder: Path) -> ScopeWorld:
     """A scope in another one: `pay` reads and writes both, `web` reads the inner one too."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     world.scopes().create("pay", read=["pay"], write=["pay"])
     world.as_member("pay").write("pay/a", "outer")
     world.as_member("pay").write("pay/in/a", "inner")
     moves(world).split("pay", "pay/in", reader=world.identity("pay"))
+    return world
+
+
+@pytest.fixture
+def nested(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_nested, tmp_path)
     yield world
     world.close()
 

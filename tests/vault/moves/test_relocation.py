@@ -36,6 +36,7 @@ from securecfg.vault.moves.copying import Single, Subtree
 from securecfg.vault.moves.relocation import Place, Relocation
 from securecfg.vault.values import as_number
 from securecfg.vault.verification import verify_vault
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import scope_world
 from tests.vault.world import text_of
 
@@ -48,14 +49,19 @@ if TYPE_CHECKING:
     from tests.vault.scope_world import ScopeWorld
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """A scope that the root reads too, and two that it does not."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     scopes = world.scopes()
     scopes.create("both", read=["web"], is_shared=True)
     scopes.create("pay", read=["pay"])
     scopes.create("web", read=["web"], write=["web"])
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 
@@ -395,6 +401,7 @@ def test_a_subtree_is_moved_as_one_change(world: ScopeWorld) -> None:
         assert verify_vault(one.opened).orphans == {}
 
 
+@pytest.mark.no_cover
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(

@@ -677,6 +677,7 @@ CHANGES: dict[str, Callable[[Vault], object]] = {
 }
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("change", CHANGES)
 def test_wherever_a_move_dies_every_path_answers_as_before_or_as_after(tmp_path: Path, change: str) -> None:
     (tmp_path / "origin").mkdir()

@@ -12,6 +12,7 @@ from securecfg.store import Put, Space
 from securecfg.vault.rekeying.roles import RoleRotation
 from securecfg.vault.scopes.opening import Doorway, charter_of
 from securecfg.vault.scopes.registry import read_registry
+from tests.vault.copies import copy_of
 from tests.vault.rekeying.test_roles import keys_of, memberships, partition, rotation
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
@@ -23,12 +24,17 @@ if TYPE_CHECKING:
 VOUCHER_ID = 4
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """A scope of one role, with a value in it."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     world.scopes().create("pay", read=["pay"], write=["pay"])
     world.as_member("pay").write("pay/old", "old")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

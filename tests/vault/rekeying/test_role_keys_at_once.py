@@ -16,6 +16,7 @@ from securecfg.vault.scopes.opening import charter_of
 from securecfg.vault.scopes.registry import read_registry
 from securecfg.vault.scopes.rotation import ScopeRotation
 from securecfg.vault.scopes.scopes import Scopes
+from tests.vault.copies import copy_of
 from tests.vault.rekeying.test_roles import keys_of, memberships, rotation
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
@@ -31,16 +32,21 @@ if TYPE_CHECKING:
 PATHS = ("aaa", "bbb", "ccc")
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """Two scopes that a role reads and writes, and one that it lists."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     world.scopes().create("aaa", read=["pay"], write=["pay"])
     world.scopes().create("bbb", read=["pay"], write=["pay"])
     world.scopes().create("ccc", read=["web"], list=["pay"])
     pay = world.as_member("pay")
     pay.write("aaa/x", "of aaa")
     pay.write("bbb/x", "of bbb")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

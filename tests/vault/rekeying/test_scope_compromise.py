@@ -23,6 +23,7 @@ from securecfg.vault.rekeying.scope_compromise import ScopeCompromise, finish_as
 from securecfg.vault.scopes.opening import grants_of
 from securecfg.vault.scopes.registry import read_registry
 from securecfg.vault.verification import verify_vault
+from tests.vault.copies import copy_of
 from tests.vault.crash_steps import Attempt, crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
@@ -34,10 +35,15 @@ if TYPE_CHECKING:
     from securecfg.vault.commits.publishing import Plan, Publication
 
 
+def filled(folder: Path) -> ScopeWorld:
+    world = scope_world(folder)
+    fill(world)
+    return world
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = scope_world(tmp_path)
-    fill(world)
+    world = copy_of(filled, tmp_path)
     yield world
     world.close()
 
@@ -248,6 +254,7 @@ def test_a_second_one_begins_anew(world: ScopeWorld) -> None:
     assert text_of(world.as_member("web"), "web/a") == "of web"
 
 
+@pytest.mark.no_cover
 def test_wherever_it_dies_it_can_be_finished(tmp_path: Path) -> None:
     (tmp_path / "origin").mkdir()
     origin = scope_world(tmp_path / "origin", ["web"])

@@ -19,6 +19,7 @@ from securecfg.vault.rekeying.scopes import ScopeKeyring
 from securecfg.vault.scopes.opening import charter_of, grants_of
 from securecfg.vault.scopes.value_keys import rewrap_values
 from securecfg.vault.verification import verify_vault
+from tests.vault.copies import copy_of
 from tests.vault.crash_steps import Attempt, crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import ADMIN, text_of
@@ -30,10 +31,15 @@ if TYPE_CHECKING:
     from securecfg import Vault
 
 
+def filled(folder: Path) -> ScopeWorld:
+    world = scope_world(folder)
+    fill(world)
+    return world
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = scope_world(tmp_path)
-    fill(world)
+    world = copy_of(filled, tmp_path)
     yield world
     world.close()
 

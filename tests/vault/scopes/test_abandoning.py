@@ -17,6 +17,7 @@ from securecfg.vault.scopes import making as scope_making
 from securecfg.vault.scopes.abandoning import abandon, find_unfinished, unfinished_scopes
 from securecfg.vault.scopes.making import begin_making
 from securecfg.vault.scopes.registry import ABANDONED_NS, read_registry
+from tests.vault.copies import copy_of
 from tests.vault.crash_steps import crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.scopes.test_making import MAKINGS, just_before_it_is_there, while_it_is_copied
@@ -43,7 +44,7 @@ def made_world(folder: Path) -> ScopeWorld:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = made_world(tmp_path)
+    world = copy_of(made_world, tmp_path)
     yield world
     world.close()
 

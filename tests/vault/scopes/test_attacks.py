@@ -73,6 +73,7 @@ from securecfg.vault.state.replica import Replica
 from securecfg.vault.trust.certificates import CERTIFICATES_PATH
 from securecfg.vault.trust.signatories import HeldKeys, own_signatory
 from securecfg.vault.verification import verify_vault
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import accepted_by, scope_world
 from tests.vault.world import text_of
 
@@ -86,16 +87,21 @@ if TYPE_CHECKING:
     from tests.vault.scope_world import ScopeWorld
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """Two scopes; in that of payments `audit` may list and nothing else."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     scopes = world.scopes()
     scopes.create("web", read=["web"], write=["web"])
     scopes.create("pay", read=["pay"])
     scopes.grant("pay", "audit", "list")
     world.as_member("web").write("web/key", "of web")
     world.admin().write("pay/key", "of pay")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

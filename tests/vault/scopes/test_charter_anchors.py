@@ -14,6 +14,7 @@ from securecfg.vault.paths import CHARTER_PATH
 from securecfg.vault.scopes.founding import charter_content
 from securecfg.vault.scopes.opening import charter_of
 from securecfg.vault.state.anchor import AnchorFile
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import scope_world
 from tests.vault.scopes.test_attacks import lawless
 from tests.vault.world import text_of
@@ -27,12 +28,17 @@ if TYPE_CHECKING:
     from tests.vault.scope_world import ScopeWorld
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """A scope in which `web` may write, and `pay` only read."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     world.scopes().create("pay", read=["pay", "web"], write=["web"])
     world.as_member("web").write("pay/key", "of web")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

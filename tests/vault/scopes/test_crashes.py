@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+pytestmark = pytest.mark.no_cover
+
 
 CHANGES: dict[str, Callable[[Scopes], object]] = {
     "create": lambda scopes: scopes.create("new", read=["web"], write=["web"]),

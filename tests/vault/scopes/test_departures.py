@@ -10,6 +10,7 @@ import pytest
 from securecfg.vault.keys.changes import KeyChanges
 from securecfg.vault.keys.departures import find_exposed
 from securecfg.vault.moves.scopes import ScopeMoves
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import scope_world
 
 if TYPE_CHECKING:
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
     from tests.vault.scope_world import ScopeWorld
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """A scope with two readers and secrets in it."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     world.scopes().create("pay", read=["pay", "web"], list=["audit"])
     for name in ("a", "b"):
         world.admin().write(f"pay/{name}", f"value of {name}")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

@@ -37,6 +37,7 @@ from securecfg.vault.scopes.opening import charter_of, slot_ids
 from securecfg.vault.scopes.registry import read_registry
 from securecfg.vault.state.replica import KEYRING_ID
 from securecfg.vault.verification import verify_vault
+from tests.vault.copies import copy_of
 from tests.vault.crash_steps import crashes, dying
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.scopes.test_scopes_meanwhile import once_before
@@ -64,8 +65,7 @@ def made_world(folder: Path) -> ScopeWorld:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    (tmp_path / "world").mkdir()
-    world = made_world(tmp_path / "world")
+    world = copy_of(made_world, tmp_path / "world")
     yield world
     world.close()
 

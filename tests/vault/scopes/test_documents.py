@@ -35,6 +35,7 @@ from securecfg.vault.scopes.opening import charter_of
 from securecfg.vault.scopes.registry import read_own_keys, read_registry
 from securecfg.vault.state.head import Staging
 from securecfg.vault.trust.certificates import CERTIFICATES_PATH, read_certificates
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
 
@@ -54,15 +55,20 @@ HALF = b"\xed\xa0\x80"  # what `json` takes for half a character, and is no UTF-
 WHOLE = {"v": 1, "slot": 1, "kind": "role", "label": "web", "removed_ns": 1, "next_id": 1}
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """Two scopes, of which `web` writes the one that comes first."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     scopes = world.scopes()
     scopes.create("aaa", read=["web"], write=["web"])
     scopes.create("pay", read=["pay"], write=["pay"])
     world.as_member("web").write("aaa/x", "of web")
     world.as_member("pay").write("pay/x", "of pay")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

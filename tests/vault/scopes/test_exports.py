@@ -11,6 +11,7 @@ from securecfg.errors import AccessDenied, ScopeSealed
 from securecfg.policy import Document
 from securecfg.vault.closed import Closed
 from securecfg.vault.exporting import export_secrets, find_exportable
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import scope_world
 from tests.vault.scopes.test_making import without_head
 
@@ -29,10 +30,9 @@ paths = ["**"]
 """
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """A shared scope, one that its members write, and one that the vault's key lists and does not read."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     world.admin().administration.apply_policy([Document("exports.toml", "grants", _EXPORTS)])
     scopes = world.scopes()
     scopes.create("web", read=["web"], write=["web"])
@@ -42,6 +42,12 @@ def world(tmp_path: Path) -> Iterator[ScopeWorld]:
     world.as_member("web").write("web/key", "of web")
     for path in ("pay/key", "pay/other", "both/key", "app/key"):
         world.admin().write(path, f"of {path}")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

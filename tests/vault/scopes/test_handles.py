@@ -12,6 +12,7 @@ from securecfg.vault.moves.scopes import ScopeMoves
 from securecfg.vault.scopes.parts import Parts
 from securecfg.vault.scopes.registry import read_registry
 from securecfg.vault.scopes.scoped import ScopedVault
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import scope_world
 from tests.vault.world import text_of
 
@@ -27,15 +28,20 @@ def moves(world: ScopeWorld) -> ScopeMoves:
     return ScopeMoves(world.admin().authority)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """A scope in a scope, with a secret in each."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     world.scopes().create("pay", read=["pay"], write=["pay"])
     pay = world.as_member("pay")
     pay.write("pay/a", "outer")
     pay.write("pay/in/a", "inner")
     moves(world).split("pay", "pay/in", reader=world.identity("pay"))
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

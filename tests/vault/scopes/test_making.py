@@ -23,6 +23,7 @@ from securecfg.vault.scopes.opening import charter_of
 from securecfg.vault.scopes.registry import read_own_keys, read_registry
 from securecfg.vault.scopes.scopes import Scopes
 from tests.vault.administrators.test_administrators import ALL, hand_over
+from tests.vault.copies import copy_of
 from tests.vault.crash_steps import crashes, dying
 from tests.vault.moves.test_moves_with_others import moves
 from tests.vault.scope_world import EVERYTHING, ROLES, ScopeWorld, scope_world
@@ -37,13 +38,18 @@ if TYPE_CHECKING:
 NEW = "old/in"
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """A scope `old` that a subtree may be split from, and secrets in none."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     world.scopes().create("old", read=["web"], write=["web"])
     world.as_member("web").write("old/in/a", "of old")
     world.admin().write("app/a", "of app")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from securecfg.vault.drafts import Content
     from securecfg.vault.opened import OpenVault
 
+pytestmark = pytest.mark.no_cover
+
 Keys = dict[str, RoleKey]
 
 

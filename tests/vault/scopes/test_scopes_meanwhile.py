@@ -30,6 +30,7 @@ from securecfg.vault.scopes.registry import ABANDONED_NS, read_registry
 from securecfg.vault.scopes.scopes import Scopes
 from securecfg.vault.trust.certificates import CERTIFICATES_PATH, read_certificates
 from securecfg.vault.trust.signatories import HeldKeys
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import ScopeWorld, scope_world
 from tests.vault.world import text_of
 
@@ -43,11 +44,16 @@ if TYPE_CHECKING:
 WRITERS = {"read": ["pay"], "write": ["pay"]}
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = scope_world(tmp_path)
+def make_world(folder: Path) -> ScopeWorld:
+    world = scope_world(folder)
     for path in ("a/y", "a/b/x", "a/b/c/z"):
         world.admin().write(path, path)
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

@@ -24,6 +24,7 @@ from securecfg.vault.scopes.opening import charter_of, grants_of
 from securecfg.vault.scopes.registry import read_own_keys, read_registry
 from securecfg.vault.scopes.scopes import Scopes
 from securecfg.vault.state.replica import SLOT_IDS
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import accepted_by, scope_world
 from tests.vault.scopes.test_attacks import role_key
 
@@ -38,10 +39,9 @@ if TYPE_CHECKING:
 ATTACKER = RoleKey("pay", generate_key())
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+def make_world(folder: Path) -> ScopeWorld:
     """A scope that `pay` reads and `audit` lists; `svc:audit` has the keys of both."""
-    world = scope_world(tmp_path)
+    world = scope_world(folder)
     world.scopes().create("pay", read=["pay", "web"], write=["pay"], list=["audit"])
     world.as_member("pay").write("pay/key", "of pay")
     world.person("audit", "listing")
@@ -49,6 +49,12 @@ def world(tmp_path: Path) -> Iterator[ScopeWorld]:
     world.admin().administration.add_member("pay", "svc:audit", identity=identity)
     world.as_member("pay")
     assert accepted_by(world, "audit", "pay/key") == "of pay"
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 

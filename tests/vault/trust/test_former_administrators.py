@@ -24,6 +24,7 @@ from securecfg.vault.scopes.seats import Seat
 from securecfg.vault.trust import first_seen as scope_trust
 from securecfg.vault.trust.successions import Succession
 from tests.vault.administrators.test_administrators import changes_of, hand_over, own_seed
+from tests.vault.copies import copy_of
 from tests.vault.scope_world import accepted_by, scope_world
 from tests.vault.scopes.test_attacks import lawless
 from tests.vault.world import text_of
@@ -38,12 +39,17 @@ if TYPE_CHECKING:
     from tests.vault.scope_world import ScopeWorld
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[ScopeWorld]:
-    world = scope_world(tmp_path)
+def make_world(folder: Path) -> ScopeWorld:
+    world = scope_world(folder)
     world.scopes().create("pay", read=["pay"])
     world.scopes().grant("pay", "audit", "list")
     world.admin().write("pay/key", "of pay")
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[ScopeWorld]:
+    world = copy_of(make_world, tmp_path)
     yield world
     world.close()
 
