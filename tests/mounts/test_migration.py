@@ -316,6 +316,20 @@ def test_a_copy_that_another_process_has_replaced_is_fetched_again(mounts: Mount
     assert revealed(vault.read(f"{FOLDER}a")) == "2"
 
 
+def test_an_older_copy_that_somebody_has_put_back_does_not_come_home(mounts: MountWorld) -> None:
+    vault = mounts.mount()
+    vault.write(f"{FOLDER}a", "1")
+    home = Homecoming(vault, FOLDER, silent, takes_versions=False)
+    home.fetch()
+    (file,) = copies(vault)
+    older = file.read_bytes()
+    mounts.handle("one").write("a", "2")
+    report = home.fetch()
+    file.write_bytes(older)
+    assert home.take_over(report).late == []
+    assert revealed(vault.read(f"{FOLDER}a")) == "2"
+
+
 def test_what_is_not_home_as_it_was_is_told_and_its_copy_is_kept(mounts: MountWorld, monkeypatch: Any) -> None:  # noqa: ANN401 - of pytest
     vault = mounts.mount()
     vault.write(f"{FOLDER}a", "1")
