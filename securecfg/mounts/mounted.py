@@ -750,7 +750,7 @@ class MountedVault(Vault):
             return change()
 
         try:
-            return change_recorded(self._authority, obj, change_mounted)
+            return change_recorded(self._authority, action, obj, change_mounted)
         finally:
             self._drop_hit(path)
 

@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def change_recorded(authority: Authority, obj: Mapping[str, object], change: Callable[[], T]) -> T:
+def change_recorded(authority: Authority, right: str, obj: Mapping[str, object], change: Callable[[], T]) -> T:
     """Make a change of a store, where the policy allows it; section 3 of `docs/security/mounts.md`.
 
     Args:
         authority: Decides and records.
-        obj: What the records say: `path` and `action`, which are decided on, and `store`.
+        right: Which action is decided on, at the path.
+        obj: What the records say: `path`, `action` and `store`, perhaps `label`.
         change: Asks the store, once.
 
     Raises:
         AccessDenied: It is not allowed.
         AuditUnavailable: It cannot be recorded. Where that is so of the last record, the change was made.
     """
-    session, decision = authority.require(str(obj["action"]), str(obj["path"]))
+    session, decision = authority.require(right, str(obj["path"]))
     authority.publish_records([session.record(Event.MOUNT_CHANGING, obj, decision=decision)])
     try:
         result = change()

@@ -6,7 +6,7 @@ Every access goes through the vault's own methods, or is decided and recorded he
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 
 from securecfg.audit import Event
 from securecfg.backends import Capabilities, Deletion, Kind
@@ -28,7 +28,7 @@ from securecfg.vault.paths import PATH_BYTES_MAX, check_prefix, path_to_bytes, s
 from securecfg.vault.values import SecretVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
 
     from securecfg.audit import Record
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from securecfg.vault.values import Plain, VersionId
 
     Names = list[str]
+
+T = TypeVar("T")
 
 _VALUE_BYTES_MAX = 1 << 30
 _READ_AT_ONCE = 100
@@ -236,9 +238,9 @@ class StoreSide:
         del ttl
         can = self.handle.capabilities
         wanted = str(expect) if expect else ""
-        return change_recorded(
-            self._vault.authority_over(self._folder + name),
-            self._object(name),
+        return self._change(
+            name,
+            {"action": "write"},
             lambda: self.handle.write(
                 name,
                 cast("Plain", version.value),
@@ -249,15 +251,11 @@ class StoreSide:
 
     def delete(self, name: str) -> None:
         """Delete; see `Side.delete`."""
-        change_recorded(
-            self._vault.authority_over(self._folder + name), self._object(name), lambda: self.handle.delete(name)
-        )
+        self._change(name, {"action": "delete"}, lambda: self.handle.delete(name))
 
     def label(self, name: str, label: str, version: str) -> None:
         """Make a label point at a version."""
-        obj = self._object(name) | {"label": label}
-        authority = self._vault.authority_over(self._folder + name)
-        change_recorded(authority, obj, lambda: self.handle.label(name, label, version))
+        self._change(name, {"action": "write", "label": label}, lambda: self.handle.label(name, label, version))
 
     def read_version(self, name: str, version: str) -> SecretVersion:
         """Return a version of a secret.
@@ -272,8 +270,10 @@ class StoreSide:
         authority.publish_records([session.record(Event.MOUNT_READ, self._read_object(found), decision=decision)])
         return found
 
-    def _object(self, name: str) -> dict[str, object]:
-        return {"path": self._folder + name, "action": self._action, "store": self.name}
+    def _change(self, name: str, said: Mapping[str, object], change: Callable[[], T]) -> T:
+        path = self._folder + name
+        obj = {"path": path, "store": self.name, **said}
+        return change_recorded(self._vault.authority_over(path), self._action, obj, change)
 
     def _read_object(self, version: SecretVersion) -> dict[str, object]:
         return {

@@ -81,6 +81,8 @@ def test_everything_is_in_the_new_store_before_it_is_mounted(mounts: MountWorld)
     mounts.store("one").fail(UNAVAILABLE)
     assert held(vault, FOLDER) == {"a": "1", "b": {"user": "web"}}
     assert dict(vault.read(f"{FOLDER}a").metadata) == {"owner": "pay"}
+    changes = [record.obj for record in events(vault, Event.MOUNT_CHANGED) if record.obj["store"] == "memory new"]
+    assert [(obj["path"], obj["action"]) for obj in changes] == [(f"{FOLDER}a", "write"), (f"{FOLDER}b", "write")]
     (finished,) = events(vault, Event.SYNC_FINISHED)
     assert finished.obj == {"path": FOLDER, "to": "memory new", "count": 2}
 
