@@ -87,32 +87,32 @@ class Limits:
         self._tokens, self._filled = float(calls_per_s), now()
         self._day_began, self._today = now(), 0
 
-    def take(self) -> None:
-        """Wait until one more call is within the limits.
+    def take(self, calls: int = 1) -> None:
+        """Wait until so many more calls are within the limits.
 
         Raises:
             BackendUnavailable: That would take too long.
         """
-        pause = self._reserve()
+        pause = self._reserve(calls)
         if pause > 0:
             self._sleep(pause)
 
-    def _reserve(self) -> float:
+    def _reserve(self, calls: int) -> float:
         with self._lock:
             now = self._now()
             if self._per_day:
                 if now - self._day_began >= _DAY_S:
                     self._day_began, self._today = now, 0
-                if self._today >= self._per_day:
+                if self._today + calls > self._per_day:
                     message = f"this process has made the {self._per_day} calls that the mount allows in a day"
                     raise BackendUnavailable(message, hint="`--calls-per-day` of the mount says how many there may be")
             pause = 0.0
             if self._rate:
                 tokens = min(float(self._rate), self._tokens + (now - self._filled) * self._rate)
-                pause = max(0.0, (1 - tokens) / self._rate)
+                pause = max(0.0, (calls - tokens) / self._rate)
                 if pause > WAIT_MAX_S:
                     message = f"more calls wait than the {self._rate} in a second that the mount allows"
                     raise BackendUnavailable(message, hint="`--calls-per-s` of the mount says how many there may be")
-                self._tokens, self._filled = tokens - 1, now
-            self._today += 1
+                self._tokens, self._filled = tokens - calls, now
+            self._today += calls
             return pause

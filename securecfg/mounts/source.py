@@ -47,6 +47,7 @@ _LISTING = "\x00"  # before the prefix of a listing, which no path begins with
 _EARLIER = 0.1  # of the time that a value is fresh: not all are asked for again at once
 _WATCH_PAUSE_S = 30.0
 _CHANGES_KEPT = 4_096
+_CALLS_TOGETHER = 32  # so that none waits for a number of calls that no limit allows at once
 
 
 class Served(StrEnum):
@@ -249,13 +250,13 @@ class Source:
             BackendLoginRefused: It lets nobody in.
         """
         self._verify_online("")
-        backend, size = self._backends[0], self.first.capabilities.reads_at_once
+        backend, size = self._backends[0], self.first.capabilities.reads_at_once * _CALLS_TOGETHER
         answers: dict[str, Answer | SecurecfgError] = {}
         for start in range(0, len(paths), size):
             part = paths[start : start + size]
             now = self._clock.now_ns()
             try:
-                found = self._call(backend, lambda handle, part=part: handle.read_many(part))  # type: ignore[misc]  # of each turn
+                found = self._call(backend, lambda handle, part=part: handle.read_many(part), len(part))  # type: ignore[misc]  # of each turn
             except (BackendUnavailable, BackendLoginRefused):
                 raise
             except SecurecfgError as error:
@@ -372,15 +373,25 @@ class Source:
         return self._ask_or_keep(path, lambda handle: handle.read(path))
 
     def _fetch_many(self, paths: Sequence[str]) -> dict[str, Answer | SecurecfgError]:
+        size = self.first.capabilities.reads_at_once * _CALLS_TOGETHER
+        answers: dict[str, Answer | SecurecfgError] = {}
+        for start in range(0, len(paths), size):
+            answers |= self._fetch_part(paths[start : start + size])
+        return answers
+
+    def _fetch_part(self, paths: Sequence[str]) -> dict[str, Answer | SecurecfgError]:
         now = self._clock.now_ns()
         try:
             self._verify_online("")
-            store, found = self._ask(lambda handle: handle.read_many(paths))
+            store, found = self._ask(lambda handle: handle.read_many(paths), len(paths))
         except BackendUnavailable as error:
             failure = error
             return {path: _or_error(lambda path=path: self._last_good(path, failure)) for path in paths}  # type: ignore[misc]  # of each turn
-        except SecurecfgError as error:
+        except BackendLoginRefused as error:
             return dict.fromkeys(paths, error)
+        except SecurecfgError:
+            # One of them is at fault, and the others are to be had.
+            return {path: _or_error(lambda path=path: self._fetch(path)) for path in paths}  # type: ignore[misc]  # of each turn
         answers: dict[str, Answer | SecurecfgError] = {}
         for path in paths:
             if path in found:
@@ -452,8 +463,12 @@ class Source:
     def _not_there(self, path: str) -> SecretNotFound:
         return SecretNotFound(f"there is no secret `{self.mount.folder}{path}`")
 
-    def _ask(self, call: Callable[[OpenBackend], T]) -> tuple[str, T]:
+    def _ask(self, call: Callable[[OpenBackend], T], secrets: int = 1) -> tuple[str, T]:
         """Return the answer of the first backend that gives one, and its name.
+
+        Args:
+            call: Asks.
+            secrets: How many secrets it asks for.
 
         Raises:
             BackendUnavailable: None does.
@@ -462,7 +477,7 @@ class Source:
         for backend in self._backends:
             if backend.breaker.admits():
                 try:
-                    return backend.handle.name, self._call(backend, call)
+                    return backend.handle.name, self._call(backend, call, secrets)
                 except BackendUnavailable as error:
                     failure = error
         if failure is None:
@@ -470,13 +485,14 @@ class Source:
             failure = BackendUnavailable(message, hint="try again in a minute")
         raise failure
 
-    def _call(self, backend: _Backend, call: Callable[[OpenBackend], T]) -> T:
+    def _call(self, backend: _Backend, call: Callable[[OpenBackend], T], secrets: int = 1) -> T:
+        calls = -(-secrets // backend.handle.capabilities.reads_at_once)
         try:
-            self._limits.take()
+            self._limits.take(calls)
         except BackendUnavailable:
             backend.breaker.succeeded()  # it was not asked
             raise
-        self.usage.calls += 1
+        self.usage.calls += calls
         try:
             answer = call(backend.handle)
         except BackendUnavailable:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from securecfg.audit import Event
-from securecfg.backends import OpenBackend
+from securecfg.backends import OpenBackend, State
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -21,6 +21,7 @@ from securecfg.errors import (
     CommitUnknown,
     SecretNotFound,
     SecurecfgError,
+    VersionDisabled,
 )
 from securecfg.mounts import Mount, Rules
 from securecfg.mounts.copies import Copies, Copy
@@ -275,6 +276,20 @@ def test_a_store_that_refuses_is_obeyed(tmp_path: Path, error: SecurecfgError) -
     assert all(isinstance(each, type(error)) for each in many.values())
 
 
+def test_of_many_secrets_one_that_is_refused_takes_no_other_away(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for path in ("a", "b", "c"):
+        place.write(path, path)
+    place.stores[0].set_state("b", place.write("b", "x"), State.DISABLED)
+    many = place.source().read_many(["a", "b", "c"])
+    assert isinstance(many["b"], VersionDisabled)
+    assert [text(many[path].found) for path in ("a", "c")] == ["a", "c"]  # type: ignore[union-attr]  # no errors
+    place.stores[0].fail(raising(BackendLoginRefused("no")))
+    before = place.asked
+    assert all(isinstance(each, BackendLoginRefused) for each in place.source(0).read_many(list("defgh")).values())
+    assert place.asked == before + 1
+
+
 def test_offline_nobody_is_asked(tmp_path: Path) -> None:
     online = Place(tmp_path, keep_s=3_600)
     online.write("a", "1")
@@ -331,6 +346,18 @@ def test_what_nobody_answers_is_said_as_long_as_all_rest(tmp_path: Path) -> None
         with pytest.raises(BackendUnavailable):
             source.read("a")
     assert place.asked == 2
+
+
+def test_many_secrets_are_as_many_calls_as_they_take(tmp_path: Path) -> None:
+    place = Place(tmp_path, calls_per_day=4, keep_s=0, max_age_s=0, refresh_s=0)
+    for number in range(45):
+        place.write(str(number), "x")
+    source = place.source()
+    many = source.read_many([str(number) for number in range(30)])
+    assert not [each for each in many.values() if isinstance(each, SecurecfgError)]
+    assert source.usage.calls == 3
+    refused = source.read_many([str(number) for number in range(30, 45)])
+    assert all(isinstance(each, BackendUnavailable) for each in refused.values())
 
 
 def test_more_calls_than_a_day_allows_are_not_made(tmp_path: Path) -> None:

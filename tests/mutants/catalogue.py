@@ -2810,7 +2810,7 @@ MUTANTS = (
     Mutant(
         "a day has calls without end",
         "mounts/health.py",
-        "            self._today += 1\n",
+        "            self._today += calls\n",
         "            pass\n",
         "mounts/test_health.py::test_a_day_has_its_number_of_calls",
     ),
