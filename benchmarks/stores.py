@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, nullcontext
 from http.client import HTTPConnection
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -16,12 +17,15 @@ from aws_secretsmanager_caching import SecretCache, SecretCacheConfig
 from botocore.config import Config
 
 from benchmarks.processes import output
-from benchmarks.rows import ahead_of, alone, interleave, over_floor, repeated
+from benchmarks.rows import SCALES, ahead_of, alone, interleave, over_floor, repeated
 from benchmarks.vaults import ADMIN, create, path_of
 from securecfg import Vault
 from securecfg.backends import open_backend
 from securecfg.errors import SecurecfgError
 from securecfg.mounts import Mount, Mounts, Rules
+from securecfg.mounts.migration import Homecoming
+from securecfg.mounts.sync_plan import Rules as SyncRules
+from securecfg.mounts.sync_run import Synchronisation
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ AWAY_S = 0.005
 """How far a store of a cloud is away within a region."""
 SECRETS = 1_000
 READS = 200
+SECRETS_MOVED = 10_000
 FOLDER = "corp/"
 EXTRAS = {
     "boto3": "awssm, awsssm, awskms",
@@ -54,6 +59,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield from beside_the_client(bench)
     yield from mounted(bench)
     yield from cold(bench)
+    yield from moved(bench)
     yield from extras(bench)
 
 
@@ -130,6 +136,38 @@ def cold(bench: Bench) -> Iterator[Row]:
         yield ahead_of(title_of_row, found["ours"], (title, found[name]), note=note)
 
 
+def moved(bench: Bench) -> Iterator[Row]:
+    """Make a folder of the vault as a mount is, and take a mount home. Each is done once, since it is done then."""
+    count = SECRETS_MOVED if bench.scale >= SCALES[1] else bench.repeats(SECRETS) // 5
+    rules = Rules(calls_per_s=0)
+    with serving(AWAY_S, count) as port:
+        place = mounting(bench.folder / "moved", port, rules)
+        with Vault.open(place.vault, key=place.key, principal=ADMIN) as vault:
+            pair = Synchronisation(vault, FOLDER, "home/", SyncRules())
+            started = time.perf_counter()
+            outcome = pair.run(pair.plan(silent), silent)
+            synchronised_s = time.perf_counter() - started
+            assert len(outcome.done) == count
+            started = time.perf_counter()
+            assert not pair.plan(silent).todo
+            planned_s = time.perf_counter() - started
+            started = time.perf_counter()
+            homecoming = Homecoming(vault, FOLDER, lambda _: nullcontext(silent), takes_versions=False)
+            done = homecoming.take_over(homecoming.fetch())
+            migrated_s = time.perf_counter() - started
+            assert done.verified == count
+    for name, seconds in (
+        ("synchronise a mount with a folder of the vault", synchronised_s),
+        ("see that both are alike", planned_s),
+        ("migrate a mount into the vault", migrated_s),
+    ):
+        yield alone(f"{name}, {count:,} secrets", (seconds,), "s")
+
+
+def silent(_done: int, _of: int) -> None:
+    """Show no progress."""
+
+
 def extras(bench: Bench) -> Iterator[Row]:
     for name, schemes in EXTRAS.items():
         if find_spec(name.partition(".")[0]) is None:
@@ -141,9 +179,9 @@ def extras(bench: Bench) -> Iterator[Row]:
 
 
 @contextmanager
-def serving(away_s: float) -> Iterator[int]:
+def serving(away_s: float, count: int = 0) -> Iterator[int]:
     """Run the canned server, and yield its port."""
-    command = [sys.executable, "-m", "benchmarks.canned_aws", str(away_s)]
+    command = [sys.executable, "-m", "benchmarks.canned_aws", str(away_s), str(count)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
     try:

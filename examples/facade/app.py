@@ -51,7 +51,7 @@ def main() -> int:
     """Load the settings, and show that they are those that are expected without showing one."""
     try:
         with Vault.open() as vault:  # vault, key and principal from the environment
-            settings = load(SETTINGS, Settings, vault=vault)
+            settings = load(SETTINGS, model=Settings, vault=vault)
     except SecurecfgError as error:
         for problem in error.problems if isinstance(error, ConfigErrors) else (error,):
             print(f"error: {problem.message}", file=sys.stderr)

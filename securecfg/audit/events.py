@@ -82,6 +82,7 @@ class Event(StrEnum):
     MOUNT_CHANGING = "mount.changing"
     MOUNT_CHANGED = "mount.changed"
     MOUNT_FAILED = "mount.failed"
+    SYNC_FINISHED = "sync.finished"
 
 
 class Decision(StrEnum):
@@ -274,6 +275,7 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.MOUNT_CHANGING: _change("path action store", "label"),
         Event.MOUNT_CHANGED: _change("path action store", "version label"),
         Event.MOUNT_FAILED: _change("path action store reason", "label"),
+        Event.SYNC_FINISHED: _change("path to count"),
         Event.SCOPE_ADOPTED: _administration("path size old_size", "lineage reason"),
     }
 )

@@ -22,6 +22,8 @@ COMMANDS = {
     "sign": ("securecfg.cli.sign:sign", "Sign configuration files."),
     "verify": ("securecfg.cli.sign:verify", "Check the signatures of configuration files."),
     "vault": ("securecfg.cli.vault:vault", "Create, inspect and verify vaults."),
+    "sync": ("securecfg.cli.sync:sync", "Make two folders alike, of stores or of the vault."),
+    "migrate": ("securecfg.cli.migrate:migrate", "Take a whole mount home, or to another store."),
     "key": ("securecfg.cli.key:key", "Manage the keys that open a vault."),
     "identity": ("securecfg.cli.identity:identity", "Make key pairs that prove who somebody is."),
     "scope": ("securecfg.cli.scope:scope", "Seal parts of a vault for roles."),

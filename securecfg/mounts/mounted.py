@@ -27,6 +27,7 @@ from securecfg.errors import (
     VersionNotFound,
 )
 from securecfg.mounts.copies import copies_of
+from securecfg.mounts.recording import change_recorded
 from securecfg.mounts.source import Served, Source
 from securecfg.mounts.table import read_mounts
 from securecfg.secret import Secret, behind
@@ -282,6 +283,7 @@ class MountedVault(Vault):
 
     def read_many(self, wanted: Sequence[tuple[str, At]]) -> Results:
         """Return several versions, or the error of each; each mount is asked in as few calls as its store allows."""
+        self._opened.refresh()
         results: dict[int, SecretVersion | SecurecfgError] = {}
         own: list[int] = []
         mounted: dict[str, list[tuple[int, _Place]]] = {}
@@ -297,12 +299,12 @@ class MountedVault(Vault):
             found = self._inner.read_many([wanted[position] for position in own])
             results.update(zip(own, found, strict=True))
         for places in mounted.values():
-            results |= self._read_together(places)
+            results |= self._read_together(places, places[0][1].source.read_many)
         return [results[position] for position in range(len(wanted))]
 
     def stream(self, path: str, *, at: At = None) -> tuple[SecretVersion, Iterator[bytes]]:
         """Return a version and its content in pieces; what is mounted comes in one. See `Vault.stream`."""
-        if self._sources.of(path) is None:
+        if self._place_now(path) is None:
             return self._inner.stream(path, at=at)
         version = self.read(path, at=at)
         if not isinstance(version.value, Secret):
@@ -321,7 +323,7 @@ class MountedVault(Vault):
             BackendUnavailable: A store below the prefix cannot be reached, and was not listed lately.
         """
         check_prefix(prefix)
-        paths = self._inner.list(prefix)
+        paths = self._inner.list(prefix)  # which sees what others have mounted, too
         for folder, source in self._sources.all().items():
             if folder.startswith(prefix) or prefix.startswith(folder):
                 below = prefix[len(folder) :] if prefix.startswith(folder) else ""
@@ -343,7 +345,7 @@ class MountedVault(Vault):
 
     def history(self, path: str) -> Versions:
         """Return all versions of a secret, newest first, without their values; see `Vault.history`."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             return self._inner.history(path)
         path_to_bytes(path)
@@ -362,7 +364,7 @@ class MountedVault(Vault):
         Raises:
             BackendUnavailable: The store cannot be reached, and no copy is young enough.
         """
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             return self._inner.current(path)
         path_to_bytes(path)
@@ -371,13 +373,37 @@ class MountedVault(Vault):
 
     def standing(self, path: str) -> object:
         """Return what changes whenever a secret changes; see `Vault.standing`."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             return self._inner.standing(path)
         try:
             return place.source.read(place.inner).found.version.id
         except SecretNotFound:
             return None
+
+    def read_now(self, paths: Sequence[str]) -> Results:
+        """Return the current versions of secrets of one mount as its store has them at this moment, or their errors.
+
+        Raises:
+            BackendUnavailable: The first backend gives no answer.
+            As for `read_many`.
+        """
+        places = [(position, self._place(path)) for position, path in enumerate(paths)]
+        if not places:
+            return []
+        results = self._read_together(places, places[0][1].source.read_now)
+        return [results[position] for position in range(len(paths))]
+
+    def list_now(self, folder: str) -> Paths:
+        """Return the paths below a folder in a mount as its store lists them at this moment, and that may be listed.
+
+        Raises:
+            BackendUnavailable: The first backend gives no answer.
+        """
+        check_prefix(folder)
+        place = self._place(f"{folder}-")
+        names = place.source.list_now(place.inner[:-1]).paths
+        return self._authority.filter_listed([place.source.mount.folder + name for name in names])
 
     # --- changing ----------------------------------------------------------------------------------------------------
 
@@ -398,7 +424,7 @@ class MountedVault(Vault):
             Unsupported: The store cannot hold it, or cannot do what is asked for besides.
             CommitUnknown: No answer came, and it may have been written.
         """
-        place = self._sources.of(path)
+        place = self._place_now(path)
         try:
             if place is None:
                 return self._inner.write(
@@ -420,7 +446,7 @@ class MountedVault(Vault):
 
     def delete(self, path: str, version: VersionId | None = None) -> None:
         """Delete a secret as its store does, never a single version of one that is mounted; see `Vault.delete`."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             self._inner.delete(path, version)
             return
@@ -431,7 +457,7 @@ class MountedVault(Vault):
 
     def undelete(self, path: str, version: VersionId) -> None:
         """Bring a deleted secret back; see `Vault.undelete`. What is mounted comes back with all its versions."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             self._inner.undelete(path, version)
             return
@@ -439,7 +465,7 @@ class MountedVault(Vault):
 
     def rollback(self, path: str, to: VersionId) -> VersionId:
         """Write the value of an old version as a new one; see `Vault.rollback`."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             return self._inner.rollback(path, to)
         self._authority.require("write", path)
@@ -448,7 +474,7 @@ class MountedVault(Vault):
 
     def label(self, path: str, label: str, version: VersionId | None) -> None:
         """Make a label point at a version; see `Vault.label`."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             self._inner.label(path, label, version)
             return
@@ -457,7 +483,7 @@ class MountedVault(Vault):
 
     def destroy(self, path: str, version: VersionId) -> None:
         """Destroy a version for ever; see `Vault.destroy`. Of what is mounted nothing can be destroyed."""
-        place = self._sources.of(path)
+        place = self._place_now(path)
         if place is None:
             self._inner.destroy(path, version)
             return
@@ -473,7 +499,7 @@ class MountedVault(Vault):
         Raises:
             Unsupported: It has other versions; or the store cannot write only where there is nothing.
         """
-        source, goal = self._sources.of(path), self._sources.of(target)
+        source, goal = self._place_now(path), self._place_now(target)
         if source is None and goal is None:
             self._inner.move(path, target, allow_lookalike=allow_lookalike)
             return
@@ -550,6 +576,8 @@ class MountedVault(Vault):
         for _ in range(_RETRIES):
             stamp, revision = self._opened.policy_stamp(), self._revision()
             session, decision = self._authority.require("read", path)
+            if not self._is_there(place):  # which the decision has just seen
+                return self.read(path, at=at)
             try:
                 answer = _fetch(place, at)
             except (SecretNotFound, VersionNotFound):
@@ -575,10 +603,8 @@ class MountedVault(Vault):
         return True
 
     def _remember(self, path: str, hit: _Hit) -> None:
+        self._drop_hit(path)
         with self._lock:
-            old = self._hits.pop(path, None)
-            if old is not None and old.count:
-                self._count(old.described, old.count)
             while len(self._hits) >= self._kept:
                 first = next(iter(self._hits))
                 gone = self._hits.pop(first)
@@ -586,15 +612,45 @@ class MountedVault(Vault):
                     self._count(gone.described, gone.count)
             self._hits[path] = hit
 
+    def _drop_hit(self, path: str) -> None:
+        """Hand a read out no more; how often it was repeated is still to be recorded."""
+        with self._lock:
+            gone = self._hits.pop(path, None)
+            if gone is not None and gone.count:
+                self._count(gone.described, gone.count)
+
     def _read_or_error(self, path: str, at: At) -> SecretVersion | SecurecfgError:
         try:
             return self.read(path, at=at)
         except SecurecfgError as error:
             return error
 
-    def _read_together(self, places: Sequence[tuple[int, _Place]]) -> dict[int, SecretVersion | SecurecfgError]:
+    def _place_now(self, path: str) -> _Place | None:
+        """Return where a path lies by what others have mounted and unmounted until now."""
+        self._opened.refresh()
+        return self._sources.of(path)
+
+    def _is_there(self, place: _Place) -> bool:
+        """Return whether a store is still mounted where it was a moment ago."""
+        now = self._sources.of(place.path)
+        return now is not None and now.source is place.source
+
+    def _place(self, path: str) -> _Place:
+        place = self._place_now(path)
+        if place is None:
+            message = f"nothing is mounted where `{path}` lies"
+            raise SecretNotFound(message, hint="`securecfg vault mounts` shows what is mounted")
+        return place
+
+    def _read_together(
+        self,
+        places: Sequence[tuple[int, _Place]],
+        ask: Callable[[Sequence[str]], dict[str, Answer | SecurecfgError]],
+    ) -> dict[int, SecretVersion | SecurecfgError]:
         for _ in range(_RETRIES):
             results: dict[int, SecretVersion | SecurecfgError] = {}
+            if not all(self._is_there(place) for _, place in places):
+                break
             stamp = self._opened.policy_stamp()
             allowed: list[tuple[int, _Place, Session, Decision]] = []
             for position, place in places:
@@ -605,7 +661,7 @@ class MountedVault(Vault):
                     raise
                 except SecurecfgError as error:
                     results[position] = error
-            answers = places[0][1].source.read_many([place.inner for _, place, _, _ in allowed])
+            answers = ask([place.inner for _, place, _, _ in allowed])
             recorded = []
             for position, place, session, decision in allowed:
                 answer = answers[place.inner]
@@ -618,7 +674,11 @@ class MountedVault(Vault):
                     results[position] = answer
             if self._record(recorded, stamp):
                 return results
-        raise _too_fast(places[0][1].path)
+        else:
+            raise _too_fast(places[0][1].path)
+        # The mount has ended, or is another one, since they were sorted by it.
+        again = self.read_many([(place.path, None) for _, place in places])
+        return {position: found for (position, _), found in zip(places, again, strict=True)}
 
     def _record(self, reads: Sequence[tuple[str, Answer, Session, Decision]], stamp: Stamp) -> bool:
         """Make reads durable in the log; False where the policy has changed since they were decided."""
@@ -678,22 +738,21 @@ class MountedVault(Vault):
         if self._opened.options.read_only:
             message = "the vault is open for reading only"
             raise Unsupported(message, hint="open it for writing")
-        session, decision = self._authority.require(action, path)
         obj: dict[str, object] = {"path": path, "action": action, "store": place.source.first.name}
         if label:
             obj["label"] = label
-        self._authority.publish_records([session.record(Event.MOUNT_CHANGING, obj, decision=decision)])
+
+        def change_mounted() -> T:
+            # The record before has shown what others have mounted by then.
+            if not self._is_there(place):
+                message = f"what was mounted where `{path}` lies is not there any more"
+                raise PathMounted(message, hint="try again: the path is what it is now")
+            return change()
+
         try:
-            result = change()
-        except SecurecfgError as error:
-            failed = session.record(Event.MOUNT_FAILED, obj | {"reason": error.code}, decision=decision)
-            self._authority.publish_records([failed])
-            raise
+            return change_recorded(self._authority, action, obj, change_mounted)
         finally:
-            self._hits.pop(path, None)
-        done = obj | ({"version": result} if isinstance(result, str) else {})
-        self._authority.publish_records([session.record(Event.MOUNT_CHANGED, done, decision=decision)])
-        return result
+            self._drop_hit(path)
 
     def _count(self, described: tuple[str, str, str, str], count: int) -> None:
         self._counts[described] = self._counts.get(described, 0) + count

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from securecfg.backends import Found, OpenBackend, State, StoredVersion
 from securecfg.errors import (
+    BackendLoginRefused,
     BackendUnavailable,
     NotFound,
     SecretNotFound,
@@ -240,6 +241,47 @@ class Source:
         value = known.found.value
         return json.loads(value.reveal()) if isinstance(value, Secret) else []
 
+    def read_now(self, paths: Sequence[str]) -> dict[str, Answer | SecurecfgError]:
+        """Return what the first backend says at this moment, or the error of each: nothing known, nothing kept.
+
+        Raises:
+            BackendUnavailable: It gives no answer, or may not be asked.
+            BackendLoginRefused: It lets nobody in.
+        """
+        self._verify_online("")
+        backend, size = self._backends[0], self.first.capabilities.reads_at_once
+        answers: dict[str, Answer | SecurecfgError] = {}
+        for start in range(0, len(paths), size):
+            part = paths[start : start + size]
+            now = self._clock.now_ns()
+            try:
+                found = self._call(backend, lambda handle, part=part: handle.read_many(part))  # type: ignore[misc]  # of each turn
+            except (BackendUnavailable, BackendLoginRefused):
+                raise
+            except SecurecfgError as error:
+                if len(part) == 1:
+                    answers[part[0]] = error
+                else:  # one of them is at fault, and the others are to be had
+                    for path in part:
+                        answers |= self.read_now([path])
+                continue
+            for path in part:
+                if path in found:
+                    answers[path] = Answer(found[path], Served.STORE, backend.handle.name, now, now)
+                else:
+                    answers[path] = self._not_there(path)
+        return answers
+
+    def list_now(self, prefix: str) -> Names:
+        """Return what the first backend lists at this moment below a prefix, which is empty or ends in `/`.
+
+        Raises:
+            BackendUnavailable: It gives no answer, or may not be asked.
+            As for `OpenBackend.list`.
+        """
+        self._verify_online(_LISTING)
+        return self._call(self._backends[0], lambda handle: handle.list(prefix))
+
     # --- changing ----------------------------------------------------------------------------------------------------
 
     def write(self, path: str, value: Plain, expect: str | None, metadata: Mapping[str, str] | None) -> str:
@@ -380,7 +422,7 @@ class Source:
             self._missing.pop(copy.path, None)
         if self._is_changed(copy):  # meanwhile
             return Answer(copy.found, Served.STORE, copy.store, copy.fetched_ns, copy.fetched_ns)
-        if self._copies is not None and self._rules.keep_s:
+        if self._copies is not None and self._rules.keep_s and not self._is_closed.is_set():
             self._copies.put(copy)
         return _answer(self._keep(copy), Served.STORE)
 

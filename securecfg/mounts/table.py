@@ -142,10 +142,10 @@ class Mounts:
                 raise Conflict(message)
             return [*mounts, made]
 
-        self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": _names(made.backends)}, change)
+        self._change(Event.MOUNT_ADDED, {"path": made.folder, "store": store_names(made.backends)}, change)
         return made
 
-    def replace(self, mount: Mount) -> Mount:
+    def replace(self, mount: Mount, seen: Mount | None = None) -> Mount:
         """Give a mount other backends, credentials or rules. With the former its copies are forgotten.
 
         Where only the rules change its id and key stay, and so do its copies: what was read before a mount goes offline
@@ -161,11 +161,14 @@ class Mounts:
         def change(mounts: list[Mount]) -> list[Mount]:
             nonlocal ended, made
             ended = find_mount(mounts, mount.folder)
+            if seen is not None and ended.id != seen.id:
+                message = f"the mount at `{mount.folder}` has been changed meanwhile"
+                raise Conflict(message, hint="look at it, and try again")
             if (ended.backends, dict(ended.credentials)) == (mount.backends, dict(mount.credentials)):
                 made = mount._replace(id=ended.id, key=ended.key)
             return [*without(mounts, mount.folder), made]
 
-        self._change(Event.MOUNT_ADDED, {"path": mount.folder, "store": _names(mount.backends)}, change)
+        self._change(Event.MOUNT_ADDED, {"path": mount.folder, "store": store_names(mount.backends)}, change)
         if ended.id != made.id:
             self._erase_copies(ended)
         return made
@@ -179,7 +182,7 @@ class Mounts:
         """
         self._authority.require("mount.manage", "")
         found = find_mount(read_mounts(self._opened), folder)
-        obj = {"path": folder, "store": _names(found.backends)}
+        obj = {"path": folder, "store": store_names(found.backends)}
         self._change(Event.MOUNT_REMOVED, obj, lambda mounts: without(mounts, folder))
         self._erase_copies(found)
         return found
@@ -273,12 +276,12 @@ def read_mounts(opened: OpenVault) -> list[Mount]:
     """
     raw = opened.mounts()
     with parsing(opened, MOUNTS_PATH):
-        return [_from_json(folder, document) for folder, document in sorted(raw.items())]
+        return [mount_from_json(folder, document) for folder, document in sorted(raw.items())]
 
 
 def draft_mounts(opened: OpenVault, drafts: Drafts, mounts: Sequence[Mount], session: Session) -> Plan:
     """Return the draft of another document."""
-    document = {mount.folder: _to_json(mount) for mount in mounts}
+    document = {mount.folder: mount_to_json(mount) for mount in mounts}
     content = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     new = NewVersion(session.identity.principal, opened.clock.now_ns())
     return drafts.write(MOUNTS_PATH, Content.of(KIND_TEXT, content), new)
@@ -307,11 +310,13 @@ def without(mounts: Sequence[Mount], folder: str) -> list[Mount]:
     return [mount for mount in mounts if mount.folder != folder]
 
 
-def _names(uris: Sequence[str]) -> str:
+def store_names(uris: Sequence[str]) -> str:
+    """Return what the log calls the backends of a mount."""
     return " ".join(uri.partition("?")[0] for uri in uris)
 
 
-def _to_json(mount: Mount) -> dict[str, object]:
+def mount_to_json(mount: Mount) -> dict[str, object]:
+    """Return a mount, without its folder, as documents of the vault hold it."""
     rules = {name: value for name, value in mount.rules._asdict().items() if value != Rules._field_defaults[name]}
     return {
         "id": mount.id.hex(),
@@ -322,7 +327,8 @@ def _to_json(mount: Mount) -> dict[str, object]:
     }
 
 
-def _from_json(folder: str, document: Any) -> Mount:  # noqa: ANN401 - whatever it holds
+def mount_from_json(folder: str, document: Any) -> Mount:  # noqa: ANN401 - whatever it holds
+    """Return the mount that a document of the vault holds; what is none raises one of `MALFORMED`."""
     verify_shape(document, dict)
     rules = document["rules"]
     verify_shape(rules, dict)

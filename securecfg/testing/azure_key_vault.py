@@ -15,7 +15,6 @@ import threading
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -25,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from securecfg.testing.azure_secrets import Refused, VaultSecrets
+from securecfg.testing.quiet_http import QuietRequest, QuietServer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -144,20 +144,11 @@ class AzureKeyVault:
         return next((each for each in reversed(versions) if number in {"", each.number}), None)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
+class _Server(QuietServer):
     service: AzureKeyVault
 
 
-class _Request(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, _format: str, *_args: object) -> None:
-        """Say nothing."""
-
+class _Request(QuietRequest):
     def answer(self) -> None:
         """Answer a request."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))

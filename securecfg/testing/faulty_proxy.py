@@ -8,8 +8,9 @@ import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, NamedTuple, Self, cast
+
+from securecfg.testing.quiet_http import QuietRequest, QuietServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -165,23 +166,11 @@ class FaultyProxy:
         self._closing.wait(seconds)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
+class _Server(QuietServer):
     proxy: FaultyProxy
 
-    def handle_error(self, _request: object, _client_address: object) -> None:
-        """Say nothing: clients that give up are what the proxy is for."""
 
-
-class _Connection(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, _format: str, *_args: object) -> None:
-        """Say nothing."""
-
+class _Connection(QuietRequest):
     def handle_request(self) -> None:
         """Do what the proxy was told to do with a request."""
         proxy = cast("_Server", self.server).proxy
@@ -234,7 +223,7 @@ class _Connection(BaseHTTPRequestHandler):
         if is_chunked:
             self.wfile.write(b"0\r\n\r\n")
 
-    def do_CONNECT(self) -> None:
+    def do_CONNECT(self) -> None:  # noqa: N802 - as the protocol calls it
         """Go on with TLS, and read what would have gone through the tunnel."""
         tls = cast("_Server", self.server).proxy.tls
         if tls is None:

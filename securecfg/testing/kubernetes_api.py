@@ -16,9 +16,10 @@ import time
 from base64 import b64decode, urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from urllib.parse import parse_qsl, urlsplit
+
+from securecfg.testing.quiet_http import QuietRequest, QuietServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -397,23 +398,11 @@ def _validate(resource: str, made: Object, former: Object | None = None) -> None
         raise Refused(422, message, name=name, kind=_KINDS[resource], causes=causes)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
+class _Server(QuietServer):
     service: KubernetesApi
 
-    def handle_error(self, _request: object, _client_address: object) -> None:
-        """Say nothing: clients that close what they watch are expected."""
 
-
-class _Request(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, _format: str, *_args: object) -> None:
-        """Say nothing."""
-
+class _Request(QuietRequest):
     def answer(self) -> None:
         """Answer a request."""
         length = int(self.headers.get("Content-Length", 0))

@@ -13,11 +13,11 @@ import threading
 from base64 import b64decode, b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from securecfg.testing.faulty_proxy import Answer, FaultyProxy
+from securecfg.testing.quiet_http import QuietRequest, QuietServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -303,23 +303,11 @@ def _json(status: int, body: object) -> Answer:
     return Answer(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 128
+class _Server(QuietServer):
     agent: ConsulAgent
 
-    def handle_error(self, _request: object, _client_address: object) -> None:
-        """Say nothing of clients that go away."""
 
-
-class _Request(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-
-    def log_message(self, _format: str, *_args: object) -> None:
-        """Say nothing."""
-
+class _Request(QuietRequest):
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         agent = cast("_Server", self.server).agent

@@ -163,6 +163,7 @@ CATALOGUE = {
     "mount.changing": ("path action store", "label"),
     "mount.changed": ("path action store", "version label"),
     "mount.failed": ("path action store reason", "label"),
+    "sync.finished": ("path to count#", ""),
 }
 DECISIONS = {
     "access.denied": "deny",

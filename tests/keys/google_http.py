@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import parse_qsl, urlsplit
 
@@ -13,6 +12,7 @@ from google.api_core.exceptions import from_grpc_status
 from google.auth import exceptions, jwt
 
 from securecfg.keys.gcp import crc32c
+from securecfg.testing.quiet_http import QuietRequest, QuietServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -114,16 +114,11 @@ def routes(rules: type, messages: ModuleType, methods: Iterable[str]) -> list[Ro
     ]
 
 
-class JsonFace(BaseHTTPRequestHandler):
+class JsonFace(QuietRequest):
     """Answers over HTTP."""
 
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
     routes: list[Route]
     call: Callable[[str, Any, str], Any]
-
-    def log_message(self, _format: str, *_args: object) -> None:
-        """Say nothing."""
 
     def handle_request(self) -> None:
         """Answer one request."""
@@ -149,6 +144,5 @@ class JsonFace(BaseHTTPRequestHandler):
         refuse(Code.NOT_FOUND, "The requested URL was not found on this server.")
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
+class Server(QuietServer):
+    """Serves it."""

@@ -26,7 +26,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from fnmatch import fnmatchcase
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
@@ -35,6 +34,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from securecfg.testing.quiet_http import QuietRequest, QuietServer
 from tests.keys.vault_answers import Answer, Given, Refusal, refuse
 from tests.keys.vault_kv import Plain, Versioned, seconds
 
@@ -452,15 +452,10 @@ class Vault:
             here.make_key(name, {"derived": True})
 
 
-class Connection(BaseHTTPRequestHandler):
+class Connection(QuietRequest):
     """Answers over HTTP."""
 
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
     vault: Vault
-
-    def log_message(self, _format: str, *_args: object) -> None:
-        """Say nothing."""
 
     def handle_request(self) -> None:
         """Answer one request."""
@@ -491,9 +486,8 @@ class Connection(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_DELETE = do_LIST = handle_request  # noqa: N815 - as the base class calls them
 
 
-class Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
+class Server(QuietServer):
+    """Serves it."""
 
 
 if __name__ == "__main__":

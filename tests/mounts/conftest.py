@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from securecfg.backends import uri
+from securecfg.backends import open_backend, uri
 from securecfg.mounts import Mount, Mounts, Rules
 from securecfg.patience import Patience
 from securecfg.testing.memory_backend import MemoryStore
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from securecfg.backends import OpenBackend
     from securecfg.vault import Vault
 
 
@@ -32,6 +33,10 @@ class MountWorld(World):
         uris = tuple(f"memory:{name}" for name in names or ("one",))
         Mounts(vault.authority).add(Mount(folder, uris, Rules(**rules)))
         return self.open()
+
+    def handle(self, name: str) -> OpenBackend:
+        """Return a handle of a store, as somebody has it who knows nothing of the vault."""
+        return open_backend(f"memory:{name}")
 
     def store(self, name: str = "one") -> MemoryStore:
         return STORES.setdefault(name, MemoryStore())

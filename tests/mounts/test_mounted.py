@@ -376,6 +376,16 @@ def test_one_who_is_acted_for_is_decided_and_recorded_alone(mounts: MountWorld) 
     assert [record.count for record in events(vault, Event.MOUNT_READ_COUNTED)] == [1]
 
 
+def test_repeats_of_a_read_are_counted_although_the_secret_changes(mounts: MountWorld) -> None:
+    vault = mounts.mount()
+    vault.write("app/corp/a", "1")
+    vault.read("app/corp/a")
+    vault.read("app/corp/a")
+    vault.write("app/corp/a", "2")
+    vault.close()
+    assert [record.count for record in events(mounts.open(), Event.MOUNT_READ_COUNTED)] == [1]
+
+
 def test_what_the_store_refuses_is_told_as_such_and_no_copy_is_handed_out(mounts: MountWorld) -> None:
     vault = mounts.mount(max_age_s=0, refresh_s=0)
     vault.write("app/corp/a", "1")
