@@ -40,14 +40,16 @@ demo-facade: .venv/dev ## walk through one application over four stores of other
 	@PYTHONPATH=. $(BIN)/python examples/facade/demo.py
 
 # No test needs what it writes to outlive the machine, and waiting for a disk thousands of times takes minutes: the folders
-# of the tests are in memory, where there is room for them and programs may be run.
+# of the tests are in memory, where there is room for them and programs may be run. They are a gigabyte, and go at the end.
 MEMORY := $(shell awk '$$2 == "/dev/shm" && $$3 == "tmpfs" && $$4 !~ /noexec/' /proc/mounts 2>/dev/null | grep -q . && \
-	df --output=avail --block-size=1M /dev/shm | awk 'NR == 2 && $$1 >= 2048 { print "/dev/shm" }')
+	df --output=avail --block-size=1M /dev/shm | awk 'NR == 2 && $$1 >= 4096 { print "/dev/shm" }')
+IN_MEMORY := $(if $(MEMORY),folder=$$(mktemp -d $(MEMORY)/tests-XXXXXX) && trap 'rm -rf "$$folder"' EXIT INT TERM && TMPDIR=$(MEMORY))
 
 # A worker gets tests that follow each other, so that what a module shares is made once, and takes over what another has
 # left to do. What is covered is looked at once, below.
 test: .venv/dev ## run the tests with branch coverage
-	@$(if $(MEMORY),TMPDIR=$(MEMORY)) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --cov --cov-report= --cov-fail-under=0 $(ARGS)
+	@$(IN_MEMORY) $(BIN)/python -m pytest $(if $(MEMORY),--basetemp "$$folder") -n $(JOBS) --dist worksteal \
+		--cov --cov-report= --cov-fail-under=0 $(ARGS)
 	@$(MAKE) --no-print-directory coverage
 
 # The overall floor is `fail_under` in pyproject.toml. What decides about secrets is held to every branch.
