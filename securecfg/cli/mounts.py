@@ -16,11 +16,12 @@ from securecfg.errors import ScopeSealed, SecurecfgError, UsageError
 from securecfg.words import brief_age, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from securecfg.backends import Capabilities, OpenBackend
     from securecfg.mounts import Mount, Rules
+    from securecfg.mounts.usage import Numbers
     from securecfg.secret import Secret
     from securecfg.vault import Vault
 
@@ -92,7 +93,7 @@ class _Copied(NamedTuple):
     "--missing", type=Duration(), metavar="DURATION", help="How long it is believed that there is no secret: 5s."
 )
 @click.option("--calls-per-s", type=Number(0), metavar="N", help="Calls of a process a second: 100; 0 for any number.")
-@click.option("--calls-per-day", type=Number(0), metavar="N", help="Calls of a process a day; 0, as it is, for any.")
+@click.option("--calls-per-day", type=Number(0), metavar="N", help="Calls a day, of all processes; 0 for any number.")
 @click.option(
     "--offline/--online", "is_offline", default=None, help="Never ask the store: use what is known of it, until --keep."
 )
@@ -200,7 +201,7 @@ def mounts(invocation: Invocation, *, is_checked: bool) -> None:
         _verify_whole(vault)
         shown = [_look(vault, one, is_checked=is_checked) for one in Mounts(vault.authority).all()]
         now = vault.opened.clock.now_ns()
-    columns = ["FOLDER", "BACKEND", "RULES", "COPIES", *(["ANSWER"] if is_checked else []), "CAN"]
+    columns = ["FOLDER", "BACKEND", "RULES", "COPIES", "CALLS", *(["ANSWER"] if is_checked else []), "CAN"]
     rows = [row for one in shown for row in one.rows(now)]
     invocation.emit_table(
         {"mounts": [one.to_json() for one in shown]}, columns, rows, shorten=("CAN", "RULES", "BACKEND")
@@ -218,6 +219,7 @@ class _Shown(NamedTuple):
         handles: Its backends, or why one cannot be opened.
         answers: What each says, where they were asked.
         copies: What there is of sealed copies.
+        usage: What it has cost, by day.
         hidden: Secrets of the vault itself below the folder, which nobody sees: those that the caller may list.
         hidden_count: How many there are.
     """
@@ -226,6 +228,7 @@ class _Shown(NamedTuple):
     handles: list[OpenBackend | SecurecfgError]
     answers: list[_Answered | None]
     copies: _Copied
+    usage: dict[str, Numbers]
     hidden: list[str]
     hidden_count: int
 
@@ -243,6 +246,7 @@ class _Shown(NamedTuple):
                 "oldest": timestamp(self.copies.oldest),
                 "newest": timestamp(self.copies.newest),
             },
+            "usage": {day: numbers._asdict() for day, numbers in self.usage.items()},
             "hidden_count": self.hidden_count,
             "hidden": self.hidden,
         }
@@ -250,20 +254,21 @@ class _Shown(NamedTuple):
     def rows(self, now_ns: int) -> list[tuple[str, ...]]:
         words = [_told_rule(name, value) for name, value in _differing(self.mount.rules).items()]
         rules = " ".join([*words, *(f"{name}=***" for name in sorted(self.mount.credentials))])
-        first = (self.mount.folder, rules, _told_copies(self.copies, now_ns))
+        first = (self.mount.folder, rules, _told_copies(self.copies, now_ns), _told_usage(self.usage, now_ns))
         rows: list[tuple[str, ...]] = []
         for uri, handle, answer in zip(self.mount.backends, self.handles, self.answers, strict=True):
-            folder, told, copies = first
+            folder, told, copies, calls = first
             can = handle.message if isinstance(handle, SecurecfgError) else _told_capabilities(handle.capabilities)
             answered = [] if answer is None else [_told_answer(answer)]
-            rows.append((folder, uri, told, copies, *answered, can))
-            first = ("", "", "")
+            rows.append((folder, uri, told, copies, calls, *answered, can))
+            first = ("", "", "", "")
         return rows
 
 
 def _look(vault: Vault, one: Mount, *, is_checked: bool) -> _Shown:
     from securecfg.mounts.copies import copies_of
     from securecfg.mounts.table import PATIENCE, hidden_below
+    from securecfg.mounts.usage import Usage
 
     handles: list[OpenBackend | SecurecfgError] = []
     for uri in one.backends:
@@ -275,7 +280,9 @@ def _look(vault: Vault, one: Mount, *, is_checked: bool) -> _Shown:
     copies = copies_of(vault.opened, one)
     fetched = sorted(copy.fetched_ns for copy in copies.all()) if copies is not None else []
     hidden = hidden_below(vault.opened, one.folder)
-    return _Shown(one, handles, answers, _copied(fetched), vault.authority.filter_listed(hidden), len(hidden))
+    usage = Usage(copies.folder, vault.opened.clock).days() if copies is not None else {}
+    listed = vault.authority.filter_listed(hidden)
+    return _Shown(one, handles, answers, _copied(fetched), usage, listed, len(hidden))
 
 
 def _copied(fetched: Sequence[int]) -> _Copied:
@@ -378,6 +385,14 @@ def _told_copies(copies: _Copied, now_ns: int) -> str:
         return "0"
     ages = [brief_age(max(0, now_ns - to_ns(each)) // 1_000_000_000) for each in (copies.newest, copies.oldest)]
     return f"{copies.number}, {' to '.join(dict.fromkeys(ages))} old"
+
+
+def _told_usage(usage: Mapping[str, Numbers], now_ns: int) -> str:
+    from securecfg.clock import to_datetime
+    from securecfg.mounts.usage import Numbers, total
+
+    today = usage.get(to_datetime(now_ns).date().isoformat(), Numbers())
+    return f"{today.calls:,} today, {total(usage).calls:,} in {counted(len(usage), 'day')}"
 
 
 def _told_answer(answer: _Answered) -> str:

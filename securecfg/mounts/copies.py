@@ -53,14 +53,17 @@ class Copies:
     """The copies of one mount.
 
     Args:
-        folder: Where the files lie; made when the first one is written.
+        folder: Where the folders of mounts are.
         vault_id: Of the vault, 16 bytes.
         mount: Whose.
+
+    Attributes:
+        folder: Where the files of this mount are; made when the first one is written.
     """
 
     def __init__(self, folder: str, vault_id: bytes, mount: Mount) -> None:
         """Write nothing yet."""
-        self._folder = os.path.join(folder, mount.id.hex())  # noqa: PTH118 - without `pathlib`, as the store
+        self.folder = os.path.join(folder, mount.id.hex())  # noqa: PTH118 - without `pathlib`, as the store
         self._vault_id, self._mount_id = vault_id, mount.id
         self._names = expand(mount.key, Label.COPY_NAME, mount.id, KEY_BYTES)
         self._box = XAES256GCM(expand(mount.key, Label.COPY, mount.id, KEY_BYTES))
@@ -85,7 +88,7 @@ class Copies:
     def all(self) -> Iterator[Copy]:
         """Yield every copy that opens."""
         with suppress(OSError):
-            for name in sorted(os.listdir(self._folder)):  # noqa: PTH208 - as above
+            for name in sorted(os.listdir(self.folder)):  # noqa: PTH208 - as above
                 with suppress(ValueError):
                     copy = self._open(bytes.fromhex(name))
                     if copy is not None:
@@ -95,7 +98,7 @@ class Copies:
         """Forget all."""
         import shutil
 
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _open(self, name: bytes) -> Copy | None:
         try:
@@ -106,8 +109,8 @@ class Copies:
             return None
 
     def _write(self, name: str, row: bytes) -> None:
-        if not os.path.isdir(self._folder):  # noqa: PTH112 - as above
-            os.makedirs(self._folder, _PRIVATE_FOLDER, exist_ok=True)  # noqa: PTH103 - as above
+        if not os.path.isdir(self.folder):  # noqa: PTH112 - as above
+            os.makedirs(self.folder, _PRIVATE_FOLDER, exist_ok=True)  # noqa: PTH103 - as above
         temporary = self._file(f".{name}.{os.urandom(6).hex()}")
         # Not made durable: of a copy that a crash has torn nothing opens, and the store is asked again.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE_FILE)
@@ -116,7 +119,7 @@ class Copies:
         os.replace(temporary, self._file(name))  # noqa: PTH105 - as above
 
     def _file(self, name: str) -> str:
-        return os.path.join(self._folder, name)  # noqa: PTH118 - as above
+        return os.path.join(self.folder, name)  # noqa: PTH118 - as above
 
     def _name(self, path: str) -> bytes:
         return hmac.digest(self._names, path.encode(), "sha256")

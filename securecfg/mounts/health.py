@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 FIRST_REST_S = 5.0
 LONGEST_REST_S = 60.0
 WAIT_MAX_S = 10.0
-_DAY_S = 86_400.0
 
 
 class Breaker:
@@ -64,11 +63,10 @@ class Breaker:
 
 
 class Limits:
-    """How often the backends of a mount are asked by this process: a token bucket, and a number for the day.
+    """How often the backends of a mount are asked by this process: a token bucket.
 
     Args:
         calls_per_s: In the mean; as many may come at once. 0 for no limit.
-        calls_per_day: In 24 hours from the first; 0 for no limit.
         now: Seconds of a clock that is never put back.
         sleep: Waits.
     """
@@ -76,16 +74,14 @@ class Limits:
     def __init__(
         self,
         calls_per_s: int,
-        calls_per_day: int,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         """Begin with a full bucket."""
-        self._rate, self._per_day = calls_per_s, calls_per_day
+        self._rate = calls_per_s
         self._now, self._sleep = now, sleep
         self._lock = threading.Lock()
         self._tokens, self._filled = float(calls_per_s), now()
-        self._day_began, self._today = now(), 0
 
     def take(self, calls: int = 1) -> None:
         """Wait until so many more calls are within the limits.
@@ -100,12 +96,6 @@ class Limits:
     def _reserve(self, calls: int) -> float:
         with self._lock:
             now = self._now()
-            if self._per_day:
-                if now - self._day_began >= _DAY_S:
-                    self._day_began, self._today = now, 0
-                if self._today + calls > self._per_day:
-                    message = f"this process has made the {self._per_day} calls that the mount allows in a day"
-                    raise BackendUnavailable(message, hint="`--calls-per-day` of the mount says how many there may be")
             pause = 0.0
             if self._rate:
                 tokens = min(float(self._rate), self._tokens + (now - self._filled) * self._rate)
@@ -114,5 +104,4 @@ class Limits:
                     message = f"more calls wait than the {self._rate} in a second that the mount allows"
                     raise BackendUnavailable(message, hint="`--calls-per-s` of the mount says how many there may be")
                 self._tokens, self._filled = tokens - calls, now
-            self._today += calls
             return pause

@@ -28,6 +28,7 @@ from securecfg.errors import (
 from securecfg.mounts.copies import Copy
 from securecfg.mounts.health import Breaker, Limits
 from securecfg.mounts.table import PATIENCE
+from securecfg.mounts.usage import Numbers, Usage
 from securecfg.secret import Secret, behind
 
 if TYPE_CHECKING:
@@ -76,21 +77,6 @@ class Answer(NamedTuple):
     fresh_until_ns: int
 
 
-class Usage:
-    """What a mount has cost this process.
-
-    Attributes:
-        calls: How often a backend was asked, further attempts not counted.
-        failures: How often there was no answer.
-        hits: How many values were handed out without asking.
-        last_good: How many of them because nobody could be asked.
-    """
-
-    def __init__(self) -> None:
-        """Begin with nothing."""
-        self.calls = self.failures = self.hits = self.last_good = 0
-
-
 class _Kept(NamedTuple):
     copy: Copy
     fresh_until_ns: int
@@ -124,11 +110,12 @@ class Source:
     ) -> None:
         """Call nothing yet."""
         self.mount = mount
-        self.usage = Usage()
         self._rules = mount.rules
         self._copies, self._clock, self._kept_max = copies, clock, kept
         self._given = backends
-        self._limits = Limits(mount.rules.calls_per_s, mount.rules.calls_per_day)
+        self._limits = Limits(mount.rules.calls_per_s)
+        folder = copies.folder if copies is not None else None
+        self.usage = Usage(folder, clock, mount.rules.calls_per_day)
         self._random = SystemRandom()
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
@@ -314,8 +301,9 @@ class Source:
                 self._copies.drop(name)
 
     def close(self) -> None:
-        """Watch nothing any more, and forget all values."""
+        """Watch nothing any more, forget all values, and add what was counted to what all processes have counted."""
         self._is_closed.set()
+        self.usage.save()
         with self._lock:
             self._kept.clear()
 
@@ -349,7 +337,7 @@ class Source:
             if age > (self._rules.max_age_s + self._rules.refresh_s) * _NS or path.startswith(_LISTING):
                 return None
             self._refresh(path)
-        self.usage.hits += 1
+        self.usage.note(Numbers(hits=1))
         return _answer(kept, Served.LAST_GOOD if self._rules.is_offline else Served.CACHE)
 
     def _outdate(self, path: str | None) -> None:
@@ -423,7 +411,7 @@ class Source:
         if copy is not None:
             age = self._clock.now_ns() - copy.fetched_ns
             if 0 <= age <= self._rules.keep_s * _NS:
-                self.usage.last_good += 1
+                self.usage.note(Numbers(last_good=1))
                 return _answer(_Kept(copy, 0), Served.LAST_GOOD)
             failure.hint = f"the last good value is {age // _NS} s old, and {self._rules.keep_s} s are allowed"
         raise failure
@@ -488,15 +476,15 @@ class Source:
     def _call(self, backend: _Backend, call: Callable[[OpenBackend], T], secrets: int = 1) -> T:
         calls = -(-secrets // backend.handle.capabilities.reads_at_once)
         try:
+            self.usage.take(calls)
             self._limits.take(calls)
         except BackendUnavailable:
             backend.breaker.succeeded()  # it was not asked
             raise
-        self.usage.calls += calls
         try:
             answer = call(backend.handle)
         except BackendUnavailable:
-            self.usage.failures += 1
+            self.usage.note(Numbers(failures=1))
             backend.breaker.failed()
             raise
         except BaseException:

@@ -49,7 +49,7 @@ class Rules(NamedTuple):
         keep_s: How old a value may be that is handed out where the store cannot be reached; 0 for none.
         missing_s: How long "there is no such secret" is believed.
         calls_per_s: How many calls a process makes in a second, in the mean; 0 for as many as there are.
-        calls_per_day: How many calls a process makes in a day; 0 for as many as there are.
+        calls_per_day: How many calls all processes on this machine make in a day (UTC); 0 for as many as there are.
         is_offline: Whether the store is not asked at all.
         is_watched: Whether changes are followed where the store tells them.
     """

@@ -198,7 +198,7 @@ def token_of() -> str:
 def test_what_is_mounted_is_shown(mounted: Path, cli: Cli) -> None:
     assert cli("secret", "get", "corp/db", "--reveal", reveals=True).text == CANARY
     heading, line = cli("vault", "mounts").text.splitlines()
-    assert heading.split() == ["FOLDER", "BACKEND", "RULES", "COPIES", "CAN"]
+    assert heading.split() == ["FOLDER", "BACKEND", "RULES", "COPIES", "CALLS", "CAN"]
     assert line.startswith("corp/   memory:one")
     assert "1, 0 s old" in line or "1, 1 s old" in line
     assert line.endswith(

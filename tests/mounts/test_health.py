@@ -53,7 +53,7 @@ def test_a_backend_rests_longer_and_never_too_long() -> None:
 
 def test_calls_come_at_once_and_then_one_after_the_other() -> None:
     time = Time()
-    limits = Limits(10, 0, time, time.sleep)
+    limits = Limits(10, time, time.sleep)
     for _ in range(10):
         limits.take()
     assert time.now == 0
@@ -69,27 +69,16 @@ def test_calls_come_at_once_and_then_one_after_the_other() -> None:
 
 def test_more_than_can_be_waited_for_is_refused() -> None:
     time = Time()
-    limits = Limits(1, 0, time, lambda _: None)
+    limits = Limits(1, time, lambda _: None)
     for _ in range(11):
         limits.take()
     with pytest.raises(BackendUnavailable):
         limits.take()
 
 
-def test_a_day_has_its_number_of_calls() -> None:
-    time = Time()
-    limits = Limits(0, 3, time, time.sleep)
-    for _ in range(2):
-        for _ in range(3):
-            limits.take()
-        with pytest.raises(BackendUnavailable):
-            limits.take()
-        time.sleep(86_400)
-
-
 def test_without_limits_nobody_waits() -> None:
     time = Time()
-    limits = Limits(0, 0, time, time.sleep)
+    limits = Limits(0, time, time.sleep)
     for _ in range(1_000):
         limits.take()
     assert time.now == 0

@@ -230,7 +230,7 @@ def test_the_last_good_value_is_handed_out_until_it_is_too_old(tmp_path: Path, k
     answer = source.read("a")
     assert (text(answer.found), answer.served) == ("1", Served.LAST_GOOD)
     assert source.list("") == ["a"]
-    assert source.usage.last_good == 2
+    assert source.usage.mine.last_good == 2
     many = source.read_many(["a", "b"])
     assert isinstance(many["b"], BackendUnavailable)
     assert not isinstance(many["a"], SecurecfgError)
@@ -355,7 +355,7 @@ def test_many_secrets_are_as_many_calls_as_they_take(tmp_path: Path) -> None:
     source = place.source()
     many = source.read_many([str(number) for number in range(30)])
     assert not [each for each in many.values() if isinstance(each, SecurecfgError)]
-    assert source.usage.calls == 3
+    assert source.usage.mine.calls == 3
     refused = source.read_many([str(number) for number in range(30, 45)])
     assert all(isinstance(each, BackendUnavailable) for each in refused.values())
 
@@ -369,6 +369,10 @@ def test_more_calls_than_a_day_allows_are_not_made(tmp_path: Path) -> None:
     assert served == [Served.STORE, Served.STORE, Served.LAST_GOOD, Served.LAST_GOOD]
     assert place.asked - before == 2
     assert [rest for _, rest in source.resting()] == [0]
+    assert place.source(0).read("a").served is Served.LAST_GOOD
+    assert place.asked - before == 2
+    place.later(86_400)
+    assert place.source(0).read("a").served is Served.STORE
 
 
 # --- being told -------------------------------------------------------------------------------------------------------

@@ -2809,10 +2809,10 @@ MUTANTS = (
     ),
     Mutant(
         "a day has calls without end",
-        "mounts/health.py",
-        "            self._today += calls\n",
-        "            pass\n",
-        "mounts/test_health.py::test_a_day_has_its_number_of_calls",
+        "mounts/usage.py",
+        "more.calls and today.calls + more.calls > self._per_day:",
+        "more.calls > self._per_day:",
+        "mounts/test_usage.py::test_a_day_has_its_number_of_calls_over_all_processes",
     ),
     # --- mounts on the command line, and asyncio ---
     Mutant(
