@@ -90,10 +90,11 @@ class _Place(NamedTuple):
 class _Hit:
     """A read that was decided and recorded, kept for its repeats."""
 
-    __slots__ = ("count", "described", "revision", "stamp", "until_ns", "version")
+    __slots__ = ("changes", "count", "described", "revision", "source", "stamp", "until_ns", "version")
 
-    def __init__(self, revision: object, stamp: Stamp, version: SecretVersion, answer: Answer) -> None:
-        self.revision, self.stamp, self.version = revision, stamp, version
+    def __init__(self, seen: tuple[object, Stamp, int], version: SecretVersion, answer: Answer, source: Source) -> None:
+        self.revision, self.stamp, self.changes = seen
+        self.version, self.source = version, source
         self.until_ns = answer.fresh_until_ns
         self.described = _described(version.path, answer)
         self.count = 0
@@ -110,7 +111,7 @@ class Sources:
         """Open what is mounted; nothing is called."""
         self._opened = opened
         self._lock = threading.Lock()
-        self._raw: Mapping[str, object] = {}
+        self._raw: Mapping[str, Secret[str]] = {}
         self._sources: dict[str, Source] = {}
 
     def all(self) -> dict[str, Source]:
@@ -164,11 +165,12 @@ class MountedVault(Vault):
         self._recorded: set[tuple[str, str, str, str]] = set()
         self._counts: dict[tuple[str, str, str, str], int] = {}
         self._lock = threading.Lock()
-        self._is_lent = False
+        self._has_ended = False
+        self._owns = True
         # What was in no mount the last time; where there is one by now, the vault itself says so.
         self._own: set[str] = set()
         self._read_own = inner.reads.read if type(inner) is Vault else _reader_of(inner)
-        self._opened.on_close(self._flush)
+        self._authority.flush_with(self._flush)
 
     @classmethod
     def over(cls, vault: Vault) -> Self:
@@ -267,6 +269,7 @@ class MountedVault(Vault):
             if (
                 hit is not None
                 and hit.until_ns > self._now()
+                and hit.changes == hit.source.changes
                 and (hit.revision == self._revision() or self._is_still_valid(path, hit))
             ):
                 hit.count += 1
@@ -376,6 +379,8 @@ class MountedVault(Vault):
         place = self._place_now(path)
         if place is None:
             return self._inner.standing(path)
+        if not self._authority.session().decide("read", path).allowed:
+            return None  # as of what is not there, and without asking for it
         try:
             return place.source.read(place.inner).found.version.id
         except SecretNotFound:
@@ -469,7 +474,11 @@ class MountedVault(Vault):
         if place is None:
             return self._inner.rollback(path, to)
         self._authority.require("write", path)
-        found = place.source.read_version(place.inner, str(to)).found
+        try:
+            found = place.source.read_version(place.inner, str(to)).found
+        except (SecretNotFound, VersionNotFound):
+            self._verify_may_know("write", path)
+            raise
         return self._write(place, behind(cast("Plain", found.value)), None, None)
 
     def label(self, path: str, label: str, version: VersionId | None) -> None:
@@ -517,8 +526,8 @@ class MountedVault(Vault):
             raise Unsupported(message, hint="`securecfg migrate` takes a whole mount along with its versions")
         version = self.read(path)
         metadata = dict(version.metadata) or None
-        if goal is not None and not goal.source.first.capabilities.metadata:
-            metadata = None
+        if goal is not None:
+            _verify_holds(goal.source, version)
         try:
             self.write(
                 target, cast("Plain", version.value), expect=0, metadata=metadata, allow_lookalike=allow_lookalike
@@ -537,24 +546,27 @@ class MountedVault(Vault):
         """Lend the vault to one request of another principal; see `Vault.acting`."""
         with self._inner.acting(principal, context=context) as inner:
             lent = MountedVault(inner, self._sources)
-            lent._is_lent = True
             try:
                 yield lent
             finally:
-                lent.close()
+                lent._end()
 
     def close(self) -> None:
         """Record the counts of repeated reads, forget all values, and close the vault; see `Vault.close`."""
-        if self._is_lent:
-            if not self._opened.is_closed:
-                self._opened.off_close(self._flush)
-                self._flush()
-            self._hits = {}
-            return
-        self._sources.close()
+        if self._owns:
+            self._sources.close()
         try:
             self._inner.close()
         finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Hand out nothing any more. What was counted is recorded when the authority ends."""
+        with self._lock:
+            self._has_ended = True
+            for hit in self._hits.values():
+                if hit.count:
+                    self._count(hit.described, hit.count)
             self._hits = {}
 
     def _apply(self, wanted: Wanted, *, is_large: bool = False) -> object:
@@ -578,6 +590,7 @@ class MountedVault(Vault):
             session, decision = self._authority.require("read", path)
             if not self._is_there(place):  # which the decision has just seen
                 return self.read(path, at=at)
+            changes = place.source.changes
             try:
                 answer = _fetch(place, at)
             except (SecretNotFound, VersionNotFound):
@@ -588,8 +601,9 @@ class MountedVault(Vault):
             if not self._record([(path, answer, session, decision)], stamp):
                 continue
             version = _version(path, answer)
-            if at is None and self._kept and not self._opened.options.strict:
-                self._remember(path, _Hit(revision, stamp, version, answer))
+            # As in the vault itself: what depends on the time, or on what nobody vouches for twice, is decided anew.
+            if at is None and decision.cacheable and self._kept and not self._opened.options.strict:
+                self._remember(path, _Hit((revision, stamp, changes), version, answer, place.source))
             return version
         raise _too_fast(path)
 
@@ -610,7 +624,8 @@ class MountedVault(Vault):
                 gone = self._hits.pop(first)
                 if gone.count:
                     self._count(gone.described, gone.count)
-            self._hits[path] = hit
+            if not self._has_ended:
+                self._hits[path] = hit
 
     def _drop_hit(self, path: str) -> None:
         """Hand a read out no more; how often it was repeated is still to be recorded."""
@@ -709,6 +724,9 @@ class MountedVault(Vault):
                 self._authority.publish(plan)
             except _Moved:
                 return False
+        if self._has_ended:
+            self._authority.session()  # says so
+        self._opened.refresh()
         if stamp != self._opened.policy_stamp():
             return False
         self._recorded.update(described for described, _ in fresh)
@@ -751,8 +769,21 @@ class MountedVault(Vault):
 
         try:
             return change_recorded(self._authority, action, obj, change_mounted)
+        except (SecretNotFound, VersionNotFound):
+            self._verify_may_know(action, path)
+            raise
         finally:
             self._drop_hit(path)
+
+    def _verify_may_know(self, action: str, path: str) -> None:
+        """Tell nobody what is not there who may not list it.
+
+        Raises:
+            AccessDenied: He may not, and is told what he would be told without the right to do it.
+        """
+        session = self._authority.session()
+        if not session.decide("list", path).allowed:
+            raise self._authority.deny(session, action, path, session.decide(action, path)) from None
 
     def _count(self, described: tuple[str, str, str, str], count: int) -> None:
         self._counts[described] = self._counts.get(described, 0) + count
@@ -797,6 +828,23 @@ def _reader_of(vault: Vault) -> Callable[..., SecretVersion]:
         return vault.read(path, at=at, allow_expired=allow_expired)
 
     return read
+
+
+def _verify_holds(source: Source, version: SecretVersion) -> None:
+    """Refuse to take into a store what it would lose.
+
+    Raises:
+        Unsupported: It holds no time to live, no content type, or no metadata, and there are some.
+    """
+    has = {
+        "time to live": version.expires is not None,
+        "content type": bool(version.content_type),
+        "metadata": bool(version.metadata) and not source.first.capabilities.metadata,
+    }
+    lost = [name for name, is_there in has.items() if is_there]
+    if lost:
+        message = f"what is mounted at `{source.mount.folder}` holds no " + " and no ".join(lost)
+        raise Unsupported(message, hint="write the value there without, and delete it here")
 
 
 def _fetch(place: _Place, at: At) -> Answer:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _NS = 1_000_000_000
+_ALL = ""  # no path is empty
 _LISTING = "\x00"  # before the prefix of a listing, which no path begins with
 _EARLIER = 0.1  # of the time that a value is fresh: not all are asked for again at once
 _WATCH_PAUSE_S = 30.0
@@ -98,6 +99,9 @@ class Source:
         clock: The time.
         kept: How many values are kept in memory at most.
         backends: The backends, opened; None opens those that the mount names.
+
+    Attributes:
+        changes: Counts what is handed out no more. What was known before it moved must not be handed out unseen.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class Source:
     ) -> None:
         """Call nothing yet."""
         self.mount = mount
+        self.changes = 0
         self._rules = mount.rules
         self._copies, self._clock, self._kept_max = copies, clock, kept
         self._given = backends
@@ -123,6 +128,7 @@ class Source:
         self._refreshing: set[str] = set()
         self._changed: dict[str, int] = {}
         self._all_changed_ns = 0
+        self._refused: set[str] = set()
         self._is_closed = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -322,8 +328,11 @@ class Source:
             if missing is not None and not 0 <= missing - now <= self._rules.missing_s * _NS:
                 del self._missing[path]
                 missing = None
+            is_refused = path in self._refused or _ALL in self._refused
         if missing is not None:
             raise self._not_there(path)
+        if is_refused:
+            return None
         if kept is None and self._copies is not None:
             copy = self._copies.get(path)
             if copy is not None:
@@ -344,6 +353,7 @@ class Source:
         """Ask for a secret anew, or for all; what was fetched before is handed out where nobody can be asked."""
         now = self._clock.now_ns()
         with self._lock:
+            self.changes += 1
             if path is None or len(self._changed) >= _CHANGES_KEPT:
                 self._changed.clear()
                 self._missing.clear()
@@ -376,6 +386,7 @@ class Source:
             failure = error
             return {path: _or_error(lambda path=path: self._last_good(path, failure)) for path in paths}  # type: ignore[misc]  # of each turn
         except BackendLoginRefused as error:
+            self._note_refused(_ALL)
             return dict.fromkeys(paths, error)
         except SecurecfgError:
             # One of them is at fault, and the others are to be had.
@@ -397,7 +408,26 @@ class Source:
             return self._last_good(path, error)
         except SecretNotFound:
             raise self._note_missing(path) from None
+        except BackendLoginRefused:
+            self._note_refused(_ALL)
+            raise
+        except SecurecfgError:
+            self._note_refused(path)
+            raise
         return self._take(Copy(path, found, now, store))
+
+    def _note_refused(self, path: str) -> None:
+        """Hand out nothing of a secret, or of all, until the store gives it again: it is obeyed, asked by whomever."""
+        with self._lock:
+            self.changes += 1
+            if path == _ALL:
+                self._kept.clear()
+            self._kept.pop(path, None)
+            if len(self._refused) >= _CHANGES_KEPT:
+                path = _ALL
+            self._refused.add(path)
+        if self._copies is not None and path != _ALL:
+            self._copies.drop(path)
 
     def _last_good(self, path: str, failure: BackendUnavailable) -> Answer:
         """Return the last good copy.
@@ -407,6 +437,8 @@ class Source:
         """
         with self._lock:
             kept = self._kept.get(path)
+            if path in self._refused or _ALL in self._refused:
+                raise failure
         copy = kept.copy if kept is not None else self._copies.get(path) if self._copies is not None else None
         if copy is not None:
             age = self._clock.now_ns() - copy.fetched_ns
@@ -419,6 +451,7 @@ class Source:
     def _take(self, copy: Copy) -> Answer:
         with self._lock:
             self._missing.pop(copy.path, None)
+            self._refused -= {copy.path, _ALL}
         if self._is_changed(copy):  # meanwhile
             return Answer(copy.found, Served.STORE, copy.store, copy.fetched_ns, copy.fetched_ns)
         if self._copies is not None and self._rules.keep_s and not self._is_closed.is_set():
@@ -439,6 +472,7 @@ class Source:
 
     def _note_missing(self, path: str) -> SecretNotFound:
         with self._lock:
+            self.changes += 1
             self._kept.pop(path, None)
             if self._rules.missing_s:
                 while len(self._missing) >= max(self._kept_max, 1):

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.backends.uri import known_credentials, open_backend
 from securecfg.crypto import KEY_BYTES, KIND_TEXT
-from securecfg.errors import AlreadyExists, Conflict, InvalidMetadata, InvalidPath, SecretNotFound
+from securecfg.errors import AlreadyExists, Conflict, DestroyPending, InvalidMetadata, InvalidPath, SecretNotFound
 from securecfg.mounts.copies import copies_of
 from securecfg.patience import Patience
 from securecfg.secret import Secret
-from securecfg.vault.documents import parsing, verify_shape
+from securecfg.vault.commits.maintenance import finish_destruction
+from securecfg.vault.documents import MALFORMED, parsing, verify_shape
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.index.in_memory import prefix_end
 from securecfg.vault.paths import MOUNTS_PATH, check_prefix
+from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -198,13 +201,19 @@ class Mounts:
             if publication.entry(MOUNTS_PATH) != self._opened.entry(MOUNTS_PATH):
                 message = "what is mounted is being changed by somebody else"
                 raise Conflict(message, hint="try again")
-            plan = draft_mounts(
-                self._opened, Drafts(self._opened, publication), change(read_mounts(self._opened)), session
-            )
+            mounts = change(read_mounts(self._opened))
+            for mount in mounts:
+                if publication.changes_below(mount.folder.encode()):
+                    message = f"the vault gets a secret below `{mount.folder}` in this moment"
+                    raise Conflict(message, hint="try again")
+            plan = draft_mounts(self._opened, Drafts(self._opened, publication), mounts, session)
             plan.records = [session.record(event, obj, decision=decision)]
+            plan.state["flags"] = self._opened.replica.state.flags | FLAG_DESTRUCTION_PENDING
             return plan
 
         self._authority.publish_allowed("mount.manage", planner)
+        with suppress(DestroyPending):  # the state says so, and the next to open the vault finishes
+            finish_destruction(self._opened)
 
     def _verify_free(self, folder: str, mounts: Sequence[Mount]) -> None:
         for mount in mounts:
@@ -252,8 +261,8 @@ def check_mount(mount: Mount) -> None:
         names = ", ".join(f"`{name}`" for name in sorted(known)) or "none"
         message = f"the credentials that the backends of the mount know are {names}"
         raise InvalidMetadata(message, hint="others come from the platform, or from what the URI names")
-    if not all(secret.reveal() and len(secret.reveal()) <= CREDENTIAL_MAX for secret in mount.credentials.values()):
-        message = f"a credential has from 1 to {CREDENTIAL_MAX} characters"
+    if not all(map(_is_credential, mount.credentials.values())):
+        message = f"a credential is text of 1 to {CREDENTIAL_MAX} characters"
         raise InvalidMetadata(message)
     rules = mount.rules
     for name, seconds in zip(Rules._fields[:4], rules, strict=False):
@@ -274,17 +283,39 @@ def read_mounts(opened: OpenVault) -> list[Mount]:
     Raises:
         Tampered: The document is damaged.
     """
-    raw = opened.mounts()
+    mounts = [_parse(folder, document) for folder, document in sorted(opened.mounts().items())]
     with parsing(opened, MOUNTS_PATH):
-        return [mount_from_json(folder, document) for folder, document in sorted(raw.items())]
+        if None in mounts:
+            raise ValueError
+    return [mount for mount in mounts if mount is not None]
 
 
 def draft_mounts(opened: OpenVault, drafts: Drafts, mounts: Sequence[Mount], session: Session) -> Plan:
-    """Return the draft of another document."""
-    document = {mount.folder: mount_to_json(mount) for mount in mounts}
-    content = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    """Return the draft of another document. The one before, which holds what has ended, is destroyed."""
     new = NewVersion(session.identity.principal, opened.clock.now_ns())
-    return drafts.write(MOUNTS_PATH, Content.of(KIND_TEXT, content), new)
+    return drafts.replace(MOUNTS_PATH, _encode(mounts), new)
+
+
+def _encode(mounts: Sequence[Mount]) -> Content:
+    """Return the document, in no other frame than this, which raises nothing."""
+    document = {mount.folder: mount_to_json(mount) for mount in mounts}
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return Content.of(KIND_TEXT, text.encode())
+
+
+def _parse(folder: str, document: Secret[str]) -> Mount | None:
+    """Return a mount, None where the document is none: what raises shows its frames."""
+    try:
+        return mount_from_json(folder, json.loads(document.reveal()))
+    except MALFORMED:
+        return None
+
+
+def _is_credential(secret: Secret[str]) -> bool:
+    try:
+        return 0 < len(secret.reveal()) <= CREDENTIAL_MAX and bool(secret.reveal().encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def find_mount(mounts: Sequence[Mount], folder: str) -> Mount:

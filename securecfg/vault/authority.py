@@ -65,9 +65,14 @@ class Authority:
         self._counts: dict[tuple[str, int], int] = {}
         self._denials: dict[tuple[str, str], list[int]] = {}
         self._take_counts: Callable[[], dict[tuple[str, int], int]] = dict
+        self._others: list[Callable[[], None]] = []
         self._flushed_ns = opened.clock.now_ns()
         self._has_ended = False
         opened.on_close(self.flush)
+
+    def flush_with(self, flush: Callable[[], None]) -> None:
+        """Let somebody else record what it has counted, whenever the counts are flushed."""
+        self._others.append(flush)
 
     def count_with(self, take_counts: Callable[[], dict[tuple[str, int], int]]) -> None:
         """Ask for further counts of repeated reads at every flush."""
@@ -215,6 +220,13 @@ class Authority:
         if self.opened.is_closed:
             message = "the vault is closed"
             raise VaultClosed(message)
+        try:
+            self._flush_own()
+        finally:
+            for flush in list(self._others):
+                flush()
+
+    def _flush_own(self) -> None:
         self.keep_counts()
         with self._lock:
             self._flushed_ns = self.opened.clock.now_ns()

@@ -188,6 +188,26 @@ class Drafts:
         )
         return self._put_history(plan, path, entry, history)
 
+    def replace(self, path: bytes, content: Content, new: NewVersion) -> Plan:
+        """Return the draft of a new version in place of the current one, whose value and data key are removed for ever.
+
+        Raises:
+            As for `write`.
+        """
+        entry = self._workspace.entry(path)
+        current = self._history(path, entry).current if entry is not None else 0
+        if entry is None or not current:
+            return self.write(path, content, new)
+        history = self._history(path, entry)
+        plan = Plan(result=history.newest + 1)
+        old = self._version(history, current)
+        self._remove_value(plan, old)
+        history = self._replace_version(plan, _without_marks(history, current), old.destroyed())
+        version = self._seal_value(plan, history, content, new)
+        number = history.newest + 1
+        history = history._replace(newest=number, current=number, versions=(version, *history.versions))
+        return self._put_history(plan, path, entry, history)
+
     def delete(self, path: bytes, number: int | None, now_ns: int) -> Plan:
         """Return the draft of a soft deletion, of the current version or of one; its result is the number.
 
@@ -233,9 +253,7 @@ class Drafts:
         entry, history = self._existing(path)
         version = self._version(history, number)
         plan = Plan(result=number)
-        plan.deletes += [Delete(Space.DEK, version.dek_id), Delete(Space.VALUE, version.value_id)]
-        if version.value_rows:
-            plan.freed.append(FreedRun(Space.VALUE, version.value_id + 1, version.value_rows))
+        self._remove_value(plan, version)
         history = self._replace_version(plan, _without_marks(history, number), version.destroyed())
         return self._put_history(plan, path, entry, history)
 
@@ -359,6 +377,12 @@ class Drafts:
         place = history.older[page]
         row = self._workspace.row(Space.HISTORY, place.history_id)
         return self._replica.rows.open_older_page(row, history.rec_id, page, place.digest)
+
+    @staticmethod
+    def _remove_value(plan: Plan, version: Version) -> None:
+        plan.deletes += [Delete(Space.DEK, version.dek_id), Delete(Space.VALUE, version.value_id)]
+        if version.value_rows:
+            plan.freed.append(FreedRun(Space.VALUE, version.value_id + 1, version.value_rows))
 
     def _replace_version(self, plan: Plan, history: History, changed: Version) -> History:
         if history.find(changed.number) is not None:

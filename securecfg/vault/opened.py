@@ -29,7 +29,7 @@ from securecfg.store import Space
 from securecfg.store.forks import FORKS
 from securecfg.tuples import NamedTuple
 from securecfg.vault.commits.publisher import Publisher
-from securecfg.vault.documents import decode_document, parsing, read_shaped
+from securecfg.vault.documents import decode_document, parsing, read_shaped, split_document
 from securecfg.vault.index.lookalikes import Lookalikes
 from securecfg.vault.logger import logger
 from securecfg.vault.paths import MOUNTS_PATH, SYSTEM, scope_among
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from securecfg.clock import Clock
     from securecfg.crypto import ChunkedContent
     from securecfg.policy import Policy
+    from securecfg.secret import Secret
     from securecfg.vault.drops.collecting import Collected
     from securecfg.vault.index.history import History, Version
     from securecfg.vault.index.in_memory import Index
@@ -129,7 +130,7 @@ class OpenVault:
         self._stamp: tuple[tuple[Index, int], tuple[bytes, bytes, bytes]] | None = None
         self._policy: tuple[tuple[bytes, bytes, bytes], Policy] | None = None
         self._scopes: tuple[tuple[Index, int], Registry | None] | None = None
-        self._mounts: tuple[tuple[Index, int], Mapping[str, object]] | None = None
+        self._mounts: tuple[tuple[Index, int], Mapping[str, Secret[str]]] | None = None
         self._cleanups: list[Callable[[], None]] = []
         self._after_commits: list[Callable[[], None]] = []
 
@@ -278,8 +279,8 @@ class OpenVault:
         registry = self.scopes()
         return registry is not None and bool(registry.scopes)
 
-    def mounts(self) -> Mapping[str, object]:
-        """Return what is mounted, by folder; empty where nothing is.
+    def mounts(self) -> Mapping[str, Secret[str]]:
+        """Return what is mounted, by folder, as JSON that holds credentials; empty where nothing is.
 
         Raises:
             Tampered: The document that says so is damaged.
@@ -288,9 +289,18 @@ class OpenVault:
         place = (index, index.system_changes)
         known = self._mounts
         if known is None or known[0] != place:
-            mounts = read_shaped(self, MOUNTS_PATH, dict) if self.entry(MOUNTS_PATH) is not None else {}
+            mounts = self._read_mounts() if self.entry(MOUNTS_PATH) is not None else {}
             self._mounts = known = (place, mounts)
         return known[1]
+
+    def _read_mounts(self) -> Mapping[str, Secret[str]]:
+        content = self.system_bytes(MOUNTS_PATH)
+        mounts = split_document(content if content is not None else b"{}")
+        del content  # a traceback that shows locals must not show it
+        with parsing(self, MOUNTS_PATH):
+            if mounts is None:
+                raise ValueError
+        return mounts or {}
 
     def verify_own(self, path: str, unmounting: str | None = None) -> None:
         """Refuse what belongs into a sealed scope inside of this part, or into a store, whatever this part holds there.

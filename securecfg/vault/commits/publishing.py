@@ -177,6 +177,10 @@ class Publication:
             return self._pending[path]
         return self._replica.index.get(path)
 
+    def changes_below(self, folder: bytes) -> bool:
+        """Return whether an earlier plan of this publication changes a path in a folder."""
+        return any(path.startswith(folder) for path in self._pending)
+
     def is_of(self, index: Index, applied: int) -> bool:
         """Return whether all entries are those of an index when so many records were on top of its manifest."""
         return not self._pending and self._replica.index is index and index.applied == applied
