@@ -3040,4 +3040,32 @@ MUTANTS = (
         "            if False:",
         "cli/test_sync.py::test_nothing_is_written_over_in_another_store",
     ),
+    Mutant(
+        "a scope is made around a mount",
+        "vault/scopes/making.py",
+        "        if folder.startswith(scope) or scope.startswith(folder):",
+        "        if scope.startswith(folder):",
+        "vault/scopes/test_mounted_scopes.py::test_no_scope_is_made_around_a_mount[create]",
+    ),
+    Mutant(
+        "a scope is made where a store was mounted while people signed",
+        "vault/scopes/making.py",
+        "    verify_unmounted(opened, scope)\n",
+        "",
+        "vault/scopes/test_mounted_scopes.py::test_no_scope_is_made_where_a_store_is_mounted_meanwhile[begin_making-create]",
+    ),
+    Mutant(
+        "a scope is begun in the publication that mounts a store",
+        "vault/scopes/making.py",
+        "        _verify_unplanned(opened, publication, MOUNTS_PATH)\n",
+        "",
+        "vault/scopes/test_mounted_scopes.py::test_no_scope_is_begun_in_the_publication_that_mounts_a_store",
+    ),
+    Mutant(
+        "a scope is made in the publication that mounts a store",
+        "vault/scopes/making.py",
+        "BREAK_GLASS_PATH, MOUNTS_PATH, *_DOCUMENTS",
+        "BREAK_GLASS_PATH, *_DOCUMENTS",
+        "vault/scopes/test_mounted_scopes.py::test_no_scope_is_made_in_the_publication_that_changes_mounts",
+    ),
 )
