@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 import json
 import os
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,7 @@ from securecfg.crypto import KEY_BYTES, KIND_TEXT
 from securecfg.errors import (
     BackendUnavailable,
     Conflict,
+    DestroyPending,
     InvalidMetadata,
     NotFound,
     SecretDestroyed,
@@ -49,9 +51,11 @@ from securecfg.mounts.table import (
 )
 from securecfg.policy import Decision
 from securecfg.vault.changes import encode_metadata
+from securecfg.vault.commits.maintenance import finish_destruction
 from securecfg.vault.documents import parsing, verify_shape
 from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.paths import HOMECOMINGS, RESERVED_LABELS, check_label, path_to_bytes
+from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.values import SecretVersion, encode_value
 from securecfg.vault.writing import WantedChange, WantedWrite, Writes
 
@@ -289,9 +293,10 @@ class Homecoming:
         size = self._batch_size()
         for start in range(0, len(missing), size):
             progress(len(names) - len(missing) + start, len(names))
+            now = self._opened.clock.now_ns()  # before the store is asked: a change meanwhile is newer
             for name, found in self._read(missing[start : start + size]).items():
                 if isinstance(found, SecretVersion):
-                    self._take(name, found)
+                    self._take(name, found, now)
 
     def _pass(self, progress: Progress, *, keep: bool) -> int:
         """Read everything anew, and return how much is not as it was known."""
@@ -305,16 +310,18 @@ class Homecoming:
         size = self._batch_size()
         for start in range(0, len(names), size):
             progress(start, len(names))
+            now = self._opened.clock.now_ns()
             for name, found in self._read(names[start : start + size]).items():
                 if isinstance(found, SecretVersion):
-                    changed += self._compare(name, found, keep=keep)
+                    changed += self._compare(name, found, now if keep else None)
                 elif isinstance(found, SecretNotFound):
                     changed += 1  # between the listing and this
                 else:
                     self._unreadable[name] = found
         return changed
 
-    def _compare(self, name: str, found: SecretVersion, *, keep: bool) -> int:
+    def _compare(self, name: str, found: SecretVersion, fetched_ns: int | None) -> int:
+        """Return 1 where a secret is not as it was known; keep a copy then, where it is said when it was fetched."""
         known = self._held.get(name)
         others = tuple(self._source.versions(name)) if self._takes_versions else ()
         stored = _found(found)
@@ -323,12 +330,13 @@ class Homecoming:
         except SecurecfgError as error:
             self._unreadable[name] = error.with_traceback(None)
             return 0
-        if keep and known is not None:
+        if fetched_ns is not None and known is not None:
             known = known._replace(others=now.others)
         is_changed = known != now
-        if is_changed and keep:
-            self._copies.put(Copy(name, stored, self._opened.clock.now_ns(), self._source.first.name))
-        self._earlier[name] = self._read_earlier(name, now, keep=keep)
+        if is_changed and fetched_ns is not None and not self._keep(name, stored, fetched_ns):
+            del self._held[name]
+            return 1
+        self._earlier[name] = self._read_earlier(name, now, keep=fetched_ns is not None)
         return int(is_changed)
 
     def _read_earlier(self, name: str, held: _Held, *, keep: bool) -> list[_Earlier]:
@@ -341,7 +349,7 @@ class Homecoming:
                 self._gone.append(Lost(name, f"version {version.id}", f"it is {version.state}"))
                 continue
             key = _earlier_key(name, version.id)
-            copy = self._copies.get(key)
+            copy, fetched_ns = self._copies.get(key), self._opened.clock.now_ns()
             try:
                 found = copy.found if copy is not None else _found(self._vault.read(self._folder + name, at=version.id))
                 weight = self._weigh(found)
@@ -349,7 +357,7 @@ class Homecoming:
                 self._gone.append(Lost(name, f"version {version.id}", error.message))
                 continue
             if keep and copy is None:
-                self._copies.put(Copy(key, found, self._opened.clock.now_ns(), self._source.first.name))
+                self._copies.put(Copy(key, found, fetched_ns, self._source.first.name))
             earlier.append(_Earlier(version, weight))
         return earlier
 
@@ -360,13 +368,28 @@ class Homecoming:
                 raise one
         return found
 
-    def _take(self, name: str, found: SecretVersion) -> None:
+    def _take(self, name: str, found: SecretVersion, fetched_ns: int) -> None:
         stored = _found(found)
         try:
             self._note(name, stored, ())
         except SecurecfgError:
             return  # the pass over all says so
-        self._copies.put(Copy(name, stored, self._opened.clock.now_ns(), self._source.first.name))
+        if not self._keep(name, stored, fetched_ns):
+            del self._held[name]
+
+    def _keep(self, name: str, found: Found, fetched_ns: int) -> bool:
+        """Put a copy; False where this process has changed the secret since, as all others would be handed the older.
+
+        Args:
+            name: Of the secret.
+            found: What the store said.
+            fetched_ns: When, from before it was asked.
+        """
+        copy = Copy(name, found, fetched_ns, self._source.first.name)
+        if self._source._is_changed(copy):  # noqa: SLF001 - of the copies that the source itself keeps
+            return False
+        self._copies.put(copy)
+        return True
 
     def _note(self, name: str, found: Found, others: tuple[StoredVersion, ...]) -> _Held:
         """Keep what there is to know of a secret.
@@ -509,9 +532,13 @@ def finish_homecoming(vault: Vault, folder: str, show: Show) -> Homecome | None:
     obj = {"path": store_names(mount.backends), "to": folder, "count": count}
 
     def draft(drafts: Drafts) -> Plan:
-        return drafts.destroy(path, drafts.number(path, "current"))
+        plan = drafts.destroy(path, drafts.number(path, "current"))
+        plan.state["flags"] = opened.replica.state.flags | FLAG_DESTRUCTION_PENDING
+        return plan
 
     Writes(authority).apply(WantedChange((("mount.manage", ""),), draft, Event.SYNC_FINISHED, lambda _: obj))
+    with suppress(DestroyPending):  # it stays noted, and what came home is told
+        finish_destruction(opened)
     return Homecome(count, verified, late, is_checked)
 
 

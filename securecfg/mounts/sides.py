@@ -6,6 +6,7 @@ Every access goes through the vault's own methods, or is decided and recorded he
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar, cast
 
 from securecfg.audit import Event
@@ -22,8 +23,9 @@ from securecfg.errors import (
     Unsupported,
 )
 from securecfg.mounts.mounted import MountedVault
-from securecfg.mounts.recording import change_recorded
+from securecfg.mounts.recording import ATTEMPTS, change_recorded, publish_under, too_fast
 from securecfg.mounts.source import Served
+from securecfg.vault.authority import PolicyMoved
 from securecfg.vault.paths import PATH_BYTES_MAX, check_prefix, path_to_bytes, scope_among
 from securecfg.vault.values import SecretVersion
 
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
 
     from securecfg.audit import Record
     from securecfg.backends import Found, OpenBackend
+    from securecfg.policy import Decision
     from securecfg.vault import Vault
-    from securecfg.vault.authority import Authority
+    from securecfg.vault.authority import Authority, Stamp
+    from securecfg.vault.session import Session
     from securecfg.vault.values import Plain, VersionId
 
     Names = list[str]
@@ -192,6 +196,16 @@ class FolderSide:
         return infos[0].version if is_live else Standing(nothing, infos[0].version)
 
 
+class _Permit(NamedTuple):
+    """A decision that lets a secret be read, and the stamp of the policy that made it."""
+
+    name: str
+    authority: Authority
+    stamp: Stamp
+    session: Session
+    decision: Decision
+
+
 class StoreSide:
     """A store by its URI, that stands for a folder of the vault: the policy decides on the paths there.
 
@@ -220,17 +234,9 @@ class StoreSide:
     def look(self, names: Sequence[str]) -> dict[str, Standing]:
         """Return what is there; see `Side.look`."""
         standings: dict[str, Standing] = {}
-        allowed: list[str] = []
-        for name in names:
-            try:
-                self._vault.authority_over(self._folder + name).require(self._action, self._folder + name)
-            except AccessDenied as error:
-                standings[name] = Standing(error, 0)
-            else:
-                allowed.append(name)
         size = self.handle.capabilities.reads_at_once
-        for start in range(0, len(allowed), size):
-            standings |= self._read(allowed[start : start + size])
+        for start in range(0, len(names), size):
+            standings |= self._look(names[start : start + size])
         return standings
 
     def write(self, name: str, version: SecretVersion, expect: VersionId, ttl: timedelta | None) -> VersionId:
@@ -263,12 +269,13 @@ class StoreSide:
         Raises:
             As for `OpenBackend.read`.
         """
-        path = self._folder + name
-        authority = self._vault.authority_over(path)
-        session, decision = authority.require(self._action, path)
-        found = _to_version(path, self.handle.read(name, version))
-        authority.publish_records([session.record(Event.MOUNT_READ, self._read_object(found), decision=decision)])
-        return found
+        for _ in range(ATTEMPTS):
+            permit = self._permit(name)
+            found = _to_version(self._folder + name, self.handle.read(name, version))
+            with suppress(PolicyMoved):
+                self._record([(permit, found)])
+                return found
+        raise too_fast(self._folder + name)
 
     def _change(self, name: str, said: Mapping[str, object], change: Callable[[], T]) -> T:
         path = self._folder + name
@@ -283,32 +290,73 @@ class StoreSide:
             "served": str(Served.STORE),
         }
 
-    def _read(self, names: Sequence[str]) -> dict[str, Standing]:
-        """Read what the policy allows; each read is durable in the log before the value is used."""
+    def _permit(self, name: str) -> _Permit:
+        """Return what allows to read a secret.
+
+        Raises:
+            AccessDenied: Nothing does.
+        """
+        path = self._folder + name
+        authority = self._vault.authority_over(path)
+        stamp = authority.opened.policy_stamp()
+        return _Permit(name, authority, stamp, *authority.require(self._action, path))
+
+    def _look(self, names: Sequence[str]) -> dict[str, Standing]:
+        """Return what one call of the store says, under the policy that was asked before it."""
+        for _ in range(ATTEMPTS):
+            standings: dict[str, Standing] = {}
+            permits: list[_Permit] = []
+            for name in names:
+                try:
+                    permits.append(self._permit(name))
+                except AccessDenied as error:
+                    standings[name] = Standing(error, 0)
+            with suppress(PolicyMoved):
+                return standings | self._read(permits)
+        raise too_fast(self._folder)
+
+    def _read(self, permits: Sequence[_Permit]) -> dict[str, Standing]:
+        """Read what is allowed; each read is durable in the log before the value is used.
+
+        Raises:
+            PolicyMoved: The policy is another one by now; nothing that was read is used.
+        """
+        if not permits:
+            return {}
         try:
-            found = self.handle.read_many(names)
+            found = self.handle.read_many([permit.name for permit in permits])
         except SecurecfgError as error:
             if is_of_the_side(error):
                 raise
-            if len(names) == 1:
-                return {names[0]: Standing(error, 0)}
-            return {name: standing for one in names for name, standing in self._read([one]).items()}
+            if len(permits) == 1:
+                return {permits[0].name: Standing(error, 0)}
+            return {name: standing for one in permits for name, standing in self._read([one]).items()}
         standings: dict[str, Standing] = {}
-        records: dict[int, tuple[Authority, list[Record]]] = {}
-        for name in names:
+        reads: list[tuple[_Permit, SecretVersion]] = []
+        for permit in permits:
+            name = permit.name
             if name not in found:
                 standings[name] = Standing(SecretNotFound(f"there is no secret `{name}` in {self.name}"), 0)
                 continue
             version = _to_version(self._folder + name, found[name])
-            authority = self._vault.authority_over(version.path)
-            session = authority.session()
-            decision = session.decide(self._action, version.path)
-            record = session.record(Event.MOUNT_READ, self._read_object(version), decision=decision)
-            records.setdefault(id(authority), (authority, []))[1].append(record)
+            reads.append((permit, version))
             standings[name] = Standing(version, version.version)
-        for authority, together in records.values():
-            authority.publish_records(together)
+        self._record(reads)
         return standings
+
+    def _record(self, reads: Sequence[tuple[_Permit, SecretVersion]]) -> None:
+        """Make reads durable in the log, by the policy that each was decided by.
+
+        Raises:
+            PolicyMoved: It is another one by now.
+        """
+        together: dict[tuple[int, Stamp], tuple[Authority, list[Record]]] = {}
+        for permit, version in reads:
+            record = permit.session.record(Event.MOUNT_READ, self._read_object(version), decision=permit.decision)
+            key = id(permit.authority), permit.stamp
+            together.setdefault(key, (permit.authority, []))[1].append(record)
+        for (_, stamp), (authority, records) in together.items():
+            publish_under(authority, stamp, records)
 
 
 class GivenOut(FolderSide):

@@ -21,7 +21,7 @@ from securecfg.vault.paths import RESERVED_LABELS
 from securecfg.vault.values import encode_value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from datetime import datetime
 
     from securecfg.backends import Capabilities
@@ -230,6 +230,21 @@ def make_plan(
         for name in sorted({*here, *there})
     ]
     return Plan(tuple(items), rules)
+
+
+def without_hidden(plan: Plan, hidden: Collection[str]) -> Plan:
+    """Return a plan that writes nothing where nobody may say whether there is something, and a write would not tell.
+
+    Args:
+        plan: The plan.
+        hidden: The names of new secrets for which that is so.
+    """
+    reason = "nothing tells whether the other side has one, which would be written over"
+    items = (
+        item._replace(action=Action.CANNOT, way=Way.NONE, reason=reason, losses=()) if item.name in hidden else item
+        for item in plan.items
+    )
+    return Plan(tuple(items), plan.rules)
 
 
 def next_last(plan: Plan, last: Mapping[str, bytes], done: Mapping[str, bytes | None]) -> dict[str, bytes]:

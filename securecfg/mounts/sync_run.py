@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.clock import to_datetime
 from securecfg.errors import AccessDenied, AlreadyExists, CommitUnknown, Conflict, NotFound, SecurecfgError, StaleWrite
 from securecfg.mounts.sides import FolderSide, batch_size, is_of_the_side, verify_apart
-from securecfg.mounts.sync_plan import Action, Pair, Plan, Rules, Seen, Way, digest_of, make_plan, next_last, see
+from securecfg.mounts.sync_plan import (
+    Action,
+    Pair,
+    Plan,
+    Rules,
+    Seen,
+    Way,
+    digest_of,
+    make_plan,
+    next_last,
+    see,
+    without_hidden,
+)
 from securecfg.mounts.sync_state import LastRun, LastRuns
 from securecfg.vault.values import SecretVersion
 
@@ -87,7 +99,8 @@ class Copying:
 
         here, there = (self._see(side, own, advance) for side, own in zip((self.here, self.there), names, strict=True))
         pair = Pair(self.here.capabilities, self.there.capabilities, self.here.is_store, self.there.is_store)
-        return make_plan(here, there, last, pair, rules)
+        plan = make_plan(here, there, last, pair, rules)
+        return without_hidden(plan, self._find_hidden(plan))
 
     def run(self, plan: Plan, progress: Progress) -> Outcome:
         """Do what a plan says.
@@ -107,6 +120,17 @@ class Copying:
             count += len(part)
             progress(count, len(todo))
         return outcome
+
+    def _find_hidden(self, plan: Plan) -> set[str]:
+        """Return the names of new secrets of which a side does not say that it has none, and cannot tell in a write."""
+        hidden: set[str] = set()
+        for side in (self.here, self.there):
+            new = [item.name for item in plan.items if item.action is Action.NEW and self._goal(item) is side]
+            size = batch_size(side)
+            for start in range(0, 0 if side.capabilities.creates else len(new), size):
+                standings = side.look(new[start : start + size])
+                hidden |= {name for name, standing in standings.items() if _find_hiding(side, standing)}
+        return hidden
 
     def _see(
         self, side: Side, names: Sequence[str], advance: Callable[[int], None]
@@ -148,6 +172,10 @@ class Copying:
             return
         source, goal = (here, there) if item.way is Way.FORTH else (there, here)
         side = self._goal(item)
+        hiding = _find_hiding(side, goal)
+        if hiding is not None:
+            outcome.failed.append(Failure(item, hiding))
+            return
         digest: bytes | None = None
         try:
             if item.action is Action.DELETED:
@@ -180,7 +208,7 @@ class Copying:
         found = standing.found
         if isinstance(planned, Seen):
             return isinstance(found, SecretVersion) and hmac.compare_digest(digest_of(self._key, found), planned.digest)
-        # Who may not list a path may not know whether there is something; the write itself finds out.
+        # Who may not list a path may not know whether there is something; the write itself finds out, where it can.
         return isinstance(found, NotFound | AccessDenied)
 
 
@@ -219,6 +247,12 @@ class Synchronisation:
         run = LastRun(self.last.from_, self.last.to, self.last.key, digests, counts=counts)
         self._runs.finish(run, len(outcome.done))
         return outcome
+
+
+def _find_hiding(side: Side, standing: Standing) -> AccessDenied | None:
+    """Return why there may be a secret that a write would replace without a word, None where it would not."""
+    found = standing.found
+    return found if isinstance(found, AccessDenied) and not side.capabilities.creates else None
 
 
 def verify_planned(plan: Plan, wanted: str | None) -> None:

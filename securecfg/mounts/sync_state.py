@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
 from securecfg.crypto import KEY_BYTES, KIND_TEXT
-from securecfg.errors import Conflict
+from securecfg.errors import Conflict, DestroyPending
+from securecfg.vault.commits.maintenance import finish_destruction
 from securecfg.vault.documents import parsing, verify_shape
 from securecfg.vault.drafts import Content, NewVersion
 from securecfg.vault.index.in_memory import prefix_end
 from securecfg.vault.paths import SYNCS
+from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.writing import WantedChange, Writes
 
 if TYPE_CHECKING:
@@ -127,9 +130,13 @@ class LastRuns:
             plan = drafts.write(goal, content, NewVersion(principal, now))
             if live is not None:
                 plan.join(drafts.destroy(live, drafts.number(live, "current")))
+                plan.state["flags"] = self._opened.replica.state.flags | FLAG_DESTRUCTION_PENDING
             return plan
 
         Writes(self._authority).apply(WantedChange((), draft, Event.SYNC_FINISHED, lambda _: obj))
+        if self._opened.is_destruction_pending:
+            with suppress(DestroyPending):  # it stays noted, and what the run came to is told
+                finish_destruction(self._opened)
 
     def _path(self, from_: str, to: str) -> bytes:
         name = f"{self._authority.identity.principal}\x00{from_}\x00{to}"

@@ -73,6 +73,7 @@ class Usage:
         self._mine = self._unsaved = Numbers()
         self._day = self._date()
         self._saved_ns = clock.now_ns()
+        self._is_made = False
 
     @property
     def mine(self) -> Numbers:
@@ -86,6 +87,7 @@ class Usage:
             BackendUnavailable: They are more than a day may have; nothing is counted.
         """
         with self._lock:
+            self._make_folder()
             self._turn_day()
             if self._per_day:
                 # Looked up and added under one lock of the file: beside a call over a network that costs nothing.
@@ -120,6 +122,13 @@ class Usage:
         if self._per_day and more.calls and today.calls + more.calls > self._per_day:
             message = f"the {self._per_day} calls that the mount allows in a day are made"
             raise BackendUnavailable(message, hint="`--calls-per-day` of the mount says how many there may be")
+
+    def _make_folder(self) -> None:
+        """Make the folder before the first call, and never after: a mount that has ended has none any more."""
+        if not self._is_made and self._folder is not None:
+            self._is_made = True
+            with suppress(OSError):
+                os.makedirs(self._folder, _PRIVATE_FOLDER, exist_ok=True)  # noqa: PTH103 - as above
 
     def _turn_day(self) -> None:
         day = self._date()
@@ -163,9 +172,7 @@ class Usage:
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
-        folder = self._folder or os.devnull
-        os.makedirs(folder, _PRIVATE_FOLDER, exist_ok=True)  # noqa: PTH103 - without `pathlib`, as the copies
-        place = os.path.join(folder, _FILE)  # noqa: PTH118 - as above
+        place = os.path.join(self._folder or os.devnull, _FILE)  # noqa: PTH118 - without `pathlib`, as the copies
         descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, _PRIVATE_FILE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

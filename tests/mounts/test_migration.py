@@ -15,6 +15,7 @@ from securecfg.errors import (
     AccessDenied,
     BackendUnavailable,
     Conflict,
+    DestroyPending,
     PathMounted,
     SecretNotFound,
     SecurecfgError,
@@ -31,9 +32,11 @@ from tests.mounts.test_mounted import events, revealed
 from tests.vault.world import READER, grant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from securecfg.mounts.source import Answer
     from securecfg.vault import Vault
+    from securecfg.vault.commits.publishing import Plan, Publication
     from tests.mounts.conftest import MountWorld
 
 FOLDER = "app/corp/"
@@ -195,14 +198,14 @@ def test_a_mount_that_ends_while_a_change_is_on_its_way_is_not_changed(mounts: M
     assert isinstance(vault, MountedVault)
     vault.write(f"{FOLDER}a", "1")
     other = mounts.open()
-    publish, count = vault.authority.publish_records, iter(range(9))
+    publish, count = vault.authority.publish, iter(range(9))
 
-    def slow(records: Any) -> None:  # noqa: ANN401 - as the method
+    def slow(planner: Callable[[Publication], Plan], request_id: str = "") -> object:
         if next(count) == 0:
             Mounts(other.authority).remove(FOLDER)
-        publish(records)
+        return publish(planner, request_id)
 
-    vault.authority.publish_records = slow  # type: ignore[method-assign]  # what happens in between
+    vault.authority.publish = slow  # type: ignore[method-assign]  # what happens in between
     with pytest.raises(PathMounted):
         vault.write(f"{FOLDER}a", "2")
     assert len(mounts.store().secrets["a"].contents) == 1
@@ -246,6 +249,61 @@ def test_a_survey_keeps_and_changes_nothing(mounts: MountWorld) -> None:
     assert copies(vault) == []
     assert vault.opened.replica.state.next_id == before
     assert FOLDER in vault.opened.mounts()
+
+
+@pytest.mark.parametrize("step", ["fetching", "comparing"])
+def test_no_copy_is_kept_of_what_was_changed_here_while_it_was_read(
+    mounts: MountWorld, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    vault = mounts.mount(max_age_s=3600, refresh_s=0)
+    assert isinstance(vault, MountedVault)
+    mounts.handle("one").write("a", "old")
+    home, source = Homecoming(vault, FOLDER, silent, takes_versions=False), vault.sources[FOLDER]
+    read_now = source.read_now
+
+    def overtaken(paths: Sequence[str]) -> dict[str, Answer | SecurecfgError]:
+        found = read_now(paths)
+        vault.write(f"{FOLDER}a", "new")
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(source, "read_now", overtaken)
+        if step == "fetching":
+            home._fetch(lambda _done, _total: None)
+        else:
+            home._pass(lambda _done, _total: None, keep=True)
+    assert revealed(mounts.open().read(f"{FOLDER}a")) == "new"
+    assert revealed(vault.read(f"{FOLDER}a")) == "new"
+    home.take_over(home.fetch())
+    assert revealed(mounts.open().read(f"{FOLDER}a")) == "new"
+
+
+def test_a_copy_is_as_old_as_the_question(mounts: MountWorld) -> None:
+    vault = mounts.mount()
+    vault.write(f"{FOLDER}a", "1")
+    home = Homecoming(vault, FOLDER, silent, takes_versions=False)
+    asked: list[int] = []
+    # The listing of the first step, and its values.
+    mounts.store().fail_next(None, lambda: asked.append(mounts.clock.now_ns()))
+    home.fetch()
+    copy = home._copies.get("a")
+    assert copy is not None
+    assert copy.fetched_ns < asked[0]
+
+
+def test_the_note_of_a_migration_is_erased(mounts: MountWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = mounts.mount()
+    vault.write(f"{FOLDER}a", "1")
+
+    def fail(_: object) -> None:
+        message = "another reader is in the way"
+        raise DestroyPending(message)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(migration, "finish_destruction", fail)
+        migrate(vault)
+    assert vault.opened.is_destruction_pending
+    assert not mounts.open().opened.is_destruction_pending
 
 
 def test_what_changes_while_it_is_fetched_is_fetched_again(mounts: MountWorld) -> None:

@@ -343,7 +343,7 @@ def test_a_change_that_cannot_be_recorded_is_not_made(mounts: MountWorld, monkey
     vault = mounts.mount()
 
     fail = raising(AuditUnavailable("the log cannot be written"))
-    monkeypatch.setattr(vault.authority, "publish_records", lambda _: fail())
+    monkeypatch.setattr(vault.authority, "publish", lambda *_: fail())
     with pytest.raises(AuditUnavailable):
         vault.write("app/corp/a", "1")
     assert mounts.store().asked == 0

@@ -13,6 +13,7 @@ from securecfg.errors import (
     AccessDenied,
     BackendUnavailable,
     Conflict,
+    DestroyPending,
     InvalidPath,
     SecretNotFound,
 )
@@ -133,6 +134,66 @@ def test_one_who_may_not_write_there_changes_nothing(mounts: MountWorld) -> None
     assert found == {"a": "new forth"}
     assert [item.name for item in outcome.moved] == ["a"]
     assert held(vault, TWO) == {"a": "theirs"}
+
+
+BLINDLY = (
+    f'[roles.r]\nmembers = ["svc:reader"]\n[[roles.r.grants]]\nactions = ["read", "list"]\npaths = ["{ONE}**"]\n'
+    f'[[roles.r.grants]]\nactions = ["write"]\npaths = ["{TWO}**"]\n'
+)
+
+
+def test_what_may_be_there_unseen_is_not_written_over_where_a_write_does_not_tell(mounts: MountWorld) -> None:
+    CAPABILITIES["two"] = ALL._replace(creates=False, compares=False)
+    vault = mount_two(mounts)
+    vault.write(f"{ONE}a", "1")
+    vault.write(f"{TWO}a", "theirs")
+    grant(vault, BLINDLY)
+    found, outcome = synced(mounts.open("svc:reader"), replaces=False)
+    assert found == {"a": "cannot"}
+    assert (outcome.done, outcome.moved, outcome.failed) == ([], [], [])
+    assert held(vault, TWO) == {"a": "theirs"}
+
+
+def test_what_may_not_be_seen_any_more_in_the_run_is_not_written_over(mounts: MountWorld) -> None:
+    CAPABILITIES["two"] = ALL._replace(creates=False, compares=False)
+    vault = mount_two(mounts)
+    vault.write(f"{ONE}a", "1")
+    grant(vault, BLINDLY.replace('"write"', '"read", "list", "write"'))
+    sync = Synchronisation(mounts.open("svc:reader"), ONE, TWO, Rules(replaces=False))
+    plan = sync.plan(silent)
+    assert lines(plan) == {"a": "new forth"}
+    vault.write(f"{TWO}a", "theirs")
+    grant(vault, BLINDLY)
+    outcome = sync.run(plan, silent)
+    assert [failure.error.code for failure in outcome.failed] == [AccessDenied.code]
+    assert (outcome.done, outcome.moved) == ([], [])
+    assert held(vault, TWO) == {"a": "theirs"}
+
+
+def test_what_a_store_that_cannot_compare_lacks_is_written_there(mounts: MountWorld) -> None:
+    CAPABILITIES["two"] = ALL._replace(creates=False, compares=False)
+    vault = mount_two(mounts)
+    vault.write(f"{ONE}a", "1")
+    assert synced(vault, replaces=False)[0] == {"a": "new forth"}
+    assert held(vault, TWO) == {"a": "1"}
+
+
+def test_the_digests_of_an_earlier_run_are_erased(mounts: MountWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    vault = mount_two(mounts)
+    for value in "12":
+        vault.write(f"{ONE}a", value)
+        with monkeypatch.context() as patched:
+            patched.setattr("securecfg.mounts.sync_state.finish_destruction", lambda _: fail_pending())
+            synced(vault)
+    assert vault.opened.is_destruction_pending
+    vault.write(f"{ONE}a", "3")
+    synced(vault)
+    assert not vault.opened.is_destruction_pending
+
+
+def fail_pending() -> None:
+    message = "another reader is in the way"
+    raise DestroyPending(message)
 
 
 def test_what_may_not_be_read_is_reported_and_left_alone(mounts: MountWorld) -> None:

@@ -33,6 +33,7 @@ from securecfg.vault.scopes.making import (
     plan_registry,
     verify_apart,
     verify_none_begun,
+    verify_unmounted,
 )
 from securecfg.vault.scopes.memberships import find_roles, no_role, trust_of
 from securecfg.vault.scopes.opening import charter_of, given_up, grants_of
@@ -98,10 +99,12 @@ class ScopeMoves(Scopes):
         Raises:
             AccessDenied: The caller may not `key.manage`.
             AlreadyExists: There is a scope at the path, in it or around it.
+            Conflict: A store is mounted in it or around it.
         """
         self._authority.require("key.manage", "")
         scope = scope_path(path)
         verify_apart(self._registry(), scope)
+        verify_unmounted(self._opened, scope)
         return len(self._opened.entries(scope.encode(), prefix_end(scope.encode())))
 
     def count_in_scope(self, path: str, subtree: str) -> int:
@@ -141,8 +144,8 @@ class ScopeMoves(Scopes):
             InvalidMetadata: A role has no member with a public key, or is reserved.
             ValueTooLarge: A value is larger than a scope takes.
             Conflict: An import that was interrupted holds a secret, somebody else makes the scope too, or one in it or
-                around it; or the own key, who signs or the key of a role was replaced meanwhile, or policy or members
-                before all was signed. Nothing was changed.
+                around it, or a store is mounted there; or the own key, who signs or the key of a role was replaced
+                meanwhile, or policy or members before all was signed. Nothing was changed.
             DestroyPending: It is done, but old keys may lie in the store's log until another reader lets go.
             CommitUnknown, StoreBusy, StoreFailed: As for a write; made again it goes on.
         """
@@ -163,6 +166,7 @@ class ScopeMoves(Scopes):
             return info, Moved(0, 0)
         verify_apart(registry, scope)
         verify_none_begun(registry, scope, self._opened.clock.now_ns())
+        verify_unmounted(self._opened, scope)
         verify_collector(scope, wanted.values(), is_shared=is_shared)
         certificates = self._certificates()
         memberships: list[Put] = []

@@ -21,6 +21,7 @@ from securecfg.vault.drafts import Drafts, NewVersion
 from securecfg.vault.keys.departures import newest_compromise
 from securecfg.vault.members import IDENTITIES_PATH
 from securecfg.vault.opened import POLICY_PATH, REGISTRY_PATH, ROLES_PATH
+from securecfg.vault.paths import MOUNTS_PATH
 from securecfg.vault.scopes.charters import BREAK_GLASS, LIST
 from securecfg.vault.scopes.registry import (
     ADMINISTRATORS_PATH,
@@ -199,7 +200,8 @@ def begin_making(
     Raises:
         AccessDenied: The caller may not `key.manage`.
         AlreadyExists: There is a scope at the path, in it or around it.
-        Conflict: A role has another key by now, a scope is being made in it or around it, or the documents are others.
+        Conflict: A role has another key by now, a scope is being made in it or around it, a store is mounted there, or
+            the documents are others.
         CommitUnknown, StoreBusy, StoreFailed: As for a write.
     """
     opened = authority.opened
@@ -210,7 +212,8 @@ def begin_making(
         registry = fresh_registry(opened, publication)
         if documents is not None:
             verify_documents(opened, publication, documents)
-        _verify_place(registry, scope, inside)
+        _verify_unplanned(opened, publication, MOUNTS_PATH)
+        _verify_place(opened, registry, scope, inside)
         verify_none_begun(registry, scope, new.created)
         if any(registry.roles.get(name, key) != key for name, key in keys.items()):
             raise changed_meanwhile()
@@ -280,7 +283,7 @@ def plan_made(authority: Authority, begun: Begun, footing: Footing, documents: D
     opened = authority.opened
 
     def change(registry: Registry) -> Registry:
-        _verify_begun(registry, begun)
+        _verify_begun(opened, registry, begun)
         if any(registry.roles.get(name) != key for name, key in footing.keys.items()):
             raise changed_meanwhile()
         if begun.inside is None and registry.within(begun.path) != footing.excluded:
@@ -366,6 +369,18 @@ def verify_apart(registry: Registry, scope: str) -> None:
         raise AlreadyExists(message, hint=hint)
 
 
+def verify_unmounted(opened: OpenVault, scope: str) -> None:
+    """Check that a scope would lie in no mount, and no mount in it: what is written there would go into a store.
+
+    Raises:
+        Conflict: It would.
+    """
+    for folder in opened.mounts():
+        if folder.startswith(scope) or scope.startswith(folder):
+            message = f"a store is mounted at `{folder}`"
+            raise Conflict(message, hint="make the scope where no store is mounted")
+
+
 def verify_none_begun(registry: Registry, scope: str, now_ns: int) -> None:
     """Check that no scope is being made in another one or around it, which would then lie in one that is not its own.
 
@@ -395,33 +410,36 @@ def changed_meanwhile() -> Conflict:
     return Conflict(message, hint="look at `securecfg scope list`, and try again")
 
 
-def _verify_place(registry: Registry, scope: str, inside: str | None) -> None:
+def _verify_place(opened: OpenVault, registry: Registry, scope: str, inside: str | None) -> None:
     """Check that a scope can be made where it was decided to lie.
 
     Args:
-        registry: What the vault knows of its scopes now.
+        opened: The vault.
+        registry: What it knows of its scopes now.
         scope: Its path.
         inside: The scope that it is split from, None where it may lie in none.
 
     Raises:
         AlreadyExists: There is a scope in it or around it.
-        Conflict: It does not lie in the scope that it is split from any more, or is there already.
+        Conflict: It does not lie in the scope that it is split from any more, or is there already; or a store is
+            mounted in it or around it.
     """
+    verify_unmounted(opened, scope)
     if inside is None:
         verify_apart(registry, scope)
     elif registry.enclosing(scope) != inside or scope in registry.scopes:
         raise changed_meanwhile()
 
 
-def _verify_begun(registry: Registry, begun: Begun) -> None:
+def _verify_begun(opened: OpenVault, registry: Registry, begun: Begun) -> None:
     """Check that a scope that is being made can still lie where it was begun, and is noted there.
 
     Raises:
         AlreadyExists: There is a scope in it or around it.
-        Conflict: It was given up, somebody else makes it too, or it does not lie in the scope that it is split from any
-            more.
+        Conflict: It was given up, somebody else makes it too, it does not lie in the scope that it is split from any
+            more, or a store is mounted in it or around it.
     """
-    _verify_place(registry, begun.path, begun.inside)
+    _verify_place(opened, registry, begun.path, begun.inside)
     noted = registry.making.get(begun.path)
     if noted is None:
         message = f"the making of the scope `{begun.path}` was given up"
@@ -435,7 +453,7 @@ def _find_moved(authority: Authority, begun: Begun) -> Conflict | AlreadyExists 
     """Return why a scope that is being made cannot be there any more, None where it can."""
     authority.opened.refresh()
     try:
-        _verify_begun(read_registry(authority.opened), begun)
+        _verify_begun(authority.opened, read_registry(authority.opened), begun)
     except (Conflict, AlreadyExists) as error:
         return error
     return None
@@ -447,7 +465,7 @@ def _verify_footing(opened: OpenVault, publication: Publication, footing: Footin
     Raises:
         Conflict: It was.
     """
-    for path in (OWN_KEY_PATH, ADMINISTRATORS_PATH, BREAK_GLASS_PATH, *_DOCUMENTS):
+    for path in (OWN_KEY_PATH, ADMINISTRATORS_PATH, BREAK_GLASS_PATH, MOUNTS_PATH, *_DOCUMENTS):
         _verify_unplanned(opened, publication, path)
     if not footing.is_kept(opened):
         message = "the vault's own key, its administrators or a break-glass role was replaced while the scope was made"

@@ -50,6 +50,7 @@ from securecfg.vault.scopes.making import (
     verify_apart,
     verify_documents,
     verify_none_begun,
+    verify_unmounted,
 )
 from securecfg.vault.scopes.opening import Doorway, charter_of, gone
 from securecfg.vault.scopes.registry import (
@@ -218,9 +219,9 @@ class Scopes:
         Raises:
             AccessDenied: The caller may not `key.manage`.
             AlreadyExists: There is a scope at the path, in it or around it.
-            Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along. Or a scope is being made in
-                it or around it; or the own key, who signs, policy, roles or members were replaced meanwhile. Nothing
-                was changed.
+            Conflict: There are secrets below the path; `ScopeMoves.seal` takes them along. Or a scope is being made, or
+                a store is mounted, in it or around it; or the own key, who signs, policy, roles or members were
+                replaced meanwhile. Nothing was changed.
             InvalidMetadata: A role has no member with a public key, or is reserved, or some are to drop and none reads
                 and writes.
             SignaturesMissing: Too few administrators signed.
@@ -270,12 +271,14 @@ class Scopes:
 
         Raises:
             AlreadyExists: There is a scope at the path, in it or around it.
-            Conflict: There are secrets below the path, or a scope is being made in it or around it.
+            Conflict: There are secrets below the path, or a scope is being made, or a store is mounted, in it or around
+                it.
         """
         scope = scope_path(path)
         registry = self._registry()
         verify_apart(registry, scope)
         verify_none_begun(registry, scope, self._opened.clock.now_ns())
+        verify_unmounted(self._opened, scope)
         first = scope.encode()
         if self._opened.entries(first, prefix_end(first)):
             message = f"there are secrets below `{scope}` already"
