@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.audit import Event
 from securecfg.backends import State, open_backend
 from securecfg.crypto import KEY_BYTES
-from securecfg.errors import Conflict, InvalidMetadata, Unsupported
+from securecfg.errors import Conflict, InvalidMetadata, SecretNotFound, SecurecfgError, Unsupported
 from securecfg.mounts.mounted import MountedVault
 from securecfg.mounts.sides import FolderSide, GivenOut, StoreSide
 from securecfg.mounts.sync_plan import Action, Item, Plan, Rules, Seen, digest_of
@@ -255,6 +255,8 @@ class Rehousing:
     def _copy_versions(self, name: str, ids: Sequence[SecretId]) -> list[tuple[str, str]]:
         """Write the versions that the new store lacks, and make labels point at them; return what it refuses."""
         standing = self._there.look([name])[name]
+        if isinstance(standing.found, SecurecfgError) and not isinstance(standing.found, SecretNotFound):
+            raise standing.found  # what cannot be seen may be there
         expect: VersionId = standing.expect
         alike = self._find_alike(name, ids) if expect else []
         if alike is None:
