@@ -351,31 +351,35 @@ class Reads:
         Raises:
             ScopeSealed: It does not.
         """
+        keyring = self._keyring()
         try:
             self._opened.data_key(finding.located.version.dek_id)
         except IntegrityError:
-            self._verify_unmoved(finding)
+            self._verify_unmoved(finding, keyring)
             raise
 
     def _open_inline(self, finding: Finding) -> tuple[int, bytes]:
+        keyring = self._keyring()
         try:
             return self._opened.open_inline(finding.located)
         except IntegrityError:
-            self._verify_unmoved(finding)
+            self._verify_unmoved(finding, keyring)
             raise
 
     def _open_chunked(self, finding: Finding) -> ChunkedContent:
+        keyring = self._keyring()
         try:
             return self._opened.open_chunked(finding.located)
         except IntegrityError:
-            self._verify_unmoved(finding)
+            self._verify_unmoved(finding, keyring)
             raise
 
     def _join(self, finding: Finding, content: ChunkedContent) -> bytes:
+        keyring = self._keyring()
         try:
             return b"".join(content)
         except IntegrityError:
-            self._verify_unmoved(finding)
+            self._verify_unmoved(finding, keyring)
             raise
 
     def _pieces(self, finding: Finding, content: ChunkedContent) -> Iterator[bytes]:
@@ -422,12 +426,22 @@ class Reads:
                 return opened.locate(path, entry, number).version
         return None
 
-    def _verify_unmoved(self, finding: Finding) -> None:
-        """Let the read start over where the secret changed after it was found, so that old rows are rightly gone."""
+    def _verify_unmoved(self, finding: Finding, keyring: bytes) -> None:
+        """Let the read start over where the secret changed after it was found, so that old rows are rightly gone.
+
+        So it does where the keys have changed: a data key may be wrapped by one that was not known yet.
+
+        Args:
+            finding: What was found.
+            keyring: The digest of the keys that it was to be opened with.
+        """
         self._opened.refresh()
-        if self._opened.entry(finding.encoded) != finding.located.entry:
+        if self._opened.entry(finding.encoded) != finding.located.entry or self._keyring() != keyring:
             message = f"`{finding.path}` changed meanwhile"
             raise _Moved(message)
+
+    def _keyring(self) -> bytes:
+        return self._opened.replica.state.keyring_digest
 
     # --- repeats -----------------------------------------------------------------------------------------------------
 

@@ -3202,4 +3202,11 @@ MUTANTS = (
         "        copy = Copy(name, found, self._opened.clock.now_ns(), self._source.first.name)",
         "mounts/test_migration.py::test_a_copy_is_as_old_as_the_question",
     ),
+    Mutant(
+        "a read does not see that the keys have changed in its middle",
+        "vault/reading.py",
+        " or self._keyring() != keyring:\n",
+        ":\n",
+        "vault/keys/test_changes.py::test_a_read_goes_on_over_a_change_of_keys_in_its_middle",
+    ),
 )

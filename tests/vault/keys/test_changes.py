@@ -29,7 +29,7 @@ from securecfg.vault.index.in_memory import prefix_end
 from securecfg.vault.index.rows import epoch_of
 from securecfg.vault.keys.changes import _PAGES, KeyChanges, find_older
 from securecfg.vault.keys.slots import Slots
-from securecfg.vault.opened import OpenVault
+from securecfg.vault.opened import Located, OpenVault
 from securecfg.vault.paths import SYSTEM
 from securecfg.vault.state.replica import MANIFEST_ID
 from securecfg.vault.verification import verify_vault
@@ -609,3 +609,22 @@ def test_usage_counts_what_each_key_sealed(vault: Vault) -> None:
     assert {purpose for purpose, _ in usage} == {"scope", "log-signing", "audit", "masking"}
     changes.carry_over()
     assert {key.epoch: key.rows for key in changes.usage() if key.purpose == "scope"}[0] == 0
+
+
+def test_a_read_goes_on_over_a_change_of_keys_in_its_middle(
+    world: World, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(vault)
+    other = world.open()
+    assert text_of(other, "app/4") == "second 4"  # so that only the secret is left to be opened
+    open_inline = other.opened.open_inline
+
+    def open_later(located: Located) -> tuple[int, bytes]:
+        monkeypatch.undo()
+        changes = key_changes(vault)
+        changes.begin_scope_epoch()
+        changes.rewrap()
+        return open_inline(located)
+
+    monkeypatch.setattr(other.opened, "open_inline", open_later)
+    assert text_of(other, "app/3") == "second 3"
