@@ -6,7 +6,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     SecurecfgError                                     exit code
     ├── UsageError                                      2   what was asked cannot be meant
     │   ├── InvalidPath  InvalidKeyUri  InvalidMetadata  InvalidReference  ValueTooLarge
-    │   ├── InvalidBackendUri
+    │   ├── InvalidBackendUri  InvalidRotation
     │   ├── InvalidPolicy  InvalidGrants  InvalidCases  InvalidTrustFile  InvalidSigningKey
     │   ├── ConfigError                                     a configuration is wrong; has a place
     │   │   └── ConfigSyntaxError  ConfigTypeError  UnknownProfile  SecretInPlainField
@@ -15,13 +15,14 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     ├── NotFound                                        3   SecretNotFound  VersionNotFound  SecretExpired
     │                                                       SecretDestroyed  ConfigKeyNotFound  FileMissing
     │                                                       VaultNotFound  RequestTooOld  BundleExpired
-    │                                                       VersionDisabled
-    ├── NotAuthenticated                                4   BackendLoginRefused
+    │                                                       VersionDisabled  RotationNotFound
+    ├── NotAuthenticated                                4   BackendLoginRefused  CredentialRefused
     ├── AccessDenied                                    5   DeniedByPolicyError (the decision itself could not be made)
-    │                                                       SignaturesMissing  BackendDenied
+    │                                                       SignaturesMissing  BackendDenied  PrivilegeMissing
     ├── Conflict                                        6   StaleWrite  AlreadyExists  LastSlot  UndoUnavailable
     │                                                       ConfusablePath  HeadMoved  CheckFailed  EpochInUse
-    │                                                       BackendRefused  PathMounted
+    │                                                       BackendRefused  PathMounted  CandidateRejected
+    │                                                       RotationFailed  RotationBusy
     ├── Sealed                                          7   WrongKey  SlotRemoved  ScopeSealed
     │   └── KeyProviderRefused                              KeyAccessDenied (PinIncorrect)  KeyDisabled  KeyMissing
     │                                                       ShareRefused
@@ -34,6 +35,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     │                                                       DestroyPending
     │                                                       KeyProviderUnavailable (TokenMissing)
     │                                                       BackendUnavailable (BackendNotReached)
+    │                                                       TargetUnavailable
     └── Unsupported                                    10   UnsupportedFormat  UnsupportedFileSystem  ExtraMissing
                                                             ModuleMissing
 
@@ -104,6 +106,12 @@ class InvalidBackendUri(UsageError):
     """A URI of a backend cannot be parsed, or its scheme is unknown."""
 
     code = "invalid-backend-uri"
+
+
+class InvalidRotation(UsageError):
+    """A rotator is unknown, or its options, its schedule or the value that it is for make no sense."""
+
+    code = "invalid-rotation"
 
 
 class InvalidMetadata(UsageError):
@@ -309,6 +317,12 @@ class BundleExpired(NotFound):
     code = "bundle-expired"
 
 
+class RotationNotFound(NotFound):
+    """Nothing rotates the secret."""
+
+    code = "rotation-not-found"
+
+
 # --- 4 and 5: identity and policy -------------------------------------------------------------------------------------
 
 
@@ -317,6 +331,12 @@ class NotAuthenticated(SecurecfgError):
 
     code = "not-authenticated"
     exit_code = 4
+
+
+class CredentialRefused(NotAuthenticated):
+    """The target of a rotation does not accept a credential."""
+
+    code = "credential-refused"
 
 
 class BackendLoginRefused(NotAuthenticated):
@@ -336,6 +356,12 @@ class DeniedByPolicyError(AccessDenied):
     """A policy could not be evaluated, which denies."""
 
     code = "denied-by-policy-error"
+
+
+class PrivilegeMissing(AccessDenied):
+    """The target of a rotation accepts a credential, which may not do what it is for."""
+
+    code = "privilege-missing"
 
 
 class BackendDenied(AccessDenied):
@@ -411,6 +437,24 @@ class UndoUnavailable(Conflict):
     """There is nothing to undo, or it was confirmed, or the files have changed since."""
 
     code = "undo-unavailable"
+
+
+class CandidateRejected(Conflict):
+    """The target of a rotation will not have a new credential; another one may do."""
+
+    code = "candidate-rejected"
+
+
+class RotationFailed(Conflict):
+    """A rotation has come to a point from where only a person can lead it on."""
+
+    code = "rotation-failed"
+
+
+class RotationBusy(Conflict):
+    """Another process is at work on a rotation, or has just taken it over."""
+
+    code = "rotation-busy"
 
 
 class BackendRefused(Conflict):
@@ -662,6 +706,12 @@ class TokenMissing(KeyProviderUnavailable):
     """The token that a key URI names is not there, or went away."""
 
     code = "token-missing"
+
+
+class TargetUnavailable(Unavailable):
+    """The target of a rotation cannot be reached, or it is unknown what became of a call."""
+
+    code = "target-unavailable"
 
 
 class BackendUnavailable(Unavailable):

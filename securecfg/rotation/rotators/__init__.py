@@ -1,0 +1,1 @@
+"""The rotators of this package: one module for each kind of credential."""

@@ -1,0 +1,136 @@
+"""The rotator `random`, and the passwords that others make with it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.errors import CredentialRefused, InvalidRotation
+from securecfg.rotation import Run, open_rotator
+from securecfg.rotation.options import GivenOptions
+from securecfg.rotation.passwords import ALPHABETS, CLASSES, new_password, take_rules
+from securecfg.rotation.rotators.random import from_options
+from securecfg.secret import Secret
+from securecfg.testing.rotator_conformance import RotatorConformance, plain
+
+if TYPE_CHECKING:
+    from securecfg.rotation import Fields, Options, Rotator
+
+
+class _Nobody:
+    """What needs to be told of no new value."""
+
+    is_remote = False
+
+    def __init__(self, options: Options, current: Fields) -> None:
+        self.options = options
+        self.current = current
+
+    def accepts(self, value: Fields, /) -> bool:
+        return bool(value)
+
+    def cut_off(self) -> None:
+        """Nothing is reached."""
+
+    def restore(self) -> None:
+        """Nothing was reached."""
+
+
+class TestRandom(RotatorConformance):
+    def make(self, options: Options) -> Rotator:
+        return from_options(options)
+
+    @pytest.fixture(params=["", "token"])
+    def target(self, request: pytest.FixtureRequest) -> _Nobody:
+        name: str = request.param
+        if not name:
+            return _Nobody({"length": "24"}, {"": Secret("the-current-value-4711")})
+        return _Nobody({"field": name}, {name: Secret("the-current-value-4711"), "owner": Secret("payments-team")})
+
+
+def _run(current: Fields | None = None) -> Run:
+    return Run("a1" * 16, datetime.now(UTC), 1.0, current)
+
+
+def test_is_found_by_its_name() -> None:
+    assert open_rotator("random", {}).target == "random"
+
+
+@pytest.mark.parametrize("name", ["", "no-such", "../random", "Random", "x" * 300, "random\n"])
+def test_refuses_a_name_that_there_is_not(name: str) -> None:
+    with pytest.raises(InvalidRotation) as caught:
+        open_rotator(name, {})
+    assert caught.value.code == "invalid-rotation"
+    assert "random" in caught.value.hint
+
+
+def test_makes_a_first_value_where_there_is_none() -> None:
+    value = from_options({}).propose(_run()).value
+    assert isinstance(value, Secret)
+    assert len(value.reveal()) == 32
+
+
+def test_leaves_other_fields_alone() -> None:
+    current = {"token": Secret("old"), "owner": Secret("payments")}
+    value = from_options({"field": "token"}).propose(_run(current)).value
+    assert not isinstance(value, Secret)
+    assert plain(value)["owner"] == "payments"
+    assert plain(value)["token"] != "old"
+
+
+def test_replaces_no_fields_by_a_single_value() -> None:
+    with pytest.raises(InvalidRotation) as caught:
+        from_options({}).propose(_run({"token": Secret("old")}))
+    assert "field" in caught.value.hint
+    with pytest.raises(InvalidRotation):
+        from_options({"field": "token"}).propose(_run({"": Secret("old")}))
+
+
+def test_takes_nothing_for_no_value() -> None:
+    with pytest.raises(CredentialRefused):
+        from_options({}).verify({"": Secret("")}, _run())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"length": "0"},
+        {"length": "-1"},
+        {"length": "9"},
+        {"length": "1025"},
+        {"length": "٣٢"},
+        {"length": "9" * 5_000},
+        {"length": "12.5"},
+        {"length": Secret("32")},
+        {"alphabet": "ab", "length": "63"},
+        {"alphabet": ""},
+        {"alphabet": "digits", "length": "19"},
+        {"alphabet": "abc\x00def"},
+        {"alphabet": "digits", "require": "upper"},
+        {"require": "vowels"},
+        {"exclude": ALPHABETS["alphanumeric"]},
+        {"field": Secret("token")},
+        {"lenght": "32"},
+    ],
+)
+def test_refuses_rules_that_make_no_sense_or_weak_passwords(options: Options) -> None:
+    with pytest.raises(InvalidRotation):
+        from_options(options)
+
+
+@pytest.mark.parametrize("name", sorted(ALPHABETS))
+def test_a_password_is_of_its_alphabet_and_length(name: str) -> None:
+    rules = take_rules(GivenOptions("random", {"alphabet": name, "length": "40", "exclude": "0"}))
+    passwords = {new_password(rules) for _ in range(50)}
+    assert len(passwords) == 50
+    assert all(len(each) == 40 and set(each) <= set(ALPHABETS[name]) - {"0"} for each in passwords)
+
+
+def test_a_password_has_what_it_requires() -> None:
+    options = {"alphabet": "printable", "length": "12", "require": "lower,upper,digit,symbol"}
+    rules = take_rules(GivenOptions("random", options))
+    for _ in range(200):
+        password = new_password(rules)
+        assert all(set(password) & set(CLASSES[name]) for name in CLASSES)
