@@ -1,4 +1,4 @@
-"""`securecfg vault mount`, `unmount` and `mounts`: stores of others under folders of the vault."""
+"""`securecfg vault mount`, `unmount`, `mounts` and `prefetch`: stores of others under folders of the vault."""
 
 from __future__ import annotations
 
@@ -209,6 +209,30 @@ def mounts(invocation: Invocation, *, is_checked: bool) -> None:
     for one in shown:
         if one.hidden:
             invocation.note(f"warning: {_told_hidden(one)}")
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "securecfg vault prefetch corp/",
+        "securecfg vault prefetch corp/web/ corp/db",
+        "securecfg vault prefetch --json      # from all mounts",
+    ),
+)
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@common_flags
+def prefetch(invocation: Invocation, *, paths: tuple[str, ...]) -> None:
+    """Fetch what you may read from mounted stores into sealed copies, for a time without them, and show none of it.
+
+    A PATH is a secret, or a folder that ends in `/`. Each store is asked in as few calls as it allows, and not for what
+    is fresh. What you may not read, or what is not there, is passed over. Reads are in the log when they come.
+
+    The copies serve for as long as --max-age and, where no answer comes, --keep of the mount say.
+    """
+    with invocation.open() as vault:
+        _verify_whole(vault)
+        known = vault.prefetch(paths or ("",))
+    invocation.emit({"known_count": known}, f"known  {counted(known, 'secret')}")
 
 
 class _Shown(NamedTuple):

@@ -3209,4 +3209,43 @@ MUTANTS = (
         ":\n",
         "vault/keys/test_changes.py::test_a_read_goes_on_over_a_change_of_keys_in_its_middle",
     ),
+    Mutant(
+        "the first read of what was fetched ahead is not recorded",
+        "mounts/mounted.py",
+        "            if options.strict or described not in self._recorded:",
+        "            if options.strict or (described not in self._recorded and read[1].served is Served.STORE):",
+        "mounts/test_prefetch.py::test_the_first_read_of_what_was_fetched_ahead_is_recorded",
+    ),
+    Mutant(
+        "what was fetched ahead is taken for recorded",
+        "mounts/mounted.py",
+        "                known += fetched.known\n",
+        "                known += fetched.known\n"
+        "                for name, kept in source._kept.items():\n"
+        "                    self._recorded.add(\n"
+        "                        (source.mount.folder + name, kept.copy.found.version.id, kept.copy.store, "
+        "Served.CACHE)\n                    )\n",
+        "mounts/test_prefetch.py::test_what_was_fetched_ahead_is_not_handed_out_where_its_read_cannot_be_recorded",
+    ),
+    Mutant(
+        "a path is fetched ahead that is denied",
+        "mounts/mounted.py",
+        '                self._authority.require("read", path)\n                return [place]\n',
+        "                return [place]\n",
+        "mounts/test_prefetch.py::test_a_store_is_not_asked_for_a_path_that_is_denied_and_the_denial_is_recorded",
+    ),
+    Mutant(
+        "of a folder is fetched ahead what may only be listed",
+        "mounts/mounted.py",
+        'allowed = self._authority.session().decide_many("read", listed)',
+        'allowed = self._authority.session().decide_many("list", listed)',
+        "mounts/test_prefetch.py::test_of_a_folder_only_what_may_be_listed_and_read_is_fetched",
+    ),
+    Mutant(
+        "of a folder is fetched ahead, and counted, what may not be listed",
+        "mounts/mounted.py",
+        "listed = self._authority.filter_listed([folder + name for name in names])\n",
+        "listed = [folder + name for name in names]\n",
+        "mounts/test_prefetch.py::test_what_is_denied_and_what_is_not_there_look_alike",
+    ),
 )
