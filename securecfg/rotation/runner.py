@@ -15,7 +15,7 @@ import secrets
 import threading
 from concurrent.futures import Future
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from securecfg.clock import to_datetime, to_ns
 from securecfg.errors import (
@@ -78,6 +78,8 @@ class Runner:
         breakers: What is known of targets that do not answer.
         jitter: Returns a random number from 0 up to 1.
         find: Returns a rotator by its name and options.
+        observe: Is told of each step.
+        pace: Called with a target before each call of it; may wait, to call it no more often than it should be.
     """
 
     def __init__(
@@ -88,8 +90,12 @@ class Runner:
         breakers: Breakers | None = None,
         jitter: Callable[[], float] | None = None,
         find: Callable[[str, Options], Rotator] = open_rotator,
+        observe: Callable[[StepDetails], None] = lambda _: None,
+        pace: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Do nothing yet."""
+        self.observe, self.pace = observe, pace
+        self.is_stopping = False
         self.vault = vault
         self.steps = Steps(vault.authority)
         self.leases = leases or Leases()
@@ -115,6 +121,30 @@ class Runner:
         finally:
             self.leases.ended(stored.rotation.record)
 
+    def stop(self) -> None:
+        """Begin no further step: what is under way is left where it is stored, for whoever goes on."""
+        self.is_stopping = True
+
+
+class StepDetails(NamedTuple):
+    """A step that was stored; may get more fields.
+
+    Attributes:
+        rotator: The rotator's name.
+        from_: The state before, `idle` where a rotation began.
+        to: The state after, the same where something was only noted.
+        reason: The code of what went wrong; empty where nothing did.
+        began_ns: When the rotation began.
+        due_ns: When it was due; 0 where somebody asked for it.
+    """
+
+    rotator: str
+    from_: str
+    to: str
+    reason: str
+    began_ns: int
+    due_ns: int
+
 
 class _CallFailed(Exception):
     """A rotator has failed for a reason that only a person can mend."""
@@ -137,7 +167,9 @@ class _Work:
     def go(self, why: str) -> Stored:
         """Lead the rotation on."""
         rotation = self._stored.rotation
-        if rotation.is_paused or not (self._has_work() if rotation.is_running else why):
+        if self._runner.is_stopping or rotation.is_paused:
+            return self._stored
+        if not (self._has_work() if rotation.is_running else why):
             return self._stored
         if not self._leases.may_take(self._stored):
             message = f"another process is at work on the rotation of `{rotation.path}`"
@@ -152,12 +184,14 @@ class _Work:
             self._move("idle", lambda _: machine.begin(token, now, why))
         while self._has_work():
             self._step()
+        if self._stored.rotation.holder is not None:
+            self._note(self._progress)  # to give the lease back
         return self._stored
 
     # --- 2: what is next ---------------------------------------------------------------------------------------------
 
     def _has_work(self) -> bool:
-        return has_work(self._stored.rotation, self._now_ns())
+        return not self._runner.is_stopping and has_work(self._stored.rotation, self._now_ns())
 
     def _step(self) -> None:
         state = self._progress.state
@@ -382,6 +416,7 @@ class _Work:
         rotator, breakers = self._opened_rotator, self._runner.breakers
         target = rotator.target
         breakers.verify(target)
+        self._runner.pace(target)
         try:
             answer = self._in_time(lambda: ask(rotator))
         except TargetUnavailable:
@@ -437,7 +472,8 @@ class _Work:
         def whole(result: int) -> Rotation:
             changed = rotation._replace(progress=after(result))
             # The lease is given back with the last thing that can be done for now.
-            holder = self._leases.holder if has_work(changed, self._now_ns()) else None
+            is_done = self._runner.is_stopping or not has_work(changed, self._now_ns())
+            holder = None if is_done else self._leases.holder
             return changed._replace(holder=holder)
 
         self._store(from_, sample, whole, effect)
@@ -447,11 +483,15 @@ class _Work:
         obj: dict[str, object] = {"path": self._path, "token": progress.token, "from": str(from_)}
         obj |= {"to": str(progress.state)} | ({"ver": progress.version} if progress.version else {})
         obj |= {"reason": progress.reason} if progress.reason else {}
+        rules, due_ns = self._stored.rotation.rules, self._stored.rotation.due_ns
         self._stored = self._runner.steps.change(self._stored, after, obj, effect)
         if self._stored.rotation.holder is None:
             self._leases.ended(self._stored.rotation.record)
         else:
             self._leases.taken(self._stored.rotation.record, began_s)
+        due_ns = due_ns if progress.why == "due" else 0
+        details = (rules.rotator, str(from_), str(progress.state), progress.reason, progress.began_ns, due_ns)
+        self._runner.observe(StepDetails(*details))
 
     # --- short names -------------------------------------------------------------------------------------------------
 

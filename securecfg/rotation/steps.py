@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.audit import Event
 from securecfg.errors import RotationBusy, RotationNotFound, StaleWrite
 from securecfg.rotation.document import Rotation, Stored, document_path, encode_rotation, find_rotation
+from securecfg.rotation.news import draft_news
 from securecfg.vault.commits.publishing import Plan
 from securecfg.vault.drafts import NewVersion
 from securecfg.vault.index.history import DESTROYED
@@ -129,8 +130,7 @@ class Steps:
             known = find_rotation(self._opened, record)
             rotation = make(record, known)
             plan = drafts.supersede(document_path(record), encode_rotation(rotation), self._new(None))
-            plan.result = Stored(rotation, _number(plan))
-            return plan
+            return self._told(drafts, plan, Stored(rotation, _number(plan)))
 
         rights = (("rotate", path), ("write", path), ("read", path))
         return self._apply(WantedChange(rights, draft, Event.ROTATION_SET, lambda _: obj))
@@ -162,8 +162,7 @@ class Steps:
             rotation = after(_number(plan))
             written = drafts.supersede(document_path(record), encode_rotation(rotation), self._new(stored.number))
             plan.join(written)
-            plan.result = Stored(rotation, _number(written))
-            return plan
+            return self._told(drafts, plan, Stored(rotation, _number(written)))
 
         event = Event.ROTATION_STEPPED if "token" in obj else Event.ROTATION_SET
         return self._apply(WantedChange((("rotate", path),), draft, event, lambda _: obj), path)
@@ -180,8 +179,7 @@ class Steps:
         def draft(drafts: Drafts) -> Plan:
             new = self._new(stored.number)
             plan = drafts.supersede(document_path(stored.rotation.record), encode_rotation(after), new)
-            plan.result = Stored(after, _number(plan))
-            return plan
+            return self._told(drafts, plan, Stored(after, _number(plan)))
 
         obj = {"path": path, "ver": version}
         return self._apply(WantedChange((("read", path),), draft, Event.ROTATION_ACKNOWLEDGED, lambda _: obj), path)
@@ -200,12 +198,18 @@ class Steps:
             if drafts.number(name, "current") != stored.number:
                 raise _busy(rotation.path)
             plan = drafts.destroy(name, stored.number)
-            plan.result = stored
-            return plan
+            return self._told(drafts, plan, stored)
 
         obj = {"path": rotation.path, "rotator": rotation.rules.rotator}
         wanted = WantedChange((("rotate", rotation.path),), draft, Event.ROTATION_REMOVED, lambda _: obj)
         self._apply(wanted, rotation.path)
+
+    def _told(self, drafts: Drafts, plan: Plan, stored: Stored) -> Plan:
+        """Return the plan of a change, with news of it unless somebody is at work, who will tell in the end."""
+        if stored.rotation.holder is None:
+            plan.join(draft_news(drafts, stored.rotation.record, self._new(None)))
+        plan.result = stored
+        return plan
 
     def _current(self, history: History, encoded: bytes) -> Version | None:
         if not history.current:
