@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from securecfg.crypto import KIND_TEXT
 from securecfg.errors import InvalidPath
 from securecfg.rotation.machine import Progress, State
-from securecfg.vault.documents import parsing
+from securecfg.vault.documents import decode_document, parsing
 from securecfg.vault.drafts import Content
 from securecfg.vault.index.history import check_number
 from securecfg.vault.index.in_memory import prefix_end
@@ -157,19 +157,12 @@ def all_rotations(opened: OpenVault) -> Iterator[Stored]:
 
 
 def _read(opened: OpenVault, name: bytes) -> Stored | None:
-    def read() -> tuple[int, Any] | None:
-        entry = opened.replica.index.get(name)
-        if entry is None or not entry.live:
-            return None
-        number = opened.history(name, entry).current
-        return number, opened.system_document(name, None, number)
-
-    found = opened.consistently(read)
+    found = opened.numbered_bytes(name)
     if found is None:
         return None
-    number, document = found
+    number, content = found
     with parsing(opened, name):
-        rotation = parse_rotation(document)
+        rotation = parse_rotation(decode_document(content))
         if document_path(rotation.record) != name:
             raise ValueError
         return Stored(rotation, number)

@@ -7,7 +7,7 @@ tells whoever has seen an earlier one how many of them are news.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.crypto import KIND_TEXT
 from securecfg.vault.documents import decode_document, parsing, verify_shape
@@ -48,18 +48,13 @@ def read_news(opened: OpenVault) -> News:
     Raises:
         Tampered: The document is damaged.
     """
-
-    def read() -> tuple[int, Any]:
-        entry = opened.replica.index.get(ROTATION_NEWS_PATH)
-        if entry is None or not entry.live:
-            return 0, []
-        number = opened.history(ROTATION_NEWS_PATH, entry).current
-        return number, opened.system_document(ROTATION_NEWS_PATH, [], number)
-
-    number, records = opened.consistently(read)
+    found = opened.numbered_bytes(ROTATION_NEWS_PATH)
+    if found is None:
+        return News()
     with parsing(opened, ROTATION_NEWS_PATH):
+        records = decode_document(found[1])
         verify_shape(records, list, int)
-        return News(number, tuple(records))
+        return News(found[0], tuple(records))
 
 
 def draft_news(drafts: Drafts, record: int, new: NewVersion) -> Plan:
