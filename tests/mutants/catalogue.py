@@ -2668,8 +2668,8 @@ MUTANTS = (
     Mutant(
         "Google's client asks the metadata service of a machine unasked",
         "backends/gcpsm_api.py",
-        "        if not self._place.asks_metadata and needs_metadata():",
-        "        if self._place.asks_metadata and needs_metadata():",
+        "not self._place.asks_metadata and needs_metadata():",
+        "self._place.asks_metadata and needs_metadata():",
         "backends/gcp/test_gcpsm_access.py::test_federation_asks_a_metadata_service_only_where_the_uri_says_so",
     ),
     Mutant(
@@ -2706,6 +2706,34 @@ MUTANTS = (
         '["_max_refresh_attempts"] = 1',
         '["_max_refresh_attempts"] = 2',
         "backends/gcp/test_gcpsm_access.py::test_a_token_that_has_ended_is_replaced_once",
+    ),
+    Mutant(
+        "a key of Google that is given says where its tokens come from",
+        "backends/gcpsm_login.py",
+        'account.get("token_uri") != TOKEN_URI or',
+        'not account.get("token_uri") or',
+        "backends/gcp/test_gcpsm_access.py::test_a_key_that_names_another_server_is_refused_without_being_shown",
+    ),
+    Mutant(
+        "a key of Google that is given says of which universe it is",
+        "backends/gcpsm_login.py",
+        ' or account.get("universe_domain", UNIVERSE) != UNIVERSE:',
+        ":",
+        "backends/gcp/test_gcpsm_access.py::test_a_key_that_names_another_server_is_refused_without_being_shown",
+    ),
+    Mutant(
+        "credentials of Google of any type may be given",
+        "backends/gcpsm_login.py",
+        '    if account.get("type") != _ACCOUNT:',
+        '    if not account.get("type"):',
+        "backends/gcp/test_gcpsm_access.py::test_a_key_that_names_another_server_is_refused_without_being_shown",
+    ),
+    Mutant(
+        "what is given to log in to Google with is passed over",
+        "backends/gcpsm_api.py",
+        "credentials_of(given) if given else None",
+        "credentials_of(given) if not needs_metadata() else None",
+        "backends/gcp/test_gcpsm_access.py::test_nothing_that_is_given_makes_the_metadata_service_be_asked",
     ),
     # --- mounts ---
     Mutant(
