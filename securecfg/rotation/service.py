@@ -11,7 +11,7 @@ from securecfg.errors import SecurecfgError
 
 if TYPE_CHECKING:
     from securecfg.rotation.daemon import Daemon
-    from securecfg.rotation.systemd import ServiceManager
+    from securecfg.rotation.systemd import Systemd
 
 _ASKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOOKED_AT_S = 1.0
@@ -22,7 +22,7 @@ class Interrupted(Exception):
     """Somebody asked for the end a second time, and does not want to wait for steps that are under way."""
 
 
-def serve(daemon: Daemon, manager: ServiceManager) -> None:
+def serve(daemon: Daemon, manager: Systemd) -> None:
     """Run a daemon until SIGTERM or SIGINT; SIGHUP lets it look at everything anew. To be called by the main thread.
 
     Raises:
@@ -51,7 +51,7 @@ def serve(daemon: Daemon, manager: ServiceManager) -> None:
         raise error.with_traceback(None) if isinstance(error, SecurecfgError) else error
 
 
-def _attend(daemon: Daemon, manager: ServiceManager, thread: threading.Thread, asked: SimpleQueue[int]) -> None:
+def _attend(daemon: Daemon, manager: Systemd, thread: threading.Thread, asked: SimpleQueue[int]) -> None:
     pause_s = min(_LOOKED_AT_S, manager.watchdog_s / 3) if manager.watchdog_s else _LOOKED_AT_S
     status, is_stopping = "", False
     while thread.is_alive():

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 
 
-class ServiceManager:
+class Systemd:
     """Who started this process and wants to know how it is; nobody where `NOTIFY_SOCKET` is not set."""
 
     def __init__(self) -> None:

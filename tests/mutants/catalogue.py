@@ -240,8 +240,8 @@ MUTANTS = (
     Mutant(
         "`expect` is ignored",
         "vault/drafts.py",
-        "        if new.expect is not None and new.expect != history.newest:",
-        "        if False:",
+        "    if new.expect is not None and new.expect != history.newest:",
+        "    if False:",
         "vault/test_vault.py::test_refuses_a_stale_write",
     ),
     Mutant(

@@ -298,7 +298,7 @@ def propose_after(rotator: Rotator, current: Fields) -> Run:
 def test_connections_that_are_open_stay(two: _Roles) -> None:
     rotator = two.make()
     where = {"host": "127.0.0.1", "dbname": "postgres", "user": two.users[0], "password": PASSWORD}
-    with connect(port=two.server.port, autocommit=True, **where) as connection:  # type: ignore[arg-type]
+    with connect(port=two.server.port, autocommit=True, **where) as connection:  # type: ignore[arg-type]  # by their names
         rotator.retire(swap(propose_and_apply(rotator, two)))
         assert connection.execute("SELECT 1").fetchone() == (1,)
 

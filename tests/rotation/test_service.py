@@ -18,7 +18,7 @@ from securecfg.rotation.health import REQUESTS_MAX, HealthServer
 from securecfg.rotation.metrics import Metrics
 from securecfg.rotation.runner import StepDetails
 from securecfg.rotation.service import Interrupted, serve
-from securecfg.rotation.systemd import ServiceManager
+from securecfg.rotation.systemd import Systemd
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,7 +102,7 @@ def _signal_when(heard: _Systemd, text: str, *signals: signal.Signals) -> thread
 
 def test_says_that_it_is_ready_and_that_it_ends(daemon: _Daemon, systemd: _Systemd) -> None:
     thread = _signal_when(systemd, "READY=1", signal.SIGTERM)
-    serve(daemon, ServiceManager())
+    serve(daemon, Systemd())
     thread.join()
     assert systemd.hear() == "STOPPING=1"
     assert daemon.ended.is_set()
@@ -110,7 +110,7 @@ def test_says_that_it_is_ready_and_that_it_ends(daemon: _Daemon, systemd: _Syste
 
 def test_looks_at_everything_anew_after_a_hangup(daemon: _Daemon, systemd: _Systemd) -> None:
     thread = _signal_when(systemd, "READY=1", signal.SIGHUP, signal.SIGINT)
-    serve(daemon, ServiceManager())
+    serve(daemon, Systemd())
     thread.join()
     assert daemon.reloads == 1
     heard = systemd.hear_until("STOPPING=1")
@@ -132,7 +132,7 @@ def test_gives_signs_of_life_only_while_it_is_alive(
 
     thread = threading.Thread(target=watch)
     thread.start()
-    serve(daemon, ServiceManager())
+    serve(daemon, Systemd())
     thread.join()
     assert systemd.hear() == "STOPPING=1"  # and no sign of life before it
 
@@ -141,7 +141,7 @@ def test_ends_at_once_where_it_is_asked_twice(daemon: _Daemon, systemd: _Systemd
     daemon.is_stubborn = True
     thread = _signal_when(systemd, "READY=1", signal.SIGTERM, signal.SIGTERM)
     with pytest.raises(Interrupted):
-        serve(daemon, ServiceManager())
+        serve(daemon, Systemd())
     thread.join()
 
 
@@ -151,13 +151,13 @@ def test_raises_what_ended_the_daemon() -> None:
         raise Tampered(message)
 
     with pytest.raises(Tampered):
-        serve(Daemon(open_altered), ServiceManager())  # type: ignore[arg-type]  # it opens nothing
+        serve(Daemon(open_altered), Systemd())  # type: ignore[arg-type]  # it opens nothing
 
 
 @pytest.mark.parametrize("address", ["", "relative", "/no/such/socket"])
 def test_tells_nobody_where_nobody_asks(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", address)
-    ServiceManager().ready("well")
+    Systemd().ready("well")
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_takes_the_time_of_the_watchdog_that_is_its_own(
     monkeypatch.setenv("WATCHDOG_USEC", usec)
     if pid is not None:
         monkeypatch.setenv("WATCHDOG_PID", pid)
-    assert ServiceManager().watchdog_s == seconds
+    assert Systemd().watchdog_s == seconds
 
 
 # --- over HTTP --------------------------------------------------------------------------------------------------------
