@@ -1,4 +1,4 @@
-"""What a daemon logs, for operators: one line for each record, as text or as JSON, with the fields of CONTRIBUTING.md."""
+"""What a daemon logs, for operators: a line for each record, as text or JSON, with the fields of CONTRIBUTING.md."""
 
 from __future__ import annotations
 
