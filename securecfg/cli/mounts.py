@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from securecfg.cli.arguments import Duration, Number
+from securecfg.cli.arguments import Duration, Number, written_duration
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import timestamp
@@ -388,18 +388,8 @@ def _told_rule(name: str, value: object) -> str:
     if isinstance(value, bool):
         return name.removeprefix("is_")
     if name in _SECONDS.values():
-        return f"{name.removesuffix('_s').replace('_', '-')}={_duration(int(str(value)))}"
+        return f"{name.removesuffix('_s').replace('_', '-')}={written_duration(int(str(value)))}"
     return f"{name.replace('_', '-')}={value}"
-
-
-def _duration(seconds: int) -> str:
-    """Return a number of seconds as the options take it."""
-    parts = []
-    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= length:
-            parts.append(f"{seconds // length}{unit}")
-            seconds %= length
-    return "".join([*parts, f"{seconds}s"] if seconds or not parts else parts)
 
 
 def _told_copies(copies: _Copied, now_ns: int) -> str:

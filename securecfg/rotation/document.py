@@ -236,6 +236,7 @@ def _parse_progress(document: Any) -> Progress:  # noqa: ANN401 - as above
         _integer(document["tried_ns"]),
         _integer(document["swapped_ns"]),
         None if failed_in is None else State(_text(failed_in)),
+        _integer(document["failed_ns"]),
         _text(document["reason"]),
         tuple(map(_text, document["acknowledged"])),
     )

@@ -93,6 +93,7 @@ class Progress(NamedTuple):
         tried_ns: When the present candidate was tried first since it was applied; 0 before.
         swapped_ns: When it became current; 0 before.
         failed_in: The state in which it failed, where it has.
+        failed_ns: When it failed last; 0 for never.
         reason: Why it waits or has failed: the code of an error; empty where all is well.
         acknowledged: The consumers that have the new version.
     """
@@ -113,6 +114,7 @@ class Progress(NamedTuple):
     tried_ns: int = 0
     swapped_ns: int = 0
     failed_in: State | None = None
+    failed_ns: int = 0
     reason: str = ""
     acknowledged: tuple[str, ...] = ()
 
@@ -172,7 +174,7 @@ def rejected(progress: Progress, token: str, now_ns: int, reason: str, jitter: f
     if count < REJECTIONS_MAX:
         return unavailable(progress, now_ns, reason, jitter)._replace(rejections=count)
     if progress.candidates >= CANDIDATES_MAX:
-        return failed(progress, reason)
+        return failed(progress, now_ns, reason)
     at = _to(progress, State.BEGUN)
     return at._replace(token=token, since_ns=now_ns, rejections=0, attempts=0, not_before_ns=0, reason=reason)
 
@@ -197,7 +199,7 @@ def unavailable(progress: Progress, now_ns: int, reason: str, jitter: float, ret
 def refused(progress: Progress, now_ns: int, reason: str, jitter: float) -> Progress:
     """What the rotator logs in with is refused, which may pass; after some times it fails."""
     if progress.setbacks + 1 >= SETBACKS_MAX:
-        return failed(progress, reason)
+        return failed(progress, now_ns, reason)
     return unavailable(progress, now_ns, reason, jitter)._replace(setbacks=progress.setbacks + 1)
 
 
@@ -207,7 +209,7 @@ def not_yet(progress: Progress, now_ns: int, reason: str, propagation_ns: int) -
     # A clock that was put back must not make it wait for ever.
     if not 0 <= now_ns - tried < propagation_ns:
         if progress.setbacks + 1 >= SETBACKS_MAX:
-            return failed(progress, reason)
+            return failed(progress, now_ns, reason)
         at = _to(progress, State.PENDING)
         return at._replace(setbacks=progress.setbacks + 1, tried_ns=0, attempts=0, is_known=False, reason=reason)
     longest = FIRST_PROPAGATION_PAUSE_NS << min(progress.attempts, _DOUBLINGS_MAX)
@@ -217,10 +219,10 @@ def not_yet(progress: Progress, now_ns: int, reason: str, propagation_ns: int) -
     )
 
 
-def failed(progress: Progress, reason: str) -> Progress:
+def failed(progress: Progress, now_ns: int, reason: str) -> Progress:
     """A person is needed."""
     return _to(progress, State.FAILED)._replace(
-        failed_in=progress.state, reason=reason, not_before_ns=0, is_known=False
+        failed_in=progress.state, failed_ns=now_ns, reason=reason, not_before_ns=0, is_known=False
     )
 
 

@@ -202,7 +202,7 @@ class _Work:
             jitter = self._runner.jitter()
             self._note(machine.unavailable(self._progress, self._now_ns(), error.code, jitter, after_ns))
         except _CallFailed as failure:
-            self._to(machine.failed(self._progress, failure.code))
+            self._to(machine.failed(self._progress, self._now_ns(), failure.code))
 
     def propose(self) -> None:
         """Ask for a candidate, in `begun`."""
@@ -311,7 +311,7 @@ class _Work:
         """Take the rotation back, in `cancelling`."""
         progress = self._progress
         if progress.version:
-            run = self._run()
+            run = self._versions()
             if run.pending is not None and self._accepts(run.pending, run):
                 self._take_back(run)
             if run.current is not None and not self._accepts(run.current, run):
@@ -355,12 +355,17 @@ class _Work:
 
     def _run(self) -> Run:
         """Return what a rotator is given before the swap."""
+        run = self._versions()
+        if self._progress.version and run.pending is None:
+            # Somebody deleted it: there is nothing to go on with.
+            raise _CallFailed(VersionNotFound.code)
+        return run
+
+    def _versions(self) -> Run:
+        """Return the same where the candidate may have been deleted, which is nothing to be taken back."""
         standing = self._runner.steps.standing(self._path)
         current, previous = self._read(standing.current), self._read(standing.previous)
         pending = self._read(self._progress.version) if self._progress.version == standing.pending else None
-        if self._progress.version and pending is None:
-            # Somebody deleted it: there is nothing to go on with.
-            raise _CallFailed(VersionNotFound.code)
         return self._with(Run(*self._noted(), current=current, previous=previous, pending=pending))
 
     def _noted(self) -> tuple[str, datetime, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from securecfg.rotation.machine import State
+from securecfg.testing.account import Mood
 from tests.rotation.conftest import FIRST, PATH
 
 if TYPE_CHECKING:
@@ -35,3 +36,25 @@ def test_rotates_and_retires_after_the_grace(world: RotationWorld) -> None:
     vault.close()
     with world.open() as again:
         again.log.verify()
+
+
+def test_a_rotation_whose_candidate_was_deleted_fails_and_can_be_taken_back(world: RotationWorld) -> None:
+    vault = world.begin()
+    runner = world.runner(vault)
+    world.account.mood = Mood.UNREACHABLE
+    waiting = world.advance(runner, "asked").progress
+    assert waiting is not None
+    assert waiting.state is State.PENDING
+    vault.delete(PATH, version=waiting.version)
+    world.account.mood = Mood.WELL
+    world.wait(10)
+    failed = world.advance(runner).progress
+    assert failed is not None
+    assert (failed.state, failed.reason) == (State.FAILED, "version-not-found")
+    assert failed.failed_ns >= failed.began_ns + 10_000_000_000
+    world.rotations(vault).cancel(PATH)
+    over = world.advance(runner).progress
+    assert over is not None
+    assert over.state is State.CANCELLED
+    assert _password(vault) == FIRST
+    vault.close()
