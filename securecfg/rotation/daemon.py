@@ -309,7 +309,8 @@ class Daemon:
             return runner.vault.opened.clock.now_ns() + NS
         if stored is None:
             return None
-        pause_ns = max(int(runner.leases.free_in_s(stored) * NS), _BUSY_PAUSE_NS)
+        # Not for the whole lease: whoever holds it may be seen to be gone before that.
+        pause_ns = min(max(int(runner.leases.free_in_s(stored) * NS), _BUSY_PAUSE_NS), NS)
         return runner.vault.opened.clock.now_ns() + pause_ns
 
     def _done(self, record: int, at_ns: int | None, rotation: Rotation | None = None) -> None:
