@@ -14,31 +14,29 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from securecfg.rotation.host_names import is_below
+from securecfg.rotation.private_keys import Unfit, bounded_pem, check_strength
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from securecfg.rotation.host_names import Host
+    from securecfg.rotation.private_keys import PrivateKey
 
 _E = TypeVar("_E", bound=x509.ExtensionType)
 
-PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 Path = tuple[x509.Certificate, ...]
 """An issuer, who issued it, and so on; the last one is trusted."""
 
 BACKDATED = timedelta(minutes=5)
 """How much earlier than now a certificate begins: for clients whose clocks are behind."""
 
-PEM_BYTES_MAX = 65_536
 _PATH_MAX = 8
-_RSA_BITS_MIN = 2_048
-_CURVES: Mapping[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = {
+_HASHES: Mapping[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = {
     "secp256r1": hashes.SHA256(),
     "secp384r1": hashes.SHA384(),
     "secp521r1": hashes.SHA512(),
@@ -58,28 +56,6 @@ _UNDERSTOOD = frozenset(
 """Extensions that may be critical: what they say is held."""
 
 
-class Unfit(Exception):
-    """A key, a certificate or a path is not what it has to be; says why, without a value."""
-
-
-def load_key(pem: str) -> PrivateKey:
-    """Return the private key of a PEM text.
-
-    Raises:
-        Unfit: It is none, is protected by a passphrase, or is of a kind that is not for certificates, or weak.
-    """
-    try:
-        key = load_pem_private_key(_bounded(pem), None)
-    except TypeError:
-        message = "the key is protected by a passphrase"
-        raise Unfit(message) from None
-    except (ValueError, UnsupportedAlgorithm):
-        message = "the key is no private key in PEM"
-        raise Unfit(message) from None
-    _check_strength(key.public_key())
-    return cast("PrivateKey", key)
-
-
 def load_certificates(pem: str) -> Path:
     """Return the certificates of a PEM text in their order; none for a text that is empty.
 
@@ -89,7 +65,7 @@ def load_certificates(pem: str) -> Path:
     if not pem.strip():
         return ()
     try:
-        found = tuple(x509.load_pem_x509_certificates(_bounded(pem)))
+        found = tuple(x509.load_pem_x509_certificates(bounded_pem(pem)))
         for each in found:  # these are taken apart when they are asked for, and can be malformed until then
             _ = each.extensions, each.subject, each.issuer
     except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.InvalidVersion):
@@ -172,7 +148,7 @@ def check_leaf(leaf: x509.Certificate, issuer: x509.Certificate, usages: Iterabl
         Unfit: It was not.
     """
     _check_critical(leaf, "the certificate")
-    _check_strength(_public_key(leaf))
+    check_strength(_public_key(leaf))
     constraints = _extension(leaf, x509.BasicConstraints)
     if constraints is not None and constraints.ca:
         message = "the certificate is one of a CA"
@@ -258,34 +234,15 @@ _ONLY_SIGNATURES = x509.KeyUsage(
 )
 
 
-def _bounded(pem: str) -> bytes:
-    content = pem.encode("utf-8", "replace")
-    if len(content) > PEM_BYTES_MAX:
-        message = f"a text in PEM has at most {PEM_BYTES_MAX} bytes here"
-        raise Unfit(message)
-    return content
-
-
 def _hash_for(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384 | hashes.SHA512 | None:
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return None
-    return _CURVES[key.curve.name] if isinstance(key, ec.EllipticCurvePrivateKey) else hashes.SHA256()
-
-
-def _check_strength(key: object) -> None:
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return
-    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
-        return
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size >= _RSA_BITS_MIN:
-        return
-    message = f"a key is Ed25519, ECDSA on P-256, P-384 or P-521, or RSA of at least {_RSA_BITS_MIN} bits"
-    raise Unfit(message)
+    return _HASHES[key.curve.name] if isinstance(key, ec.EllipticCurvePrivateKey) else hashes.SHA256()
 
 
 def _check_issuer(certificate: x509.Certificate, below: int, place: int) -> None:
     _check_critical(certificate, f"certificate {place} of the CA")
-    _check_strength(_public_key(certificate))
+    check_strength(_public_key(certificate))
     constraints = _extension(certificate, x509.BasicConstraints)
     if constraints is None or not constraints.ca:
         message = f"certificate {place} of the CA is not one of a CA"

@@ -23,7 +23,7 @@ from securecfg.clock import to_ns
 from securecfg.errors import CredentialRefused, InvalidRotation
 from securecfg.keys import generate_key_file
 from securecfg.rotation import ChecksPrivileges, Run, open_rotator
-from securecfg.rotation.certificates import PEM_BYTES_MAX
+from securecfg.rotation.private_keys import PEM_BYTES_MAX
 from securecfg.rotation.rotators.tls import from_options
 from securecfg.secret import Secret
 from securecfg.testing.rotator_conformance import RotatorConformance, plain

@@ -10,14 +10,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from securecfg.clock import SystemClock, to_datetime
 from securecfg.errors import CredentialRefused, InvalidRotation
 from securecfg.rotation.certificates import (
     BACKDATED,
-    Unfit,
     check_hosts,
     check_leaf,
     check_path,
@@ -26,12 +25,12 @@ from securecfg.rotation.certificates import (
     issue,
     load_certificate,
     load_certificates,
-    load_key,
     without_root,
 )
 from securecfg.rotation.host_names import parse_allowed, parse_hosts
 from securecfg.rotation.interface import Candidate, Strategy
 from securecfg.rotation.options import GivenOptions
+from securecfg.rotation.private_keys import RSA_BITS, Unfit, key_to_pem, load_key
 from securecfg.rotation.values import text_of
 from securecfg.secret import Secret
 from securecfg.tuples import NamedTuple
@@ -43,9 +42,10 @@ if TYPE_CHECKING:
     from cryptography import x509
 
     from securecfg.clock import Clock
-    from securecfg.rotation.certificates import Path, PrivateKey
+    from securecfg.rotation.certificates import Path
     from securecfg.rotation.host_names import Host
     from securecfg.rotation.interface import Fields, Options, Run
+    from securecfg.rotation.private_keys import PrivateKey
 
 KEY_TYPES = ("ecdsa-p256", "ed25519", "rsa-3072")
 USAGES: Mapping[str, tuple[x509.ObjectIdentifier, ...]] = {
@@ -115,7 +115,7 @@ class TlsRotator:
         authority = (self._issuer_key, self._path[0])
         certificate = issue(key, authority, self._order.hosts, self._order.usages, (begins, ends))
         made = {
-            "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+            "private_key": key_to_pem(key),
             "certificate": _to_pem((certificate,)),
             "chain": _to_pem(without_root(self._path)),
             "serial": f"{certificate.serial_number:040x}",
@@ -137,7 +137,7 @@ class TlsRotator:
         del run
         try:
             self._check(value)
-        except Unfit as problem:
+        except (Unfit, InvalidRotation) as problem:
             raise CredentialRefused(str(problem)) from None
 
     def retire(self, run: Run, /) -> None:
@@ -157,7 +157,7 @@ class TlsRotator:
         return [f"a certificate of the CA ends at {ends}, sooner than a new one would after {self._order.days} days"]
 
     def _check(self, value: Fields) -> None:
-        key_pem, certificate_pem, chain_pem = (_text(value, name) for name in _PEM_FIELDS)
+        key_pem, certificate_pem, chain_pem = (text_of(value, name).reveal() for name in _PEM_FIELDS)
         leaf, key = load_certificate(certificate_pem), load_key(key_pem)
         path = load_certificates(chain_pem)
         if path[-1:] != self._path[-1:]:
@@ -223,16 +223,9 @@ def _new_key(key_type: str) -> PrivateKey:
     if key_type == "ed25519":
         return ed25519.Ed25519PrivateKey.generate()
     if key_type == "rsa-3072":
-        return rsa.generate_private_key(65_537, 3_072)
+        return rsa.generate_private_key(65_537, RSA_BITS)
     return ec.generate_private_key(ec.SECP256R1())
 
 
 def _to_pem(certificates: Path) -> str:
     return "".join(each.public_bytes(Encoding.PEM).decode() for each in certificates)
-
-
-def _text(value: Fields, name: str) -> str:
-    try:
-        return text_of(value, name).reveal()
-    except InvalidRotation as problem:
-        raise Unfit(problem.message) from None
