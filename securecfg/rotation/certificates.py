@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from securecfg.rotation.host_names import is_below
@@ -41,6 +42,13 @@ _HASHES: Mapping[str, hashes.SHA256 | hashes.SHA384 | hashes.SHA512] = {
     "secp384r1": hashes.SHA384(),
     "secp521r1": hashes.SHA512(),
 }
+_MALFORMED = (
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _BROKEN_HASHES = (hashes.MD5, hashes.SHA1)
 _UNDERSTOOD = frozenset(
     (
@@ -68,9 +76,12 @@ def load_certificates(pem: str) -> Path:
         found = tuple(x509.load_pem_x509_certificates(bounded_pem(pem)))
         for each in found:  # these are taken apart when they are asked for, and can be malformed until then
             _ = each.extensions, each.subject, each.issuer
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.InvalidVersion):
+    except (*_MALFORMED, CryptographyDeprecationWarning):  # a warning is an error where the program has said so
         message = "there is no certificate in PEM"
         raise Unfit(message) from None
+    if any(each.serial_number <= 0 for each in found):
+        message = "a certificate has a serial number that is none"
+        raise Unfit(message)
     if len(found) > _PATH_MAX:
         message = f"there are more than {_PATH_MAX} certificates"
         raise Unfit(message)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import socket
 import ssl
 import subprocess
@@ -173,6 +175,37 @@ def test_refuses_pem_that_was_cut_or_altered(root: Ca) -> None:
         _refusal({**root.options(), "ca-certificate": Secret(damaged)})
     _refusal({**root.options(), "ca-key": Secret(root.pem)})
     _refusal({**root.options(), "ca-key": Secret(root.key_pem[:-60])})
+
+
+def test_refuses_a_certificate_whose_subject_is_no_text(root: Ca) -> None:
+    der = root.certificate.public_bytes(Encoding.DER)
+    common_name = bytes.fromhex("0603550403")
+    bits = der.replace(common_name + b"\x0c", common_name + b"\x03")
+    assert bits != der
+    assert "no certificate in PEM" in _refusal({**root.options(), "ca-certificate": Secret(_to_pem(bits))})
+
+
+def test_refuses_a_negative_serial_number_whether_or_not_warnings_are_errors(root: Ca) -> None:
+    number = root.certificate.serial_number
+    serial = number.to_bytes(number.bit_length() // 8 + 1)
+    der = root.certificate.public_bytes(Encoding.DER).replace(serial, b"\x80" + serial[1:])
+    options = {**root.options(), "ca-certificate": Secret(_to_pem(der))}
+    assert "no certificate in PEM" in _refusal(options)
+    with pytest.warns(UserWarning, match="Parsed a serial number"):
+        assert "serial number" in _refusal(options)
+
+
+def test_what_was_altered_anywhere_is_refused_by_an_error_of_its_own(root: Ca, issuing: Ca) -> None:
+    options = issuing.options(root)
+    rotator = _rotator(options)
+    value = _fields(rotator.propose(_run()))
+    leaf = _leaf({"certificate": str(value["certificate"].reveal())}).public_bytes(Encoding.DER)
+    ca = issuing.certificate.public_bytes(Encoding.DER)
+    chosen = random.Random(20_260_601)
+    for _ in range(300):
+        with pytest.raises(CredentialRefused):
+            rotator.verify({**value, "certificate": Secret(_to_pem(_altered(leaf, chosen)))}, _run())
+        _refusal({**options, "ca-certificate": Secret(_to_pem(_altered(ca, chosen)))})
 
 
 @pytest.mark.parametrize("option", ["ca-key", "ca-certificate"])
@@ -402,6 +435,15 @@ def test_a_ca_that_has_not_begun_issues_nothing(root: Ca) -> None:
     with pytest.raises(InvalidRotation, match="begins only"):
         rotator.propose(_run())
     assert "begins only" in rotator.check(_run())[0]
+
+
+def test_a_ca_issues_nothing_in_its_last_hour(root: Ca, issuing: Ca) -> None:
+    ends = root.certificate.not_valid_after_utc
+    _rotator(root.options(), ends - timedelta(hours=1)).propose(_run())
+    late = _rotator(issuing.options(root), ends - timedelta(minutes=59))
+    with pytest.raises(InvalidRotation, match="within the hour"):
+        late.propose(_run())
+    assert "within the hour" in late.check(_run())[0]
 
 
 def test_begins_five_minutes_ago_and_ends_after_the_days_that_were_asked_for(root: Ca) -> None:
@@ -794,3 +836,14 @@ def _shorter(der: bytes, oids: tuple[bytes, bytes]) -> Iterator[bytes]:
     # AlgorithmIdentifier: SEQUENCE, length 10, OID of 8 bytes ending in 02 (SHA-256) -> SEQUENCE, length 9, OID of 7.
     changed = body.replace(b"\x30\x0a" + oids[0] + b"\x02", b"\x30\x09" + oids[1])
     yield der[:2] + outer_length.to_bytes(2) + der[4:6] + inner_length.to_bytes(2) + changed
+
+
+def _to_pem(der: bytes) -> str:
+    return f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
+
+
+def _altered(der: bytes, chosen: random.Random) -> bytes:
+    """Return a certificate with one byte changed; not the one that says how many bits of its signature do not count."""
+    uncounted = len(der) - len(x509.load_der_x509_certificate(der).signature) - 1
+    place = chosen.choice([number for number in range(len(der)) if number != uncounted])
+    return der[:place] + bytes([der[place] ^ chosen.randrange(1, 256)]) + der[place + 1 :]

@@ -54,6 +54,9 @@ USAGES: Mapping[str, tuple[x509.ObjectIdentifier, ...]] = {
     "server,client": (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
 }
 DAYS_MAX = 825
+_LEFT_MIN = timedelta(hours=1)
+"""What a CA must have left: what it issues ends with it, and would be replaced ever more often as that comes near."""
+
 _PEM_FIELDS = ("private_key", "certificate", "chain")
 
 
@@ -98,14 +101,14 @@ class TlsRotator:
         """Return a new key with its certificate, and the other fields as they are.
 
         Raises:
-            InvalidRotation: A certificate of the CA is not valid now, or the secret has no fields.
+            InvalidRotation: A certificate of the CA is not valid now and for an hour, or the secret has no fields.
         """
         if run.current is not None and "" in run.current:
             message = "the secret has no fields, and a certificate is several"
             raise InvalidRotation(message, hint="rotate it at another path")
         now = self._now()
         try:
-            check_times(self._path, now)
+            self._check_may_issue(now)
         except Unfit as problem:
             message = f"the CA can issue nothing: {problem}"
             raise InvalidRotation(message, hint="renew its certificate") from None
@@ -148,13 +151,19 @@ class TlsRotator:
         del run
         now = self._now()
         try:
-            check_times(self._path, now)
+            self._check_may_issue(now)
         except Unfit as problem:
             return [f"the CA can issue nothing: {problem}"]
         if self._ends() >= now + timedelta(days=self._order.days):
             return []
         ends = f"{self._ends():%Y-%m-%d %H:%M} UTC"
         return [f"a certificate of the CA ends at {ends}, sooner than a new one would after {self._order.days} days"]
+
+    def _check_may_issue(self, now: datetime) -> None:
+        check_times(self._path, now)
+        if self._ends() < now + _LEFT_MIN:
+            message = f"a certificate ends at {self._ends():%Y-%m-%d %H:%M} UTC, within the hour"
+            raise Unfit(message)
 
     def _check(self, value: Fields) -> None:
         key_pem, certificate_pem, chain_pem = (text_of(value, name).reveal() for name in _PEM_FIELDS)
