@@ -633,6 +633,19 @@ def test_accepts_no_certificate_of_a_ca_for_one_of_a_host(root: Ca) -> None:
         _rotator(root.options()).verify(value, _run())
 
 
+def test_accepts_no_certificate_that_may_not_sign_or_has_no_names(root: Ca) -> None:
+    for signs, reason in ((True, "not for signatures"), (False, "lacks a name")):
+        host = new_ca(root, Wrong(is_ca=False, signs=signs))
+        value: Fields = {"private_key": Secret(host.key_pem), "certificate": Secret(host.pem), "chain": Secret("")}
+        with pytest.raises(CredentialRefused, match=reason):
+            _rotator(root.options()).verify(value, _run())
+
+
+def test_accepts_a_chain_with_the_root_in_it(root: Ca, issuing: Ca) -> None:
+    rotator = _rotator(issuing.options(root))
+    rotator.verify({**_fields(rotator.propose(_run())), "chain": Secret(issuing.pem + root.pem)}, _run())
+
+
 def test_accepts_no_certificate_that_a_host_has_issued(root: Ca) -> None:
     host = new_ca(root, Wrong(is_ca=False, signs=False))
     evil = new_ca(host, Wrong(is_ca=False, signs=False))
