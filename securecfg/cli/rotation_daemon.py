@@ -26,6 +26,7 @@ _WORKERS = click.IntRange(1, 256)
 _RATE = click.FloatRange(0.01, 10_000)
 _PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{1,253})):(\d{1,5})", re.ASCII)
 _PORT_MAX = 65_535
+_KEYS_S = 3_600.0
 
 
 @click.command(
@@ -49,6 +50,7 @@ _PORT_MAX = 65_535
     metavar="DURATION",
     help="How long steps that are under way are waited for at the end.",
 )
+@click.option("--own-keys", is_flag=True, help="Replace the vault's own keys too, when `key policy` says so.")
 @click.option(
     "--log-format", type=click.Choice(("text", "json")), default="text", show_default=True, help="On standard error."
 )
@@ -60,6 +62,7 @@ def daemon(
     rate: float,
     listen: str | None,
     stop_timeout: timedelta,
+    own_keys: bool,
     log_format: str,
 ) -> None:
     """Rotate what is due, until SIGTERM or SIGINT; SIGHUP lets it look at everything anew.
@@ -77,7 +80,7 @@ def daemon(
     silent.settings()  # what is missing is said before anything begins
     write_lines(is_json=log_format == "json")
     metrics = None if place is None else _new_metrics()
-    limits = Limits(workers, rate, stop_timeout.total_seconds())
+    limits = Limits(workers, rate, stop_timeout.total_seconds(), keys_s=_KEYS_S if own_keys else 0.0)
     working = Daemon(lambda: _open(silent), limits=limits, observe=_told(metrics))
     if metrics is not None:
         metrics.watch(working)

@@ -27,6 +27,7 @@ from securecfg.rotation.lease import Leases, elapsed_s
 from securecfg.rotation.machine import State
 from securecfg.rotation.names import open_rotator
 from securecfg.rotation.news import read_news
+from securecfg.rotation.own_keys import replace_due_keys
 from securecfg.rotation.pace import Pace
 from securecfg.rotation.runner import Runner
 
@@ -60,12 +61,14 @@ class Limits(NamedTuple):
         calls_per_s: How many calls of one target it begins in a second.
         stop_s: How long it waits for steps that are under way when it is to end.
         lease_s: After how long without a sign of life another daemon goes on with what this one has begun.
+        keys_s: How often it looks whether the vault's own keys have come to their limits; 0 for never.
     """
 
     workers: int = 8
     calls_per_s: float = 20.0
     stop_s: float = 20.0
     lease_s: int = LEASE_S
+    keys_s: float = 0.0
 
 
 class Health(NamedTuple):
@@ -119,6 +122,8 @@ class Daemon:
         self._working: set[int] = set()
         self._again: dict[int, int | None] = {}
         self._changed: set[int] = set()
+        self._keys_s = 0.0
+        self._is_at_keys = False
         self._reason = "starting"
         self._seen_s = elapsed_s()
         self._runner: Runner | None = None
@@ -197,6 +202,7 @@ class Daemon:
                     self._must_reload = False
                     seen = self._load(vault)
                 self._begin(runner)
+                self._look_at_keys(vault)
                 self._wait(vault, revision)
                 if vault.opened.store.revision() != revision:
                     revision = vault.opened.store.revision()
@@ -321,6 +327,24 @@ class Daemon:
                 self._reason = "" if self._reason != "starting" else self._reason
             self._working.discard(record)
             self._wake.notify()
+
+    def _look_at_keys(self, vault: Vault) -> None:
+        """Replace the vault's own keys where they are due, in a thread of its own."""
+        now_s = elapsed_s()
+        if not self._limits.keys_s or self._is_at_keys or now_s < self._keys_s:
+            return
+        self._keys_s, self._is_at_keys = now_s + self._limits.keys_s, True
+        threading.Thread(target=self._replace_keys, args=(vault,), name="securecfg-own-keys", daemon=True).start()
+
+    def _replace_keys(self, vault: Vault) -> None:
+        try:
+            for subject in replace_due_keys(vault):
+                _log.info("a key of the vault was replaced", extra={"event": "rotation.key.replaced", "kind": subject})
+        except SecurecfgError as error:
+            extra = {"event": "rotation.key.postponed", "code": error.code}
+            _log.warning("the keys of the vault cannot be looked at for now", extra=extra)
+        finally:
+            self._is_at_keys = False
 
     def _take_back(self, runner: Runner) -> None:
         """Take the rotations back that were worked at, and look at those again that somebody changed meanwhile."""

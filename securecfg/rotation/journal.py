@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from securecfg.rotation.runner import StepDetails
 
-FIELDS = ("event", "rotator", "from_state", "to_state", "code", "count", "duration_ms", "size_bytes")
+FIELDS = ("event", "rotator", "from_state", "to_state", "code", "kind", "count", "duration_ms", "size_bytes")
 
 _log = logging.getLogger(__name__)
 

@@ -129,7 +129,9 @@ class Steps:
             drafts.number(encoded, "current")
             known = find_rotation(self._opened, record)
             rotation = make(record, known)
-            plan = drafts.supersede(document_path(record), encode_rotation(rotation), self._new(None))
+            # What an earlier plan of the same publication does to it is not seen yet, and must not be undone.
+            expect = None if known is None else known.number
+            plan = drafts.supersede(document_path(record), encode_rotation(rotation), self._new(expect))
             return self._told(drafts, plan, Stored(rotation, _number(plan)))
 
         rights = (("rotate", path), ("write", path), ("read", path))
@@ -165,7 +167,18 @@ class Steps:
             return self._told(drafts, plan, Stored(rotation, _number(written)))
 
         event = Event.ROTATION_STEPPED if "token" in obj else Event.ROTATION_SET
-        return self._apply(WantedChange((("rotate", path),), draft, event, lambda _: obj), path)
+        wanted = WantedChange((("rotate", path),), draft, event, lambda result: _described(obj, result))
+        return self._apply(wanted, path)
+
+    def verify_place(self, rotation: Rotation) -> None:
+        """Check that the secret is where the rotation says, as of the state that was read last.
+
+        Raises:
+            RotationBusy: It was moved; there may be another secret now.
+        """
+        entry = self._opened.entry(path_to_bytes(rotation.path))
+        if entry is None or entry.rec_id != rotation.record:
+            raise _busy(rotation.path)
 
     def acknowledge(self, stored: Stored, after: Rotation, version: int) -> Stored:
         """Store that a consumer has a version, which needs the right to read it.
@@ -195,7 +208,7 @@ class Steps:
         name = document_path(rotation.record)
 
         def draft(drafts: Drafts) -> Plan:
-            if drafts.number(name, "current") != stored.number:
+            if drafts.document(name)[0] != stored.number:
                 raise _busy(rotation.path)
             plan = drafts.destroy(name, stored.number)
             return self._told(drafts, plan, stored)
@@ -236,6 +249,12 @@ class Steps:
 
 def _number(plan: Plan) -> int:
     return plan.result if isinstance(plan.result, int) else 0
+
+
+def _described(obj: Mapping[str, object], result: object) -> Mapping[str, object]:
+    """Return what the record of a change says, of a step with the candidate that there is by then."""
+    progress = result.rotation.progress if isinstance(result, Stored) else None
+    return {**obj, "ver": progress.version} if "token" in obj and progress is not None and progress.version else obj
 
 
 def _busy(path: str) -> RotationBusy:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 20.0
 
 
-def _until(is_so: Callable[[], bool]) -> None:
+def until(is_so: Callable[[], bool]) -> None:
     until = time.monotonic() + PATIENCE_S
     while not is_so():
         assert time.monotonic() < until
@@ -37,7 +37,7 @@ def _until(is_so: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def _running(daemon: Daemon) -> Iterator[Daemon]:
+def running(daemon: Daemon) -> Iterator[Daemon]:
     thread = threading.Thread(target=daemon.run)
     thread.start()
     try:
@@ -114,19 +114,19 @@ def test_an_agenda_does_not_grow_with_what_is_put_off() -> None:
 def test_rotates_what_is_due(office: _Office) -> None:
     office.set()
     office.make_due()
-    with _running(office.daemon()):
-        _until(lambda: office.count() == 1)
+    with running(office.daemon()):
+        until(lambda: office.count() == 1)
     assert office.account.accepted == {office.password()}
     assert office.password() != FIRST
 
 
 def test_sees_what_becomes_due_while_it_runs(office: _Office) -> None:
     office.set()
-    with _running(office.daemon()) as daemon:
-        _until(lambda: daemon.health().is_ready)
+    with running(office.daemon()) as daemon:
+        until(lambda: daemon.health().is_ready)
         for number in (1, 2, 3):
             office.make_due()
-            _until(lambda number=number: office.count() == number)  # type: ignore[misc]  # lambda default
+            until(lambda number=number: office.count() == number)  # type: ignore[misc]  # lambda default
     assert office.account.accepted == {office.password()}
 
 
@@ -142,19 +142,19 @@ def test_goes_on_where_another_one_has_died(office: _Office) -> None:
 
     office.account.hook = hang
     first = office.daemon(stop_s=0.0, lease_s=1)
-    with _running(first):
-        _until(death.is_set)
-    with _running(office.daemon()):
-        _until(lambda: office.count() == 1)
+    with running(first):
+        until(death.is_set)
+    with running(office.daemon()):
+        until(lambda: office.count() == 1)
     assert office.account.accepted == {office.password()}
 
 
 def test_two_do_not_rotate_twice(office: _Office) -> None:
     office.set()
-    with _running(office.daemon()), _running(office.daemon()):
+    with running(office.daemon()), running(office.daemon()):
         for number in range(1, 6):
             office.make_due()
-            _until(lambda number=number: office.count() == number)  # type: ignore[misc]  # lambda default
+            until(lambda number=number: office.count() == number)  # type: ignore[misc]  # lambda default
     assert office.count() == 5
     assert office.account.calls.count("apply") == 5
 
@@ -164,20 +164,20 @@ def test_begins_nothing_that_is_paused_or_not_due(office: _Office) -> None:
     rotations = Rotations(office.vault, find=office.account.rotator)
     rotations.pause(PATH)
     office.make_due()
-    with _running(office.daemon()) as daemon:
-        _until(lambda: daemon.health().rotations == {"paused": 1})
+    with running(office.daemon()) as daemon:
+        until(lambda: daemon.health().rotations == {"paused": 1})
         assert office.count() == 0
         rotations.resume(PATH)
-        _until(lambda: office.count() == 1)
+        until(lambda: office.count() == 1)
 
 
 def test_retires_when_the_grace_is_over(office: _Office) -> None:
     office.set(grace_s=1)
     office.make_due()
-    with _running(office.daemon()):
-        _until(lambda: office.state() is State.CURRENT)
+    with running(office.daemon()):
+        until(lambda: office.state() is State.CURRENT)
         assert office.account.accepted == {FIRST, office.password()}
-        _until(lambda: office.state() is State.RETIRED)
+        until(lambda: office.state() is State.RETIRED)
     assert office.account.accepted == {office.password()}
 
 
@@ -185,12 +185,12 @@ def test_a_failed_rotation_stays_failed_until_somebody_says_so(office: _Office) 
     office.account.mood = Mood.LOCKED
     office.set()
     office.make_due()
-    with _running(office.daemon()) as daemon:
-        _until(lambda: office.state() is State.FAILED)
-        _until(lambda: daemon.health().rotations == {"failed": 1})
+    with running(office.daemon()) as daemon:
+        until(lambda: office.state() is State.FAILED)
+        until(lambda: daemon.health().rotations == {"failed": 1})
         office.account.mood = Mood.WELL
         Rotations(office.vault, find=office.account.rotator).retry(PATH)
-        _until(lambda: office.count() == 1)
+        until(lambda: office.count() == 1)
 
 
 def test_waits_for_a_vault_that_cannot_be_opened_yet(office: _Office) -> None:
@@ -206,10 +206,10 @@ def test_waits_for_a_vault_that_cannot_be_opened_yet(office: _Office) -> None:
         return office.open()
 
     daemon = Daemon(open_late, find=office.account.rotator)
-    with _running(daemon):
-        _until(lambda: daemon.health().reason == "key-provider-unavailable")
+    with running(daemon):
+        until(lambda: daemon.health().reason == "key-provider-unavailable")
         assert not daemon.health().is_ready
-        _until(lambda: office.count() == 1)
+        until(lambda: office.count() == 1)
         assert daemon.health().is_ready
 
 
@@ -231,11 +231,11 @@ def test_ends_before_it_has_begun() -> None:
 
 def test_looks_at_all_where_it_is_told_to(office: _Office) -> None:
     office.set()
-    with _running(office.daemon()) as daemon:
-        _until(lambda: daemon.health().is_ready)
+    with running(office.daemon()) as daemon:
+        until(lambda: daemon.health().is_ready)
         daemon.reload()
         office.make_due()
-        _until(lambda: office.count() == 1)
+        until(lambda: office.count() == 1)
 
 
 def test_many_are_rotated_by_few_workers(office: _Office) -> None:
@@ -244,5 +244,5 @@ def test_many_are_rotated_by_few_workers(office: _Office) -> None:
         office.vault.write(path, {"username": "shop", "password": FIRST})
         office.set(path)
         office.make_due(path)
-    with _running(office.daemon(workers=3)):
-        _until(lambda: all(office.count(path) == 1 for path in paths))
+    with running(office.daemon(workers=3)):
+        until(lambda: all(office.count(path) == 1 for path in paths))
