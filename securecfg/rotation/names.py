@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "securecfg.rotators"
 _NAMES = (
+    "mysql",
     "postgresql",
     "random",
     "signing-key",
