@@ -351,6 +351,7 @@ SCENES = {
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/publish-a-bundle.md": Scene(prepare=a_shop),
     "docs/how-to/recover.md": Scene(prepare=a_shop_with_shares),
+    "docs/how-to/rotate-ssh.md": Scene(prepare=a_shop),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
     "docs/how-to/several-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),

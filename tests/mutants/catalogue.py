@@ -3209,4 +3209,47 @@ MUTANTS = (
         ":\n",
         "vault/keys/test_changes.py::test_a_read_goes_on_over_a_change_of_keys_in_its_middle",
     ),
+    # --- rotators ---
+    Mutant(
+        "a certificate of another authority is taken",
+        "rotation/rotators/ssh.py",
+        "        if _line(certificate.signature_key()) != _line(self._authority.public_key()):",
+        "        if False:",
+        "rotation/test_ssh.py::test_a_certificate_of_another_authority_is_let_in_by_nobody",
+    ),
+    Mutant(
+        "the signature of an SSH certificate is not verified",
+        "rotation/rotators/ssh.py",
+        "            certificate.verify_cert_signature()\n",
+        "",
+        "rotation/test_ssh.py::test_no_byte_of_a_certificate_can_be_another",
+    ),
+    Mutant(
+        "an SSH certificate that has ended is taken",
+        "rotation/rotators/ssh.py",
+        "self._clock.now_ns() // _NS < certificate.valid_before:",
+        "self._clock.now_ns() // _NS:",
+        "rotation/test_ssh.py::test_an_expired_certificate_is_let_in_by_nobody",
+    ),
+    Mutant(
+        "an SSH certificate may be for other principals than the rotation",
+        "rotation/ssh_grants.py",
+        "            and certificate.valid_principals == [principal.encode() for principal in self.principals]\n",
+        "",
+        "rotation/test_ssh.py::test_a_certificate_that_is_good_for_everybody_is_refused",
+    ),
+    Mutant(
+        "an SSH certificate may lack what limits its use",
+        "rotation/ssh_grants.py",
+        "            and certificate.critical_options == self.critical_options\n",
+        "",
+        "rotation/test_ssh.py::test_what_a_certificate_says_is_what_the_options_say[other2]",
+    ),
+    Mutant(
+        "an SSH certificate of a host may be for all hosts",
+        "rotation/ssh_grants.py",
+        'r"(\\*\\.[a-z0-9_-]+\\.)?[a-z0-9_:]',
+        'r"(\\*\\.[a-z0-9_-]+\\.)?[a-z0-9_:*]',
+        "rotation/test_ssh.py::test_refuses_options_that_make_no_sense[changed17]",
+    ),
 )
