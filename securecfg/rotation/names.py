@@ -16,7 +16,9 @@ _NAMES = (
     "mysql",
     "postgresql",
     "random",
+    "redis",
     "signing-key",
+    "ssh",
     "tls",
 )
 BUILT_IN = {name: f"securecfg.rotation.rotators.{name.replace('-', '_')}" for name in _NAMES}
