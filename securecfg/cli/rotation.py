@@ -67,7 +67,7 @@ def set_(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # no
 
     with invocation.open() as vault:
         rotations = open_rotations(vault)
-        vault.authority.require("rotate", path)
+        rotations.verify_may_rotate(path)
         made = rotations.set(path, _rules(rotations, path, options))
         now = vault.opened.clock.now_ns()
     invocation.emit({"rotation": describe(made)}, f"set  {made.path}   {_told(made.rules)}, {_told_due(made, now)}")
@@ -157,7 +157,7 @@ def check(invocation: Invocation, *, path: str | None) -> int:
     with invocation.open() as vault:
         rotations = open_rotations(vault)
         if path is not None:
-            vault.authority.require("rotate", path)
+            rotations.verify_may_rotate(path)
             chosen = [rotations.find(path)]
         else:
             decide = vault.authority.session().decide

@@ -112,7 +112,7 @@ def run(
         leader = Leader(vault, invocation)
         without: list[str] = []
         if path is not None:
-            vault.authority.require("rotate", path)
+            leader.rotations.verify_may_rotate(path)
             wanted = {path: "asked"}
         elif exposed:
             wanted, without = leader.find_exposed()
@@ -159,7 +159,7 @@ class Leader:
         from securecfg.rotation.runner import Runner
 
         self._vault = vault
-        self._rotations = open_rotations(vault)
+        self.rotations = open_rotations(vault)
         self._invocation = invocation
         self._runner = Runner(vault)
 
@@ -215,7 +215,7 @@ class Leader:
             paths |= {each.path for each in find_known_from_bundles(authority)}
         for scope, failure in failures.items():
             self._invocation.note(f"error: what is exposed in `{scope}` cannot be read: {failure.message}")
-        rotated = {each.path for each in self._rotations.all()}
+        rotated = {each.path for each in self.rotations.all()}
         return dict.fromkeys(sorted(paths & rotated), "exposed"), sorted(paths - rotated)
 
     def close_marks(self) -> None:
@@ -225,11 +225,11 @@ class Leader:
         Exposures(self._vault.authority).unrotated()
 
     def _allowed(self) -> list[Rotation]:
-        found = self._rotations.all()
+        found = self.rotations.all()
         decide = self._vault.authority.session().decide
         allowed = [each for each in found if decide("rotate", each.path).allowed]
         if found and not allowed:
-            self._vault.authority.require("rotate", found[0].path)
+            self.rotations.verify_may_rotate(found[0].path)
         return allowed
 
     # --- doing -------------------------------------------------------------------------------------------------------
@@ -274,8 +274,8 @@ class Leader:
         from securecfg.cli.rotation_words import is_failed, waiting_words
         from securecfg.rotation.runner import has_work
 
-        self._vault.authority.require("rotate", path)
-        rotation = self._rotations.find(path)
+        self.rotations.verify_may_rotate(path)
+        rotation = self.rotations.find(path)
         if rotation.is_paused:
             return rotation, "nothing, it is paused"
         if is_failed(rotation):
@@ -288,7 +288,7 @@ class Leader:
 
     def _try(self, task: _Task) -> Outcome:
         try:
-            self._vault.authority.require("rotate", task.path)
+            self.rotations.verify_may_rotate(task.path)
             return self._go(task)
         except RotationBusy as error:
             return Outcome(task.path, "waits", None, error, _BUSY_S)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from securecfg.rotation.machine import Progress
 
 NS = 1_000_000_000
-_NEVER_HELD = 0
+_UNSEEN = -1
+"""No document has it as its number, so that no lease is taken for one that was seen before."""
 
 _WORDS = {
     State.BEGUN: "asks for a new value",
@@ -220,7 +221,7 @@ def is_before_swap(progress: Progress) -> bool:
 
 def is_held(rotation: Rotation) -> bool:
     """Return whether another process is at work, as far as can be told at first sight."""
-    return rotation.holder is not None and not Leases().may_take(Stored(rotation, _NEVER_HELD))
+    return rotation.holder is not None and not Leases().may_take(Stored(rotation, _UNSEEN))
 
 
 def due_words(rotation: Rotation, now_ns: int) -> str:

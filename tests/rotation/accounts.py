@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from securecfg.errors import TargetUnavailable
 from securecfg.rotation.options import GivenOptions
-from securecfg.testing.account import Account
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from securecfg.rotation import Candidate, Fields, Options, Rotator, Run
+    from securecfg.testing.account import Account
 
 ACCOUNTS: list[Account] = []
 MISSING: list[str] = []
