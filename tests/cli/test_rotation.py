@@ -15,6 +15,7 @@ from securecfg.rotation.document import Holder
 from securecfg.rotation.steps import Steps
 from securecfg.testing.account import Account, Mood
 from securecfg.vault import Vault
+from securecfg.vault.imports.exposures import Exposures, Mark
 from tests.cli.running import CANARY, ROOT, Cli, Terminal
 from tests.rotation.accounts import ACCOUNTS, MISSING
 
@@ -445,6 +446,20 @@ def test_what_a_removed_key_opened_is_rotated_and_what_has_no_rotation_is_named(
     assert cli("rotation", "run", "--exposed", "--json").json == {"results": [], "without_rotation": ["app/other"]}
 
 
+def test_what_stands_in_git_history_is_rotated_and_its_mark_closed(rotated: Path, cli: Cli) -> None:
+    with Vault.open(principal="user:ana") as vault:
+        exposures = Exposures(vault.authority)
+        exposures.mark([Mark(PATH, "password", 1, "0" * 40, exposures.now(), ".env")])
+    assert cli("rotation", "run", "--exposed", "--as", "user:eve", "--json").json == {"results": []}
+    give(cli, "list")
+    denied = cli("rotation", "run", "--exposed", "--as", "svc:daemon", "--json")
+    assert (denied.code, denied.error) == (5, "denied")
+    assert cli("rotation", "run", "--exposed").text.startswith(f"rotated  {PATH}@2")
+    events = [each["event"] for each in cli("audit", "show", "--json").json["records"]]
+    assert "exposure.closed" in events
+    assert cli("rotation", "run", "--exposed").text == "nothing is to be done\n"
+
+
 # --- check, history and rotators --------------------------------------------------------------------------------------
 
 
@@ -548,8 +563,8 @@ def test_the_rest_of_the_program_does_without_rotations(shop: Path) -> None:
     for arguments in (["--help"], ["secret", "get", PATH, "--field", "username", "--reveal"]):
         code = (
             f"import sys; from securecfg.cli import main; main({arguments!r})\n"
-            "names = [name for name in sys.modules if name.startswith(('securecfg.rotation', 'securecfg.cli.rotation'))]\n"
-            "print('', names, sep='\\n')"
+            "begins = ('securecfg.rotation', 'securecfg.cli.rotation')\n"
+            "print('', [name for name in sys.modules if name.startswith(begins)], sep='\\n')"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
         assert done.stdout.splitlines()[-1] == b"[]"
