@@ -191,7 +191,7 @@ class Leader:
                 is_swapped = each.progress is not None and each.progress.swapped_ns
                 if is_failed(each) or has_work(each, now) or not is_swapped:
                     wanted[each.path] = ""
-            elif 0 < each.due_ns <= now:
+            elif _may_begin(each, now):
                 wanted[each.path] = "due"
         return wanted
 
@@ -441,6 +441,23 @@ def _told_wait(outcome: Outcome) -> str:
     if progress is None:
         return "another process is at work on it"
     return progress.reason or "the grace"
+
+
+def _may_begin(rotation: Rotation, now_ns: int) -> bool:
+    """Return whether a rotation is due, and inside one of its windows where it has such.
+
+    Raises:
+        InvalidRotation: Its schedule is malformed, or its time zone not known here.
+    """
+    if not 0 < rotation.due_ns <= now_ns:
+        return False
+    if rotation.rules.schedule is None:
+        return True
+    from securecfg.clock import to_datetime
+    from securecfg.rotation.schedule import Schedule, begin_at
+
+    now = to_datetime(now_ns)
+    return begin_at(Schedule.from_json(rotation.rules.schedule), due=to_datetime(rotation.due_ns), now=now) <= now
 
 
 def _is_former(rotation: Rotation) -> bool:

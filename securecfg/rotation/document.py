@@ -118,11 +118,13 @@ def document_path(record: int) -> bytes:
 
 def encode_rotation(rotation: Rotation) -> Content:
     """Return the content of a document."""
+    rules = rotation.rules
     document = {
         "v": DOCUMENT_VERSION,
         "record": rotation.record,
         "path": rotation.path,
-        "rules": rotation.rules._asdict() | {"options": dict(rotation.rules.options)},
+        "rules": rules._asdict()
+        | {"options": dict(rules.options), "schedule": None if rules.schedule is None else dict(rules.schedule)},
         "set_by": rotation.set_by,
         "due": rotation.due_ns,
         "paused": rotation.is_paused,
