@@ -10,6 +10,7 @@ import click
 from securecfg.cli.arguments import Duration
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
+from securecfg.cli.rotation_daemon import daemon
 from securecfg.cli.rotation_plan import plan, simulate
 from securecfg.cli.rotation_run import run
 from securecfg.cli.rotation_status import history, status
@@ -96,6 +97,7 @@ def unset(invocation: Invocation, *, path: str) -> None:
 rotation.add_command(status)
 rotation.add_command(history)
 rotation.add_command(run)
+rotation.add_command(daemon)
 rotation.add_command(plan)
 rotation.add_command(simulate)
 

@@ -67,7 +67,7 @@ REASONS = {
     ),
     "version-not-found": Reason(
         "the new value was deleted while the rotation was under way",
-        "take it back with `securecfg rotation cancel {path}`, and begin again",
+        "nothing is to be mended, as another one is made",
     ),
     "invalid-rotation": Reason(
         "the rotator can do nothing with its options, or with the value of the secret",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.crypto import KIND_TEXT
 from securecfg.errors import InvalidPath
-from securecfg.rotation.machine import Progress, State
-from securecfg.vault.documents import parsing
+from securecfg.rotation.machine import RETRIED, WITH_CANDIDATE, Progress, State
+from securecfg.vault.documents import decode_document, parsing
 from securecfg.vault.drafts import Content
 from securecfg.vault.index.history import check_number
 from securecfg.vault.index.in_memory import prefix_end
@@ -25,11 +25,15 @@ DOCUMENT_VERSION = 1
 GRACE_S = 3_600
 PROPAGATION_S = 60
 LEASE_S = 30
+LEASE_MAX_S = 86_400
 SECONDS_MAX = 366 * 86_400
 CONSUMERS_MAX = 64
 OPTIONS_MAX = 64
 OPTION_BYTES_MAX = 4_096
 NS = 1_000_000_000
+
+RANGES = (("grace_s", 0, SECONDS_MAX), ("propagation_s", 0, 86_400), ("timeout_s", 1, 900))
+"""Of the numbers of `Rules`: from, and up to."""
 
 _TOKEN = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _INTEGER_MAX = (1 << 63) - 1
@@ -118,13 +122,11 @@ def document_path(record: int) -> bytes:
 
 def encode_rotation(rotation: Rotation) -> Content:
     """Return the content of a document."""
-    rules = rotation.rules
     document = {
         "v": DOCUMENT_VERSION,
         "record": rotation.record,
         "path": rotation.path,
-        "rules": rules._asdict()
-        | {"options": dict(rules.options), "schedule": None if rules.schedule is None else dict(rules.schedule)},
+        "rules": _rules_of(rotation.rules),
         "set_by": rotation.set_by,
         "due": rotation.due_ns,
         "paused": rotation.is_paused,
@@ -135,6 +137,11 @@ def encode_rotation(rotation: Rotation) -> Content:
     }
     encoded = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     return Content.of(KIND_TEXT, encoded)
+
+
+def _rules_of(rules: Rules) -> dict[str, object]:
+    schedule = None if rules.schedule is None else dict(rules.schedule)
+    return rules._asdict() | {"options": dict(rules.options), "schedule": schedule}
 
 
 def find_rotation(opened: OpenVault, record: int) -> Stored | None:
@@ -159,19 +166,12 @@ def all_rotations(opened: OpenVault) -> Iterator[Stored]:
 
 
 def _read(opened: OpenVault, name: bytes) -> Stored | None:
-    def read() -> tuple[int, Any] | None:
-        entry = opened.replica.index.get(name)
-        if entry is None or not entry.live:
-            return None
-        number = opened.history(name, entry).current
-        return number, opened.system_document(name, None, number)
-
-    found = opened.consistently(read)
+    found = opened.numbered_bytes(name)
     if found is None:
         return None
-    number, document = found
+    number, content = found
     with parsing(opened, name):
-        rotation = parse_rotation(document)
+        rotation = parse_rotation(decode_document(content))
         if document_path(rotation.record) != name:
             raise ValueError
         return Stored(rotation, number)
@@ -199,7 +199,7 @@ def parse_rotation(document: Any) -> Rotation:  # noqa: ANN401 - whatever the do
         _integer(document["due"]),
         _truth(document["paused"]),
         None if progress is None else _parse_progress(progress),
-        None if holder is None else Holder(_text(holder["id"]), _integer(holder["lease_s"])),
+        None if holder is None else Holder(_text(holder["id"]), _between(holder["lease_s"], 1, LEASE_MAX_S)),
         _integer(document["rotations"]),
         _integer(document["finished"]),
     )
@@ -209,14 +209,15 @@ def _parse_rules(rules: Any) -> Rules:  # noqa: ANN401 - as above
     options, schedule = rules["options"], rules["schedule"]
     if not isinstance(options, dict) or not (schedule is None or isinstance(schedule, dict)):
         raise TypeError
+    grace_s, propagation_s, timeout_s = (_between(rules[name], first, last) for name, first, last in RANGES)
     return Rules(
         _text(rules["rotator"]),
         MappingProxyType({_text(name): _text(value) for name, value in options.items()}),
         None if schedule is None else MappingProxyType(schedule),
-        _integer(rules["grace_s"]),
-        _integer(rules["propagation_s"]),
-        _integer(rules["timeout_s"]),
-        tuple(map(_text, rules["consumers"])),
+        grace_s,
+        propagation_s,
+        timeout_s,
+        _texts(rules["consumers"]),
         _truth(rules["is_hard_cut"]),
     )
 
@@ -228,9 +229,14 @@ def _parse_progress(document: Any) -> Progress:  # noqa: ANN401 - as above
     for number in (document["version"], document["former"]):
         if number:
             check_number(_integer(number))
+    state = State(_text(document["state"]))
+    if (state is State.FAILED) is (failed_in is None) or (failed_in is not None and failed_in not in RETRIED):
+        raise ValueError
+    if state in WITH_CANDIDATE and not document["version"]:
+        raise ValueError
     return Progress(
         token,
-        State(_text(document["state"])),
+        state,
         _integer(document["began_ns"]),
         _integer(document["since_ns"]),
         _text(document["why"]),
@@ -247,8 +253,21 @@ def _parse_progress(document: Any) -> Progress:  # noqa: ANN401 - as above
         None if failed_in is None else State(_text(failed_in)),
         _integer(document["failed_ns"]),
         _text(document["reason"]),
-        tuple(map(_text, document["acknowledged"])),
+        _texts(document["acknowledged"]),
     )
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError
+    return tuple(map(_text, values))
+
+
+def _between(value: object, at_least: int, at_most: int) -> int:
+    number = _integer(value)
+    if not at_least <= number <= at_most:
+        raise ValueError
+    return number
 
 
 def _text(value: object) -> str:

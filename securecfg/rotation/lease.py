@@ -7,6 +7,7 @@ the lease by its own clock, one that goes on while the machine sleeps.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PROCESSES = Path("/proc/self/ns/pid")
+_PID = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _START_FIELD = 19
 """Of `/proc/PID/stat` behind the name of the program: when the process was started, which tells it from a later one."""
 
@@ -78,8 +80,7 @@ class Leases:
         self._taken[record] = at_s
 
     def ended(self, record: int) -> None:
-        """Note that a lease was given back, or lost."""
-        self._seen.pop(record, None)
+        """Note that a lease was given back, or lost, or never taken. What was seen of another one's goes on."""
         self._taken.pop(record, None)
 
     def left_s(self, record: int) -> float:
@@ -97,9 +98,21 @@ def _is_gone(holder: str) -> bool:
     where, _, rest = holder.partition("/")
     pid, _, rest = rest.partition("/")
     started = rest.partition("/")[0]
-    if not where or where != _surroundings() or not (pid.isascii() and pid.isdecimal()) or not started:
+    if not where or where != _surroundings() or not _PID.fullmatch(pid) or not started:
         return False
-    return _started(int(pid)) != started
+    found = _started(int(pid))
+    # Where processes of others are hidden, one that cannot be looked at is still there to be asked for.
+    return found != started if found else not _is_there(int(pid))
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _surroundings() -> str:

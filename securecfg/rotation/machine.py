@@ -68,6 +68,12 @@ TRANSITIONS: Mapping[State, frozenset[State]] = MappingProxyType(
 )
 """Every transition that there is. Staying in a state, to note what happened in it, is none."""
 
+RETRIED = TRANSITIONS[State.FAILED]
+"""The states in which a rotation may fail."""
+
+WITH_CANDIDATE = frozenset((State.PENDING, State.SET, State.TESTED, State.CURRENT, State.PREVIOUS, State.RETIRED))
+"""There is a candidate, or what was one."""
+
 
 class IllegalTransition(Exception):
     """The caller wants what the table has not: a mistake of this package, never of a target."""
@@ -148,7 +154,14 @@ def tested(progress: Progress) -> Progress:
 def swapped(progress: Progress, former: int, now_ns: int, grace_ns: int) -> Progress:
     """The candidate is current; the old version may be retired when the grace is over."""
     at = _to(progress, State.CURRENT)
-    return _well(at)._replace(former=former, swapped_ns=now_ns, not_before_ns=now_ns + grace_ns)
+    return _well(at)._replace(former=former, swapped_ns=now_ns, not_before_ns=now_ns + grace_ns, setbacks=0, tried_ns=0)
+
+
+def swapped_later(progress: Progress, now_ns: int, grace_ns: int) -> Progress:
+    """The clock was put back to before the swap: the grace begins anew, neither cut short nor as long as the jump."""
+    if progress.state is not State.CURRENT:
+        raise IllegalTransition
+    return progress._replace(swapped_ns=now_ns, not_before_ns=now_ns + grace_ns)
 
 
 def acknowledged(progress: Progress, principal: str) -> Progress:
@@ -175,8 +188,7 @@ def rejected(progress: Progress, token: str, now_ns: int, reason: str, jitter: f
         return unavailable(progress, now_ns, reason, jitter)._replace(rejections=count)
     if progress.candidates >= CANDIDATES_MAX:
         return failed(progress, now_ns, reason)
-    at = _to(progress, State.BEGUN)
-    return at._replace(token=token, since_ns=now_ns, rejections=0, attempts=0, not_before_ns=0, reason=reason)
+    return _anew(_to(progress, State.BEGUN), token, now_ns)._replace(reason=reason)
 
 
 def unavailable(progress: Progress, now_ns: int, reason: str, jitter: float, retry_after_ns: int = 0) -> Progress:
@@ -204,11 +216,15 @@ def refused(progress: Progress, now_ns: int, reason: str, jitter: float) -> Prog
 
 
 def not_yet(progress: Progress, now_ns: int, reason: str, propagation_ns: int) -> Progress:
-    """The target does not accept a candidate that was applied: it may be slow, until the deadline."""
+    """The target does not accept what was applied: it may be slow, until the deadline.
+
+    A candidate is applied again then. What is current after the swap, or is to be that again, is what only a person
+    can mend.
+    """
     tried = progress.tried_ns or now_ns
     # A clock that was put back must not make it wait for ever.
     if not 0 <= now_ns - tried < propagation_ns:
-        if progress.setbacks + 1 >= SETBACKS_MAX:
+        if progress.state not in BEFORE_SWAP or progress.setbacks + 1 >= SETBACKS_MAX:
             return failed(progress, now_ns, reason)
         at = _to(progress, State.PENDING)
         return at._replace(setbacks=progress.setbacks + 1, tried_ns=0, attempts=0, is_known=False, reason=reason)
@@ -236,12 +252,20 @@ def retry(progress: Progress) -> Progress:
     )
 
 
+def retry_anew(progress: Progress, token: str, now_ns: int) -> Progress:
+    """A person says that it may go on, and there is no candidate any more: another one is made."""
+    if progress.state is not State.FAILED or progress.failed_in not in BEFORE_SWAP:
+        raise IllegalTransition
+    at = _anew(_to(progress, State.BEGUN), token, now_ns)
+    return at._replace(failed_in=None, reason="", setbacks=0, candidates=0)
+
+
 def cancel(progress: Progress) -> Progress:
     """A person wants it taken back, before the swap."""
     if progress.failed_in is State.PREVIOUS:
         raise IllegalTransition
     at = _to(progress, State.CANCELLING)
-    return at._replace(failed_in=None, reason="", attempts=0, setbacks=0, not_before_ns=0, is_known=False)
+    return at._replace(failed_in=None, reason="", attempts=0, setbacks=0, not_before_ns=0, tried_ns=0, is_known=False)
 
 
 def cancelled(progress: Progress) -> Progress:
@@ -253,6 +277,12 @@ def _to(progress: Progress, state: State) -> Progress:
     if state not in TRANSITIONS[progress.state]:
         raise IllegalTransition
     return progress._replace(state=state)
+
+
+def _anew(progress: Progress, token: str, now_ns: int) -> Progress:
+    return progress._replace(
+        token=token, since_ns=now_ns, version=0, rejections=0, attempts=0, not_before_ns=0, tried_ns=0
+    )
 
 
 def _well(progress: Progress) -> Progress:

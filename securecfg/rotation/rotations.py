@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING
 
 from securecfg.clock import to_datetime
@@ -11,7 +12,7 @@ from securecfg.rotation.document import (
     CONSUMERS_MAX,
     OPTION_BYTES_MAX,
     OPTIONS_MAX,
-    SECONDS_MAX,
+    RANGES,
     Rotation,
     Rules,
     all_rotations,
@@ -26,7 +27,7 @@ from securecfg.secret import Secret
 from securecfg.vault.paths import check_principal, path_to_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from securecfg.rotation.document import Stored
     from securecfg.rotation.interface import Options, Rotator
@@ -158,7 +159,8 @@ class Rotations:
         """
         self.verify_may_rotate(path)
         stored = self._steps.find(path)
-        if stored.rotation.is_running:
+        # Nothing is left to be taken back of a secret that was deleted.
+        if stored.rotation.is_running and self._steps.standing(path).current:
             message = f"`{path}` is being rotated"
             raise Conflict(message, hint=f"wait, or take it back: `securecfg rotation cancel {path}`")
         self._steps.remove(stored)
@@ -180,7 +182,7 @@ class Rotations:
         return self._change(path, "resume", lambda rotation: rotation._replace(is_paused=False))
 
     def retry(self, path: str) -> Rotation:
-        """Let a rotation go on that has failed, from where it was.
+        """Let a rotation go on that has failed, from where it was, or with another candidate where that is gone.
 
         Raises:
             RotationFailed: It has not failed.
@@ -192,7 +194,11 @@ class Rotations:
             if progress.state is not State.FAILED:
                 message = f"the rotation of `{path}` has not failed"
                 raise RotationFailed(message, hint=f"`securecfg rotation status {path}` says how it is")
-            return rotation._replace(progress=machine.retry(progress), holder=None)
+            if progress.failed_in in BEFORE_SWAP and self._steps.standing(path).pending != progress.version:
+                after = machine.retry_anew(progress, secrets.token_hex(16), self._now_ns())
+            else:
+                after = machine.retry(progress)
+            return rotation._replace(progress=after, holder=None)
 
         return self._change(path, "retry", change)
 
@@ -268,7 +274,11 @@ class Rotations:
             raise InvalidRotation(message)
         for principal in rules.consumers:
             check_principal(principal)
-        sizes = [len(text.encode(errors="replace")) for text in (*rules.options, *rules.options.values())]
+        try:
+            sizes = [len(text.encode()) for text in (*rules.options, *rules.options.values())]
+        except UnicodeEncodeError:
+            message = "an option of a rotation holds what is no text"
+            raise InvalidRotation(message) from None
         if len(rules.options) > OPTIONS_MAX or any(size > OPTION_BYTES_MAX for size in sizes):
             message = f"a rotation has at most {OPTIONS_MAX} options, each of at most {OPTION_BYTES_MAX} bytes"
             raise InvalidRotation(message)
@@ -278,14 +288,10 @@ class Rotations:
 
 
 def _verify_numbers(rules: Rules) -> None:
-    numbers: Sequence[tuple[str, int, int, int]] = (
-        ("grace", rules.grace_s, 0, SECONDS_MAX),
-        ("propagation", rules.propagation_s, 0, 86_400),
-        ("timeout", rules.timeout_s, 1, 900),
-    )
-    for name, number, at_least, at_most in numbers:
-        if not at_least <= number <= at_most:
-            message = f"the {name} of a rotation is from {at_least} to {at_most} seconds"
+    for name, at_least, at_most in RANGES:
+        number: object = getattr(rules, name)
+        if number.__class__ is not int or not at_least <= number <= at_most:
+            message = f"the {name.removesuffix('_s')} of a rotation is from {at_least} to {at_most} whole seconds"
             raise InvalidRotation(message)
 
 

@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import secrets
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from securecfg.clock import to_datetime, to_ns
 from securecfg.errors import (
+    AccessDenied,
     CandidateRejected,
     CredentialRefused,
     InvalidRotation,
     PrivilegeMissing,
     RotationBusy,
     SecretDestroyed,
+    SecretNotFound,
     SecurecfgError,
     TargetUnavailable,
     Unavailable,
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     from securecfg.rotation.machine import Progress
     from securecfg.rotation.steps import Effect
     from securecfg.vault.commits.publishing import Plan
-    from securecfg.vault.drafts import Drafts
+    from securecfg.vault.drafts import Content, Drafts
     from securecfg.vault.vault import Vault
 
 T = TypeVar("T")
@@ -78,6 +80,8 @@ class Runner:
         breakers: What is known of targets that do not answer.
         jitter: Returns a random number from 0 up to 1.
         find: Returns a rotator by its name and options.
+        observe: Is told of each step.
+        pace: Called with a target before each call of it; may wait, to call it no more often than it should be.
     """
 
     def __init__(
@@ -88,8 +92,12 @@ class Runner:
         breakers: Breakers | None = None,
         jitter: Callable[[], float] | None = None,
         find: Callable[[str, Options], Rotator] = open_rotator,
+        observe: Callable[[StepDetails], None] = lambda _: None,
+        pace: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Do nothing yet."""
+        self.observe, self.pace = observe, pace
+        self.is_stopping = False
         self.vault = vault
         self.steps = Steps(vault.authority)
         self.leases = leases or Leases()
@@ -115,6 +123,30 @@ class Runner:
         finally:
             self.leases.ended(stored.rotation.record)
 
+    def stop(self) -> None:
+        """Begin no further step: what is under way is left where it is stored, for whoever goes on."""
+        self.is_stopping = True
+
+
+class StepDetails(NamedTuple):
+    """A step that was stored; may get more fields.
+
+    Attributes:
+        rotator: The rotator's name.
+        from_: The state before, `idle` where a rotation began.
+        to: The state after, the same where something was only noted.
+        reason: The code of what went wrong; empty where nothing did.
+        began_ns: When the rotation began.
+        due_ns: When it was due; 0 where somebody asked for it.
+    """
+
+    rotator: str
+    from_: str
+    to: str
+    reason: str
+    began_ns: int
+    due_ns: int
+
 
 class _CallFailed(Exception):
     """A rotator has failed for a reason that only a person can mend."""
@@ -132,12 +164,14 @@ class _Work:
         self._vault = runner.vault
         self._leases = runner.leases
         self._stored = stored
-        self._rotator: Rotator | None = None
+        self._rotator: _Checked | None = None
 
     def go(self, why: str) -> Stored:
         """Lead the rotation on."""
         rotation = self._stored.rotation
-        if rotation.is_paused or not (self._has_work() if rotation.is_running else why):
+        if self._runner.is_stopping or rotation.is_paused:
+            return self._stored
+        if not (self._has_work() if rotation.is_running else why):
             return self._stored
         if not self._leases.may_take(self._stored):
             message = f"another process is at work on the rotation of `{rotation.path}`"
@@ -152,44 +186,62 @@ class _Work:
             self._move("idle", lambda _: machine.begin(token, now, why))
         while self._has_work():
             self._step()
+        if self._stored.rotation.holder is not None:
+            self._note(self._progress)  # to give the lease back
         return self._stored
 
     # --- 2: what is next ---------------------------------------------------------------------------------------------
 
     def _has_work(self) -> bool:
-        return has_work(self._stored.rotation, self._now_ns())
+        return not self._runner.is_stopping and has_work(self._stored.rotation, self._now_ns())
 
     def _step(self) -> None:
         state = self._progress.state
         try:
             _STEPS[state](self)
         except TargetUnavailable as error:
-            after_ns = int(error.retry_after_s * NS)
             jitter = self._runner.jitter()
+            after_ns = _pause_ns(error.retry_after_s)
             self._note(machine.unavailable(self._progress, self._now_ns(), error.code, jitter, after_ns))
+        except (CandidateRejected, CredentialRefused) as error:
+            self._to(machine.refused(self._progress, self._now_ns(), error.code, self._runner.jitter()))
         except _CallFailed as failure:
             self._to(machine.failed(self._progress, self._now_ns(), failure.code))
 
     def propose(self) -> None:
         """Ask for a candidate, in `begun`."""
         run = self._run()
-        candidate: Candidate = self._call(lambda rotator: rotator.propose(run))
-        value, path = candidate.value, self._encoded
-        try:
-            _verify_candidate(self._opened_rotator, value, run)
-            content = content_of(_plain(value))
-        except SecurecfgError as error:
-            raise _CallFailed(error.code) from None
-        finally:
-            del value
-        expires = to_ns(candidate.ends) if candidate.ends is not None else 0
-        new = NewVersion(self._vault.principal, self._now_ns(), expires)
-        del candidate
+        path, now = self._encoded, self._now_ns()
+        content, expires = self._take(self._call(lambda rotator: rotator.propose(run)), run)
+        new = NewVersion(self._vault.principal, now, expires)
 
         def effect(drafts: Drafts) -> Plan:
             return drafts.propose(path, content, new)
 
         self._move(State.BEGUN, lambda version: machine.proposed(self._progress, version), effect)
+
+    def _take(self, candidate: Candidate, run: Run) -> tuple[Content, int]:
+        """Return what is to be stored of a candidate, and when it ends.
+
+        Raises:
+            _CallFailed: It is for another login, or none that can be stored.
+        """
+        try:
+            value = candidate.value
+            _verify_login(self._opened_rotator, {} if isinstance(value, Secret) else value, run)
+            expires = to_ns(candidate.ends) if candidate.ends is not None else 0
+            if candidate.ends is not None and expires <= self._now_ns():
+                raise _CallFailed(InvalidRotation.code)
+            return content_of(_plain(value)), expires
+        except SecurecfgError as error:
+            raise _CallFailed(error.code) from None
+        except _CallFailed:
+            raise
+        except Exception:  # noqa: BLE001 - what foreign code has returned; the text of the error could quote a value
+            raise _CallFailed(BROKEN) from None
+        finally:
+            del candidate, run
+            value = None  # type: ignore[assignment]  # a traceback that shows locals must not show it
 
     def apply(self) -> None:
         """Make the target accept the candidate, in `pending`."""
@@ -205,15 +257,19 @@ class _Work:
         try:
             self._call(lambda rotator: rotator.apply(run))
         except CandidateRejected as error:
-            if run.pending is not None and self._accepts(run.pending, run):
-                self._to(machine.applied(self._progress))
+            if not self._accepts(_there(run.pending), run):
+                now, jitter = self._now_ns(), self._runner.jitter()
+                after = machine.rejected(self._progress, secrets.token_hex(16), now, error.code, jitter)
+                if after.state is State.BEGUN:
+                    self._drop(run)
+                self._to(after)
                 return
-            now, jitter = self._now_ns(), self._runner.jitter()
-            self._to(machine.rejected(self._progress, secrets.token_hex(16), now, error.code, jitter))
-        except CredentialRefused as error:
-            self._to(machine.refused(self._progress, self._now_ns(), error.code, self._runner.jitter()))
-        else:
-            self._to(machine.applied(self._progress))
+        self._to(machine.applied(self._progress))
+
+    def _drop(self, run: Run) -> None:
+        """Let nothing be left at the target of a candidate that will not be current."""
+        if self._opened_rotator.strategy is not Strategy.SINGLE_SLOT:
+            self._call(lambda rotator: rotator.retire(run._replace(previous=run.pending, pending=None)))
 
     def verify(self) -> None:
         """Try the candidate, in `set`; in `tested` swap the labels, or try it again where somebody else had."""
@@ -258,43 +314,63 @@ class _Work:
 
     def release(self) -> None:
         """Say that nobody needs the old version any more, in `current`."""
-        self._to(machine.released(self._progress))
+        progress, rules, now = self._progress, self._stored.rotation.rules, self._now_ns()
+        if now < progress.swapped_ns and not _has_acknowledged(self._stored.rotation):
+            self._note(machine.swapped_later(progress, now, rules.grace_s * NS))
+            return
+        self._to(machine.released(progress))
 
     def retire(self) -> None:
         """Make the target refuse the old version, in `previous`."""
         progress = self._progress
-        current, former = (self._read(number) for number in (progress.version, progress.former))
-        if former is not None and current is not None:
-            run = self._with(Run(*self._noted(), current=current, previous=former))
-            try:
-                self._call(lambda rotator: rotator.retire(run))
-            except CredentialRefused as error:
-                self._to(machine.refused(self._progress, self._now_ns(), error.code, self._runner.jitter()))
+        number = self._runner.steps.standing(self._path).current
+        current, former = self._read(number), self._read(progress.former)
+        self._runner.steps.verify_place(self._stored.rotation)
+        if current is None:
+            raise _CallFailed(SecretNotFound.code)
+        if former is None or former == current:
+            # Somebody deleted the old version, or made its value current again, which must go on to be accepted.
+            self._finish(machine.retired(progress), 0)
+            return
+        run = self._with(Run(*self._noted(), current=current, previous=former))
+        # The target may have been restored meanwhile: the old version may be the only one that it accepts.
+        if not self._works(current, run):
+            if number == progress.version:
+                self._call(lambda rotator: rotator.apply(Run(*self._noted(), current=former, pending=current)))
+            if not self._works(current, run):
+                self._not_yet()
                 return
-        self._finish(machine.retired(self._progress), progress.former if former is not None else 0)
+        self._call(lambda rotator: rotator.retire(run))
+        self._finish(machine.retired(self._progress), progress.former)
+
+    def _not_yet(self) -> None:
+        propagation_ns = self._stored.rotation.rules.propagation_s * NS
+        self._to(machine.not_yet(self._progress, self._now_ns(), CredentialRefused.code, propagation_ns))
 
     def cancel(self) -> None:
         """Take the rotation back, in `cancelling`."""
-        progress = self._progress
-        if progress.version:
-            run = self._versions()
-            if run.pending is not None and self._accepts(run.pending, run):
-                self._take_back(run)
-            if run.current is not None and not self._accepts(run.current, run):
-                raise _CallFailed(CredentialRefused.code)
+        if self._progress.version and not self._take_back(self._versions()):
+            self._not_yet()
+            return
         pending = self._runner.steps.standing(self._path).pending
         self._finish(machine.cancelled(self._progress), pending)
 
-    def _take_back(self, run: Run) -> None:
+    def _take_back(self, run: Run) -> bool:
+        """Make the target accept what is current, and then the candidate no more; return whether that is so."""
         current, pending = run.current, run.pending
-        try:
-            if self._opened_rotator.strategy is Strategy.SINGLE_SLOT:
-                # Read from right to left: what was current takes the place of the candidate.
-                self._call(lambda rotator: rotator.apply(run._replace(current=pending, pending=current)))
-            else:
-                self._call(lambda rotator: rotator.retire(run._replace(previous=pending, pending=None)))
-        except (CandidateRejected, CredentialRefused) as error:
-            raise _CallFailed(error.code) from None
+        if current is None:
+            raise _CallFailed(SecretNotFound.code)
+        if not self._accepts(current, run):
+            # Read from right to left: what was current takes the place of the candidate.
+            other = run.previous if pending is None else pending
+            if pending is not None:
+                self._verify_login(run)
+            self._call(lambda rotator: rotator.apply(run._replace(current=other, pending=current)))
+            if not self._accepts(current, run):
+                return False
+        if pending is not None:
+            self._drop(run)
+        return True
 
     def _finish(self, progress: Progress, ended: int) -> None:
         """Store that a rotation is over, with the deletion of the version that it leaves behind."""
@@ -322,17 +398,30 @@ class _Work:
     def _run(self) -> Run:
         """Return what a rotator is given before the swap."""
         run = self._versions()
-        if self._progress.version and run.pending is None:
-            # Somebody deleted it: there is nothing to go on with.
-            raise _CallFailed(VersionNotFound.code)
+        if run.current is None:
+            raise _CallFailed(SecretNotFound.code)
+        if self._progress.version:
+            if run.pending is None:
+                # Somebody deleted it: there is nothing to go on with.
+                raise _CallFailed(VersionNotFound.code)
+            self._verify_login(run)
         return run
 
     def _versions(self) -> Run:
         """Return the same where the candidate may have been deleted, which is nothing to be taken back."""
-        standing = self._runner.steps.standing(self._path)
+        standing, version = self._runner.steps.standing(self._path), self._progress.version
         current, previous = self._read(standing.current), self._read(standing.previous)
-        pending = self._read(self._progress.version) if self._progress.version == standing.pending else None
+        pending = self._read(version) if version == standing.pending else None
+        # Of a secret that was moved, these are another one's values.
+        self._runner.steps.verify_place(self._stored.rotation)
         return self._with(Run(*self._noted(), current=current, previous=previous, pending=pending))
+
+    def _verify_login(self, run: Run) -> None:
+        """Check that what is current, which somebody may have written by hand, is for the login of the candidate."""
+        try:
+            _verify_login(self._opened_rotator, _there(run.pending), run)
+        except InvalidRotation as error:
+            raise _CallFailed(error.code) from None
 
     def _noted(self) -> tuple[str, datetime, float]:
         progress, rules = self._progress, self._stored.rotation.rules
@@ -343,11 +432,17 @@ class _Work:
         if self._rotator is None:
             rules = self._stored.rotation.rules
             try:
-                self._rotator = self._runner.find(rules.rotator, resolve_options(self._vault, rules.options))
-            except Unavailable:
-                raise  # the vault's own
+                options = resolve_options(self._vault, rules.options)
+            except (Unavailable, AccessDenied):
+                raise  # the vault's own: who may not read them all must not make it fail for those who may
             except SecurecfgError as error:
                 raise _CallFailed(error.code) from None
+            try:
+                self._rotator = _Checked(self._runner.find(rules.rotator, options))
+            except SecurecfgError as error:
+                raise _CallFailed(error.code) from None
+            except Exception:  # noqa: BLE001 - foreign code; its text could quote a value
+                raise _CallFailed(BROKEN) from None
         return run
 
     def _read(self, number: int) -> Fields | None:
@@ -356,7 +451,7 @@ class _Work:
             return None
         try:
             value = self._vault.read(self._path, at=number, allow_expired=True).value
-        except (VersionNotFound, SecretDestroyed):
+        except (SecretNotFound, VersionNotFound, SecretDestroyed):
             return None
         return MappingProxyType({"": value}) if isinstance(value, Secret) else value
 
@@ -377,6 +472,14 @@ class _Work:
             return False
         return True
 
+    def _works(self, value: Fields, run: Run) -> bool:
+        """Return whether a value is accepted and can do what it is for."""
+        try:
+            self._call(lambda rotator: rotator.verify(value, run))
+        except CredentialRefused:
+            return False
+        return True
+
     def _call(self, ask: Callable[[Rotator], T], *, is_missing_fine: bool = False) -> T:
         """Call the rotator once.
 
@@ -387,8 +490,9 @@ class _Work:
         rotator, breakers = self._opened_rotator, self._runner.breakers
         target = rotator.target
         breakers.verify(target)
+        self._runner.pace(target)
         try:
-            answer = self._in_time(lambda: ask(rotator))
+            answer = self._in_time(lambda: ask(rotator.rotator))
         except TargetUnavailable:
             breakers.failed(target)
             raise
@@ -408,22 +512,37 @@ class _Work:
     def _in_time(self, ask: Callable[[], T]) -> T:
         """Return the answer of a call, in a thread that is left behind in the end; the lease is renewed meanwhile."""
         lease_s, timeout_s = self._leases.holder.lease_s, self._stored.rotation.rules.timeout_s + _MARGIN_S
-        if self._leases.left_s(self._stored.rotation.record) < lease_s / _RENEWALS:
-            self._note(self._progress)
+        self._hold(lease_s / _RENEWALS)
         answer: Future[T] = Future()
         threading.Thread(target=_ask, args=(ask, answer), name="securecfg-rotator", daemon=True).start()
         until = self._leases.now_s() + timeout_s
         while True:
             left = until - self._leases.now_s()
-            try:
-                return answer.result(max(0.0, min(left, lease_s / _RENEWALS)))
-            except TimeoutError:
-                if answer.done():
-                    raise  # what the call itself raised
-                if left <= 0:
-                    message = "the target gave no answer in time"
-                    raise TargetUnavailable(message) from None
-                self._note(self._progress)
+            wait((answer,), max(0.0, min(left, lease_s / _RENEWALS)))
+            if answer.done():
+                return answer.result()
+            if left <= 0:
+                message = "the target gave no answer in time"
+                raise TargetUnavailable(message)
+            self._renew()
+
+    def _hold(self, at_least_s: float) -> None:
+        """Renew the lease unless it is good for some time yet.
+
+        Raises:
+            RotationBusy: It was over before the renewal was stored: another process may be at work.
+        """
+        record = self._stored.rotation.record
+        if self._leases.left_s(record) < at_least_s:
+            self._renew()
+        if self._leases.left_s(record) <= 0:
+            message = f"storing that a process is at work on the rotation of `{self._path}` took longer than that holds"
+            raise RotationBusy(message, hint="the store is very slow; it is tried again")
+
+    def _renew(self) -> None:
+        """Renew the lease in the middle of a step: whatever the clock says, it is not given back there."""
+        rotation, holder = self._stored.rotation, self._leases.holder
+        self._store(self._progress.state, self._progress, lambda _: rotation._replace(holder=holder), None)
 
     # --- 5: store ----------------------------------------------------------------------------------------------------
 
@@ -442,7 +561,8 @@ class _Work:
         def whole(result: int) -> Rotation:
             changed = rotation._replace(progress=after(result))
             # The lease is given back with the last thing that can be done for now.
-            holder = self._leases.holder if has_work(changed, self._now_ns()) else None
+            is_done = self._runner.is_stopping or not has_work(changed, self._now_ns())
+            holder = None if is_done else self._leases.holder
             return changed._replace(holder=holder)
 
         self._store(from_, sample, whole, effect)
@@ -450,13 +570,16 @@ class _Work:
     def _store(self, from_: str, progress: Progress, after: Callable[[int], Rotation], effect: Effect | None) -> None:
         began_s = self._leases.now_s()
         obj: dict[str, object] = {"path": self._path, "token": progress.token, "from": str(from_)}
-        obj |= {"to": str(progress.state)} | ({"ver": progress.version} if progress.version else {})
-        obj |= {"reason": progress.reason} if progress.reason else {}
+        obj |= {"to": str(progress.state)} | ({"reason": progress.reason} if progress.reason else {})
+        rules, due_ns = self._stored.rotation.rules, self._stored.rotation.due_ns
         self._stored = self._runner.steps.change(self._stored, after, obj, effect)
         if self._stored.rotation.holder is None:
             self._leases.ended(self._stored.rotation.record)
         else:
             self._leases.taken(self._stored.rotation.record, began_s)
+        due_ns = due_ns if progress.why == "due" else 0
+        details = (rules.rotator, str(from_), str(progress.state), progress.reason, progress.began_ns, due_ns)
+        self._runner.observe(StepDetails(*details))
 
     # --- short names -------------------------------------------------------------------------------------------------
 
@@ -475,7 +598,7 @@ class _Work:
         return path_to_bytes(self._path)
 
     @property
-    def _opened_rotator(self) -> Rotator:
+    def _opened_rotator(self) -> _Checked:
         assert self._rotator is not None  # noqa: S101 - `_run` has found it
         return self._rotator
 
@@ -501,10 +624,25 @@ def has_work(rotation: Rotation, now_ns: int) -> bool:
     progress = rotation.progress
     if progress is None or rotation.is_paused or progress.is_over or progress.state is State.FAILED:
         return False
-    consumers = rotation.rules.consumers
-    if progress.state is State.CURRENT and consumers and set(consumers) <= set(progress.acknowledged):
-        return True
-    return progress.not_before_ns <= now_ns
+    pause_ns = progress.not_before_ns - now_ns
+    # A clock that was put back must not make anything wait for ever.
+    if progress.state is State.CURRENT:
+        return pause_ns <= 0 or now_ns < progress.swapped_ns or _has_acknowledged(rotation)
+    return pause_ns <= 0 or pause_ns > machine.LONGEST_PAUSE_NS
+
+
+def _has_acknowledged(rotation: Rotation) -> bool:
+    """Return whether every consumer has the new version, where there are consumers."""
+    consumers, progress = rotation.rules.consumers, rotation.progress
+    return bool(consumers) and progress is not None and set(consumers) <= set(progress.acknowledged)
+
+
+def _pause_ns(seconds: float) -> int:
+    """Return how long a target wants to be left alone; foreign code says so."""
+    try:
+        return max(int(seconds * NS), 0)
+    except (OverflowError, TypeError, ValueError):
+        return 0
 
 
 def _ask(ask: Callable[[], T], answer: Future[T]) -> None:
@@ -517,13 +655,21 @@ def _ask(ask: Callable[[], T], answer: Future[T]) -> None:
         answer.set_exception(_CallFailed(BROKEN))
 
 
-def _verify_candidate(rotator: Rotator, value: Secret[str] | Secret[bytes] | Fields, run: Run) -> None:
+class _Checked:
+    """A rotator, with what it says of itself, asked for once."""
+
+    def __init__(self, rotator: Rotator) -> None:
+        self.rotator = rotator
+        self.strategy, self.target = Strategy(rotator.strategy), str(rotator.target)
+        self.identity = frozenset(rotator.identity)
+
+
+def _verify_login(rotator: _Checked, fields: Fields, run: Run) -> None:
     """Check that a candidate is for the login that the current version is for.
 
     Raises:
         InvalidRotation: It is not.
     """
-    fields = {} if isinstance(value, Secret) else value
     for name in rotator.identity:
         known = None if run.current is None else run.current.get(name)
         new = fields.get(name)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.audit import Event
 from securecfg.errors import RotationBusy, RotationNotFound, StaleWrite
 from securecfg.rotation.document import Rotation, Stored, document_path, encode_rotation, find_rotation
+from securecfg.rotation.news import draft_news
 from securecfg.vault.commits.publishing import Plan
 from securecfg.vault.drafts import NewVersion
 from securecfg.vault.index.history import DESTROYED
@@ -128,9 +129,10 @@ class Steps:
             drafts.number(encoded, "current")
             known = find_rotation(self._opened, record)
             rotation = make(record, known)
-            plan = drafts.supersede(document_path(record), encode_rotation(rotation), self._new(None))
-            plan.result = Stored(rotation, _number(plan))
-            return plan
+            # What an earlier plan of the same publication does to it is not seen yet, and must not be undone.
+            expect = None if known is None else known.number
+            plan = drafts.supersede(document_path(record), encode_rotation(rotation), self._new(expect))
+            return self._told(drafts, plan, Stored(rotation, _number(plan)))
 
         rights = (("rotate", path), ("write", path), ("read", path))
         return self._apply(WantedChange(rights, draft, Event.ROTATION_SET, lambda _: obj))
@@ -162,11 +164,21 @@ class Steps:
             rotation = after(_number(plan))
             written = drafts.supersede(document_path(record), encode_rotation(rotation), self._new(stored.number))
             plan.join(written)
-            plan.result = Stored(rotation, _number(written))
-            return plan
+            return self._told(drafts, plan, Stored(rotation, _number(written)))
 
         event = Event.ROTATION_STEPPED if "token" in obj else Event.ROTATION_SET
-        return self._apply(WantedChange((("rotate", path),), draft, event, lambda _: obj), path)
+        wanted = WantedChange((("rotate", path),), draft, event, lambda result: _described(obj, result))
+        return self._apply(wanted, path)
+
+    def verify_place(self, rotation: Rotation) -> None:
+        """Check that the secret is where the rotation says, as of the state that was read last.
+
+        Raises:
+            RotationBusy: It was moved; there may be another secret now.
+        """
+        entry = self._opened.entry(path_to_bytes(rotation.path))
+        if entry is None or entry.rec_id != rotation.record:
+            raise _busy(rotation.path)
 
     def acknowledge(self, stored: Stored, after: Rotation, version: int) -> Stored:
         """Store that a consumer has a version, which needs the right to read it.
@@ -180,8 +192,7 @@ class Steps:
         def draft(drafts: Drafts) -> Plan:
             new = self._new(stored.number)
             plan = drafts.supersede(document_path(stored.rotation.record), encode_rotation(after), new)
-            plan.result = Stored(after, _number(plan))
-            return plan
+            return self._told(drafts, plan, Stored(after, _number(plan)))
 
         obj = {"path": path, "ver": version}
         return self._apply(WantedChange((("read", path),), draft, Event.ROTATION_ACKNOWLEDGED, lambda _: obj), path)
@@ -197,15 +208,21 @@ class Steps:
         name = document_path(rotation.record)
 
         def draft(drafts: Drafts) -> Plan:
-            if drafts.number(name, "current") != stored.number:
+            if drafts.document(name)[0] != stored.number:
                 raise _busy(rotation.path)
             plan = drafts.destroy(name, stored.number)
-            plan.result = stored
-            return plan
+            return self._told(drafts, plan, stored)
 
         obj = {"path": rotation.path, "rotator": rotation.rules.rotator}
         wanted = WantedChange((("rotate", rotation.path),), draft, Event.ROTATION_REMOVED, lambda _: obj)
         self._apply(wanted, rotation.path)
+
+    def _told(self, drafts: Drafts, plan: Plan, stored: Stored) -> Plan:
+        """Return the plan of a change, with news of it unless somebody is at work, who will tell in the end."""
+        if stored.rotation.holder is None:
+            plan.join(draft_news(drafts, stored.rotation.record, self._new(None)))
+        plan.result = stored
+        return plan
 
     def _current(self, history: History, encoded: bytes) -> Version | None:
         if not history.current:
@@ -232,6 +249,12 @@ class Steps:
 
 def _number(plan: Plan) -> int:
     return plan.result if isinstance(plan.result, int) else 0
+
+
+def _described(obj: Mapping[str, object], result: object) -> Mapping[str, object]:
+    """Return what the record of a change says, of a step with the candidate that there is by then."""
+    progress = result.rotation.progress if isinstance(result, Stored) else None
+    return {**obj, "ver": progress.version} if "token" in obj and progress is not None and progress.version else obj
 
 
 def _busy(path: str) -> RotationBusy:

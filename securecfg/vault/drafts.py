@@ -369,6 +369,15 @@ class Drafts:
         content = self._content(entry.rec_id, version)
         return self.write(path, content, new._replace(metadata=version.metadata, content_type=version.content_type))
 
+    def document(self, path: bytes) -> tuple[int, bytes]:
+        """Return the number and the content of a document's current version, earlier drafts included; 0 for none."""
+        entry = self._workspace.entry(path)
+        if entry is None or not entry.live:
+            return 0, b""
+        history = self._history(path, entry)
+        version = self._version(history, history.current)
+        return version.number, b"".join(self._content(entry.rec_id, version).pieces())
+
     def record(self, path: bytes) -> int:
         """Return the number of the secret at a path, 0 where there never was one."""
         entry = self._workspace.entry(path)
