@@ -11,6 +11,7 @@ from securecfg.cli.arguments import Duration
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.rotation_daemon import daemon
+from securecfg.cli.rotation_plan import plan, simulate
 from securecfg.cli.rotation_run import run
 from securecfg.cli.rotation_status import history, status
 from securecfg.errors import ScopeSealed, SecurecfgError, UsageError
@@ -28,7 +29,7 @@ _SECONDS = {"grace": "grace_s", "propagation": "propagation_s", "timeout": "time
 
 @click.group(cls=Noun)
 def rotation() -> None:
-    """Replace secrets by new ones, so that at each moment one works; docs/how-to/rotate-a-secret.md begins with it."""
+    """Replace secrets by new ones, so that at each moment one of them works."""
 
 
 @rotation.command(
@@ -37,11 +38,19 @@ def rotation() -> None:
         "securecfg rotation set web/session-key --rotator random --option length=48",
         "securecfg rotation set db/shop --rotator postgresql --option 'admin=${secret:db/admin#password}'",
         "securecfg rotation set db/shop --grace 15m --consumer svc:web --consumer svc:jobs    # the rest stays",
+        "securecfg rotation set db/shop --every 30d --window 'Sat,Sun 02:00-05:00' --tz Europe/Berlin",
         "securecfg rotation check db/shop      # what it will be missing",
     ),
 )
 @click.argument("path")
 @click.option("--rotator", metavar="NAME", help="Who does it; `rotation rotators` lists them. Sets all anew.")
+@click.option("--every", metavar="DURATION", help="Rotate it at most so long after it was made, as in 30d.")
+@click.option("--cron", metavar="EXPRESSION", help="Rotate it when a clock shows this, as in '0 3 * * 6'.")
+@click.option("--ttl-fraction", metavar="PART", help="Rotate it when so much of its life is over, as in 0.8 or 80%.")
+@click.option("--window", "windows", multiple=True, metavar="WINDOW", help="Only then: 'Sat,Sun 02:00-05:00'.")
+@click.option("--tz", "zone", metavar="ZONE", help="The time zone of --cron and --window: UTC, or Europe/Berlin.")
+@click.option("--jitter", metavar="PART", help="Over how much of the interval to spread it: 5% with --every.")
+@click.option("--no-schedule", is_flag=True, help="Without --rotator: rotate it only when asked.")
 @click.option(
     "--option", "options", multiple=True, metavar="NAME=TEXT", help="What the rotator is told; may be repeated."
 )
@@ -59,6 +68,7 @@ def set_(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # no
     """Say how a secret is rotated. That rotates nothing yet.
 
     With --rotator everything is set anew; without it a rotation that is there is changed, and what is not given stays.
+    A schedule is replaced as a whole. Without one it is rotated only when asked.
     It takes the rights to read, write and rotate the secret, and to read what the options refer to.
 
     What is secret is never an argument: an option names a secret of the vault, as `${secret:db/admin#password}` in
@@ -68,7 +78,7 @@ def set_(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # no
 
     with invocation.open() as vault:
         rotations = open_rotations(vault)
-        vault.authority.require("rotate", path)
+        rotations.verify_may_rotate(path)
         made = rotations.set(path, _rules(rotations, path, options))
         now = vault.opened.clock.now_ns()
     invocation.emit({"rotation": describe(made)}, f"set  {made.path}   {_told(made.rules)}, {_told_due(made, now)}")
@@ -88,6 +98,8 @@ rotation.add_command(status)
 rotation.add_command(history)
 rotation.add_command(run)
 rotation.add_command(daemon)
+rotation.add_command(plan)
+rotation.add_command(simulate)
 
 
 @rotation.command(examples=("securecfg rotation pause db/shop",))
@@ -159,7 +171,7 @@ def check(invocation: Invocation, *, path: str | None) -> int:
     with invocation.open() as vault:
         rotations = open_rotations(vault)
         if path is not None:
-            vault.authority.require("rotate", path)
+            rotations.verify_may_rotate(path)
             chosen = [rotations.find(path)]
         else:
             decide = vault.authority.session().decide
@@ -227,9 +239,9 @@ def _rules(rotations: Rotations, path: str, options: dict[str, Any]) -> Rules:
 
     told = _parse_options(options["options"])
     if options["rotator"] is not None:
-        if options["no_options"] or options["no_consumers"]:
+        if options["no_options"] or options["no_consumers"] or options["no_schedule"]:
             message = "`--rotator` sets everything anew"
-            raise UsageError(message, hint="leave `--no-options` and `--no-consumers` out")
+            raise UsageError(message, hint="leave `--no-options`, `--no-consumers` and `--no-schedule` out")
         old = Rules(options["rotator"])
     else:
         old = rotations.find(path).rules
@@ -240,8 +252,36 @@ def _rules(rotations: Rotations, path: str, options: dict[str, Any]) -> Rules:
             given[field] = duration // timedelta(seconds=1)
     if options["consumers"] or options["no_consumers"]:
         given["consumers"] = tuple(dict.fromkeys(options["consumers"]))
+    given |= _schedule(options)
     kept = {} if options["no_options"] else dict(old.options)
     return old._replace(options=kept | told, is_hard_cut=old.is_hard_cut or options["hard_cut"], **given)
+
+
+def _schedule(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the schedule that is given, as a part of the rules; nothing where none is.
+
+    Raises:
+        UsageError: What goes with a schedule is given without one, or one is given and taken away.
+        InvalidRotation: It makes no sense.
+        ExtraMissing: A cron expression needs a library that is not installed.
+    """
+    named = {name: options[name] for name in ("every", "cron", "ttl_fraction") if options[name] is not None}
+    others = any(options[name] for name in ("windows", "zone", "jitter"))
+    if options["no_schedule"] and (named or others):
+        message = "`--no-schedule` goes with no part of a schedule"
+        raise UsageError(message, hint="a schedule that is given takes the place of the one before")
+    if options["no_schedule"]:
+        return {"schedule": None}
+    if not named:
+        if others:
+            message = "a window, a time zone or a jitter is of a schedule, and none is given"
+            raise UsageError(message, hint="give one of `--every`, `--cron` and `--ttl-fraction` with it")
+        return {}
+    from securecfg.rotation.schedule import parse_schedule
+
+    zone = options["zone"] or "UTC"
+    made = parse_schedule(**named, jitter=options["jitter"], windows=options["windows"], zone=zone)
+    return {"schedule": made.to_json()}
 
 
 def _parse_options(pairs: Sequence[str]) -> dict[str, str]:
@@ -262,9 +302,9 @@ def _told(rules: Rules) -> str:
 
 
 def _told_due(made: Rotation, now_ns: int) -> str:
-    from securecfg.cli.rotation_words import due_words
+    from securecfg.cli.rotation_words import due_words, schedule_words
 
-    return f"due {due_words(made, now_ns)}" if made.due_ns else "when asked"
+    return f"{schedule_words(made.rules)}, due {due_words(made, now_ns)}" if made.due_ns else "when asked"
 
 
 def _emit_changed(invocation: Invocation, word: str, changed: Rotation, then: str) -> None:

@@ -112,7 +112,7 @@ def run(
         leader = Leader(vault, invocation)
         without: list[str] = []
         if path is not None:
-            vault.authority.require("rotate", path)
+            leader.rotations.verify_may_rotate(path)
             wanted = {path: "asked"}
         elif exposed:
             wanted, without = leader.find_exposed()
@@ -159,7 +159,7 @@ class Leader:
         from securecfg.rotation.runner import Runner
 
         self._vault = vault
-        self._rotations = open_rotations(vault)
+        self.rotations = open_rotations(vault)
         self._invocation = invocation
         self._runner = Runner(vault)
 
@@ -191,7 +191,7 @@ class Leader:
                 is_swapped = each.progress is not None and each.progress.swapped_ns
                 if is_failed(each) or has_work(each, now) or not is_swapped:
                     wanted[each.path] = ""
-            elif 0 < each.due_ns <= now:
+            elif _may_begin(each, now):
                 wanted[each.path] = "due"
         return wanted
 
@@ -215,7 +215,7 @@ class Leader:
             paths |= {each.path for each in find_known_from_bundles(authority)}
         for scope, failure in failures.items():
             self._invocation.note(f"error: what is exposed in `{scope}` cannot be read: {failure.message}")
-        rotated = {each.path for each in self._rotations.all()}
+        rotated = {each.path for each in self.rotations.all()}
         return dict.fromkeys(sorted(paths & rotated), "exposed"), sorted(paths - rotated)
 
     def close_marks(self) -> None:
@@ -225,11 +225,11 @@ class Leader:
         Exposures(self._vault.authority).unrotated()
 
     def _allowed(self) -> list[Rotation]:
-        found = self._rotations.all()
+        found = self.rotations.all()
         decide = self._vault.authority.session().decide
         allowed = [each for each in found if decide("rotate", each.path).allowed]
         if found and not allowed:
-            self._vault.authority.require("rotate", found[0].path)
+            self.rotations.verify_may_rotate(found[0].path)
         return allowed
 
     # --- doing -------------------------------------------------------------------------------------------------------
@@ -274,8 +274,8 @@ class Leader:
         from securecfg.cli.rotation_words import is_failed, waiting_words
         from securecfg.rotation.runner import has_work
 
-        self._vault.authority.require("rotate", path)
-        rotation = self._rotations.find(path)
+        self.rotations.verify_may_rotate(path)
+        rotation = self.rotations.find(path)
         if rotation.is_paused:
             return rotation, "nothing, it is paused"
         if is_failed(rotation):
@@ -288,7 +288,7 @@ class Leader:
 
     def _try(self, task: _Task) -> Outcome:
         try:
-            self._vault.authority.require("rotate", task.path)
+            self.rotations.verify_may_rotate(task.path)
             return self._go(task)
         except RotationBusy as error:
             return Outcome(task.path, "waits", None, error, _BUSY_S)
@@ -441,6 +441,23 @@ def _told_wait(outcome: Outcome) -> str:
     if progress is None:
         return "another process is at work on it"
     return progress.reason or "the grace"
+
+
+def _may_begin(rotation: Rotation, now_ns: int) -> bool:
+    """Return whether a rotation is due, and inside one of its windows where it has such.
+
+    Raises:
+        InvalidRotation: Its schedule is malformed, or its time zone not known here.
+    """
+    if not 0 < rotation.due_ns <= now_ns:
+        return False
+    if rotation.rules.schedule is None:
+        return True
+    from securecfg.clock import to_datetime
+    from securecfg.rotation.schedule import Schedule, begin_at
+
+    now = to_datetime(now_ns)
+    return begin_at(Schedule.from_json(rotation.rules.schedule), due=to_datetime(rotation.due_ns), now=now) <= now
 
 
 def _is_former(rotation: Rotation) -> bool:

@@ -111,10 +111,11 @@ def _row(rotation: Rotation, now_ns: int) -> tuple[str, ...]:
 
 
 def _details(rotation: Rotation, now_ns: int) -> Iterator[str]:
-    from securecfg.cli.rotation_words import due_words, last_ns, state_words, waiting_words
+    from securecfg.cli.rotation_words import due_words, last_ns, schedule_words, state_words, waiting_words
     from securecfg.clock import to_datetime
 
     rules, progress, last = rotation.rules, rotation.progress, last_ns(rotation)
+    finished = f", finished {counted(rotation.rotations, 'time')}" if rotation.rotations else ""
     pairs = [
         ("path", rotation.path),
         ("rotator", rules.rotator),
@@ -122,11 +123,9 @@ def _details(rotation: Rotation, now_ns: int) -> Iterator[str]:
         ("set by", rotation.set_by),
         ("state", state_words(rotation)),
         ("waits for", waiting_words(rotation)),
-        ("due", due_words(rotation, now_ns)),
-        (
-            "last",
-            f"{shown_time(to_datetime(last))}, {counted(rotation.rotations, 'rotation')} finished" if last else "",
-        ),
+        ("when", schedule_words(rules)),
+        ("due", due_words(rotation, now_ns) if rotation.due_ns else ""),
+        ("last", f"{shown_time(to_datetime(last))}{finished}" if last else "never"),
         ("grace", written_duration(rules.grace_s)),
         ("consumers", ", ".join(rules.consumers)),
         ("hard cut", "acknowledged" if rules.is_hard_cut else ""),

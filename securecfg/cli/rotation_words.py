@@ -6,17 +6,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.cli.output import shown_time, timestamp
 from securecfg.clock import to_datetime
+from securecfg.errors import ExtraMissing, InvalidRotation
 from securecfg.rotation.document import Stored
 from securecfg.rotation.lease import Leases
 from securecfg.rotation.machine import BEFORE_SWAP, State
 from securecfg.words import brief_age, counted
 
 if TYPE_CHECKING:
-    from securecfg.rotation.document import Rotation
+    from securecfg.rotation.document import Rotation, Rules
     from securecfg.rotation.machine import Progress
 
 NS = 1_000_000_000
-_NEVER_HELD = 0
+_UNSEEN = -1
+"""No document has it as its number, so that no lease is taken for one that was seen before."""
 
 _WORDS = {
     State.BEGUN: "asks for a new value",
@@ -65,11 +67,11 @@ REASONS = {
     ),
     "version-not-found": Reason(
         "the new value was deleted while the rotation was under way",
-        "take it back with `securecfg rotation cancel {path}`, and begin again",
+        "nothing is to be mended, as another one is made",
     ),
     "invalid-rotation": Reason(
         "the rotator can do nothing with its options, or with the value of the secret",
-        "`securecfg rotation check {path}` says what is wrong; put the value right, or take it back and set it anew",
+        "`securecfg rotation check {path}` says what is wrong; put the value of the secret right",
     ),
     "extra-missing": Reason(
         "a library that the rotator needs is not installed where it ran",
@@ -105,6 +107,7 @@ def describe(rotation: Rotation) -> dict[str, Any]:
         "rotator": rules.rotator,
         "options": dict(rules.options),
         "schedule": None if rules.schedule is None else dict(rules.schedule),
+        "when": schedule_words(rules),
         "grace_s": rules.grace_s,
         "propagation_s": rules.propagation_s,
         "timeout_s": rules.timeout_s,
@@ -220,7 +223,19 @@ def is_before_swap(progress: Progress) -> bool:
 
 def is_held(rotation: Rotation) -> bool:
     """Return whether another process is at work, as far as can be told at first sight."""
-    return rotation.holder is not None and not Leases().may_take(Stored(rotation, _NEVER_HELD))
+    return rotation.holder is not None and not Leases().may_take(Stored(rotation, _UNSEEN))
+
+
+def schedule_words(rules: Rules) -> str:
+    """Return when a secret is rotated, in words; a cron expression as it is where it cannot be put into words here."""
+    if rules.schedule is None:
+        return "only when asked"
+    from securecfg.rotation.schedule import Schedule, describe_schedule
+
+    try:
+        return describe_schedule(Schedule.from_json(rules.schedule))
+    except (ExtraMissing, InvalidRotation):
+        return str(rules.schedule.get("cron") or "by a schedule that this version cannot read")
 
 
 def due_words(rotation: Rotation, now_ns: int) -> str:

@@ -24,7 +24,7 @@ from securecfg.rotation.names import open_rotator
 from securecfg.rotation.references import resolve_options
 from securecfg.rotation.steps import Steps
 from securecfg.secret import Secret
-from securecfg.vault.paths import check_principal
+from securecfg.vault.paths import check_principal, path_to_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,6 +64,7 @@ class Rotations:
             RotationNotFound: Nothing rotates it.
             Tampered: The document is damaged.
         """
+        path_to_bytes(path)
         self._authority.require("list", path)
         return self._steps.find(path).rotation
 
@@ -82,6 +83,16 @@ class Rotations:
         shown = [rotation for rotation in found if rotation.path in listed and rotation.path.startswith(prefix)]
         return sorted(shown, key=lambda rotation: rotation.path)
 
+    def verify_may_rotate(self, path: str) -> None:
+        """Check that the caller may rotate a secret, whether there is one or not.
+
+        Raises:
+            InvalidPath: The path breaks the rules.
+            AccessDenied: He may not.
+        """
+        path_to_bytes(path)
+        self._authority.require("rotate", path)
+
     def check(self, path: str) -> list[str]:
         """Return what the rotator of a secret will be missing, in words; empty where all is there. Changes nothing.
 
@@ -92,7 +103,7 @@ class Rotations:
             AccessDenied: The caller may not rotate the secret, or not read what that needs.
             TargetUnavailable, CredentialRefused: The target cannot be asked.
         """
-        self._authority.require("rotate", path)
+        self.verify_may_rotate(path)
         rotation = self._steps.find(path).rotation
         rotator = self._find(rotation.rules.rotator, resolve_options(self._vault, rotation.rules.options))
         value = self._vault.read(path, allow_expired=True).value
@@ -113,7 +124,7 @@ class Rotations:
             Conflict: A rotation is under way, and the rules are of another rotator or have other options.
         """
         self._verify(rules)
-        self._authority.require("rotate", path)
+        self.verify_may_rotate(path)
         rotator = self._find(rules.rotator, resolve_options(self._vault, rules.options))
         if rotator.strategy is Strategy.SINGLE_SLOT and not rules.is_hard_cut:
             message = (
@@ -146,7 +157,7 @@ class Rotations:
             AccessDenied: The caller may not rotate it.
             Conflict: A rotation is under way.
         """
-        self._authority.require("rotate", path)
+        self.verify_may_rotate(path)
         stored = self._steps.find(path)
         # Nothing is left to be taken back of a secret that was deleted.
         if stored.rotation.is_running and self._steps.standing(path).current:
@@ -242,7 +253,7 @@ class Rotations:
     # --- pieces ------------------------------------------------------------------------------------------------------
 
     def _change(self, path: str, action: str, change: Callable[[Rotation], Rotation]) -> Rotation:
-        self._authority.require("rotate", path)
+        self.verify_may_rotate(path)
         for _ in range(_RETRIES):
             stored = self._steps.find(path)
             after = change(stored.rotation)
