@@ -1,0 +1,78 @@
+"""A vault with one credential, and the account at a target that it is for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.rotation.document import Rules
+from securecfg.rotation.lease import Leases
+from securecfg.rotation.rotations import Rotations
+from securecfg.rotation.runner import Runner
+from securecfg.testing.account import Account
+from tests.vault.copies import copy_of
+from tests.vault.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from securecfg.rotation import Strategy
+    from securecfg.rotation.document import Rotation
+    from securecfg.vault.vault import Vault
+
+PATH = "app/db"
+FIRST = "first-password-4711"
+
+
+class RotationWorld(World):
+    """A vault with a rotated credential."""
+
+    __slots__ = ("account", "elapsed", "names")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.account = Account(FIRST)
+        self.elapsed = 0.0
+        self.names = 0
+
+    def begin(self, strategy: Strategy | None = None, **rules: object) -> Vault:
+        """Return the vault, whose credential is rotated when that is asked for."""
+        vault = self.open()
+        if strategy is not None:
+            self.account = Account(FIRST, strategy)
+        given = {"grace_s": 60, "is_hard_cut": True, **rules}
+        self.rotations(vault).set(PATH, Rules("account", **given))  # type: ignore[arg-type]  # by their names
+        return vault
+
+    def rotations(self, vault: Vault) -> Rotations:
+        return Rotations(vault, find=self.account.rotator)
+
+    def runner(self, vault: Vault) -> Runner:
+        """Return a runner of its own, as another process would have it."""
+        self.names += 1
+        leases = Leases(f"holder-{self.names}", lambda: self.elapsed)
+        return Runner(vault, leases=leases, jitter=lambda: 0.5, find=self.account.rotator)
+
+    def advance(self, runner: Runner, why: str = "") -> Rotation:
+        return runner.advance(runner.steps.find(PATH), why).rotation
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, on every clock."""
+        self.elapsed += seconds
+        self.clock.ns += int(seconds * 1_000_000_000)
+
+
+def _make(folder: Path) -> RotationWorld:
+    world = RotationWorld(folder)
+    with world.create() as vault:
+        vault.write(PATH, {"username": "shop", "password": FIRST})
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[RotationWorld]:
+    world = copy_of(_make, tmp_path)
+    yield world
+    world.close()
