@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from securecfg.errors import CredentialRefused, ExtraMissing, InvalidRotation, PrivilegeMissing, TargetUnavailable
 from securecfg.keys.uri import distribution_for
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from securecfg.rotation.logins import Login
+    from securecfg.rotation.servers import Server
 
 # Access denied, with a password or without; from this machine; the account is locked (MariaDB, MySQL); it has expired.
 _REFUSED = frozenset({1045, 1698, 1130, 4151, 3118, 1862, 1820})
@@ -35,26 +36,6 @@ NOT_VALID = 1819
 _FAILED = 1396
 _OWN_MIN = 2_000  # codes from here to 2,999 are of the client: connections that are lost or not made
 _OWN_MAX = 2_999
-
-
-class Server(NamedTuple):
-    """Which server.
-
-    Attributes:
-        host: Its name or address, or the path of its Unix socket.
-        port: Where it listens.
-        is_verified: Whether it has to prove by TLS that it is this one.
-        authorities: The file of whom to believe that; empty for those of the system.
-    """
-
-    host: str
-    port: int
-    is_verified: bool
-    authorities: str = ""
-
-    def __str__(self) -> str:
-        """Say what is called."""
-        return f"mysql {self.host}:{self.port}"
 
 
 class Refusal(Exception):
@@ -178,7 +159,7 @@ def open_session(server: Server, login: Login, until: float) -> Iterator[MysqlSe
         raise ExtraMissing(message, hint=f"pip install {distribution_for('mysql')}") from None
     if not login.is_usable:
         raise CredentialRefused(_refused(server))
-    if server.host.startswith("/"):
+    if server.is_socket:
         _verify_password_is_asked_for(login.username)
     channel = _open_channel(server, until)
     # It is the same connection, by another number: TLS takes the first over.
@@ -257,7 +238,7 @@ def _verify_password_is_asked_for(username: str) -> None:
 
 def _open_channel(server: Server, until: float) -> socket.socket:
     try:
-        if server.host.startswith("/"):
+        if server.is_socket:
             channel = socket.socket(socket.AF_UNIX)
             channel.settimeout(max(0.001, until - time.monotonic()))
             channel.connect(server.host)

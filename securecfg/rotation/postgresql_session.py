@@ -13,7 +13,7 @@ import select
 import ssl
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from securecfg.errors import CredentialRefused, ExtraMissing, InvalidRotation, PrivilegeMissing, TargetUnavailable
 from securecfg.keys.uri import distribution_for
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from psycopg.pq.abc import PGconn, PGresult
 
     from securecfg.rotation.logins import Login
+    from securecfg.rotation.servers import Server
 
 LIBPQ_MIN = 180_000
 """Earlier ones trace nothing of a login."""
@@ -36,26 +37,6 @@ _REFUSED = frozenset({"28000", "28P01"})
 _NOT_FOR_THIS_LOGIN = frozenset({"3D000", "42501"})
 # Connection, resources, state of an object, intervention of somebody, system, deadlock, internal.
 _UNAVAILABLE = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
-
-
-class Server(NamedTuple):
-    """Which server.
-
-    Attributes:
-        host: Its name or address, or the folder of its Unix socket.
-        port: Where it listens.
-        is_verified: Whether it has to prove by TLS that it is this one.
-        authorities: The file of whom to believe that; empty for those of the system.
-    """
-
-    host: str
-    port: int
-    is_verified: bool
-    authorities: str = ""
-
-    def __str__(self) -> str:
-        """Say what is called."""
-        return f"postgresql {self.host}:{self.port}"
 
 
 class Refusal(Exception):
@@ -209,7 +190,7 @@ def _describe(server: Server, login: Login, database: str, until: float) -> byte
     from psycopg.conninfo import make_conninfo
 
     hosts, addresses = server.host, ""
-    if not server.host.startswith("/"):
+    if not server.is_socket:
         found = find_addresses(server.host, server.port, until)
         hosts, addresses = ",".join([server.host] * len(found)), ",".join(found)
     authorities = server.authorities or ssl.get_default_verify_paths().cafile or "system"

@@ -20,12 +20,12 @@ from securecfg.errors import (
     TargetUnavailable,
 )
 from securecfg.rotation.accounts import Dialect, take_accounts
-from securecfg.rotation.addresses import is_local, verify_host
 from securecfg.rotation.interface import Candidate, Strategy
 from securecfg.rotation.logins import IDENTITY, USERNAME, is_unicode
-from securecfg.rotation.mysql_session import PREVENTED, Refusal, Server, open_session, quoted
+from securecfg.rotation.mysql_session import PREVENTED, Refusal, open_session, quoted
 from securecfg.rotation.options import GivenOptions
 from securecfg.rotation.passwords import new_password, take_rules
+from securecfg.rotation.servers import take_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from securecfg.rotation.logins import Login
     from securecfg.rotation.mysql_session import MysqlSession
     from securecfg.rotation.passwords import Rules
+    from securecfg.rotation.servers import Server
 
 DIALECT = Dialect("mysql", ("mysql", "mariadb"), name_bytes_max=128)
 _PORT = 3_306
-_PORT_MAX = 65_535
 _HOST_LENGTH_MAX = 255
 # No access to `mysql.*`, access denied, a privilege is missing, on a table; the account does not exist.
 _MAY_NOT = frozenset({1044, 1045, 1142, 1227, 1396, 1133})
@@ -147,16 +147,20 @@ class MysqlRotator:
             CredentialRefused, TargetUnavailable: The server cannot be asked.
         """
         missing: list[str] = []
-        if self._accounts.admin is not None:
-            with self._session(self._accounts.admin, time.monotonic() + run.timeout_s, _not_able) as session:
-                missing += self._check_administrator(session, self._accounts.admin)
-                for username in self._accounts.names:
-                    missing += self._check_account(session, username)
-        if run.current is not None and not missing:
-            try:
+        try:
+            if self._accounts.admin is not None:
+                missing += self._check_with(self._accounts.admin, time.monotonic() + run.timeout_s)
+            if run.current is not None and not missing:
                 self.verify(run.current, run)
-            except (PrivilegeMissing, InvalidRotation) as error:
-                missing.append(f"{error}: {error.hint}" if error.hint else str(error))
+        except (PrivilegeMissing, InvalidRotation) as error:
+            missing.append(f"{error}: {error.hint}" if error.hint else str(error))
+        return missing
+
+    def _check_with(self, admin: Login, until: float) -> list[str]:
+        with self._session(admin, until, _not_able) as session:
+            missing = self._check_administrator(session, admin)
+            for username in self._accounts.names:
+                missing += self._check_account(session, username)
         return missing
 
     def _check_administrator(self, session: MysqlSession, admin: Login) -> list[str]:
@@ -213,7 +217,7 @@ def from_options(options: Options) -> MysqlRotator:
         InvalidRotation: The options make no sense.
     """
     given = GivenOptions("mysql", options)
-    server = _take_server(given)
+    server = take_server(given, "mysql", _PORT)
     accounts = take_accounts(given, DIALECT)
     account_host = given.text("account-host", "%")
     probe = given.text("probe", "SELECT 1")
@@ -227,18 +231,6 @@ def from_options(options: Options) -> MysqlRotator:
         message = "an `account-host` is what stands after the `@` of an account, such as `%` or `10.0.%`"
         raise InvalidRotation(message)
     return MysqlRotator(server, accounts, account_host, rules, probe)
-
-
-def _take_server(given: GivenOptions) -> Server:
-    host = given.text("host")
-    verify_host(host)
-    port = given.number("port", _PORT, 1, _PORT_MAX)
-    tls = given.choice("tls", ("verified", "insecure-disabled"), "insecure-disabled" if is_local(host) else "verified")
-    authorities = given.text("tls-ca", "")
-    if (tls == "verified" and host.startswith("/")) or (authorities and tls != "verified"):
-        message = "the options `tls` and `tls-ca` are for a server that is reached over TLS"
-        raise InvalidRotation(message)
-    return Server(host, port, tls == "verified", authorities)
 
 
 def _not_changed(server: Server, refusal: Refusal) -> SecurecfgError:

@@ -20,12 +20,12 @@ from securecfg.errors import (
     TargetUnavailable,
 )
 from securecfg.rotation.accounts import Dialect, take_accounts
-from securecfg.rotation.addresses import is_local, verify_host
 from securecfg.rotation.interface import Candidate, Strategy
 from securecfg.rotation.logins import IDENTITY, USERNAME, is_unicode
 from securecfg.rotation.options import GivenOptions
 from securecfg.rotation.passwords import new_password, take_rules
-from securecfg.rotation.postgresql_session import Refusal, Server, open_session
+from securecfg.rotation.postgresql_session import Refusal, open_session
+from securecfg.rotation.servers import take_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from securecfg.rotation.logins import Login
     from securecfg.rotation.passwords import Rules
     from securecfg.rotation.postgresql_session import PostgresqlSession
+    from securecfg.rotation.servers import Server
 
 # PostgreSQL cuts off the rest of a longer name, and takes it for that of another role.
 DIALECT = Dialect("postgresql", ("postgresql", "postgres"), name_bytes_max=63)
 
 _PORT = 5_432
-_PORT_MAX = 65_535
 _READ_ONLY = "25006"
 _NO_SUCH_ROLE = "42704"
 _MAY_NOT = "42501"
@@ -186,21 +186,25 @@ class PostgresqlRotator:
             CredentialRefused, TargetUnavailable: The server cannot be asked.
         """
         missing: list[str] = []
-        if self._accounts.admin is not None:
-            until = time.monotonic() + run.timeout_s
-            with self._administering(self._accounts.admin, until, _not_able) as session:
-                for username in self._accounts.users or (self._accounts.username,):
-                    missing += self._check_role(session, username)
-                if self._accounts.users and not missing:
-                    missing += [
-                        f"the two users differ in {kind}; GRANT both the same groups, and nothing by name"
-                        for kind in self._compare(session)
-                    ]
-        if run.current is not None and not missing:
-            try:
+        try:
+            if self._accounts.admin is not None:
+                missing += self._check_with(self._accounts.admin, time.monotonic() + run.timeout_s)
+            if run.current is not None and not missing:
                 self.verify(run.current, run)
-            except (PrivilegeMissing, InvalidRotation) as error:
-                missing.append(f"{error}: {error.hint}" if error.hint else str(error))
+        except (PrivilegeMissing, InvalidRotation) as error:
+            missing.append(f"{error}: {error.hint}" if error.hint else str(error))
+        return missing
+
+    def _check_with(self, admin: Login, until: float) -> list[str]:
+        missing: list[str] = []
+        with self._administering(admin, until, _not_able) as session:
+            for username in self._accounts.names:
+                missing += self._check_role(session, username)
+            if self._accounts.users and not missing:
+                missing += [
+                    f"the two users differ in {kind}; GRANT both the same groups, and nothing by name"
+                    for kind in self._compare(session)
+                ]
         return missing
 
     def _check_role(self, session: PostgresqlSession, username: str) -> list[str]:
@@ -258,7 +262,7 @@ def from_options(options: Options) -> PostgresqlRotator:
         InvalidRotation: The options make no sense.
     """
     given = GivenOptions("postgresql", options)
-    server = _take_server(given)
+    server = take_server(given, "postgresql", _PORT)
     accounts = take_accounts(given, DIALECT)
     database = given.text("dbname", "postgres")
     probe = given.text("probe", "SELECT 1")
@@ -269,18 +273,6 @@ def from_options(options: Options) -> PostgresqlRotator:
             message = "the options `dbname` and `probe` of the rotator `postgresql` are text that a server takes"
             raise InvalidRotation(message)
     return PostgresqlRotator(server, accounts, database, rules, probe)
-
-
-def _take_server(given: GivenOptions) -> Server:
-    host = given.text("host")
-    verify_host(host)
-    port = given.number("port", _PORT, 1, _PORT_MAX)
-    tls = given.choice("tls", ("verified", "insecure-disabled"), "insecure-disabled" if is_local(host) else "verified")
-    authorities = given.text("tls-ca", "")
-    if (tls == "verified" and host.startswith("/")) or (authorities and tls != "verified"):
-        message = "the options `tls` and `tls-ca` are for a server that is reached over TLS"
-        raise InvalidRotation(message)
-    return Server(host, port, tls == "verified", authorities)
 
 
 def _verify_role(session: PostgresqlSession, username: str) -> None:
