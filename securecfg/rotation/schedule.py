@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
@@ -26,7 +27,7 @@ from securecfg.tuples import NamedTuple
 from securecfg.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from datetime import tzinfo
     from typing import Final
 
@@ -347,7 +348,7 @@ def _checked(schedule: Schedule) -> Schedule:
 
 def _has_shape(document: object) -> bool:
     """Return whether a document has the fields of a schedule, each of its type and in its range."""
-    if not isinstance(document, dict) or document.keys() != {"format", *Schedule._fields}:
+    if not isinstance(document, Mapping) or document.keys() != {"format", *Schedule._fields}:
         return False
     every, cron, ttl, windows = (document[name] for name in ("every_s", "cron", "ttl_permille", "windows"))
     return (
