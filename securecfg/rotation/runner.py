@@ -368,7 +368,7 @@ class _Work:
             self._call(lambda rotator: rotator.apply(run._replace(current=other, pending=current)))
             if not self._accepts(current, run):
                 return False
-        if pending is not None:
+        if pending is not None and pending != current:
             self._drop(run)
         return True
 
