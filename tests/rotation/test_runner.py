@@ -1021,7 +1021,7 @@ def _faulty(world: RotationWorld) -> tuple[Vault, FaultyStore]:
     return vault, store
 
 
-COMMITS = range(14)
+COMMITS = range(11)
 
 
 @pytest.mark.parametrize("kind", ["unknown-and-done", "unknown-and-not-done", "busy"])
