@@ -23,6 +23,7 @@ from securecfg.errors import (
 )
 from securecfg.rotation.agenda import Agenda, next_moment
 from securecfg.rotation.document import LEASE_S, NS, all_rotations
+from securecfg.rotation.due import begin_ns
 from securecfg.rotation.lease import Leases, elapsed_s
 from securecfg.rotation.machine import State
 from securecfg.rotation.names import open_rotator
@@ -284,7 +285,14 @@ class Daemon:
             if stored is None:
                 self._done(record, None)
                 return
-            why = "due" if not stored.rotation.is_running and self._is_due(runner, stored) else ""
+            why = ""
+            if not stored.rotation.is_running and self._is_due(runner, stored):
+                now_ns = runner.vault.opened.clock.now_ns()
+                begins_ns = begin_ns(stored.rotation.rules, stored.rotation.due_ns, now_ns)
+                if begins_ns > now_ns:
+                    self._done(record, begins_ns, stored.rotation)
+                    return
+                why = "due"
             after = runner.advance(stored, why).rotation
             self._done(record, next_moment(after), after)
         except RotationBusy:

@@ -35,3 +35,16 @@ def due_after(rules: Rules, record: int, now_ns: int, standing: Standing) -> int
         seed=record.to_bytes(8, "big"),
     )
     return to_ns(due) if due is not None else 0
+
+
+def begin_ns(rules: Rules, due_ns: int, now_ns: int) -> int:
+    """Return when what is due may begin: at once, or where that is outside of the windows when the next one opens.
+
+    Raises:
+        ExtraMissing: The schedule needs a library that is not installed.
+    """
+    if rules.schedule is None:
+        return due_ns
+    from securecfg.rotation.schedule import Schedule, begin_at
+
+    return to_ns(begin_at(Schedule.from_json(rules.schedule), due=to_datetime(due_ns), now=to_datetime(now_ns)))

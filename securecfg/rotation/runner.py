@@ -368,7 +368,7 @@ class _Work:
             self._call(lambda rotator: rotator.apply(run._replace(current=other, pending=current)))
             if not self._accepts(current, run):
                 return False
-        if pending is not None:
+        if pending is not None and pending != current:
             self._drop(run)
         return True
 
@@ -491,8 +491,13 @@ class _Work:
         target = rotator.target
         breakers.verify(target)
         self._runner.pace(target)
+        # What goes wrong in the vault meanwhile is no answer of the target, and does not count as one.
+        given = self._in_time(lambda: ask(rotator.rotator))
         try:
-            answer = self._in_time(lambda: ask(rotator.rotator))
+            if given is None:
+                message = "the target gave no answer in time"
+                raise TargetUnavailable(message)
+            answer = given.result()
         except TargetUnavailable:
             breakers.failed(target)
             raise
@@ -509,8 +514,12 @@ class _Work:
         breakers.answered(target)
         return answer
 
-    def _in_time(self, ask: Callable[[], T]) -> T:
-        """Return the answer of a call, in a thread that is left behind in the end; the lease is renewed meanwhile."""
+    def _in_time(self, ask: Callable[[], T]) -> Future[T] | None:
+        """Make a call, in a thread that is left behind in the end; the lease is renewed meanwhile.
+
+        Returns:
+            What it came to; None where it has not ended in time.
+        """
         lease_s, timeout_s = self._leases.holder.lease_s, self._stored.rotation.rules.timeout_s + _MARGIN_S
         self._hold(lease_s / _RENEWALS)
         answer: Future[T] = Future()
@@ -520,10 +529,9 @@ class _Work:
             left = until - self._leases.now_s()
             wait((answer,), max(0.0, min(left, lease_s / _RENEWALS)))
             if answer.done():
-                return answer.result()
+                return answer
             if left <= 0:
-                message = "the target gave no answer in time"
-                raise TargetUnavailable(message)
+                return None
             self._renew()
 
     def _hold(self, at_least_s: float) -> None:
@@ -639,9 +647,11 @@ def _has_acknowledged(rotation: Rotation) -> bool:
 
 def _pause_ns(seconds: float) -> int:
     """Return how long a target wants to be left alone; foreign code says so."""
+    if not isinstance(seconds, int | float):
+        return 0
     try:
         return max(int(seconds * NS), 0)
-    except (OverflowError, TypeError, ValueError):
+    except (OverflowError, ValueError):
         return 0
 
 

@@ -15,11 +15,12 @@ from tests.vault.copies import copy_of
 from tests.vault.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from securecfg.rotation import Strategy
+    from securecfg.rotation import Options, Rotator, Strategy
     from securecfg.rotation.document import Rotation
+    from securecfg.rotation.machine import Progress
     from securecfg.vault.vault import Vault
 
 PATH = "app/db"
@@ -49,19 +50,37 @@ class RotationWorld(World):
     def rotations(self, vault: Vault) -> Rotations:
         return Rotations(vault, find=self.account.rotator)
 
-    def runner(self, vault: Vault) -> Runner:
+    def runner(self, vault: Vault, find: Callable[[str, Options], Rotator] | None = None) -> Runner:
         """Return a runner of its own, as another process would have it."""
         self.names += 1
         leases = Leases(f"holder-{self.names}", lambda: self.elapsed)
-        return Runner(vault, leases=leases, jitter=lambda: 0.5, find=self.account.rotator)
+        return Runner(vault, leases=leases, jitter=lambda: 0.5, find=find or self.account.rotator)
 
     def advance(self, runner: Runner, why: str = "") -> Rotation:
         return runner.advance(runner.steps.find(PATH), why).rotation
+
+    def lead_on(self, runner: Runner, why: str = "") -> Progress:
+        """Lead the rotation on until it is over or has failed; time passes as it must."""
+        for _ in range(100):
+            rotation = self.advance(runner, why)
+            progress, why = rotation.progress, ""
+            assert progress is not None
+            if progress.is_over or progress.failed_in is not None:
+                return progress
+            self.wait(max((progress.not_before_ns - self.clock.ns) / 1e9, 0.001))
+        message = f"still in `{progress.state}`"
+        raise AssertionError(message)
 
     def wait(self, seconds: float) -> None:
         """Let time pass, on every clock."""
         self.elapsed += seconds
         self.clock.ns += int(seconds * 1_000_000_000)
+
+
+def progress_of(rotation: Rotation) -> Progress:
+    """Return how far a rotation is that has begun."""
+    assert rotation.progress is not None
+    return rotation.progress
 
 
 def _make(folder: Path) -> RotationWorld:
