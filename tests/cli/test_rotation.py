@@ -383,6 +383,17 @@ def test_all_are_rotated_where_that_is_confirmed_and_the_gravest_end_is_the_exit
     assert outcome.err.startswith("error: 1 of 2 rotations left undone: the rotation of")
 
 
+def test_of_a_wait_and_a_failure_the_failure_is_the_exit_code(rotated: Path, cli: Cli) -> None:
+    account().mood = Mood.UNREACHABLE
+    cli("rotation", "run", PATH, *SOON)
+    cli("secret", "put", "app/key", stdin=CANARY)
+    cli("rotation", "set", "app/key", "--rotator", "random", "--option", "field=password")
+    outcome = cli("rotation", "run", "--all", "--yes", *SOON, "--json")
+    assert (outcome.code, outcome.error) == (6, "rotation-failed")
+    assert [each["outcome"] for each in outcome.json["results"]] == ["waits", "failed"]
+    assert outcome.json["error"]["message"].startswith("1 of 2 rotations left undone, 1 more for another reason: ")
+
+
 def test_what_is_due_is_what_is_under_way_and_has_something_to_do(rotated: Path, cli: Cli) -> None:
     assert cli("rotation", "run", "--due").text == "nothing is to be done\n"
     cli("rotation", "run", PATH)
