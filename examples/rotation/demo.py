@@ -98,7 +98,8 @@ class Operator:
     def start(self, shown: str, *command: str, **environment: str) -> subprocess.Popen[str]:
         """Start a program beside this one; what it logs goes to a file of its own."""
         print(f"    $ {shown} &")
-        log = self._stack.enter_context((self.folder / f"log-{len(self.daemons)}").open("w"))
+        name = "log-shop" if "daemon" not in command else f"log-{len(self.daemons)}"
+        log = self._stack.enter_context((self.folder / name).open("w"))
         process = subprocess.Popen(
             [sys.executable, *command],
             cwd=self.folder,
@@ -120,7 +121,7 @@ class Operator:
     def status(self) -> dict[str, Any]:
         """Return how the rotation is."""
         shown = json.loads(self.run("rotation", "status", "db/shop", "--json", is_shown=False))
-        found: dict[str, Any] = shown["rotation"]
+        found: dict[str, Any] = shown["rotations"][0]
         return found
 
     def steps(self) -> list[dict[str, Any]]:
@@ -146,9 +147,9 @@ def create(operator: Operator) -> None:
 
 
 def set_rotation(operator: Operator) -> None:
-    """Say how: two roles take turns, every three seconds, and the old one works a second longer."""
+    """Say how: two roles take turns, every two seconds, and the old one works a second longer."""
     operator.run(
-        *("rotation", "set", "db/shop", "--rotator", "postgresql", "--every", "3s", "--grace", "1s"),
+        *("rotation", "set", "db/shop", "--rotator", "postgresql", "--every", "2s", "--grace", "1s"),
         *("--option", "host=127.0.0.1", "--option", f"port={operator.server.port}"),
         *("--option", "users=app_a,app_b", "--option", f"admin={ADMIN}"),
         *("--option", "admin-password=${secret:db/admin}", "--option", "probe=SELECT count(*) FROM goods"),
@@ -181,8 +182,8 @@ def kill_one(operator: Operator) -> None:
 def watch(operator: Operator) -> None:
     """Wait until there were ten rotations, by the daemon that is left."""
     until = time.monotonic() + PATIENCE_S
-    while (status := operator.status())["rotations"] < ROTATIONS:
-        assert time.monotonic() < until, f"there were {status['rotations']} rotations"
+    while (status := operator.status())["rotation_count"] < ROTATIONS:
+        assert time.monotonic() < until, f"there were {status['rotation_count']}"
         time.sleep(0.5)
     assert operator.shop is not None
     output, _ = operator.shop.communicate("")
@@ -201,7 +202,7 @@ def tell(operator: Operator) -> None:
         if daemon.poll() is None:
             daemon.send_signal(signal.SIGTERM)
             assert daemon.wait() == 0
-    operator.run("rotation", "history", "db/shop", "--last", "12")
+    operator.run("rotation", "history", "db/shop")
     steps = operator.steps()
     retired = [step for step in steps if step["to"] == "retired"]
     assert len(retired) >= ROTATIONS

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "securecfg.rotators"
 _NAMES = (
+    "mysql",
     "postgresql",
     "random",
+    "redis",
     "signing-key",
+    "ssh",
     "tls",
 )
 BUILT_IN = {name: f"securecfg.rotation.rotators.{name.replace('-', '_')}" for name in _NAMES}

@@ -364,6 +364,7 @@ SCENES = {
     "docs/how-to/recover.md": Scene(prepare=a_shop_with_shares),
     "docs/how-to/rotate-signing-key.md": Scene(prepare=a_shop),
     "docs/how-to/rotate-tls.md": Scene(prepare=a_shop_with_openssl),
+    "docs/how-to/rotate-ssh.md": Scene(prepare=a_shop),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
     "docs/how-to/several-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),

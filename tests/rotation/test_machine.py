@@ -214,7 +214,7 @@ def test_a_clock_that_was_put_back_makes_no_slow_target_wait_for_ever() -> None:
 
 
 def _rotation(progress: Progress, **rules: object) -> Rotation:
-    return Rotation(7, "app/db", Rules("random", **rules), "user:ada", progress=progress)  # type: ignore[arg-type]
+    return Rotation(7, "app/db", Rules("random", **rules), "user:ada", progress=progress)  # type: ignore[arg-type]  # by their names
 
 
 @pytest.mark.parametrize("state", sorted(machine.BEFORE_SWAP | {State.PREVIOUS, State.CANCELLING}))

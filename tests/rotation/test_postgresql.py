@@ -297,8 +297,8 @@ def propose_after(rotator: Rotator, current: Fields) -> Run:
 
 def test_connections_that_are_open_stay(two: _Roles) -> None:
     rotator = two.make()
-    where = {"host": "127.0.0.1", "dbname": "postgres", "user": two.users[0], "password": PASSWORD}
-    with connect(port=two.server.port, autocommit=True, **where) as connection:  # type: ignore[arg-type]  # by their names
+    described = f"host=127.0.0.1 port={two.server.port} dbname=postgres user={two.users[0]} password={PASSWORD}"
+    with connect(described, autocommit=True) as connection:
         rotator.retire(swap(propose_and_apply(rotator, two)))
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
@@ -326,7 +326,7 @@ def test_an_administrator_changes_nobody_else(kind: str, server: PostgresqlServe
 def test_a_long_name_is_not_cut_off_to_that_of_another(own: _Roles) -> None:
     own.create("v" * 63)
     with pytest.raises(InvalidRotation):
-        own.make().apply(_run(_login("v" * 63, PASSWORD), _login("v" * 64, "canary-new")))
+        own.make().apply(_run(_login("v" * 64, PASSWORD), _login("v" * 64, "canary-new")))
     assert own.server.login("v" * 63, PASSWORD)
 
 

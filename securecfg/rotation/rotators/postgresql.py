@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import (
@@ -19,20 +19,10 @@ from securecfg.errors import (
     SecurecfgError,
     TargetUnavailable,
 )
+from securecfg.rotation.accounts import Dialect, take_accounts
 from securecfg.rotation.addresses import is_local, verify_host
 from securecfg.rotation.interface import Candidate, Strategy
-from securecfg.rotation.logins import (
-    IDENTITY,
-    USERNAME,
-    Login,
-    is_same_url,
-    is_unicode,
-    login_of,
-    other_of,
-    take_users,
-    verify_username,
-    with_login,
-)
+from securecfg.rotation.logins import IDENTITY, USERNAME, is_unicode
 from securecfg.rotation.options import GivenOptions
 from securecfg.rotation.passwords import new_password, take_rules
 from securecfg.rotation.postgresql_session import Refusal, Server, open_session
@@ -40,13 +30,14 @@ from securecfg.rotation.postgresql_session import Refusal, Server, open_session
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from securecfg.rotation.accounts import Accounts
     from securecfg.rotation.interface import Fields, Options, Run
+    from securecfg.rotation.logins import Login
     from securecfg.rotation.passwords import Rules
     from securecfg.rotation.postgresql_session import PostgresqlSession
 
-SCHEMES = ("postgresql", "postgres")
-NAME_BYTES_MAX = 63
-"""PostgreSQL cuts off the rest of a longer name, and takes it for that of another role."""
+# PostgreSQL cuts off the rest of a longer name, and takes it for that of another role.
+DIALECT = Dialect("postgresql", ("postgresql", "postgres"), name_bytes_max=63)
 
 _PORT = 5_432
 _PORT_MAX = 65_535
@@ -85,20 +76,6 @@ WHERE r.rolname = $1 ORDER BY 1
 """
 
 
-class Logins(NamedTuple):
-    """Whose password is changed, and by whom.
-
-    Attributes:
-        username: The only role whose password is changed; empty where it is whichever changes its own.
-        users: Two roles that take turns, or none.
-        admin: Who changes it; None where each role changes its own.
-    """
-
-    username: str
-    users: tuple[str, ...]
-    admin: Login | None
-
-
 class _State(NamedTuple):
     """What an administrator sees of a role.
 
@@ -118,22 +95,22 @@ class PostgresqlRotator:
 
     Args:
         server: Which server.
-        logins: Whose password.
+        accounts: Whose password.
         database: Into which database who changes it logs in, and others where their value names none.
         rules: What a password must be like.
         probe: One query that every login must be able to run.
     """
 
-    def __init__(self, server: Server, logins: Logins, database: str, rules: Rules, probe: str) -> None:
+    def __init__(self, server: Server, accounts: Accounts, database: str, rules: Rules, probe: str) -> None:
         """Ask nothing yet."""
         self._server = server
-        self._logins = logins
+        self._accounts = accounts
         self._database = database
         self._rules = rules
         self._probe = probe
-        self.strategy = Strategy.TWO_USERS if logins.users else Strategy.SINGLE_SLOT
+        self.strategy = Strategy.TWO_USERS if accounts.users else Strategy.SINGLE_SLOT
         self.target = str(server)
-        self.identity = IDENTITY - {USERNAME} if logins.users else IDENTITY
+        self.identity = IDENTITY - {USERNAME} if accounts.users else IDENTITY
 
     def propose(self, run: Run, /) -> Candidate:
         """Return a new password, with two users that of the other one; asks nothing.
@@ -141,14 +118,7 @@ class PostgresqlRotator:
         Raises:
             InvalidRotation: The current value is no login of this rotation.
         """
-        users = self._logins.users
-        if run.current is None and (users or self._logins.username):
-            username = users[0] if users else self._logins.username
-        else:
-            username = self._login_of(run.current).username
-            if users:
-                username = other_of((users[0], users[1]), username)
-        return Candidate(with_login(run.current, username, new_password(self._rules), SCHEMES))
+        return Candidate(self._accounts.propose(run, new_password(self._rules)))
 
     def apply(self, run: Run, /) -> None:
         """Give the role of the candidate its password.
@@ -158,29 +128,21 @@ class PostgresqlRotator:
             InvalidRotation: The candidate is no login of this rotation, or would replace what is in use.
         """
         until = time.monotonic() + run.timeout_s
-        candidate = self._login_of(run.pending)
-        self._verify_turn(candidate, run)
+        candidate = self._accounts.login_of(run.pending)
+        self._accounts.verify_turn(candidate, run)
         if not candidate.is_usable:
             message = "the candidate is no password that a server can be told"
             raise CandidateRejected(message)
-        if self._logins.admin is not None:
-            with self._administering(self._logins.admin, until) as session:
+        if self._accounts.admin is not None:
+            with self._administering(self._accounts.admin, until) as session:
                 _verify_role(session, candidate.username)
                 session.set_password(candidate.username, candidate.password.reveal())
             return
-        for value in (run.current, run.pending, run.previous):
-            if value is None:
-                continue
-            own = self._login_of(value)
-            if own.username != candidate.username:
-                continue
-            try:
-                with self._administering(own, until) as session:
-                    if value is not run.pending:
-                        session.set_password(candidate.username, candidate.password.reveal())
+        for own in self._accounts.known_logins(run):
+            with suppress(CredentialRefused), self._administering(own, until) as session:
+                if own.password != candidate.password:
+                    session.set_password(candidate.username, candidate.password.reveal())
                 return
-            except CredentialRefused:
-                continue
         message = f"`{self._server}` refuses each password of the role that is known"
         raise CredentialRefused(message, hint="write the right one, or give the rotation an `admin`")
 
@@ -191,7 +153,7 @@ class PostgresqlRotator:
             CredentialRefused, PrivilegeMissing, TargetUnavailable: As the contract says.
             InvalidRotation: The value is no login of this rotation.
         """
-        login = self._login_of(value)
+        login = self._accounts.login_of(value)
         database = login.database or self._database
         with self._session(login, database, time.monotonic() + run.timeout_s, _not_able) as session:
             if session.ask("SELECT session_user, pg_catalog.current_database()") != [(login.username, database)]:
@@ -200,7 +162,7 @@ class PostgresqlRotator:
             session.ask("BEGIN READ ONLY")
             session.ask(self._probe)
             session.ask("ROLLBACK")
-            if self._logins.users and (differing := self._compare(session)):
+            if self._accounts.users and (differing := self._compare(session)):
                 message = f"the two users differ in {' and '.join(differing)}"
                 raise PrivilegeMissing(message, hint="let both have what they may do from one group, by GRANT group TO")
 
@@ -211,13 +173,11 @@ class PostgresqlRotator:
             CredentialRefused, PrivilegeMissing, TargetUnavailable: As the contract says.
             InvalidRotation: What is to be retired is no login of this rotation.
         """
-        if not self._logins.users or self._logins.admin is None or run.previous is None:
+        former = self._accounts.former_login(run)
+        if former is None or self._accounts.admin is None:
             return
-        previous = self._login_of(run.previous)
-        if run.current is not None and self._login_of(run.current).username == previous.username:
-            return  # a role has one password, which is what is current
-        with self._administering(self._logins.admin, time.monotonic() + run.timeout_s, _not_retired) as session:
-            session.set_password(previous.username, None)
+        with self._administering(self._accounts.admin, time.monotonic() + run.timeout_s, _not_retired) as session:
+            session.set_password(former.username, None)
 
     def check(self, run: Run, /) -> Sequence[str]:
         """Return what is missing at the server, with the commands that mend it.
@@ -226,12 +186,12 @@ class PostgresqlRotator:
             CredentialRefused, TargetUnavailable: The server cannot be asked.
         """
         missing: list[str] = []
-        if self._logins.admin is not None:
+        if self._accounts.admin is not None:
             until = time.monotonic() + run.timeout_s
-            with self._administering(self._logins.admin, until, _not_able) as session:
-                for username in self._logins.users or (self._logins.username,):
+            with self._administering(self._accounts.admin, until, _not_able) as session:
+                for username in self._accounts.users or (self._accounts.username,):
                     missing += self._check_role(session, username)
-                if self._logins.users and not missing:
+                if self._accounts.users and not missing:
                     missing += [
                         f"the two users differ in {kind}; GRANT both the same groups, and nothing by name"
                         for kind in self._compare(session)
@@ -247,7 +207,7 @@ class PostgresqlRotator:
         role = _quoted(username)
         found = _state_of(session, username)
         if found is None:
-            groups = [str(group) for user in self._logins.users for (group,) in session.ask(_GROUPS, user)]
+            groups = [str(group) for user in self._accounts.users for (group,) in session.ask(_GROUPS, user)]
             also = f" IN ROLE {', '.join(groups)}" if groups else ""
             return [f"there is no role `{username}`: CREATE ROLE {role} LOGIN{also}"]
         missing = []
@@ -259,42 +219,17 @@ class PostgresqlRotator:
             commands = "ALTER ROLE {admin} CREATEROLE"
             if session.version >= _ADMIN_OPTION_SINCE:
                 commands += f"; GRANT {role} TO {{admin}} WITH ADMIN OPTION"
-            admin = _quoted(self._logins.admin.username) if self._logins.admin else ""
+            admin = _quoted(self._accounts.admin.username) if self._accounts.admin else ""
             missing.append(
                 f"the administrator may not change the password of `{username}`: {commands.format(admin=admin)}"
             )
         return missing
 
     def _compare(self, session: PostgresqlSession) -> list[str]:
-        rows = session.ask(_ROLES, *self._logins.users)
-        if len(rows) != len(self._logins.users):
+        rows = session.ask(_ROLES, *self._accounts.users)
+        if len(rows) != len(self._accounts.users):
             return ["that one does not exist"]
         return [kind for kind, one, other in zip(_KINDS, rows[0][1:], rows[1][1:], strict=True) if one != other]
-
-    def _login_of(self, value: Fields | None) -> Login:
-        login = login_of(value, SCHEMES)
-        verify_username(login.username, NAME_BYTES_MAX)
-        allowed = self._logins.users or ((self._logins.username,) if self._logins.username else (login.username,))
-        if login.username not in allowed:
-            message = "the secret is for another role than the rotation names"
-            raise InvalidRotation(message, hint="see the options `username` and `users`")
-        return login
-
-    def _verify_turn(self, candidate: Login, run: Run) -> None:
-        if not is_same_url(run.current, run.pending, SCHEMES):
-            message = "the candidate is for another server or database than the current value"
-            raise InvalidRotation(message)
-        if run.current is None:
-            return
-        current = self._login_of(run.current)
-        is_other = current.username != candidate.username
-        if is_other != bool(self._logins.users) and (is_other or current.password != candidate.password):
-            message = (
-                "the candidate is for the user that is in use"
-                if self._logins.users
-                else "the candidate is for another role than the current value"
-            )
-            raise InvalidRotation(message, hint="cancel the rotation, and begin it again")
 
     @contextmanager
     def _administering(
@@ -324,7 +259,7 @@ def from_options(options: Options) -> PostgresqlRotator:
     """
     given = GivenOptions("postgresql", options)
     server = _take_server(given)
-    logins = _take_logins(given)
+    accounts = take_accounts(given, DIALECT)
     database = given.text("dbname", "postgres")
     probe = given.text("probe", "SELECT 1")
     rules = take_rules(given)
@@ -333,7 +268,7 @@ def from_options(options: Options) -> PostgresqlRotator:
         if not text.strip() or "\0" in text or not is_unicode(text):
             message = "the options `dbname` and `probe` of the rotator `postgresql` are text that a server takes"
             raise InvalidRotation(message)
-    return PostgresqlRotator(server, logins, database, rules, probe)
+    return PostgresqlRotator(server, accounts, database, rules, probe)
 
 
 def _take_server(given: GivenOptions) -> Server:
@@ -346,29 +281,6 @@ def _take_server(given: GivenOptions) -> Server:
         message = "the options `tls` and `tls-ca` are for a server that is reached over TLS"
         raise InvalidRotation(message)
     return Server(host, port, tls == "verified", authorities)
-
-
-def _take_logins(given: GivenOptions) -> Logins:
-    username, users = given.text("username", ""), take_users(given, NAME_BYTES_MAX)
-    admin, password = given.text("admin", ""), given.secret("admin-password")
-    for name in filter(None, (username, admin)):
-        verify_username(name, NAME_BYTES_MAX)
-    problem = ""
-    if bool(admin) != (password is not None):
-        problem = "an `admin` has an `admin-password`"
-    elif username and users:
-        problem = "there are `users` or a `username`"
-    elif users and not admin:
-        problem = "two `users` need an `admin`, as neither may change the password of the other"
-    elif admin and not (username or users):
-        # Else whoever writes the secret could have the administrator change any password, and read it.
-        problem = "with an `admin` the role is named, by `username` or `users`"
-    elif admin and admin in {username, *users}:
-        problem = "the `admin` is another role than those whose passwords are changed"
-    if problem:
-        message = f"of the rotator `postgresql`: {problem}"
-        raise InvalidRotation(message)
-    return Logins(username, users, Login(admin, password) if password is not None else None)
 
 
 def _verify_role(session: PostgresqlSession, username: str) -> None:
