@@ -357,6 +357,8 @@ def test_a_pause_lets_nothing_begin(rotated: Path, cli: Cli) -> None:
     assert account().calls == []
     assert cli("rotation", "resume", PATH).text == f"resumed  {PATH}   nothing is under way\n"
     assert cli("rotation", "run", PATH).code == 0
+    cli("rotation", "pause", PATH)
+    assert cli("rotation", "status").text.rstrip().endswith("  `rotation resume`")
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(rotated: Path, cli: Cli) -> None:
