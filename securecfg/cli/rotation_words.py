@@ -164,6 +164,8 @@ def waiting_words(rotation: Rotation) -> str:
     progress = rotation.progress
     if progress is None or progress.is_over or progress.state is State.FAILED:
         return ""
+    if rotation.is_paused:
+        return "`rotation resume`"
     if is_held(rotation):
         return "a process that is at work on it"
     until = f"until {shown_time(to_datetime(progress.not_before_ns))}" if progress.not_before_ns else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -94,6 +95,14 @@ def give(cli: Cli, actions: str, path: str = "app/**") -> None:
         ([PATH, "--rotator", "random", "--grace", "500d"], 2, "invalid-rotation"),
         ([PATH, "--rotator", "random", "--timeout", "0s"], 2, "invalid-rotation"),
         ([PATH, "--rotator", "random", "--consumer", "nobody"], 2, "invalid-metadata"),
+        ([PATH, "--rotator", "random", "--every", "often"], 2, "invalid-rotation"),
+        ([PATH, "--rotator", "random", "--every", "30d", "--cron", "0 3 * * 6"], 2, "invalid-rotation"),
+        ([PATH, "--rotator", "random", "--cron", "0 3 * * 9"], 2, "invalid-rotation"),
+        ([PATH, "--rotator", "random", "--ttl-fraction", "1.5"], 2, "invalid-rotation"),
+        ([PATH, "--rotator", "random", "--window", "Sat 02:00-05:00"], 2, "usage"),
+        ([PATH, "--rotator", "random", "--tz", "Europe/Berlin"], 2, "usage"),
+        ([PATH, "--rotator", "random", "--every", "30d", "--window", "Caturday"], 2, "invalid-rotation"),
+        ([PATH, "--rotator", "random", "--every", "30d", "--no-schedule"], 2, "usage"),
         (["/app/db", "--rotator", "random"], 2, "invalid-path"),
         (["app/nothing", "--rotator", "random"], 3, "secret-not-found"),
     ],
@@ -348,6 +357,8 @@ def test_a_pause_lets_nothing_begin(rotated: Path, cli: Cli) -> None:
     assert account().calls == []
     assert cli("rotation", "resume", PATH).text == f"resumed  {PATH}   nothing is under way\n"
     assert cli("rotation", "run", PATH).code == 0
+    cli("rotation", "pause", PATH)
+    assert cli("rotation", "status").text.rstrip().endswith("  `rotation resume`")
 
 
 def test_a_dry_run_says_what_would_be_done_and_does_nothing(rotated: Path, cli: Cli) -> None:
@@ -372,6 +383,17 @@ def test_all_are_rotated_where_that_is_confirmed_and_the_gravest_end_is_the_exit
     assert hint.strip().startswith("-> grant what")
     assert done.startswith("rotated  app/key@2   @1 stays as `previous`")
     assert outcome.err.startswith("error: 1 of 2 rotations left undone: the rotation of")
+
+
+def test_of_a_wait_and_a_failure_the_failure_is_the_exit_code(rotated: Path, cli: Cli) -> None:
+    account().mood = Mood.UNREACHABLE
+    cli("rotation", "run", PATH, *SOON)
+    cli("secret", "put", "app/key", stdin=CANARY)
+    cli("rotation", "set", "app/key", "--rotator", "random", "--option", "field=password")
+    outcome = cli("rotation", "run", "--all", "--yes", *SOON, "--json")
+    assert (outcome.code, outcome.error) == (6, "rotation-failed")
+    assert [each["outcome"] for each in outcome.json["results"]] == ["waits", "failed"]
+    assert outcome.json["error"]["message"].startswith("1 of 2 rotations left undone, 1 more for another reason: ")
 
 
 def test_what_is_due_is_what_is_under_way_and_has_something_to_do(rotated: Path, cli: Cli) -> None:
@@ -531,6 +553,91 @@ def test_doctor_warns_of_what_has_failed(rotated: Path, cli: Cli) -> None:
 def test_each_reason_has_a_row_in_the_page_of_what_to_do() -> None:
     page = (ROOT / "docs" / "how-to" / "when-a-rotation-failed.md").read_text("utf-8")
     assert [code for code in REASONS if f"| `{code}` |" not in page] == []
+
+
+# --- schedules --------------------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_is_told_in_words_and_replaced_as_a_whole(rotated: Path, cli: Cli) -> None:
+    window = ("--window", "Sat,Sun 02:00-05:00", "--tz", "Europe/Berlin")
+    outcome = cli("rotation", "set", PATH, "--every", "30d", *window)
+    words = "every 30 days, Sat and Sun 02:00-05:00 Europe/Berlin"
+    assert outcome.text.startswith(f"set  {PATH}   account, {words}, due in ")
+    one = status(cli)
+    assert (one["when"], one["schedule"]["every_s"]) == (words, 2_592_000)
+    assert f"when        {words}\n" in cli("rotation", "status", PATH).text
+    cli("rotation", "set", PATH, "--grace", "5m")
+    assert status(cli)["when"] == words
+    cli("rotation", "set", PATH, "--ttl-fraction", "80%")
+    assert status(cli)["when"] == "when 80 % of its life is over"
+    cli("rotation", "set", PATH, "--no-schedule")
+    one = status(cli)
+    assert (one["when"], one["due"], one["schedule"]) == ("only when asked", None, None)
+
+
+def test_a_rotation_that_is_over_is_due_again(rotated: Path, cli: Cli) -> None:
+    cli("rotation", "set", PATH, "--every", "30d", "--jitter", "0", "--grace", "0s")
+    first = status(cli)["due"]
+    assert cli("rotation", "run", PATH).code == 0
+    assert status(cli)["due"] > first
+
+
+def test_a_plan_tells_by_day_what_begins_by_itself(rotated: Path, cli: Cli) -> None:
+    assert cli("rotation", "plan").text == "nothing is rotated by itself in 30 days\n"
+    cli("rotation", "set", PATH, "--cron", "30 3 * * *")
+    cli("secret", "put", "app/asked", stdin=CANARY)
+    cli("rotation", "set", "app/asked", "--rotator", "random")
+    outcome = cli("rotation", "plan", "--days", "3")
+    heading, *rows = outcome.text.splitlines()
+    assert heading.split() == ["DAY", "TIME", "PATH", "ROTATOR", "NOTE"]
+    assert [row.split()[2:] for row in rows] == [["03:30", PATH, "account"]] * 3
+    assert outcome.err == "note: not planned: 1 secret only when asked\n"
+    planned = cli("rotation", "plan", "--days", "3", "--json").json
+    assert [len(day["rotations"]) for day in planned["days"]] == [1, 1, 1]
+    assert planned["not_planned"] == [{"path": "app/asked", "why": "only when asked"}]
+    assert account().calls == []
+    cli("rotation", "pause", PATH)
+    assert cli("rotation", "plan", "app/d").err == "note: not planned: 1 secret that is paused\n"
+    assert cli("rotation", "plan", "--days", "0", "--json").error == "usage"
+
+
+def test_a_simulation_finds_what_collides_and_what_lapses(project: Path, cli: Cli) -> None:
+    for number in range(6):
+        value = json.dumps({"username": "shop", "password": CANARY})
+        cli("secret", "put", f"app/{number}", "--fields", stdin=value)
+        cli("rotation", "set", f"app/{number}", "--rotator", "account", "--cron", "0 3 1 * *")
+    cli("secret", "put", "short", "--ttl", "2d", stdin=CANARY)
+    cli("rotation", "set", "short", "--rotator", "random", "--every", "1d")
+    found = cli("rotation", "simulate", "--json").json
+    assert found["is_complete"] is True
+    assert 11 <= found["collision_count"] <= 13
+    assert (found["collisions"][0]["target"], found["collisions"][0]["most"]) == ("account", 6)
+    assert found["lapses"] == []
+    text = cli("rotation", "simulate").text
+    assert text.startswith("tried      365 days: ")
+    assert "collision  account   " in text
+    assert "well" not in text
+    cli("rotation", "set", "short", "--cron", "0 3 1 1 *")
+    assert (
+        cli("rotation", "simulate", "short").text.splitlines()[-1]
+        == "well       nothing collides, and no secret lapses"
+    )
+    assert cli("rotation", "simulate", "--as", "user:eve").text.startswith(
+        "tried      365 days: 0 rotations of 0 secrets"
+    )
+
+
+def test_what_was_missed_begins_in_its_next_window(rotated: Path, cli: Cli) -> None:
+    now = datetime.now(UTC)
+    closed = f"{now + timedelta(days=3):%a} 10:00-11:00"
+    cli("rotation", "set", PATH, "--every", "30d", "--window", closed)
+    with Vault.open(principal="user:ana") as vault:
+        stored = Steps(vault.authority).find(PATH)
+        obj = {"path": PATH, "rotator": "account", "action": "test"}
+        Steps(vault.authority).change(stored, lambda _: stored.rotation._replace(due_ns=1), obj)
+    assert cli("rotation", "run", "--due").text == "nothing is to be done\n"
+    assert account().calls == []
+    assert cli("rotation", "run", PATH).code == 0
 
 
 # --- on a terminal ----------------------------------------------------------------------------------------------------
