@@ -316,6 +316,10 @@ class Consumers:
                 is_over = False
                 extra = {"event": "consumers.interrupted", "code": error.code}
                 _log.warning("a consumer of a secret cannot be called for now", extra=extra)
+            except Exception as error:  # noqa: BLE001 - the outermost loop of a thread; its text could quote a value
+                is_over = False
+                extra = {"event": "consumers.broken", "code": type(error).__name__}
+                _log.error("calling a consumer met a defect of this library", extra=extra)
             finally:
                 self._give_back(line, is_over=is_over)
 
@@ -353,12 +357,19 @@ class Consumers:
         Raises:
             SecurecfgError: The vault cannot be used for now.
         """
-        call, path = line.calls[0], line.follower.seen[line.record].path
+        opened, follower, call = self._vault.opened, line.follower, line.calls[0]
+        opened.refresh()
+        size, path = opened.replica.checkpoint.size, follower.seen[line.record].path
+        entry = opened.entry(path)
+        if entry is None or entry.rec_id != line.record:
+            # It was moved. Where to is known once that was looked at; nothing is to be done where it does not match.
+            with self._changed:
+                return follower.size >= size and follower.seen[line.record].path == path
         if not line.is_made:
             refs = self._refs(line, call, path)
             if refs is None:
                 return True
-            if not self._call(line.follower.callback, *refs):
+            if not self._call(follower.callback, *refs):
                 self._record_failure(path.decode(), call.new)
                 return False
             line.is_made = True
@@ -370,30 +381,29 @@ class Consumers:
 
     def _refs(self, line: _Line, call: _Call, path: bytes) -> tuple[SecretRef | None, SecretRef] | None:
         """Return what a callback is given, None where it is not to be called any more."""
-        opened = self._vault.opened
-        opened.refresh()
         name = path.decode()
         try:
-            opened.verify_own(name)
+            self._vault.opened.verify_own(name)
         except (PathMounted, ScopeSealed):
             return None
         if line.follower.is_stopped or not self._vault.authority.session().decide("read", name).allowed:
             return None
-        found = self._find(path)
-        if found is None or found[0].rec_id != line.record or not self._is_there(path, found[0], call.new):
+        if not self._is_there(path, line.record, call.new):
             return None
-        old = SecretRef(self._vault, name, at=call.old) if self._is_there(path, found[0], call.old) else None
+        old = SecretRef(self._vault, name, at=call.old) if self._is_there(path, line.record, call.old) else None
         return old, SecretRef(self._vault, name, at=call.new)
 
-    def _is_there(self, path: bytes, entry: Entry, number: int) -> bool:
+    def _is_there(self, path: bytes, record: int, number: int) -> bool:
         """Return whether a version can be read by who may."""
         if not number:
             return False
         opened = self._vault.opened
 
         def read() -> bool:
-            known = opened.replica.index.get(path) or entry
-            version = opened.locate(path, known, number).version
+            entry = opened.replica.index.get(path)
+            if entry is None or entry.rec_id != record:
+                return False
+            version = opened.locate(path, entry, number).version
             return version.state == LIVE and not 0 < version.expires <= opened.clock.now_ns()
 
         try:

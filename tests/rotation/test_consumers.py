@@ -7,6 +7,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -256,6 +257,38 @@ def test_a_secret_that_is_moved_is_followed_where_it_matches(vault: Vault) -> No
     assert callback.next() == (PATH, 2, 3)
 
 
+@pytest.mark.parametrize("target", ["app/moved", "away/db"])
+def test_a_secret_that_is_moved_before_its_turn_is_told_of_where_it_is(vault: Vault, target: str) -> None:
+    hold, began, told = threading.Event(), threading.Event(), _Told()
+
+    def tell(old: SecretRef | None, new: SecretRef) -> None:
+        told(old, new)
+        began.set()
+        assert hold.wait(PATIENCE_S)
+
+    vault.on_rotate("app/**", tell)
+    vault.write(PATH, "2")
+    assert began.wait(PATIENCE_S)
+    vault.write(PATH, "3")
+    _until(lambda: _caught_up(vault))
+    vault.move(PATH, target)
+    hold.set()
+    assert told.next() == (PATH, 1, 2)
+    if target.startswith("app/"):
+        assert told.next() == (target, 2, 3)
+    assert told.settled(vault)
+
+
+def test_a_version_that_has_expired_by_its_turn_is_left_out(world: RotationWorld, vault: Vault) -> None:
+    broken = _Told(failures=1)
+    vault.on_rotate(PATH, broken)
+    vault.write(PATH, "2", ttl=timedelta(seconds=60))
+    broken.next()
+    world.wait(61)
+    vault.write(PATH, "3")
+    assert broken.next() == (PATH, None, 3)
+
+
 def test_of_a_secret_that_is_moved_here_only_the_current_version_is_told(vault: Vault) -> None:
     for number in range(3):
         vault.write("away/db", str(number))
@@ -445,7 +478,7 @@ def test_a_candidate_is_told_to_nobody_before_it_is_current(world: RotationWorld
     seen: list[bool] = []
 
     def look(_: str) -> None:
-        _until(lambda: _caught_up(vault))
+        _until(lambda: _caught_up(vault) and not vault._consumers._lines)
         seen.append(callback.calls.empty())
 
     world.account.hook = look
@@ -453,6 +486,7 @@ def test_a_candidate_is_told_to_nobody_before_it_is_current(world: RotationWorld
     assert seen
     assert all(seen)
     assert callback.next() == (PATH, 1, 2)
+    assert callback.settled(vault)
 
 
 def test_what_failed_is_not_acknowledged_and_the_grace_goes_on(world: RotationWorld) -> None:
