@@ -359,6 +359,7 @@ SCENES = {
     "docs/how-to/keys-pkcs11.md": Scene(prepare=a_shop_with_an_hsm),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/publish-a-bundle.md": Scene(prepare=a_shop),
+    "docs/how-to/rotate-own-keys.md": Scene(prepare=a_shop),
     "docs/how-to/rotate-a-secret.md": Scene(prepare=a_shop),
     "docs/how-to/when-a-rotation-failed.md": Scene(prepare=a_shop),
     "docs/how-to/recover.md": Scene(prepare=a_shop_with_shares),
