@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from securecfg.backends.answers import parse_retry_after
 from securecfg.backends.doubt import is_sent
 from securecfg.backends.gcpsm_names import TITLE
 from securecfg.backends.refusal import Refusal
@@ -19,6 +18,7 @@ from securecfg.errors import (
     ExtraMissing,
     SecurecfgError,
 )
+from securecfg.http_client import parse_retry_after
 from securecfg.keys.discretion import discreet
 from securecfg.keys.gcp import ANSWER_S, ask_once, may_pass, needs_metadata, words_of
 from securecfg.keys.per_process import PerProcess
