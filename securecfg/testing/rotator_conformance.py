@@ -139,8 +139,8 @@ class RotatorConformance:
     def test_rotates_again_and_again(self, target: RotationTarget, rotator: Rotator) -> None:
         run = swap(propose_and_apply(rotator, target))
         rotator.retire(run)
-        for _ in range(3):
-            after = Run(_TOKENS[1], datetime.now(UTC), TIMEOUT_S, run.current)
+        for token in ("c3" * 16, "d4" * 16, "e5" * 16):
+            after = Run(token, datetime.now(UTC), TIMEOUT_S, run.current)
             run = propose(rotator, after)
             rotator.apply(run)
             rotator.verify(_there(run.pending), run)
