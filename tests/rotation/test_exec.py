@@ -14,7 +14,8 @@ import pytest
 
 from securecfg.errors import InvalidRotation, RotationFailed, SecurecfgError, TargetUnavailable
 from securecfg.rotation import Run, Strategy, open_rotator
-from securecfg.rotation.rotators.exec import ERRORS, OUTPUT_BYTES_MAX, from_options
+from securecfg.rotation.rotators.exec import OUTPUT_BYTES_MAX, from_options
+from securecfg.rotation.step_protocol import ERRORS
 from securecfg.secret import Secret
 from securecfg.testing.rotator_conformance import RotatorConformance, begin, plain, propose, propose_and_apply, swap
 

@@ -11,59 +11,35 @@ The protocol in full, for those who write such programs, is `docs/how-to/rotate-
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import os
-import re
 import selectors
 import signal
 import stat
 import subprocess
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from securecfg.errors import (
-    CandidateRejected,
-    CredentialRefused,
-    InvalidRotation,
-    PrivilegeMissing,
-    RotationFailed,
-    SecurecfgError,
-    TargetUnavailable,
-)
-from securecfg.rotation.interface import Candidate, Strategy
+from securecfg.errors import InvalidRotation, PrivilegeMissing, RotationFailed, SecurecfgError, TargetUnavailable
 from securecfg.rotation.options import GivenOptions
-from securecfg.secret import Secret
+from securecfg.rotation.step_protocol import (
+    ERRORS,
+    parse_answer,
+    parse_candidate,
+    split_options,
+    take_identity,
+    take_strategy,
+    to_json,
+    told_of,
+    values_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from securecfg.rotation.interface import Candidate, Fields, Options, Run, Strategy
 
-    from securecfg.rotation.interface import Fields, Options, Run
-
-VERSION = 1
 VALUES = "SECURECFG_VALUES"
 OUTPUT_BYTES_MAX = 4 << 20
-ERRORS: Mapping[str, type[SecurecfgError]] = {
-    each.code: each
-    for each in (
-        CandidateRejected,
-        CredentialRefused,
-        InvalidRotation,
-        PrivilegeMissing,
-        RotationFailed,
-        TargetUnavailable,
-    )
-}
-"""What a program may answer as its `error`."""
-
 _EXITS = {75: TargetUnavailable, 77: PrivilegeMissing}  # EX_TEMPFAIL and EX_NOPERM of sysexits.h
-_PREFIX = "option."
-_OPTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
-_FIELD = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _CHUNK_BYTES = 1 << 16
 _LOOK_S = 0.1
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -108,11 +84,11 @@ class ExecRotator:
             TargetUnavailable, PrivilegeMissing, InvalidRotation, RotationFailed: It says so, or does not do its part.
         """
         answer = self._do("propose", run)
-        value, ends = _parse_value(answer.get("value")), _parse_time(answer.get("ends"))
-        if value is None or (ends is None and "ends" in answer):
+        candidate = parse_candidate(answer)
+        if candidate is None:
             message = f"`{self._program}` proposes no value"
             raise RotationFailed(message, hint="its own log may say more")
-        return Candidate(value, ends)
+        return candidate
 
     def apply(self, run: Run, /) -> None:
         """Have the program make its target accept the candidate.
@@ -128,7 +104,7 @@ class ExecRotator:
         Raises:
             CredentialRefused, PrivilegeMissing, TargetUnavailable, RotationFailed: It says so.
         """
-        self._do("verify", run, {"value": _shown(value)})
+        self._do("verify", run, value)
 
     def retire(self, run: Run, /) -> None:
         """Have the program make its target refuse the old value.
@@ -138,29 +114,13 @@ class ExecRotator:
         """
         self._do("retire", run)
 
-    def _do(self, step: str, run: Run, more: Mapping[str, object] | None = None) -> dict[str, Any]:
-        plain = {name: each for name, each in self._options.items() if isinstance(each, str)}
-        told = {
-            "v": VERSION,
-            "step": step,
-            "token": run.token,
-            "since": run.since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "timeout_s": run.timeout_s,
-            "options": plain,
-        }
-        given = {
-            "v": VERSION,
-            "current": _shown(run.current),
-            "previous": _shown(run.previous),
-            "pending": _shown(run.pending),
-            "options": _shown({name: each for name, each in self._options.items() if isinstance(each, Secret)}),
-            **(more or {}),
-        }
+    def _do(self, step: str, run: Run, value: Fields | None = None) -> dict[str, Any]:
+        told, given = told_of(step, run, self._options), values_of(run, self._options, value)
         until = time.monotonic() + run.timeout_s
-        return self._understand(_run(_verified(self._program), _to_bytes(told), _to_bytes(given), until))
+        return self._understand(_run(_verified(self._program), to_json(told), to_json(given), until))
 
     def _understand(self, ended: _Ended) -> dict[str, Any]:
-        answer = _parse_answer(ended.printed)
+        answer = parse_answer(ended.printed)
         kind: type[SecurecfgError] = RotationFailed
         said = answer.get("error") if answer is not None else None
         if ended.code is None:
@@ -189,20 +149,13 @@ def from_options(options: Options) -> ExecRotator:
     Raises:
         InvalidRotation: The options make no sense.
     """
-    own = {name.removeprefix(_PREFIX): each for name, each in options.items() if name.startswith(_PREFIX)}
-    given = GivenOptions("exec", {name: each for name, each in options.items() if not name.startswith(_PREFIX)})
+    own, rest = split_options("exec", options)
+    given = GivenOptions("exec", rest)
     program = given.text("program")
-    strategy = Strategy(given.choice("strategy", [each.value for each in Strategy]))
-    identity = frozenset(filter(None, given.text("identity", "").split(",")))
+    strategy, identity = take_strategy(given), take_identity(given, "exec")
     given.finish()
     if not (program.startswith("/") and program.isprintable() and os.path.normpath(program) == program):
         message = "the option `program` of the rotator `exec` is an absolute path without `..`"
-        raise InvalidRotation(message)
-    if not all(map(_OPTION.fullmatch, own)):
-        message = f"what is told to the program of the rotator `exec` is called `{_PREFIX}NAME`, a word"
-        raise InvalidRotation(message)
-    if not all(map(_FIELD.fullmatch, identity)):
-        message = "the option `identity` of the rotator `exec` is names of fields, joined by commas"
         raise InvalidRotation(message)
     return ExecRotator(program, strategy, identity, own)
 
@@ -346,57 +299,3 @@ def _close(process: subprocess.Popen[bytes], pipe: int, filling: int) -> None:
         os.close(filling)
     elif process.stdin is not None:
         process.stdin.close()
-
-
-def _to_bytes(document: object) -> bytes:
-    # Surrogates are written as escapes, so that any text of a vault can be told.
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
-def _shown(value: Mapping[str, Secret[str] | Secret[bytes] | str] | None) -> dict[str, object] | None:
-    if value is None:
-        return None
-    shown: dict[str, object] = {}
-    for name, secret in value.items():
-        content = secret.reveal() if isinstance(secret, Secret) else secret
-        shown[name] = content if isinstance(content, str) else {"base64": base64.b64encode(content).decode()}
-    return shown
-
-
-def _parse_answer(printed: bytes) -> dict[str, Any] | None:
-    try:
-        answer = json.loads(printed)
-    except (ValueError, RecursionError):
-        return None
-    known = {"v", "value", "ends", "error"}
-    is_one = isinstance(answer, dict) and type(answer.get("v")) is int and answer["v"] == VERSION
-    return answer if is_one and answer.keys() <= known else None
-
-
-def _parse_value(value: object) -> Secret[str] | Secret[bytes] | dict[str, Secret[str] | Secret[bytes]] | None:
-    """Return a value with fields, or what stands under the empty name; None where it is none."""
-    if not isinstance(value, dict) or not value:
-        return None
-    fields = {name: content for name, each in value.items() if (content := _parse_content(each)) is not None}
-    if len(fields) < len(value):
-        return None
-    if "" in fields:
-        return fields[""] if len(fields) == 1 else None
-    return fields
-
-
-def _parse_content(content: object) -> Secret[str] | Secret[bytes] | None:
-    if isinstance(content, str):
-        return Secret(content) if content.isascii() or not _SURROGATE.search(content) else None
-    if isinstance(content, dict) and content.keys() == {"base64"} and isinstance(content["base64"], str):
-        with suppress(binascii.Error, ValueError):
-            return Secret(base64.b64decode(content["base64"], validate=True))
-    return None
-
-
-def _parse_time(text: object) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return found.astimezone(UTC) if found is not None and found.tzinfo is not None else None
