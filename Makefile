@@ -7,7 +7,7 @@ JOBS ?= auto
 CODE := $(wildcard securecfg tests benchmarks examples docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-keys demo-facade test coverage lint types format bench docs crash fuzz mutants lock clean
+.PHONY: help demo demo-keys demo-facade demo-rotation test coverage lint types format bench docs crash fuzz mutants lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,6 +38,9 @@ demo-keys: .venv/dev ## walk through the life of keys (needs SoftHSM)
 
 demo-facade: .venv/dev ## walk through one application over four stores of others
 	@PYTHONPATH=. $(BIN)/python examples/facade/demo.py
+
+demo-rotation: .venv/dev ## watch a database password change under load (needs PostgreSQL)
+	@PYTHONPATH=. $(BIN)/python examples/rotation/demo.py
 
 # No test needs what it writes to outlive the machine, and waiting for a disk thousands of times takes minutes: the folders
 # of the tests are in memory, where there is room for them and programs may be run. They are a gigabyte, and go at the end.

@@ -26,6 +26,7 @@ TOPICS = {
     "key_changes": "Changing keys",
     "scopes": "Sealed scopes",
     "stores": "Stores of others",
+    "rotations": "Rotation",
     "policy_decisions": "Policy",
     "audit_verify": "The log",
     "processes": "Import and command line",

@@ -35,7 +35,7 @@ of a dependency escapes: it is turned into one of these at the rim where it occu
     │                                                       DestroyPending
     │                                                       KeyProviderUnavailable (TokenMissing)
     │                                                       BackendUnavailable (BackendNotReached)
-    │                                                       TargetUnavailable
+    │                                                       TargetUnavailable  RotationWaits
     └── Unsupported                                    10   UnsupportedFormat  UnsupportedFileSystem  ExtraMissing
                                                             ModuleMissing
 
@@ -712,6 +712,12 @@ class TargetUnavailable(Unavailable):
     """The target of a rotation cannot be reached, or it is unknown what became of a call."""
 
     code = "target-unavailable"
+
+
+class RotationWaits(Unavailable):
+    """A rotation cannot be led on now, and goes on later by itself."""
+
+    code = "rotation-waits"
 
 
 class BackendUnavailable(Unavailable):

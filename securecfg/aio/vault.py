@@ -10,7 +10,7 @@ from securecfg.aio.calls import CALLS_AT_ONCE, Calls, pieces
 from securecfg.secret import behind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
     from typing import BinaryIO
 
@@ -75,6 +75,11 @@ class AsyncVault:
         """Return several versions, or the error of each; see `Vault.read_many`."""
         asked = list(wanted)
         return await self._calls.run(lambda: self._vault.read_many(asked))
+
+    async def prefetch(self, paths: Iterable[str]) -> int:
+        """Fetch what is mounted ahead of its reads; see `Vault.prefetch`. Cancelled, it is fetched all the same."""
+        wanted = list(paths)
+        return await self._calls.run(lambda: self._vault.prefetch(wanted))
 
     async def read_document(self, path: str) -> tuple[bytes, str]:
         """Return a configuration document and its content type; see `Vault.read_document`."""

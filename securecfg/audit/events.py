@@ -83,6 +83,11 @@ class Event(StrEnum):
     MOUNT_CHANGED = "mount.changed"
     MOUNT_FAILED = "mount.failed"
     SYNC_FINISHED = "sync.finished"
+    ROTATION_SET = "rotation.set"
+    ROTATION_REMOVED = "rotation.removed"
+    ROTATION_STEPPED = "rotation.stepped"
+    ROTATION_ACKNOWLEDGED = "rotation.acknowledged"
+    ROTATION_CALLBACK_FAILED = "rotation.callback.failed"
 
 
 class Decision(StrEnum):
@@ -134,6 +139,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "fingerprint": Field.TEXT,
         "first": Field.NUMBER,
         "format": Field.TEXT,
+        "from": Field.TEXT,
         "import": Field.TEXT,
         "items": Field.VERSIONS,
         "kind": Field.TEXT,
@@ -157,6 +163,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "removed": Field.TEXTS,
         "rev": Field.NUMBER,
         "role": Field.TEXT,
+        "rotator": Field.TEXT,
         "signer": Field.TEXT,
         "served": Field.TEXT,
         "size": Field.NUMBER,
@@ -166,6 +173,7 @@ OBJECT_FIELDS: Mapping[str, Field] = MappingProxyType(
         "source_ver": Field.NUMBER,
         "store": Field.TEXT,
         "to": Field.TEXT,
+        "token": Field.TEXT,
         "ver": Field.NUMBER,
         "version": Field.TEXT,
         "vkey": Field.TEXT,
@@ -276,6 +284,11 @@ SHAPES: Mapping[Event, Shape] = MappingProxyType(
         Event.MOUNT_CHANGED: _change("path action store", "version label"),
         Event.MOUNT_FAILED: _change("path action store reason", "label"),
         Event.SYNC_FINISHED: _change("path to count"),
+        Event.ROTATION_SET: _administration("path rotator", "action"),
+        Event.ROTATION_REMOVED: _administration("path rotator"),
+        Event.ROTATION_STEPPED: _change("path token from to", "ver reason"),
+        Event.ROTATION_ACKNOWLEDGED: _change("path ver"),
+        Event.ROTATION_CALLBACK_FAILED: _change("path ver"),
         Event.SCOPE_ADOPTED: _administration("path size old_size", "lineage reason"),
     }
 )

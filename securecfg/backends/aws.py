@@ -165,7 +165,7 @@ class AwsApi:
         match failure.outcome:
             case Outcome.NO_REGION:
                 message = f"the AWS region of `{self._scheme}:` is not known"
-                error = SettingMissing(message, hint="add `?region=REGION`, or set AWS_REGION")
+                error = SettingMissing(message, hint="add `?region=REGION`, or set AWS_DEFAULT_REGION")
             case Outcome.NO_CREDENTIALS:
                 hint = (
                     "log in with `aws sso login` or `aws configure`, set AWS_PROFILE, or add `?metadata=yes` where the "

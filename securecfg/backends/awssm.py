@@ -34,10 +34,12 @@ from securecfg.backends.refusal import Refusal
 from securecfg.backends.uri import is_wanted, take_options
 from securecfg.errors import (
     AlreadyExists,
+    BackendDenied,
     BackendNotReached,
     BackendRefused,
     BackendUnavailable,
     CommitUnknown,
+    InvalidBackendUri,
     InvalidMetadata,
     SecretNotFound,
     SecurecfgError,
@@ -73,25 +75,45 @@ _TAG = re.compile(r"[\w +=.:/@-]*")
 _NOT_THERE = "ResourceNotFoundException"
 _EXISTS = "ResourceExistsException"
 _NOT_IN_THIS_STATE = "InvalidRequestException"
+_INVALID = "InvalidParameterException"
+_FAILED = "Failed"
+_REGION = re.compile(r"(?:[a-z]+-)+[0-9]+", re.ASCII)
+_REGION_LENGTH_MAX = 128
 
 
 class _Description(NamedTuple):
-    """What AWS tells of a secret besides its value."""
+    """What AWS tells of a secret besides its value.
+
+    Attributes:
+        stages: The labels of each version.
+        tags: All of them.
+        replicas: The regions to which it is replicated, or should be.
+        primary: The region from which it is replicated; empty where it is no replica.
+    """
 
     stages: Mapping[str, frozenset[str]]
     tags: Mapping[str, str]
+    replicas: tuple[str, ...]
+    primary: str
 
     def version_with(self, label: str) -> str | None:
         return next((version for version, labels in self.stages.items() if label in labels), None)
 
 
 class _Secrets:
-    """What both backends do alike."""
+    """What both backends do alike.
+
+    Args:
+        prefix: What stands in front of all names.
+        place: Where it is.
+        replicas: The other regions that AWS replicates to what is made here.
+    """
 
     scheme: Final = "awssm"
 
-    def __init__(self, prefix: str, place: Place) -> None:
+    def __init__(self, prefix: str, place: Place, replicas: tuple[str, ...] = ()) -> None:
         """Call nothing yet."""
+        self._replicas = replicas
         self._api = AwsApi(self.scheme, "secretsmanager", TITLE, place)
         self._folder = Folder(TITLE, prefix, _ALLOWED, "ASCII letters, digits and / _ + = . -")
         self.name = self._api.where + (f", folder `{prefix}`" if prefix else "")
@@ -212,10 +234,12 @@ class _Secrets:
             raise self._refused(path, refusal) from None
 
     def delete(self, path: str) -> None:
-        """Let a secret be deleted in 30 days."""
+        """Let a secret be deleted in 30 days. Its replicas are left alone: they would be gone at once, and for good."""
         try:
             self._api.ask("delete_secret", _done, SecretId=self._folder.name(path))
         except Refusal as refusal:
+            if refusal.reason == _INVALID:
+                raise self._replicated(path, refusal, replicas="deletes no secret that is") from None
             raise self._refused(path, refusal) from None
 
     def recover(self, path: str) -> None:
@@ -231,7 +255,25 @@ class _Secrets:
 
     def _create(self, name: str, new: Mapping[str, object], writing: Writing) -> None:
         tags = _tags(writing.metadata or {})
-        self._api.ask("create_secret", _done, Name=name, Tags=tags, **new)
+        if not self._replicas:
+            self._api.ask("create_secret", _done, Name=name, Tags=tags, **new)
+            return
+        # What has the name already in another region stays as it is: AWS overwrites it only where that is asked for.
+        regions = [{"Region": region} for region in self._replicas]
+        try:
+            statuses = self._api.ask("create_secret", _statuses, Name=name, Tags=tags, AddReplicaRegions=regions, **new)
+        except BackendDenied as denied:
+            hint = "they need `secretsmanager:CreateSecret`, and `secretsmanager:ReplicateSecretToRegions`"
+            raise BackendDenied(denied.message, hint=hint) from None
+        except Refusal as refusal:
+            if refusal.reason == _INVALID:
+                refusal.hint = "is `replicate` in the URI of regions that there are, and not of that of the secret?"
+            raise
+        failed = [region for region in self._replicas if statuses.get(region) == _FAILED]
+        if failed:
+            message = f"`{name}` is written, and AWS could not replicate it to {_listed(failed)}"
+            hint = "a secret that has its name there is in the way; `aws secretsmanager describe-secret` says more"
+            raise CommitUnknown(message, hint=hint)
 
     def _put(self, name: str, new: Mapping[str, object], writing: Writing) -> None:
         """Write whatever there is. Each request is made once where it is sent again, and AWSCURRENT stays then."""
@@ -300,6 +342,29 @@ class _Secrets:
             return self._folder.not_found(path)
         if refusal.reason == _NOT_IN_THIS_STATE:
             self._describe(path)  # it may wait for its deletion
+        if refusal.reason == _INVALID:
+            return self._replicated(path, refusal)
+        return refusal
+
+    def _replicated(self, path: str, refusal: Refusal, *, replicas: str = "") -> SecurecfgError:
+        """Return the error for a change that AWS takes for invalid: a secret may be a replica.
+
+        Args:
+            path: Which.
+            refusal: What it is where nothing else is seen.
+            replicas: What AWS does not do, in words, where the secret has some; empty where it does.
+        """
+        try:
+            described = self._describe(path)
+        except SecurecfgError:
+            return refusal  # who changes a secret need not have the right to look at it
+        if described.primary:
+            message = f"`{path}` is a replica, and AWS changes it where it comes from only, in `{described.primary}`"
+            return BackendRefused(message, hint=f"`region={described.primary}` in the URI")
+        if described.replicas and replicas:
+            message = f"`{path}` is replicated to {_listed(described.replicas)}, and AWS {replicas}"
+            hint = "`aws secretsmanager remove-regions-from-replication` deletes the replicas, at once and for good"
+            return BackendRefused(message, hint=hint)
         return refusal
 
 
@@ -309,11 +374,12 @@ class AwsSecrets(_Secrets):
     Args:
         prefix: What stands in front of all names.
         place: Where it is.
+        replicas: The other regions that AWS replicates to what is made here.
     """
 
-    def __init__(self, prefix: str, place: Place) -> None:
+    def __init__(self, prefix: str, place: Place, replicas: tuple[str, ...] = ()) -> None:
         """Call nothing yet."""
-        super().__init__(prefix, place)
+        super().__init__(prefix, place, replicas)
         self.capabilities = self.capabilities._replace(reads_at_once=BATCH_MAX)
 
     def read_many(self, paths: Sequence[str]) -> Mapping[str, Found]:
@@ -337,11 +403,12 @@ class AwsSecretsWithTags(_Secrets):
     Args:
         prefix: What stands in front of all names.
         place: Where it is.
+        replicas: The other regions that AWS replicates to what is made here.
     """
 
-    def __init__(self, prefix: str, place: Place) -> None:
+    def __init__(self, prefix: str, place: Place, replicas: tuple[str, ...] = ()) -> None:
         """Call nothing yet."""
-        super().__init__(prefix, place)
+        super().__init__(prefix, place, replicas)
         self.capabilities = self.capabilities._replace(metadata=True)
 
     def read(self, path: str, version: str | None) -> Found:
@@ -382,15 +449,28 @@ class AwsSecretsWithTags(_Secrets):
 
 
 def from_uri(uri: BackendUri) -> AwsSecrets | AwsSecretsWithTags:
-    """Return the backend for `awssm:[FOLDER]`, with the options `region`, `endpoint`, `metadata` and `tags`.
+    """Return the backend for `awssm:[FOLDER]`.
+
+    The options are `region`, `endpoint`, `metadata`, `tags` and `replicate`.
 
     Raises:
         InvalidBackendUri: The URI says something else.
     """
-    options = take_options(uri, (*PLACE_OPTIONS, "tags"), CREDENTIALS)
+    options = take_options(uri, (*PLACE_OPTIONS, "tags", "replicate"), CREDENTIALS)
     has_tags = is_wanted(uri.scheme, options, "tags")
     kind = AwsSecretsWithTags if has_tags else AwsSecrets
-    return kind(parse_prefix(uri), parse_place(uri, options))
+    return kind(parse_prefix(uri), parse_place(uri, options), _parse_replicas(options))
+
+
+def _parse_replicas(options: Mapping[str, str]) -> tuple[str, ...]:
+    if "replicate" not in options:
+        return ()
+    regions = options["replicate"].split(",")
+    are_regions = all(_REGION.fullmatch(region) and len(region) <= _REGION_LENGTH_MAX for region in regions)
+    if not are_regions or len({*regions, options.get("region")}) <= len(regions):
+        message = "`replicate` of an `awssm:` URI is regions, other than its own, each once, with commas between them"
+        raise InvalidBackendUri(message, hint="for instance `replicate=eu-west-1,us-east-2`")
+    return tuple(regions)
 
 
 def _is_label(text: str) -> bool:
@@ -405,12 +485,25 @@ def _done(_answer: Answer) -> None:
     """Understand an answer that says no more than that it was done."""
 
 
+def _listed(regions: Iterable[str]) -> str:
+    return ", ".join(f"`{region}`" for region in regions)
+
+
+def _statuses(answer: Answer) -> dict[str, str]:
+    """Return by their regions what has become of replicas."""
+    return {one["Region"]: one["Status"] for one in answer.get("ReplicationStatus") or ()}
+
+
 def _described(answer: Answer) -> tuple[_Description, bool]:
     stages = {version: frozenset(labels) for version, labels in answer.get("VersionIdsToStages", {}).items()}
     tags = {tag["Key"]: tag["Value"] for tag in answer.get("Tags") or ()}
     if not answer["Name"]:
         raise ValueError
-    return _Description(stages, tags), answer.get("DeletedDate") is not None
+    replicas = tuple(sorted(filter(_REGION.fullmatch, _statuses(answer))))
+    primary, own = answer.get("PrimaryRegion") or "", answer["ARN"].split(":")[3:4]
+    is_replica = [primary] != own and _REGION.fullmatch(primary)
+    description = _Description(stages, tags, replicas, primary if is_replica else "")
+    return description, answer.get("DeletedDate") is not None
 
 
 def _version(entry: Answer) -> StoredVersion:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from securecfg.backends.doubt import looking_first
 from securecfg.backends.gcpsm_api import Place, SecretManagerApi
+from securecfg.backends.gcpsm_login import CREDENTIALS, verify_given
 from securecfg.backends.gcpsm_names import (
     ALIAS,
     ANNOTATION_PREFIX,
@@ -400,9 +401,9 @@ def from_uri(uri: BackendUri) -> GcpSecrets:
     The options are `endpoint`, `metadata`, `annotations` and `values`.
 
     Raises:
-        InvalidBackendUri: The URI says something else.
+        InvalidBackendUri: The URI says something else, or what is given to log in with cannot be used.
     """
-    options = take_options(uri, _OPTIONS)
+    options = take_options(uri, _OPTIONS, CREDENTIALS)
     place = _PLACE.fullmatch(uri.rest)
     if place is None:
         message = "a `gcpsm:` URI names a project, and a location in it where secrets are regional"
@@ -422,7 +423,8 @@ def from_uri(uri: BackendUri) -> GcpSecrets:
         payloads = BytesAlone(VALUE_BYTES_MAX, TITLE)
     has_annotations = is_wanted(uri.scheme, options, "annotations")
     kind = GcpSecretsWithAnnotations if has_annotations else GcpSecrets
-    return kind(Place(uri.rest, endpoint, is_wanted(uri.scheme, options, "metadata")), payloads)
+    verify_given(uri.credentials)
+    return kind(Place(uri.rest, endpoint, is_wanted(uri.scheme, options, "metadata"), uri.credentials), payloads)
 
 
 def _no_version(path: str) -> VersionNotFound:

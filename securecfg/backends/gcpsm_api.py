@@ -5,9 +5,11 @@ The client speaks HTTP here, not gRPC: a process that has used gRPC cannot be re
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from securecfg.backends.doubt import is_sent
+from securecfg.backends.gcpsm_login import credentials_of
 from securecfg.backends.gcpsm_names import TITLE
 from securecfg.backends.refusal import Refusal
 from securecfg.errors import (
@@ -25,7 +27,9 @@ from securecfg.keys.per_process import PerProcess
 from securecfg.keys.uri import distribution_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
+
+    from securecfg.secret import Secret
 
 T = TypeVar("T")
 Answer = Any
@@ -39,6 +43,7 @@ _REFUSALS = range(400, 500)
 # Of these Google does not say that nothing was done; nor of 503, as `google.rpc.Code` warns of repeating what is
 # UNAVAILABLE.
 _DISTURBANCES = frozenset({"ABORTED", "CANCELLED", "DEADLINE_EXCEEDED"})
+_GIVEN_HINT = "look at the key or the access token that was given; a token lasts an hour"
 
 
 class Place(NamedTuple):
@@ -48,15 +53,19 @@ class Place(NamedTuple):
         parent: The resource name of the project, or of a location in it.
         endpoint: None for the service's global endpoint.
         asks_metadata: Whether credentials may come from a metadata service of this machine.
+        given: Credentials that were verified, which are used then, and nothing else.
     """
 
     parent: str
     endpoint: str | None
     asks_metadata: bool
+    given: Mapping[str, Secret[str]] = MappingProxyType({})
 
 
 class SecretManagerApi:
-    """Google Secret Manager, asked once for each call. Credentials are found as Google's own clients find them.
+    """Google Secret Manager, asked once for each call.
+
+    Credentials are those that are given, or else found as Google's own clients find them.
 
     Args:
         place: Where it is.
@@ -132,11 +141,13 @@ class SecretManagerApi:
         from google.auth.exceptions import GoogleAuthError
         from google.cloud.secretmanager_v1 import SecretManagerServiceClient
 
-        if not self._place.asks_metadata and needs_metadata():
+        given = self._place.given
+        if not given and not self._place.asks_metadata and needs_metadata():
             raise self._no_credentials()
         options = {"api_endpoint": self._place.endpoint} if self._place.endpoint else None
         try:
-            return ask_once(SecretManagerServiceClient(transport="rest", client_options=options))
+            known = credentials_of(given) if given else None
+            return ask_once(SecretManagerServiceClient(credentials=known, transport="rest", client_options=options))
         except GoogleAuthError:
             raise
         except (OSError, LookupError, TypeError, ValueError, AttributeError):
@@ -150,10 +161,9 @@ class SecretManagerApi:
         shown = f" ({words or f'HTTP {http}'})"
         failure: SecurecfgError
         if http == _UNAUTHORIZED:
-            failure = BackendLoginRefused(
-                f"{self.where} does not take the credentials{shown}",
-                hint="log in again; `gcloud auth application-default print-access-token` says whether there are any",
-            )
+            hint = "log in again; `gcloud auth application-default print-access-token` says whether there are any"
+            hint = _GIVEN_HINT if self._place.given else hint
+            failure = BackendLoginRefused(f"{self.where} does not take the credentials{shown}", hint=hint)
         elif http == _FORBIDDEN:
             hint = f"they need `{_permission(operation)}`, and the API has to be enabled; or there is no such secret, "
             hint += "which only those are told who may see it"
@@ -179,6 +189,7 @@ class SecretManagerApi:
     def _no_credentials(self) -> BackendLoginRefused:
         hint = "log in with `gcloud auth application-default login`, set GOOGLE_APPLICATION_CREDENTIALS, or add "
         hint += "`?metadata=yes` where the service account of this machine or container is meant"
+        hint = _GIVEN_HINT if self._place.given else hint
         return BackendLoginRefused(f"there are no usable Google credentials for {self.where}", hint=hint)
 
     def _lost(self, *, is_sent: bool) -> BackendUnavailable:

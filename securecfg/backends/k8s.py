@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from securecfg.backends.doubt import looking_first
 from securecfg.backends.interface import Capabilities, Changes, Deletion, Found, Kind
 from securecfg.backends.k8s_cluster import WATCH_S, Cluster, Refusal, Request
+from securecfg.backends.k8s_given import AUTHORITY, CREDENTIALS, is_endpoint, verify_given
 from securecfg.backends.k8s_login import Access
 from securecfg.backends.k8s_objects import (
     CONFIG_MAPS,
@@ -39,7 +40,7 @@ from securecfg.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
 
     from securecfg.backends.interface import Backend, BackendUri, Content, Writing
     from securecfg.backends.k8s_objects import ObjectKind
@@ -48,7 +49,7 @@ PAGE = 500
 MANAGER = "securecfg"
 """What the `managedFields` of an object call who wrote it."""
 
-_OPTIONS = ("kind", "context", "kubeconfig")
+_OPTIONS = ("kind", "context", "kubeconfig", "endpoint", "cacert")
 _KINDS = {"secret": SECRETS, "configmap": CONFIG_MAPS}
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _VERSION = re.compile(r"[1-9][0-9]{0,19}", re.ASCII)
@@ -61,9 +62,9 @@ def from_uri(uri: BackendUri) -> Backend:
     """Return the backend for `k8s:NAMESPACE`, with options after a `?`.
 
     Raises:
-        InvalidBackendUri: The URI says something else.
+        InvalidBackendUri: The URI says something else, or what is given to log in with cannot be used.
     """
-    options = take_options(uri, _OPTIONS)
+    options = take_options(uri, _OPTIONS, CREDENTIALS)
     if not _NAMESPACE.fullmatch(uri.rest):
         message = "a `k8s:` URI names a namespace"
         raise InvalidBackendUri(message, hint="for instance `k8s:shop`")
@@ -71,8 +72,26 @@ def from_uri(uri: BackendUri) -> Backend:
     if kind is None or "" in options.values():
         message = "`kind` in a `k8s:` URI is `secret` or `configmap`, and no option is empty"
         raise InvalidBackendUri(message)
-    access = Access(options.get("kubeconfig", ""), options.get("context", ""))
-    return KubernetesObjects(Cluster(access, uri.rest, kind.method, kind.resource), kind)
+    return KubernetesObjects(Cluster(_access(uri, options), uri.rest, kind.method, kind.resource), kind)
+
+
+def _access(uri: BackendUri, options: Mapping[str, str]) -> Access:
+    endpoint = options.get("endpoint", "")
+    if endpoint and not is_endpoint(endpoint):
+        message = "the `endpoint` of a `k8s:` URI is `https://`, or `http://` to this machine, without a user"
+        raise InvalidBackendUri(message, hint="for instance `endpoint=https://10.0.0.1:6443`")
+    if endpoint and options.keys() & {"kubeconfig", "context"}:
+        message = "a `k8s:` URI names the cluster by its `endpoint`, or by a `kubeconfig` and a `context`"
+        raise InvalidBackendUri(message, hint="what an endpoint is logged in to with is given")
+    if not endpoint and "cacert" in options:
+        message = "the `cacert` of a `k8s:` URI is that of its `endpoint`"
+        raise InvalidBackendUri(message, hint="a kubeconfig has `certificate-authority`")
+    verify_given(uri.credentials)
+    if AUTHORITY in uri.credentials and (not endpoint or "cacert" in options):
+        message = f"`{AUTHORITY}` of `k8s:` vouches for the `endpoint` of a URI that names no `cacert`"
+        raise InvalidBackendUri(message, hint="for all others the URI, the kubeconfig or the pod says who does")
+    kubeconfig, context, cacert = (options.get(name, "") for name in ("kubeconfig", "context", "cacert"))
+    return Access(kubeconfig, context, endpoint, cacert, uri.credentials)
 
 
 class KubernetesObjects:

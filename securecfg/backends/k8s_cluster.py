@@ -138,7 +138,7 @@ class Cluster:
             except Refusal as refusal:
                 if refusal.status != 401:  # noqa: PLR2004 - of HTTP
                     raise
-        raise _login_refused(is_anonymous=other.login.is_anonymous)
+        raise _login_refused(other.login)
 
     def _send(self, client: _Client, request: Request) -> Any:  # noqa: ANN401 - of urllib3
         from kubernetes.client.exceptions import ApiException
@@ -194,7 +194,7 @@ class Cluster:
             return _file_missing(client) if _is_of_a_file(cause) else _not_trusted(cause)
         said = _said(error.body)
         if error.status == 403 and client.login.is_anonymous and _ANONYMOUS in str(said.get("message")):  # noqa: PLR2004 - of HTTP
-            return _login_refused(is_anonymous=True)
+            return _login_refused(client.login)
         return self._failure_of(error.status, said, error.headers or {}, request)
 
     def _failure_of(self, status: object, said: Body, headers: Mapping[str, str], request: Request) -> SecurecfgError:
@@ -410,9 +410,11 @@ def _senseless() -> BackendUnavailable:
     return BackendUnavailable(message, hint="is it the API of Kubernetes that the address leads to?")
 
 
-def _login_refused(*, is_anonymous: bool) -> BackendLoginRefused:
-    if is_anonymous:
+def _login_refused(login: Login) -> BackendLoginRefused:
+    if login.is_anonymous:
         message = "there is nothing to log in to the cluster with"
         return BackendLoginRefused(message, hint="the kubeconfig names no user, or one without credentials")
     message = "the cluster does not take the credentials"
+    if login.is_given:
+        return BackendLoginRefused(message, hint="look at the token or the certificate that was given")
     return BackendLoginRefused(message, hint="`kubectl auth whoami` says whose they are, and whether they have ended")

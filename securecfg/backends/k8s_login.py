@@ -1,4 +1,4 @@
-"""Which cluster of Kubernetes is meant, and as whom it is asked: a kubeconfig, or the service account of a pod."""
+"""Which cluster of Kubernetes is meant, and as whom it is asked: as a URI, a kubeconfig or a pod's account say."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import time
 from base64 import b64encode
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.addresses import is_safe_address
+from securecfg.backends.k8s_given import AUTHORITY, CERTIFICATE, KEY, TOKEN
 from securecfg.backends.k8s_objects import text_of
 from securecfg.errors import BackendLoginRefused, SettingMissing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from securecfg.secret import Secret
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
 REREAD_S = 60.0
@@ -32,10 +36,16 @@ class Access(NamedTuple):
     Attributes:
         kubeconfig: A file.
         context: One of it.
+        endpoint: The API server, for which no kubeconfig is asked then.
+        cacert: The file of who vouches for that.
+        given: Credentials that were verified, which are used then, and no others.
     """
 
     kubeconfig: str = ""
     context: str = ""
+    endpoint: str = ""
+    cacert: str = ""
+    given: Mapping[str, Secret[str]] = MappingProxyType({})
 
 
 class Login(NamedTuple):
@@ -44,10 +54,12 @@ class Login(NamedTuple):
     Attributes:
         configuration: Of the client.
         renewed_at: When to look anew, by the monotonic clock.
+        is_given: Whether the credentials were given.
     """
 
     configuration: Any
     renewed_at: float
+    is_given: bool = False
 
     @property
     def identity(self) -> tuple[object, ...]:
@@ -69,40 +81,55 @@ def log_in(access: Access) -> Login:
         SettingMissing: It is not said which cluster is meant, or what is said cannot be used.
         BackendLoginRefused: The credentials cannot be had.
     """
+    if access.endpoint:
+        return _from_uri(access)
     files = access.kubeconfig or os.environ.get("KUBECONFIG", "")
     is_named = bool(files or access.context)
     files = files or DEFAULT_KUBECONFIG
     if is_named or os.path.exists(os.path.expanduser(files)):  # noqa: PTH110, PTH111 - several, joined by `:`
-        return _from_kubeconfig(files, access.context)
+        return _from_kubeconfig(files, access)
     if os.environ.get("KUBERNETES_SERVICE_HOST"):
-        return _from_pod()
+        return _from_pod(access)
     message = "it is not said which cluster of Kubernetes is meant"
     raise SettingMissing(message, hint=f"looked for in KUBECONFIG, {DEFAULT_KUBECONFIG}, and what a pod is given")
 
 
-def _from_pod() -> Login:
+def _from_uri(access: Access) -> Login:
+    configuration = _new_configuration()
+    configuration.host = access.endpoint.rstrip("/")
+    with _readable("what the URI says of the cluster", "`cacert` names a file"):
+        if access.cacert:
+            configuration.ssl_ca_cert = _as_file({"file": os.path.abspath(os.path.expanduser(access.cacert))})  # noqa: PTH100, PTH111 - the client's
+        elif AUTHORITY in access.given:
+            configuration.ssl_ca_cert = _as_file({"data": access.given[AUTHORITY].reveal()})
+    return _logged_in(configuration, float("inf"), access)
+
+
+def _from_pod(access: Access) -> Login:
     from kubernetes.config import load_incluster_config
 
     configuration = _new_configuration()
     with _readable("what a pod is given to log in to its cluster", "is a service account's token mounted?"):
         load_incluster_config(client_configuration=configuration, try_refresh_token=False)
-    return Login(_checked(configuration), time.monotonic() + REREAD_S)
+    return _logged_in(configuration, time.monotonic() + REREAD_S, access)
 
 
-def _from_kubeconfig(files: str, context: str) -> Login:
+def _from_kubeconfig(files: str, access: Access) -> Login:
     from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
     configuration, renewed_at = _new_configuration(), float("inf")
     with _readable("the kubeconfig", "`kubectl config view` says what is in it; `context` in the URI names one of it"):
         merged = KubeConfigMerger(files).config
-        loader = KubeConfigLoader(merged, active_context=context or None, config_base_path=None)
+        loader = KubeConfigLoader(merged, active_context=access.context or None, config_base_path=None)
         active = merged["contexts"].get_with_name(loader.current_context["name"])["context"]
         cluster = merged["clusters"].get_with_name(active["cluster"])["cluster"]
         if cluster.safe_get("insecure-skip-tls-verify"):
             message = "the kubeconfig says that the certificate of the cluster is not verified"
             raise SettingMissing(message, hint="say `certificate-authority` there instead")
         user = _user(merged, active)
-        if user is not None:
+        if user is not None and access.given:
+            user.value.clear()  # nothing of whom it names is looked at, and no program is run
+        elif user is not None:
             _check_user(user.value)
             if "tokenFile" in user:
                 renewed_at = time.monotonic() + REREAD_S
@@ -110,7 +137,32 @@ def _from_kubeconfig(files: str, context: str) -> Login:
                 renewed_at = _run_program(user, cluster)
         loader.load_and_set(configuration)
     configuration.refresh_api_key_hook = None  # what it does is done here, for all threads together
-    return Login(_checked(configuration), renewed_at)
+    return _logged_in(configuration, renewed_at, access)
+
+
+def _logged_in(configuration: Any, renewed_at: float, access: Access) -> Login:  # noqa: ANN401 - of the client
+    """Return the login, as whom what is given says in place of what was found."""
+    if not access.given:
+        return Login(_checked(configuration), renewed_at)
+    configuration.api_key.clear()
+    configuration.cert_file = configuration.key_file = None
+    if TOKEN in access.given:
+        configuration.api_key["BearerToken"] = f"Bearer {access.given[TOKEN].reveal()}"
+    elif configuration.host.startswith("http://"):
+        message = "a certificate logs in over TLS only, and the address of the cluster begins with `http://`"
+        raise SettingMissing(message, hint="whoever else logs in there, as `kubectl proxy` does, is not who was given")
+    else:
+        with _readable("the certificate that was given", "the client copies it into a file below TMPDIR"):
+            configuration.cert_file = _as_file({"data": access.given[CERTIFICATE].reveal()})
+            configuration.key_file = _as_file({"data": access.given[KEY].reveal()})
+    return Login(_checked(configuration), renewed_at, is_given=True)
+
+
+def _as_file(source: Mapping[str, str]) -> str:
+    """Return a file that the client reads; what is data is copied into one that only its owner reads."""
+    from kubernetes.config.kube_config import FileOrData
+
+    return str(FileOrData(source, "file", "data", base64_file_content=False).as_file())
 
 
 def _user(merged: Any, context: Any) -> Any:  # noqa: ANN401 - nodes of the client's own

@@ -37,6 +37,16 @@ class Duration(click.ParamType[timedelta]):
         return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
+def written_duration(seconds: int) -> str:
+    """Return a number of seconds as a `Duration` is written."""
+    parts = []
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= length:
+            parts.append(f"{seconds // length}{unit}")
+            seconds %= length
+    return "".join([*parts, f"{seconds}s"] if seconds or not parts else parts)
+
+
 class Number(click.ParamType[int]):
     """A whole number from a least one on, such as a version."""
 

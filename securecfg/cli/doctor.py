@@ -55,6 +55,7 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
     from securecfg.cli.inspection import Front
     from securecfg.cli.key_findings import look_at_limits, look_at_parts
     from securecfg.cli.mount_findings import look_at_mounts
+    from securecfg.cli.rotation_findings import look_at_rotations
     from securecfg.cli.scope_findings import look_at_scopes
 
     try:
@@ -78,6 +79,7 @@ def _look_at_vault(invocation: Invocation) -> Iterator[Finding]:
             yield from look_at_scopes(vault)
             yield from look_at_break_glass(vault)
             yield from look_at_mounts(vault)
+            yield from look_at_rotations(vault)
     except FileMissing as error:
         hint = "restore the key file, or use the recovery code: `--key recovery:`"
         yield Finding("opens", Grade.PROBLEM, error.message, hint, Sealed.exit_code)

@@ -210,6 +210,17 @@ class Invocation(NamedTuple):
         with draw_progress(what) as advance:
             yield advance
 
+    @contextmanager
+    def status(self) -> Iterator[Callable[[str], None]]:
+        """Show what a command does or waits for, on a terminal only. Yields a function of the text."""
+        from securecfg.cli.output import draw_status
+
+        if self.is_json or not sys.stderr.isatty():
+            yield lambda _text: None
+            return
+        with draw_status() as show:
+            yield show
+
 
 def _asks(key: str) -> bool:
     """Return whether a key asks for a passphrase, which `unlock` may have remembered."""

@@ -1,4 +1,4 @@
-"""`securecfg vault mount`, `unmount` and `mounts`: stores of others under folders of the vault."""
+"""`securecfg vault mount`, `unmount`, `mounts` and `prefetch`: stores of others under folders of the vault."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from securecfg.cli.arguments import Duration, Number
+from securecfg.cli.arguments import Duration, Number, written_duration
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.output import timestamp
@@ -211,6 +211,30 @@ def mounts(invocation: Invocation, *, is_checked: bool) -> None:
             invocation.note(f"warning: {_told_hidden(one)}")
 
 
+@click.command(
+    cls=Verb,
+    examples=(
+        "securecfg vault prefetch corp/",
+        "securecfg vault prefetch corp/web/ corp/db",
+        "securecfg vault prefetch --json      # from all mounts",
+    ),
+)
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@common_flags
+def prefetch(invocation: Invocation, *, paths: tuple[str, ...]) -> None:
+    """Fetch what you may read from mounted stores into sealed copies, for a time without them, and show none of it.
+
+    A PATH is a secret, or a folder that ends in `/`. Each store is asked in as few calls as it allows, and not for what
+    is fresh. What you may not read, or what is not there, is passed over. Reads are in the log when they come.
+
+    The copies serve for as long as --max-age and, where no answer comes, --keep of the mount say.
+    """
+    with invocation.open() as vault:
+        _verify_whole(vault)
+        known = vault.prefetch(paths or ("",))
+    invocation.emit({"known_count": known}, f"known  {counted(known, 'secret')}")
+
+
 class _Shown(NamedTuple):
     """A mount as it is shown.
 
@@ -364,18 +388,8 @@ def _told_rule(name: str, value: object) -> str:
     if isinstance(value, bool):
         return name.removeprefix("is_")
     if name in _SECONDS.values():
-        return f"{name.removesuffix('_s').replace('_', '-')}={_duration(int(str(value)))}"
+        return f"{name.removesuffix('_s').replace('_', '-')}={written_duration(int(str(value)))}"
     return f"{name.replace('_', '-')}={value}"
-
-
-def _duration(seconds: int) -> str:
-    """Return a number of seconds as the options take it."""
-    parts = []
-    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= length:
-            parts.append(f"{seconds // length}{unit}")
-            seconds %= length
-    return "".join([*parts, f"{seconds}s"] if seconds or not parts else parts)
 
 
 def _told_copies(copies: _Copied, now_ns: int) -> str:

@@ -122,6 +122,30 @@ def draw_progress(what: str) -> Iterator[Callable[[int, int], None]]:
             bar.stop()
 
 
+@contextmanager
+def draw_status() -> Iterator[Callable[[str], None]]:
+    """Show on one line of standard error what is done, once it has taken a second. Yields a function of the text."""
+    import time
+
+    start = time.monotonic()
+    drawn: Any = None
+
+    def show(text: str) -> None:
+        nonlocal drawn
+        if drawn is None:
+            if time.monotonic() - start < _PROGRESS_AFTER_S:
+                return
+            drawn = _console().status(printable(text))
+            drawn.start()
+        drawn.update(printable(text))
+
+    try:
+        yield show
+    finally:
+        if drawn is not None:
+            drawn.stop()
+
+
 def _console() -> Console:
     from rich.console import Console
 

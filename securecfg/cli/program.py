@@ -14,6 +14,7 @@ COMMANDS = {
     "init": ("securecfg.cli.init:init", "Give this project a vault; no flag is needed."),
     "import": ("securecfg.cli.importing:import_", "Move the secrets of configuration files into the vault."),
     "secret": ("securecfg.cli.secret:secret", "Read, write and version secrets."),
+    "rotation": ("securecfg.cli.rotation:rotation", "Replace secrets by new ones, at their targets too."),
     "run": ("securecfg.cli.run:run", "Run a command with the resolved configuration as its environment."),
     "policy": ("securecfg.cli.policy:policy", "Say who may do what, test it, and ask why."),
     "role": ("securecfg.cli.role:role", "Give roles to principals."),

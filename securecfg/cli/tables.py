@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _GAP = "  "
+_BOLD = "1"
 SHORTEST = 11
 """What stays of a column that is shortened: a date and the ellipsis."""
 
@@ -39,7 +40,7 @@ def write_table(columns: Sequence[str], rows: Sequence[tuple[str, ...]], *, shor
     used = [number for number, _ in enumerate(columns) if not rows or any(row[number] for row in table[1:])]
     steps = [(used.index(number), SHORTEST) for number in map(columns.index, shorten) if number in used]
     heading, *lines = lay_out([tuple(row[number] for number in used) for row in table], steps)
-    write_lines([_bold(heading), *lines])
+    write_lines([coloured(heading, _BOLD), *lines])
 
 
 def lay_out(rows: Sequence[tuple[str, ...]], steps: Sequence[tuple[int, int]] = ()) -> list[str]:
@@ -110,6 +111,10 @@ def _width_of(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def _bold(text: str) -> str:
-    is_plain = "NO_COLOR" in os.environ or os.environ.get("TERM", "dumb") == "dumb"
-    return text if is_plain else f"\x1b[1m{text}\x1b[0m"
+def coloured(text: str, attribute: str) -> str:
+    """Return a text with an attribute of terminals, such as `31` for red; as it is where none is wanted.
+
+    What is in it has to be printable already.
+    """
+    is_plain = not sys.stdout.isatty() or "NO_COLOR" in os.environ or os.environ.get("TERM", "dumb") == "dumb"
+    return text if is_plain else f"\x1b[{attribute}m{text}\x1b[0m"

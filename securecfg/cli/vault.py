@@ -14,7 +14,7 @@ from securecfg.cli.export import export
 from securecfg.cli.groups import Noun
 from securecfg.cli.introductions import trust
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.cli.mounts import mount, mounts, unmount
+from securecfg.cli.mounts import mount, mounts, prefetch, unmount
 from securecfg.cli.publish import publish
 from securecfg.cli.transfers import pull, push
 from securecfg.clock import to_datetime
@@ -341,5 +341,5 @@ def refuse_damage(opened: Vault, report: Verification) -> None:
     raise Tampered(message, hint="restore the vault from a backup; undamaged secrets can still be read")
 
 
-for command in (backup, backups, restore, export, pull, push, publish, trust, mount, unmount, mounts):
+for command in (backup, backups, restore, export, pull, push, publish, trust, mount, unmount, mounts, prefetch):
     vault.add_command(command)

@@ -7,7 +7,7 @@ recorded as done or failed.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, Self, cast
@@ -16,6 +16,7 @@ from securecfg.audit import Event
 from securecfg.backends import Deletion, State
 from securecfg.clock import to_datetime
 from securecfg.errors import (
+    AccessDenied,
     AlreadyExists,
     AuditUnavailable,
     Conflict,
@@ -39,7 +40,7 @@ from securecfg.vault.values import SecretVersion
 from securecfg.vault.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
     from typing import BinaryIO, TypeVar
 
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     Paths = list[str]
     Versions = list[VersionInfo]
     Results = list[SecretVersion | SecurecfgError]
+    Failures = list[SecurecfgError]
     Changed = list[object]
 
 _RETRIES = 8
@@ -304,6 +306,35 @@ class MountedVault(Vault):
         for places in mounted.values():
             results |= self._read_together(places, places[0][1].source.read_many)
         return [results[position] for position in range(len(wanted))]
+
+    def prefetch(self, paths: Iterable[str]) -> int:
+        """Fetch what is mounted ahead of its reads and return how many secrets are known; see `Vault.prefetch`.
+
+        Raises:
+            BackendUnavailable: A store cannot be reached, and no copy, or no listing, is young enough.
+            BackendLoginRefused, BackendDenied, BackendRefused: A store does not give something.
+        """
+        paths = list(paths)
+        self._inner.prefetch(paths)  # which checks them, and who asks
+        self._opened.refresh()
+        failures: Failures = []
+        wanted: dict[Source, list[str]] = {}
+        for path in dict.fromkeys(paths):
+            is_secret = path and not path.endswith("/")
+            for place in self._to_read(path) if is_secret else self._to_read_below(path, failures):
+                wanted.setdefault(place.source, []).append(place.inner)
+        known = 0
+        for source, names in wanted.items():
+            try:
+                fetched = source.prefetch(names)
+            except SecurecfgError as error:
+                failures.append(error)
+            else:
+                known += fetched.known
+                failures += fetched.failures
+        if failures:
+            raise failures[0]
+        return known
 
     def stream(self, path: str, *, at: At = None) -> tuple[SecretVersion, Iterator[bytes]]:
         """Return a version and its content in pieces; what is mounted comes in one. See `Vault.stream`."""
@@ -656,6 +687,31 @@ class MountedVault(Vault):
             message = f"nothing is mounted where `{path}` lies"
             raise SecretNotFound(message, hint="`securecfg vault mounts` shows what is mounted")
         return place
+
+    def _to_read(self, path: str) -> Sequence[_Place]:
+        """Return where a path lies, if in a mount and the caller may read it; where he may not, that is recorded."""
+        place = self._sources.of(path)
+        if place is not None:
+            with suppress(AccessDenied):
+                self._authority.require("read", path)
+                return [place]
+        return ()
+
+    def _to_read_below(self, prefix: str, failures: Failures) -> Iterator[_Place]:
+        """Yield what stores list below a folder and the caller may list and read; note which gives no listing."""
+        for folder, source in self._sources.all().items():
+            if folder.startswith(prefix) or prefix.startswith(folder):
+                below = prefix[len(folder) :]
+                try:
+                    names = source.list(below)
+                except SecurecfgError as error:
+                    failures.append(error)
+                    continue
+                listed = self._authority.filter_listed([folder + name for name in names])
+                allowed = self._authority.session().decide_many("read", listed)
+                for path, is_allowed in zip(listed, allowed, strict=True):
+                    if is_allowed:
+                        yield _Place(source, path, path[len(folder) :])
 
     def _read_together(
         self,

@@ -32,7 +32,7 @@ from securecfg.mounts.usage import Numbers, Usage
 from securecfg.secret import Secret, behind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from securecfg.backends.handle import Names
@@ -76,6 +76,18 @@ class Answer(NamedTuple):
     store: str
     fetched_ns: int
     fresh_until_ns: int
+
+
+class Fetched(NamedTuple):
+    """What became of fetching ahead.
+
+    Attributes:
+        known: How many of the secrets are known now.
+        failures: Why others are not, those that are not there left out.
+    """
+
+    known: int
+    failures: list[SecurecfgError]
 
 
 class _Kept(NamedTuple):
@@ -178,11 +190,23 @@ class Source:
                 wanted.append(path)
             else:
                 answers[path] = known
-        if len(wanted) == 1:
-            answers[wanted[0]] = _or_error(lambda: self._fetch(wanted[0]))
-        elif wanted:
-            answers |= self._fetch_many(wanted)
-        return answers
+        return answers | self._fetch_many(wanted)
+
+    def prefetch(self, paths: Sequence[str]) -> Fetched:
+        """Fetch what is not fresh, in as few calls as the store allows, and keep it. Nothing is handed out."""
+        if not self._keeps_any:
+            return Fetched(0, [])
+        self._watch()
+        paths = list(dict.fromkeys(paths))
+        wanted = [path for path in paths if not self._is_fresh(path)]
+        failed: dict[str, SecurecfgError] = {}
+        # Nobody waits for a value yet: what the limits let pass more slowly comes more slowly, and is not refused.
+        together = min(_CALLS_TOGETHER, self._rules.calls_per_s or _CALLS_TOGETHER)
+        for part in self._parts(wanted, together):
+            answers = self._fetch_part(part)
+            failed |= {path: answer for path, answer in answers.items() if isinstance(answer, SecurecfgError)}
+        known = sum(path not in failed and self._is_kept(path) for path in paths)
+        return Fetched(known, [error for error in failed.values() if not isinstance(error, NotFound)])
 
     def read_version(self, path: str, version: str) -> Answer:
         """Return a version by its id or label; only the first backend has it under this name.
@@ -322,6 +346,45 @@ class Source:
             SecretNotFound: It was not there a moment ago.
         """
         now = self._clock.now_ns()
+        kept = self._look_up(path, now)
+        if kept is None:
+            return None
+        if now >= kept.fresh_until_ns and not self._rules.is_offline:
+            age = now - kept.copy.fetched_ns
+            if age > (self._rules.max_age_s + self._rules.refresh_s) * _NS or path.startswith(_LISTING):
+                return None
+            self._refresh(path)
+        self.usage.note(Numbers(hits=1))
+        return _answer(kept, Served.LAST_GOOD if self._rules.is_offline else Served.CACHE)
+
+    def _is_fresh(self, path: str) -> bool:
+        """Return whether a secret need not be asked for, not even to refresh it: it is known, or known not to be."""
+        now = self._clock.now_ns()
+        try:
+            kept = self._look_up(path, now)
+        except SecretNotFound:
+            return True
+        return kept is not None and (self._rules.is_offline or now < kept.fresh_until_ns)
+
+    @property
+    def _keeps_any(self) -> bool:
+        """Whether anything outlives the call that fetched it."""
+        rules = self._rules
+        is_copied = self._copies is not None and rules.keep_s > 0
+        return is_copied or (self._kept_max > 0 and rules.max_age_s + rules.refresh_s > 0)
+
+    def _is_kept(self, path: str) -> bool:
+        with self._lock:
+            if path in self._kept:
+                return True
+        return self._copies is not None and self._copies.get(path) is not None
+
+    def _look_up(self, path: str, now: int) -> _Kept | None:
+        """Return what is kept of a secret and may be handed out for its age, fresh or not.
+
+        Raises:
+            SecretNotFound: It was not there a moment ago.
+        """
         with self._lock:
             kept = self._kept.get(path)
             missing = self._missing.get(path)
@@ -342,12 +405,7 @@ class Source:
         age = now - kept.copy.fetched_ns
         if age < 0 or (self._rules.is_offline and age > self._rules.keep_s * _NS):
             return None
-        if now >= kept.fresh_until_ns and not self._rules.is_offline:
-            if age > (self._rules.max_age_s + self._rules.refresh_s) * _NS or path.startswith(_LISTING):
-                return None
-            self._refresh(path)
-        self.usage.note(Numbers(hits=1))
-        return _answer(kept, Served.LAST_GOOD if self._rules.is_offline else Served.CACHE)
+        return kept
 
     def _outdate(self, path: str | None) -> None:
         """Ask for a secret anew, or for all; what was fetched before is handed out where nobody can be asked."""
@@ -371,13 +429,21 @@ class Source:
         return self._ask_or_keep(path, lambda handle: handle.read(path))
 
     def _fetch_many(self, paths: Sequence[str]) -> dict[str, Answer | SecurecfgError]:
-        size = self.first.capabilities.reads_at_once * _CALLS_TOGETHER
         answers: dict[str, Answer | SecurecfgError] = {}
-        for start in range(0, len(paths), size):
-            answers |= self._fetch_part(paths[start : start + size])
+        for part in self._parts(paths, _CALLS_TOGETHER):
+            answers |= self._fetch_part(part)
         return answers
 
+    def _parts(self, paths: Sequence[str], calls: int) -> Iterator[Sequence[str]]:
+        """Yield paths in parts of so many calls of the first backend."""
+        if paths:
+            size = self.first.capabilities.reads_at_once * calls
+            for start in range(0, len(paths), size):
+                yield paths[start : start + size]
+
     def _fetch_part(self, paths: Sequence[str]) -> dict[str, Answer | SecurecfgError]:
+        if len(paths) == 1:
+            return {paths[0]: _or_error(lambda: self._fetch(paths[0]))}
         now = self._clock.now_ns()
         try:
             self._verify_online("")

@@ -12,7 +12,20 @@ if TYPE_CHECKING:
     from securecfg.rotation.interface import Options, Rotator, RotatorFactory
 
 ENTRY_POINT_GROUP = "securecfg.rotators"
-BUILT_IN = {name: f"securecfg.rotation.rotators.{name}" for name in ("awsiam", "exec", "http", "random", "webhook")}
+_NAMES = (
+    "awsiam",
+    "exec",
+    "http",
+    "mysql",
+    "postgresql",
+    "random",
+    "redis",
+    "signing-key",
+    "ssh",
+    "tls",
+    "webhook",
+)
+BUILT_IN = {name: f"securecfg.rotation.rotators.{name.replace('-', '_')}" for name in _NAMES}
 """The module of each rotator of this package, so that they work from a source checkout and cost no scan."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}", re.ASCII)

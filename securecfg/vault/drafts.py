@@ -172,12 +172,8 @@ class Drafts:
         """
         entry = self._workspace.entry(path)
         history = self._history(path, entry) if entry is not None else self._new_history(path, new)
-        if new.expect is not None and new.expect != history.newest:
-            message = f"`{path.decode()}` is at version {history.newest}, not {new.expect}"
-            raise StaleWrite(message, hint="read it again, and write with the version you have seen")
-        if history.newest >= VERSIONS_MAX:
-            message = f"`{path.decode()}` has {VERSIONS_MAX} versions, as many as the format allows"
-            raise ValueTooLarge(message, hint="move it away and begin anew")
+        _verify_expected(history, new)
+        _verify_room(history)
         plan = Plan(result=history.newest + 1)
         version = self._seal_value(plan, history, content, new)
         rec_id, owner, newest, current, previous, pending, older, labels, versions = history
@@ -207,6 +203,64 @@ class Drafts:
         number = history.newest + 1
         history = history._replace(newest=number, current=number, versions=(version, *history.versions))
         return self._put_history(plan, path, entry, history)
+
+    def supersede(self, path: bytes, content: Content, new: NewVersion) -> Plan:
+        """Return the draft of a document's new version that leaves none of its former ones in its history.
+
+        For documents of the vault that change without end. Numbers go on, so that `expect` compares as for `write`.
+
+        Raises:
+            StaleWrite: The newest version is not the one expected.
+        """
+        entry = self._workspace.entry(path)
+        history = self._history(path, entry) if entry is not None else self._new_history(path, new)
+        _verify_expected(history, new)
+        plan = Plan(result=history.newest + 1)
+        for version in history.versions:
+            self._remove_value(plan, version)
+        version = self._seal_value(plan, history._replace(versions=()), content, new)
+        number = version.number
+        return self._put_history(plan, path, entry, History(history.rec_id, path, number, number, versions=(version,)))
+
+    def propose(self, path: bytes, content: Content, new: NewVersion) -> Plan:
+        """Return the draft of a version that is `pending` and not current; an earlier candidate is deleted.
+
+        Raises:
+            SecretNotFound: There is no live secret at the path.
+            ValueTooLarge: The secret has as many versions as the format allows.
+        """
+        entry, history = self._existing(path)
+        if not history.current:
+            raise _no_secret(path)
+        _verify_room(history)
+        plan = Plan(result=history.newest + 1)
+        if history.pending:
+            former = self._version(history, history.pending)
+            deleted = former._replace(state=DELETED, deleted=new.created)
+            history = self._replace_version(plan, _without_marks(history, former.number), deleted)
+        version = self._seal_value(plan, history, content, new)
+        number = version.number
+        history = history._replace(newest=number, pending=number, versions=(version, *history.versions))
+        return self._put_history(plan, path, entry, history)
+
+    def swap(self, path: bytes, number: int) -> Plan:
+        """Return the draft that makes a live version current, what was current previous, and it not pending.
+
+        Its result is the number of the version that was current.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+            VersionNotFound: It has no such live version.
+            SecretDestroyed: The version was destroyed.
+        """
+        entry, history = self._existing(path)
+        if self._version(history, number).state == DELETED:
+            message = f"version {number} of `{path.decode()}` is deleted"
+            raise VersionNotFound(message, hint=f"`securecfg secret undelete {path.decode()} {number}` brings it back")
+        pending = 0 if history.pending == number else history.pending
+        previous = history.current if history.current != number else history.previous
+        history = history._replace(current=number, previous=previous, pending=pending)
+        return self._put_history(Plan(result=previous), path, entry, history)
 
     def delete(self, path: bytes, number: int | None, now_ns: int) -> Plan:
         """Return the draft of a soft deletion, of the current version or of one; its result is the number.
@@ -314,6 +368,20 @@ class Drafts:
             raise VersionNotFound(message, hint=f"`securecfg secret undelete {path.decode()} {number}` brings it back")
         content = self._content(entry.rec_id, version)
         return self.write(path, content, new._replace(metadata=version.metadata, content_type=version.content_type))
+
+    def document(self, path: bytes) -> tuple[int, bytes]:
+        """Return the number and the content of a document's current version, earlier drafts included; 0 for none."""
+        entry = self._workspace.entry(path)
+        if entry is None or not entry.live:
+            return 0, b""
+        history = self._history(path, entry)
+        version = self._version(history, history.current)
+        return version.number, b"".join(self._content(entry.rec_id, version).pieces())
+
+    def record(self, path: bytes) -> int:
+        """Return the number of the secret at a path, 0 where there never was one."""
+        entry = self._workspace.entry(path)
+        return entry.rec_id if entry is not None else 0
 
     def number(self, path: bytes, version: int | str) -> int:
         """Return the number that a version or label stands for.
@@ -503,6 +571,18 @@ class Drafts:
         flags = FLAG_LIVE if history.current else 0
         plan.changes.append((path, Entry(history.rec_id, history_id, sha256(row).digest(), flags)))
         return plan
+
+
+def _verify_expected(history: History, new: NewVersion) -> None:
+    if new.expect is not None and new.expect != history.newest:
+        message = f"`{history.path.decode()}` is at version {history.newest}, not {new.expect}"
+        raise StaleWrite(message, hint="read it again, and write with the version you have seen")
+
+
+def _verify_room(history: History) -> None:
+    if history.newest >= VERSIONS_MAX:
+        message = f"`{history.path.decode()}` has {VERSIONS_MAX} versions, as many as the format allows"
+        raise ValueTooLarge(message, hint="move it away and begin anew")
 
 
 def _without_marks(history: History, number: int) -> History:

@@ -363,15 +363,20 @@ class OpenVault:
 
     def system_bytes(self, path: bytes, number: int = 0) -> bytes | None:
         """Return the content of a system document, None where there is none; see `system_document`."""
+        found = self.numbered_bytes(path, number)
+        return None if found is None else found[1]
 
-        def read() -> bytes | None:
+    def numbered_bytes(self, path: bytes, number: int = 0) -> tuple[int, bytes] | None:
+        """Return which version of a system document that is, and its content; see `system_bytes`."""
+
+        def read() -> tuple[int, bytes] | None:
             entry = self.replica.index.get(path)
             if entry is None or not entry.live:
                 return None
             located = self.locate(path, entry, number)
             if located.version.value_rows:
-                return b"".join(self.open_chunked(located))
-            return self.open_inline(located)[1]
+                return located.version.number, b"".join(self.open_chunked(located))
+            return located.version.number, self.open_inline(located)[1]
 
         return self.consistently(read)
 

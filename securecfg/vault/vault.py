@@ -24,7 +24,7 @@ from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.values import as_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
     from types import TracebackType
     from typing import BinaryIO
@@ -386,6 +386,30 @@ class Vault(Changes):
             StoreBusy: The policy changes faster than the secrets can be read.
         """
         return self._reads.read_many(wanted)
+
+    def prefetch(self, paths: Iterable[str]) -> int:
+        """Fetch what stores that are mounted hold, ahead of its reads, and return how many secrets are known then.
+
+        No value is handed out and no read recorded: the first read of each is decided and recorded as ever. What is
+        denied, and recorded as such, or not there is passed over. What the vault holds itself needs no fetching, and
+        counts for nothing.
+
+        Args:
+            paths: Secrets, and folders that end in `/`, of which what the caller may list and read is meant; empty for
+                all.
+
+        Raises:
+            InvalidPath: A path breaks the rules; nothing is fetched.
+            NotAuthenticated: Nobody says who asks.
+            AuditUnavailable: A denial cannot be recorded.
+            BackendUnavailable, BackendLoginRefused, BackendDenied, BackendRefused: A store does not give something; all
+                the rest was fetched.
+        """
+        for path in paths:
+            check_prefix(path)  # a path, or one that ends in `/`
+        self._opened.refresh()
+        self._authority.filter_listed([])  # which asks on whose behalf
+        return 0
 
     def stream(self, path: str, *, at: At = None) -> tuple[SecretVersion, Iterator[bytes]]:
         """Return a version, its value left empty, and its content in pieces of at most some hundred KiB.

@@ -143,6 +143,25 @@ def test_a_hundred_reads_through_a_mount_are_under_way_at_once(vault: Vault) -> 
     run(main)
 
 
+def test_a_hundred_secrets_are_fetched_ahead_in_as_few_calls_as_the_store_allows(vault: Vault) -> None:
+    for number in range(TASKS):
+        vault.write(f"app/corp/{number}", str(number))
+
+    async def main() -> None:
+        async with AsyncVault(vault) as asynchronous:
+            before = STORES["one"].asked
+            paths = [f"app/corp/{number}" for number in range(TASKS)]
+            assert await asynchronous.prefetch(iter(paths)) == TASKS
+            assert STORES["one"].asked - before == TASKS // 10
+            found = await asyncio.gather(*(asynchronous.read(path) for path in paths))
+            assert [text_in(each) for each in found] == [str(number) for number in range(TASKS)]
+            assert STORES["one"].asked - before == TASKS // 10
+            with pytest.raises(InvalidPath):
+                await asynchronous.prefetch(["/"])
+
+    run(main)
+
+
 def test_no_more_calls_run_at_once_than_were_allowed(store: MemoryStore) -> None:
     gate = Gate()
 

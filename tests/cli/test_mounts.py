@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from securecfg.audit import Event
-from securecfg.backends import Deletion, State, uri
+from securecfg.backends import Deletion, OpenBackend, State, uri
 from securecfg.errors import BackendDenied, BackendUnavailable, InvalidBackendUri
 from securecfg.mounts import Mount
 from securecfg.mounts.table import draft_mounts, read_mounts
 from securecfg.patience import Patience
-from securecfg.testing.memory_backend import ALL, MemoryStore
+from securecfg.testing.memory_backend import ALL, MemoryBackend, MemoryStore
 from securecfg.vault import Vault
 from securecfg.vault.drafts import Drafts
 from tests.backends.test_handle import UNAVAILABLE, raising
@@ -350,6 +350,58 @@ def test_how_old_a_value_is_while_the_store_is_down_is_told(mounted: Path, cli: 
     assert (outcome.code, outcome.error) == (9, "backend-unavailable")
 
 
+# --- prefetch ---------------------------------------------------------------------------------------------------------
+
+
+def test_refuses_to_fetch_ahead_what_is_no_path(mounted: Path, cli: Cli) -> None:
+    asked = store().asked
+    outcome = cli("vault", "prefetch", "corp/db", "/", "--json")
+    assert (outcome.code, outcome.error) == (2, "invalid-path")
+    assert store().asked == asked
+
+
+def test_what_was_fetched_ahead_is_there_while_the_store_is_down(project: Path, cli: Cli) -> None:
+    for folder in ("corp", "two"):
+        assert cli("vault", "mount", f"{folder}/", f"memory:{folder}").code == 0
+        backend = OpenBackend(MemoryBackend(store(folder)))
+        for number in range(100):
+            backend.write(f"{number:02}", CANARY)
+    before = store("corp").asked
+    assert cli("vault", "prefetch", "corp/", "corp/none").text == "known  100 secrets\n"
+    assert store("corp").asked - before == 12  # ten of ten each, one of the one that is not there, and the listing
+    assert cli("vault", "prefetch", "--json").json == {"known_count": 200}
+    assert cli("audit", "show", "--action", "mount.read", "--json").json["records"] == []
+    for folder in ("corp", "two"):
+        store(folder).fail(UNAVAILABLE)
+        assert cli("secret", "get", f"{folder}/42", "--reveal", reveals=True).text == CANARY
+    assert len(cli("audit", "show", "--action", "mount.read", "--json").json["records"]) == 2
+
+
+def test_a_mount_that_keeps_no_copies_has_nothing_fetched_ahead(mounted: Path, cli: Cli) -> None:
+    assert cli("vault", "mount", "corp/", "--replace", "--keep", "0s").code == 0
+    asked = store().asked
+    assert cli("vault", "prefetch", "corp/db", "--json").json == {"known_count": 0}
+    assert store().asked == asked
+
+
+def test_who_may_not_read_fetches_nothing_ahead(mounted: Path, cli: Cli) -> None:
+    asked = store().asked
+    for path in ("corp/db", "corp/none"):
+        outcome = cli("vault", "prefetch", path, "--as", "user:eve", "--json")
+        assert (outcome.code, outcome.json) == (0, {"known_count": 0})
+    assert store().asked == asked
+    assert cli("vault", "prefetch", "corp/", "--as", "user:eve").text == "known  0 secrets\n"
+
+
+def test_a_store_that_gives_no_answer_ahead_is_told(mounted: Path, cli: Cli) -> None:
+    store().fail(UNAVAILABLE)
+    outcome = cli("vault", "prefetch", "corp/db", "--json")
+    assert (outcome.code, outcome.error) == (9, "backend-unavailable")
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+
 def test_versions_are_named_as_the_store_names_them(mounted: Path, cli: Cli) -> None:
     first = version_of(cli)
     second = cli("secret", "put", "corp/db", "--expect", first, "--json", stdin="two").json["version"]
@@ -574,7 +626,7 @@ def test_an_identity_of_a_scope_has_no_mounts(mounted: Path, cli: Cli) -> None:
     assert cli("role", "add", "pay", "--member", "svc:pay", "--identity", "pay.pub").code == 0
     made = cli("scope", "create", "payments/", "--read", "pay", "--write", "pay", "--yes")
     assert made.code == 0, made.err
-    for command in (["mounts"], ["mount", "payments/x/", "memory:one"], ["unmount", "corp/"]):
+    for command in (["mounts"], ["prefetch"], ["mount", "payments/x/", "memory:one"], ["unmount", "corp/"]):
         outcome = cli("vault", *command, "--key", "identity:pay.identity", "--json")
         assert (outcome.code, outcome.error) == (7, "scope-sealed")
     assert cli("vault", "mount", "payments/x/", "memory:one", "--json").error == "conflict"

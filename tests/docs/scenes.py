@@ -56,6 +56,15 @@ def a_shop(project: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
+def a_shop_with_openssl(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, on a machine with OpenSSL's program."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the program `openssl`")
+    with a_shop(project):
+        yield {}
+
+
+@contextmanager
 def a_shop_with_a_code(project: Path) -> Iterator[dict[str, Any]]:
     """The same, and its recovery code in a variable."""
     with a_shop(project):
@@ -351,7 +360,12 @@ SCENES = {
     "docs/how-to/rotate-webhook.md": Scene(prepare=a_shop),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/publish-a-bundle.md": Scene(prepare=a_shop),
+    "docs/how-to/rotate-a-secret.md": Scene(prepare=a_shop),
+    "docs/how-to/when-a-rotation-failed.md": Scene(prepare=a_shop),
     "docs/how-to/recover.md": Scene(prepare=a_shop_with_shares),
+    "docs/how-to/rotate-signing-key.md": Scene(prepare=a_shop),
+    "docs/how-to/rotate-tls.md": Scene(prepare=a_shop_with_openssl),
+    "docs/how-to/rotate-ssh.md": Scene(prepare=a_shop),
     "docs/how-to/run-a-program.md": Scene(prepare=a_shop),
     "docs/how-to/several-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/shares.md": Scene(prepare=a_shop_with_a_code),

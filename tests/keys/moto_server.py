@@ -7,7 +7,7 @@
 - A change of a secret is made as a whole before the next one; so is one of a parameter.
 - A secret that waits for its deletion takes no change, and its name is not free.
 - A staging label is moved only from the version that the request names, and where the new version is there. What is
-  read is the version that AWSCURRENT was moved to; other labels stay where they are then.
+  read is the version that AWSCURRENT was moved to; other labels stay where they are then. None is moved in a replica.
 - An access key that is inactive is not taken.
 - Versions have the time at which they were made, to the millisecond; those without labels are listed only if wanted.
 
@@ -129,6 +129,8 @@ def move_labels_as_aws_does() -> None:
         move_to_version_id: str,
     ) -> tuple[str, str]:
         secret = self.secrets.get(secret_id)
+        if isinstance(secret, secrets.ReplicaSecret):
+            refuse("InvalidParameterException", "Operation not permitted on a replica secret.")
         if secret is not None:
             versions = secret.versions
             at = next((one for one, version in versions.items() if version_stage in version["version_stages"]), None)

@@ -345,7 +345,7 @@ def test_without_credentials_says_how_to_get_some(monkeypatch: pytest.MonkeyPatc
 def test_without_a_region_says_how_to_name_one() -> None:
     with pytest.raises(SettingMissing) as refused:
         open_provider("awskms:alias/app").wrap(KEY, CONTEXT)
-    assert "AWS_REGION" in refused.value.hint
+    assert "AWS_DEFAULT_REGION" in refused.value.hint
 
 
 @pytest.mark.parametrize("endpoint", ["http://192.0.2.1", "http://localhost.example.com:8000", "ftp://127.0.0.1"])

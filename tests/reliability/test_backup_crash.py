@@ -20,9 +20,9 @@ pytestmark = pytest.mark.no_cover
 
 @pytest.mark.parametrize("has_hard_links", [True, False], ids=["links", "renames"])
 def test_no_crash_loses_or_tears_a_backup_or_what_is_restored(tmp_path: Path, *, has_hard_links: bool) -> None:
-    reports = explored(tmp_path, count=40, seed=1, has_hard_links=has_hard_links)
+    reports = explored(tmp_path, count=80, seed=1, has_hard_links=has_hard_links)
     assert [report.violations for report in reports] == [[], [], []]
-    assert [len(report.digests) for report in reports] == [40] * 3
+    assert [len(report.digests) for report in reports] == [80] * 3
 
 
 FIRST, SECOND, RESTORING = range(3)

@@ -158,7 +158,7 @@ class AwsKmsProvider:
             case Outcome.NO_REGION:
                 return SettingMissing(
                     f"the AWS region of the key `{name}` is not known",
-                    hint="name the key by its ARN, add `?region=REGION`, or set AWS_REGION",
+                    hint="name the key by its ARN, add `?region=REGION`, or set AWS_DEFAULT_REGION",
                 )
             case Outcome.NO_CREDENTIALS:
                 return KeyAccessDenied(

@@ -29,7 +29,7 @@ from securecfg.vault.values import SecretVersion, decode_value
 from securecfg.vault.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from securecfg.clock import Clock
     from securecfg.keys import KeyProvider
@@ -125,6 +125,13 @@ class Bundle(Vault):
             except SecurecfgError as error:
                 results.append(error)
         return results
+
+    def prefetch(self, paths: Iterable[str]) -> int:
+        """Fetch nothing: a bundle holds all that it has itself. See `Vault.prefetch`."""
+        self._check()
+        for path in paths:
+            check_prefix(path)
+        return 0
 
     def stream(self, path: str, *, at: At = None) -> tuple[SecretVersion, Iterator[bytes]]:
         """Return a version and its content, in one piece. See `Vault.stream`."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
 from securecfg.crypto import DEK_FORM_WRAPPED, ROOT_SCOPE, DekRewrap, dek_context, generate_key, parse_dek
-from securecfg.errors import EpochInUse, IntegrityError, SecretNotFound, StoreBusy, VersionNotFound
+from securecfg.errors import Conflict, EpochInUse, IntegrityError, SecretNotFound, StoreBusy, VersionNotFound
 from securecfg.keys import KeyState, Purpose
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Replace, Space
 from securecfg.vault.commits.epochs import plan_key_change, seal_root_to_all
@@ -139,17 +139,24 @@ class KeyChanges:
         finish_destruction(opened)
         return opened.replica.header.generation
 
-    def begin_scope_epoch(self) -> int:
+    def begin_scope_epoch(self, seen: int | None = None) -> int:
         """Put a new scope key in use and return its epoch. `carry_over` brings what is there to it.
+
+        Args:
+            seen: The epoch that it is to take the place of; None for whichever is in use.
 
         Raises:
             AccessDenied: The caller may not `key.manage`.
+            Conflict: Another epoch than the one seen is in use by now.
             CommitUnknown, StoreBusy, StoreFailed: As for a write.
         """
         opened = self._opened
 
         def plan(publication: Publication, session: Session, decision: Decision) -> Plan:
             replica = opened.replica
+            if seen is not None and replica.keyring.active(Purpose.SCOPE).epoch != seen:
+                message = "another scope key was put in use meanwhile"
+                raise Conflict(message, hint="`securecfg key usage` shows the keys that there are")
             keyring = replica.keyring.with_new_epoch(Purpose.SCOPE, opened.clock.now_ns())
             plan = plan_key_change(opened, publication, replica.slots, keyring)
             epoch = keyring.active(Purpose.SCOPE).epoch

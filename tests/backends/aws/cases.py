@@ -212,10 +212,14 @@ class AnswersOfAws:
             open_backend(uri, credentials={name: Secret("canary-given-4711")})
         assert "canary" not in str(refused.value) + refused.value.hint
 
-    def test_without_a_region_says_how_to_name_one(self) -> None:
+    def test_without_a_region_says_how_to_name_one(self, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+        backend = f"{self.scheme}:?endpoint={proxy.url}"
         with pytest.raises(SettingMissing) as refused:
-            open_backend(f"{self.scheme}:").read("a")
-        assert "AWS_REGION" in refused.value.hint
+            open_backend(backend).read("a")
+        variable = refused.value.hint.split()[-1]
+        monkeypatch.setenv(variable, REGION)
+        with pytest.raises(SecretNotFound):
+            open_backend(backend).read("a")
 
     @pytest.mark.parametrize("profile", ["", "Ec2InstanceMetadata", "EcsContainer"])
     @pytest.mark.parametrize("kind", ["machine", "container"])

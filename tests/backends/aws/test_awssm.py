@@ -19,6 +19,7 @@ from securecfg.errors import (
     BackendRefused,
     BackendUnavailable,
     CommitUnknown,
+    InvalidBackendUri,
     InvalidMetadata,
     InvalidPath,
     SecretNotFound,
@@ -32,7 +33,7 @@ from securecfg.patience import Patience
 from securecfg.testing.backend_conformance import HASTY, BackendFault, plain
 from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, Reset
 from tests.backends.aws.cases import FAULTS, ONCE, AnswersOfAws, AwsConformance, actions
-from tests.keys.aws import REGION, Client, client, refusal
+from tests.keys.aws import ANOTHER_REGION, REGION, Client, client, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -514,3 +515,163 @@ def test_metadata_cost_a_second_call_and_are_off_unless_wanted(
     assert actions(proxy.exchanges) == ["GetSecretValue", "GetSecretValue", "DescribeSecret"]
     assert (tagged.capabilities.reads_at_once, backend.capabilities.reads_at_once) == (1, 20)
     assert Kind.BYTES in tagged.capabilities.kinds
+
+
+# --- other regions ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replicating(uri: str) -> OpenBackend:
+    return open_backend(f"{uri}&replicate={ANOTHER_REGION},eu-central-1", patience=HASTY)
+
+
+def in_region(uri: str, region: str) -> OpenBackend:
+    return open_backend(uri.replace(REGION, region), patience=HASTY)
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [
+        "",
+        ",",
+        "us-east-1,",
+        "us-east-1,us-east-1",
+        "us-east-1,,us-east-2",
+        "us-east-1 ,us-east-2",
+        "US-EAST-1",
+        "us-east",
+        "us-east-1a",
+        "1",
+        "-1",
+        "us--1",
+        "*",
+        "us-east-1;eu-west-2",
+        "us-east-1%0a",
+        "ü-1",
+        f"{'a' * 127}-1",
+        REGION,
+        f"us-east-1,{REGION}",
+    ],
+)
+def test_what_names_no_other_regions_is_refused_before_anything_is_sent(
+    regions: str, uri: str, proxy: FaultyProxy
+) -> None:
+    with pytest.raises(InvalidBackendUri):
+        open_backend(f"{uri}&replicate={regions}")
+    assert proxy.exchanges == []
+
+
+@pytest.mark.parametrize("expect", ["", None])
+def test_what_is_made_is_replicated_by_aws_and_can_be_read_there(
+    expect: str | None, replicating: OpenBackend, uri: str, proxy: FaultyProxy
+) -> None:
+    version = replicating.write("a", "1", expect=expect)
+    assert actions(proxy.exchanges)[-1] == "CreateSecret"
+    for region in (ANOTHER_REGION, "eu-central-1"):
+        found = in_region(uri, region).read("a")
+        assert (plain(found), found.version.id) == ("1", version)
+    second = replicating.write("a", "2", expect=version)
+    assert plain(in_region(uri, ANOTHER_REGION).read("a", second)) == "2"
+    with pytest.raises(SecretNotFound):
+        in_region(uri, "us-west-2").read("a")
+
+
+def test_what_is_there_already_is_not_replicated_by_writing_it(
+    replicating: OpenBackend, backend: OpenBackend, uri: str, proxy: FaultyProxy
+) -> None:
+    backend.write("a", "1")
+    proxy.exchanges.clear()
+    replicating.write("a", "2")
+    assert actions(proxy.exchanges) == ["PutSecretValue"]
+    with pytest.raises(SecretNotFound):
+        in_region(uri, ANOTHER_REGION).read("a")
+
+
+def test_nothing_is_replicated_unless_wanted(backend: OpenBackend, proxy: FaultyProxy) -> None:
+    backend.write("a", "1")
+    assert b"Region" not in proxy.exchanges[-1].body
+
+
+@pytest.mark.parametrize("options", ["", "&tags=yes"])
+def test_a_region_that_has_the_name_already_keeps_its_own_and_the_writer_is_told(options: str, uri: str) -> None:
+    there = in_region(uri, ANOTHER_REGION)
+    there.write("a", "theirs")
+    backend = open_backend(f"{uri}&replicate=eu-central-1,{ANOTHER_REGION}{options}", patience=HASTY)
+    with pytest.raises(CommitUnknown) as told:
+        backend.write("a", CANARY)
+    assert f"`{ANOTHER_REGION}`" in told.value.message
+    assert "eu-central-1" not in told.value.message
+    assert CANARY not in told.value.message + told.value.hint
+    assert plain(backend.read("a")) == CANARY
+    assert plain(there.read("a")) == "theirs"
+    assert plain(in_region(uri, "eu-central-1").read("a")) == CANARY
+
+
+def test_a_creation_that_is_sent_twice_replicates_once(
+    replicating: OpenBackend, uri: str, proxy: FaultyProxy, aws: Client
+) -> None:
+    proxy.fail_next(CutOff())
+    replicating.write("a", "1", expect="")
+    assert len(replicating.versions("a")) == 1
+    assert len(aws.describe_secret(SecretId="a")["ReplicationStatus"]) == 2
+
+
+def test_a_secret_with_replicas_is_not_deleted_and_they_stay(
+    replicating: OpenBackend, uri: str, proxy: FaultyProxy, aws: Client
+) -> None:
+    replicating.write("a", "1")
+    proxy.exchanges.clear()
+    with pytest.raises(BackendRefused) as refused:
+        replicating.delete("a")
+    assert f"`eu-central-1`, `{ANOTHER_REGION}`" in refused.value.message
+    assert "remove-regions-from-replication" in refused.value.hint
+    assert actions(proxy.exchanges) == ["DeleteSecret", "DescribeSecret"]
+    assert plain(in_region(uri, ANOTHER_REGION).read("a")) == "1"
+    aws.remove_regions_from_replication(SecretId="a", RemoveReplicaRegions=[ANOTHER_REGION, "eu-central-1"])
+    replicating.delete("a")
+    with pytest.raises(SecretNotFound):
+        replicating.read("a")
+
+
+def test_a_replica_is_changed_where_it_comes_from(replicating: OpenBackend, uri: str) -> None:
+    version = replicating.write("a", "1")
+    replica = in_region(uri, ANOTHER_REGION)
+    for change in (
+        lambda: replica.write("a", "2"),
+        lambda: replica.write("a", "2", expect=version),
+        lambda: replica.label("a", "prod", version),
+        lambda: replica.delete("a"),
+    ):
+        with pytest.raises(BackendRefused) as refused:
+            change()
+        assert f"region={REGION}" in refused.value.hint
+    assert plain(replica.read("a")) == "1"
+
+
+def test_what_aws_takes_for_invalid_stays_so_where_it_cannot_be_looked_at(
+    replicating: OpenBackend, proxy: FaultyProxy
+) -> None:
+    replicating.write("a", "1")
+    for fault in (BackendFault.DENIED, BackendFault.BROKEN):
+        proxy.fail_next(refusal("InvalidParameterException"), FAULTS[fault])
+        with pytest.raises(BackendRefused) as refused:
+            replicating.delete("a")
+        assert "InvalidParameterException" in refused.value.message
+
+
+def test_who_may_not_replicate_is_told_which_right_is_lacking(replicating: OpenBackend, proxy: FaultyProxy) -> None:
+    proxy.fail_next(FAULTS[BackendFault.DENIED])
+    with pytest.raises(BackendDenied) as denied:
+        replicating.write("a", "1", expect="")
+    assert "secretsmanager:ReplicateSecretToRegions" in denied.value.hint
+
+
+def test_a_region_that_aws_does_not_take_is_named_as_the_reason(port: int, proxy: FaultyProxy) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_DEFAULT_REGION", REGION)  # it is that of the settings, so that the URI does not know it
+        backend = open_backend(f"awssm:?endpoint={proxy.url}&replicate={REGION}", patience=ONCE)
+        with pytest.raises(BackendRefused) as refused:
+            backend.write("a", "1", expect="")
+    assert "replicate" in refused.value.hint
+    with pytest.raises(SecretNotFound):
+        open_backend(f"awssm:?endpoint={proxy.url}&region={REGION}").read("a")

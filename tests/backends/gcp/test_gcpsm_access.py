@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg.backends import open_backend
 from securecfg.backends.gcpsm import from_uri
-from securecfg.backends.uri import parse_backend_uri
+from securecfg.backends.gcpsm_login import KEY, TOKEN, TOKEN_URI
+from securecfg.backends.uri import known_credentials, parse_backend_uri
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -23,10 +25,12 @@ from securecfg.errors import (
 )
 from securecfg.keys.gcp import crc32c, needs_metadata
 from securecfg.patience import Patience
+from securecfg.secret import Secret
+from securecfg.testing.backend_conformance import plain
 from securecfg.testing.faulty_proxy import Answer, FaultyProxy
-from tests.backends.gcp.secret_manager import NUMBER, SecretManager
+from tests.backends.gcp.secret_manager import AUDIENCE, NUMBER, SecretManager
 from tests.keys.certificates import make_tls
-from tests.keys.gcp import NOBODY, refusal, write_account
+from tests.keys.gcp import ADMIN, NOBODY, refusal, write_account
 from tests.keys.key_service import closed_port, run_python
 
 if TYPE_CHECKING:
@@ -332,6 +336,145 @@ def test_the_login_of_gcloud_is_found(uri: str, account: Path, service: SecretMa
         account.rename(tmp_path / "gcloud" / "application_default_credentials.json")
         with pytest.raises(SecretNotFound):
             open_backend(uri).read("a")
+
+
+@pytest.fixture
+def key(account: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The key of a service account as Google hands it out, where the platform has credentials that may do nothing."""
+    found: dict[str, str] = json.loads(account.read_text()) | {"token_uri": TOKEN_URI}
+    write_account(account, NOBODY)
+    return found
+
+
+def test_a_key_that_is_given_stands_before_all_others(
+    uri: str, key: dict[str, str], account: Path, service: SecretManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert known_credentials(uri) == {KEY, TOKEN}
+    for universe in ({}, {"universe_domain": "googleapis.com"}):
+        backend = open_backend(uri, credentials={KEY: Secret(json.dumps(key | universe))})
+        assert plain(backend.read("a", backend.write("a", "x"))) == "x"
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    account.unlink()
+    assert plain(open_backend(uri, credentials={KEY: Secret(json.dumps(key))}).read("a")) == "x"
+    with pytest.raises(BackendLoginRefused):
+        open_backend(uri).read("a")
+
+
+def test_a_token_that_is_given_is_shown_as_long_as_it_lasts(
+    uri: str, key: dict[str, str], service: SecretManager, proxy: FaultyProxy
+) -> None:
+    from google.auth import crypt, jwt
+
+    service.put("a", b"x")
+    signer = crypt.RSASigner.from_service_account_info(key)  # type: ignore[no-untyped-call]  # no types
+    claims = {"sub": ADMIN, "aud": AUDIENCE, "iat": int(time.time()), "exp": int(time.time()) + 60}
+    token = jwt.encode(signer, claims).decode()  # type: ignore[no-untyped-call]  # no types
+    backend = open_backend(uri, credentials={TOKEN: Secret(token)}, patience=ONCE)
+    assert plain(backend.read("a")) == "x"
+    assert proxy.exchanges[-1].headers["authorization"] == f"Bearer {token}"
+    proxy.exchanges.clear()
+    proxy.fail(refusal(401, "UNAUTHENTICATED"))
+    with pytest.raises(BackendLoginRefused) as refused:
+        backend.write("a", "y")
+    assert "was given" in refused.value.hint
+    assert token not in refused.value.message + refused.value.hint
+    assert len(proxy.exchanges) == 1
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"type": "external_account", "credential_source": {"url": "https://canary.example"}},
+        {"type": "external_account", "credential_source": {"executable": {"command": "canary"}}},
+        {"type": "external_account_authorized_user"},
+        {"type": "authorized_user", "refresh_token": "canary"},
+        {"type": "impersonated_service_account", "service_account_impersonation_url": "https://canary.example"},
+        {"type": "gdch_service_account"},
+        {"type": None},
+        {"type": ["service_account"]},
+        {"token_uri": "https://canary.example/token"},
+        {"token_uri": "https://oauth2.googleapis.com/token@canary.example"},
+        {"token_uri": "https://oauth2.googleapis.com/token/"},
+        {"token_uri": "http://oauth2.googleapis.com/token"},
+        {"token_uri": ""},
+        {"token_uri": None},
+        {"universe_domain": "canary.example"},
+        {"universe_domain": None},
+        {"universe_domain": ["googleapis.com"]},
+        {"client_email": ""},
+        {"client_email": 5},
+        {"private_key": None},
+        {"private_key_id": {}},
+    ],
+)
+def test_a_key_that_names_another_server_is_refused_without_being_shown(
+    changed: dict[str, object], uri: str, key: dict[str, str], proxy: FaultyProxy
+) -> None:
+    with pytest.raises(InvalidBackendUri) as refused:
+        open_backend(uri, credentials={KEY: Secret(json.dumps(key | changed))})
+    assert "canary" not in refused.value.message + refused.value.hint
+    assert proxy.exchanges == []
+
+
+@pytest.mark.parametrize("name", ["type", "private_key_id", "private_key", "client_email", "token_uri"])
+def test_a_key_without_one_of_its_parts_is_refused(name: str, uri: str, key: dict[str, str]) -> None:
+    del key[name]
+    with pytest.raises(InvalidBackendUri):
+        open_backend(uri, credentials={KEY: Secret(json.dumps(key))})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "canary", "/etc/canary.json", "[]", "{}", '"canary"', "7", "[" * 20_000, '{"a": ']
+)
+def test_what_is_no_key_is_refused_without_being_shown(text: str) -> None:
+    with pytest.raises(InvalidBackendUri) as refused:
+        open_backend("gcpsm:projects/shop", credentials={KEY: Secret(text)})
+    assert "no JSON object" in refused.value.message
+    assert "canary" not in refused.value.message + refused.value.hint
+
+
+@pytest.mark.parametrize("text", ["", "canary token", "canary\r\nHost: evil.example", "canary\n", "canäry", "=", "a=b"])
+def test_what_no_header_carries_is_no_access_token(text: str) -> None:
+    with pytest.raises(InvalidBackendUri) as refused:
+        open_backend("gcpsm:projects/shop", credentials={TOKEN: Secret(text)})
+    assert "canary" not in refused.value.message + refused.value.hint
+    assert "evil" not in refused.value.message + refused.value.hint
+
+
+def test_one_credential_is_given_or_none(uri: str, key: dict[str, str]) -> None:
+    given = {KEY: Secret(json.dumps(key)), TOKEN: Secret("canary")}
+    for wrong in (given, {"GOOGLE_APPLICATION_CREDENTIALS": Secret("/etc/canary.json")}):
+        with pytest.raises(InvalidBackendUri) as refused:
+            open_backend(uri, credentials=wrong)
+        assert KEY in refused.value.message + refused.value.hint
+        assert "canary" not in refused.value.message + refused.value.hint
+
+
+@pytest.mark.parametrize("private", ["canary", "-----BEGIN PRIVATE KEY-----\nY2FuYXJ5\n-----END PRIVATE KEY-----\n"])
+def test_a_private_key_that_is_none_is_a_refused_login(
+    private: str, uri: str, key: dict[str, str], proxy: FaultyProxy
+) -> None:
+    backend = open_backend(uri, credentials={KEY: Secret(json.dumps(key | {"private_key": private}))})
+    with pytest.raises(BackendLoginRefused) as refused:
+        backend.read("a")
+    assert "was given" in refused.value.hint
+    assert "canary" not in refused.value.message + refused.value.hint
+    assert "canary" not in repr(backend)
+    assert proxy.exchanges == []
+
+
+def test_nothing_that_is_given_makes_the_metadata_service_be_asked(
+    uri: str, key: dict[str, str], proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS")
+    monkeypatch.delenv("NO_GCE_CHECK")
+    with FaultyProxy("127.0.0.1", closed_port()) as metadata:
+        for variable in ("GCE_METADATA_HOST", "GCE_METADATA_IP"):
+            monkeypatch.setenv(variable, metadata.url.removeprefix("http://"))
+        for said in ("", "&metadata=yes"):
+            with pytest.raises(SecretNotFound):
+                open_backend(uri + said, credentials={KEY: Secret(json.dumps(key))}).read("a")
+        assert metadata.exchanges == []
 
 
 # --- URIs -------------------------------------------------------------------------------------------------------------

@@ -12,12 +12,16 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from securecfg.backends import OpenBackend, open_backend
+from securecfg.backends.k8s_given import AUTHORITY, CERTIFICATE, CREDENTIALS, KEY
+from securecfg.backends.uri import known_credentials
 from securecfg.errors import (
     BackendLoginRefused,
     BackendNotReached,
@@ -28,6 +32,7 @@ from securecfg.errors import (
     SettingMissing,
 )
 from securecfg.patience import Patience
+from securecfg.secret import Secret
 from securecfg.testing.backend_conformance import plain
 from securecfg.testing.faulty_proxy import Answer, FaultyProxy
 from securecfg.testing.kubernetes_api import KubernetesApi
@@ -41,11 +46,12 @@ if TYPE_CHECKING:
 HASTY = Patience(deadline_s=10.0, pauses_s=(0.01, 0.01))
 CANARY = "canary-secret-4711"
 TOKEN = "kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME"
-AUTHORITY = "kubernetes.config.incluster_config.SERVICE_CERT_FILENAME"
+POD_AUTHORITY = "kubernetes.config.incluster_config.SERVICE_CERT_FILENAME"
 
 
-def opened(options: str = "") -> OpenBackend:
-    return open_backend(f"k8s:team?{options}".rstrip("?"), patience=HASTY)
+def opened(options: str = "", **given: str) -> OpenBackend:
+    credentials = {name: Secret(text) for name, text in given.items()}
+    return open_backend(f"k8s:team?{options}".rstrip("?"), credentials=credentials, patience=HASTY)
 
 
 def shown(error: BaseException) -> str:
@@ -80,6 +86,17 @@ def shown(error: BaseException) -> str:
         "team?token=canary",
         "team?password=canary",
         "team?server=https://canary",
+        "team?endpoint=http://canary",
+        "team?endpoint=canary:6443",
+        "team?endpoint=https://",
+        "team?endpoint=https://me:canary@127.0.0.1",
+        "team?endpoint=https://127.0.0.1?canary",
+        "team?endpoint=https://127.0.0.1%23canary",
+        "team?endpoint=https://127.0.0.1%5c.canary",
+        "team?endpoint=https://127.0.0.1%20canary",
+        "team?endpoint=https://127.0.0.1&context=canary",
+        "team?endpoint=https://127.0.0.1&kubeconfig=canary",
+        "team?cacert=canary",
     ],
 )
 def test_what_is_no_uri_is_refused_without_being_shown(rest: str) -> None:
@@ -94,6 +111,7 @@ def test_what_is_no_uri_is_refused_without_being_shown(rest: str) -> None:
         ("team", "team, secrets"),
         ("kube-system?kind=secret", "kube-system, secrets"),
         ("x?kind=configmap&context=prod@eu&kubeconfig=/etc/kube%20config", "x, configmaps"),
+        ("x?endpoint=https://rancher.example/k8s/clusters/c-1&cacert=/etc/ca.pem", "x, secrets"),
     ],
 )
 def test_takes_a_namespace_and_options(rest: str, name: str) -> None:
@@ -424,6 +442,81 @@ def test_a_forked_child_logs_in_by_itself(plugin: Plugin, api: KubernetesApi) ->
     assert plugin.runs == 2
 
 
+# --- what is given ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "canary token", "canary\r\nb: canary", "canary\n", "cänary", "canary\x00"])
+def test_what_no_header_carries_is_refused_where_it_is_given(text: str) -> None:
+    with pytest.raises(InvalidBackendUri) as refused:
+        opened(KUBE_TOKEN=text)
+    assert "canary" not in shown(refused.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {CERTIFICATE: "canary"},
+        {KEY: "canary"},
+        {"KUBE_TOKEN": "canary", KEY: "canary"},
+        {"KUBE_TOKEN": "canary", CERTIFICATE: "canary", KEY: "canary"},
+        {AUTHORITY: "canary"},
+        {"KUBE_HOST": "https://canary.example", "KUBE_TOKEN": "canary"},
+        {"KUBECONFIG": "canary"},
+        {"KUBE_PASSWORD": "canary", "KUBE_USER": "canary"},
+    ],
+)
+def test_what_is_given_is_one_login_and_names_no_server(given: dict[str, str]) -> None:
+    with pytest.raises(InvalidBackendUri) as refused:
+        opened(**given)
+    assert "canary" not in shown(refused.value)
+
+
+def test_a_token_that_is_given_stands_before_all_others(
+    proxy: FaultyProxy, api: KubernetesApi, plugin: Plugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert known_credentials("k8s:team") == set(CREDENTIALS)
+    mine = api.give_token()
+    api.tokens["other"] = {"get"}
+    plugin.say({"token": "other"})
+    users: tuple[dict[str, Any], ...] = (
+        {"token": "other"},
+        {"username": "a", "password": "b"},
+        {"token": "x", "as": "root"},
+        {},
+        plugin.user,
+    )
+    for user in users:
+        point_at(monkeypatch, write_kubeconfig(tmp_path / "kubeconfig", proxy.url, user))
+        opened(KUBE_TOKEN=mine).write("a", "x")
+        assert proxy.exchanges[-1].headers["authorization"] == f"Bearer {mine}"
+    assert not Path(f"{tmp_path}/said.runs").exists()
+
+
+def test_a_token_that_is_given_and_not_taken_is_asked_about_once(
+    proxy: FaultyProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, api: KubernetesApi
+) -> None:
+    user = {"token": api.give_token()}
+    point_at(monkeypatch, write_kubeconfig(tmp_path / "kubeconfig", proxy.url, user))
+    with pytest.raises(BackendLoginRefused) as refused:
+        opened(KUBE_TOKEN="canary").write("a", "x")
+    assert "was given" in refused.value.hint
+    assert "canary" not in shown(refused.value)
+    assert len(proxy.exchanges) == 1
+
+
+def test_an_endpoint_of_the_uri_stands_before_every_kubeconfig(
+    proxy: FaultyProxy, api: KubernetesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = f"http://127.0.0.1:{closed_port()}"
+    point_at(monkeypatch, write_kubeconfig(tmp_path / "kubeconfig", nowhere, {"token": "canary"}))
+    mine = api.give_token()
+    opened(f"endpoint={proxy.url}/", KUBE_TOKEN=mine).write("a", "x")
+    assert proxy.exchanges[-1].headers["authorization"] == f"Bearer {mine}"
+    with pytest.raises(BackendLoginRefused):  # the token of the kubeconfig is not for another server
+        opened(f"endpoint={proxy.url}").read("a")
+    assert "authorization" not in proxy.exchanges[-1].headers
+
+
 # --- pods and TLS -----------------------------------------------------------------------------------------------------
 
 
@@ -467,7 +560,7 @@ def pod(
     token = tmp_path / "token"
     token.write_text(secure.give_token())
     monkeypatch.setattr(TOKEN, str(token))
-    monkeypatch.setattr(AUTHORITY, str(certificates[0]))
+    monkeypatch.setattr(POD_AUTHORITY, str(certificates[0]))
     return token
 
 
@@ -491,7 +584,7 @@ def test_a_pod_without_a_service_account_is_told_so(lacking: str, pod: Path, mon
         case "token":
             pod.write_text("")
         case "authority":
-            monkeypatch.setattr(AUTHORITY, "/nonexistent")
+            monkeypatch.setattr(POD_AUTHORITY, "/nonexistent")
         case _:
             monkeypatch.delenv("KUBERNETES_SERVICE_PORT")
     with pytest.raises(SettingMissing):
@@ -542,18 +635,93 @@ def test_a_certificate_logs_in(
     assert plugin.runs == 1
 
 
+def test_a_pod_asks_as_who_is_given(pod: Path, secure: KubernetesApi) -> None:
+    mine = secure.give_token()
+    del secure.tokens[pod.read_text()]
+    opened(KUBE_TOKEN=mine).write("a", "x")
+    assert plain(opened(KUBE_TOKEN=mine).read("a")) == "x"
+    with pytest.raises(BackendLoginRefused):
+        opened().read("a")
+
+
+def test_a_pod_shows_no_token_where_a_certificate_is_given(
+    pod: Path, secure: KubernetesApi, certificates: tuple[Path, Path]
+) -> None:
+    mine = certificates[1].read_text()
+    secure.tokens.clear()  # that of the pod would be refused
+    secure.tokens[""] = {"get", "patch", "create"}  # whoever showed no token showed a certificate
+    opened(**{CERTIFICATE: mine, KEY: mine}).write("a", "x")
+
+
+def test_who_vouches_for_a_server_is_given_only_where_the_uri_names_that(
+    secure: KubernetesApi, certificates: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, authority = f"endpoint=https://127.0.0.1:{secure.port}", certificates[0].read_text()
+    token = {"KUBE_TOKEN": secure.give_token()}
+    with pytest.raises(BackendNotReached) as refused:
+        opened(endpoint, **token).write("a", "x")
+    assert "certificate" in refused.value.message
+    opened(f"{endpoint}&cacert={certificates[0]}", **token).write("a", "x")
+    given = token | {AUTHORITY: authority}
+    assert plain(opened(endpoint, **given).read("a")) == "x"
+    server = f"https://127.0.0.1:{secure.port}"
+    point_at(monkeypatch, write_kubeconfig(tmp_path / "kubeconfig", server, {}))
+    for options in ("", "context=here", f"{endpoint}&cacert={certificates[0]}"):
+        with pytest.raises(InvalidBackendUri):
+            opened(options, **given)
+    with pytest.raises(InvalidBackendUri):
+        opened(endpoint, **token, **{AUTHORITY: "canary"})
+    with pytest.raises(SettingMissing):
+        opened(f"{endpoint}&cacert={tmp_path}/none", **token).read("a")
+
+
+def test_a_certificate_that_is_given_logs_in_and_nobody_else_does(
+    secure: KubernetesApi, certificates: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, mine = certificates
+    secure.tokens[""] = {"get", "patch", "create"}  # whoever showed no token showed a certificate
+    given = {CERTIFICATE: mine.read_text(), KEY: mine.read_text()}
+    server = f"https://127.0.0.1:{secure.port}"
+    kubeconfig = tmp_path / "kubeconfig"
+    point_at(
+        monkeypatch, write_kubeconfig(kubeconfig, server, {"token": "x"}, **{"certificate-authority": str(authority)})
+    )
+    backend = opened(**given)
+    backend.write("a", "x")
+    assert plain(backend.read("a")) == "x"
+    assert backend._backend._cluster._clients.get().get().login.configuration.cert_file  # type: ignore[attr-defined]  # of this backend
+    write_kubeconfig(kubeconfig, f"http://127.0.0.1:{secure.port}", {"token": "x"})
+    with pytest.raises(SettingMissing) as refused:  # whoever a proxy logs in as is somebody else
+        opened(**given).read("a")
+    assert "TLS" in refused.value.message
+
+
+def test_a_key_that_is_not_of_the_certificate_or_not_open_is_refused(
+    certificates: tuple[Path, Path], tmp_path: Path
+) -> None:
+    mine = certificates[1].read_text()
+    (tmp_path / "other").mkdir()
+    other = make_certificates(tmp_path / "other", [x509.IPAddress(IPv4Address("127.0.0.1"))])[1].read_text()
+    private = ec.generate_private_key(ec.SECP256R1())
+    locked = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"canary")).decode()
+    for certificate, key in ((mine, other), (mine, locked), (mine, "canary"), ("canary", mine), (mine, ""), ("", mine)):
+        with pytest.raises(InvalidBackendUri) as refused:
+            opened(**{CERTIFICATE: certificate, KEY: key})
+        assert "canary" not in shown(refused.value)
+
+
 def test_a_file_that_is_gone_in_mid_run_is_looked_for_anew(
     pod: Path, secure: KubernetesApi, certificates: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = tmp_path / "authority"
     authority.write_bytes(certificates[0].read_bytes())
-    monkeypatch.setattr(AUTHORITY, str(authority))
+    monkeypatch.setattr(POD_AUTHORITY, str(authority))
     backend = opened()
     backend.write("a", "1")
     client = backend._backend._cluster._clients.get().get()  # type: ignore[attr-defined]  # of this backend
     client.rest.pool_manager.clear()
     authority.unlink()
-    monkeypatch.setattr(AUTHORITY, str(certificates[0]))
+    monkeypatch.setattr(POD_AUTHORITY, str(certificates[0]))
     backend.write("a", "2")
     assert plain(backend.read("a")) == "2"
 

@@ -748,6 +748,14 @@ def test_is_read_on_although_the_file_is_gone(publisher: Publisher) -> None:
     assert text_of(bundle, "app/a") == "two"
 
 
+def test_a_bundle_has_nothing_to_fetch_ahead(publisher: Publisher) -> None:
+    publisher.publish()
+    bundle = publisher.open()
+    assert bundle.prefetch(["app/a", "other/x", "app/"]) == 0
+    with pytest.raises(InvalidPath):
+        bundle.prefetch(["app//a"])
+
+
 def test_handles_and_many_reads_work_as_in_a_vault(publisher: Publisher) -> None:
     publisher.publish()
     bundle = publisher.open()

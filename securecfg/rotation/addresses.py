@@ -1,0 +1,71 @@
+"""Where a target is: names of machines, looked up in time."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from ipaddress import ip_address
+from queue import Empty, SimpleQueue
+
+from securecfg.addresses import is_this_machine
+from securecfg.errors import InvalidRotation, TargetUnavailable
+
+_HOST_LENGTH_MAX = 253
+
+
+def verify_host(host: str) -> None:
+    """Verify that a text is the name or the address of one machine, or the path of a Unix socket.
+
+    Raises:
+        InvalidRotation: It is neither.
+    """
+    is_name = host.isascii() and host.isprintable() and not set(host) & set(" ,'\"\\/@?#") and host[:1] not in {"", "-"}
+    is_path = host.startswith("/") and "\0" not in host and host.isprintable()
+    if len(host) > _HOST_LENGTH_MAX or not (is_name or is_path):
+        message = "a `host` is the name or address of one machine, or begins with `/` and is a Unix socket"
+        raise InvalidRotation(message)
+
+
+def is_local(host: str) -> bool:
+    """Return whether what is sent to a host stays on this machine."""
+    if host.startswith("/") or is_this_machine(host):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def find_addresses(host: str, port: int, until: float) -> tuple[str, ...]:
+    """Return the addresses of a machine, in the order in which they are tried.
+
+    The system's own lookup has no limit in time, so it is left behind in its thread where it takes too long.
+
+    Args:
+        host: Its name or address.
+        port: What is called there.
+        until: When to give up, by `time.monotonic`.
+
+    Raises:
+        TargetUnavailable: There are none, or nobody says so in time.
+    """
+    answers: SimpleQueue[tuple[str, ...]] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            answers.put(())
+        else:
+            answers.put(tuple(dict.fromkeys(str(each[4][0]) for each in found)))
+
+    threading.Thread(target=ask, name="rotation-lookup", daemon=True).start()
+    try:
+        addresses = answers.get(timeout=max(0.0, until - time.monotonic()))
+    except Empty:
+        addresses = ()
+    if not addresses:
+        message = f"no address of `{host}` was found"
+        raise TargetUnavailable(message)
+    return addresses

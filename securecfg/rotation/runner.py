@@ -1,0 +1,699 @@
+"""Leads rotations on: stores each step before it is taken, and takes it.
+
+The way of a step:
+
+1. hold it             nobody else is at work, or has been for the time of the lease
+2. what is next        by the state that is stored
+3. read                the versions that the rotator is given, each decided on and recorded
+4. call                the rotator, once, bounded in time, under a lease that is good
+5. store               what it came to: state, versions and record in one transaction
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from concurrent.futures import Future, wait
+from types import MappingProxyType
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from securecfg.clock import to_datetime, to_ns
+from securecfg.errors import (
+    AccessDenied,
+    CandidateRejected,
+    CredentialRefused,
+    InvalidRotation,
+    PrivilegeMissing,
+    RotationBusy,
+    SecretDestroyed,
+    SecretNotFound,
+    SecurecfgError,
+    TargetUnavailable,
+    Unavailable,
+    VersionNotFound,
+)
+from securecfg.rotation import machine
+from securecfg.rotation.breaker import Breakers
+from securecfg.rotation.document import NS
+from securecfg.rotation.due import due_after
+from securecfg.rotation.interface import Run, Strategy
+from securecfg.rotation.lease import Leases
+from securecfg.rotation.machine import State
+from securecfg.rotation.names import open_rotator
+from securecfg.rotation.references import resolve_options
+from securecfg.rotation.steps import Steps
+from securecfg.secret import Secret
+from securecfg.vault.changes import content_of
+from securecfg.vault.drafts import NewVersion
+from securecfg.vault.paths import path_to_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from securecfg.rotation.document import Rotation, Stored
+    from securecfg.rotation.interface import Candidate, Fields, Options, Rotator
+    from securecfg.rotation.machine import Progress
+    from securecfg.rotation.steps import Effect
+    from securecfg.vault.commits.publishing import Plan
+    from securecfg.vault.drafts import Content, Drafts
+    from securecfg.vault.vault import Vault
+
+T = TypeVar("T")
+
+BROKEN = "rotator-broken"
+"""The reason where a rotator raises what is no error of this library."""
+
+_RENEWALS = 3
+"""How often a lease is renewed in its time, as long as a call takes."""
+
+_MARGIN_S = 1.0
+"""How much longer than its time a call may take until it is left behind."""
+
+
+class Runner:
+    """Leads the rotations of one vault on, as the vault's principal. One thread at a time works at one rotation.
+
+    Args:
+        vault: The vault itself.
+        leases: Who this is as a holder.
+        breakers: What is known of targets that do not answer.
+        jitter: Returns a random number from 0 up to 1.
+        find: Returns a rotator by its name and options.
+        observe: Is told of each step.
+        pace: Called with a target before each call of it; may wait, to call it no more often than it should be.
+    """
+
+    def __init__(
+        self,
+        vault: Vault,
+        *,
+        leases: Leases | None = None,
+        breakers: Breakers | None = None,
+        jitter: Callable[[], float] | None = None,
+        find: Callable[[str, Options], Rotator] = open_rotator,
+        observe: Callable[[StepDetails], None] = lambda _: None,
+        pace: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """Do nothing yet."""
+        self.observe, self.pace = observe, pace
+        self.is_stopping = False
+        self.vault = vault
+        self.steps = Steps(vault.authority)
+        self.leases = leases or Leases()
+        self.breakers = breakers or Breakers(self.leases.now_s)
+        self.jitter = jitter or secrets.SystemRandom().random
+        self.find = find
+
+    def advance(self, stored: Stored, why: str = "") -> Stored:
+        """Lead a rotation on as far as can be done now, and return what it has come to. Never sleeps.
+
+        Args:
+            stored: The rotation as it was seen last.
+            why: What it is to begin for where none is under way: `due`, `asked` or `exposed`; empty begins none.
+
+        Raises:
+            RotationBusy: Another process is at work, or changed the rotation meanwhile.
+            AccessDenied: The policy does not allow it, or not any more.
+            CommitUnknown, StoreBusy, StoreFailed, AuditUnavailable: The vault cannot be written; what was stored last
+                is what to go on from.
+        """
+        try:
+            return _Work(self, stored).go(why)
+        finally:
+            self.leases.ended(stored.rotation.record)
+
+    def stop(self) -> None:
+        """Begin no further step: what is under way is left where it is stored, for whoever goes on."""
+        self.is_stopping = True
+
+
+class StepDetails(NamedTuple):
+    """A step that was stored; may get more fields.
+
+    Attributes:
+        rotator: The rotator's name.
+        from_: The state before, `idle` where a rotation began.
+        to: The state after, the same where something was only noted.
+        reason: The code of what went wrong; empty where nothing did.
+        began_ns: When the rotation began.
+        due_ns: When it was due; 0 where somebody asked for it.
+    """
+
+    rotator: str
+    from_: str
+    to: str
+    reason: str
+    began_ns: int
+    due_ns: int
+
+
+class _CallFailed(Exception):
+    """A rotator has failed for a reason that only a person can mend."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class _Work:
+    """The work at one rotation, from taking the lease to giving it back."""
+
+    def __init__(self, runner: Runner, stored: Stored) -> None:
+        self._runner = runner
+        self._vault = runner.vault
+        self._leases = runner.leases
+        self._stored = stored
+        self._rotator: _Checked | None = None
+
+    def go(self, why: str) -> Stored:
+        """Lead the rotation on."""
+        rotation = self._stored.rotation
+        if self._runner.is_stopping or rotation.is_paused:
+            return self._stored
+        if not (self._has_work() if rotation.is_running else why):
+            return self._stored
+        if not self._leases.may_take(self._stored):
+            message = f"another process is at work on the rotation of `{rotation.path}`"
+            hint = f"it has the lease for {self._leases.free_in_s(self._stored):.0f} s more, if it does nothing"
+            raise RotationBusy(message, hint=hint)
+        if rotation.is_running:
+            # Whoever held it may have called the target and died, or been cut off, before it could say so.
+            is_known = rotation.holder is None and self._progress.is_known
+            self._note(self._progress._replace(is_known=is_known))
+        else:
+            token, now = secrets.token_hex(16), self._now_ns()
+            self._move("idle", lambda _: machine.begin(token, now, why))
+        while self._has_work():
+            self._step()
+        if self._stored.rotation.holder is not None:
+            self._note(self._progress)  # to give the lease back
+        return self._stored
+
+    # --- 2: what is next ---------------------------------------------------------------------------------------------
+
+    def _has_work(self) -> bool:
+        return not self._runner.is_stopping and has_work(self._stored.rotation, self._now_ns())
+
+    def _step(self) -> None:
+        state = self._progress.state
+        try:
+            _STEPS[state](self)
+        except TargetUnavailable as error:
+            jitter = self._runner.jitter()
+            after_ns = _pause_ns(error.retry_after_s)
+            self._note(machine.unavailable(self._progress, self._now_ns(), error.code, jitter, after_ns))
+        except (CandidateRejected, CredentialRefused) as error:
+            self._to(machine.refused(self._progress, self._now_ns(), error.code, self._runner.jitter()))
+        except _CallFailed as failure:
+            self._to(machine.failed(self._progress, self._now_ns(), failure.code))
+
+    def propose(self) -> None:
+        """Ask for a candidate, in `begun`."""
+        run = self._run()
+        path, now = self._encoded, self._now_ns()
+        content, expires = self._take(self._call(lambda rotator: rotator.propose(run)), run)
+        new = NewVersion(self._vault.principal, now, expires)
+
+        def effect(drafts: Drafts) -> Plan:
+            return drafts.propose(path, content, new)
+
+        self._move(State.BEGUN, lambda version: machine.proposed(self._progress, version), effect)
+
+    def _take(self, candidate: Candidate, run: Run) -> tuple[Content, int]:
+        """Return what is to be stored of a candidate, and when it ends.
+
+        Raises:
+            _CallFailed: It is for another login, or none that can be stored.
+        """
+        try:
+            value = candidate.value
+            _verify_login(self._opened_rotator, {} if isinstance(value, Secret) else value, run)
+            expires = to_ns(candidate.ends) if candidate.ends is not None else 0
+            if candidate.ends is not None and expires <= self._now_ns():
+                raise _CallFailed(InvalidRotation.code)
+            return content_of(_plain(value)), expires
+        except SecurecfgError as error:
+            raise _CallFailed(error.code) from None
+        except _CallFailed:
+            raise
+        except Exception:  # noqa: BLE001 - what foreign code has returned; the text of the error could quote a value
+            raise _CallFailed(BROKEN) from None
+        finally:
+            del candidate, run
+            value = None  # type: ignore[assignment]  # a traceback that shows locals must not show it
+
+    def apply(self) -> None:
+        """Make the target accept the candidate, in `pending`."""
+        run = self._run()
+        if not self._progress.is_known:
+            accepted = self._find_out(run)
+            if accepted == "pending":
+                self._to(machine.applied(self._progress))
+                return
+            if accepted == "previous":
+                self._swap_back()
+                return
+        try:
+            self._call(lambda rotator: rotator.apply(run))
+        except CandidateRejected as error:
+            if not self._accepts(_there(run.pending), run):
+                now, jitter = self._now_ns(), self._runner.jitter()
+                after = machine.rejected(self._progress, secrets.token_hex(16), now, error.code, jitter)
+                if after.state is State.BEGUN:
+                    self._drop(run)
+                self._to(after)
+                return
+        self._to(machine.applied(self._progress))
+
+    def _drop(self, run: Run) -> None:
+        """Let nothing be left at the target of a candidate that will not be current."""
+        if self._opened_rotator.strategy is not Strategy.SINGLE_SLOT:
+            self._call(lambda rotator: rotator.retire(run._replace(previous=run.pending, pending=None)))
+
+    def verify(self) -> None:
+        """Try the candidate, in `set`; in `tested` swap the labels, or try it again where somebody else had."""
+        run = self._run()
+        progress = self._progress
+        if progress.state is State.TESTED and progress.is_known:
+            self._swap()
+            return
+        try:
+            self._call(lambda rotator: rotator.verify(_there(run.pending), run))
+        except CredentialRefused as error:
+            propagation_ns = self._stored.rotation.rules.propagation_s * NS
+            self._to(machine.not_yet(progress, self._now_ns(), error.code, propagation_ns))
+            return
+        if progress.state is State.TESTED:
+            self._note(self._progress._replace(is_known=True))
+        else:
+            self._to(machine.tested(self._progress))
+
+    def _swap(self) -> None:
+        version, path = self._progress.version, self._encoded
+        grace_ns = self._stored.rotation.rules.grace_s * NS
+
+        def effect(drafts: Drafts) -> Plan:
+            return drafts.swap(path, version)
+
+        self._move(
+            State.TESTED,
+            lambda former: machine.swapped(self._progress, former, self._now_ns(), grace_ns),
+            effect,
+        )
+
+    def _swap_back(self) -> None:
+        """Let readers have the version that the target accepts."""
+        path, previous = self._encoded, self._runner.steps.standing(self._path).previous
+
+        def effect(drafts: Drafts) -> Plan:
+            return drafts.swap(path, previous)
+
+        progress = self._progress._replace(is_known=True, reason="restored")
+        self._move(progress.state, lambda _: progress, effect)
+
+    def release(self) -> None:
+        """Say that nobody needs the old version any more, in `current`."""
+        progress, rules, now = self._progress, self._stored.rotation.rules, self._now_ns()
+        if now < progress.swapped_ns and not _has_acknowledged(self._stored.rotation):
+            self._note(machine.swapped_later(progress, now, rules.grace_s * NS))
+            return
+        self._to(machine.released(progress))
+
+    def retire(self) -> None:
+        """Make the target refuse the old version, in `previous`."""
+        progress = self._progress
+        number = self._runner.steps.standing(self._path).current
+        current, former = self._read(number), self._read(progress.former)
+        self._runner.steps.verify_place(self._stored.rotation)
+        if current is None:
+            raise _CallFailed(SecretNotFound.code)
+        if former is None or former == current:
+            # Somebody deleted the old version, or made its value current again, which must go on to be accepted.
+            self._finish(machine.retired(progress), 0)
+            return
+        run = self._with(Run(*self._noted(), current=current, previous=former))
+        # The target may have been restored meanwhile: the old version may be the only one that it accepts.
+        if not self._works(current, run):
+            if number == progress.version:
+                self._call(lambda rotator: rotator.apply(Run(*self._noted(), current=former, pending=current)))
+            if not self._works(current, run):
+                self._not_yet()
+                return
+        self._call(lambda rotator: rotator.retire(run))
+        self._finish(machine.retired(self._progress), progress.former)
+
+    def _not_yet(self) -> None:
+        propagation_ns = self._stored.rotation.rules.propagation_s * NS
+        self._to(machine.not_yet(self._progress, self._now_ns(), CredentialRefused.code, propagation_ns))
+
+    def cancel(self) -> None:
+        """Take the rotation back, in `cancelling`."""
+        if self._progress.version and not self._take_back(self._versions()):
+            self._not_yet()
+            return
+        pending = self._runner.steps.standing(self._path).pending
+        self._finish(machine.cancelled(self._progress), pending)
+
+    def _take_back(self, run: Run) -> bool:
+        """Make the target accept what is current, and then the candidate no more; return whether that is so."""
+        current, pending = run.current, run.pending
+        if current is None:
+            raise _CallFailed(SecretNotFound.code)
+        if not self._accepts(current, run):
+            # Read from right to left: what was current takes the place of the candidate.
+            other = run.previous if pending is None else pending
+            if pending is not None:
+                self._verify_login(run)
+            self._call(lambda rotator: rotator.apply(run._replace(current=other, pending=current)))
+            if not self._accepts(current, run):
+                return False
+        if pending is not None and pending != current:
+            self._drop(run)
+        return True
+
+    def _finish(self, progress: Progress, ended: int) -> None:
+        """Store that a rotation is over, with the deletion of the version that it leaves behind."""
+        steps, path, now = self._runner.steps, self._encoded, self._now_ns()
+        rotation = self._stored.rotation
+        due = due_after(rotation.rules, rotation.record, now, steps.standing(self._path))
+        is_retired = progress.state is State.RETIRED
+
+        def effect(drafts: Drafts) -> Plan:
+            return drafts.delete(path, ended, now)
+
+        def after(_: int) -> Rotation:
+            return rotation._replace(
+                progress=progress,
+                holder=None,
+                due_ns=due,
+                rotations=rotation.rotations + is_retired,
+                finished_ns=now if is_retired else rotation.finished_ns,
+            )
+
+        self._store(self._progress.state, progress, after, effect if ended else None)
+
+    # --- 3: read -----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> Run:
+        """Return what a rotator is given before the swap."""
+        run = self._versions()
+        if run.current is None:
+            raise _CallFailed(SecretNotFound.code)
+        if self._progress.version:
+            if run.pending is None:
+                # Somebody deleted it: there is nothing to go on with.
+                raise _CallFailed(VersionNotFound.code)
+            self._verify_login(run)
+        return run
+
+    def _versions(self) -> Run:
+        """Return the same where the candidate may have been deleted, which is nothing to be taken back."""
+        standing, version = self._runner.steps.standing(self._path), self._progress.version
+        current, previous = self._read(standing.current), self._read(standing.previous)
+        pending = self._read(version) if version == standing.pending else None
+        # Of a secret that was moved, these are another one's values.
+        self._runner.steps.verify_place(self._stored.rotation)
+        return self._with(Run(*self._noted(), current=current, previous=previous, pending=pending))
+
+    def _verify_login(self, run: Run) -> None:
+        """Check that what is current, which somebody may have written by hand, is for the login of the candidate."""
+        try:
+            _verify_login(self._opened_rotator, _there(run.pending), run)
+        except InvalidRotation as error:
+            raise _CallFailed(error.code) from None
+
+    def _noted(self) -> tuple[str, datetime, float]:
+        progress, rules = self._progress, self._stored.rotation.rules
+        return progress.token, to_datetime(progress.since_ns), float(rules.timeout_s)
+
+    def _with(self, run: Run) -> Run:
+        """Return a run, with the rotator at hand that it is for."""
+        if self._rotator is None:
+            rules = self._stored.rotation.rules
+            try:
+                options = resolve_options(self._vault, rules.options)
+            except (Unavailable, AccessDenied):
+                raise  # the vault's own: who may not read them all must not make it fail for those who may
+            except SecurecfgError as error:
+                raise _CallFailed(error.code) from None
+            try:
+                self._rotator = _Checked(self._runner.find(rules.rotator, options))
+            except SecurecfgError as error:
+                raise _CallFailed(error.code) from None
+            except Exception:  # noqa: BLE001 - foreign code; its text could quote a value
+                raise _CallFailed(BROKEN) from None
+        return run
+
+    def _read(self, number: int) -> Fields | None:
+        """Return a version as a rotator gets it, None where there is none any more."""
+        if not number:
+            return None
+        try:
+            value = self._vault.read(self._path, at=number, allow_expired=True).value
+        except (SecretNotFound, VersionNotFound, SecretDestroyed):
+            return None
+        return MappingProxyType({"": value}) if isinstance(value, Secret) else value
+
+    # --- 4: call -----------------------------------------------------------------------------------------------------
+
+    def _find_out(self, run: Run) -> str:
+        """Return which version the target accepts, in the order of section 4 of the contract; empty for none."""
+        for name in ("pending", "current", "previous"):
+            value: Fields | None = getattr(run, name)
+            if value is not None and self._accepts(value, run):
+                return name
+        return ""
+
+    def _accepts(self, value: Fields, run: Run) -> bool:
+        try:
+            self._call(lambda rotator: rotator.verify(value, run), is_missing_fine=True)
+        except CredentialRefused:
+            return False
+        return True
+
+    def _works(self, value: Fields, run: Run) -> bool:
+        """Return whether a value is accepted and can do what it is for."""
+        try:
+            self._call(lambda rotator: rotator.verify(value, run))
+        except CredentialRefused:
+            return False
+        return True
+
+    def _call(self, ask: Callable[[Rotator], T], *, is_missing_fine: bool = False) -> T:
+        """Call the rotator once.
+
+        Raises:
+            TargetUnavailable, CandidateRejected, CredentialRefused: As the rotator raises it.
+            _CallFailed: It raised something else.
+        """
+        rotator, breakers = self._opened_rotator, self._runner.breakers
+        target = rotator.target
+        breakers.verify(target)
+        self._runner.pace(target)
+        # What goes wrong in the vault meanwhile is no answer of the target, and does not count as one.
+        given = self._in_time(lambda: ask(rotator.rotator))
+        try:
+            if given is None:
+                message = "the target gave no answer in time"
+                raise TargetUnavailable(message)
+            answer = given.result()
+        except TargetUnavailable:
+            breakers.failed(target)
+            raise
+        except (CandidateRejected, CredentialRefused):
+            breakers.answered(target)
+            raise
+        except PrivilegeMissing as error:
+            breakers.answered(target)
+            if is_missing_fine:
+                return None  # type: ignore[return-value]  # of `verify`, which returns nothing
+            raise _CallFailed(error.code) from None
+        except SecurecfgError as error:
+            raise _CallFailed(error.code) from None
+        breakers.answered(target)
+        return answer
+
+    def _in_time(self, ask: Callable[[], T]) -> Future[T] | None:
+        """Make a call, in a thread that is left behind in the end; the lease is renewed meanwhile.
+
+        Returns:
+            What it came to; None where it has not ended in time.
+        """
+        lease_s, timeout_s = self._leases.holder.lease_s, self._stored.rotation.rules.timeout_s + _MARGIN_S
+        self._hold(lease_s / _RENEWALS)
+        answer: Future[T] = Future()
+        threading.Thread(target=_ask, args=(ask, answer), name="securecfg-rotator", daemon=True).start()
+        until = self._leases.now_s() + timeout_s
+        while True:
+            left = until - self._leases.now_s()
+            wait((answer,), max(0.0, min(left, lease_s / _RENEWALS)))
+            if answer.done():
+                return answer
+            if left <= 0:
+                return None
+            self._renew()
+
+    def _hold(self, at_least_s: float) -> None:
+        """Renew the lease unless it is good for some time yet.
+
+        Raises:
+            RotationBusy: It was over before the renewal was stored: another process may be at work.
+        """
+        record = self._stored.rotation.record
+        if self._leases.left_s(record) < at_least_s:
+            self._renew()
+        if self._leases.left_s(record) <= 0:
+            message = f"storing that a process is at work on the rotation of `{self._path}` took longer than that holds"
+            raise RotationBusy(message, hint="the store is very slow; it is tried again")
+
+    def _renew(self) -> None:
+        """Renew the lease in the middle of a step: whatever the clock says, it is not given back there."""
+        rotation, holder = self._stored.rotation, self._leases.holder
+        self._store(self._progress.state, self._progress, lambda _: rotation._replace(holder=holder), None)
+
+    # --- 5: store ----------------------------------------------------------------------------------------------------
+
+    def _to(self, progress: Progress) -> None:
+        """Store another state, or what has happened in this one."""
+        self._move(self._progress.state, lambda _: progress)
+
+    def _note(self, progress: Progress) -> None:
+        """Store what has happened without another state, and renew the lease."""
+        self._move(progress.state, lambda _: progress)
+
+    def _move(self, from_: str, after: Callable[[int], Progress], effect: Effect | None = None) -> None:
+        rotation = self._stored.rotation
+        sample = after(0)
+
+        def whole(result: int) -> Rotation:
+            changed = rotation._replace(progress=after(result))
+            # The lease is given back with the last thing that can be done for now.
+            is_done = self._runner.is_stopping or not has_work(changed, self._now_ns())
+            holder = None if is_done else self._leases.holder
+            return changed._replace(holder=holder)
+
+        self._store(from_, sample, whole, effect)
+
+    def _store(self, from_: str, progress: Progress, after: Callable[[int], Rotation], effect: Effect | None) -> None:
+        began_s = self._leases.now_s()
+        obj: dict[str, object] = {"path": self._path, "token": progress.token, "from": str(from_)}
+        obj |= {"to": str(progress.state)} | ({"reason": progress.reason} if progress.reason else {})
+        rules, due_ns = self._stored.rotation.rules, self._stored.rotation.due_ns
+        self._stored = self._runner.steps.change(self._stored, after, obj, effect)
+        if self._stored.rotation.holder is None:
+            self._leases.ended(self._stored.rotation.record)
+        else:
+            self._leases.taken(self._stored.rotation.record, began_s)
+        due_ns = due_ns if progress.why == "due" else 0
+        details = (rules.rotator, str(from_), str(progress.state), progress.reason, progress.began_ns, due_ns)
+        self._runner.observe(StepDetails(*details))
+
+    # --- short names -------------------------------------------------------------------------------------------------
+
+    @property
+    def _progress(self) -> Progress:
+        progress = self._stored.rotation.progress
+        assert progress is not None  # noqa: S101 - asked of rotations that have begun
+        return progress
+
+    @property
+    def _path(self) -> str:
+        return self._stored.rotation.path
+
+    @property
+    def _encoded(self) -> bytes:
+        return path_to_bytes(self._path)
+
+    @property
+    def _opened_rotator(self) -> _Checked:
+        assert self._rotator is not None  # noqa: S101 - `_run` has found it
+        return self._rotator
+
+    def _now_ns(self) -> int:
+        return self._vault.opened.clock.now_ns()
+
+
+_STEPS: Mapping[State, Callable[[_Work], None]] = MappingProxyType(
+    {
+        State.BEGUN: _Work.propose,
+        State.PENDING: _Work.apply,
+        State.SET: _Work.verify,
+        State.TESTED: _Work.verify,
+        State.CURRENT: _Work.release,
+        State.PREVIOUS: _Work.retire,
+        State.CANCELLING: _Work.cancel,
+    }
+)
+
+
+def has_work(rotation: Rotation, now_ns: int) -> bool:
+    """Return whether a rotation that is under way can be led on now."""
+    progress = rotation.progress
+    if progress is None or rotation.is_paused or progress.is_over or progress.state is State.FAILED:
+        return False
+    pause_ns = progress.not_before_ns - now_ns
+    # A clock that was put back must not make anything wait for ever.
+    if progress.state is State.CURRENT:
+        return pause_ns <= 0 or now_ns < progress.swapped_ns or _has_acknowledged(rotation)
+    return pause_ns <= 0 or pause_ns > machine.LONGEST_PAUSE_NS
+
+
+def _has_acknowledged(rotation: Rotation) -> bool:
+    """Return whether every consumer has the new version, where there are consumers."""
+    consumers, progress = rotation.rules.consumers, rotation.progress
+    return bool(consumers) and progress is not None and set(consumers) <= set(progress.acknowledged)
+
+
+def _pause_ns(seconds: float) -> int:
+    """Return how long a target wants to be left alone; foreign code says so."""
+    if not isinstance(seconds, int | float):
+        return 0
+    try:
+        return max(int(seconds * NS), 0)
+    except (OverflowError, ValueError):
+        return 0
+
+
+def _ask(ask: Callable[[], T], answer: Future[T]) -> None:
+    try:
+        answer.set_result(ask())
+    except SecurecfgError as error:
+        # Without the frames of the call, whose variables hold values.
+        answer.set_exception(error.with_traceback(None))
+    except BaseException:  # noqa: BLE001 - foreign code; its text could quote a value
+        answer.set_exception(_CallFailed(BROKEN))
+
+
+class _Checked:
+    """A rotator, with what it says of itself, asked for once."""
+
+    def __init__(self, rotator: Rotator) -> None:
+        self.rotator = rotator
+        self.strategy, self.target = Strategy(rotator.strategy), str(rotator.target)
+        self.identity = frozenset(rotator.identity)
+
+
+def _verify_login(rotator: _Checked, fields: Fields, run: Run) -> None:
+    """Check that a candidate is for the login that the current version is for.
+
+    Raises:
+        InvalidRotation: It is not.
+    """
+    for name in rotator.identity:
+        known = None if run.current is None else run.current.get(name)
+        new = fields.get(name)
+        if (known is None) is not (new is None) or (known is not None and new is not None and known != new):
+            message = f"the candidate is for another login: its field `{name}` differs"
+            raise InvalidRotation(message)
+
+
+def _plain(value: Secret[str] | Secret[bytes] | Fields) -> str | bytes | dict[str, str | bytes]:
+    if isinstance(value, Secret):
+        return value.reveal()
+    return {name: field.reveal() for name, field in value.items()}
+
+
+def _there(value: Fields | None) -> Fields:
+    assert value is not None  # noqa: S101 - there is a candidate in every state that is tried
+    return value

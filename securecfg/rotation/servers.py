@@ -1,0 +1,62 @@
+"""Which server of a database is meant, and whether it has to prove that."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from securecfg.errors import InvalidRotation
+from securecfg.rotation.addresses import is_local, verify_host
+
+if TYPE_CHECKING:
+    from securecfg.rotation.options import GivenOptions
+
+_PORT_MAX = 65_535
+
+
+class Server(NamedTuple):
+    """Which server.
+
+    Attributes:
+        kind: What it is, such as `postgresql`.
+        host: Its name or address, or where its Unix socket is.
+        port: Where it listens.
+        is_verified: Whether it has to prove by TLS that it is this one.
+        authorities: The file of whom to believe that; empty for those of the system.
+    """
+
+    kind: str
+    host: str
+    port: int
+    is_verified: bool
+    authorities: str = ""
+
+    def __str__(self) -> str:
+        """Say what is called."""
+        return f"{self.kind} {self.host}:{self.port}"
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether it is reached over a Unix socket."""
+        return self.host.startswith("/")
+
+
+def take_server(given: GivenOptions, kind: str, port: int) -> Server:
+    """Return what the options `host`, `port`, `tls` and `tls-ca` say.
+
+    Args:
+        given: The options.
+        kind: What kind of server it is.
+        port: Where such servers listen unless they are told otherwise.
+
+    Raises:
+        InvalidRotation: They make no sense.
+    """
+    host = given.text("host")
+    verify_host(host)
+    port = given.number("port", port, 1, _PORT_MAX)
+    tls = given.choice("tls", ("verified", "insecure-disabled"), "insecure-disabled" if is_local(host) else "verified")
+    server = Server(kind, host, port, tls == "verified", given.text("tls-ca", ""))
+    if (server.is_verified and server.is_socket) or (server.authorities and not server.is_verified):
+        message = "the options `tls` and `tls-ca` are for a server that is reached over TLS"
+        raise InvalidRotation(message)
+    return server

@@ -1,0 +1,97 @@
+"""A vault with one credential, and the account at a target that it is for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from securecfg.rotation.document import Rules
+from securecfg.rotation.lease import Leases
+from securecfg.rotation.rotations import Rotations
+from securecfg.rotation.runner import Runner
+from securecfg.testing.account import Account
+from tests.vault.copies import copy_of
+from tests.vault.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from securecfg.rotation import Options, Rotator, Strategy
+    from securecfg.rotation.document import Rotation
+    from securecfg.rotation.machine import Progress
+    from securecfg.vault.vault import Vault
+
+PATH = "app/db"
+FIRST = "first-password-4711"
+
+
+class RotationWorld(World):
+    """A vault with a rotated credential."""
+
+    __slots__ = ("account", "elapsed", "names")
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.account = Account(FIRST)
+        self.elapsed = 0.0
+        self.names = 0
+
+    def begin(self, strategy: Strategy | None = None, **rules: object) -> Vault:
+        """Return the vault, whose credential is rotated when that is asked for."""
+        vault = self.open()
+        if strategy is not None:
+            self.account = Account(FIRST, strategy)
+        given = {"grace_s": 60, "is_hard_cut": True, **rules}
+        self.rotations(vault).set(PATH, Rules("account", **given))  # type: ignore[arg-type]  # by their names
+        return vault
+
+    def rotations(self, vault: Vault) -> Rotations:
+        return Rotations(vault, find=self.account.rotator)
+
+    def runner(self, vault: Vault, find: Callable[[str, Options], Rotator] | None = None) -> Runner:
+        """Return a runner of its own, as another process would have it."""
+        self.names += 1
+        leases = Leases(f"holder-{self.names}", lambda: self.elapsed)
+        return Runner(vault, leases=leases, jitter=lambda: 0.5, find=find or self.account.rotator)
+
+    def advance(self, runner: Runner, why: str = "") -> Rotation:
+        return runner.advance(runner.steps.find(PATH), why).rotation
+
+    def lead_on(self, runner: Runner, why: str = "") -> Progress:
+        """Lead the rotation on until it is over or has failed; time passes as it must."""
+        for _ in range(100):
+            rotation = self.advance(runner, why)
+            progress, why = rotation.progress, ""
+            assert progress is not None
+            if progress.is_over or progress.failed_in is not None:
+                return progress
+            self.wait(max((progress.not_before_ns - self.clock.ns) / 1e9, 0.001))
+        message = f"still in `{progress.state}`"
+        raise AssertionError(message)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, on every clock."""
+        self.elapsed += seconds
+        self.clock.ns += int(seconds * 1_000_000_000)
+
+
+def progress_of(rotation: Rotation) -> Progress:
+    """Return how far a rotation is that has begun."""
+    assert rotation.progress is not None
+    return rotation.progress
+
+
+def _make(folder: Path) -> RotationWorld:
+    world = RotationWorld(folder)
+    with world.create() as vault:
+        vault.write(PATH, {"username": "shop", "password": FIRST})
+    return world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[RotationWorld]:
+    world = copy_of(_make, tmp_path)
+    yield world
+    world.close()
