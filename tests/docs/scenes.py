@@ -374,4 +374,5 @@ SCENES = {
     ),
     "docs/how-to/verify-the-log.md": Scene(prepare=a_shop_with_a_log),
     "docs/how-to/load-configuration.md": Scene(prepare=a_vault_of_configuration),
+    "docs/how-to/follow-a-rotation.md": Scene(prepare=a_vault_of_configuration),
 }

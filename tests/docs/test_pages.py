@@ -37,7 +37,7 @@ ALL_PAGES = [*PAGES, *sorted(path.name for path in ROOT.glob("*.md") if path.nam
 LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\((?P<target>[^)\s]+)\)")
 COMMAND = re.compile(r"(?:`|\$ )securecfg ([a-z]+(?: [a-z]+)?)(?=[ `\n])")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-PROSE = {"", "text", "mermaid", "{toctree}"}
+PROSE = {"", "text", "{toctree}"}
 MEDIA_TYPES = {"yaml": "application/yaml", "ini": "application/x-ini", "dotenv": "application/x-dotenv"}
 
 
