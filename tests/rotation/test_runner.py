@@ -510,7 +510,7 @@ def _cut_off(world: RotationWorld, vault: Vault, at: str = "before apply") -> No
 
     def stop(moment: str) -> None:
         if moment == at:
-            dead.steps.change = _raising(RotationBusy("it is dead"))  # type: ignore[method-assign]  # it is no more
+            dead.steps.change = _raising(RotationBusy("it is dead"))  # type: ignore[method-assign, assignment]  # it is no more
             raise _Foreign
 
     world.account.hook = stop
