@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from securecfg.audit import Event
 from securecfg.crypto import KIND_TEXT
 from securecfg.errors import RotationNotFound, Tampered
 from securecfg.rotation.document import (
@@ -176,7 +177,9 @@ def _put(vault: Vault, path: bytes, content: bytes, expect: int | None = None) -
     new = NewVersion("user:ada", vault.opened.clock.now_ns(), expect=expect)
 
     def plan(publication: Any) -> Plan:  # noqa: ANN401 - a publication
-        return Drafts(vault.opened, publication).supersede(path, Content.of(KIND_TEXT, content), new)
+        plan = Drafts(vault.opened, publication).supersede(path, Content.of(KIND_TEXT, content), new)
+        plan.records = [vault.authority.session().record(Event.ROTATION_SET, {"path": PATH, "rotator": "random"})]
+        return plan
 
     vault.opened.publisher.publish(plan)
 
@@ -203,8 +206,9 @@ def test_a_malformed_document_is_called_tampered(world: RotationWorld, content: 
     vault = world.begin()
     record = _record(world, vault)
     _put(vault, document_path(record), content)
-    with pytest.raises(Tampered):
+    with pytest.raises(Tampered) as caught:
         world.rotations(vault).find(PATH)
+    assert "malformed" in caught.value.message
     with pytest.raises(Tampered):
         list(all_rotations(vault.opened))
 
@@ -214,8 +218,9 @@ def test_a_document_of_another_secret_is_called_tampered(world: RotationWorld) -
     record = _record(world, vault)
     rotation = world.rotations(vault).find(PATH)._replace(record=record + 1)
     _put(vault, document_path(record), b"".join(encode_rotation(rotation).pieces()))
-    with pytest.raises(Tampered):
+    with pytest.raises(Tampered) as caught:
         find_rotation(vault.opened, record)
+    assert "malformed" in caught.value.message
 
 
 def test_the_history_of_a_document_stays_one_line_and_its_numbers_go_on(world: RotationWorld) -> None:
