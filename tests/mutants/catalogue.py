@@ -4110,4 +4110,198 @@ MUTANTS = (
         "",
         "rotation/test_consumers.py::test_no_frame_of_an_error_holds_a_value",
     ),
+    Mutant(
+        "a candidate is told to the target before it is stored",
+        "rotation/runner.py",
+        "        content, expires = self._take(self._call(lambda rotator: rotator.propose(run)), run)\n",
+        "        candidate: Candidate = self._call(lambda rotator: rotator.propose(run))\n"
+        "        self._call(lambda rotator: rotator.apply(run._replace(pending=candidate.value)))\n"
+        "        content, expires = self._take(candidate, run)\n",
+        "rotation/test_runner.py::test_a_candidate_is_stored_before_the_target_is_told_and_current_only_after_it_was_tried",
+    ),
+    Mutant(
+        "a candidate becomes current without having been tried",
+        "rotation/runner.py",
+        "            self._call(lambda rotator: rotator.verify(_there(run.pending), run))\n",
+        "            pass\n",
+        "rotation/test_runner.py::test_a_login_that_may_do_nothing_never_becomes_current",
+    ),
+    Mutant(
+        "an old version of a rotation is retired before the grace is over",
+        "rotation/machine.py",
+        "former=former, swapped_ns=now_ns, not_before_ns=now_ns + grace_ns, setbacks",
+        "former=former, swapped_ns=now_ns, not_before_ns=now_ns, setbacks",
+        "rotation/test_runner.py::test_retires_nothing_before_the_grace_is_over",
+    ),
+    Mutant(
+        "an old version of a rotation is deleted before it is retired",
+        "rotation/runner.py",
+        "        self._call(lambda rotator: rotator.retire(run))\n"
+        "        self._finish(machine.retired(self._progress), progress.former)\n",
+        "        self._finish(machine.retired(self._progress), progress.former)\n"
+        "        self._call(lambda rotator: rotator.retire(run))\n",
+        "rotation/test_runner.py::test_a_candidate_is_stored_before_the_target_is_told_and_current_only_after_it_was_tried",
+    ),
+    Mutant(
+        "an old version of a rotation is retired although it is the only one accepted",
+        "rotation/runner.py",
+        "        if not self._works(current, run):\n            if number",
+        "        if False:\n            if number",
+        "rotation/test_runner.py::test_the_old_version_is_not_retired_where_the_target_was_put_back",
+    ),
+    Mutant(
+        "an old version of a rotation is retired although it is current again",
+        "rotation/runner.py",
+        "        if former is None or former == current:\n",
+        "        if former is None:\n",
+        "rotation/test_runner.py::test_an_old_version_that_was_made_current_again_is_not_retired",
+    ),
+    Mutant(
+        "an old version of a rotation is deleted where somebody deleted the new one",
+        "rotation/runner.py",
+        "        if current is None:\n"
+        "            raise _CallFailed(SecretNotFound.code)\n"
+        "        if former is None or former",
+        "        if current is None or former is None or former",
+        "rotation/test_runner.py::test_the_old_version_is_kept_where_somebody_deleted_the_new_one",
+    ),
+    Mutant(
+        "the lease of another process is not looked at",
+        "rotation/runner.py",
+        "        if not self._leases.may_take(self._stored):\n",
+        "        if False:\n",
+        "rotation/test_runner.py::test_asks_what_is_accepted_after_another_process_and_applies_where_that_is_the_old_one",
+    ),
+    Mutant(
+        "a target is called under a lease that is over",
+        "rotation/runner.py",
+        "        if self._leases.left_s(record) <= 0:\n",
+        "        if False:\n",
+        "rotation/test_runner.py::test_nothing_is_called_under_a_lease_that_was_over_before_it_was_renewed",
+    ),
+    Mutant(
+        "a lease is given back in the middle of a step",
+        "rotation/runner.py",
+        "        self._store(self._progress.state, self._progress, lambda _: rotation._replace(holder=holder), None)\n",
+        "        self._store(self._progress.state, self._progress, lambda _: rotation._replace(holder=None), None)\n",
+        "rotation/test_runner.py::test_a_clock_that_is_put_back_in_the_middle_of_a_step_gives_no_lease_back",
+    ),
+    Mutant(
+        "what was seen of another one's lease is forgotten with each try",
+        "rotation/lease.py",
+        "        self._taken.pop(record, None)\n",
+        "        self._seen.pop(record, None)\n        self._taken.pop(record, None)\n",
+        "rotation/test_lease.py::test_giving_up_a_try_forgets_nothing_of_what_was_seen",
+    ),
+    Mutant(
+        "a process that cannot be looked at is taken for gone",
+        "rotation/lease.py",
+        "    return found != started if found else not _is_there(int(pid))\n",
+        "    return found != started\n",
+        "rotation/test_lease.py::test_a_process_that_cannot_be_looked_at_is_alive",
+    ),
+    Mutant(
+        "who takes a rotation over does not ask what the target accepts",
+        "rotation/runner.py",
+        "            is_known = rotation.holder is None and self._progress.is_known\n",
+        "            is_known = self._progress.is_known\n",
+        "rotation/test_runner.py::test_applies_nothing_where_the_candidate_is_accepted_already",
+    ),
+    Mutant(
+        "a value is handed to a rotator and not recorded as read",
+        "rotation/runner.py",
+        "            value = self._vault.read(self._path, at=number, allow_expired=True).value\n",
+        "            from securecfg.vault.values import decode_value\n"
+        "\n"
+        "            opened, encoded = self._vault.opened, self._encoded\n"
+        "            entry = opened.entry(encoded)\n"
+        "            assert entry is not None\n"
+        "            value = decode_value(*opened.open_inline(opened.locate(encoded, entry, number)), self._path)\n",
+        "rotation/test_runner.py::test_each_value_is_recorded_as_read_before_it_is_handed_over",
+    ),
+    Mutant(
+        "a candidate for another login is stored",
+        "rotation/runner.py",
+        "            _verify_login(self._opened_rotator, {} if isinstance(value, Secret) else value, run)\n",
+        "",
+        "rotation/test_runner.py::test_a_candidate_for_another_login_is_refused",
+    ),
+    Mutant(
+        "a target is told of a candidate for another login than what was written by hand",
+        "rotation/runner.py",
+        "            self._verify_login(run)\n        return run\n",
+        "        return run\n",
+        "rotation/test_runner.py::test_a_hand_written_value_for_another_login_is_given_to_no_target",
+    ),
+    Mutant(
+        "a rotator is given the values of another secret at the same path",
+        "rotation/runner.py",
+        "        self._runner.steps.verify_place(self._stored.rotation)\n        if current is None:\n",
+        "        if current is None:\n",
+        "rotation/test_runner.py::test_another_secret_at_the_old_path_is_given_to_no_target",
+    ),
+    Mutant(
+        "a rotation is taken back although what is current is not accepted",
+        "rotation/runner.py",
+        "        if not self._accepts(current, run):\n            # Read",
+        "        if False:\n            # Read",
+        "rotation/test_runner.py::test_taking_back_makes_what_is_current_accepted_before_the_candidate_is_refused",
+    ),
+    Mutant(
+        "a rejected candidate is left at the target",
+        "rotation/runner.py",
+        "                if after.state is State.BEGUN:\n                    self._drop(run)\n",
+        "",
+        "rotation/test_runner.py::test_a_rejected_candidate_is_replaced_by_a_fresh_one_under_another_token",
+    ),
+    Mutant(
+        "the text of a rotator's foreign error is kept",
+        "rotation/runner.py",
+        "    except BaseException:  # noqa: BLE001 - foreign code; its text could quote a value\n"
+        "        answer.set_exception(_CallFailed(BROKEN))\n",
+        "    except BaseException as error:  # noqa: BLE001\n        answer.set_exception(_CallFailed(str(error)))\n",
+        "rotation/test_runner.py::test_nothing_is_kept_of_the_text_of_a_foreign_error",
+    ),
+    Mutant(
+        "who may not read an option lets the rotation fail for all",
+        "rotation/runner.py",
+        "            except (Unavailable, AccessDenied):\n                raise",
+        "            except Unavailable:\n                raise",
+        "rotation/test_runner.py::test_an_option_that_the_caller_may_not_read_fails_nothing_for_those_who_may",
+    ),
+    Mutant(
+        "a step of a rotation is stored over one that was not seen",
+        "rotation/steps.py",
+        "encode_rotation(rotation), self._new(stored.number))\n",
+        "encode_rotation(rotation), self._new(None))\n",
+        "rotation/test_runner.py::test_another_process_that_took_over_is_noticed_before_the_next_call",
+    ),
+    Mutant(
+        "setting a rotation undoes a step of the same publication",
+        "rotation/steps.py",
+        "            expect = None if known is None else known.number\n",
+        "            expect = None\n",
+        "rotation/test_rotations.py::test_setting_undoes_no_step_of_the_same_moment",
+    ),
+    Mutant(
+        "setting a rotation needs no right to read the secret",
+        "rotation/steps.py",
+        '        rights = (("rotate", path), ("write", path), ("read", path))\n',
+        '        rights = (("rotate", path), ("write", path))\n',
+        "rotation/test_rotations.py::test_setting_needs_to_read_write_and_rotate",
+    ),
+    Mutant(
+        "the rotation of one secret is taken for that of another",
+        "rotation/document.py",
+        "        if document_path(rotation.record) != name:\n",
+        "        if False:\n",
+        "rotation/test_documents.py::test_a_document_of_another_secret_is_called_tampered",
+    ),
+    Mutant(
+        "a clock that is put back keeps an old version for as long",
+        "rotation/runner.py",
+        "        return pause_ns <= 0 or now_ns < progress.swapped_ns or _has_acknowledged(rotation)\n",
+        "        return pause_ns <= 0 or _has_acknowledged(rotation)\n",
+        "rotation/test_runner.py::test_the_grace_is_neither_lost_nor_lasts_for_ever_where_the_clock_is_put_back",
+    ),
 )
