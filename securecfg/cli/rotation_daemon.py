@@ -10,7 +10,7 @@ import click
 from securecfg.cli.arguments import Duration
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.errors import UsageError
+from securecfg.errors import ScopeSealed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +92,12 @@ def _open(invocation: Invocation) -> Vault:
     from securecfg.vault import Vault
 
     settings = invocation.settings()
-    return Vault.open(settings.vault, key=invocation.provider(), principal=settings.principal, cache_values=0)
+    vault = Vault.open(settings.vault, key=invocation.provider(), principal=settings.principal, cache_values=0)
+    if not vault.is_by_root:
+        vault.close()
+        message = "the key at hand opens sealed scopes, and not the vault itself, which has the rotations"
+        raise ScopeSealed(message, hint="give a key of the vault itself with `--key`")
+    return vault
 
 
 def _new_metrics() -> Metrics:
