@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,9 @@ def daemon(
     from securecfg.rotation.service import Interrupted, serve
     from securecfg.rotation.systemd import Systemd
 
+    if math.isnan(rate):  # which no range excludes
+        message = "`--rate` is not a number"
+        raise UsageError(message, hint="for instance `--rate 20`")
     place = None if listen is None else _place_of(listen)
     silent = invocation._replace(is_silent=True)
     silent.settings()  # what is missing is said before anything begins
