@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from securecfg.rotation.daemon import Daemon
     from securecfg.rotation.metrics import Metrics
     from securecfg.rotation.runner import StepDetails
+    from securecfg.rotation.tracing import Tracing
     from securecfg.vault import Vault
 
 _WORKERS = click.IntRange(1, 256)
@@ -66,7 +67,8 @@ def daemon(
     """Rotate what is due, until SIGTERM or SIGINT; SIGHUP lets it look at everything anew.
 
     Many may run: a lease in the vault lets one work at each rotation, and another goes on with it where that one dies.
-    It never asks anything. docs/how-to/run-the-rotation-daemon.md says how to operate it.
+    With OTEL_EXPORTER_OTLP_ENDPOINT each step is sent there as a span. It never asks anything.
+    docs/how-to/run-the-rotation-daemon.md says how to operate it.
     """
     from securecfg.rotation.daemon import Daemon, Limits
     from securecfg.rotation.journal import write_lines
@@ -82,14 +84,15 @@ def daemon(
     write_lines(is_json=log_format == "json")
     metrics = None if place is None else _new_metrics()
     limits = Limits(workers, rate, stop_timeout.total_seconds())
-    working = Daemon(lambda: _open(silent), limits=limits, observe=_told(metrics))
-    if metrics is not None:
-        metrics.watch(working)
-    with _answering(working, metrics, place):
-        try:
-            serve(working, Systemd())
-        except Interrupted:
-            raise SystemExit(130) from None
+    with _tracing() as tracing:
+        working = Daemon(lambda: _open(silent), limits=limits, observe=_told(metrics, tracing))
+        if metrics is not None:
+            metrics.watch(working)
+        with _answering(working, metrics, place):
+            try:
+                serve(working, Systemd())
+            except Interrupted:
+                raise SystemExit(130) from None
 
 
 def _open(invocation: Invocation) -> Vault:
@@ -110,13 +113,24 @@ def _new_metrics() -> Metrics:
     return Metrics()
 
 
-def _told(metrics: Metrics | None) -> Callable[[StepDetails], None]:
+def _tracing() -> AbstractContextManager[Tracing | None]:
+    import os
+    from contextlib import nullcontext
+
+    from securecfg.rotation.tracing import Tracing, is_traced
+
+    return Tracing() if is_traced(os.environ) else nullcontext()
+
+
+def _told(metrics: Metrics | None, tracing: Tracing | None) -> Callable[[StepDetails], None]:
     from securecfg.rotation.journal import log_step
 
     def observe(step: StepDetails) -> None:
         log_step(step)
         if metrics is not None:
             metrics.observe(step)
+        if tracing is not None:
+            tracing.observe(step)
 
     return observe
 
