@@ -99,7 +99,19 @@ def _is_gone(holder: str) -> bool:
     started = rest.partition("/")[0]
     if not where or where != _surroundings() or not (pid.isascii() and pid.isdecimal()) or not started:
         return False
-    return _started(int(pid)) != started
+    known = _started(int(pid))
+    return known != started if known else not _exists(int(pid))
+
+
+def _exists(pid: int) -> bool:
+    """Return whether there is a process: one of another user need not be shown under `/proc`."""
+    try:
+        os.kill(pid, 0)
+    except (OverflowError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _surroundings() -> str:

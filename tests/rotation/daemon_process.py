@@ -14,7 +14,7 @@ from tests.cli.running import ROOT, command
 from tests.rotation.unprivileged import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 PATIENCE_S = 30.0
 
@@ -33,6 +33,7 @@ class DaemonProcess:
     Args:
         arguments: Those of `securecfg rotation daemon`, besides where it listens.
         environment: Of the process.
+        prefix: What starts it.
 
     Attributes:
         port: Where it answers.
@@ -40,13 +41,13 @@ class DaemonProcess:
         out: What it has written to standard output, once it has ended.
     """
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, *arguments: str, environment: Mapping[str, str], prefix: Sequence[str] = ()) -> None:
         self.port = free_port()
         self.lines: list[str] = []
         self.out = ""
         place = f"127.0.0.1:{self.port}"
         self._process = subprocess.Popen(
-            command("rotation", "daemon", "--listen", place, *arguments),
+            [*prefix, *command("rotation", "daemon", "--listen", place, *arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -12,9 +12,11 @@ import pytest
 from securecfg.clock import SystemClock
 from securecfg.errors import FileMissing, KeyProviderUnavailable, SecurecfgError, StoreFailed, Tampered, WrongKey
 from securecfg.rotation import daemon as module
+from securecfg.rotation import lease
 from securecfg.rotation.agenda import Agenda
 from securecfg.rotation.daemon import Daemon, Limits
 from securecfg.rotation.document import Rules
+from securecfg.rotation.lease import this_process
 from securecfg.rotation.machine import State
 from securecfg.rotation.rotations import Rotations
 from securecfg.rotation.runner import Runner
@@ -343,3 +345,12 @@ def test_what_hinders_one_rotation_is_not_forgotten_with_the_success_of_another(
     assert daemon.health().reason == "store-failed"
     daemon._done(1, None)
     assert daemon.health().is_ready
+
+
+def test_a_process_that_is_hidden_is_not_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = this_process()
+    monkeypatch.setattr(lease, "_started", lambda _pid: "")  # as under `/proc` for processes of other users
+    assert not lease._is_gone(holder)
+    place, _, rest = holder.partition("/")
+    assert lease._is_gone(f"{place}/{2**22 + 1}/{rest.partition('/')[2]}")
+    assert lease._is_gone(f"{place}/{2**80}/{rest.partition('/')[2]}")
