@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from securecfg.policy.documents import Document
     from securecfg.policy.explanation import Clause, Explanation, RuleExplanation
     from securecfg.policy.formatting import format_cedar, format_grants, to_cedar
+    from securecfg.policy.patterns import Pattern, parse_pattern, pattern_problem
     from securecfg.policy.requests import Decision, Request
     from securecfg.policy.rules import Rule
     from securecfg.policy.schema import ADMINISTRATIVE_ACTIONS, SCHEMA, SECRET_ACTIONS
@@ -32,6 +33,7 @@ __all__ = [
     "Decision",
     "Document",
     "Explanation",
+    "Pattern",
     "Policy",
     "Request",
     "Rule",
@@ -42,6 +44,8 @@ __all__ = [
     "format_grants",
     "open_policy",
     "parse_cases",
+    "parse_pattern",
+    "pattern_problem",
     "run_cases",
     "to_cedar",
 ]
@@ -58,6 +62,7 @@ __getattr__ = load_names(
         "Decision": "securecfg.policy.requests",
         "Document": "securecfg.policy.documents",
         "Explanation": "securecfg.policy.explanation",
+        "Pattern": "securecfg.policy.patterns",
         "Policy": "securecfg.policy.decisions",
         "Request": "securecfg.policy.requests",
         "Rule": "securecfg.policy.rules",
@@ -68,6 +73,8 @@ __getattr__ = load_names(
         "format_grants": "securecfg.policy.formatting",
         "open_policy": "securecfg.policy.compilation",
         "parse_cases": "securecfg.policy.cases",
+        "parse_pattern": "securecfg.policy.patterns",
+        "pattern_problem": "securecfg.policy.patterns",
         "run_cases": "securecfg.policy.cases",
         "to_cedar": "securecfg.policy.formatting",
     },

@@ -17,6 +17,7 @@ from securecfg.tuples import NamedTuple
 
 MAX_PATH_BYTES: Final = 1024
 MAX_WILDCARD_SEGMENTS: Final = 16
+_WILDCARDS: Final = "[^/]*"
 _FORBIDDEN = re.compile(r"[#@{}?|\\\"]")
 
 
@@ -40,6 +41,17 @@ class Pattern(NamedTuple):
                 break
             literal.append(segment)
         return "/".join(literal) or ROOT
+
+    @property
+    def beginning(self) -> str:
+        """What every path that matches begins with; of a pattern without a wildcard for one secret, its path."""
+        whole = "/".join(self.segments) + "/" * (self.is_subtree and bool(self.segments))
+        return whole.partition("*")[0]
+
+    def to_regex(self) -> re.Pattern[str]:
+        """Return the regular expression that fits, as a whole, the paths of the secrets that match."""
+        segments = [_WILDCARDS.join(map(re.escape, segment.split("*"))) for segment in self.segments]
+        return re.compile("/".join([*segments, ".+"] if self.is_subtree else segments), re.DOTALL)
 
     @property
     def has_wildcard(self) -> bool:

@@ -7,6 +7,7 @@ from securecfg.lazy import load_names
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from securecfg.rotation.connecting import with_retry_on_auth_failure
     from securecfg.rotation.interface import (
         Candidate,
         ChecksPrivileges,
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "Strategy",
     "open_rotator",
+    "with_retry_on_auth_failure",
 ]
 
 _CONTRACT = ("Candidate", "ChecksPrivileges", "Fields", "Options", "Rotator", "RotatorFactory", "Run", "Strategy")
@@ -37,6 +39,7 @@ __getattr__ = load_names(
     __name__,
     {
         "open_rotator": "securecfg.rotation.names",
+        "with_retry_on_auth_failure": "securecfg.rotation.connecting",
         **dict.fromkeys(_CONTRACT, "securecfg.rotation.interface"),
     },
 )

@@ -372,12 +372,13 @@ class _Matrix:
         if self.strategy is not Strategy.SINGLE_SLOT:
             assert self.target.accepts(values["current"]), "what readers get is not accepted"
 
-    def hold(self, held: Held) -> bool:
-        """Let the target accept something else; return whether it can."""
+    def hold(self, held: Held) -> None:
+        """Let the target accept something else, where it can."""
         values = self.values()
         old, new = values.get("previous", values["current"]), values.get("pending", values["current"])
         wanted = {Held.OLD: (old,), Held.NEW: (new,), Held.NEITHER: ()}
-        return held is Held.AS_IT_WAS or _hold(self.target, *wanted[held])
+        if held is not Held.AS_IT_WAS:
+            _hold(self.target, *wanted[held])
 
     def run(self, case: Case) -> tuple[bool, bool]:
         """Try one case; return whether a process died, and whether the rotation was taken back."""
@@ -396,7 +397,8 @@ class _Matrix:
             self.verify_accepted()
         rotation = self.rotations.find(PATH)
         self.verify_labels(rotation, numbers)
-        self.hold(case.held)
+        if rotation.is_running:
+            self.hold(case.held)
         is_cancelled = case.is_cancelled and self._cancel()
         if case.again is not None and rotation.is_running:
             with suppress(Died):
@@ -513,12 +515,10 @@ class RotationKillMatrix:
         return hasattr(target, "hold") and self.has_administrator
 
 
-def _hold(target: RotationTarget, *values: Fields) -> bool:
+def _hold(target: RotationTarget, *values: Fields) -> None:
     hold: Callable[..., None] | None = getattr(target, "hold", None)
-    if hold is None:
-        return False
-    hold(*values)
-    return True
+    if hold is not None:
+        hold(*values)
 
 
 def _key(value: Fields) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from securecfg.config import Reference
     from securecfg.secret import Secret
     from securecfg.vault.reading import At
+    from securecfg.vault.values import SecretVersion
     from securecfg.vault.vault import Vault
 
 
@@ -23,6 +24,11 @@ class SecretRef:
     """A handle on the current version of a secret or of one of its fields.
 
     It holds no value: `reveal()` reads the vault, where repeats are cheap and rotations are seen at once.
+
+    Attributes:
+        path: Which secret.
+        field: Which field, or empty.
+        at: Its version or label; None where it follows the current one.
 
     Args:
         vault: Where it lies and on whose behalf it is read.
@@ -36,10 +42,22 @@ class SecretRef:
         self.path = path
         self.field = field
         self._vault = vault
-        self._at = at
+        self.at = at
         self._watcher: threading.Thread | None = None
         self._callbacks: list[Callable[[SecretRef], None]] = []
         self._lock = threading.Lock()
+
+    def on(self, at: At) -> SecretRef:
+        """Return a handle on a version or label of the same secret, or with None one that follows it."""
+        return SecretRef(self._vault, self.path, self.field, at)
+
+    def read(self) -> SecretVersion:
+        """Return the version that it is on now, with all fields.
+
+        Raises:
+            As for `Vault.read`.
+        """
+        return self._vault.read(self.path, at=self.at)
 
     def secret(self) -> Secret[str] | Secret[bytes]:
         """Return the secret as it is now, masked.
@@ -47,7 +65,7 @@ class SecretRef:
         Raises:
             As for `Vault.read`; VersionNotFound where there is no such field.
         """
-        return self._vault.read(self.path, at=self._at).field(self.field)
+        return self.read().field(self.field)
 
     def reveal(self) -> str | bytes:
         """Return the value as it is now.
@@ -146,7 +164,8 @@ class SecretRef:
     def __repr__(self) -> str:
         """Show which secret, not what it is."""
         field = f"#{self.field}" if self.field else ""
-        return f"<SecretRef {self.path}{field}>"
+        at = "" if self.at is None else f"@{self.at}"
+        return f"<SecretRef {self.path}{field}{at}>"
 
 
 class VaultResolver:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager, suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
 
 from securecfg.clock import SystemClock
 from securecfg.errors import SecretNotFound, SecurecfgError, UsageError, VaultClosed, WrongKey
@@ -24,7 +24,7 @@ from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.values import as_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import timedelta
     from types import TracebackType
     from typing import BinaryIO
@@ -48,12 +48,18 @@ if TYPE_CHECKING:
     from securecfg.vault.values import Plain, SecretVersion, VersionId
     from securecfg.vault.writing import Wanted, Writes
 
+    OnRotate = Callable[[SecretRef | None, SecretRef], object]
+
     # `Vault.list` hides the built-in name inside the class.
     Paths = list[str]
     Versions = list[VersionInfo]
     Results = list[SecretVersion | SecurecfgError]
     Changed = list[object]
 
+C = TypeVar("C", bound="OnRotate")
+
+# What follows rotations stands above this package, too, and is loaded where a program follows one.
+_CONSUMERS = "securecfg.rotation.consumers"
 
 # What serves mounts stands above this package and knows backends, of which nothing is known here. It is loaded by its
 # name, as plug-ins are, and only for vaults that have mounts.
@@ -68,6 +74,8 @@ class Vault(Changes):
     Attributes:
         principal: On whose behalf; empty where nobody said, and then everything but `close` is refused.
     """
+
+    _consumers: Any = None  # of a package above this one
 
     def __init__(self, opened: OpenVault, identity: Identity) -> None:
         """Take up an open vault; programs call `create` or `open`."""
@@ -510,6 +518,54 @@ class Vault(Changes):
         path, field = parse_ref(reference)
         path_to_bytes(path)
         return SecretRef(self, path, field, at)
+
+    @overload
+    def on_rotate(self, pattern: str) -> Callable[[C], C]: ...
+
+    @overload
+    def on_rotate(self, pattern: str, callback: OnRotate) -> Callable[[], None]: ...
+
+    def on_rotate(self, pattern: str, callback: OnRotate | None = None) -> Callable[[C], C] | Callable[[], None]:
+        """Call something after each new current version of the secrets that match and that the caller may read.
+
+        It is called in a thread of its own with two handles, each on one version: the one that was current, None where
+        there is none any more, and the one that is. Calls for one secret come one after the other, in the order of the
+        versions, none left out that is not deleted by then; those for different secrets run side by side, a few at a
+        time. One that raises is recorded, without its text, and made again after pauses that grow to a minute. One that
+        returns acknowledges the version where a rotation waits for that.
+
+        What changed while nobody followed is not told, but a version that a rotation waits to have acknowledged is. The
+        calls end with the vault. Without a callback it is a decorator:
+
+            @vault.on_rotate("payments/**")
+            def reconnect(old: SecretRef | None, new: SecretRef) -> None: ...
+
+        Args:
+            pattern: Of paths, as in grant tables: `db/main`, `payments/*`, `payments/**`. What lies in sealed scopes
+                and in mounts is left out.
+            callback: What to call; None returns a decorator.
+
+        Returns:
+            A function that ends the calls; one that has begun goes on. Of the decorator, what it is given.
+
+        Raises:
+            InvalidPath: The pattern is none.
+            NotAuthenticated: Nobody says who asks.
+            Unsupported: The pattern is of a sealed scope or a mount, or the vault is open for reading only.
+            Tampered: A secret's history is not what it should be.
+        """
+        consumers = self._consumers
+        if consumers is None:
+            # Of two threads that come here the second gets what the first has made.
+            consumers = vars(self).setdefault("_consumers", import_module(_CONSUMERS).Consumers(self))
+        if callback is not None:
+            return cast("Callable[[], None]", consumers.follow(pattern, callback))
+
+        def decorate(callback: C) -> C:
+            consumers.follow(pattern, callback)
+            return callback
+
+        return decorate
 
     def resolver(self) -> VaultResolver:
         """Return what configuration loading asks for the secrets that references name."""

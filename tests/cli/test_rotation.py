@@ -100,7 +100,7 @@ def give(cli: Cli, actions: str, path: str = "app/**") -> None:
         ([PATH, "--rotator", "random", "--cron", "0 3 * * 9"], 2, "invalid-rotation"),
         ([PATH, "--rotator", "random", "--ttl-fraction", "1.5"], 2, "invalid-rotation"),
         ([PATH, "--rotator", "random", "--window", "Sat 02:00-05:00"], 2, "usage"),
-        ([PATH, "--rotator", "random", "--tz", "Europe/Berlin"], 2, "usage"),
+        ([PATH, "--rotator", "random", "--zone", "Europe/Berlin"], 2, "usage"),
         ([PATH, "--rotator", "random", "--every", "30d", "--window", "Caturday"], 2, "invalid-rotation"),
         ([PATH, "--rotator", "random", "--every", "30d", "--no-schedule"], 2, "usage"),
         (["/app/db", "--rotator", "random"], 2, "invalid-path"),
@@ -559,7 +559,7 @@ def test_each_reason_has_a_row_in_the_page_of_what_to_do() -> None:
 
 
 def test_a_schedule_is_told_in_words_and_replaced_as_a_whole(rotated: Path, cli: Cli) -> None:
-    window = ("--window", "Sat,Sun 02:00-05:00", "--tz", "Europe/Berlin")
+    window = ("--window", "Sat,Sun 02:00-05:00", "--zone", "Europe/Berlin")
     outcome = cli("rotation", "set", PATH, "--every", "30d", *window)
     words = "every 30 days, Sat and Sun 02:00-05:00 Europe/Berlin"
     assert outcome.text.startswith(f"set  {PATH}   account, {words}, due in ")

@@ -357,8 +357,10 @@ SCENES = {
     "docs/how-to/keys-azurekeyvault.md": Scene(prepare=a_shop_with_azure),
     "docs/how-to/leave-a-key-service.md": Scene(prepare=a_shop_whose_service_is_gone),
     "docs/how-to/keys-pkcs11.md": Scene(prepare=a_shop_with_an_hsm),
+    "docs/how-to/rotate-webhook.md": Scene(prepare=a_shop),
     "docs/how-to/other-keys.md": Scene(prepare=a_shop_with_a_code),
     "docs/how-to/publish-a-bundle.md": Scene(prepare=a_shop),
+    "docs/how-to/rotate-own-keys.md": Scene(prepare=a_shop),
     "docs/how-to/rotate-a-secret.md": Scene(prepare=a_shop),
     "docs/how-to/when-a-rotation-failed.md": Scene(prepare=a_shop),
     "docs/how-to/recover.md": Scene(prepare=a_shop_with_shares),
@@ -373,4 +375,5 @@ SCENES = {
     ),
     "docs/how-to/verify-the-log.md": Scene(prepare=a_shop_with_a_log),
     "docs/how-to/load-configuration.md": Scene(prepare=a_vault_of_configuration),
+    "docs/how-to/follow-a-rotation.md": Scene(prepare=a_vault_of_configuration),
 }

@@ -563,6 +563,21 @@ def test_a_watcher_is_told_what_changes_in_a_mount(mounts: MountWorld) -> None:
     stop()
 
 
+def test_rotations_are_followed_beside_a_mount_and_not_in_it(mounts: MountWorld) -> None:
+    from queue import SimpleQueue
+
+    vault = mounts.mount()
+    told: SimpleQueue[tuple[str, str | bytes]] = SimpleQueue()
+    for pattern in ("app/corp/a", "app/corp/**", "app/corp/x*/**"):
+        with pytest.raises(Unsupported, match="`app/corp/`"):
+            vault.on_rotate(pattern, lambda _old, new: told.put((new.path, new.reveal())))
+    vault.on_rotate("app/**", lambda _old, new: told.put((new.path, new.reveal())))
+    vault.write("app/corp/a", "1")
+    vault.write("app/own", "2")
+    assert told.get(timeout=10) == ("app/own", "2")
+    assert told.empty()
+
+
 def test_where_the_store_is_not_there_from_the_first_it_is_said(mounts: MountWorld) -> None:
     vault = mounts.mount()
     mounts.store().fail(NOT_REACHED)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from securecfg.policy import Document, Policy, Request, compile_policy
+from securecfg.policy import Document, Policy, Request, compile_policy, parse_pattern, pattern_problem
 from tests.policy.worlds import START
 
 NAME = st.sampled_from(["a", "b", "ab", "aa", "b-a", "payments", "payments2"])
@@ -50,6 +50,29 @@ def test_a_path_is_granted_if_one_pattern_matches_its_segments(patterns: list[st
     assert [policy.decide(asking(path)).allowed for path in paths] == expected
     assert policy.decide_many(asking(""), paths) == expected
     assert [policy.explain(asking(path)).withheld for path in paths] == [""] * len(paths)
+
+
+@settings(max_examples=300, deadline=None)
+@given(PATTERN, st.lists(PATH, min_size=1, max_size=12))
+def test_a_pattern_fits_the_same_secrets_where_no_policy_is_asked(text: str, paths: list[str]) -> None:
+    assert pattern_problem(text) is None
+    pattern = parse_pattern(text)
+    fitting = [path for path in paths if pattern.to_regex().fullmatch(path)]
+    assert fitting == [path for path in paths if matches(text, path)]
+    assert all(path.startswith(pattern.beginning) for path in fitting)
+
+
+@pytest.mark.parametrize(
+    ("text", "beginning"),
+    [("db/main", "db/main"), ("db/**", "db/"), ("**", ""), ("db/m*", "db/m"), ("*/**", ""), ("a/*/b/**", "a/")],
+)
+def test_a_pattern_says_what_all_that_matches_begins_with(text: str, beginning: str) -> None:
+    assert parse_pattern(text).beginning == beginning
+
+
+def test_what_a_pattern_writes_out_is_no_expression() -> None:
+    assert parse_pattern("a.c/(x)").to_regex().fullmatch("abc/x") is None
+    assert parse_pattern("a.c/(x)").to_regex().fullmatch("a.c/(x)")
 
 
 def test_a_folder_does_not_match_its_longer_namesake() -> None:

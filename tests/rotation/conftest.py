@@ -62,14 +62,11 @@ class RotationWorld(World):
     def lead_on(self, runner: Runner, why: str = "") -> Progress:
         """Lead the rotation on until it is over or has failed; time passes as it must."""
         for _ in range(100):
-            rotation = self.advance(runner, why)
-            progress, why = rotation.progress, ""
-            assert progress is not None
+            progress, why = progress_of(self.advance(runner, why)), ""
             if progress.is_over or progress.failed_in is not None:
                 return progress
             self.wait(max((progress.not_before_ns - self.clock.ns) / 1e9, 0.001))
-        message = f"still in `{progress.state}`"
-        raise AssertionError(message)
+        raise AssertionError(progress)
 
     def wait(self, seconds: float) -> None:
         """Let time pass, on every clock."""

@@ -65,6 +65,7 @@ def calls(vault: Vault) -> Iterator[Callable[[], object]]:
         lambda: vault.search("a"),
         lambda: vault.ref("app/a").reveal(),
         lambda: vault.ref("app/a").on_change(print),
+        lambda: vault.on_rotate("app/**", print),
         lambda: vault.explain("read", "app/a"),
         lambda: vault.resolve("0" * 32),
         lambda: vault.write("app/a", "2"),

@@ -99,6 +99,20 @@ class Index:
                 merged.update(changes)
         return merged
 
+    def changed_since(self, size: int) -> set[bytes] | None:
+        """Return which paths changed after the first `size` records of the log.
+
+        None where that is not known any more: the manifest includes some of those changes.
+        """
+        if self.manifest.base_size > size:
+            return None
+        changed: set[bytes] = set()
+        for log_index, changes in reversed(list(self._applied)):
+            if log_index < size:
+                break
+            changed.update(path for path, _ in changes)
+        return changed
+
     def get(self, path: bytes) -> Entry | None:
         """Return the entry of a path."""
         entry = self._overlay.get(path, _ABSENT)

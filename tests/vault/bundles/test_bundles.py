@@ -681,6 +681,7 @@ CHANGES: dict[str, Callable[[Bundle], object]] = {
     "opened": lambda bundle: bundle.opened,
     "authority": lambda bundle: bundle.authority,
     "resolve": lambda bundle: bundle.resolve("0" * 32),
+    "on_rotate": lambda bundle: bundle.on_rotate("app/**", lambda _old, _new: None),
     "on_change": lambda bundle: bundle.ref("app/a").on_change(lambda _: None),
     "explain": lambda bundle: bundle.explain("read", "app/a", principal="user:x"),
 }

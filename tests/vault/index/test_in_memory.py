@@ -135,3 +135,17 @@ def test_a_segment_that_cannot_be_loaded_is_not_remembered() -> None:
     with pytest.raises(LookupError):
         index.get(b"a")
     assert index.get(b"a") == entry(1)
+
+
+def test_what_changed_since_a_size_of_the_log_is_known_as_long_as_the_manifest_is_older() -> None:
+    index = index_of({b"a": entry(1), b"b": entry(2)})
+    index.apply(3, ((b"a", entry(10)),))
+    index.apply(5, ((b"b", None), (b"c", entry(3))))
+    index.apply(7, ((b"a", entry(11)),))
+    assert index.changed_since(0) == {b"a", b"b", b"c"}
+    assert index.changed_since(4) == {b"a", b"b", b"c"}
+    assert index.changed_since(6) == {b"a"}
+    assert index.changed_since(8) == set()
+    newer = index.rebased(index.manifest._replace(base_size=6))
+    assert newer.changed_since(6) == {b"a"}
+    assert newer.changed_since(5) is None

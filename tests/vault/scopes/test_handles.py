@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from securecfg.errors import ScopeSealed, Tampered
+from securecfg.errors import ScopeSealed, Tampered, Unsupported
 from securecfg.store import PartCommit
 from securecfg.vault.moves.scopes import ScopeMoves
 from securecfg.vault.scopes.parts import Parts
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from securecfg.vault import Vault
+    from securecfg.vault.references import SecretRef
     from tests.vault.scope_world import ScopeWorld
 
 
@@ -128,3 +130,29 @@ def test_a_listing_does_not_leave_out_a_scope_whose_head_somebody_took_away(
         assert admin.closed().scopes == ("pay/in/",)
         with pytest.raises(Tampered, match="`pay/in/` is not there"):
             list(admin.parts())
+
+
+def test_rotations_are_followed_beside_a_scope_and_not_in_it(world: ScopeWorld) -> None:
+    told: SimpleQueue[tuple[str, object, object]] = SimpleQueue()
+
+    def tell(old: SecretRef | None, new: SecretRef) -> None:
+        told.put((new.path, old and old.reveal(), new.reveal()))
+
+    admin = world.admin()
+    for pattern in ("pay/a", "pay/**", "pay/in/*"):
+        with pytest.raises(Unsupported, match="sealed scope"):
+            admin.on_rotate(pattern, tell)
+    for handle in (world.as_member("pay"), world.as_member("pay").scope("pay/in")):
+        with pytest.raises(Unsupported, match="only sealed scopes"):
+            handle.on_rotate("**", tell)
+    admin.write("web/a", "1")
+    admin.on_rotate("**", tell)
+    world.as_member("pay").write("pay/a", "new")
+    admin.write("web/a", "2")
+    assert told.get(timeout=10) == ("web/a", "1", "2")
+    assert told.empty()
+    moves(world).seal("web", roles={"read": ["web"], "write": ["web"]})
+    world.as_member("web").write("web/a", "3")
+    admin.write("own", "4")
+    assert told.get(timeout=10) == ("own", None, "4")
+    assert told.empty()
