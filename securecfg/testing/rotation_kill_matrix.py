@@ -13,6 +13,7 @@ import os
 import random
 from contextlib import suppress
 from enum import StrEnum
+from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -137,9 +138,9 @@ class KillFigures(NamedTuple):
 class SimulatedTime:
     """All clocks of all processes, which only move when they are told to, but for a microsecond at each look."""
 
-    def __init__(self) -> None:
+    def __init__(self, ns: int = 1_800_000_000 * NS) -> None:
         """Begin at some time."""
-        self.ns = 1_800_000_000 * NS
+        self.ns = ns
         self.elapsed = 0.0
 
     def now_ns(self) -> int:
@@ -292,8 +293,10 @@ class _Troubled:
 class _Matrix:
     """One vault with one rotated secret, whose rotations are cut off one after the other."""
 
-    def __init__(self, folder: Path, target: RotationTarget, make: Callable[[Options], Rotator]) -> None:
-        self.target, self.make, self.time = target, make, SimulatedTime()
+    def __init__(
+        self, folder: Path, target: RotationTarget, make: Callable[[Options], Rotator], time: SimulatedTime
+    ) -> None:
+        self.target, self.make, self.time = target, make, time
         generate_key_file(folder / "key")
         self.vault = Vault.create(folder / "matrix.vault", key=f"file:{folder / 'key'}", admin=_ADMIN, clock=self.time)
         value = plain(target.current)
@@ -452,6 +455,11 @@ class RotationKillMatrix:
     sample = 3
     has_administrator = True
 
+    @cached_property
+    def time(self) -> SimulatedTime:
+        """The clocks of all processes, for a rotator that needs to know what time it is."""
+        return SimulatedTime()
+
     def make(self, options: Options) -> Rotator:
         """Return a rotator: what its factory returns."""
         raise NotImplementedError
@@ -476,7 +484,7 @@ class RotationKillMatrix:
         Raises:
             AssertionError: Something does not hold; a note says in which case.
         """
-        matrix = _Matrix(folder, target, self.make)
+        matrix = _Matrix(folder, target, self.make, self.time)
         draw = random.Random(_SEED)  # noqa: S311 - a failure should be repeatable
         cases = self._cases(matrix, trouble, draw)
         matrix.verify_accepted()
