@@ -397,10 +397,13 @@ class _Matrix:
             self.verify_accepted()
         rotation = self.rotations.find(PATH)
         self.verify_labels(rotation, numbers)
-        if rotation.is_running:
-            self.hold(case.held)
+        if not rotation.is_running:
+            # It died before the first commit, or after the last one.
+            self.verify_end(rotation, numbers)
+            return True, False
+        self.hold(case.held)
         is_cancelled = case.is_cancelled and self._cancel()
-        if case.again is not None and rotation.is_running:
+        if case.again is not None:
             with suppress(Died):
                 self.lead_on(self.process(case.again), "asked")
             rotation = self.rotations.find(PATH)
@@ -410,13 +413,17 @@ class _Matrix:
         after = self.lead_on(self.process()) if rotation.is_running else rotation
         assert after.progress is not None
         assert after.progress.state is (State.CANCELLED if is_cancelled else State.RETIRED)
-        self.verify_labels(after, numbers)
         if is_cancelled and not after.progress.version and case.held is not Held.AS_IT_WAS:
             _hold(self.target, self.values()["current"])  # nobody has told the target anything
+        self.verify_end(after, numbers)
+        return True, is_cancelled
+
+    def verify_end(self, rotation: Rotation, numbers: set[VersionId]) -> None:
+        """Check that nothing is left of a rotation that is over but one version that is accepted."""
+        self.verify_labels(rotation, numbers)
         values = self.values()
         assert values.keys() == {"current"}
         assert self.target.accepts(values["current"]), "what readers get is not accepted in the end"
-        return True, is_cancelled
 
     def _cancel(self) -> bool:
         try:

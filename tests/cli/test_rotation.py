@@ -108,6 +108,8 @@ def give(cli: Cli, actions: str, path: str = "app/**") -> None:
     ],
 )
 def test_refuses_what_is_no_rotation(shop: Path, cli: Cli, arguments: list[str], code: int, error: str) -> None:
+    if "--cron" in arguments:
+        pytest.importorskip("cronsim", reason="needs the package `cronsim`")
     outcome = cli("rotation", "set", *arguments, "--json")
     assert (outcome.code, outcome.error) == (code, error)
     assert cli("rotation", "status", "--json").json == {"rotations": []}
@@ -583,6 +585,7 @@ def test_a_rotation_that_is_over_is_due_again(rotated: Path, cli: Cli) -> None:
 
 
 def test_a_plan_tells_by_day_what_begins_by_itself(rotated: Path, cli: Cli) -> None:
+    pytest.importorskip("cronsim", reason="needs the package `cronsim`")
     assert cli("rotation", "plan").text == "nothing is rotated by itself in 30 days\n"
     cli("rotation", "set", PATH, "--cron", "30 3 * * *")
     cli("secret", "put", "app/asked", stdin=CANARY)
@@ -602,6 +605,7 @@ def test_a_plan_tells_by_day_what_begins_by_itself(rotated: Path, cli: Cli) -> N
 
 
 def test_a_simulation_finds_what_collides_and_what_lapses(project: Path, cli: Cli) -> None:
+    pytest.importorskip("cronsim", reason="needs the package `cronsim`")
     for number in range(6):
         value = json.dumps({"username": "shop", "password": CANARY})
         cli("secret", "put", f"app/{number}", "--fields", stdin=value)
