@@ -379,6 +379,7 @@ class _Matrix:
     def run(self, case: Case) -> tuple[bool, bool]:
         """Try one case; return whether a process died, and whether the rotation was taken back."""
         numbers = {info.version for info in self.vault.history(PATH)}
+        former = self.rotations.find(PATH).progress
         self.begin(case.trouble)
         mortal = self.process(case.point)
         try:
@@ -403,10 +404,11 @@ class _Matrix:
             if not is_half and case.held is Held.AS_IT_WAS:
                 self.verify_accepted()
         after = self.lead_on(self.process()) if rotation.is_running else rotation
-        assert after.progress is not None
-        assert after.progress.state is (State.CANCELLED if is_cancelled else State.RETIRED)
+        # Who died before the first commit has begun nothing: what there is comes from the case before.
+        progress = after.progress if after.progress != former else None
+        assert progress is None or progress.state is (State.CANCELLED if is_cancelled else State.RETIRED)
         self.verify_labels(after, numbers)
-        if is_cancelled and not after.progress.version and case.held is not Held.AS_IT_WAS:
+        if progress is not None and is_cancelled and not progress.version and case.held is not Held.AS_IT_WAS:
             _hold(self.target, self.values()["current"])  # nobody has told the target anything
         values = self.values()
         assert values.keys() == {"current"}
