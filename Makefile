@@ -31,10 +31,10 @@ help: ## this list
 # --- what is asked for daily ---
 
 demo: .venv/dev ## walk through the example shop
-	@$(BIN)/python examples/shop/demo.py
+	@PYTHONPATH=. $(BIN)/python examples/shop/demo.py
 
 demo-keys: .venv/dev ## walk through the life of keys (needs SoftHSM)
-	@$(BIN)/python examples/keys/demo.py
+	@PYTHONPATH=. $(BIN)/python examples/keys/demo.py
 
 demo-facade: .venv/dev ## walk through one application over four stores of others
 	@PYTHONPATH=. $(BIN)/python examples/facade/demo.py

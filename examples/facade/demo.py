@@ -8,9 +8,6 @@ do; the clients are those of their vendors, unmodified. Each step asserts its ou
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, contextmanager
@@ -20,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import hvac
 
+from examples.walkthrough import Shell
 from securecfg.testing.faulty_proxy import FaultyProxy, Reset
 from tests.backends.gcp.secret_manager import SecretManager, serve
 from tests.keys.aws import ACCESS_KEY, REGION, SECRET_KEY, moto
@@ -44,73 +42,46 @@ paths = ["hashicorp/**", "aws/**", "azure/**", "google/**", "own/**"]
 """
 
 
-class Team:
+class Team(Shell):
     """A scratch directory, four stores, and whoever types commands there."""
 
     def __init__(self, folder: Path, environment: dict[str, str], uris: dict[str, str], hashicorp: FaultyProxy) -> None:
-        """Prepare an environment that knows nothing of this machine's user."""
-        self.folder, self.uris, self.hashicorp = folder, uris, hashicorp
+        """Prepare an environment that leads to the stores."""
+        self.uris, self.hashicorp = uris, hashicorp
         self.expected = ""
-        self.environment = {
-            "HOME": str(folder),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        own = {
             "SECURECFG_VAULT": str(folder / "team.vault"),
             "SECURECFG_KEY": f"file:{folder / 'team.key'}",
             "SECURECFG_AS": "user:ana",
-            **environment,
         }
-
-    def run(self, *arguments: str, given: str = "", is_shown: bool = True) -> str:
-        """Type a command, show it and what it prints, and return what it printed."""
-        shown = f"securecfg {shlex.join(arguments)}" if is_shown else ""
-        return self._run([sys.executable, "-m", "securecfg", *arguments], shown, given)
+        super().__init__(folder, [CANARY], own | environment)
 
     def app(self) -> str:
         """Run the application as the service that it is, and return what it printed."""
-        return self._run([sys.executable, str(HERE / "app.py")], "python app.py", who="svc:app")
+        return self.run("python", str(HERE / "app.py"), who="svc:app")
 
     def records(self, event: str) -> list[dict[str, Any]]:
         """Return the objects of all records of an event, oldest first."""
-        shown = json.loads(self.run("audit", "show", "--action", event, "--json", is_shown=False))
+        shown = json.loads(self.run("securecfg", "audit", "show", "--action", event, "--json", is_shown=False))
         return [record["object"] for record in shown["records"]]
-
-    def _run(self, command: list[str], shown: str, given: str = "", who: str = "user:ana") -> str:
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env={**self.environment, "SECURECFG_AS": who},
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        output = done.stdout + done.stderr
-        if shown:
-            print(f"    $ {shown}")
-            for line in output.splitlines():
-                print(f"      {line}")
-        assert done.returncode == 0, f"exit code {done.returncode}"
-        assert CANARY not in output, "a secret was printed"
-        return output
 
 
 def create(team: Team) -> None:
     """Create a vault with one role and a secret of its own."""
-    team.run("key", "generate", "team.key")
-    team.run("vault", "create", "team.vault", "--admin", "ana")
+    team.run("securecfg", "key", "generate", "team.key")
+    team.run("securecfg", "vault", "create", "team.vault", "--admin", "ana")
     (team.folder / "grants.toml").write_text(GRANTS, encoding="utf-8")
-    team.run("policy", "apply", "grants.toml")
-    team.run("secret", "put", "own/session", given=SESSION)
+    team.run("securecfg", "policy", "apply", "grants.toml")
+    team.run("securecfg", "secret", "put", "own/session", given=SESSION)
 
 
 def mount(team: Team) -> None:
     """Mount the four stores. Two hold secrets that their own clients wrote, two get theirs through the vault."""
     for folder, uri in team.uris.items():
-        team.run("vault", "mount", folder, uri, "--max-age", "0s", "--refresh", "0s", "--keep", "1d")
-    team.run("secret", "put", "azure/mail", given=MAIL)
-    team.run("secret", "put", "google/search", given=SEARCH)
-    assert team.run("secret", "list").split() == [
+        team.run("securecfg", "vault", "mount", folder, uri, "--max-age", "0s", "--refresh", "0s", "--keep", "1d")
+    team.run("securecfg", "secret", "put", "azure/mail", given=MAIL)
+    team.run("securecfg", "secret", "put", "google/search", given=SEARCH)
+    assert team.run("securecfg", "secret", "list").split() == [
         "aws/stripe",
         "azure/mail",
         "google/search",
@@ -133,20 +104,20 @@ def lose_a_store(team: Team) -> None:
     assert team.app() == team.expected
     kept = {read["path"] for read in team.records("mount.read") if read["served"] == "last-good"}
     assert kept == {"hashicorp/database"}
-    team.run("audit", "show", "--principal", "svc:app", "--last", "6")
+    team.run("securecfg", "audit", "show", "--principal", "svc:app", "--last", "6")
     team.hashicorp.fail(None)
 
 
 def bring_home(team: Team) -> None:
     """Take everything into the vault itself. The application does not change, and needs none of the stores."""
     for folder in MOUNTS:
-        team.run("migrate", folder, "--yes")
-    assert "hashicorp" not in team.run("vault", "mounts")
+        team.run("securecfg", "migrate", folder, "--yes")
+    assert "hashicorp" not in team.run("securecfg", "vault", "mounts")
     asked = len(team.hashicorp.exchanges)
     assert team.app() == team.expected
     assert len(team.hashicorp.exchanges) == asked
-    team.run("vault", "verify")
-    team.run("audit", "verify")
+    team.run("securecfg", "vault", "verify")
+    team.run("securecfg", "audit", "verify")
 
 
 STEPS: tuple[tuple[str, Callable[[Team], None]], ...] = (

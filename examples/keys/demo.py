@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 
+from examples.walkthrough import Shell
 from securecfg import Vault
 
 if TYPE_CHECKING:
@@ -35,21 +35,17 @@ SECRETS = {f"shop/{name}": f"{name}-canary-77c4e0" for name in ("stripe", "datab
 WRONG_KEY = 7
 
 
-class Team:
+class Team(Shell):
     """A scratch directory with an HSM and a key service, and whoever types commands in it."""
 
     def __init__(self, folder: Path, module: str, port: int) -> None:
         """Prepare the token, the service and an environment that knows nothing of this machine's user."""
-        self.folder = folder
         self.hsm = f"pkcs11:token=team;object=vault?module-path={module}&pin-source=env:TOKEN_PIN"
         self.aws = f"awskms:alias/team?region={REGION}"
         (folder / "tokens").mkdir()
         configuration = folder / "softhsm2.conf"
         configuration.write_text(f"directories.tokendir = {folder / 'tokens'}\nlog.level = ERROR\n", encoding="utf-8")
-        self.environment = {
-            "HOME": str(folder),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        own = {
             "PASS": PASSPHRASE,
             "TOKEN_PIN": PIN,
             "SOFTHSM2_CONF": str(configuration),
@@ -60,6 +56,7 @@ class Team:
             "SECURECFG_KEY": PASSPHRASE_URI,
             "SECURECFG_AS": "user:ana",
         }
+        super().__init__(folder, [*SECRETS.values(), PASSPHRASE, PIN], own)
         token = ["softhsm2-util", "--init-token", "--free", "--label", "team", "--so-pin", "12345678", "--pin", PIN]
         subprocess.run(token, env=self.environment, check=True, capture_output=True)
         kms = boto3.client(
@@ -71,29 +68,9 @@ class Team:
         )
         kms.create_alias(AliasName="alias/team", TargetKeyId=kms.create_key()["KeyMetadata"]["KeyId"])
 
-    def run(self, *arguments: str, given: str = "", code: int = 0) -> str:
-        """Type a command, show it and what it prints, check its exit code, and return what it printed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "securecfg", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        output = done.stdout + done.stderr
-        print(f"    $ securecfg {shlex.join(arguments)}")
-        for line in output.splitlines():
-            print(f"      {line}")
-        assert done.returncode == code, f"exit code {done.returncode} instead of {code}"
-        leaked = [secret for secret in (*SECRETS.values(), PASSPHRASE, PIN) if secret in output]
-        assert not leaked, "a secret was printed"
-        return output
-
     def json(self, *arguments: str) -> dict[str, Any]:
         """Type a command and return its answer as data."""
-        answer: dict[str, Any] = json.loads(self.run(*arguments, "--json"))
+        answer: dict[str, Any] = json.loads(self.run("securecfg", *arguments, "--json"))
         return answer
 
     def kinds(self) -> list[str]:
@@ -131,19 +108,19 @@ class Team:
 
 def create(team: Team) -> None:
     """Create a vault with a passphrase and a key that never leaves an HSM."""
-    team.run("vault", "create", "team.vault", "--admin", "ana")
-    team.run("key", "add", team.hsm, "--label", "hsm")
+    team.run("securecfg", "vault", "create", "team.vault", "--admin", "ana")
+    team.run("securecfg", "key", "add", team.hsm, "--label", "hsm")
     for path, value in SECRETS.items():
-        team.run("secret", "put", path, given=value)
-    team.run("vault", "open", "--key", team.hsm)
+        team.run("securecfg", "secret", "put", path, given=value)
+    team.run("securecfg", "vault", "open", "--key", team.hsm)
     assert team.kinds() == ["passphrase", "pkcs11"]
 
 
 def add_service_and_shares(team: Team) -> None:
     """Add AWS KMS, and a key of which any three of five people hold enough."""
-    team.run("key", "add", team.aws, "--label", "aws")
-    team.run("vault", "open", "--key", team.aws)
-    team.run("key", "split", "--threshold", "3", "--shares", "5", "--out", "shares", "--label", "board")
+    team.run("securecfg", "key", "add", team.aws, "--label", "aws")
+    team.run("securecfg", "vault", "open", "--key", team.aws)
+    team.run("securecfg", "key", "split", "--threshold", "3", "--shares", "5", "--out", "shares", "--label", "board")
     assert len(list((team.folder / "shares").iterdir())) == 5  # noqa: PLR2004 - as asked for
     assert team.kinds() == ["passphrase", "pkcs11", "awskms", "shamir"]
 
@@ -151,27 +128,27 @@ def add_service_and_shares(team: Team) -> None:
 def rotate(team: Team) -> None:
     """Replace the root and the scope key while somebody writes and reads."""
     with team.traffic() as done:
-        team.run("key", "rotate", "root")
-        team.run("key", "rotate", "scope", "/")
+        team.run("securecfg", "key", "rotate", "root")
+        team.run("securecfg", "key", "rotate", "scope", "/")
     assert done, "nobody came to write"
     print(f"    meanwhile {len(done)} writes and reads went on")
     for key in (PASSPHRASE_URI, team.hsm, team.aws):
-        team.run("vault", "open", "--key", key)
-    team.run("vault", "verify")
+        team.run("securecfg", "vault", "open", "--key", key)
+    team.run("securecfg", "vault", "verify")
 
 
 def lose_and_recover(team: Team) -> None:
     """Lose the passphrase, and come back with three shares."""
     team.environment["PASS"] = "was it this one?"
-    team.run("vault", "open", code=WRONG_KEY)
+    team.run("securecfg", "vault", "open", code=WRONG_KEY)
     shares = ",".join(f"shares/share-{number}.txt" for number in (2, 3, 5))
-    team.run("vault", "open", "--key", f"shamir:{shares.rpartition(',')[0]}", code=WRONG_KEY)
+    team.run("securecfg", "vault", "open", "--key", f"shamir:{shares.rpartition(',')[0]}", code=WRONG_KEY)
     team.environment |= {"SECURECFG_KEY": f"shamir:{shares}"}
-    team.run("key", "generate", "new.key")
-    team.run("key", "add", "file:new.key", "--label", "new")
+    team.run("securecfg", "key", "generate", "new.key")
+    team.run("securecfg", "key", "add", "file:new.key", "--label", "new")
     team.environment |= {"SECURECFG_KEY": "file:new.key"}
     number = team.kinds().index("passphrase") + 1
-    team.run("key", "remove", str(number), "--yes")
+    team.run("securecfg", "key", "remove", str(number), "--yes")
     assert "passphrase" not in team.kinds()
 
 
@@ -179,21 +156,21 @@ def remove_the_hsm(team: Team) -> None:
     """Remove the HSM's key: every key that it could reach is replaced."""
     slots = team.json("key", "list")["slots"]
     number = next(slot["slot"] for slot in slots if slot["kind"] == "pkcs11")
-    team.run("key", "remove", str(number), "--yes")
-    team.run("vault", "open", "--key", team.hsm, code=WRONG_KEY)
+    team.run("securecfg", "key", "remove", str(number), "--yes")
+    team.run("securecfg", "vault", "open", "--key", team.hsm, code=WRONG_KEY)
     for key in (team.aws, "file:new.key"):
-        team.run("vault", "open", "--key", key)
+        team.run("securecfg", "vault", "open", "--key", key)
 
 
 def read_the_exposure(team: Team) -> None:
     """See what the removed keys could read, and change one of it."""
     exposed = team.json("audit", "exposed")["secrets"]
     assert {each["path"] for each in exposed} == {*SECRETS, "shop/visits"}
-    team.run("secret", "put", "shop/stripe", given="another value")
-    team.run("audit", "exposed")
+    team.run("securecfg", "secret", "put", "shop/stripe", given="another value")
+    team.run("securecfg", "audit", "exposed")
     left = {each["path"] for each in team.json("audit", "exposed")["secrets"]}
     assert left == {*SECRETS, "shop/visits"} - {"shop/stripe"}
-    team.run("audit", "verify")
+    team.run("securecfg", "audit", "verify")
 
 
 STEPS: tuple[tuple[str, Callable[[Team], None]], ...] = (

@@ -7,7 +7,6 @@ changes nothing else, needs no network and asks nothing. Each step asserts its o
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from examples.walkthrough import Shell
 from tests.rotation.postgresql_server import ADMIN, ADMIN_PASSWORD, postgresql_server
 
 if TYPE_CHECKING:
@@ -57,43 +57,21 @@ ALTER ROLE app_b SET ROLE app;
 """
 
 
-class Operator:
+class Operator(Shell):
     """A scratch directory, a database, and whoever types commands there."""
 
     def __init__(self, folder: Path, server: PostgresqlServer, stack: ExitStack) -> None:
-        """Prepare an environment that knows nothing of this machine's user."""
-        self.folder, self.server, self._stack = folder, server, stack
+        """Prepare an environment that leads to the database."""
+        self.server, self._stack = server, stack
         self.shop: subprocess.Popen[str] | None = None
         self.daemons: list[subprocess.Popen[str]] = []
-        self.environment = {
-            "HOME": str(folder),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+        own = {
             "SECURECFG_VAULT": str(folder / "team.vault"),
             "SECURECFG_KEY": f"file:{folder / 'team.key'}",
             "SECURECFG_AS": "user:ana",
             "SHOP_DATABASE": f"host=127.0.0.1 port={server.port} dbname=postgres sslmode=disable",
         }
-
-    def run(self, *arguments: str, given: str = "", is_shown: bool = True) -> str:
-        """Type a command, show it and what it prints, and return what it printed."""
-        done = subprocess.run(
-            [sys.executable, "-m", "securecfg", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        output = done.stdout + done.stderr
-        if is_shown:
-            print(f"    $ securecfg {shlex.join(arguments)}")
-            for line in output.splitlines():
-                print(f"      {line}")
-        assert done.returncode == 0, f"exit code {done.returncode}: {output}"
-        assert CANARY not in output, "a secret was printed"
-        return output
+        super().__init__(folder, [CANARY], own)
 
     def start(self, shown: str, *command: str, **environment: str) -> subprocess.Popen[str]:
         """Start a program beside this one; what it logs goes to a file of its own."""
@@ -120,13 +98,15 @@ class Operator:
 
     def status(self) -> dict[str, Any]:
         """Return how the rotation is."""
-        shown = json.loads(self.run("rotation", "status", "db/shop", "--json", is_shown=False))
+        shown = json.loads(self.run("securecfg", "rotation", "status", "db/shop", "--json", is_shown=False))
         found: dict[str, Any] = shown["rotations"][0]
         return found
 
     def steps(self) -> list[dict[str, Any]]:
         """Return the objects of the records of all steps, oldest first."""
-        records = self.run("audit", "show", "--action", "rotation.stepped", "--last", "10000", "--json", is_shown=False)
+        records = self.run(
+            "securecfg", "audit", "show", "--action", "rotation.stepped", "--last", "10000", "--json", is_shown=False
+        )
         return [record["object"] for record in json.loads(records)["records"]]
 
     def logged(self, number: int) -> str:
@@ -137,24 +117,24 @@ class Operator:
 def create(operator: Operator) -> None:
     """Create a vault with the login of the shop and that of the database's administrator."""
     operator.server.ask(DATABASE)
-    operator.run("key", "generate", "team.key")
-    operator.run("vault", "create", "team.vault", "--admin", "ana")
+    operator.run("securecfg", "key", "generate", "team.key")
+    operator.run("securecfg", "vault", "create", "team.vault", "--admin", "ana")
     (operator.folder / "grants.toml").write_text(GRANTS, encoding="utf-8")
-    operator.run("policy", "apply", "grants.toml")
-    operator.run("secret", "put", "db/admin", given=ADMIN_PASSWORD)
+    operator.run("securecfg", "policy", "apply", "grants.toml")
+    operator.run("securecfg", "secret", "put", "db/admin", given=ADMIN_PASSWORD)
     login = json.dumps({"username": "app_a", "password": FIRST})
-    operator.run("secret", "put", "db/shop", "--fields", given=login)
+    operator.run("securecfg", "secret", "put", "db/shop", "--fields", given=login)
 
 
 def set_rotation(operator: Operator) -> None:
     """Say how: two roles take turns, every two seconds, and the old one works a second longer."""
     operator.run(
-        *("rotation", "set", "db/shop", "--rotator", "postgresql", "--every", "2s", "--grace", "1s"),
+        *("securecfg", "rotation", "set", "db/shop", "--rotator", "postgresql", "--every", "2s", "--grace", "1s"),
         *("--option", "host=127.0.0.1", "--option", f"port={operator.server.port}"),
         *("--option", "users=app_a,app_b", "--option", f"admin={ADMIN}"),
         *("--option", "admin-password=${secret:db/admin}", "--option", "probe=SELECT count(*) FROM goods"),
     )
-    operator.run("rotation", "check", "db/shop")
+    operator.run("securecfg", "rotation", "check", "db/shop")
 
 
 def open_the_shop(operator: Operator) -> None:
@@ -202,15 +182,15 @@ def tell(operator: Operator) -> None:
         if daemon.poll() is None:
             daemon.send_signal(signal.SIGTERM)
             assert daemon.wait() == 0
-    operator.run("rotation", "history", "db/shop")
+    operator.run("securecfg", "rotation", "history", "db/shop")
     steps = operator.steps()
     retired = [step for step in steps if step["to"] == "retired"]
     assert len(retired) >= ROTATIONS
     tokens = [step["token"] for step in steps if step["from"] == "idle"]
     assert len(tokens) == len(set(tokens))
     assert not [step for step in steps if step["to"] == "failed"]
-    operator.run("audit", "verify")
-    operator.run("vault", "verify")
+    operator.run("securecfg", "audit", "verify")
+    operator.run("securecfg", "vault", "verify")
     for number in range(len(operator.daemons)):
         assert CANARY not in operator.logged(number)
 

@@ -6,8 +6,6 @@ needs no network and asks nothing. Each step asserts its outcome.
 
 from __future__ import annotations
 
-import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +17,7 @@ import apsw
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
+from examples.walkthrough import Shell
 from securecfg.errors import SignatureInvalid
 from securecfg.sources import load
 from securecfg.sources.load import NAMESPACE
@@ -49,52 +48,26 @@ DENIED, TAMPERED = 5, 8
 PRIVATE = 0o600
 
 
-class Shop:
+class Shop(Shell):
     """A copy of the shop in a scratch directory, and whoever types commands in it."""
 
     def __init__(self, scratch: Path) -> None:
         """Copy the application and prepare an environment that knows nothing of this machine's user."""
-        self.folder = scratch / "shop"
-        self.folder.mkdir()
+        folder = scratch / "shop"
+        folder.mkdir()
         for name in APPLICATION:
             copy = shutil.copytree if (HERE / name).is_dir() else shutil.copyfile
-            copy(HERE / name, self.folder / name)
+            copy(HERE / name, folder / name)
         home = scratch / "home"
         home.mkdir()
-        self.environment = {
-            "HOME": str(home),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
-            # No keyring of a desktop takes part: `init` has to do without one, as on a server.
-            "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
-        }
+        # No keyring of a desktop takes part: `init` has to do without one, as on a server.
+        own = {"HOME": str(home), "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+        super().__init__(folder, [*SECRETS, NEW_SECRET], own)
 
     @property
     def vault(self) -> Path:
         """The vault file."""
         return self.folder / ".securecfg" / "shop.vault"
-
-    def run(self, *command: str, who: str = "", given: str = "", code: int = 0) -> str:
-        """Type a command, show it and what it prints, check its exit code, and return what it printed."""
-        program, *arguments = command
-        own = {"securecfg": [sys.executable, "-m", "securecfg"], "python": [sys.executable]}
-        done = subprocess.run(
-            [*own.get(program, [program]), *arguments],
-            cwd=self.folder,
-            env=self.environment | ({"SECURECFG_AS": who} if who else {}),
-            input=given,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        output = done.stdout + done.stderr
-        print(f"    $ {f'SECURECFG_AS={who} ' if who else ''}{shlex.join(command)}")
-        for line in output.splitlines():
-            print(f"      {line}")
-        assert done.returncode == code, f"exit code {done.returncode} instead of {code}"
-        leaked = [secret for secret in (*SECRETS, NEW_SECRET) if secret in output]
-        assert not leaked, "a secret was printed"
-        return output
 
     def reveal(self, path: str) -> str:
         """Return a secret's value, which is not shown here."""

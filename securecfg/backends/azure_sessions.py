@@ -16,7 +16,6 @@ from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpRes
 from azure.core.rest import HttpRequest
 from azure.keyvault.secrets import SecretClient
 
-from securecfg.backends.answers import parse_retry_after
 from securecfg.backends.doubt import is_sent
 from securecfg.errors import (
     BackendLoginRefused,
@@ -25,6 +24,7 @@ from securecfg.errors import (
     BackendUnavailable,
     SecurecfgError,
 )
+from securecfg.http_client import parse_retry_after
 from securecfg.keys.azure_login import CLIENT_OPTIONS, Login, LoginAway, parse_object
 from securecfg.keys.discretion import discreet
 

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from securecfg.backends.consul_server import ConsulServer
-    from securecfg.backends.http_client import Answer
     from securecfg.backends.interface import Content, Writing
+    from securecfg.http_client import Answer
 
 VALUE_BYTES_MAX = 389_120
 """380 KiB: what is left of a transaction of 512 KiB, Consul's limit, for a value in base64 beside its key."""

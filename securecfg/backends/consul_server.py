@@ -14,7 +14,6 @@ from urllib.parse import quote, urlencode
 
 from securecfg.backends.answers import understood
 from securecfg.backends.doubt import looking_first
-from securecfg.backends.http_client import ANSWER_S, Answer, HttpClient, Place, Request, is_endpoint
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -25,6 +24,7 @@ from securecfg.errors import (
     SettingMissing,
     ValueTooLarge,
 )
+from securecfg.http_client import ANSWER_S, Answer, HttpClient, Place, Request, is_endpoint
 from securecfg.keys.credentials import CredentialMissing, find_credential
 from securecfg.keys.per_process import PerProcess
 

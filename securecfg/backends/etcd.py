@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from securecfg.backends.etcd_keys import EtcdHistory, EtcdKeys
 from securecfg.backends.etcd_server import EtcdServer, Login, Where
-from securecfg.backends.http_client import is_endpoint
 from securecfg.backends.uri import is_variable, take_folder, take_options
 from securecfg.errors import InvalidBackendUri
+from securecfg.http_client import is_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 
 from securecfg.backends.answers import understood
 from securecfg.backends.doubt import looking_first
-from securecfg.backends.http_client import ANSWER_S, Answer, HttpClient, Place, Request, Stream, is_endpoint
 from securecfg.errors import (
     BackendDenied,
     BackendLoginRefused,
@@ -26,6 +25,7 @@ from securecfg.errors import (
     SettingMissing,
     ValueTooLarge,
 )
+from securecfg.http_client import ANSWER_S, Answer, HttpClient, Place, Request, Stream, is_endpoint
 from securecfg.keys.credentials import CredentialMissing, find_credential
 from securecfg.keys.per_process import PerProcess
 

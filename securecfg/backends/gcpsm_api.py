@@ -8,7 +8,6 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from securecfg.backends.answers import parse_retry_after
 from securecfg.backends.doubt import is_sent
 from securecfg.backends.gcpsm_login import credentials_of
 from securecfg.backends.gcpsm_names import TITLE
@@ -21,6 +20,7 @@ from securecfg.errors import (
     ExtraMissing,
     SecurecfgError,
 )
+from securecfg.http_client import parse_retry_after
 from securecfg.keys.discretion import discreet
 from securecfg.keys.gcp import ANSWER_S, ask_once, may_pass, needs_metadata, words_of
 from securecfg.keys.per_process import PerProcess

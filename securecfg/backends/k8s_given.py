@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from securecfg.addresses import is_safe_address
 from securecfg.errors import InvalidBackendUri
-from securecfg.keys.addresses import is_safe_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

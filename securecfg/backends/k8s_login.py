@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from securecfg.addresses import is_safe_address
 from securecfg.backends.k8s_given import AUTHORITY, CERTIFICATE, KEY, TOKEN
 from securecfg.backends.k8s_objects import text_of
 from securecfg.errors import BackendLoginRefused, SettingMissing
-from securecfg.keys.addresses import is_safe_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from securecfg.addresses import is_safe_address
 from securecfg.backends.uri import is_variable, take_options
 from securecfg.backends.vault_kv import PlainKv, VersionedKv, is_path
 from securecfg.backends.vault_server import VaultServer
 from securecfg.errors import InvalidBackendUri
-from securecfg.keys.addresses import is_safe_address
 from securecfg.keys.vault_login import Login, Where
 
 if TYPE_CHECKING:

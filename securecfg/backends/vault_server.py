@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from securecfg.backends.answers import parse_date, parse_retry_after, understood
+from securecfg.backends.answers import understood
 from securecfg.backends.doubt import is_sent, looking_first
 from securecfg.errors import (
     BackendDenied,
@@ -21,6 +21,7 @@ from securecfg.errors import (
     SecurecfgError,
     ValueTooLarge,
 )
+from securecfg.http_client import parse_date, parse_retry_after
 from securecfg.keys.credentials import CredentialMissing
 from securecfg.keys.discretion import discreet
 from securecfg.keys.per_process import PerProcess

@@ -38,7 +38,7 @@ def rotation() -> None:
         "securecfg rotation set web/session-key --rotator random --option length=48",
         "securecfg rotation set db/shop --rotator postgresql --option 'admin=${secret:db/admin#password}'",
         "securecfg rotation set db/shop --grace 15m --consumer svc:web --consumer svc:jobs    # the rest stays",
-        "securecfg rotation set db/shop --every 30d --window 'Sat,Sun 02:00-05:00' --tz Europe/Berlin",
+        "securecfg rotation set db/shop --every 30d --window 'Sat,Sun 02:00-05:00' --zone Europe/Berlin",
         "securecfg rotation check db/shop      # what it will be missing",
     ),
 )
@@ -48,7 +48,7 @@ def rotation() -> None:
 @click.option("--cron", metavar="EXPRESSION", help="Rotate it when a clock shows this, as in '0 3 * * 6'.")
 @click.option("--ttl-fraction", metavar="PART", help="Rotate it when so much of its life is over, as in 0.8 or 80%.")
 @click.option("--window", "windows", multiple=True, metavar="WINDOW", help="Only then: 'Sat,Sun 02:00-05:00'.")
-@click.option("--tz", "zone", metavar="ZONE", help="The time zone of --cron and --window: UTC, or Europe/Berlin.")
+@click.option("--zone", metavar="ZONE", help="The time zone of --cron and --window: UTC, or Europe/Berlin.")
 @click.option("--jitter", metavar="PART", help="Over how much of the interval to spread it: 5% with --every.")
 @click.option("--no-schedule", is_flag=True, help="Without --rotator: rotate it only when asked.")
 @click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import click
 from securecfg.cli.arguments import Duration
 from securecfg.cli.groups import Verb
 from securecfg.cli.invocation import Invocation, common_flags
-from securecfg.errors import UsageError
+from securecfg.errors import ScopeSealed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from securecfg.rotation.daemon import Daemon
     from securecfg.rotation.metrics import Metrics
     from securecfg.rotation.runner import StepDetails
+    from securecfg.rotation.tracing import Tracing
     from securecfg.vault import Vault
 
 _WORKERS = click.IntRange(1, 256)
@@ -68,34 +70,44 @@ def daemon(
     """Rotate what is due, until SIGTERM or SIGINT; SIGHUP lets it look at everything anew.
 
     Many may run: a lease in the vault lets one work at each rotation, and another goes on with it where that one dies.
-    It never asks anything. docs/how-to/run-the-rotation-daemon.md says how to operate it.
+    With OTEL_EXPORTER_OTLP_ENDPOINT each step is sent there as a span. It never asks anything.
+    docs/how-to/run-the-rotation-daemon.md says how to operate it.
     """
     from securecfg.rotation.daemon import Daemon, Limits
     from securecfg.rotation.journal import write_lines
     from securecfg.rotation.service import Interrupted, serve
     from securecfg.rotation.systemd import Systemd
 
+    if math.isnan(rate):  # which no range excludes
+        message = "`--rate` is not a number"
+        raise UsageError(message, hint="for instance `--rate 20`")
     place = None if listen is None else _place_of(listen)
     silent = invocation._replace(is_silent=True)
     silent.settings()  # what is missing is said before anything begins
     write_lines(is_json=log_format == "json")
     metrics = None if place is None else _new_metrics()
     limits = Limits(workers, rate, stop_timeout.total_seconds(), keys_s=_KEYS_S if own_keys else 0.0)
-    working = Daemon(lambda: _open(silent), limits=limits, observe=_told(metrics))
-    if metrics is not None:
-        metrics.watch(working)
-    with _answering(working, metrics, place):
-        try:
-            serve(working, Systemd())
-        except Interrupted:
-            raise SystemExit(130) from None
+    with _tracing() as tracing:
+        working = Daemon(lambda: _open(silent), limits=limits, observe=_told(metrics, tracing))
+        if metrics is not None:
+            metrics.watch(working)
+        with _answering(working, metrics, place):
+            try:
+                serve(working, Systemd())
+            except Interrupted:
+                raise SystemExit(130) from None
 
 
 def _open(invocation: Invocation) -> Vault:
     from securecfg.vault import Vault
 
     settings = invocation.settings()
-    return Vault.open(settings.vault, key=invocation.provider(), principal=settings.principal, cache_values=0)
+    vault = Vault.open(settings.vault, key=invocation.provider(), principal=settings.principal, cache_values=0)
+    if not vault.is_by_root:
+        vault.close()
+        message = "the key at hand opens sealed scopes, and not the vault itself, which has the rotations"
+        raise ScopeSealed(message, hint="give a key of the vault itself with `--key`")
+    return vault
 
 
 def _new_metrics() -> Metrics:
@@ -104,13 +116,24 @@ def _new_metrics() -> Metrics:
     return Metrics()
 
 
-def _told(metrics: Metrics | None) -> Callable[[StepDetails], None]:
+def _tracing() -> AbstractContextManager[Tracing | None]:
+    import os
+    from contextlib import nullcontext
+
+    from securecfg.rotation.tracing import Tracing, is_traced
+
+    return Tracing() if is_traced(os.environ) else nullcontext()
+
+
+def _told(metrics: Metrics | None, tracing: Tracing | None) -> Callable[[StepDetails], None]:
     from securecfg.rotation.journal import log_step
 
     def observe(step: StepDetails) -> None:
         log_step(step)
         if metrics is not None:
             metrics.observe(step)
+        if tracing is not None:
+            tracing.observe(step)
 
     return observe
 

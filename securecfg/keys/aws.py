@@ -115,7 +115,13 @@ def is_private(endpoint_url: str) -> bool:
     return endpoint.scheme == "https" or (endpoint.scheme == "http" and endpoint.hostname in _LOOPBACK)
 
 
-def open_client(service: str, region: str | None, endpoint_url: str | None, session: Any = None) -> Any:  # noqa: ANN401 - made at run time from AWS's description of the service
+def open_client(
+    service: str,
+    region: str | None,
+    endpoint_url: str | None,
+    session: Any = None,  # noqa: ANN401 - botocore publishes no types
+    answer_s: float = READ_S,
+) -> Any:  # noqa: ANN401 - made at run time from AWS's description of the service
     """Return a client that asks once.
 
     The endpoint may come from the AWS settings; whether it is private is for the caller to check.
@@ -125,6 +131,7 @@ def open_client(service: str, region: str | None, endpoint_url: str | None, sess
         region: Where; None for what the AWS settings say.
         endpoint_url: Where to ask instead of the region's public endpoint.
         session: Who knows the credentials; by default the platform's own chain.
+        answer_s: How long the service may take to answer.
 
     Raises:
         BotoCoreError: Settings are missing or wrong; see `failure_of`.
@@ -133,8 +140,8 @@ def open_client(service: str, region: str | None, endpoint_url: str | None, sess
     from botocore.session import get_session
 
     config = Config(
-        connect_timeout=CONNECT_S,
-        read_timeout=READ_S,
+        connect_timeout=min(CONNECT_S, answer_s),
+        read_timeout=answer_s,
         retries={"total_max_attempts": 1, "mode": "standard"},  # asking again is the caller's business
         defaults_mode="legacy",  # `auto` asks the metadata service of the machine for its region
     )

@@ -16,6 +16,7 @@ from securecfg.files import create_private
 _PREFIX = "SECURECFG-KEY-1-"
 _TEXT_CHARACTERS = len(_PREFIX) + 43 + 1 + 8
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_CREDENTIAL = 0o440
 
 
 def generate_key_file(path: str | os.PathLike[str]) -> None:
@@ -128,6 +129,9 @@ def read_small_file(path: str | os.PathLike[str], limit_bytes: int) -> tuple[byt
 def verify_private(path: str | os.PathLike[str], status: os.stat_result) -> None:
     """Check that a file is its user's own, or root's, and nobody else's to read.
 
+    A credential of systemd is root's with an access list that names the user, which shows as a right of the group; its
+    folder is closed to everybody else.
+
     Raises:
         KeyProviderRefused: It is not.
     """
@@ -135,6 +139,12 @@ def verify_private(path: str | os.PathLike[str], status: os.stat_result) -> None
     if status.st_uid not in {os.geteuid(), 0}:
         message = f"`{name}` belongs to another user"
         raise KeyProviderRefused(message, hint=f"run `chown {os.geteuid()} {name}`, if it is yours")
-    if status.st_mode & _OTHERS:
+    if status.st_mode & _OTHERS and not _is_credential(name, status):
         message = f"`{name}` can be read or written by others than its owner"
         raise KeyProviderRefused(message, hint=f"run `chmod 600 {name}`")
+
+
+def _is_credential(name: str, status: os.stat_result) -> bool:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    is_there = bool(folder) and os.path.dirname(os.path.abspath(name)) == folder  # noqa: PTH100, PTH120 - the file may be a link, which `Path` could follow
+    return is_there and status.st_uid == 0 and stat.S_IMODE(status.st_mode) == _CREDENTIAL

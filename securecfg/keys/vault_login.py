@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from securecfg.addresses import is_safe_address
 from securecfg.errors import SettingMissing
-from securecfg.keys.addresses import is_safe_address
 from securecfg.keys.credentials import CredentialMissing, find_credential
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import time
 from ipaddress import ip_address
 from queue import Empty, SimpleQueue
 
+from securecfg.addresses import is_this_machine
 from securecfg.errors import InvalidRotation, TargetUnavailable
-from securecfg.keys.addresses import is_this_machine
 
 _HOST_LENGTH_MAX = 253
 

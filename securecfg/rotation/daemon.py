@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import (
     AccessDenied,
+    FileMissing,
     IntegrityError,
     RotationBusy,
     Sealed,
@@ -33,7 +35,7 @@ from securecfg.rotation.pace import Pace
 from securecfg.rotation.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from securecfg.rotation.document import Rotation, Stored
     from securecfg.rotation.interface import Options, Rotator
@@ -82,6 +84,8 @@ class Health(NamedTuple):
         rotations: How many rotations there are, by state; `idle` are those that wait until they are due.
         next_ns: When something is due next; None for never.
         working: At how many rotations it works.
+        hindered: How many rotations could not be led on when that was tried last, by the code of why; not those whose
+            target is away, which is a part of their state.
     """
 
     is_alive: bool
@@ -90,6 +94,7 @@ class Health(NamedTuple):
     rotations: dict[str, int]
     next_ns: int | None
     working: int
+    hindered: Mapping[str, int] = MappingProxyType({})
 
 
 class Daemon:
@@ -125,7 +130,10 @@ class Daemon:
         self._changed: set[int] = set()
         self._keys_s = 0.0
         self._is_at_keys = False
+        self._hindered: dict[int, type[SecurecfgError]] = {}
         self._reason = "starting"
+        # One holder for all openings of the vault: what was under way in the last one need not be waited for.
+        self._leases = Leases(lease_s=limits.lease_s)
         self._seen_s = elapsed_s()
         self._runner: Runner | None = None
 
@@ -148,10 +156,15 @@ class Daemon:
             counts: dict[str, int] = {}
             for state in self._states.values():
                 counts[state] = counts.get(state, 0) + 1
-            is_alive = elapsed_s() - self._seen_s < 6 * AWAKE_S
-            is_ready = is_alive and not self._reason and not self._stopping.is_set()
+            hindered: dict[str, int] = {}
             reason = self._reason or ("stopping" if self._stopping.is_set() else "")
-            return Health(is_alive, is_ready, reason, counts, self._agenda.next_ns(), len(self._working))
+            for kind in self._hindered.values():
+                hindered[kind.code] = hindered.get(kind.code, 0) + 1
+                if issubclass(kind, (IntegrityError, Unavailable)):
+                    reason = reason or kind.code
+            is_alive = elapsed_s() - self._seen_s < 6 * AWAKE_S
+            is_ready = is_alive and not reason
+            return Health(is_alive, is_ready, reason, counts, self._agenda.next_ns(), len(self._working), hindered)
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -166,9 +179,8 @@ class Daemon:
         while not self._stopping.is_set():
             try:
                 vault = self._open_vault()
-            except (Sealed, Unavailable) as error:
-                self._hold_on(error)
-                self._stopping.wait(pause_s)
+            except (FileMissing, Sealed, Unavailable) as error:
+                self._hold_on(error, pause_s)
                 pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
                 continue
             pause_s = FIRST_PAUSE_S
@@ -176,21 +188,29 @@ class Daemon:
                 with vault:
                     self._serve(vault)
             except (Sealed, Unavailable, VaultClosed) as error:
-                self._hold_on(error)
-                self._stopping.wait(FIRST_PAUSE_S)
+                self._hold_on(error, FIRST_PAUSE_S)
 
-    def _hold_on(self, error: SecurecfgError) -> None:
+    def _hold_on(self, error: SecurecfgError, pause_s: float) -> None:
+        """Wait until the vault is to be opened again, or somebody asks for that."""
         with self._wake:
-            self._seen_s = elapsed_s()
             self._reason = error.code
         extra = {"event": "rotation.vault.unavailable", "code": error.code}
         _log.warning("the vault cannot be used for now", extra=extra)
+        until = time.monotonic() + pause_s
+        while not self._must_reload and (left_s := until - time.monotonic()) > 0:
+            self._look_around()
+            if self._stopping.wait(min(left_s, LOOKED_AT_S)):
+                return
+        self._must_reload = False
+
+    def _look_around(self) -> None:
+        with self._wake:
+            self._seen_s = elapsed_s()
 
     def _serve(self, vault: Vault) -> None:
         """Rotate what is due in an open vault, until it is to end or the vault cannot be used any more."""
-        leases = Leases(lease_s=self._limits.lease_s)
-        pace = Pace(self._limits.calls_per_s, leases.now_s, self._stopping.wait)
-        runner = Runner(vault, leases=leases, observe=self._observe, pace=pace, find=self._find)
+        pace = Pace(self._limits.calls_per_s, self._leases.now_s, self._stopping.wait)
+        runner = Runner(vault, leases=self._leases, observe=self._observe, pace=pace, find=self._find)
         self._runner = runner
         if self._stopping.is_set():
             return
@@ -219,10 +239,12 @@ class Daemon:
         news = read_news(opened)
         with self._wake:
             self._agenda = Agenda()
-            self._states = {}
+            self._states = {record: state for record, state in self._states.items() if record in self._working}
+            self._hindered = {record: why for record, why in self._hindered.items() if record in self._working}
             for stored in opened.consistently(lambda: list(all_rotations(opened))):
                 if stored.rotation.record not in self._working:
                     self._know(stored.rotation, next_moment(stored.rotation))
+            self._changed |= self._working
             self._reason = ""
             self._seen_s = elapsed_s()
             count = len(self._states)
@@ -242,20 +264,21 @@ class Daemon:
         return news.number
 
     def _look_at(self, runner: Runner, record: int) -> None:
+        with self._wake:
+            if record in self._working or record in self._again:
+                # What its worker says of it may be older, and is taken back first.
+                self._changed.add(record)
+                return
         stored = runner.steps.find_record(record)
         with self._wake:
-            if record in self._working:
-                self._changed.add(record)
-            elif stored is None:
-                self._states.pop(record, None)
-                self._agenda.put(record, None)
+            if stored is None:
+                self._forget(record)
             else:
                 self._know(stored.rotation, next_moment(stored.rotation))
 
     def _wait(self, vault: Vault, revision: object) -> None:
         """Wait until something is due, something has changed, or it is time to look around."""
-        with self._wake:
-            self._seen_s = elapsed_s()
+        self._look_around()
         until = time.monotonic() + AWAKE_S
         store = vault.opened.store
         while not self._stopping.is_set() and not self._must_reload and store.revision() == revision:
@@ -298,14 +321,15 @@ class Daemon:
         except RotationBusy:
             self._done(record, self._busy_until(runner, record))
         except (VaultClosed, VaultForked):
+            # Whoever has the vault open again, if anybody, finds out for himself.
+            with self._wake:
+                self._changed.add(record)
             self._done(record, None)
         except SecurecfgError as error:
             extra = {"event": "rotation.interrupted", "code": error.code}
             _log.warning("a rotation cannot go on for now", extra=extra)
-            if isinstance(error, (IntegrityError, Unavailable)):
-                self._reason = error.code
             pause_ns = _DENIED_PAUSE_NS if isinstance(error, AccessDenied) else 5 * NS
-            self._done(record, runner.vault.opened.clock.now_ns() + pause_ns)
+            self._done(record, runner.vault.opened.clock.now_ns() + pause_ns, hindered_by=type(error))
         except Exception as error:  # noqa: BLE001 - the outermost loop of a thread; its text could quote a value
             extra = {"event": "rotation.broken", "code": type(error).__name__}
             _log.error("a rotation met a defect of this library", extra=extra)
@@ -327,12 +351,21 @@ class Daemon:
         pause_ns = min(max(int(runner.leases.free_in_s(stored) * NS), _BUSY_PAUSE_NS), NS)
         return runner.vault.opened.clock.now_ns() + pause_ns
 
-    def _done(self, record: int, at_ns: int | None, rotation: Rotation | None = None) -> None:
+    def _done(
+        self,
+        record: int,
+        at_ns: int | None,
+        rotation: Rotation | None = None,
+        hindered_by: type[SecurecfgError] | None = None,
+    ) -> None:
         with self._wake:
             self._again[record] = at_ns
             if rotation is not None:
                 self._states[record] = _state_of(rotation)
-                self._reason = "" if self._reason != "starting" else self._reason
+            if hindered_by is not None:
+                self._hindered[record] = hindered_by
+            else:
+                self._hindered.pop(record, None)
             self._working.discard(record)
             self._wake.notify()
 
@@ -367,14 +400,21 @@ class Daemon:
 
     def _know(self, rotation: Rotation, at_ns: int | None) -> None:
         self._states[rotation.record] = _state_of(rotation)
+        self._hindered.pop(rotation.record, None)
         self._agenda.put(rotation.record, at_ns)
+
+    def _forget(self, record: int) -> None:
+        self._states.pop(record, None)
+        self._hindered.pop(record, None)
+        self._agenda.put(record, None)
 
     def _finish(self) -> None:
         """Wait for the steps that are under way."""
         until = time.monotonic() + self._limits.stop_s
         with self._wake:
             while self._working and (left := until - time.monotonic()) > 0:
-                self._wake.wait(left)
+                self._seen_s = elapsed_s()
+                self._wake.wait(min(left, AWAKE_S))
             count = len(self._working)
         if count:
             extra = {"event": "rotation.left", "count": count}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import UsageError
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
     from types import TracebackType
     from typing import Self
@@ -98,7 +99,13 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], answer: Callable[[str], _Answer]) -> None:
         self.answer = answer
         self._turns = threading.BoundedSemaphore(REQUESTS_MAX)
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         super().__init__(address, _Request)
+
+    def server_bind(self) -> None:
+        """Listen, without asking anybody for the name of this machine as the standard library's own server does."""
+        TCPServer.server_bind(self)
 
     def process_request(self, request: socket.socket | tuple[bytes, socket.socket], client_address: object) -> None:
         if not self._turns.acquire(blocking=False):

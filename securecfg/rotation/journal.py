@@ -48,9 +48,11 @@ class Lines(logging.Formatter):
 
 
 def write_lines(*, is_json: bool) -> None:
-    """Write what this library logs to standard error, from INFO on."""
+    """Write what this library logs to standard error, from INFO on, and nothing of what others log."""
     handler = logging.StreamHandler()
     handler.setFormatter(Lines(is_json=is_json))
     logger = logging.getLogger("securecfg")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    # What others log could quote a path or a value, and Python would write it where nobody takes it.
+    logging.getLogger().addHandler(logging.NullHandler())

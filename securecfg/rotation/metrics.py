@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from securecfg.clock import SystemClock
@@ -44,7 +43,6 @@ class Metrics:
             message = "metrics need the client of Prometheus, which is not installed"
             raise ExtraMissing(message, hint="pip install 'securecfg-vault[rotation]'") from None
         self._clock = clock or SystemClock()
-        self._lock = threading.Lock()
         self._daemon: Daemon | None = None
         self._registry = CollectorRegistry()
         name = "securecfg_rotation"
@@ -101,6 +99,11 @@ class Metrics:
         yield GaugeMetricFamily("securecfg_rotation_ready", ready, health.is_ready)
         working = "Rotations that this daemon works at."
         yield GaugeMetricFamily("securecfg_rotation_working", working, health.working)
+        hindered = "Rotations that could not be led on when that was tried last, by the code of why."
+        family = GaugeMetricFamily("securecfg_rotations_hindered", hindered, labels=["code"])
+        for code, count in sorted(health.hindered.items()):
+            family.add_metric([code], count)
+        yield family
         if health.next_ns is not None:
             due = "When something is to be done next, in seconds since 1970."
             yield GaugeMetricFamily("securecfg_rotation_next_due_timestamp_seconds", due, health.next_ns / NS)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 ENTRY_POINT_GROUP = "securecfg.rotators"
 _NAMES = (
+    "awsiam",
+    "exec",
+    "http",
     "mysql",
     "postgresql",
     "random",
@@ -20,6 +23,7 @@ _NAMES = (
     "signing-key",
     "ssh",
     "tls",
+    "webhook",
 )
 BUILT_IN = {name: f"securecfg.rotation.rotators.{name.replace('-', '_')}" for name in _NAMES}
 """The module of each rotator of this package, so that they work from a source checkout and cost no scan."""

@@ -6,7 +6,15 @@ import secrets
 from typing import TYPE_CHECKING
 
 from securecfg.clock import to_datetime
-from securecfg.errors import Conflict, InvalidRotation, RotationBusy, RotationFailed, RotationNotFound
+from securecfg.errors import (
+    Conflict,
+    InvalidRotation,
+    PathMounted,
+    RotationBusy,
+    RotationFailed,
+    RotationNotFound,
+    ScopeSealed,
+)
 from securecfg.rotation import machine
 from securecfg.rotation.document import (
     CONSUMERS_MAX,
@@ -119,12 +127,13 @@ class Rotations:
 
         Raises:
             AccessDenied: The caller may not read, write and rotate the secret, or not read what an option refers to.
-            SecretNotFound: There is no live secret at the path.
-            InvalidRotation: The rules make no sense.
+            SecretNotFound, VersionNotFound: There is no live secret at the path.
+            InvalidRotation: The rules make no sense, or the secret lies in a sealed scope or a store that is mounted.
             Conflict: A rotation is under way, and the rules are of another rotator or have other options.
         """
         self._verify(rules)
         self.verify_may_rotate(path)
+        self._verify_place(path)
         rotator = self._find(rules.rotator, resolve_options(self._vault, rules.options))
         if rotator.strategy is Strategy.SINGLE_SLOT and not rules.is_hard_cut:
             message = (
@@ -266,6 +275,14 @@ class Rotations:
                 continue
         message = f"others change the rotation of `{path}` all the time"
         raise RotationBusy(message, hint="try again in a moment")
+
+    def _verify_place(self, path: str) -> None:
+        try:
+            self._vault.opened.verify_own(path)
+        except (PathMounted, ScopeSealed) as error:
+            where = "a store that is mounted" if isinstance(error, PathMounted) else "a sealed scope"
+            message = f"`{path}` lies in {where}, and only secrets that the vault itself holds are rotated"
+            raise InvalidRotation(message, hint="rotate it where it is, or move it into the vault") from None
 
     def _verify(self, rules: Rules) -> None:
         _verify_numbers(rules)

@@ -138,6 +138,9 @@ class StepDetails(NamedTuple):
         reason: The code of what went wrong; empty where nothing did.
         began_ns: When the rotation began.
         due_ns: When it was due; 0 where somebody asked for it.
+        token: Of the rotation, by which the vault's log tells which one it is.
+        started_ns: When the step was begun.
+        ended_ns: When it was stored.
     """
 
     rotator: str
@@ -146,6 +149,9 @@ class StepDetails(NamedTuple):
     reason: str
     began_ns: int
     due_ns: int
+    token: str = ""
+    started_ns: int = 0
+    ended_ns: int = 0
 
 
 class _CallFailed(Exception):
@@ -164,6 +170,7 @@ class _Work:
         self._vault = runner.vault
         self._leases = runner.leases
         self._stored = stored
+        self._started_ns = self._now_ns()
         self._rotator: _Checked | None = None
 
     def go(self, why: str) -> Stored:
@@ -587,7 +594,8 @@ class _Work:
             self._leases.taken(self._stored.rotation.record, began_s)
         due_ns = due_ns if progress.why == "due" else 0
         details = (rules.rotator, str(from_), str(progress.state), progress.reason, progress.began_ns, due_ns)
-        self._runner.observe(StepDetails(*details))
+        started_ns, self._started_ns = self._started_ns, self._now_ns()
+        self._runner.observe(StepDetails(*details, progress.token, started_ns, self._started_ns))
 
     # --- short names -------------------------------------------------------------------------------------------------
 

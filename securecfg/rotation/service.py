@@ -67,9 +67,11 @@ def _attend(daemon: Daemon, manager: Systemd, thread: threading.Thread, asked: S
         except Empty:
             continue
         if received == signal.SIGHUP:
-            manager.reloading()
+            if health.is_ready:
+                # Only `ready` ends that, which somebody who waits for the vault does not say.
+                manager.reloading()
+                status = ""
             daemon.reload()
-            status = ""
         elif is_stopping:
             raise Interrupted
         else:

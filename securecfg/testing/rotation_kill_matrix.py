@@ -13,6 +13,7 @@ import os
 import random
 from contextlib import suppress
 from enum import StrEnum
+from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -137,9 +138,9 @@ class KillFigures(NamedTuple):
 class SimulatedTime:
     """All clocks of all processes, which only move when they are told to, but for a microsecond at each look."""
 
-    def __init__(self) -> None:
+    def __init__(self, ns: int = 1_800_000_000 * NS) -> None:
         """Begin at some time."""
-        self.ns = 1_800_000_000 * NS
+        self.ns = ns
         self.elapsed = 0.0
 
     def now_ns(self) -> int:
@@ -292,8 +293,10 @@ class _Troubled:
 class _Matrix:
     """One vault with one rotated secret, whose rotations are cut off one after the other."""
 
-    def __init__(self, folder: Path, target: RotationTarget, make: Callable[[Options], Rotator]) -> None:
-        self.target, self.make, self.time = target, make, SimulatedTime()
+    def __init__(
+        self, folder: Path, target: RotationTarget, make: Callable[[Options], Rotator], time: SimulatedTime
+    ) -> None:
+        self.target, self.make, self.time = target, make, time
         generate_key_file(folder / "key")
         self.vault = Vault.create(folder / "matrix.vault", key=f"file:{folder / 'key'}", admin=_ADMIN, clock=self.time)
         value = plain(target.current)
@@ -369,17 +372,17 @@ class _Matrix:
         if self.strategy is not Strategy.SINGLE_SLOT:
             assert self.target.accepts(values["current"]), "what readers get is not accepted"
 
-    def hold(self, held: Held) -> bool:
-        """Let the target accept something else; return whether it can."""
+    def hold(self, held: Held) -> None:
+        """Let the target accept something else, where it can."""
         values = self.values()
         old, new = values.get("previous", values["current"]), values.get("pending", values["current"])
         wanted = {Held.OLD: (old,), Held.NEW: (new,), Held.NEITHER: ()}
-        return held is Held.AS_IT_WAS or _hold(self.target, *wanted[held])
+        if held is not Held.AS_IT_WAS:
+            _hold(self.target, *wanted[held])
 
     def run(self, case: Case) -> tuple[bool, bool]:
         """Try one case; return whether a process died, and whether the rotation was taken back."""
         numbers = {info.version for info in self.vault.history(PATH)}
-        former = self.rotations.find(PATH).progress
         self.begin(case.trouble)
         mortal = self.process(case.point)
         try:
@@ -394,9 +397,13 @@ class _Matrix:
             self.verify_accepted()
         rotation = self.rotations.find(PATH)
         self.verify_labels(rotation, numbers)
+        if not rotation.is_running:
+            # It died before the first commit, or after the last one.
+            self.verify_end(rotation, numbers)
+            return True, False
         self.hold(case.held)
         is_cancelled = case.is_cancelled and self._cancel()
-        if case.again is not None and rotation.is_running:
+        if case.again is not None:
             with suppress(Died):
                 self.lead_on(self.process(case.again), "asked")
             rotation = self.rotations.find(PATH)
@@ -404,16 +411,19 @@ class _Matrix:
             if not is_half and case.held is Held.AS_IT_WAS:
                 self.verify_accepted()
         after = self.lead_on(self.process()) if rotation.is_running else rotation
-        # Who died before the first commit has begun nothing: what there is comes from the case before.
-        progress = after.progress if after.progress != former else None
-        assert progress is None or progress.state is (State.CANCELLED if is_cancelled else State.RETIRED)
-        self.verify_labels(after, numbers)
-        if progress is not None and is_cancelled and not progress.version and case.held is not Held.AS_IT_WAS:
+        assert after.progress is not None
+        assert after.progress.state is (State.CANCELLED if is_cancelled else State.RETIRED)
+        if is_cancelled and not after.progress.version and case.held is not Held.AS_IT_WAS:
             _hold(self.target, self.values()["current"])  # nobody has told the target anything
+        self.verify_end(after, numbers)
+        return True, is_cancelled
+
+    def verify_end(self, rotation: Rotation, numbers: set[VersionId]) -> None:
+        """Check that nothing is left of a rotation that is over but one version that is accepted."""
+        self.verify_labels(rotation, numbers)
         values = self.values()
         assert values.keys() == {"current"}
         assert self.target.accepts(values["current"]), "what readers get is not accepted in the end"
-        return True, is_cancelled
 
     def _cancel(self) -> bool:
         try:
@@ -445,6 +455,11 @@ class RotationKillMatrix:
     sample = 3
     has_administrator = True
 
+    @cached_property
+    def time(self) -> SimulatedTime:
+        """The clocks of all processes, for a rotator that needs to know what time it is."""
+        return SimulatedTime()
+
     def make(self, options: Options) -> Rotator:
         """Return a rotator: what its factory returns."""
         raise NotImplementedError
@@ -469,7 +484,7 @@ class RotationKillMatrix:
         Raises:
             AssertionError: Something does not hold; a note says in which case.
         """
-        matrix = _Matrix(folder, target, self.make)
+        matrix = _Matrix(folder, target, self.make, self.time)
         draw = random.Random(_SEED)  # noqa: S311 - a failure should be repeatable
         cases = self._cases(matrix, trouble, draw)
         matrix.verify_accepted()
@@ -507,12 +522,10 @@ class RotationKillMatrix:
         return hasattr(target, "hold") and self.has_administrator
 
 
-def _hold(target: RotationTarget, *values: Fields) -> bool:
+def _hold(target: RotationTarget, *values: Fields) -> None:
     hold: Callable[..., None] | None = getattr(target, "hold", None)
-    if hold is None:
-        return False
-    hold(*values)
-    return True
+    if hold is not None:
+        hold(*values)
 
 
 def _key(value: Fields) -> str:

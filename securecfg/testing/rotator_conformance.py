@@ -53,6 +53,14 @@ class RotatorConformance:
         """Return a rotator: what its factory returns."""
         raise NotImplementedError
 
+    def spoil(self, rotator: Rotator, value: Fields) -> Fields:
+        """Return a value of the same login that nobody accepts.
+
+        One that is proposed and not applied, unless a suite for a target that issues credentials says otherwise.
+        """
+        candidate = rotator.propose(Run(_TOKENS[1], datetime.now(UTC), TIMEOUT_S, value)).value
+        return {"": candidate} if isinstance(candidate, Secret) else candidate
+
     @pytest.fixture
     def target(self) -> RotationTarget:
         raise NotImplementedError
@@ -131,8 +139,8 @@ class RotatorConformance:
     def test_rotates_again_and_again(self, target: RotationTarget, rotator: Rotator) -> None:
         run = swap(propose_and_apply(rotator, target))
         rotator.retire(run)
-        for _ in range(3):
-            after = Run(_TOKENS[1], datetime.now(UTC), TIMEOUT_S, run.current)
+        for token in ("c3" * 16, "d4" * 16, "e5" * 16):
+            after = Run(token, datetime.now(UTC), TIMEOUT_S, run.current)
             run = propose(rotator, after)
             rotator.apply(run)
             rotator.verify(_there(run.pending), run)
@@ -143,7 +151,7 @@ class RotatorConformance:
     def test_refuses_a_value_that_was_never_applied(self, target: RotationTarget, rotator: Rotator) -> None:
         if not target.is_remote:
             pytest.skip("not applicable: there is nobody who refuses")
-        wrong = _spoilt(rotator, target.current)
+        wrong = self.spoil(rotator, target.current)
         with pytest.raises(CredentialRefused):
             rotator.verify(wrong, begin(target))
 
@@ -165,7 +173,7 @@ class RotatorConformance:
         run = propose_and_apply(rotator, target)
         said = [caplog.text, repr(rotator), str(rotator.target), repr(run)]
         try:
-            rotator.verify(_spoilt(rotator, target.current), run)
+            rotator.verify(self.spoil(rotator, target.current), run)
         except SecurecfgError as error:
             said += [str(error), error.hint, repr(error), repr(error.__cause__), repr(error.__context__)]
         shown = "\n".join(said)
@@ -217,9 +225,3 @@ def _identity(rotator: Rotator, value: Fields | None) -> dict[str, str | bytes]:
 def _text(value: str | Secret[str] | Secret[bytes]) -> str:
     content = value.reveal() if isinstance(value, Secret) else value
     return content if isinstance(content, str) else content.decode("latin-1")
-
-
-def _spoilt(rotator: Rotator, value: Fields) -> Fields:
-    """Return a value of the same login that nobody accepts."""
-    candidate = rotator.propose(Run(_TOKENS[1], datetime.now(UTC), TIMEOUT_S, value)).value
-    return {"": candidate} if isinstance(candidate, Secret) else candidate

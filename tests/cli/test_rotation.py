@@ -100,7 +100,7 @@ def give(cli: Cli, actions: str, path: str = "app/**") -> None:
         ([PATH, "--rotator", "random", "--cron", "0 3 * * 9"], 2, "invalid-rotation"),
         ([PATH, "--rotator", "random", "--ttl-fraction", "1.5"], 2, "invalid-rotation"),
         ([PATH, "--rotator", "random", "--window", "Sat 02:00-05:00"], 2, "usage"),
-        ([PATH, "--rotator", "random", "--tz", "Europe/Berlin"], 2, "usage"),
+        ([PATH, "--rotator", "random", "--zone", "Europe/Berlin"], 2, "usage"),
         ([PATH, "--rotator", "random", "--every", "30d", "--window", "Caturday"], 2, "invalid-rotation"),
         ([PATH, "--rotator", "random", "--every", "30d", "--no-schedule"], 2, "usage"),
         (["/app/db", "--rotator", "random"], 2, "invalid-path"),
@@ -108,6 +108,8 @@ def give(cli: Cli, actions: str, path: str = "app/**") -> None:
     ],
 )
 def test_refuses_what_is_no_rotation(shop: Path, cli: Cli, arguments: list[str], code: int, error: str) -> None:
+    if "--cron" in arguments:
+        pytest.importorskip("cronsim", reason="needs the package `cronsim`")
     outcome = cli("rotation", "set", *arguments, "--json")
     assert (outcome.code, outcome.error) == (code, error)
     assert cli("rotation", "status", "--json").json == {"rotations": []}
@@ -559,7 +561,7 @@ def test_each_reason_has_a_row_in_the_page_of_what_to_do() -> None:
 
 
 def test_a_schedule_is_told_in_words_and_replaced_as_a_whole(rotated: Path, cli: Cli) -> None:
-    window = ("--window", "Sat,Sun 02:00-05:00", "--tz", "Europe/Berlin")
+    window = ("--window", "Sat,Sun 02:00-05:00", "--zone", "Europe/Berlin")
     outcome = cli("rotation", "set", PATH, "--every", "30d", *window)
     words = "every 30 days, Sat and Sun 02:00-05:00 Europe/Berlin"
     assert outcome.text.startswith(f"set  {PATH}   account, {words}, due in ")
@@ -583,6 +585,7 @@ def test_a_rotation_that_is_over_is_due_again(rotated: Path, cli: Cli) -> None:
 
 
 def test_a_plan_tells_by_day_what_begins_by_itself(rotated: Path, cli: Cli) -> None:
+    pytest.importorskip("cronsim", reason="needs the package `cronsim`")
     assert cli("rotation", "plan").text == "nothing is rotated by itself in 30 days\n"
     cli("rotation", "set", PATH, "--cron", "30 3 * * *")
     cli("secret", "put", "app/asked", stdin=CANARY)
@@ -602,6 +605,7 @@ def test_a_plan_tells_by_day_what_begins_by_itself(rotated: Path, cli: Cli) -> N
 
 
 def test_a_simulation_finds_what_collides_and_what_lapses(project: Path, cli: Cli) -> None:
+    pytest.importorskip("cronsim", reason="needs the package `cronsim`")
     for number in range(6):
         value = json.dumps({"username": "shop", "password": CANARY})
         cli("secret", "put", f"app/{number}", "--fields", stdin=value)

@@ -8,6 +8,7 @@
 - A secret that waits for its deletion takes no change, and its name is not free.
 - A staging label is moved only from the version that the request names, and where the new version is there. What is
   read is the version that AWSCURRENT was moved to; other labels stay where they are then. None is moved in a replica.
+- An access key that is inactive is not taken.
 - Versions have the time at which they were made, to the millisecond; those without labels are listed only if wanted.
 
 Prints the port that it listens on. Everything else is moto: signatures, policies, aliases, encryption contexts.
@@ -22,6 +23,7 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from moto.core.exceptions import JsonRESTError
+from moto.iam import access_control
 from moto.kms import models, utils
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.secretsmanager import models as secrets
@@ -185,7 +187,22 @@ def tell_times_of_versions() -> None:
     SecretsManagerResponse.list_secret_version_ids = listed  # type: ignore[method-assign]  # the same
 
 
+def refuse_inactive_access_keys() -> None:
+    """Take no access key that IAM has deactivated."""
+    key_class = access_control.IAMUserAccessKey
+    begin = key_class.__init__
+
+    def checked(self: access_control.IAMUserAccessKey, **given: Any) -> None:  # noqa: ANN401 - as moto has it
+        begin(self, **given)
+        user = self.backend.get_user(self._owner_user_name)
+        if user.get_access_key_by_id(self._access_key_id).status != "Active":
+            raise access_control.CreateAccessKeyFailure(reason="InvalidId")
+
+    key_class.__init__ = checked  # type: ignore[assignment, method-assign]  # there is no other way in
+
+
 if __name__ == "__main__":
+    refuse_inactive_access_keys()
     keep_long_ids()
     heed_states_and_ids()
     tell_times_of_versions()

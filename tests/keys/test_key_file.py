@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from securecfg.errors import AlreadyExists, FileMissing, KeyProviderRefused, StoreFailed
 from securecfg.keys import generate_key_file
-from securecfg.keys.keyfile import format_key, parse_key, read_key_file, read_private_file
+from securecfg.keys.keyfile import format_key, parse_key, read_key_file, read_private_file, verify_private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -138,6 +138,45 @@ def test_reads_a_file_that_only_its_owner_can_use(mode: int, tmp_path: Path) -> 
     path = private(tmp_path / "key", LINE)
     path.chmod(mode)
     assert read_key_file(path) == KEY
+
+
+def _status(mode: int, owner: int = 0) -> os.stat_result:
+    return os.stat_result((0o100_000 | mode, 1, 1, 1, owner, 0, 48, 0, 0, 0))
+
+
+def test_takes_a_credential_of_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    verify_private(tmp_path / "key", _status(0o440))
+
+
+@pytest.mark.parametrize(
+    ("place", "mode", "owner"),
+    [
+        ("elsewhere/key", 0o440, 0),
+        ("../key", 0o440, 0),
+        ("key", 0o640, 0),
+        ("key", 0o460, 0),
+        ("key", 0o444, 0),
+        ("key", 0o441, 0),
+        ("key", 0o440, os.geteuid() or 12345),
+    ],
+)
+def test_takes_nothing_else_that_a_group_can_read(
+    place: str, mode: int, owner: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    with pytest.raises(KeyProviderRefused):
+        verify_private(tmp_path / place, _status(mode, owner))
+
+
+def test_takes_no_credential_where_systemd_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (None, ""):
+        if folder is None:
+            monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+        else:
+            monkeypatch.setenv("CREDENTIALS_DIRECTORY", folder)
+        with pytest.raises(KeyProviderRefused):
+            verify_private(tmp_path / "key", _status(0o440))
 
 
 def test_refuses_a_file_of_another_user(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,14 +63,11 @@ class RotationWorld(World):
     def lead_on(self, runner: Runner, why: str = "") -> Progress:
         """Lead the rotation on until it is over or has failed; time passes as it must."""
         for _ in range(100):
-            rotation = self.advance(runner, why)
-            progress, why = rotation.progress, ""
-            assert progress is not None
+            progress, why = progress_of(self.advance(runner, why)), ""
             if progress.is_over or progress.failed_in is not None:
                 return progress
             self.wait(max((progress.not_before_ns - self.clock.ns) / 1e9, 0.001))
-        message = f"still in `{progress.state}`"
-        raise AssertionError(message)
+        raise AssertionError(progress)
 
     def wait(self, seconds: float) -> None:
         """Let time pass, on every clock."""
@@ -95,3 +93,38 @@ def world(tmp_path: Path) -> Iterator[RotationWorld]:
     world = copy_of(_make, tmp_path)
     yield world
     world.close()
+
+
+NEEDED = {
+    "test_awsiam.py": ("boto3", "moto"),
+    "test_deployment.py": ("kubernetes", "prometheus_client"),
+    "test_kill_matrix_issued.py": ("jwt",),
+    "test_kill_matrix_mysql.py": ("pymysql",),
+    "test_kill_matrix_postgresql.py": ("psycopg",),
+    "test_kill_matrix_redis.py": ("redis",),
+    "test_mysql.py": ("pymysql",),
+    "test_operations.py": ("prometheus_client",),
+    "test_postgresql.py": ("psycopg",),
+    "test_redis.py": ("redis",),
+    "test_service.py": ("prometheus_client",),
+    "test_schedule.py": ("cronsim",),
+    "test_signing_key.py": ("jwt",),
+    "test_simulation.py": ("cronsim",),
+    "test_tracing.py": ("opentelemetry",),
+}
+"""The packages of extras that whole modules of tests need, and import at their beginning."""
+
+
+class _Left(pytest.Module):
+    """A module of tests that lacks a package."""
+
+    def collect(self) -> list[pytest.Item]:
+        missing = next(name for name in NEEDED[self.path.name] if find_spec(name) is None)
+        pytest.skip(f"needs the package `{missing}`", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+    if all(find_spec(name) is not None for name in NEEDED.get(module_path.name, ())):
+        return None
+    module: pytest.Module = _Left.from_parent(parent, path=module_path)
+    return module

@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.clock import SystemClock
-from securecfg.errors import KeyProviderUnavailable, Tampered
+from securecfg.errors import FileMissing, KeyProviderUnavailable, SecurecfgError, StoreFailed, Tampered, WrongKey
+from securecfg.rotation import daemon as module
+from securecfg.rotation import lease
 from securecfg.rotation.agenda import Agenda
 from securecfg.rotation.daemon import Daemon, Limits
 from securecfg.rotation.document import Rules
+from securecfg.rotation.lease import this_process
 from securecfg.rotation.machine import State
 from securecfg.rotation.rotations import Rotations
+from securecfg.rotation.runner import Runner
 from securecfg.rotation.steps import Steps
 from securecfg.testing.account import Mood
 from tests.rotation.conftest import FIRST, PATH
@@ -246,3 +250,107 @@ def test_many_are_rotated_by_few_workers(office: _Office) -> None:
         office.make_due(path)
     with running(office.daemon(workers=3)):
         until(lambda: all(office.count(path) == 1 for path in paths))
+
+
+def test_is_alive_while_it_waits_for_the_vault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AWAKE_S", 0.1)  # it is taken for dead after six times that
+    attempts: list[float] = []
+
+    def open_never() -> Vault:
+        attempts.append(time.monotonic())
+        message = "the key service is away"
+        raise KeyProviderUnavailable(message)
+
+    daemon = Daemon(open_never)
+    with running(daemon):
+        until(lambda: len(attempts) == 1)
+        while len(attempts) == 1:
+            assert daemon.health().is_alive
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize("error", [KeyProviderUnavailable, WrongKey, FileMissing])
+def test_tries_to_open_the_vault_at_once_where_it_is_told_to(
+    error: type[SecurecfgError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 3_600.0)
+    attempts: list[float] = []
+
+    def open_never() -> Vault:
+        attempts.append(time.monotonic())
+        message = "not now"
+        raise error(message)
+
+    daemon = Daemon(open_never)
+    with running(daemon):
+        for number in (1, 2, 3):
+            until(lambda number=number: len(attempts) == number)  # type: ignore[misc]  # lambda default
+            until(lambda: daemon.health().reason == error.code)
+            daemon.reload()
+
+
+def test_says_what_it_may_not_rotate(office: _Office) -> None:
+    office.set()
+    office.make_due()
+    stranger = Daemon(lambda: office.world.open("svc:stranger", clock=SystemClock()), find=office.account.rotator)
+    with running(stranger):
+        until(lambda: stranger.health().hindered == {"denied": 1})
+        assert stranger.health().is_ready
+        Rotations(office.vault, find=office.account.rotator).pause(PATH)
+        until(lambda: not stranger.health().hindered)
+    assert office.count() == 0
+
+
+def test_goes_on_with_what_was_under_way_when_the_vault_had_to_be_opened_again(office: _Office) -> None:
+    office.set()
+    office.make_due()
+    opened: list[Vault] = []
+    is_hanging, may_go_on = threading.Event(), threading.Event()
+
+    def hang(moment: str) -> None:
+        if moment == "before apply" and not is_hanging.is_set():
+            is_hanging.set()
+            may_go_on.wait(PATIENCE_S)
+
+    def open_noted() -> Vault:
+        opened.append(office.open())
+        return opened[-1]
+
+    office.account.hook = hang
+    daemon = Daemon(open_noted, limits=Limits(stop_s=0.0, calls_per_s=1e6), find=office.account.rotator)
+    with running(daemon):
+        until(is_hanging.is_set)
+        opened[0].close()
+        until(lambda: len(opened) == 2 and daemon.health().is_ready)
+        may_go_on.set()
+        until(lambda: office.count() == 1)
+
+
+def test_what_was_changed_after_a_worker_has_looked_is_not_lost(office: _Office) -> None:
+    office.set()
+    daemon, runner = office.daemon(), Runner(office.vault, find=office.account.rotator)
+    record = runner.steps.find(PATH).rotation.record
+    daemon._done(record, None)
+    office.make_due()
+    daemon._look_at(runner, record)
+    daemon._take_back(runner)
+    assert daemon.health().next_ns == runner.steps.find(PATH).rotation.due_ns
+
+
+def test_what_hinders_one_rotation_is_not_forgotten_with_the_success_of_another() -> None:
+    daemon = Daemon(lambda: pytest.fail("the vault is opened"))
+    daemon._reason = ""
+    daemon._done(1, 5, hindered_by=StoreFailed)
+    daemon._done(2, None)
+    assert daemon.health().reason == "store-failed"
+    daemon._done(1, None)
+    assert daemon.health().is_ready
+
+
+def test_a_process_that_is_hidden_is_not_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    holder = this_process()
+    monkeypatch.setattr(lease, "_started", lambda _pid: "")  # as under `/proc` for processes of other users
+    assert not lease._is_gone(holder)
+    place, _, rest = holder.partition("/")
+    assert lease._is_gone(f"{place}/{2**22 + 1}/{rest.partition('/')[2]}")
+    assert not lease._is_gone(f"{place}/{2**80}/{rest.partition('/')[2]}")  # no number of a process

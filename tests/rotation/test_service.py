@@ -118,6 +118,15 @@ def test_looks_at_everything_anew_after_a_hangup(daemon: _Daemon, systemd: _Syst
     assert heard[1].startswith("READY=1")
 
 
+def test_a_hangup_while_it_waits_begins_no_reload_that_nothing_would_end(daemon: _Daemon, systemd: _Systemd) -> None:
+    daemon.said = daemon.said._replace(is_ready=False, reason="file-missing")
+    thread = _signal_when(systemd, "STATUS=waiting: file-missing", signal.SIGHUP, signal.SIGTERM)
+    serve(daemon, Systemd())
+    thread.join()
+    assert daemon.reloads == 1
+    assert systemd.hear() == "STOPPING=1"
+
+
 def test_gives_signs_of_life_only_while_it_is_alive(
     daemon: _Daemon, systemd: _Systemd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +205,15 @@ def test_answers_how_it_is(daemon: _Daemon) -> None:
         assert _ask(server.port, "/livez")[0] == 503
 
 
+def test_answers_over_ipv6() -> None:
+    daemon = _Daemon()
+    with HealthServer(daemon, None, "::1", 0) as server:
+        connection = http.client.HTTPConnection("::1", server.port, timeout=PATIENCE_S)
+        connection.request("GET", "/livez")
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
 @pytest.mark.parametrize("path", ["/", "/metrics", "/../etc/passwd", "/livez/", "/%00"])
 def test_knows_no_other_page(daemon: _Daemon, path: str) -> None:
     with HealthServer(daemon, None, "127.0.0.1", 0) as server:
@@ -258,6 +276,7 @@ def test_counts_steps_delays_and_failures(daemon: _Daemon) -> None:
     metrics = Metrics(clock)
     metrics.watch(daemon)
     daemon.said = daemon.said._replace(rotations={"idle": 3, "failed": 1}, next_ns=clock.ns + _NS, working=2)
+    daemon.said = daemon.said._replace(hindered={"denied": 2})
     began = clock.ns - 2 * _NS
     metrics.observe(StepDetails("random", "idle", "begun", "", clock.ns, clock.ns - _NS // 4))
     metrics.observe(StepDetails("random", "tested", "current", "", began, began))
@@ -277,6 +296,7 @@ def test_counts_steps_delays_and_failures(daemon: _Daemon) -> None:
         'securecfg_rotation_duration_seconds_bucket{le="5.0",rotator="random"} 1.0',
         'securecfg_rotations{state="failed"} 1.0',
         'securecfg_rotations{state="pending"} 0.0',
+        'securecfg_rotations_hindered{code="denied"} 2.0',
         "securecfg_rotation_ready 1.0",
         "securecfg_rotation_working 2.0",
         "securecfg_rotation_next_due_timestamp_seconds 1.800000001e+09",

@@ -466,6 +466,7 @@ def test_refuses_options_that_make_no_sense(changed: dict[str, Any]) -> None:
 
 
 def test_refuses_the_key_of_an_authority_with_a_passphrase() -> None:
+    pytest.importorskip("bcrypt", reason="needs the package `bcrypt`")
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, BestAvailableEncryption(b"canary-passphrase"))
     with pytest.raises(InvalidRotation) as caught:

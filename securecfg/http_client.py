@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import select
 import time
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException
 from socket import IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET, TCP_KEEPCNT, TCP_KEEPIDLE, TCP_KEEPINTVL
 from ssl import SSLCertVerificationError, SSLContext, SSLError
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from securecfg.backends.answers import parse_retry_after
+from securecfg.addresses import is_safe_address, is_this_machine
 from securecfg.errors import (
     BackendLoginRefused,
     BackendNotReached,
@@ -23,7 +25,6 @@ from securecfg.errors import (
     SecurecfgError,
     SettingMissing,
 )
-from securecfg.keys.addresses import is_safe_address, is_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,6 +84,7 @@ class Request(NamedTuple):
         headers: Names and values in printable ASCII.
         body: What is sent.
         answer_s: How long the server may take to begin to answer.
+        body_bytes_max: How long the body of its answer may be.
     """
 
     verb: str
@@ -90,6 +92,7 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
     body: bytes | None = None
     answer_s: float = ANSWER_S
+    body_bytes_max: int = BODY_BYTES_MAX
 
 
 class Answer(NamedTuple):
@@ -147,7 +150,7 @@ class HttpClient:
         failure: SecurecfgError
         try:
             response = connection.ask(request)
-            answer = Answer(response.status, _read_all(response), _headers_of(response))
+            answer = Answer(response.status, _read_all(response, request.body_bytes_max), _headers_of(response))
         except (OSError, HTTPException, ValueError) as error:
             connection.close()
             failure = self._lost(error)
@@ -170,7 +173,7 @@ class HttpClient:
             socket, response = connection.stream(request)
             if response.status == 200:  # noqa: PLR2004 - of HTTP
                 return Stream(self._server, connection, socket, response)
-            answer = Answer(response.status, _read_all(response), _headers_of(response))
+            answer = Answer(response.status, _read_all(response, request.body_bytes_max), _headers_of(response))
         except (OSError, HTTPException, ValueError) as error:
             connection.close()
             failure = self._lost(error)
@@ -359,7 +362,24 @@ class _Connection(HTTPConnection):
         return connection, self.ask(request._replace(headers={"Host": self._called, **request.headers}))
 
 
-def _read_all(response: HTTPResponse) -> bytes:
+def parse_date(text: str | None) -> datetime | None:
+    """Return the time that a header tells, None where it tells none."""
+    try:
+        found = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else None
+
+
+def parse_retry_after(text: str | None) -> float:
+    """Return how many seconds a `Retry-After` means, which is a number of them or a date; 0 where it means none."""
+    if text and text.isascii() and text.isdigit():
+        return float(text)
+    until = parse_date(text)
+    return max(0.0, (until - datetime.now(UTC)) / timedelta(seconds=1)) if until else 0.0
+
+
+def _read_all(response: HTTPResponse, bytes_max: int) -> bytes:
     """Return a body.
 
     Raises:
@@ -379,7 +399,7 @@ def _read_all(response: HTTPResponse) -> bytes:
         pieces.append(piece)
         size += len(piece)
         left = None if left is None else left - len(piece)
-        if size > BODY_BYTES_MAX:
+        if size > bytes_max:
             message = "the body is too long"
             raise ValueError(message)
         if time.monotonic() > until:

@@ -20,14 +20,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from securecfg.backends import http_client
-from securecfg.backends.http_client import Answer, HttpClient, Place, Request, Stream, is_endpoint
+from securecfg import http_client
 from securecfg.errors import (
     BackendLoginRefused,
     BackendNotReached,
     BackendUnavailable,
     SettingMissing,
 )
+from securecfg.http_client import Answer, HttpClient, Place, Request, Stream, is_endpoint
 from securecfg.testing.faulty_proxy import Answer as Given
 from securecfg.testing.faulty_proxy import CutOff, FaultyProxy, Reset, SlowBody
 from tests.keys.certificates import make_certificates
@@ -189,10 +189,9 @@ def test_a_body_that_breaks_off_is_no_answer(proxy: FaultyProxy) -> None:
 
 def test_a_body_is_not_read_for_ever(proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     asks = client(proxy.url)
-    with monkeypatch.context() as patch:
-        patch.setattr(http_client, "BODY_BYTES_MAX", 6)
-        with pytest.raises(BackendUnavailable):
-            asks.ask(ASKED)
+    assert asks.ask(ASKED._replace(body_bytes_max=7)).body == b"content"
+    with pytest.raises(BackendUnavailable):
+        asks.ask(ASKED._replace(body_bytes_max=6))
     monkeypatch.setattr(http_client, "BODY_S", 0.1)
     proxy.fail(SlowBody(0.05))
     with pytest.raises(BackendUnavailable):
