@@ -56,6 +56,23 @@ def a_shop(project: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
+def a_shop_that_installs_packages(project: Path) -> Iterator[dict[str, Any]]:
+    """The same, where what `pip` installs goes to a folder of the page, made by what is there already."""
+    site = project / "site"
+    former = os.environ.get("PYTHONPATH")
+    os.environ |= {
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # as the option without a value: what is said is whether it is isolated
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_TARGET": str(site),
+        "PYTHONPATH": f"{site}{os.pathsep}{former}" if former else str(site),
+    }
+    with a_shop(project):
+        yield {}
+
+
+@contextmanager
 def a_shop_with_openssl(project: Path) -> Iterator[dict[str, Any]]:
     """The same, on a machine with OpenSSL's program."""
     if shutil.which("openssl") is None:
@@ -373,6 +390,7 @@ SCENES = {
     "docs/how-to/sign-configuration.md": Scene(
         prepare=a_signer, places={"/etc/shop/allowed_signers": "allowed_signers"}
     ),
+    "docs/how-to/write-a-rotator.md": Scene(prepare=a_shop_that_installs_packages),
     "docs/how-to/verify-the-log.md": Scene(prepare=a_shop_with_a_log),
     "docs/how-to/load-configuration.md": Scene(prepare=a_vault_of_configuration),
     "docs/how-to/follow-a-rotation.md": Scene(prepare=a_vault_of_configuration),

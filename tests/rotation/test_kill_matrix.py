@@ -11,9 +11,11 @@ from securecfg.rotation.rotators.random import from_options
 from securecfg.rotation.values import text_of
 from securecfg.secret import Secret
 from securecfg.testing.account import Account
-from securecfg.testing.rotation_kill_matrix import RotationKillMatrix
+from securecfg.testing.rotation_kill_matrix import Case, Point, RotationKillMatrix, Trouble, _Matrix
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from securecfg.rotation import Fields, Options, Rotator
 
 FIRST = "first-password-4711"
@@ -48,6 +50,15 @@ class TestAccount(RotationKillMatrix):
     def target(self, request: pytest.FixtureRequest) -> _AccountTarget:
         self.held = _AccountTarget(Strategy(request.param))
         return self.held
+
+
+def test_a_rotation_that_had_not_begun_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
+    target = _AccountTarget(Strategy.OVERLAPPING)
+    matrix = _Matrix(tmp_path, target, lambda options: target.account.rotator("account", options))
+    nothing_begun = Case(Trouble.NONE, Point("commit", 1, is_after=False))
+    assert matrix.run(nothing_begun) == (True, False)
+    assert matrix.run(Case(Trouble.NONE, Point("commit", 2, is_after=True), is_cancelled=True)) == (True, True)
+    assert matrix.run(nothing_begun._replace(is_cancelled=True)) == (True, False)
 
 
 class _Nobody:
