@@ -7,7 +7,7 @@ JOBS ?= auto
 CODE := $(wildcard securecfg tests benchmarks examples docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-keys demo-facade demo-rotation test coverage lint types format bench docs crash fuzz mutants lock clean
+.PHONY: help demo demo-keys demo-facade demo-rotation test coverage lint types format bench docs crash soak fuzz mutants lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -86,6 +86,12 @@ crash: .venv/dev ## reopen 100,000 crash images, and 9,000 of backups and restor
 	@$(BIN)/python -m tests.reliability.crash --images 100000 $(ARGS)
 	@$(BIN)/python -m tests.reliability.backup_crash --images 9000 $(ARGS)
 	@SECURECFG_EXHAUSTIVE=1 $(BIN)/python -m pytest -q tests/vault tests/reliability/test_kill_migration.py -k "dies or died"
+
+# The tests print figures, which are shown behind all of them.
+soak: .venv/dev ## rotate 1,000 secrets for a year, log in through 100 rotations, cut rotations off wherever they can be
+	@$(IN_MEMORY) SECURECFG_EXHAUSTIVE=1 $(BIN)/python -m pytest -q -rP $(if $(MEMORY),--basetemp "$$folder") -n $(JOBS) \
+		--dist worksteal --timeout 7200 tests/reliability/test_rotation_soak.py tests/reliability/test_rotation_readers.py \
+		tests/rotation/test_walks.py tests/rotation/test_kill_matrix*.py $(ARGS)
 
 fuzz: .venv/dev ## feed hostile bytes to every parser
 	@$(BIN)/python -m tests.fuzz $(ARGS)

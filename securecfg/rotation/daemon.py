@@ -297,9 +297,12 @@ class Daemon:
             taken = self._agenda.take(now_ns, self._limits.workers - len(self._working))
             self._working.update(taken)
         for record in taken:
-            # Not of a pool: a step that hangs must not keep the process from ending.
-            thread = threading.Thread(target=self._work, args=(runner, record), name="securecfg-rotation", daemon=True)
-            thread.start()
+            self._start(runner, record)
+
+    def _start(self, runner: Runner, record: int) -> None:
+        # Not of a pool: a step that hangs must not keep the process from ending.
+        thread = threading.Thread(target=self._work, args=(runner, record), name="securecfg-rotation", daemon=True)
+        thread.start()
 
     def _work(self, runner: Runner, record: int) -> None:
         """Lead one rotation on, in a thread of its own, and say when to look at it next."""

@@ -448,11 +448,13 @@ class RotationKillMatrix:
 
     Attributes:
         sample: How many cases with each trouble are tried in a normal run.
+        most: How many at most where all are tried; of more that many are drawn.
         has_administrator: Whether the rotator has a login of its own, with which it can set what the target accepts
             where that accepts nothing that is stored.
     """
 
     sample = 3
+    most = 10_000
     has_administrator = True
 
     @cached_property
@@ -488,7 +490,7 @@ class RotationKillMatrix:
         draw = random.Random(_SEED)  # noqa: S311 - a failure should be repeatable
         cases = self._cases(matrix, trouble, draw)
         matrix.verify_accepted()
-        sample = cases if IS_EXHAUSTIVE else draw.sample(cases, min(self.sample, len(cases)))
+        sample = draw.sample(cases, min(self.most if IS_EXHAUSTIVE else self.sample, len(cases)))
         deaths = cancelled = 0
         for case in sample:
             try:

@@ -4351,7 +4351,7 @@ MUTANTS = (
         "rotation/daemon.py",
         "            with self._wake:\n                self._changed.add(record)\n            self._done(record, None)",
         "            self._done(record, None)",
-        "rotation/test_daemon.py::test_goes_on_with_what_was_under_way_when_the_vault_had_to_be_opened_again",
+        "rotation/test_daemon.py::test_what_a_closed_vault_has_interrupted_is_looked_at_again",
     ),
     Mutant(
         "one success hides that another rotation cannot be written",

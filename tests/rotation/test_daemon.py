@@ -354,3 +354,15 @@ def test_a_process_that_is_hidden_is_not_taken_for_gone(monkeypatch: pytest.Monk
     place, _, rest = holder.partition("/")
     assert lease._is_gone(f"{place}/{2**22 + 1}/{rest.partition('/')[2]}")
     assert not lease._is_gone(f"{place}/{2**80}/{rest.partition('/')[2]}")  # no number of a process
+
+
+def test_what_a_closed_vault_has_interrupted_is_looked_at_again(office: _Office) -> None:
+    office.set()
+    office.make_due()
+    closed = Runner(office.open(), find=office.account.rotator)
+    stored = closed.steps.find(PATH)
+    closed.vault.close()
+    daemon = office.daemon()
+    daemon._work(closed, stored.rotation.record)
+    daemon._take_back(Runner(office.vault, find=office.account.rotator))
+    assert daemon.health().next_ns == stored.rotation.due_ns

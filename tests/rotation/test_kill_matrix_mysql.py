@@ -74,6 +74,7 @@ def server() -> Iterator[MariadbServer]:
 
 class _Mysql(RotationKillMatrix):
     sample = 1
+    most = 300
     number_of_users = 1
 
     def make(self, options: Options) -> Rotator:

@@ -73,6 +73,7 @@ def server() -> Iterator[PostgresqlServer]:
 
 class _Postgresql(RotationKillMatrix):
     sample = 1
+    most = 300
     number_of_users = 1
 
     def make(self, options: Options) -> Rotator:

@@ -69,6 +69,7 @@ def servers() -> Iterator[list[RedisServer]]:
 
 class _Redis(RotationKillMatrix):
     sample = 1
+    most = 300
 
     def make(self, options: Options) -> Rotator:
         return from_options(options)

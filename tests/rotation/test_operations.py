@@ -169,6 +169,18 @@ def test_waits_for_the_key_that_opens_the_vault(office: _Office) -> None:
     assert CANARY not in "".join(daemon.lines)
 
 
+def test_waits_where_the_key_opens_sealed_scopes_only(office: _Office, tmp_path: Path) -> None:
+    identity, public = tmp_path / "pay.identity", tmp_path / "pay.pub"
+    own = ("--vault", str(office.world.path), "--key", office.world.key, "--as", "user:ada")
+    office.world.close()
+    assert main(["identity", "create", "svc:pay", "--out", str(identity), "--public", str(public)]) == 0
+    assert main(["role", "add", "pay", "--member", "svc:pay", "--identity", str(public), *own]) == 0
+    assert main(["scope", "create", "payments", "--read", "role:pay", *own]) == 0
+    with office.daemon("--key", f"identity:{identity}", "--as", "svc:pay") as daemon:
+        until(lambda: daemon.ask("/readyz") == (503, "scope-sealed\n"))
+        assert daemon.stop() == 0
+
+
 def test_ends_with_the_code_of_its_family_where_the_vault_is_an_older_one(office: _Office) -> None:
     older = office.world.folder / "older"
     office.world.close()
