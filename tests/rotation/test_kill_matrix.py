@@ -11,7 +11,14 @@ from securecfg.rotation.rotators.random import from_options
 from securecfg.rotation.values import text_of
 from securecfg.secret import Secret
 from securecfg.testing.account import Account
-from securecfg.testing.rotation_kill_matrix import Case, Point, RotationKillMatrix, Trouble, _Matrix
+from securecfg.testing.rotation_kill_matrix import (
+    Case,
+    Point,
+    RotationKillMatrix,
+    SimulatedTime,
+    Trouble,
+    _Matrix,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +61,7 @@ class TestAccount(RotationKillMatrix):
 
 def test_a_rotation_that_had_not_begun_is_not_taken_for_the_one_before(tmp_path: Path) -> None:
     target = _AccountTarget(Strategy.OVERLAPPING)
-    matrix = _Matrix(tmp_path, target, lambda options: target.account.rotator("account", options))
+    matrix = _Matrix(tmp_path, target, lambda options: target.account.rotator("account", options), SimulatedTime())
     nothing_begun = Case(Trouble.NONE, Point("commit", 1, is_after=False))
     assert matrix.run(nothing_begun) == (True, False)
     assert matrix.run(Case(Trouble.NONE, Point("commit", 2, is_after=True), is_cancelled=True)) == (True, True)
