@@ -32,7 +32,7 @@ from securecfg.rotation.names import open_rotator
 from securecfg.rotation.news import read_news
 from securecfg.rotation.own_keys import replace_due_keys
 from securecfg.rotation.pace import Pace
-from securecfg.rotation.runner import Runner
+from securecfg.rotation.runner import Runner, has_work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -135,6 +135,7 @@ class Daemon:
         # One holder for all openings of the vault: what was under way in the last one need not be waited for.
         self._leases = Leases(lease_s=limits.lease_s)
         self._seen_s = elapsed_s()
+        self._latest_ns = 0
         self._runner: Runner | None = None
 
     # --- from outside, by any thread ---------------------------------------------------------------------------------
@@ -243,7 +244,7 @@ class Daemon:
             self._hindered = {record: why for record, why in self._hindered.items() if record in self._working}
             for stored in opened.consistently(lambda: list(all_rotations(opened))):
                 if stored.rotation.record not in self._working:
-                    self._know(stored.rotation, next_moment(stored.rotation))
+                    self._know(stored.rotation, _moment(stored.rotation, opened.clock.now_ns()))
             self._changed |= self._working
             self._reason = ""
             self._seen_s = elapsed_s()
@@ -274,7 +275,7 @@ class Daemon:
             if stored is None:
                 self._forget(record)
             else:
-                self._know(stored.rotation, next_moment(stored.rotation))
+                self._know(stored.rotation, _moment(stored.rotation, runner.vault.opened.clock.now_ns()))
 
     def _wait(self, vault: Vault, revision: object) -> None:
         """Wait until something is due, something has changed, or it is time to look around."""
@@ -283,10 +284,13 @@ class Daemon:
         store = vault.opened.store
         while not self._stopping.is_set() and not self._must_reload and store.revision() == revision:
             with self._wake:
-                left_s = until - time.monotonic()
+                left_s, now_ns = until - time.monotonic(), vault.opened.clock.now_ns()
+                if now_ns < self._latest_ns - NS:
+                    self._must_reload = True  # the clock was put back: moments that were noted lie too far ahead
+                self._latest_ns = now_ns
                 due_ns = self._agenda.next_ns()
                 if due_ns is not None and len(self._working) < self._limits.workers:
-                    left_s = min(left_s, (due_ns - vault.opened.clock.now_ns()) / NS)
+                    left_s = min(left_s, (due_ns - now_ns) / NS)
                 if left_s <= 0 or self._again:
                     return
                 self._wake.wait(min(left_s, LOOKED_AT_S))
@@ -320,7 +324,7 @@ class Daemon:
                     return
                 why = "due"
             after = runner.advance(stored, why).rotation
-            self._done(record, next_moment(after), after)
+            self._done(record, _moment(after, runner.vault.opened.clock.now_ns()), after)
         except RotationBusy:
             self._done(record, self._busy_until(runner, record))
         except (VaultClosed, VaultForked):
@@ -422,6 +426,12 @@ class Daemon:
         if count:
             extra = {"event": "rotation.left", "count": count}
             _log.warning("steps that are under way are left to whoever goes on", extra=extra)
+
+
+def _moment(rotation: Rotation, now_ns: int) -> int | None:
+    """Return when a rotation can be led on: at once where it waits for a time that a clock was put back from."""
+    at_ns = next_moment(rotation)
+    return now_ns if at_ns is not None and at_ns > now_ns and has_work(rotation, now_ns) else at_ns
 
 
 def _state_of(rotation: Rotation) -> str:

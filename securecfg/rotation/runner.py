@@ -15,7 +15,7 @@ import secrets
 import threading
 from concurrent.futures import Future, wait
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from securecfg.clock import to_datetime, to_ns
 from securecfg.errors import (
@@ -41,7 +41,7 @@ from securecfg.rotation.lease import Leases
 from securecfg.rotation.machine import State
 from securecfg.rotation.names import open_rotator
 from securecfg.rotation.references import resolve_options
-from securecfg.rotation.steps import Steps
+from securecfg.rotation.steps import Standing, Steps
 from securecfg.secret import Secret
 from securecfg.vault.changes import content_of
 from securecfg.vault.drafts import NewVersion
@@ -66,6 +66,9 @@ BROKEN = "rotator-broken"
 
 _RENEWALS = 3
 """How often a lease is renewed in its time, as long as a call takes."""
+
+_NO_CALL: Future[object] = Future()
+_NO_CALL.set_result(None)
 
 _MARGIN_S = 1.0
 """How much longer than its time a call may take until it is left behind."""
@@ -104,6 +107,7 @@ class Runner:
         self.breakers = breakers or Breakers(self.leases.now_s)
         self.jitter = jitter or secrets.SystemRandom().random
         self.find = find
+        self.calls: dict[int, Future[object]] = {}
 
     def advance(self, stored: Stored, why: str = "") -> Stored:
         """Lead a rotation on as far as can be done now, and return what it has come to. Never sleeps.
@@ -172,6 +176,7 @@ class _Work:
         self._stored = stored
         self._started_ns = self._now_ns()
         self._rotator: _Checked | None = None
+        self._standing = Standing(0, 0, 0)
 
     def go(self, why: str) -> Stored:
         """Lead the rotation on."""
@@ -180,14 +185,19 @@ class _Work:
             return self._stored
         if not (self._has_work() if rotation.is_running else why):
             return self._stored
+        if not self._runner.calls.get(rotation.record, _NO_CALL).done():
+            # What it tells the target late would undo what is told in between.
+            message = f"a call of the target for `{rotation.path}` was left behind, and is not over"
+            raise RotationBusy(
+                message, hint="it may do what it was to do yet; a rotator that hangs ends with its process"
+            )
         if not self._leases.may_take(self._stored):
             message = f"another process is at work on the rotation of `{rotation.path}`"
             hint = f"it has the lease for {self._leases.free_in_s(self._stored):.0f} s more, if it does nothing"
             raise RotationBusy(message, hint=hint)
         if rotation.is_running:
-            # Whoever held it may have called the target and died, or been cut off, before it could say so.
-            is_known = rotation.holder is None and self._progress.is_known
-            self._note(self._progress._replace(is_known=is_known))
+            # Whoever held it may have called the target and died, or given it back long ago: it is found out again.
+            self._note(self._progress._replace(is_known=False))
         else:
             token, now = secrets.token_hex(16), self._now_ns()
             self._move("idle", lambda _: machine.begin(token, now, why))
@@ -311,10 +321,13 @@ class _Work:
 
     def _swap_back(self) -> None:
         """Let readers have the version that the target accepts."""
-        path, previous = self._encoded, self._runner.steps.standing(self._path).previous
+        path, tried = self._encoded, self._standing
 
         def effect(drafts: Drafts) -> Plan:
-            return drafts.swap(path, previous)
+            if (drafts.number(path, "current"), drafts.number(path, "previous")) != (tried.current, tried.previous):
+                message = f"`{path.decode()}` was written in the same moment"
+                raise RotationBusy(message, hint="what the target accepts of it by now is found out")
+            return drafts.swap(path, tried.previous)
 
         progress = self._progress._replace(is_known=True, reason="restored")
         self._move(progress.state, lambda _: progress, effect)
@@ -340,6 +353,7 @@ class _Work:
             self._finish(machine.retired(progress), 0)
             return
         run = self._with(Run(*self._noted(), current=current, previous=former))
+        self._verify_login(run._replace(pending=former))
         # The target may have been restored meanwhile: the old version may be the only one that it accepts.
         if not self._works(current, run):
             if number == progress.version:
@@ -372,6 +386,9 @@ class _Work:
             other = run.previous if pending is None else pending
             if pending is not None:
                 self._verify_login(run)
+            elif self._standing.current > self._progress.version:
+                # Written since, and there is no candidate any more to tell for whom it should be.
+                raise _CallFailed(InvalidRotation.code)
             self._call(lambda rotator: rotator.apply(run._replace(current=other, pending=current)))
             if not self._accepts(current, run):
                 return False
@@ -416,7 +433,8 @@ class _Work:
 
     def _versions(self) -> Run:
         """Return the same where the candidate may have been deleted, which is nothing to be taken back."""
-        standing, version = self._runner.steps.standing(self._path), self._progress.version
+        self._standing = standing = self._runner.steps.standing(self._path)
+        version = self._progress.version
         current, previous = self._read(standing.current), self._read(standing.previous)
         pending = self._read(version) if version == standing.pending else None
         # Of a secret that was moved, these are another one's values.
@@ -424,7 +442,7 @@ class _Work:
         return self._with(Run(*self._noted(), current=current, previous=previous, pending=pending))
 
     def _verify_login(self, run: Run) -> None:
-        """Check that what is current, which somebody may have written by hand, is for the login of the candidate."""
+        """Check that what is current, which somebody may have written by hand, is for the login of another version."""
         try:
             _verify_login(self._opened_rotator, _there(run.pending), run)
         except InvalidRotation as error:
@@ -530,12 +548,14 @@ class _Work:
         lease_s, timeout_s = self._leases.holder.lease_s, self._stored.rotation.rules.timeout_s + _MARGIN_S
         self._hold(lease_s / _RENEWALS)
         answer: Future[T] = Future()
+        self._runner.calls[self._stored.rotation.record] = cast("Future[object]", answer)
         threading.Thread(target=_ask, args=(ask, answer), name="securecfg-rotator", daemon=True).start()
         until = self._leases.now_s() + timeout_s
         while True:
             left = until - self._leases.now_s()
             wait((answer,), max(0.0, min(left, lease_s / _RENEWALS)))
             if answer.done():
+                del self._runner.calls[self._stored.rotation.record]
                 return answer
             if left <= 0:
                 return None

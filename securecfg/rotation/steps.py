@@ -151,22 +151,25 @@ class Steps:
             RotationBusy: The rotation was changed meanwhile, or the secret moved.
         """
         record, path = stored.rotation.record, stored.rotation.path
-        encoded = path_to_bytes(path)
+        encoded, is_step = path_to_bytes(path), "token" in obj
 
         def draft(drafts: Drafts) -> Plan:
             if drafts.record(encoded) != record:
                 raise _busy(path)
             plan = Plan(result=0)
             if effect is not None:
-                done = effect(drafts)
-                plan.join(done)
-                plan.result = done.result
+                drafted = effect(drafts)
+                plan.join(drafted)
+                plan.result = drafted.result
             rotation = after(_number(plan))
             written = drafts.supersede(document_path(record), encode_rotation(rotation), self._new(stored.number))
             plan.join(written)
-            return self._told(drafts, plan, Stored(rotation, _number(written)))
+            plan.result = done = Stored(rotation, _number(written))
+            # Whoever is at work tells when he begins, for he may die of it, and when he ends; a person always does.
+            is_midway = rotation.holder is not None and rotation.holder == stored.rotation.holder
+            return plan if is_step and is_midway else self._told(drafts, plan, done)
 
-        event = Event.ROTATION_STEPPED if "token" in obj else Event.ROTATION_SET
+        event = Event.ROTATION_STEPPED if is_step else Event.ROTATION_SET
         wanted = WantedChange((("rotate", path),), draft, event, lambda result: _described(obj, result))
         return self._apply(wanted, path)
 
@@ -218,9 +221,8 @@ class Steps:
         self._apply(wanted, rotation.path)
 
     def _told(self, drafts: Drafts, plan: Plan, stored: Stored) -> Plan:
-        """Return the plan of a change, with news of it unless somebody is at work, who will tell in the end."""
-        if stored.rotation.holder is None:
-            plan.join(draft_news(drafts, stored.rotation.record, self._new(None)))
+        """Return the plan of a change, with news of it."""
+        plan.join(draft_news(drafts, stored.rotation.record, self._new(None)))
         plan.result = stored
         return plan
 

@@ -249,11 +249,13 @@ class Drafts:
         Its result is the number of the version that was current.
 
         Raises:
-            SecretNotFound: The path never held a secret.
+            SecretNotFound: There is no live secret at the path.
             VersionNotFound: It has no such live version.
             SecretDestroyed: The version was destroyed.
         """
         entry, history = self._existing(path)
+        if not history.current:
+            raise _no_secret(path)
         if self._version(history, number).state == DELETED:
             message = f"version {number} of `{path.decode()}` is deleted"
             raise VersionNotFound(message, hint=f"`securecfg secret undelete {path.decode()} {number}` brings it back")

@@ -62,7 +62,7 @@ class _User:
             "persist": "acl-save",
         }
         if administers:
-            self.options |= {"admin-user": ADMIN, "admin-password": Secret(ADMIN_PASSWORD)}
+            self.options |= {"username": self.name, "admin-user": ADMIN, "admin-password": Secret(ADMIN_PASSWORD)}
         self.current: Fields = {
             "username": Secret(self.name),
             "password": Secret(self.password),
@@ -518,7 +518,7 @@ def test_makes_no_user_that_there_is_not(user: _User) -> None:
     [server] = user.servers
     current: Fields = {"username": Secret("nobody-here"), "password": Secret("canary")}
     run = user.run()._replace(current=current)
-    rotator = from_options(user.options)
+    rotator = from_options({**user.options, "username": "nobody-here"})
     assert "the user" in rotator.check(run)[0]
     with pytest.raises(InvalidRotation) as caught:
         rotator.apply(propose(rotator, run))
@@ -684,6 +684,11 @@ def test_what_leaves_the_machine_goes_over_tls_unless_told(hosts: str, tls: str,
         {"tls-ca": "/etc/ca.pem"},
         {"admin-user": "a b", "admin-password": Secret("x")},
         {"admin-user": "rotator", "admin-password": None},
+        {"username": None},
+        {"username": "web", "admin-password": None},
+        {"username": "default"},
+        {"username": "two words"},
+        {"username": "web", "admin-user": "web"},
         {"admin-password": "plain"},
         {"admin-user": Secret("rotator")},
         {"probe": ""},
@@ -698,10 +703,28 @@ def test_what_leaves_the_machine_goes_over_tls_unless_told(hosts: str, tls: str,
     ],
 )
 def test_refuses_options_that_make_no_sense(changed: dict[str, Any]) -> None:
-    options = {"hosts": "127.0.0.1", "persist": "none", "admin-password": Secret("canary"), **changed}
+    right = {"hosts": "127.0.0.1", "persist": "none", "username": "web", "admin-password": Secret("canary")}
+    from_options(right)
+    options = {**right, **changed}
     with pytest.raises(InvalidRotation) as caught:
         from_options({name: value for name, value in options.items() if value is not None})
     assert caught.value.code == "invalid-rotation"
+
+
+def test_an_administrator_changes_nobody_else(user: _User, twice: _User) -> None:
+    rotator = from_options(user.options)
+    mine, theirs = user.run(), {**user.current, "username": Secret(twice.name)}
+    digests = user.servers[0].ask("ACL", "GETUSER", twice.name)
+    for call in (
+        lambda: rotator.propose(mine._replace(current=theirs)),
+        lambda: rotator.apply(mine._replace(current=theirs, pending=theirs)),
+        lambda: rotator.apply(mine._replace(current=None, pending=theirs)),
+        lambda: rotator.retire(mine._replace(current=theirs, previous=twice.current)),
+    ):
+        with pytest.raises(InvalidRotation):
+            call()
+    assert user.servers[0].ask("ACL", "GETUSER", twice.name) == digests
+    assert user.accepts(user.current)
 
 
 def test_says_which_package_is_missing(user: _User, monkeypatch: pytest.MonkeyPatch) -> None:

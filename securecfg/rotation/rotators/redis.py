@@ -77,10 +77,12 @@ class Administrator(NamedTuple):
     Attributes:
         username: By this name.
         password: With this.
+        changes: The only user whose password is changed.
     """
 
     username: str
     password: Secret[str]
+    changes: str
 
 
 class RedisRotator:
@@ -88,7 +90,7 @@ class RedisRotator:
 
     Args:
         servers: All that the user logs in at.
-        administrator: Who changes it; None where the user does it.
+        administrator: Who changes it, and whose password that is; None where the user does it.
         save: The command with which a server keeps its users over a restart; empty for none.
         probes: Commands that the user must be able to run.
         rules: What a password must be like.
@@ -182,7 +184,7 @@ class RedisRotator:
         """
         name = self._take_name(run.current)
         current, previous = (_digest(text_of(value, PASSWORD).reveal()) for value in (run.current, run.previous))
-        if current == previous or self._take_name(run.previous) != name:
+        if current == previous or text_of(run.previous, USERNAME).reveal() != name:
             return
 
         def take_away(server: Server, until: float) -> None:
@@ -263,9 +265,6 @@ class RedisRotator:
     def _administering(self, server: Server, run: Run, until: float) -> Iterator[Session]:
         administrator = self._administrator
         if administrator is not None:
-            if administrator.username == self._take_name(run.current or run.pending):
-                message = "the user is the administrator: leave `admin-password` out, or take another one"
-                raise InvalidRotation(message)
             with _open(server, administrator.username, administrator.password.reveal(), until) as session:
                 yield session
             return
@@ -288,19 +287,12 @@ class RedisRotator:
                 if isinstance(failure, family):
                     raise failure
 
-    @staticmethod
-    def _take_name(value: Fields | None) -> str:
+    def _take_name(self, value: Fields | None) -> str:
         name = text_of(value, USERNAME).reveal()
-        if not _is_word(name) or len(name) > _NAME_MAX:
-            message = (
-                f"the name of a Redis user has no spaces, nothing that is not printed, and 1 to {_NAME_MAX} letters"
-            )
-            raise InvalidRotation(message)
-        if name == "default":
-            message = "the user `default` is not rotated"
-            raise InvalidRotation(
-                message, hint="`requirepass` would bring the old password back: make a user of its own"
-            )
+        _verify_name(name)
+        if self._administrator is not None and name != self._administrator.changes:
+            message = "the secret is for another user than the rotation names"
+            raise InvalidRotation(message, hint="see the option `username`")
         return name
 
 
@@ -314,6 +306,7 @@ def from_options(options: Options) -> RedisRotator:
     rules = take_rules(given)
     servers = _take_servers(given)
     name, password = given.text("admin-user", ""), given.secret("admin-password")
+    changes = given.text("username", "")
     save = SAVES[given.choice("persist", tuple(SAVES))]
     probes = _take_probes(given)
     given.finish()
@@ -323,8 +316,26 @@ def from_options(options: Options) -> RedisRotator:
     if name and (password is None or not _is_word(name)):
         message = "the option `admin-user` of the rotator `redis` is the name of a user, and needs `admin-password`"
         raise InvalidRotation(message)
-    administrator = None if password is None else Administrator(name or "default", password)
+    if bool(changes) != (password is not None):
+        # Else whoever writes the secret could have the administrator let him in as any user.
+        message = "the rotator `redis` has `admin-password` and `username`, whose password that one changes, or neither"
+        raise InvalidRotation(message)
+    if changes:
+        _verify_name(changes)
+    if changes and changes == (name or "default"):
+        message = "the user is the administrator: leave `admin-password` out, or take another one"
+        raise InvalidRotation(message)
+    administrator = None if password is None else Administrator(name or "default", password, changes)
     return RedisRotator(servers, administrator, save, probes, rules)
+
+
+def _verify_name(name: str) -> None:
+    if not _is_word(name) or len(name) > _NAME_MAX:
+        message = f"the name of a Redis user has no spaces, nothing that is not printed, and 1 to {_NAME_MAX} letters"
+        raise InvalidRotation(message)
+    if name == "default":
+        message = "the user `default` is not rotated"
+        raise InvalidRotation(message, hint="`requirepass` would bring the old password back: make a user of its own")
 
 
 def _take_servers(given: GivenOptions) -> tuple[Server, ...]:
