@@ -4203,8 +4203,8 @@ MUTANTS = (
     Mutant(
         "who takes a rotation over does not ask what the target accepts",
         "rotation/runner.py",
-        "            is_known = rotation.holder is None and self._progress.is_known\n",
-        "            is_known = self._progress.is_known\n",
+        "            self._note(self._progress._replace(is_known=False))\n",
+        "            self._note(self._progress)\n",
         "rotation/test_runner.py::test_applies_nothing_where_the_candidate_is_accepted_already",
     ),
     Mutant(
