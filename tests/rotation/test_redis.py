@@ -703,7 +703,8 @@ def test_what_leaves_the_machine_goes_over_tls_unless_told(hosts: str, tls: str,
     ],
 )
 def test_refuses_options_that_make_no_sense(changed: dict[str, Any]) -> None:
-    right = {"hosts": "127.0.0.1", "persist": "none", "username": "web", "admin-password": Secret("canary")}
+    right: dict[str, Any] = {"hosts": "127.0.0.1", "persist": "none", "username": "web"}
+    right["admin-password"] = Secret("canary")
     from_options(right)
     options = {**right, **changed}
     with pytest.raises(InvalidRotation) as caught:
