@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
+import stat
 import threading
 import time
 from ipaddress import ip_address
+from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from securecfg.addresses import is_this_machine
 from securecfg.errors import InvalidRotation, TargetUnavailable
 
 _HOST_LENGTH_MAX = 253
+_AUTHORITIES_BYTES_MAX = 1 << 24
 
 
 def verify_host(host: str) -> None:
@@ -35,6 +38,15 @@ def is_local(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_readable(file: str) -> bool:
+    """Return whether a file is one that can be read to its end: a device or a pipe has none, and no limit in time."""
+    try:
+        found = Path(file).stat()
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size <= _AUTHORITIES_BYTES_MAX
 
 
 def find_addresses(host: str, port: int, until: float) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from securecfg.errors import CredentialRefused, ExtraMissing, InvalidRotation, PrivilegeMissing, TargetUnavailable
 from securecfg.keys.uri import distribution_for
-from securecfg.rotation.addresses import find_addresses
+from securecfg.rotation.addresses import find_addresses, is_readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -257,11 +257,11 @@ def _open_channel(server: Server, until: float) -> socket.socket:
 def _trust(server: Server) -> ssl.SSLContext | None:
     if not server.is_verified:
         return None
-    try:
-        return ssl.create_default_context(cafile=server.authorities or None)
-    except OSError:
-        message = "the file of `tls-ca` cannot be read, or holds no certificates"
-        raise InvalidRotation(message) from None
+    if not server.authorities or is_readable(server.authorities):
+        with suppress(OSError):
+            return ssl.create_default_context(cafile=server.authorities or None)
+    message = "the file of `tls-ca` cannot be read, or holds no certificates"
+    raise InvalidRotation(message)
 
 
 def _log_in(server: Server, connection: Any, channel: socket.socket) -> None:  # noqa: ANN401 - imported on use

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.errors import CredentialRefused, ExtraMissing, InvalidRotation, PrivilegeMissing, TargetUnavailable
 from securecfg.keys.uri import distribution_for
-from securecfg.rotation.addresses import find_addresses
+from securecfg.rotation.addresses import find_addresses, is_readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,6 +165,9 @@ def open_session(server: Server, login: Login, database: str, until: float) -> I
     if not login.is_usable:
         raise _refused(server)
     _require_libpq()
+    if server.authorities and not is_readable(server.authorities):
+        message = "the file of `tls-ca` cannot be read"
+        raise TargetUnavailable(message, hint="it is a file of certificates in PEM, which the daemon may read")
     connection = _connect(server, _describe(server, login, database, until), until)
     try:
         session = PostgresqlSession(server, connection, until)

@@ -19,7 +19,7 @@ from redis.connection import Connection
 from redis.retry import Retry
 
 from securecfg.errors import CredentialRefused, PrivilegeMissing, SecurecfgError, TargetUnavailable
-from securecfg.rotation.addresses import find_addresses
+from securecfg.rotation.addresses import find_addresses, is_readable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -176,6 +176,8 @@ class _Line(Connection):
         line.settimeout(self._left())
         if not server.is_tls:
             return line
+        if server.authorities and not is_readable(server.authorities):
+            raise FileNotFoundError
         context = ssl.create_default_context(cafile=server.authorities or None)
         self._end = wrapped = context.wrap_socket(line, server_hostname=server.host, do_handshake_on_connect=False)
         wrapped.do_handshake()

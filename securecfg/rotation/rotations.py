@@ -286,6 +286,9 @@ class Rotations:
 
     def _verify(self, rules: Rules) -> None:
         _verify_numbers(rules)
+        if rules.is_hard_cut.__class__ is not bool:
+            message = "that a rotation cuts off who uses the old value is acknowledged, or not"
+            raise InvalidRotation(message)
         if len(rules.consumers) > CONSUMERS_MAX:
             message = f"a rotation has at most {CONSUMERS_MAX} consumers"
             raise InvalidRotation(message)

@@ -219,9 +219,9 @@ class _Work:
         except TargetUnavailable as error:
             jitter = self._runner.jitter()
             after_ns = _pause_ns(error.retry_after_s)
-            self._note(machine.unavailable(self._progress, self._now_ns(), error.code, jitter, after_ns))
+            self._note(machine.unavailable(self._progress, self._now_ns(), _code_of(error), jitter, after_ns))
         except (CandidateRejected, CredentialRefused) as error:
-            self._to(machine.refused(self._progress, self._now_ns(), error.code, self._runner.jitter()))
+            self._to(machine.refused(self._progress, self._now_ns(), _code_of(error), self._runner.jitter()))
         except _CallFailed as failure:
             self._to(machine.failed(self._progress, self._now_ns(), failure.code))
 
@@ -251,7 +251,7 @@ class _Work:
                 raise _CallFailed(InvalidRotation.code)
             return content_of(_plain(value)), expires
         except SecurecfgError as error:
-            raise _CallFailed(error.code) from None
+            raise _CallFailed(_code_of(error)) from None
         except _CallFailed:
             raise
         except Exception:  # noqa: BLE001 - what foreign code has returned; the text of the error could quote a value
@@ -276,7 +276,7 @@ class _Work:
         except CandidateRejected as error:
             if not self._accepts(_there(run.pending), run):
                 now, jitter = self._now_ns(), self._runner.jitter()
-                after = machine.rejected(self._progress, secrets.token_hex(16), now, error.code, jitter)
+                after = machine.rejected(self._progress, secrets.token_hex(16), now, _code_of(error), jitter)
                 if after.state is State.BEGUN:
                     self._drop(run)
                 self._to(after)
@@ -299,7 +299,7 @@ class _Work:
             self._call(lambda rotator: rotator.verify(_there(run.pending), run))
         except CredentialRefused as error:
             propagation_ns = self._stored.rotation.rules.propagation_s * NS
-            self._to(machine.not_yet(progress, self._now_ns(), error.code, propagation_ns))
+            self._to(machine.not_yet(progress, self._now_ns(), _code_of(error), propagation_ns))
             return
         if progress.state is State.TESTED:
             self._note(self._progress._replace(is_known=True))
@@ -446,7 +446,7 @@ class _Work:
         try:
             _verify_login(self._opened_rotator, _there(run.pending), run)
         except InvalidRotation as error:
-            raise _CallFailed(error.code) from None
+            raise _CallFailed(_code_of(error)) from None
 
     def _noted(self) -> tuple[str, datetime, float]:
         progress, rules = self._progress, self._stored.rotation.rules
@@ -461,11 +461,11 @@ class _Work:
             except (Unavailable, AccessDenied):
                 raise  # the vault's own: who may not read them all must not make it fail for those who may
             except SecurecfgError as error:
-                raise _CallFailed(error.code) from None
+                raise _CallFailed(_code_of(error)) from None
             try:
                 self._rotator = _Checked(self._runner.find(rules.rotator, options))
             except SecurecfgError as error:
-                raise _CallFailed(error.code) from None
+                raise _CallFailed(_code_of(error)) from None
             except Exception:  # noqa: BLE001 - foreign code; its text could quote a value
                 raise _CallFailed(BROKEN) from None
         return run
@@ -533,9 +533,9 @@ class _Work:
             breakers.answered(target)
             if is_missing_fine:
                 return None  # type: ignore[return-value]  # of `verify`, which returns nothing
-            raise _CallFailed(error.code) from None
+            raise _CallFailed(_code_of(error)) from None
         except SecurecfgError as error:
-            raise _CallFailed(error.code) from None
+            raise _CallFailed(_code_of(error)) from None
         breakers.answered(target)
         return answer
 
@@ -671,6 +671,12 @@ def _has_acknowledged(rotation: Rotation) -> bool:
     """Return whether every consumer has the new version, where there are consumers."""
     consumers, progress = rotation.rules.consumers, rotation.progress
     return bool(consumers) and progress is not None and set(consumers) <= set(progress.acknowledged)
+
+
+def _code_of(error: SecurecfgError) -> str:
+    """Return the code of the class of this library that an error is of; what foreign code says could be a value."""
+    families = (each for each in type(error).__mro__ if issubclass(each, SecurecfgError))
+    return next(family.code for family in families if family.__module__ == SecurecfgError.__module__)
 
 
 def _pause_ns(seconds: float) -> int:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
-from typing import TYPE_CHECKING, cast
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from securecfg.errors import RotationBusy, SecurecfgError
-from securecfg.rotation import Strategy
+from securecfg.errors import InvalidRotation, RotationBusy, SecurecfgError, TargetUnavailable
+from securecfg.rotation import Run, Strategy, open_rotator
 from securecfg.rotation.daemon import Daemon, Limits
+from securecfg.rotation.document import Rules
 from securecfg.rotation.lease import Leases
 from securecfg.rotation.machine import State
 from securecfg.rotation.runner import Runner
+from securecfg.secret import Secret
 from securecfg.testing.account import Mood
 from tests.rotation.conftest import FIRST, PATH, progress_of
 from tests.rotation.test_daemon import _Office, running, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-    from securecfg.rotation import Run
     from securecfg.rotation.document import Stored
     from securecfg.rotation.runner import StepDetails
     from securecfg.rotation.steps import After, Effect
@@ -249,3 +255,54 @@ def test_what_somebody_wrote_for_another_login_is_not_retired(world: RotationWor
     world.wait(61)
     assert progress_of(world.advance(runner)).state is State.FAILED
     assert "of-the-victim" in world.account.accepted
+
+
+# --- what is stored and shown -----------------------------------------------------------------------------------------
+
+
+class _Named(TargetUnavailable):
+    """An error of foreign code, whose code is what it likes."""
+
+
+@pytest.mark.parametrize("code", ["canary-of-foreign-code", 5, None])
+def test_no_code_of_foreign_code_is_kept(world: RotationWorld, code: Any) -> None:  # noqa: ANN401 - of any type
+    vault = world.begin()
+    told: list[StepDetails] = []
+
+    def fail(moment: str) -> None:
+        if moment == "before apply":
+            error = _Named("it does not answer")
+            error.code = code  # type: ignore[misc]  # foreign code does so
+            raise error
+
+    world.account.hook = fail
+    runner = world.runner(vault)
+    runner.observe = told.append
+    world.advance(runner, "asked")
+    assert progress_of(world.rotations(vault).find(PATH)).reason == "target-unavailable"
+    assert {step.reason for step in told} == {"", "target-unavailable"}
+
+
+def test_nothing_is_stored_that_could_not_be_read_again(world: RotationWorld) -> None:
+    vault = world.open()
+    with pytest.raises(InvalidRotation):
+        world.rotations(vault).set(PATH, Rules("account", is_hard_cut="yes"))  # type: ignore[arg-type]  # as untyped callers may
+    assert world.rotations(vault).all() == []
+
+
+@pytest.mark.parametrize("rotator", ["postgresql", "mysql", "redis"])
+def test_no_device_or_pipe_is_read_for_authorities(tmp_path: Path, rotator: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        where = {"host": "127.0.0.1", "port": str(port)}
+        if rotator == "redis":
+            where = {"hosts": f"127.0.0.1:{port}", "persist": "none"}
+        for file in ("/dev/zero", str(pipe)):
+            login = {"username": Secret("u"), "password": Secret("p" * 20)}
+            opened = open_rotator(rotator, {**where, "tls": "verified", "tls-ca": file})
+            began = time.monotonic()
+            with pytest.raises((TargetUnavailable, InvalidRotation)):
+                opened.verify(login, Run("a1" * 16, datetime.now(UTC), 30.0, login))
+            assert time.monotonic() - began < 15

@@ -20,6 +20,7 @@ from securecfg.errors import (
     AccessDenied,
     AlreadyExists,
     CommitUnknown,
+    Conflict,
     IntegrityError,
     SecretNotFound,
     StoreBusy,
@@ -34,6 +35,7 @@ from securecfg.vault.imports.steps import Imports
 from securecfg.vault.keys.departures import draft_move
 from securecfg.vault.moves.copying import Copy, Original, Resealing, Single, Subtree, as_freed, as_runs, rows_of
 from securecfg.vault.moves.notes import RelocationNotes
+from securecfg.vault.paths import ROTATIONS
 from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.writing import fit_in_record
 
@@ -156,7 +158,7 @@ class Relocation:
             SecretNotFound: There is no such secret.
             AlreadyExists: The new path holds a secret or its history.
             ConfusablePath: The new path looks like one that exists.
-            Conflict: An import that was interrupted holds one of them.
+            Conflict: An import that was interrupted holds one of them, or one is rotated.
             ValueTooLarge: A value is larger than a sealed scope takes, or there are too many for one commit.
             CommitUnknown: The store failed while committing.
             StoreBusy, StoreFailed: Nothing was changed.
@@ -237,8 +239,24 @@ class Relocation:
             for path, is_allowed in zip(asked, allowed, strict=True):
                 if not is_allowed:
                     self._require(place, action, path)
+        self._verify_not_rotated()
         self._permitted = set(paths)
         return stamps
+
+    def _verify_not_rotated(self) -> None:
+        """Check that nothing rotates a secret, which nothing would go on with where it goes.
+
+        Raises:
+            Conflict: Something does.
+        """
+        opened = self._source.opened
+        for path, entry in self._entries().items():
+            rotation = opened.entry(ROTATIONS + b"%016x" % entry.rec_id)
+            if rotation is not None and rotation.live:
+                what = path.decode() if isinstance(self._chosen, Single) else self._chosen.below
+                message = f"`{what}` is rotated, or something below it"
+                hint = "end its rotation first: `securecfg rotation unset PATH`"
+                raise Conflict(message, hint=f"what lies in a sealed scope is not rotated; {hint}")
 
     def _require(self, place: Place, action: str, path: str) -> None:
         """Refuse where an action is not allowed; of a secret that the caller may not list the error names the folder.
