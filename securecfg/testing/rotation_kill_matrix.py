@@ -52,6 +52,8 @@ _ADMIN = "user:matrix"
 _ROUNDS_MAX = 200
 _REFUSALS = 3
 _SEED = 4_711
+_TIME_LIMIT_S = 3_600 if IS_EXHAUSTIVE else 120
+"""All cases of one trouble take minutes, and longer on a machine that has other work."""
 
 
 class Died(BaseException):
@@ -470,6 +472,7 @@ class RotationKillMatrix:
     def target(self) -> RotationTarget:
         raise NotImplementedError
 
+    @pytest.mark.timeout(_TIME_LIMIT_S)
     @pytest.mark.parametrize("trouble", Trouble)
     def test_one_stored_version_is_accepted_wherever_a_process_dies(
         self, trouble: Trouble, target: RotationTarget, tmp_path: Path
