@@ -362,13 +362,15 @@ def test_a_rejected_candidate_is_dropped_by_a_target_that_knows_no_version_any_m
         told.append(str(run.pending["password"].reveal()))
         if len(told) <= 2:
             world.account.set_accepted()
-            raise machine_error("candidate-rejected")
+            rejected = machine_error("candidate-rejected")
+            raise rejected
         world.account.rotator().apply(run)
 
     def retire(run: Run) -> None:
         assert run.current is not None
         if not world.account.accepts(str(run.current["password"].reveal())):
-            raise machine_error("credential-refused")
+            refused = machine_error("credential-refused")
+            raise refused
         world.account.rotator().retire(run)
 
     done = world.lead_on(_scripted(world, vault, apply=apply, retire=retire), "asked")
