@@ -278,10 +278,21 @@ class _Work:
                 now, jitter = self._now_ns(), self._runner.jitter()
                 after = machine.rejected(self._progress, secrets.token_hex(16), now, _code_of(error), jitter)
                 if after.state is State.BEGUN:
-                    self._drop(run)
+                    self._drop_rejected(run)
                 self._to(after)
                 return
         self._to(machine.applied(self._progress))
+
+    def _drop_rejected(self, run: Run) -> None:
+        """Let nothing be left at the target of a candidate that it has rejected."""
+        try:
+            self._drop(run)
+        except CredentialRefused:
+            if self._accepts(_there(run.current), run):
+                raise
+            # A target that knows none of them takes nothing away: it is to know what is current first.
+            self._call(lambda rotator: rotator.apply(run._replace(current=run.pending, pending=run.current)))
+            self._drop(run)
 
     def _drop(self, run: Run) -> None:
         """Let nothing be left at the target of a candidate that will not be current."""

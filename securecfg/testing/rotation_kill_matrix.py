@@ -374,9 +374,11 @@ class _Matrix:
         if self.strategy is not Strategy.SINGLE_SLOT:
             assert self.target.accepts(values["current"]), "what readers get is not accepted"
 
-    def hold(self, held: Held) -> None:
-        """Let the target accept something else, where it can."""
+    def hold(self, held: Held, rotation: Rotation) -> None:
+        """Let the target accept something else, where it can; no candidate that it has rejected is a new value."""
         values = self.values()
+        if rotation.progress is not None and not rotation.progress.version:
+            values.pop("pending", None)
         old, new = values.get("previous", values["current"]), values.get("pending", values["current"])
         wanted = {Held.OLD: (old,), Held.NEW: (new,), Held.NEITHER: ()}
         if held is not Held.AS_IT_WAS:
@@ -403,7 +405,7 @@ class _Matrix:
             # It died before the first commit, or after the last one.
             self.verify_end(rotation, numbers)
             return True, False
-        self.hold(case.held)
+        self.hold(case.held, rotation)
         is_cancelled = case.is_cancelled and self._cancel()
         if case.again is not None:
             with suppress(Died):

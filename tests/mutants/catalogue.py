@@ -4458,4 +4458,33 @@ MUTANTS = (
         "            if False:\n",
         "rotation/test_scope_moves.py::test_what_is_rotated_is_moved_into_no_sealed_scope",
     ),
+    Mutant(
+        "a rejected candidate stays where a target knows no version any more",
+        "rotation/runner.py",
+        "            if self._accepts(_there(run.current), run):\n                raise",
+        "            if True:\n                raise",
+        "rotation/test_runner.py::test_a_rejected_candidate_is_dropped_by_a_target_that_knows_no_version_any_more",
+    ),
+    Mutant(
+        "a daemon does what is due without looking at whether it still is",
+        "rotation/daemon.py",
+        "        return 0 < stored.rotation.due_ns <= runner.vault.opened.clock.now_ns()",
+        "        return True",
+        "reliability/test_rotation_soak.py::test_nothing_is_missed_and_nothing_is_rotated_twice[a quarter]",
+    ),
+    Mutant(
+        "what was not done when it was due is forgotten",
+        "rotation/runner.py",
+        "        due = due_after(rotation.rules, rotation.record, now, steps.standing(self._path))",
+        "        due = due_after(rotation.rules, rotation.record, now + 7 * 86_400 * NS, steps.standing(self._path))",
+        "reliability/test_rotation_soak.py::test_nothing_is_missed_and_nothing_is_rotated_twice[a quarter]",
+    ),
+    Mutant(
+        "who takes a rotation over from a daemon that died makes another candidate",
+        "rotation/runner.py",
+        "            is_known = rotation.holder is None and self._progress.is_known\n",
+        "            is_known = True\n            self._stored = self._stored._replace(rotation=rotation._replace("
+        "progress=self._progress._replace(state=State.BEGUN)))\n",
+        "reliability/test_rotation_soak.py::test_nothing_is_missed_and_nothing_is_rotated_twice[a quarter]",
+    ),
 )

@@ -353,6 +353,32 @@ def test_a_rejected_candidate_is_replaced_by_a_fresh_one_under_another_token(wor
     assert [info.state.value for info in vault.history(PATH)] == ["live", "deleted", "deleted"]
 
 
+def test_a_rejected_candidate_is_dropped_by_a_target_that_knows_no_version_any_more(world: RotationWorld) -> None:
+    vault = world.begin()
+    told: list[str] = []
+
+    def apply(run: Run) -> None:
+        assert run.pending is not None
+        told.append(str(run.pending["password"].reveal()))
+        if len(told) <= 2:
+            world.account.set_accepted()
+            rejected = machine_error("candidate-rejected")
+            raise rejected
+        world.account.rotator().apply(run)
+
+    def retire(run: Run) -> None:
+        assert run.current is not None
+        if not world.account.accepts(str(run.current["password"].reveal())):
+            refused = machine_error("credential-refused")
+            raise refused
+        world.account.rotator().retire(run)
+
+    done = world.lead_on(_scripted(world, vault, apply=apply, retire=retire), "asked")
+    assert (done.state, done.candidates) == (State.RETIRED, 2)
+    assert told == [told[0], told[0], FIRST, _password(vault)]
+    assert world.account.accepted == {_password(vault)}
+
+
 def test_fails_after_three_candidates_were_rejected(world: RotationWorld) -> None:
     vault = world.begin()
     world.account.mood = Mood.REJECTING
