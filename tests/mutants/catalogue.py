@@ -4250,7 +4250,7 @@ MUTANTS = (
     Mutant(
         "a rejected candidate is left at the target",
         "rotation/runner.py",
-        "                if after.state is State.BEGUN:\n                    self._drop(run)\n",
+        "                if after.state is State.BEGUN:\n                    self._drop_rejected(run)\n",
         "",
         "rotation/test_runner.py::test_a_rejected_candidate_is_replaced_by_a_fresh_one_under_another_token",
     ),

@@ -188,5 +188,5 @@ def test_a_redis_user_has_two_passwords_and_no_login_fails(world: World) -> None
             assert server.accepts(username, password), "the login was refused"
 
         options = {"hosts": f"127.0.0.1:{server.port}", "persist": "acl-save", "admin-user": ADMIN}
-        options |= {"admin-password": "${secret:db/admin}"}
+        options |= {"admin-password": "${secret:db/admin}", "username": "shop"}
         _rotate_under_load(world, _Target("redis", options, "shop", log_in), ADMIN_PASSWORD)

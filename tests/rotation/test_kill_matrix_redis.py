@@ -37,7 +37,7 @@ class _User:
             server.ask("ACL", "SETUSER", self._name, *rules)
         self.options: Any = {"hosts": ",".join(f"127.0.0.1:{server.port}" for server in servers), "persist": "acl-save"}
         if has_administrator:
-            self.options |= {"admin-user": ADMIN, "admin-password": Secret(ADMIN_PASSWORD)}
+            self.options |= {"admin-user": ADMIN, "admin-password": Secret(ADMIN_PASSWORD), "username": self._name}
         self.current: Fields = {
             "username": Secret(self._name),
             "password": Secret(PASSWORD),
