@@ -4482,9 +4482,9 @@ MUTANTS = (
     Mutant(
         "who takes a rotation over from a daemon that died makes another candidate",
         "rotation/runner.py",
-        "            is_known = rotation.holder is None and self._progress.is_known\n",
-        "            is_known = True\n            self._stored = self._stored._replace(rotation=rotation._replace("
-        "progress=self._progress._replace(state=State.BEGUN)))\n",
+        "            self._note(self._progress._replace(is_known=False))\n",
+        "            self._stored = self._stored._replace(rotation=rotation._replace("
+        "progress=self._progress._replace(state=State.BEGUN)))\n            self._note(self._progress)\n",
         "reliability/test_rotation_soak.py::test_nothing_is_missed_and_nothing_is_rotated_twice[a quarter]",
     ),
 )

@@ -336,7 +336,8 @@ class Soak:
         for daemon in self._daemons:
             if daemon is not None:
                 daemon._take_back(daemon._own_runner)
-                moments.append(daemon.next_ns() or until_ns)
+                moment = daemon.next_ns()  # 0 is at once
+                moments.append(until_ns if moment is None else moment)
         self.time.wait(max((min(moments) - self.time.ns) / NS, 0.001))
 
     def _bury(self, number: int) -> None:
