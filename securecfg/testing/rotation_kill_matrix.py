@@ -203,9 +203,11 @@ class MortalProcess:
         self.points[kind] += 1
         at = Point(kind, self.points[kind], is_after=False)
         self._die_if(self.is_dead or at == self._dies_at)
-        done = perform()
-        self._die_if(at._replace(is_after=True) == self._dies_at)
-        return done
+        try:
+            return perform()
+        finally:
+            # Also where it has failed: who has heard that may die before he says so.
+            self._die_if(at._replace(is_after=True) == self._dies_at)
 
     def _die_if(self, is_so: bool) -> None:  # noqa: FBT001 - the condition, as an assertion has it
         if is_so:

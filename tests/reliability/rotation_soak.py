@@ -421,7 +421,9 @@ class Soak:
         assert len(self.told[number]) == rotations
 
     def _verify_times(self, number: int, rotated: list[_Rotated]) -> int:
-        """Check that each rotation began when it was due and no other time; return by how much one was late at most."""
+        """Check that each rotation began when it was due and no other time; return by how much one was late at most,
+        of those that need not wait for a window.
+        """
         kind, (made_ns, set_ns) = self.kind(number), self._set_ns[number]
         after_ns, latest_ns = set_ns, 0
         last = _Rotated(0, made_ns, set_ns)
@@ -435,7 +437,8 @@ class Soak:
             assert due[0] - NS <= each.began_ns <= due[1] + LATE_NS, when
             if kind.life is not None:
                 assert each.began_ns < last.made_ns + int(kind.life.total_seconds() * NS)
-            latest_ns = max(latest_ns, each.began_ns - due[1])
+            if kind.window is None:
+                latest_ns = max(latest_ns, each.began_ns - due[1])
             last, after_ns = each, each.ended_ns
         return latest_ns
 

@@ -194,6 +194,22 @@ def _split(host: str) -> tuple[str, int]:
     return name, int(port)
 
 
+def test_a_user_logs_in_by_whichever_password_is_accepted(servers: list[RedisServer], relays: list[TcpRelay]) -> None:
+    """An answer was lost, or the server was restored: what is current may be the one that it does not know."""
+    user = _User(servers[:1], relays[:1], administers=False)
+    rotator = from_options(user.options)
+    run = propose(rotator, user.run())
+    assert run.pending is not None
+    for value in (run.pending, user.current):
+        password = str(plain(value)["password"])
+        servers[0].ask("ACL", "SETUSER", user.name, "resetpass", f"#{digest(password)}")
+        rotator.apply(run)
+        assert user.accepts(run.pending)
+    servers[0].ask("ACL", "SETUSER", user.name, "resetpass")
+    with pytest.raises(CredentialRefused):
+        rotator.apply(run)
+
+
 def test_leaves_everything_else_of_a_user_alone(user: _User) -> None:
     [server] = user.servers
     server.ask("ACL", "SETUSER", user.name, "#" + digest("of-somebody-else"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import (
@@ -268,9 +268,8 @@ class RedisRotator:
             with _open(server, administrator.username, administrator.password.reveal(), until) as session:
                 yield session
             return
-        name, password = (text_of(run.current, field).reveal() for field in (USERNAME, PASSWORD))
-        with _open(server, name, password, until) as session:
-            yield session
+        with ExitStack() as stack:
+            yield _log_in(server, run, until, stack)
 
     def _at_each(self, run: Run, do: Callable[[Server, float], None]) -> None:
         """Do something at each server, also where another one fails; each has its share of the time that is left."""
@@ -390,6 +389,22 @@ def _open(server: Server, username: str, password: str, until: float) -> Iterato
         raise ExtraMissing(message, hint=f"pip install {distribution_for('redis')}") from None
     with open_session(server, username, password, until) as session:
         yield session
+
+
+def _log_in(server: Server, run: Run, until: float, stack: ExitStack) -> Session:
+    """Return a session of the user, by whichever of the passwords that are known, likeliest first.
+
+    Raises:
+        CredentialRefused: The server accepts none of them.
+        TargetUnavailable: It cannot be asked.
+    """
+    name = text_of(run.current, USERNAME).reveal()
+    for login in (run.current, run.pending, run.previous):
+        if login is not None and _text(login, USERNAME) == name:
+            with suppress(CredentialRefused):
+                return stack.enter_context(_open(server, name, text_of(login, PASSWORD).reveal(), until))
+    message = f"`{server.where}` accepts none of the passwords of the user that are known"
+    raise CredentialRefused(message, hint="write the right one, or give the rotation an `admin-password`")
 
 
 def _find_user(session: Session, name: str, server: Server) -> AclUser:
