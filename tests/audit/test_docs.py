@@ -51,7 +51,10 @@ def test_the_catalogue_is_the_one_in_the_page() -> None:
         if "." not in events and "recovery" not in events:
             continue
         required, _, optional = fields.partition("(")
-        names = [set(re.findall(r"[a-z_]+(?:#|\[\])?", re.sub(r" of \[[^]]*\]|\bor ", "", part))) for part in (required, optional)]
+        names = [
+            set(re.findall(r"[a-z_]+(?:#|\[\])?", re.sub(r" of \[[^]]*\]|\bor ", "", part)))
+            for part in (required, optional)
+        ]
         for event in re.findall(r"`([^`]+)`", events):
             described[event] = (names[0], names[1])
     assert described == {
