@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 import threading
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
@@ -381,11 +382,28 @@ class _Work:
 
     def cancel(self) -> None:
         """Take the rotation back, in `cancelling`."""
-        if self._progress.version and not self._take_back(self._versions()):
+        if not self._progress.version:
+            self._take_issued_back()
+        elif not self._take_back(self._versions()):
             self._not_yet()
             return
         pending = self._runner.steps.standing(self._path).pending
         self._finish(machine.cancelled(self._progress), pending)
+
+    def _take_issued_back(self) -> None:
+        """Let a target that issues credentials take back what nobody has stored.
+
+        To propose again removes what an earlier call with the token has left, and what that gives is retired at once.
+        Where the target has reasons not to, nothing more can be done: the rotation is over all the same.
+        """
+        run = self._versions()
+        if run.current is None or self._opened_rotator.strategy not in {Strategy.OVERLAPPING, Strategy.LEASED}:
+            return
+        with suppress(CandidateRejected, CredentialRefused, _CallFailed):
+            value = self._call(lambda rotator: rotator.propose(run)).value
+            issued = MappingProxyType({"": value}) if isinstance(value, Secret) else value
+            del value
+            self._call(lambda rotator: rotator.retire(run._replace(previous=issued, pending=None)))
 
     def _take_back(self, run: Run) -> bool:
         """Make the target accept what is current, and then the candidate no more; return whether that is so."""

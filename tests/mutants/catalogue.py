@@ -4487,4 +4487,11 @@ MUTANTS = (
         "progress=self._progress._replace(state=State.BEGUN)))\n            self._note(self._progress)\n",
         "reliability/test_rotation_soak.py::test_nothing_is_missed_and_nothing_is_rotated_twice[a quarter]",
     ),
+    Mutant(
+        "what was issued and nobody has stored is left at the target by a cancellation",
+        "rotation/runner.py",
+        "            self._take_issued_back()\n",
+        "            pass\n",
+        "rotation/test_runner.py::test_what_was_issued_and_not_stored_is_taken_back_with_the_rotation",
+    ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +24,7 @@ from securecfg.rotation import ChecksPrivileges, Run, open_rotator
 from securecfg.rotation.rotators.awsiam import from_options
 from securecfg.secret import Secret
 from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, FaultyProxy, Reset, Silence, SlowBody
+from securecfg.testing.rotation_kill_matrix import RotationKillMatrix
 from securecfg.testing.rotator_conformance import (
     RotatorConformance,
     begin,
@@ -39,7 +40,7 @@ from tests.keys.key_service import closed_port, run_python
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from securecfg.rotation import Fields, Options, Rotator
+    from securecfg.rotation import Candidate, Fields, Options, Rotator
     from securecfg.testing.faulty_proxy import Fault
 
 KEYS = ("ListAccessKeys", "GetAccessKeyLastUsed", "CreateAccessKey", "UpdateAccessKey", "DeleteAccessKey")
@@ -514,3 +515,42 @@ def test_nothing_is_asked_without_time() -> None:
             {"access_key_id": Secret(ACCESS_KEY), "secret_access_key": Secret("x")},
             Run("a1" * 16, datetime.now(UTC), 0.0),
         )
+
+
+class _ByItsClock:
+    """A rotator for a server that goes by the clock of the machine, asked by who goes by a simulated one."""
+
+    def __init__(self, rotator: Rotator, since: dict[str, datetime]) -> None:
+        self._rotator, self._since = rotator, since
+        self.strategy, self.target, self.identity = rotator.strategy, rotator.target, rotator.identity
+
+    def propose(self, run: Run, /) -> Candidate:
+        return self._rotator.propose(self._told(run))
+
+    def apply(self, run: Run, /) -> None:
+        self._rotator.apply(self._told(run))
+
+    def verify(self, value: Fields, run: Run, /) -> None:
+        self._rotator.verify(value, self._told(run))
+
+    def retire(self, run: Run, /) -> None:
+        self._rotator.retire(self._told(run))
+
+    def _told(self, run: Run) -> Run:
+        return run._replace(since=self._since.setdefault(run.token, datetime.now(UTC)))
+
+
+class TestAwsIamCutOff(RotationKillMatrix):
+    sample = 1
+
+    @cached_property
+    def since(self) -> dict[str, datetime]:
+        """When each token was noted, which is before AWS is asked under it."""
+        return {}
+
+    def make(self, options: Options) -> Rotator:
+        return _ByItsClock(from_options(options), self.since)
+
+    @pytest.fixture
+    def target(self, server: Server, proxy: FaultyProxy) -> User:
+        return User(server, proxy, by_admin=True)

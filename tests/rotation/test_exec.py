@@ -18,6 +18,7 @@ from securecfg.rotation import Run, Strategy, open_rotator
 from securecfg.rotation.rotators.exec import OUTPUT_BYTES_MAX, from_options
 from securecfg.rotation.step_protocol import ERRORS
 from securecfg.secret import Secret
+from securecfg.testing.rotation_kill_matrix import RotationKillMatrix
 from securecfg.testing.rotator_conformance import RotatorConformance, begin, plain, propose, propose_and_apply, swap
 
 if TYPE_CHECKING:
@@ -343,3 +344,15 @@ def test_a_program_goes_through_a_whole_run(tmp_path: Path) -> None:
     rotator.retire(after)
     assert propose(rotator, begin(target)).pending is not None
     assert (tmp_path / "tokens").read_text().split() == list(plain(after.current).values())
+
+
+class TestExecCutOff(RotationKillMatrix):
+    sample = 1
+
+    def make(self, options: Options) -> Rotator:
+        return from_options(options)
+
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> TokenFile:
+        (folder := tmp_path / "target").mkdir()
+        return TokenFile(folder, "sh")

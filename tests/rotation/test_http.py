@@ -21,6 +21,7 @@ from securecfg.rotation import ChecksPrivileges, open_rotator
 from securecfg.rotation.rotators.http import from_options
 from securecfg.secret import Secret
 from securecfg.testing.faulty_proxy import Answer, CutOff, Delay, FaultyProxy, Reset, Silence, SlowBody
+from securecfg.testing.rotation_kill_matrix import RotationKillMatrix
 from securecfg.testing.rotator_conformance import RotatorConformance, begin, plain, propose, propose_and_apply, swap
 from tests.keys.certificates import make_tls
 from tests.keys.key_service import closed_port
@@ -385,3 +386,14 @@ def test_a_name_goes_into_every_text_of_the_body(tokens: Tokens) -> None:
     propose(from_options({**tokens.options, "create-body": body}), run)
     sent = json.loads(tokens.proxy.exchanges[-1].body)
     assert sent == {"name": "x", "labels": [{"by": f"job securecfg-{run.token}"}], "days": 30}
+
+
+class TestHttpCutOff(RotationKillMatrix):
+    sample = 1
+
+    def make(self, options: Options) -> Rotator:
+        return from_options(options)
+
+    @pytest.fixture
+    def target(self, tokens: Tokens) -> Tokens:
+        return tokens

@@ -25,6 +25,7 @@ from securecfg.rotation import Candidate, Strategy
 from securecfg.rotation.document import Rules
 from securecfg.rotation.lease import Leases
 from securecfg.rotation.machine import State
+from securecfg.rotation.rotations import Rotations
 from securecfg.rotation.runner import Runner
 from securecfg.rotation.values import with_field
 from securecfg.secret import Secret
@@ -1140,3 +1141,49 @@ def test_what_goes_wrong_in_the_vault_in_the_middle_of_a_call_is_no_answer_of_th
     runner.steps.change = change  # type: ignore[method-assign]  # it is well again
     found = world.rotations(vault).find(PATH)
     assert progress_of(found).state is State.SET
+
+
+class _Issuer:
+    """A target that issues passwords, and whose first answer is lost."""
+
+    strategy = Strategy.OVERLAPPING
+    target = "issuer"
+    identity: frozenset[str] = frozenset()
+
+    def __init__(self) -> None:
+        self.issued = {FIRST: ""}
+        self.calls: list[str] = []
+
+    def propose(self, run: Run, /) -> Candidate:
+        self.calls.append("propose")
+        self.issued = {password: token for password, token in self.issued.items() if token != run.token}
+        self.issued[password := f"issued-{len(self.calls)}"] = run.token
+        if len(self.calls) == 1:
+            message = "the answer is lost"
+            raise TargetUnavailable(message)
+        return Candidate(with_field(run.current, "password", Secret(password)))
+
+    def apply(self, run: Run, /) -> None:
+        self.calls.append("apply")
+
+    def verify(self, value: Fields, run: Run, /) -> None:
+        if value["password"].reveal() not in self.issued:
+            message = "refused"
+            raise CredentialRefused(message)
+
+    def retire(self, run: Run, /) -> None:
+        assert run.previous is not None
+        self.issued.pop(str(run.previous["password"].reveal()), None)
+
+
+def test_what_was_issued_and_not_stored_is_taken_back_with_the_rotation(world: RotationWorld) -> None:
+    vault, issuer = world.open(), _Issuer()
+    rotations = Rotations(vault, find=lambda _name, _options: issuer)
+    rotations.set(PATH, Rules("issuer"))
+    runner = Runner(vault, leases=Leases("issuing", lambda: world.elapsed), find=lambda _name, _options: issuer)
+    world.advance(runner, "asked")
+    assert len(issuer.issued) == 2
+    rotations.cancel(PATH)
+    assert progress_of(world.advance(runner)).state is State.CANCELLED
+    assert set(issuer.issued) == {FIRST}
+    assert issuer.calls == ["propose", "propose"]

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -31,6 +32,7 @@ from securecfg.rotation.webhook import parse_webhook_secret, sign_webhook, verif
 from securecfg.secret import Secret
 from securecfg.testing.faulty_proxy import Answer, CutOff, FaultyProxy, Reset, Silence, SlowBody
 from securecfg.testing.quiet_http import QuietRequest, QuietServer
+from securecfg.testing.rotation_kill_matrix import RotationKillMatrix, SimulatedTime
 from securecfg.testing.rotator_conformance import RotatorConformance, begin, plain
 from tests.keys.certificates import make_tls
 
@@ -417,3 +419,19 @@ def test_what_is_no_secret_verifies_nothing(secret: str) -> None:
     with pytest.raises(InvalidRotation) as refused:
         verify_webhook(signed(), b'{"test": 1}', secret, now=NOW)
     assert "canary" not in str(refused.value)
+
+
+class TestWebhookCutOff(RotationKillMatrix):
+    sample = 1
+
+    @cached_property
+    def time(self) -> SimulatedTime:
+        """Begins now: a service takes no message of another time."""
+        return SimulatedTime(time.time_ns())
+
+    def make(self, options: Options) -> Rotator:
+        return from_options(options)
+
+    @pytest.fixture
+    def target(self, hook: Hook) -> Hook:
+        return hook
