@@ -396,10 +396,10 @@ class _Work:
         To propose again removes what an earlier call with the token has left, and what that gives is retired at once.
         Where the target has reasons not to, nothing more can be done: the rotation is over all the same.
         """
-        run = self._versions()
-        if run.current is None or self._opened_rotator.strategy not in {Strategy.OVERLAPPING, Strategy.LEASED}:
-            return
         with suppress(CandidateRejected, CredentialRefused, _CallFailed):
+            run = self._versions()
+            if run.current is None or self._opened_rotator.strategy not in {Strategy.OVERLAPPING, Strategy.LEASED}:
+                return
             value = self._call(lambda rotator: rotator.propose(run)).value
             issued = MappingProxyType({"": value}) if isinstance(value, Secret) else value
             del value

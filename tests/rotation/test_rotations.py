@@ -358,6 +358,15 @@ def test_taking_back_may_be_said_twice_and_before_there_is_a_candidate(world: Ro
     for _ in range(2):
         assert progress_of(rotations.cancel(PATH)).state is State.CANCELLING
     assert world.lead_on(runner).state is State.CANCELLED
+    assert world.account.calls == ["retire"]  # of what might have been issued
+
+
+def test_a_rotation_whose_rotator_is_broken_can_be_taken_back(world: RotationWorld) -> None:
+    vault = world.begin()
+    broken = world.runner(vault, lambda *_: cast("object", None))  # type: ignore[arg-type]  # none at all
+    broken.advance(broken.steps.find(PATH), "asked")
+    world.rotations(vault).cancel(PATH)
+    assert world.lead_on(broken).state is State.CANCELLED
     assert world.account.calls == []
 
 
