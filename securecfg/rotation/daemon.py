@@ -24,6 +24,7 @@ from securecfg.errors import (
     VaultForked,
 )
 from securecfg.rotation.agenda import Agenda, next_moment
+from securecfg.rotation.calls import Calls
 from securecfg.rotation.document import LEASE_S, NS, all_rotations
 from securecfg.rotation.due import begin_ns
 from securecfg.rotation.lease import Leases, elapsed_s
@@ -134,6 +135,9 @@ class Daemon:
         self._reason = "starting"
         # One holder for all openings of the vault: what was under way in the last one need not be waited for.
         self._leases = Leases(lease_s=limits.lease_s)
+        # And a call that was left behind before the vault was opened anew is not over by that.
+        pace = Pace(limits.calls_per_s, self._leases.now_s, self._stopping.wait)
+        self._calls = Calls(self._leases, pace=pace)
         self._seen_s = elapsed_s()
         self._latest_ns = 0
         self._runner: Runner | None = None
@@ -210,8 +214,7 @@ class Daemon:
 
     def _serve(self, vault: Vault) -> None:
         """Rotate what is due in an open vault, until it is to end or the vault cannot be used any more."""
-        pace = Pace(self._limits.calls_per_s, self._leases.now_s, self._stopping.wait)
-        runner = Runner(vault, leases=self._leases, observe=self._observe, pace=pace, find=self._find)
+        runner = Runner(vault, leases=self._leases, calls=self._calls, observe=self._observe, find=self._find)
         self._runner = runner
         if self._stopping.is_set():
             return
