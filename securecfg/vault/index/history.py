@@ -30,6 +30,7 @@ _FIXED = struct.Struct(">IBBQQIQ32sQQQ")
 _OLDER = struct.Struct(">Q32sII")
 _OWNER = struct.Struct(">QH")
 _MARKS = struct.Struct(">IIIIH")  # and the number of older pages
+_COUNTS = struct.Struct(">HH")  # of labels, and where there are none, of versions
 
 
 class Version(NamedTuple):
@@ -105,6 +106,9 @@ class OlderPage(NamedTuple):
     last: int
 
 
+_to_older = partial(tuple.__new__, OlderPage)
+
+
 class History(NamedTuple):
     """The newest page of a secret's history.
 
@@ -146,9 +150,9 @@ class History(NamedTuple):
         Raises:
             Malformed: The page breaks the format.
         """
-        front, cursor, count = _parse_front(plaintext)
-        versions = tuple([_parse_version(cursor) for _ in range(count)])
-        cursor.finish_padding(PADDING)
+        front, count, position = _parse_front(plaintext)
+        versions, position = _parse_versions(plaintext, count, position)
+        Cursor(plaintext, position).finish_padding(PADDING)
         return cls(*front, versions)
 
     @property
@@ -170,6 +174,9 @@ class History(NamedTuple):
         )
 
 
+_to_history = partial(tuple.__new__, History)
+
+
 def find_version(plaintext: bytes, wanted: int) -> tuple[History, Version | None]:
     """Read the front of a newest page and only the version wanted; 0 stands for the current one.
 
@@ -178,11 +185,11 @@ def find_version(plaintext: bytes, wanted: int) -> tuple[History, Version | None
     Raises:
         Malformed: The page breaks the format.
     """
-    front, cursor, count = _parse_front(plaintext)
-    history = History(*front)
+    front, count, position = _parse_front(plaintext)
+    history: History = _to_history((*front, ()))
     number = wanted or history.current
     for _ in range(count):
-        version = _parse_version(cursor)
+        version, position = _parse_version(plaintext, position)
         if version.number == number:
             return history, version
     return history, None
@@ -204,33 +211,51 @@ def parse_older_page(plaintext: bytes, rec_id: int, page: int) -> tuple[Version,
     if cursor.u64() != rec_id or cursor.u32() != page:
         message = "is another page"
         raise Malformed(message)
-    versions = tuple(_parse_version(cursor) for _ in range(cursor.u16()))
-    cursor.finish_padding(PADDING)
+    count = cursor.u16()
+    versions, position = _parse_versions(plaintext, count, cursor.position)
+    Cursor(plaintext, position).finish_padding(PADDING)
     return versions
 
 
-def _parse_front(plaintext: bytes) -> tuple[Front, Cursor, int]:
-    # As `_parse_version`: without a call for each field.
+def _parse_front(plaintext: bytes) -> tuple[Front, int, int]:
+    """Return what stands before the versions, how many those are, and where they begin."""
+    # As `_parse_version`: without a call for each field. Nearly every page has neither older pages nor labels.
+    older: tuple[OlderPage, ...] = ()
+    labels: dict[str, int] = {}
     try:
         rec_id, length = _OWNER.unpack_from(plaintext)
         end = _OWNER.size + length
         newest, current, previous, pending, pages = _MARKS.unpack_from(plaintext, end)
+        place = end + _MARKS.size
+        if pages:
+            place += pages * _OLDER.size
+            older = tuple(map(_to_older, _OLDER.iter_unpack(plaintext[end + _MARKS.size : place])))
+        named, count = _COUNTS.unpack_from(plaintext, place)
     except struct.error:
         message = "ends too early"
         raise Malformed(message) from None
-    cursor = Cursor(plaintext, end + _MARKS.size)
-    older = tuple([OlderPage(*_OLDER.unpack(cursor.take(_OLDER.size))) for _ in range(pages)])
-    if any(page.history_id >= ID_LIMIT for page in older):
+    if older and max(page.history_id for page in older) >= ID_LIMIT:
         message = "names a page that there cannot be"
         raise Malformed(message)
-    labels = {cursor.str8(): cursor.u32() for _ in range(cursor.u16())}
-    path = plaintext[_OWNER.size : end]
-    return (rec_id, path, newest, current, previous, pending, older, labels), cursor, cursor.u16()
+    place += _COUNTS.size
+    if named:
+        cursor = Cursor(plaintext, place - U16.size)
+        labels = {cursor.str8(): cursor.u32() for _ in range(named)}
+        count, place = cursor.u16(), cursor.position
+    return (rec_id, plaintext[_OWNER.size : end], newest, current, previous, pending, older, labels), count, place
 
 
-def _parse_version(cursor: Cursor) -> Version:
+def _parse_versions(data: bytes, count: int, position: int) -> tuple[tuple[Version, ...], int]:
+    versions = []
+    for _ in range(count):
+        version, position = _parse_version(data, position)
+        versions.append(version)
+    return tuple(versions), position
+
+
+def _parse_version(data: bytes, position: int) -> tuple[Version, int]:
+    """Return the version at a position, and where it ends."""
     # On the way of every read and write: one call for the fixed part and plain slices for the rest.
-    data, position = cursor.data, cursor.position
     try:
         fixed = _FIXED.unpack_from(data, position)
         start = position + _FIXED.size + 1
@@ -250,8 +275,7 @@ def _parse_version(cursor: Cursor) -> Version:
     if fixed[3] >= ID_LIMIT or fixed[4] + fixed[5] >= ID_LIMIT:
         message = "holds a version with rows that there cannot be"
         raise Malformed(message)
-    cursor.position = end
-    return to_version((*fixed, author, content_type, data[start:end]))
+    return to_version((*fixed, author, content_type, data[start:end])), end
 
 
 def count_overflow(versions: tuple[Version, ...]) -> int:
