@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from weakref import WeakSet
 
@@ -62,6 +63,7 @@ POLICY_PATH = SYSTEM + b"policy"
 ROLES_PATH = SYSTEM + b"roles"
 REGISTRY_PATH = SYSTEM + b"scopes"
 FORM_INLINE, FORM_CHUNKED = 1, 2
+_HISTORY, _DEK, _VALUE = Space.HISTORY, Space.DEK, Space.VALUE  # to look a member up takes as long as a call
 
 _RETRIES = 16
 
@@ -72,6 +74,10 @@ class Located(NamedTuple):
     entry: Entry
     history: History
     version: Version
+
+
+to_located = partial(tuple.__new__, Located)
+"""Makes one from a tuple of its fields, in half the time."""
 
 
 class Options(NamedTuple):
@@ -403,8 +409,9 @@ class OpenVault:
             KeyError: There is no such version.
             Tampered: A history page does not match the index, or the current version is not there.
         """
-        row = self.store.get(Space.HISTORY, entry.history_id)
-        history, version = self.replica.rows.find_version(row, (entry.rec_id, path), entry.digest, number)
+        rec_id, history_id, digest, _ = entry
+        row = self.store.get(_HISTORY, history_id)
+        history, version = self.replica.rows.find_version(row, (rec_id, path), digest, number)
         if version is None:
             version = self._find_older(history, number or history.current)
         if version is None:
@@ -412,7 +419,7 @@ class OpenVault:
                 message = "the current version of a secret is not in its history"
                 raise Tampered(message)
             raise KeyError(number)
-        return Located(entry, history, version)
+        return to_located((entry, history, version))
 
     def older_versions(self, history: History, page: int) -> tuple[Version, ...]:
         """Return the versions of an older page, newest first.
@@ -461,13 +468,14 @@ class OpenVault:
         Raises:
             Tampered: A row is missing or does not belong to this version.
         """
-        version = located.version
-        row = self.store.get(Space.VALUE, version.value_id)
+        entry, _, version = located
+        data_keys, dek_id = self.replica.data_keys, version.dek_id
+        dek_row, row = self.store.get_many(((_DEK, dek_id), (_VALUE, version.value_id)))
         if row is None:
-            message = f"a value of record {located.entry.rec_id} is missing"
+            message = f"a value of record {entry.rec_id} is missing"
             raise Tampered(message)
-        key = self.value_key(located)
-        return key.open(row, self.replica.data_keys.expect(version.commitment, key.commitment, (row,)))
+        key = ValueKey(data_keys.open(dek_id, dek_row), self.value_context(entry.rec_id, version))
+        return key.open(row, data_keys.expect(version.commitment, key.commitment, (row,)))
 
     def open_chunked(self, located: Located) -> ChunkedContent:
         """Return the content of a large value, whose rows are read as it is consumed.

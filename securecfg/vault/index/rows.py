@@ -73,7 +73,7 @@ class IndexRows:
         if (kind, suite, named_base) != (_MANIFEST, SUITE, base_size):
             raise _refusal(_A_MANIFEST)
         ctx = manifest_context(self._vault_id, ROOT_SCOPE, epoch, base_size)
-        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).index.open(row[_MANIFEST_FRONT.size :], ctx)
+        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).index.open(row, ctx, _MANIFEST_FRONT.size)
         return _parse(lambda: Manifest.parse(plaintext, base_size), _A_MANIFEST)
 
     def seal_segment(self, segment_id: int, plaintext: bytes) -> bytes:
@@ -91,7 +91,7 @@ class IndexRows:
         row = verify_digest(row, digest, "an index segment")
         epoch = _epoch(row, _SEGMENT, "an index segment")
         ctx = segment_context(self._vault_id, ROOT_SCOPE, epoch, segment_id)
-        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).index.open(row[_FRONT.size :], ctx)
+        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).index.open(row, ctx, _FRONT.size)
         return _parse(lambda: Segment(plaintext), "an index segment")
 
     def seal_history(self, history: History) -> bytes:
@@ -162,7 +162,7 @@ class IndexRows:
         row = verify_digest(row, digest, "a delta")
         epoch = _epoch(row, _DELTA, "a delta")
         ctx = delta_context(self._vault_id, ROOT_SCOPE, epoch)
-        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).log.open(row[_FRONT.size :], ctx)
+        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).log.open(row, ctx, _FRONT.size)
         return _parse(lambda: parse_delta(plaintext), "a delta")
 
     def _seal_page(self, rec_id: int, page: int, plaintext: bytes) -> bytes:
@@ -175,7 +175,7 @@ class IndexRows:
         epoch = _epoch(row, _HISTORY, _A_PAGE)
         keys = self._active if epoch == self._active.epoch else self._keyring.scope(ROOT_SCOPE, epoch)
         ctx = history_context(self._vault_id, ROOT_SCOPE, epoch, rec_id, page)
-        return keys.index.open(row[_FRONT.size :], ctx)
+        return keys.index.open(row, ctx, _FRONT.size)
 
 
 def verify_digest(row: bytes | None, digest: bytes, what: str) -> bytes:

@@ -81,7 +81,8 @@ class DataKeys:
         form, epoch = parse_dek(row)
         ctx = dek_context(self._vault_id, ROOT_SCOPE, epoch, dek_id)
         if form == DEK_FORM_WRAPPED:
-            return unwrap_dek(self._keyring.scope(ROOT_SCOPE, epoch).wrap, row, ctx)
+            keys = self._active if epoch == self._active.epoch else self._keyring.scope(ROOT_SCOPE, epoch)
+            return unwrap_dek(keys.wrap, row, ctx)
         if self.grants is None:
             message = f"the data key {dek_id} is of a form that this vault does not have"
             raise Tampered(message)
