@@ -296,9 +296,16 @@ def count_overflow(versions: tuple[Version, ...]) -> int:
 
 def labels_of(history: History, number: int) -> tuple[str, ...]:
     """Return the labels that point at a version, the vault's own first."""
-    own = (("current", history.current), ("previous", history.previous), ("pending", history.pending))
-    labels = [name for name, target in own if target == number]
-    labels += [name for name, target in sorted(history.labels.items()) if target == number]
+    _, _, _, current, previous, pending, _, named, _ = history
+    labels = []
+    if current == number:
+        labels.append("current")
+    if previous == number:
+        labels.append("previous")
+    if pending == number:
+        labels.append("pending")
+    if named:
+        labels += [name for name, target in sorted(named.items()) if target == number]
     return tuple(labels)
 
 

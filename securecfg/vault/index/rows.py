@@ -214,9 +214,12 @@ def epoch_of(row: bytes) -> int:
 
 
 def _epoch(row: bytes, kind: int, what: str) -> int:
-    if len(row) < _FRONT.size or row[0] != kind or row[1] != SUITE:
+    if len(row) < _FRONT.size:
         raise _refusal(what)
-    return int.from_bytes(row[2:6])
+    named, suite, epoch = _FRONT.unpack_from(row)
+    if named != kind or suite != SUITE:
+        raise _refusal(what)
+    return int(epoch)
 
 
 def _parse(parse: Callable[[], Parsed], what: str) -> Parsed:
