@@ -74,8 +74,8 @@ class XAES256GCM:
         return nonce + self._cipher(nonce).encrypt(nonce[12:], plaintext, aad)
 
     def _cipher(self, nonce: bytes) -> AESGCM:
-        first = self._mask ^ int.from_bytes(nonce[:12], "big")
-        blocks = ((first << 128) | (first ^ _BLOCK_DIFFERENCE)).to_bytes(32, "big")
+        first = self._mask ^ int.from_bytes(nonce[:12])
+        blocks = (first << 128 | first ^ _BLOCK_DIFFERENCE).to_bytes(32)
         with self._lock:
             key = self._block_cipher.update(blocks)
         return AESGCM(key)

@@ -153,8 +153,8 @@ class SqliteStore:
         except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
             self._fail(cursor, error)
         self._idle.append(cursor)
-        for row in rows:
-            if row.__class__ is not bytes:
+        if not rows[0].__class__ is rows[1].__class__ is bytes:
+            for row in rows:
                 self._check_row(row)
         return list(rows)
 

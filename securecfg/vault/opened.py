@@ -137,6 +137,7 @@ class OpenVault:
         self._policy: tuple[tuple[bytes, bytes, bytes], Policy] | None = None
         self._scopes: tuple[tuple[Index, int], Registry | None] | None = None
         self._mounts: tuple[tuple[Index, int], Mapping[str, Secret[str]]] | None = None
+        self._undivided: tuple[Index, int] | None = None  # of what state it is known that there are neither
         self._cleanups: list[Callable[[], None]] = []
         self._after_commits: list[Callable[[], None]] = []
 
@@ -160,7 +161,8 @@ class OpenVault:
             RollbackSuspected: The vault went back.
             Tampered: A row does not match the signed state.
         """
-        self.check_open()
+        if self._is_inherited or self.is_closed:
+            self._refuse()
         self.replica.refresh()
 
     def has_head(self) -> bool:
@@ -169,7 +171,7 @@ class OpenVault:
 
     def is_clock_trusted(self) -> bool:
         """Return whether the clock is not far behind the newest publication."""
-        return not self.replica.state.clock_behind_ns(self.clock.now_ns())
+        return self.replica.state.clock_behind_ns(self.clock.now_ns()) == 0
 
     def consistently(self, read: Callable[[], T]) -> T:
         """Return what a read returns, again where another process changed the vault in the middle of it.
@@ -196,7 +198,10 @@ class OpenVault:
         try:
             return self.replica.index.get(path)
         except IntegrityError:
-            return self.consistently(lambda: self.replica.index.get(path))
+            return self.consistently(partial(self._entry_now, path))
+
+    def _entry_now(self, path: bytes) -> Entry | None:
+        return self.replica.index.get(path)
 
     def entries(self, first: bytes, end: bytes | None) -> list[tuple[bytes, Entry]]:
         """Return paths and entries from `first` on, up to but without `end`, in order, all of one state.
@@ -219,20 +224,21 @@ class OpenVault:
         index = self.replica.index
         place = (index, index.system_changes)
         known = self._stamp
-        if known is not None and known[0] == place:
-            return known[1]
+        if known is None or known[0] != place:
+            self._stamp = known = (place, self._read_stamp())
+        return known[1]
+
+    def _read_stamp(self) -> tuple[bytes, bytes, bytes]:
         paths = (POLICY_PATH, ROLES_PATH, REGISTRY_PATH, MOUNTS_PATH)
         policy, roles, scopes, mounts = (self.entry(path) for path in paths)
         seat = self.replica.seat
-        stamp = (
+        return (
             policy.digest if policy else b"",
             roles.digest if roles else b"",
             (scopes.digest if scopes else b"") + (mounts.digest if mounts else b"")
             if seat is None
             else seat.charter_digest,
         )
-        self._stamp = (place, stamp)
-        return stamp
 
     def policy(self) -> tuple[tuple[bytes, bytes, bytes], Policy]:
         """Return the policy in force and its stamp.
@@ -319,6 +325,10 @@ class OpenVault:
             ScopeSealed: The path lies in a scope.
             PathMounted: A store is mounted there.
         """
+        index = self.replica.index
+        place = (index, index.system_changes)
+        if place == self._undivided:
+            return
         mounts = self.mounts()
         if mounts and (mount := scope_among(mounts, path)) is not None and mount != unmounting:
             message = f"a store is mounted at `{mount}` since the vault was opened"
@@ -333,6 +343,8 @@ class OpenVault:
             message = f"`{scope}` is a sealed scope of its own"
             hint = "open the vault again; if that does not help, an administrator may grant it: `securecfg scope grant`"
             raise ScopeSealed(message, hint=hint)
+        if not mounts and self.replica.seat is None and self.scopes() is None:
+            self._undivided = place
 
     def own(self, found: list[tuple[bytes, Entry]]) -> list[tuple[bytes, Entry]]:
         """Return those of some paths that do not belong into a sealed scope inside of this part."""
@@ -469,13 +481,15 @@ class OpenVault:
             Tampered: A row is missing or does not belong to this version.
         """
         entry, _, version = located
-        data_keys, dek_id = self.replica.data_keys, version.dek_id
-        dek_row, row = self.store.get_many(((_DEK, dek_id), (_VALUE, version.value_id)))
+        number, _, _, dek_id, value_id, _, _, commitment, created, *_ = version
+        data_keys = self.replica.data_keys
+        dek_row, row = self.store.get_many(((_DEK, dek_id), (_VALUE, value_id)))
         if row is None:
             message = f"a value of record {entry.rec_id} is missing"
             raise Tampered(message)
-        key = ValueKey(data_keys.open(dek_id, dek_row), self.value_context(entry.rec_id, version))
-        return key.open(row, data_keys.expect(version.commitment, key.commitment, (row,)))
+        ctx = value_context(data_keys.vault_id, ROOT_SCOPE, (entry.rec_id, number), created, FORM_INLINE)
+        key = ValueKey(data_keys.open(dek_id, dek_row), ctx)
+        return key.open(row, data_keys.expect(commitment, key.commitment, (row,)))
 
     def open_chunked(self, located: Located) -> ChunkedContent:
         """Return the content of a large value, whose rows are read as it is consumed.

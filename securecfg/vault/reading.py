@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from securecfg.crypto import ChunkedContent, ValueKey
     from securecfg.policy import Decision
     from securecfg.vault.authority import Authority, Stamp
+    from securecfg.vault.commits.publishing import Publication
     from securecfg.vault.index.history import History, Version
     from securecfg.vault.index.segments import Entry
     from securecfg.vault.session import Session
@@ -161,11 +162,12 @@ class Reads:
                 if finding.located.version.value_rows:
                     content = self._open_chunked(finding)
                     if content.kind != KIND_FIELDS:
-                        return _describe(finding, content.kind, b""), self._pieces(finding, content)
+                        return _framed(_frame_of(finding), content.kind, b""), self._pieces(finding, content)
                     # Fields are of use only as a whole, so they are the value and not pieces.
-                    return _describe(finding, content.kind, self._join(finding, content)), iter(())
+                    whole = self._join(finding, content)
+                    return _framed(_frame_of(finding), content.kind, whole), iter(())
                 kind, whole = self._open_inline(finding)
-                return _describe(finding, kind, whole), iter((whole,))
+                return _framed(_frame_of(finding), kind, whole), iter((whole,))
             except _Moved:
                 continue
         raise _too_fast(path)
@@ -314,8 +316,9 @@ class Reads:
         if not options.strict:
             fresh = []
             for finding in findings:
-                if _recorded_as(finding) in self._recorded:
-                    self._authority.count_read(finding.path, finding.located.version.number)
+                place = _recorded_as(finding)
+                if place in self._recorded:
+                    self._authority.count_read(finding.path, place[1])
                 else:
                     fresh.append(finding)
         if not fresh:
@@ -325,11 +328,10 @@ class Reads:
             hint = "open it for writing, or publish what is read here: `securecfg vault publish --for ROLE -o FILE`"
             raise AuditUnavailable(message, hint=hint)
         for start in range(0, len(fresh), RECORDS_AT_ONCE):
-            part = fresh[start : start + RECORDS_AT_ONCE]
-            self._authority.publish(lambda _, part=part: self._plan_records(part))  # type: ignore[misc]  # lambda default
+            self._authority.publish(partial(self._plan_records, fresh[start : start + RECORDS_AT_ONCE]))
         self._recorded.update(map(_recorded_as, fresh))
 
-    def _plan_records(self, findings: Sequence[Finding]) -> Plan:
+    def _plan_records(self, findings: Sequence[Finding], _publication: Publication) -> Plan:
         records: list[Record] = []
         for path, _, session, stamp, decision, located in findings:
             if stamp != self._opened.policy_stamp():
@@ -343,8 +345,10 @@ class Reads:
         """Take steps 5 and 6."""
         if finding.located.version.value_rows:
             content = self._open_chunked(finding)
-            return _describe(finding, content.kind, self._join(finding, content))
-        return _describe(finding, *self._open_inline(finding))
+            kind, whole = content.kind, self._join(finding, content)
+        else:
+            kind, whole = self._open_inline(finding)
+        return _framed(_frame_of(finding), kind, whole)
 
     def _hand_out_or_error(self, finding: Finding, at: At) -> SecretVersion | SecurecfgError:
         """Return the version that was found and recorded, read anew where it changed meanwhile, or why not."""
@@ -463,7 +467,8 @@ class Reads:
             oldest = next(iter(self._hits), None)
             if oldest is not None:
                 self._drop(oldest)
-        self._drop(finding.path)  # another thread's hit has counts
+        if finding.path in self._hits:
+            self._drop(finding.path)  # another thread's hit has counts
         if self._keeps_values:
             self._hits[finding.path] = _Hit(revision, finding, version, None)
         elif self._opened.replica.data_keys.grants is None:
@@ -530,11 +535,6 @@ class Reads:
 _NO_METADATA: MappingProxyType[str, str] = MappingProxyType({})
 
 
-def _describe(finding: Finding, kind: int, content: bytes) -> SecretVersion:
-    """Return a version with its value."""
-    return _framed(_frame_of(finding), kind, content)
-
-
 def _frame_of(finding: Finding) -> Frame:
     """Return what stands around the value of a version: all that repeats have in common is worked out here."""
     path, _, _, _, _, (_, history, version) = finding
@@ -551,6 +551,7 @@ def _frame_of(finding: Finding) -> Frame:
 
 
 def _framed(frame: Frame, kind: int, content: bytes) -> SecretVersion:
+    """Return a version with its value."""
     front, label, back = frame
     return to_secret_version((*front, decode_value(kind, content, label), *back))
 
@@ -565,4 +566,5 @@ def _destroyed(path: str, number: int) -> SecretDestroyed:
 
 
 def _recorded_as(finding: Finding) -> tuple[int, int]:
-    return finding.located.entry.rec_id, finding.located.version.number
+    entry, _, version = finding.located
+    return entry.rec_id, version.number

@@ -16,9 +16,6 @@ from securecfg.store import ID_LIMIT
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    # The fields of `History` before its versions.
-    Front = tuple[int, bytes, int, int, int, int, "tuple[OlderPage, ...]", dict[str, int]]
-
 LIVE, DELETED, DESTROYED = 1, 2, 3
 NEWEST_PAGE = 0xFFFF_FFFF
 PAGE_FULL = 64
@@ -31,6 +28,8 @@ _OLDER = struct.Struct(">Q32sII")
 _OWNER = struct.Struct(">QH")
 _MARKS = struct.Struct(">IIIIH")  # and the number of older pages
 _COUNTS = struct.Struct(">HH")  # of labels, and where there are none, of versions
+
+_OWNER_BYTES, _MARKS_BYTES, _COUNTS_BYTES, _FIXED_BYTES = _OWNER.size, _MARKS.size, _COUNTS.size, _FIXED.size
 
 
 class Version(NamedTuple):
@@ -150,10 +149,10 @@ class History(NamedTuple):
         Raises:
             Malformed: The page breaks the format.
         """
-        front, count, position = _parse_front(plaintext)
+        history, count, position = _parse_front(plaintext)
         versions, position = _parse_versions(plaintext, count, position)
         Cursor(plaintext, position).finish_padding(PADDING)
-        return cls(*front, versions)
+        return cls(*history[:-1], versions)
 
     @property
     def live(self) -> bool:
@@ -185,8 +184,7 @@ def find_version(plaintext: bytes, wanted: int) -> tuple[History, Version | None
     Raises:
         Malformed: The page breaks the format.
     """
-    front, count, position = _parse_front(plaintext)
-    history: History = _to_history((*front, ()))
+    history, count, position = _parse_front(plaintext)
     number = wanted or history.current
     for _ in range(count):
         version, position = _parse_version(plaintext, position)
@@ -217,19 +215,19 @@ def parse_older_page(plaintext: bytes, rec_id: int, page: int) -> tuple[Version,
     return versions
 
 
-def _parse_front(plaintext: bytes) -> tuple[Front, int, int]:
-    """Return what stands before the versions, how many those are, and where they begin."""
+def _parse_front(plaintext: bytes) -> tuple[History, int, int]:
+    """Return the page without its versions, how many those are, and where they begin."""
     # As `_parse_version`: without a call for each field. Nearly every page has neither older pages nor labels.
     older: tuple[OlderPage, ...] = ()
     labels: dict[str, int] = {}
     try:
         rec_id, length = _OWNER.unpack_from(plaintext)
-        end = _OWNER.size + length
+        end = _OWNER_BYTES + length
         newest, current, previous, pending, pages = _MARKS.unpack_from(plaintext, end)
-        place = end + _MARKS.size
+        place = end + _MARKS_BYTES
         if pages:
             place += pages * _OLDER.size
-            older = tuple(map(_to_older, _OLDER.iter_unpack(plaintext[end + _MARKS.size : place])))
+            older = tuple(map(_to_older, _OLDER.iter_unpack(plaintext[end + _MARKS_BYTES : place])))
         named, count = _COUNTS.unpack_from(plaintext, place)
     except struct.error:
         message = "ends too early"
@@ -237,12 +235,13 @@ def _parse_front(plaintext: bytes) -> tuple[Front, int, int]:
     if older and max(page.history_id for page in older) >= ID_LIMIT:
         message = "names a page that there cannot be"
         raise Malformed(message)
-    place += _COUNTS.size
+    place += _COUNTS_BYTES
     if named:
         cursor = Cursor(plaintext, place - U16.size)
         labels = {cursor.str8(): cursor.u32() for _ in range(named)}
         count, place = cursor.u16(), cursor.position
-    return (rec_id, plaintext[_OWNER.size : end], newest, current, previous, pending, older, labels), count, place
+    path = plaintext[_OWNER_BYTES:end]
+    return _to_history((rec_id, path, newest, current, previous, pending, older, labels, ())), count, place
 
 
 def _parse_versions(data: bytes, count: int, position: int) -> tuple[tuple[Version, ...], int]:
@@ -258,14 +257,12 @@ def _parse_version(data: bytes, position: int) -> tuple[Version, int]:
     # On the way of every read and write: one call for the fixed part and plain slices for the rest.
     try:
         fixed = _FIXED.unpack_from(data, position)
-        start = position + _FIXED.size + 1
-        end = start + data[start - 1]
-        author = data[start:end].decode()
-        start = end + 1
-        end = start + data[start - 1]
-        content_type = data[start:end].decode()
-        start = end + 2
-        end = start + (data[start - 2] << 8 | data[start - 1])
+        at = position + _FIXED_BYTES
+        end = at + 1 + data[at]
+        author = data[at + 1 : end].decode()
+        at = end + 1 + data[end]
+        content_type = data[end + 1 : at].decode()
+        end = at + 2 + (data[at] << 8 | data[at + 1])
     except (struct.error, IndexError, UnicodeDecodeError):
         message = "holds a version that is cut off or not UTF-8"
         raise Malformed(message) from None
@@ -275,7 +272,7 @@ def _parse_version(data: bytes, position: int) -> tuple[Version, int]:
     if fixed[3] >= ID_LIMIT or fixed[4] + fixed[5] >= ID_LIMIT:
         message = "holds a version with rows that there cannot be"
         raise Malformed(message)
-    return to_version((*fixed, author, content_type, data[start:end])), end
+    return to_version((*fixed, author, content_type, data[at + 2 : end])), end
 
 
 def count_overflow(versions: tuple[Version, ...]) -> int:
