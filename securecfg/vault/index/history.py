@@ -27,9 +27,9 @@ _FIXED = struct.Struct(">IBBQQIQ32sQQQ")
 _OLDER = struct.Struct(">Q32sII")
 _OWNER = struct.Struct(">QH")
 _MARKS = struct.Struct(">IIIIH")  # and the number of older pages
-_COUNTS = struct.Struct(">HH")  # of labels, and where there are none, of versions
+_PLAIN_MARKS = struct.Struct(">IIIIHHH")  # where there are neither those nor labels, with all three counts
 
-_OWNER_BYTES, _MARKS_BYTES, _COUNTS_BYTES, _FIXED_BYTES = _OWNER.size, _MARKS.size, _COUNTS.size, _FIXED.size
+_OWNER_BYTES, _PLAIN_BYTES, _FIXED_BYTES = _OWNER.size, _PLAIN_MARKS.size, _FIXED.size
 
 
 class Version(NamedTuple):
@@ -217,31 +217,32 @@ def parse_older_page(plaintext: bytes, rec_id: int, page: int) -> tuple[Version,
 
 def _parse_front(plaintext: bytes) -> tuple[History, int, int]:
     """Return the page without its versions, how many those are, and where they begin."""
-    # As `_parse_version`: without a call for each field. Nearly every page has neither older pages nor labels.
+    # As `_parse_version`: without a call for each field. Nearly every page has neither older pages nor labels, and then
+    # the three counts stand together.
     older: tuple[OlderPage, ...] = ()
     labels: dict[str, int] = {}
     try:
         rec_id, length = _OWNER.unpack_from(plaintext)
         end = _OWNER_BYTES + length
-        newest, current, previous, pending, pages = _MARKS.unpack_from(plaintext, end)
-        place = end + _MARKS_BYTES
-        if pages:
-            place += pages * _OLDER.size
-            older = tuple(map(_to_older, _OLDER.iter_unpack(plaintext[end + _MARKS_BYTES : place])))
-        named, count = _COUNTS.unpack_from(plaintext, place)
+        newest, current, previous, pending, pages, named, count = _PLAIN_MARKS.unpack_from(plaintext, end)
     except struct.error:
         message = "ends too early"
         raise Malformed(message) from None
-    if older and max(page.history_id for page in older) >= ID_LIMIT:
-        message = "names a page that there cannot be"
-        raise Malformed(message)
-    place += _COUNTS_BYTES
-    if named:
-        cursor = Cursor(plaintext, place - U16.size)
-        labels = {cursor.str8(): cursor.u32() for _ in range(named)}
+    place = end + _PLAIN_BYTES
+    if pages or named:
+        cursor = Cursor(plaintext, end + _MARKS.size)
+        older, labels = _parse_older(cursor, pages), {cursor.str8(): cursor.u32() for _ in range(cursor.u16())}
         count, place = cursor.u16(), cursor.position
     path = plaintext[_OWNER_BYTES:end]
     return _to_history((rec_id, path, newest, current, previous, pending, older, labels, ())), count, place
+
+
+def _parse_older(cursor: Cursor, pages: int) -> tuple[OlderPage, ...]:
+    older = tuple(map(_to_older, _OLDER.iter_unpack(cursor.take(pages * _OLDER.size))))
+    if any(page.history_id >= ID_LIMIT for page in older):
+        message = "names a page that there cannot be"
+        raise Malformed(message)
+    return older
 
 
 def _parse_versions(data: bytes, count: int, position: int) -> tuple[tuple[Version, ...], int]:

@@ -139,7 +139,8 @@ class Segment:
         self._plain = plaintext
         if not paths.isascii():
             self._verify_text()
-        self._fences = [self.path(position) for position in range(0, self.count, _STRIDE)]
+        bounds = self._bounds
+        self._fences = [paths[start:end] for start, end in zip(bounds[:-1:_STRIDE], bounds[1::_STRIDE], strict=True)]
 
     def _verify_text(self) -> None:
         try:
