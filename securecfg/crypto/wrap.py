@@ -28,8 +28,12 @@ DEK_FORM_GRANTED = 2
 DEK_FORM_SEALED = 3
 SEALED_DEK_ROW_BYTES = 6 + HYBRID_OVERHEAD_BYTES + KEY_BYTES
 
-_DEK_FRONT_BYTES = 6
 _DEK_HEAD = struct.Struct(">BBI")
+_DEK_ROW_BYTES = {
+    DEK_FORM_WRAPPED: DEK_ROW_BYTES,
+    DEK_FORM_GRANTED: DEK_ROW_BYTES,
+    DEK_FORM_SEALED: SEALED_DEK_ROW_BYTES,
+}
 
 
 class KeyWrap:
@@ -161,12 +165,12 @@ def parse_dek(row: bytes) -> tuple[int, int]:
     Raises:
         Tampered: The row is of no form.
     """
-    form = row[0] if len(row) >= _DEK_FRONT_BYTES and row[1] == SUITE else 0
-    size = SEALED_DEK_ROW_BYTES if form == DEK_FORM_SEALED else DEK_ROW_BYTES
-    if len(row) != size or not DEK_FORM_WRAPPED <= form <= DEK_FORM_SEALED:
-        message = "the row of a data key is malformed"
-        raise Tampered(message)
-    return form, int.from_bytes(row[2:6], "big")
+    if len(row) < _DEK_HEAD.size:
+        raise _malformed_dek()
+    form, suite, epoch = _DEK_HEAD.unpack_from(row)
+    if suite != SUITE or len(row) != _DEK_ROW_BYTES.get(form):
+        raise _malformed_dek()
+    return form, epoch
 
 
 def parse_dek_epoch(row: bytes) -> int:
@@ -175,19 +179,22 @@ def parse_dek_epoch(row: bytes) -> int:
     Raises:
         Tampered: The row is not one of form 1.
     """
-    if len(row) != DEK_ROW_BYTES or row[0] != DEK_FORM_WRAPPED or row[1] != SUITE:
-        message = "the row of a data key is malformed"
-        raise Tampered(message)
-    return int.from_bytes(row[2:6], "big")
+    form, epoch = parse_dek(row)
+    if form != DEK_FORM_WRAPPED:
+        raise _malformed_dek()
+    return epoch
+
+
+def _malformed_dek() -> Tampered:
+    return Tampered("the row of a data key is malformed")
 
 
 def unwrap_dek(value_key: KeyWrap, row: bytes, ctx: bytes) -> KeyBytes:
-    """Return the data key of a row whose epoch `parse_dek_epoch` named.
+    """Return the data key of a row of form 1, whose epoch `parse_dek` or `parse_dek_epoch` named.
 
     Raises:
         Tampered: The row was altered, or belongs to another key or place.
     """
-    parse_dek_epoch(row)
     return value_key.unwrap(row[6:], ctx)
 
 

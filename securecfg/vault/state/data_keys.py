@@ -41,11 +41,11 @@ class DataKeys:
         grants: What the values of a sealed scope are sealed under; None where they are under the scope key.
     """
 
-    __slots__ = ("_active", "_keyring", "_vault_id", "grants")
+    __slots__ = ("_active", "_keyring", "grants", "vault_id")
 
     def __init__(self, vault_id: bytes, keyring: Keyring, grants: ValueGrants | None) -> None:
         """Take up the active keys."""
-        self._vault_id = vault_id
+        self.vault_id = vault_id
         self._keyring = keyring
         self._active = keyring.scope(ROOT_SCOPE)
         self.grants = grants
@@ -60,10 +60,10 @@ class DataKeys:
         """
         grants = self.grants
         if grants is None or is_system:
-            ctx = dek_context(self._vault_id, ROOT_SCOPE, self._active.epoch, dek_id)
+            ctx = dek_context(self.vault_id, ROOT_SCOPE, self._active.epoch, dek_id)
             return wrap_dek(self._active.wrap, self._active.epoch, dek, ctx)
         epoch = grants.active
-        ctx = dek_context(self._vault_id, ROOT_SCOPE, epoch, dek_id)
+        ctx = dek_context(self.vault_id, ROOT_SCOPE, epoch, dek_id)
         if grants.is_granted(epoch):
             return wrap_dek(grants.wrap(epoch), epoch, dek, ctx, DEK_FORM_GRANTED)
         return seal_dek(grants.public_key, epoch, dek, ctx)
@@ -79,9 +79,10 @@ class DataKeys:
             message = f"the data key {dek_id} is missing"
             raise Tampered(message)
         form, epoch = parse_dek(row)
-        ctx = dek_context(self._vault_id, ROOT_SCOPE, epoch, dek_id)
+        ctx = dek_context(self.vault_id, ROOT_SCOPE, epoch, dek_id)
         if form == DEK_FORM_WRAPPED:
-            return unwrap_dek(self._keyring.scope(ROOT_SCOPE, epoch).wrap, row, ctx)
+            keys = self._active if epoch == self._active.epoch else self._keyring.scope(ROOT_SCOPE, epoch)
+            return unwrap_dek(keys.wrap, row, ctx)
         if self.grants is None:
             message = f"the data key {dek_id} is of a form that this vault does not have"
             raise Tampered(message)
