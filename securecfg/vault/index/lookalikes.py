@@ -81,19 +81,17 @@ class Lookalikes:
             new: What exists besides once the changes in the making are published.
         """
         present = self._present_in(index)
+        added = [names.places() for names in new]
         end = path.find(b"/")
         start = 0
         while True:
             place = path if end < 0 else path[:end]
-            if place in present or _is_among(new, place):
-                pass
-            else:
+            if place not in present and not _is_in_one(added, place):
                 folder, name = path[:start], place[start:]
                 known = self._folders.get(folder)
-                if (known is None or name in known.names) and _exists(index, place):
-                    present.add(place)
-                else:
+                if (known is not None and name not in known.names) or not index.holds(place):
                     return self._alike(index, folder, name, new)
+                present.add(place)
             if end < 0:
                 return None
             start = end + 1
@@ -131,9 +129,12 @@ class Lookalikes:
             known = self._folders[folder] = _Folder(_children(index, folder))
         look = _look(name)
         for alike in known.alike.get(look):
-            if alike != name and _exists(index, folder + alike):
+            if alike != name and index.holds(folder + alike):
                 return (folder + alike).decode()
-        return next((found.decode() for names in new for found in names.alike(folder, look)), None)
+        for names in new:
+            for place in names.alike(folder, look):
+                return place.decode()
+        return None
 
 
 @lru_cache(maxsize=4_096)
@@ -142,9 +143,9 @@ def _look(name: bytes) -> bytes:
     return skeleton(name.decode()).encode()
 
 
-def _is_among(new: Sequence[NewNames], place: bytes) -> bool:
-    for names in new:  # noqa: SIM110 - on the way of every new path of a batch, where a generator costs as much again
-        if place in names:
+def _is_in_one(added: Sequence[set[bytes]], place: bytes) -> bool:
+    for places in added:  # noqa: SIM110 - on the way of every new path of a batch, where a generator costs as much again
+        if place in places:
             return True
     return False
 
@@ -169,45 +170,36 @@ class NewNames:
         """Remember the paths of some changes. They are looked at when a new path is."""
         self._waiting += changes
 
-    def __contains__(self, place: bytes) -> bool:
-        """Return whether a change is at a path, or below it."""
-        self._take_up()
-        return place in self._places
+    def places(self) -> set[bytes]:
+        """Return the paths at which, or below which, there is a change."""
+        waiting, places = self._waiting, self._places
+        if waiting:
+            self._waiting = []
+            add = self._alike.add
+            for place, _ in waiting:
+                if place.startswith(SYSTEM):
+                    continue
+                # From the leaf upwards, as far as nothing was taken up yet.
+                while place not in places:
+                    places.add(place)
+                    start = place.rfind(b"/") + 1
+                    add(place[:start] + _BETWEEN + _look(place[start:]), place)
+                    if not start:
+                        break
+                    place = place[: start - 1]  # noqa: PLW2901 - the folder that it is in
+        return places
 
-    def alike(self, folder: bytes, look: bytes) -> Iterator[bytes]:
-        """Yield the paths in a folder that look like this and will hold something, themselves or below them."""
-        self._take_up()
-        for place in self._alike.get(folder + _BETWEEN + look):
-            beneath = place + b"/"
-            # A path may have been moved away again.
-            if any(
-                entry is not None and (path == place or path.startswith(beneath))
-                for path, entry in self._pending.items()
-            ):
-                yield place
+    def alike(self, folder: bytes, look: bytes) -> Sequence[bytes]:
+        """Return the paths in a folder that look like this and will hold something, themselves or below them."""
+        self.places()
+        return [place for place in self._alike.get(folder + _BETWEEN + look) if self._is_held(place)]
 
-    def _take_up(self) -> None:
-        if not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, []
-        places = self._places
-        for path, _ in waiting:
-            if path.startswith(SYSTEM):
-                continue
-            end = len(path)
-            # From the leaf upwards, as far as nothing was taken up yet.
-            while end >= 0 and (place := path[:end]) not in places:
-                places.add(place)
-                start = place.rfind(b"/") + 1
-                self._alike.add(place[:start] + _BETWEEN + _look(place[start:]), place)
-                end = start - 1
-
-
-def _exists(index: Index, path: bytes) -> bool:
-    if index.get(path) is not None:
-        return True
-    folder = path + b"/"
-    return next(index.scan(folder, prefix_end(folder)), None) is not None
+    def _is_held(self, place: bytes) -> bool:
+        """Return whether something will be at a path or below it: it may have been moved away again."""
+        beneath = place + b"/"
+        return any(
+            entry is not None and (path == place or path.startswith(beneath)) for path, entry in self._pending.items()
+        )
 
 
 def _children(index: Index, folder: bytes) -> Iterator[bytes]:
