@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from securecfg.errors import ValueTooLarge
@@ -45,6 +46,10 @@ class Put(NamedTuple):
     row: bytes
 
 
+to_put = partial(tuple.__new__, Put)
+"""Makes one from a tuple of its fields, in two thirds of the time."""
+
+
 class Delete(NamedTuple):
     """Remove a row; one that does not exist is no error."""
 
@@ -59,6 +64,9 @@ class Replace(NamedTuple):
     id: int
     old: bytes
     row: bytes
+
+
+to_replace = partial(tuple.__new__, Replace)
 
 
 class PartCommit(NamedTuple):

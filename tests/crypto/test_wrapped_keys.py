@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from securecfg.crypto import KeyWrap, dek_context, parse_dek_epoch, unwrap_dek, wrap_dek
+from securecfg.crypto import DekWrap, KeyWrap, dek_context, parse_dek_epoch, unwrap_dek
 from securecfg.errors import Tampered
 
 VAULT = bytes(range(16))
@@ -24,7 +24,7 @@ def read(row: bytes) -> bytes:
 
 
 def test_a_row_has_54_bytes_and_names_form_suite_and_epoch() -> None:
-    row = wrap_dek(KeyWrap(bytes(64)), 3, DEK, CTX)
+    row = DekWrap(KeyWrap(bytes(64)), VAULT, SCOPE, 3).seal(DEK, 7)
     assert len(row) == 54
     assert row[:6] == b"\x01\x01\x00\x00\x00\x03"
     assert parse_dek_epoch(row) == 3
@@ -32,7 +32,7 @@ def test_a_row_has_54_bytes_and_names_form_suite_and_epoch() -> None:
 
 
 def test_refuses_a_row_in_which_any_bit_was_flipped() -> None:
-    row = wrap_dek(KeyWrap(bytes(64)), 3, DEK, CTX)
+    row = DekWrap(KeyWrap(bytes(64)), VAULT, SCOPE, 3).seal(DEK, 7)
     for position in range(len(row)):
         for bit in range(8):
             altered = bytearray(row)
@@ -42,7 +42,7 @@ def test_refuses_a_row_in_which_any_bit_was_flipped() -> None:
 
 
 def test_refuses_every_truncation_and_an_extension() -> None:
-    row = wrap_dek(KeyWrap(bytes(64)), 3, DEK, CTX)
+    row = DekWrap(KeyWrap(bytes(64)), VAULT, SCOPE, 3).seal(DEK, 7)
     for wrong in [*(row[:size] for size in range(54)), row + b"\x00", row * 10_000]:
         with pytest.raises(Tampered):
             unwrap_dek(KeyWrap(bytes(64)), wrong, CTX)
@@ -61,7 +61,7 @@ def test_refuses_every_truncation_and_an_extension() -> None:
     ids=["vault", "scope", "epoch", "row"],
 )
 def test_a_data_key_opens_at_its_own_place_only(ctx: bytes) -> None:
-    row = wrap_dek(KeyWrap(bytes(64)), 3, DEK, CTX)
+    row = DekWrap(KeyWrap(bytes(64)), VAULT, SCOPE, 3).seal(DEK, 7)
     with pytest.raises(Tampered):
         unwrap_dek(KeyWrap(bytes(64)), row, ctx)
 

@@ -52,6 +52,7 @@ class IndexRows:
         self._vault_id = vault_id
         self._keyring = keyring
         self._active = keyring.scope(ROOT_SCOPE)
+        self._page_front = _FRONT.pack(_HISTORY, SUITE, self._active.epoch)
 
     def seal_manifest(self, manifest: Manifest) -> bytes:
         """Return the row of a manifest."""
@@ -168,7 +169,7 @@ class IndexRows:
     def _seal_page(self, rec_id: int, page: int, plaintext: bytes) -> bytes:
         keys = self._active
         ctx = history_context(self._vault_id, ROOT_SCOPE, keys.epoch, rec_id, page)
-        return _FRONT.pack(_HISTORY, SUITE, keys.epoch) + keys.index.seal(plaintext, ctx)
+        return self._page_front + keys.index.seal(plaintext, ctx)
 
     def _open_page(self, row: bytes | None, rec_id: int, page: int, digest: bytes) -> bytes:
         row = verify_digest(row, digest, _A_PAGE)
