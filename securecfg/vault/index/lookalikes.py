@@ -81,12 +81,13 @@ class Lookalikes:
             new: What exists besides once the changes in the making are published.
         """
         present = self._present_in(index)
-        added = [names.places() for names in new]
+        for names in new:
+            names.take_up()
         end = path.find(b"/")
         start = 0
         while True:
             place = path if end < 0 else path[:end]
-            if place not in present and not _is_in_one(added, place):
+            if place not in present and not _is_among(new, place):
                 folder, name = path[:start], place[start:]
                 known = self._folders.get(folder)
                 if (known is not None and name not in known.names) or not index.holds(place):
@@ -102,13 +103,14 @@ class Lookalikes:
         folders = self._folders
         if not folders or path.startswith(SYSTEM):
             return
-        end = len(path)
-        while end >= 0:
-            start = path.rfind(b"/", 0, end) + 1
-            folder = folders.get(path[:start])
-            if folder is not None and path[start:end] not in folder.names:
-                folder.add(path[start:end])
-            end = start - 1
+        outer, slash, name = path.rpartition(b"/")
+        while True:
+            folder = folders.get(outer + slash)
+            if folder is not None and name not in folder.names:
+                folder.add(name)
+            if not slash:
+                return
+            outer, slash, name = outer.rpartition(b"/")
 
     def clear(self) -> None:
         """Forget everything, after others changed the vault."""
@@ -132,8 +134,9 @@ class Lookalikes:
             if alike != name and index.holds(folder + alike):
                 return (folder + alike).decode()
         for names in new:
-            for place in names.alike(folder, look):
-                return place.decode()
+            alike = names.find_alike(folder, look)
+            if alike:
+                return alike.decode()
         return None
 
 
@@ -143,9 +146,9 @@ def _look(name: bytes) -> bytes:
     return skeleton(name.decode()).encode()
 
 
-def _is_in_one(added: Sequence[set[bytes]], place: bytes) -> bool:
-    for places in added:  # noqa: SIM110 - on the way of every new path of a batch, where a generator costs as much again
-        if place in places:
+def _is_among(new: Sequence[NewNames], place: bytes) -> bool:
+    for names in new:  # noqa: SIM110 - on the way of every new path of a batch, where a generator costs as much again
+        if place in names.places:
             return True
     return False
 
@@ -155,44 +158,49 @@ class NewNames:
 
     Args:
         pending: The newest change of each path that was added.
+
+    Attributes:
+        places: The paths at which, or below which, there is a change, as far as they were taken up.
     """
 
-    __slots__ = ("_alike", "_pending", "_places", "_waiting")
+    __slots__ = ("_alike", "_pending", "_waiting", "places")
 
     def __init__(self, pending: Mapping[bytes, Entry | None]) -> None:
         """Know no change yet."""
+        self.places: set[bytes] = set()
         self._pending = pending
         self._waiting: list[Change] = []
-        self._places: set[bytes] = set()
         self._alike = _Alike()  # whole paths, by their folder and what their last segment looks like
 
     def add(self, changes: Sequence[Change]) -> None:
-        """Remember the paths of some changes. They are looked at when a new path is."""
+        """Remember the paths of some changes. Few publications have a new path that they would be compared with."""
         self._waiting += changes
 
-    def places(self) -> set[bytes]:
-        """Return the paths at which, or below which, there is a change."""
-        waiting, places = self._waiting, self._places
-        if waiting:
-            self._waiting = []
-            add = self._alike.add
-            for place, _ in waiting:
-                if place.startswith(SYSTEM):
-                    continue
-                # From the leaf upwards, as far as nothing was taken up yet.
-                while place not in places:
-                    places.add(place)
-                    start = place.rfind(b"/") + 1
-                    add(place[:start] + _BETWEEN + _look(place[start:]), place)
-                    if not start:
-                        break
-                    place = place[: start - 1]  # noqa: PLW2901 - the folder that it is in
-        return places
+    def take_up(self) -> None:
+        """Look at the changes that were remembered, as far as that was not done yet."""
+        waiting, places = self._waiting, self.places
+        if not waiting:
+            return
+        self._waiting = []
+        add = self._alike.add
+        for place, _ in waiting:
+            if place.startswith(SYSTEM):
+                continue
+            # From the leaf upwards, as far as nothing was taken up yet.
+            while place not in places:
+                places.add(place)
+                folder, slash, name = place.rpartition(b"/")
+                add(folder + slash + _BETWEEN + _look(name), place)
+                if not slash:
+                    break
+                place = folder  # noqa: PLW2901 - the one that it is in
 
-    def alike(self, folder: bytes, look: bytes) -> Sequence[bytes]:
-        """Return the paths in a folder that look like this and will hold something, themselves or below them."""
-        self.places()
-        return [place for place in self._alike.get(folder + _BETWEEN + look) if self._is_held(place)]
+    def find_alike(self, folder: bytes, look: bytes) -> bytes:
+        """Return a path in a folder that looks like this and will hold something, itself or below it; or nothing."""
+        for place in self._alike.get(folder + _BETWEEN + look):
+            if self._is_held(place):
+                return place
+        return b""
 
     def _is_held(self, place: bytes) -> bool:
         """Return whether something will be at a path or below it: it may have been moved away again."""
