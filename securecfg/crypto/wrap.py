@@ -28,9 +28,8 @@ DEK_FORM_GRANTED = 2
 DEK_FORM_SEALED = 3
 SEALED_DEK_ROW_BYTES = 6 + HYBRID_OVERHEAD_BYTES + KEY_BYTES
 
-_DEK_FRONT_BYTES = 6
 _DEK_HEAD = struct.Struct(">BBI")
-_ROW_BYTES = {
+_DEK_ROW_BYTES = {
     DEK_FORM_WRAPPED: DEK_ROW_BYTES,
     DEK_FORM_GRANTED: DEK_ROW_BYTES,
     DEK_FORM_SEALED: SEALED_DEK_ROW_BYTES,
@@ -174,7 +173,7 @@ class DekRewrap:
         """
         place = dek_id.to_bytes(DEK_ID_BYTES)
         try:
-            dek = self._decrypt(row[_DEK_FRONT_BYTES:], [self._old_place + place])
+            dek = self._decrypt(row[_DEK_HEAD.size :], [self._old_place + place])
         except InvalidTag:
             message = f"the data key {dek_id} does not match its key and place"
             raise Tampered(message) from None
@@ -193,12 +192,12 @@ def parse_dek(row: bytes) -> tuple[int, int]:
     Raises:
         Tampered: The row is of no form.
     """
-    if len(row) >= _DEK_FRONT_BYTES:
-        form, suite, epoch = _DEK_HEAD.unpack_from(row)
-        if suite == SUITE and len(row) == _ROW_BYTES.get(form):
-            return form, epoch
-    message = "the row of a data key is malformed"
-    raise Tampered(message)
+    if len(row) < _DEK_HEAD.size:
+        raise _malformed_dek()
+    form, suite, epoch = _DEK_HEAD.unpack_from(row)
+    if suite != SUITE or len(row) != _DEK_ROW_BYTES.get(form):
+        raise _malformed_dek()
+    return form, epoch
 
 
 def parse_dek_epoch(row: bytes) -> int:
@@ -207,19 +206,22 @@ def parse_dek_epoch(row: bytes) -> int:
     Raises:
         Tampered: The row is not one of form 1.
     """
-    if len(row) != DEK_ROW_BYTES or row[0] != DEK_FORM_WRAPPED or row[1] != SUITE:
-        message = "the row of a data key is malformed"
-        raise Tampered(message)
-    return int.from_bytes(row[2:6], "big")
+    form, epoch = parse_dek(row)
+    if form != DEK_FORM_WRAPPED:
+        raise _malformed_dek()
+    return epoch
+
+
+def _malformed_dek() -> Tampered:
+    return Tampered("the row of a data key is malformed")
 
 
 def unwrap_dek(value_key: KeyWrap, row: bytes, ctx: bytes) -> KeyBytes:
-    """Return the data key of a row whose epoch `parse_dek_epoch` named.
+    """Return the data key of a row of form 1, whose epoch `parse_dek` or `parse_dek_epoch` named.
 
     Raises:
         Tampered: The row was altered, or belongs to another key or place.
     """
-    parse_dek_epoch(row)
     return value_key.unwrap(row[6:], ctx)
 
 

@@ -142,8 +142,12 @@ class Pool:
 
     def take(self) -> apsw.Cursor:
         """Return a cursor for reading; give it back with `idle.append`, or `retire` it if anything went wrong."""
-        with suppress(IndexError):
+        try:
             return self.lending.pop()
+        except IndexError:
+            return self._take_new()
+
+    def _take_new(self) -> apsw.Cursor:
         with self._growing:
             self.check_open()
             with suppress(IndexError):

@@ -4494,4 +4494,40 @@ MUTANTS = (
         "            pass\n",
         "rotation/test_runner.py::test_what_was_issued_and_not_stored_is_taken_back_with_the_rotation",
     ),
+    # --- the short ways of a read ---
+    Mutant(
+        "what stands inside another path is taken for a path",
+        "vault/index/segments.py",
+        "            if bounds[low] == start and low < high and bounds[low + 1] == start + len(path):",
+        "            if bounds[low] == start and low < high:",
+        "vault/index/test_formats.py::test_what_stands_inside_a_path_or_over_two_of_them_is_no_path",
+    ),
+    Mutant(
+        "a vault that had neither scopes nor mounts is taken to have none for ever",
+        "vault/opened.py",
+        "        if place == self._undivided:",
+        "        if self._undivided is not None:",
+        "mounts/test_mounted.py::test_a_handle_that_has_read_while_nothing_was_mounted_sees_what_is",
+    ),
+    Mutant(
+        "a page of a former epoch is opened with the key in use",
+        "vault/index/rows.py",
+        "        if row.startswith(self._page_front):",
+        "        if row:",
+        "vault/keys/test_changes.py::test_a_new_scope_key_is_used_at_once_and_the_old_one_still_opens",
+    ),
+    Mutant(
+        "the id of one of two rows is not checked",
+        "store/sqlite.py",
+        "        if not (0 <= first < ID_LIMIT and 0 <= second < ID_LIMIT):",
+        "        if not 0 <= first < ID_LIMIT:",
+        "store/test_conformance.py::TestSqlite::test_refuses_an_id_out_of_range_and_changes_nothing",
+    ),
+    Mutant(
+        "of two rows one that is no bytes is handed out",
+        "store/sqlite.py",
+        "        if not rows[0].__class__ is rows[1].__class__ is bytes:",
+        "        if rows[0].__class__ is not bytes:",
+        "store/test_sqlite_files.py::test_a_row_that_is_not_bytes_or_too_large_is_tampering",
+    ),
 )

@@ -278,6 +278,7 @@ def test_a_row_that_is_not_bytes_or_too_large_is_tampering(vault: Path) -> None:
         for read in (
             lambda i=i: store.get(Space.VALUE, i),
             lambda i=i: store.snapshot([(Space.VALUE, i)]),
+            lambda i=i: store.get_many([(Space.VALUE, 6), (Space.VALUE, i)]),
             lambda i=i: store.scan(Space.VALUE, i, i, 1),
         ):
             with pytest.raises(Tampered) as caught:

@@ -118,10 +118,12 @@ class Index:
         entry = self._overlay.get(path, _ABSENT)
         if entry is not _ABSENT:
             return entry  # type: ignore[return-value]  # the sentinel is excluded
-        position = self.manifest.position_of(path)
+        manifest = self.manifest
+        position = manifest.position_of(path)
         if position < 0:
             return None
-        return self.segment(position).find(path)
+        segment = self._segments.get(manifest.lines[position].segment_id) or self.segment(position)
+        return segment.find(path)
 
     def holds(self, path: bytes) -> bool:
         """Return whether there is a secret at a path, or below it."""
