@@ -111,6 +111,11 @@ class Content:
         source = self._source
         return (source,) if isinstance(source, bytes) else source()
 
+    def whole(self) -> bytes:
+        """Return the content in one piece."""
+        source = self._source
+        return source if isinstance(source, bytes) else b"".join(source())
+
     @property
     def is_inline(self) -> bool:
         """Whether it fits into one row."""
@@ -385,7 +390,7 @@ class Drafts:
             return 0, b""
         history = self._history(path, entry)
         version = self._version(history, history.current)
-        return version.number, b"".join(self._content(entry.rec_id, version).pieces())
+        return version.number, self._content(entry.rec_id, version).whole()
 
     def record(self, path: bytes) -> int:
         """Return the number of the secret at a path, 0 where there never was one."""
@@ -510,7 +515,7 @@ class Drafts:
         self, plan: Plan, record: tuple[int, int], created: int, content: Content, *, is_system: bool
     ) -> _Place:
         """Seal a value under a new data key, and return where both will lie."""
-        replica, data_keys = self._replica, self._replica.data_keys
+        data_keys = self._replica.data_keys
         data_keys.verify_size(content.length)
         dek = generate_key()
         rows = 0 if content.is_inline else count_value_rows(content.length)
@@ -518,11 +523,11 @@ class Drafts:
         value_id = dek_id + 1
         plan.puts.append(to_put((Space.DEK, dek_id, data_keys.seal(dek, dek_id, is_system=is_system))))
         if not rows:
-            ctx = value_context(replica.vault_id, ROOT_SCOPE, record, created, FORM_INLINE)
-            row, commitment = seal_value(dek, ctx, content.kind, b"".join(content.pieces()))
+            ctx = value_context(data_keys.vault_id, ROOT_SCOPE, record, created, FORM_INLINE)
+            row, commitment = seal_value(dek, ctx, content.kind, content.whole())
             plan.puts.append(to_put((Space.VALUE, value_id, row)))
             return _to_place((dek_id, value_id, 0, data_keys.name(commitment, (row,))))
-        ctx = value_context(replica.vault_id, ROOT_SCOPE, record, created, FORM_CHUNKED)
+        ctx = value_context(data_keys.vault_id, ROOT_SCOPE, record, created, FORM_CHUNKED)
         chunked = ChunkedValueKey(dek, ctx)
         plan.puts.append(Put(Space.VALUE, value_id, chunked.record))
         sealed = chunked.seal(content.kind, content.length, content.pieces())
