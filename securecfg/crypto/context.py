@@ -14,6 +14,7 @@ SUITE = 1
 ROOT_SCOPE = bytes(16)
 NO_SCOPE = bytes(16)
 NEWEST_PAGE = 0xFFFF_FFFF
+DEK_ID_BYTES = 8
 
 _PREFIX = struct.Struct(">12sBB16s16sI")
 _SLOT = struct.Struct(">16sBH")
@@ -135,6 +136,15 @@ def dek_context(vault_id: bytes, scope_id: bytes, epoch: int, dek_id: int) -> by
     if len(vault_id) != _ID_BYTES or len(scope_id) != _ID_BYTES:
         raise _no_id()
     return _DEK.pack(_MAGIC, _A_DEK, SUITE, vault_id, scope_id, epoch, dek_id)
+
+
+def dek_context_front(vault_id: bytes, scope_id: bytes, epoch: int) -> bytes:
+    """Return what the contexts of all data keys that one value key wraps begin with: what follows is the id of the row.
+
+    Raises:
+        ValueError: An id does not have 16 bytes.
+    """
+    return dek_context(vault_id, scope_id, epoch, 0)[:-DEK_ID_BYTES]
 
 
 def value_context(vault_id: bytes, scope_id: bytes, record: tuple[int, int], created_ns: int, form: int) -> bytes:

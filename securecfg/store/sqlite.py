@@ -12,7 +12,7 @@ import time
 import weakref
 from contextlib import contextmanager
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import apsw
@@ -175,11 +175,12 @@ class SqliteStore:
             self._fail(cursor, error)
         self._idle.append(cursor)
         for _, row in found:
-            if row is None:
-                # A damaged file can hold what its schema rules out.
-                message = f"`{self.path}` holds a row without content"
-                raise Tampered(message)
-            self._check_row(row)
+            if row.__class__ is not bytes:
+                if row is None:
+                    # A damaged file can hold what its schema rules out.
+                    message = f"`{self.path}` holds a row without content"
+                    raise Tampered(message)
+                self._check_row(row)
         return found
 
     def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> Hashable | None:
@@ -615,23 +616,24 @@ def _apply(cursor: apsw.Cursor, operations: Sequence[Operation], sql: _Statement
 
 def _apply_staged(cursor: apsw.Cursor, operations: Sequence[Staged], sql: _Statements) -> None:
     """Apply operations of which there may be thousands, those of a kind in one call of SQLite."""
-    if all(operation.__class__ is Put for operation in operations):
+    if set(map(type, operations)) == {Put}:
         # The rows of secrets come in turns: a data key, a value, a history. Of one id the last one still counts.
         operations = sorted(operations, key=_space_of)
     for (kind, space), run in groupby(operations, _kind_of):
         if kind is Put:
-            cursor.executemany(sql.put[space], [operation[1:] for operation in run])
+            cursor.executemany(sql.put[space], map(_id_and_row, run))
         elif kind is Replace:
-            cursor.executemany(sql.replace[space], [(row, id_, old) for _, id_, old, row in run])  # type: ignore[misc]  # of its kind
+            cursor.executemany(sql.replace[space], map(_row_id_and_old, run))
         else:
-            cursor.executemany(sql.delete[space], [operation[1:] for operation in run])
+            cursor.executemany(sql.delete[space], map(_id_alone, run))
 
 
+# What is called for each of thousands of operations, without a frame of Python's.
 _space_of = attrgetter("space")
-
-
-def _kind_of(operation: Staged) -> tuple[type[Staged], Space]:
-    return operation.__class__, operation.space
+_kind_of = attrgetter("__class__", "space")
+_id_and_row = attrgetter("id", "row")
+_row_id_and_old = attrgetter("row", "id", "old")
+_id_alone = itemgetter(slice(1, 2))
 
 
 def _map_index(file: DatabaseFile, pin: apsw.Connection) -> WalIndex | None:

