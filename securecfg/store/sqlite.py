@@ -261,8 +261,10 @@ class SqliteStore:
             while True:
                 try:
                     cursor.connection.set_busy_timeout(100)
-                    cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                    cursor.connection.set_busy_timeout(round(self._busy_timeout_s * 1000))
+                    try:
+                        cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                    finally:
+                        cursor.connection.set_busy_timeout(round(self._busy_timeout_s * 1000))
                     self._file.sync_log()
                     return
                 except (apsw.BusyError, apsw.LockedError):
