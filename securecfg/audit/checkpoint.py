@@ -11,6 +11,7 @@ Ours have exactly one extension line, which binds the vault's state to the log:
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from securecfg.audit.merkle import HASH_BYTES, MAX_SIZE
@@ -54,7 +55,7 @@ class Checkpoint:
         Raises:
             LogTampered: A field breaks the layout.
         """
-        if not _ORIGIN.fullmatch(origin) or not 0 <= size < MAX_SIZE or not len(root) == len(state) == HASH_BYTES:
+        if not _is_origin(origin) or not 0 <= size < MAX_SIZE or not len(root) == len(state) == HASH_BYTES:
             message = "not the fields of a checkpoint"
             raise LogTampered(message)
         self.origin = origin
@@ -70,6 +71,12 @@ class Checkpoint:
     def __hash__(self) -> int:
         """Return a hash of what it says."""
         return hash(self.text)
+
+
+@lru_cache(maxsize=16)
+def _is_origin(text: str) -> bool:
+    # The checkpoints of a process are mostly of one log.
+    return _ORIGIN.fullmatch(text) is not None
 
 
 def origin_of(vault_id: bytes) -> str:

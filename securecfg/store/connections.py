@@ -1,4 +1,4 @@
-"""The connections of one SQLite store: a pool for readers, one for the writer, one that pins the WAL-index."""
+"""The connections of one SQLite store: a pool for readers and the writer, and one that pins the WAL-index."""
 
 from __future__ import annotations
 
@@ -100,6 +100,9 @@ INHERITED = Inherited()
 class Pool:
     """Connections to one database, lent to one thread at a time.
 
+    A writer takes the connection that was used last, like any reader: it has the pages that a change was drafted from,
+    and keeps those that it writes for whoever reads next. Another one would read them again after each commit.
+
     Attributes:
         idle: Cursors that nobody uses, the most recently used last; where a borrowed one is given back. Taking and
             giving back are single list operations, so they need no lock.
@@ -116,7 +119,7 @@ class Pool:
         self.pin = opened.cursor()
         self.pin_lock = threading.Lock()
         self._connect = connect
-        self._readers: set[apsw.Cursor] = set()
+        self._cursors: set[apsw.Cursor] = set()
         self._growing = threading.Lock()
         self._writing = threading.Lock()
         self._rest = threading.Lock()
@@ -153,12 +156,12 @@ class Pool:
             with suppress(IndexError):
                 return self.idle.pop()
             cursor = self._open()
-            self._readers.add(cursor)
+            self._cursors.add(cursor)
             return cursor
 
     def retire(self, cursor: apsw.Cursor) -> None:
         """Close a connection in doubt; its transaction, if any, is rolled back."""
-        self._readers.discard(cursor)
+        self._cursors.discard(cursor)
         _close(cursor)
 
     def writing(self, timeout_s: float) -> Writing:
@@ -177,27 +180,30 @@ class Pool:
             raise StoreBusy(message, hint="try again")
         try:
             self.check_open()
-            if self._writer is None:
-                self._writer = self._open()
+            self._writer = cursor = self._take_for_writing()
         except BaseException:
             # Who gets no cursor returns none, and everybody after him would wait in vain.
             self._writing.release()
             raise
-        return self._writer
+        return cursor
 
     def return_writer(self) -> None:
         """Take the writer's cursor back; one that is still inside a transaction is in doubt, whatever the reason."""
         try:
-            if self._writer is not None and self._writer.connection.in_transaction:
+            cursor = self._writer
+            if cursor is not None and cursor.connection.in_transaction:
                 self.poison()
+            elif cursor is not None:
+                self._writer = None
+                self.idle.append(cursor)
         finally:
             self._writing.release()
 
     def poison(self) -> None:
-        """Close the writer's connection; the next writer gets a new one. For the thread that holds the writer."""
+        """Close the writer's connection; the next writer gets another one. For the thread that holds the writer."""
         if self._writer is not None:
             cursor, self._writer = self._writer, None
-            _close(cursor)
+            self.retire(cursor)
 
     def close(self) -> None:
         """Close every connection; the last one to the database, in any process, folds the log into it."""
@@ -210,7 +216,7 @@ class Pool:
             for cursor in self._resting:
                 _close(cursor)
             self._resting.clear()
-            self._readers.clear()
+            self._cursors.clear()
             with suppress(*FOREIGN):
                 self.pin.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             _close(self.pin)
@@ -225,14 +231,14 @@ class Pool:
         for lock in (self._growing, self._writing, self.pin_lock):
             if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 self._held.append(lock)
-        while len(self._resting) < len(self._readers):
+        while len(self._resting) < len(self._cursors):
             try:
                 self._resting.append(self.idle.pop())
             except IndexError:
                 if time.monotonic() > deadline:
                     break
                 time.sleep(0.0002)
-        self._is_at_rest = len(self._held) == 3 and len(self._resting) == len(self._readers)  # noqa: PLR2004 - all locks
+        self._is_at_rest = len(self._held) == 3 and len(self._resting) == len(self._cursors)  # noqa: PLR2004 - all locks
 
     def go_on(self) -> None:
         """Lend again."""
@@ -246,11 +252,19 @@ class Pool:
 
     def disinherit(self) -> None:
         """In a forked child: refuse from now on, and touch nothing."""
-        cursors = {*self._readers, *self._resting, self.pin} | ({self._writer} if self._writer else set())
+        cursors = {*self._cursors, *self._resting, self.pin}
         INHERITED.add([cursor.connection for cursor in cursors], at_rest=self._is_at_rest)
         self._refusal = VaultForked
         self.idle.clear()
         self._growing, self._writing, self._rest, self.pin_lock = (threading.Lock() for _ in range(4))
+
+    def _take_for_writing(self) -> apsw.Cursor:
+        # Whoever brings the pool to rest holds `_growing` while it waits for `_writing`, which is held here.
+        with suppress(IndexError):
+            return self.idle.pop()
+        cursor = self._open()
+        self._cursors.add(cursor)
+        return cursor
 
     def _open(self) -> apsw.Cursor:
         try:

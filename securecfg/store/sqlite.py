@@ -279,8 +279,10 @@ class SqliteStore:
             while True:
                 try:
                     cursor.connection.set_busy_timeout(100)
-                    cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                    cursor.connection.set_busy_timeout(round(self._busy_timeout_s * 1000))
+                    try:
+                        cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                    finally:
+                        cursor.connection.set_busy_timeout(round(self._busy_timeout_s * 1000))
                     self._file.sync_log()
                     return
                 except (apsw.BusyError, apsw.LockedError):
@@ -607,11 +609,10 @@ def _make_partition_tables(cursor: apsw.Cursor) -> None:
 
 
 def _apply(cursor: apsw.Cursor, operations: Sequence[Operation], sql: _Statements) -> None:
+    execute, put, delete = cursor.execute, sql.put, sql.delete
     for operation in operations:
-        if isinstance(operation, Put):
-            cursor.execute(sql.put[operation.space], (operation.id, operation.row))
-        else:
-            cursor.execute(sql.delete[operation.space], (operation.id,))
+        # The fields behind the space are what is bound.
+        execute((put if operation.__class__ is Put else delete)[operation[0]], operation[1:])
 
 
 def _apply_staged(cursor: apsw.Cursor, operations: Sequence[Staged], sql: _Statements) -> None:

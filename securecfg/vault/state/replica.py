@@ -7,7 +7,7 @@ signed checkpoint (format 7 and 8). It only ever moves forward.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
@@ -39,7 +39,7 @@ from securecfg.vault.state.head import hash_header, parse_head
 from securecfg.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable
 
     from securecfg.audit import Checkpoint
     from securecfg.crypto import KeyBytes
@@ -131,6 +131,28 @@ class Generation(NamedTuple):
     keys: Keys
 
 
+class Hold:
+    """Holds a state in a `with` block. A class: a generator would cost every commit as much as a row.
+
+    Attributes:
+        depth: In how many such blocks it is held.
+    """
+
+    __slots__ = ("depth",)
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.depth = 0
+
+    def __enter__(self) -> None:
+        """Hold it."""
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Let go, unless it is held around this block too."""
+        self.depth -= 1
+
+
 class Replica:
     """The state, kept in step with the store. Public methods may be called by any thread.
 
@@ -159,7 +181,7 @@ class Replica:
         self._keys: Keys | None = None
         self._opening: Keys | None = None  # what opens segments while a state is verified
         self._refuse: Callable[[], NoReturn]
-        self._is_held = False
+        self._hold = Hold()
         self._revision: Hashable = store.revision()
         self.head, meta = _read_front(store)
         self.note, self.state, digest = _parse_head(self.head)
@@ -233,7 +255,7 @@ class Replica:
             head = self.store.head()
             changed = head != self.head
             if changed:
-                if self._is_held:
+                if self._hold.depth:
                     message = "another writer published first"
                     raise HeadMoved(message)
                 self._advance(head)
@@ -241,18 +263,13 @@ class Replica:
             self._revision = revision
             return changed
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Hold:
         """Let nothing advance the state, which a publication in the making builds on. The caller holds the lock.
 
         A plan may look whether a row that is missing was replaced by another writer, and so refresh. Were the newer
         state taken up then, the publication would be committed on top of it with leaves that follow on the older one.
         """
-        was_held, self._is_held = self._is_held, True
-        try:
-            yield
-        finally:
-            self._is_held = was_held
+        return self._hold
 
     def accept(self, finished: Finished, revision: Hashable | None) -> None:
         """Take up a publication of this process that has been committed. The caller holds the lock.
