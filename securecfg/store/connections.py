@@ -1,4 +1,4 @@
-"""The connections of one SQLite store: a pool for readers, one for the writer, one that pins the WAL-index."""
+"""The connections of one SQLite store: a pool for readers, whose first pins the WAL-index, and one for the writer."""
 
 from __future__ import annotations
 
@@ -104,19 +104,19 @@ class Pool:
         idle: Cursors that nobody uses, the most recently used last; where a borrowed one is given back. Taking and
             giving back are single list operations, so they need no lock.
         lending: Where cursors are taken from: `idle`, or an empty list while the pool is at rest or closed.
-        pin: The connection that keeps the WAL-index alive; it never writes.
-        pin_lock: Held while `pin` is used.
+        pin: The connection that keeps the WAL-index alive; it never writes. The first reader's is the same one.
     """
 
     def __init__(self, path: str, opened: apsw.Connection, connect: Callable[[], apsw.Connection]) -> None:
         """Keep `opened` as the pin; `connect` opens more of the same."""
         self.path = path
-        self.idle: list[apsw.Cursor] = []
+        self.pin = opened
+        self.idle: list[apsw.Cursor] = [opened.cursor()]
         self.lending = self.idle
-        self.pin = opened.cursor()
-        self.pin_lock = threading.Lock()
         self._connect = connect
-        self._readers: set[apsw.Cursor] = set()
+        self._readers: set[apsw.Cursor] = set(self.idle)
+        self._watcher: apsw.Cursor | None = None
+        self._watching = threading.Lock()
         self._growing = threading.Lock()
         self._writing = threading.Lock()
         self._rest = threading.Lock()
@@ -153,9 +153,30 @@ class Pool:
             return cursor
 
     def retire(self, cursor: apsw.Cursor) -> None:
-        """Close a connection in doubt; its transaction, if any, is rolled back."""
+        """Close a connection in doubt; its transaction, if any, is rolled back. The pin stays, and is lent no more."""
         self._readers.discard(cursor)
-        _close(cursor)
+        if cursor.connection is self.pin:
+            with suppress(*FOREIGN):
+                cursor.close(True)  # noqa: FBT003 - apsw's signature
+                if self.pin.in_transaction:
+                    self.pin.execute("ROLLBACK")
+        else:
+            _close(cursor.connection)
+
+    def data_version(self) -> int:
+        """Return a number that changes with every commit of others.
+
+        It is that of one connection, which nobody reads from: in the middle of a read it would not be the newest.
+
+        Raises:
+            VaultClosed, VaultForked: As for `check_open`.
+            apsw.Error: SQLite refuses.
+        """
+        with self._watching:
+            self.check_open()
+            if self._watcher is None:
+                self._watcher = self._open()
+            return int(self._watcher.execute("PRAGMA data_version").get)
 
     def writing(self, timeout_s: float) -> Writing:
         """Lend the writer's cursor, one thread at a time, for a `with` block."""
@@ -193,7 +214,7 @@ class Pool:
         """Close the writer's connection; the next writer gets a new one. For the thread that holds the writer."""
         if self._writer is not None:
             cursor, self._writer = self._writer, None
-            _close(cursor)
+            _close(cursor.connection)
 
     def close(self) -> None:
         """Close every connection; the last one to the database, in any process, folds the log into it."""
@@ -203,12 +224,12 @@ class Pool:
                 return
             self._refusal = VaultClosed
             self.poison()
-            for cursor in self._resting:
-                _close(cursor)
+            for connection in {cursor.connection for cursor in (*self._resting, *self._watchers())} - {self.pin}:
+                _close(connection)
             self._resting.clear()
             self._readers.clear()
             with suppress(*FOREIGN):
-                self.pin.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+                self.pin.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             _close(self.pin)
         finally:
             self.go_on()
@@ -218,7 +239,7 @@ class Pool:
         self._rest.acquire()
         self.lending = []
         deadline = time.monotonic() + _REST_LIMIT_S
-        for lock in (self._growing, self._writing, self.pin_lock):
+        for lock in (self._growing, self._writing, self._watching):
             if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 self._held.append(lock)
         while len(self._resting) < len(self._readers):
@@ -242,11 +263,14 @@ class Pool:
 
     def disinherit(self) -> None:
         """In a forked child: refuse from now on, and touch nothing."""
-        cursors = {*self._readers, *self._resting, self.pin} | ({self._writer} if self._writer else set())
-        INHERITED.add([cursor.connection for cursor in cursors], at_rest=self._is_at_rest)
+        cursors = {*self._readers, *self._resting, *self._watchers()} | ({self._writer} if self._writer else set())
+        INHERITED.add([*{self.pin, *(cursor.connection for cursor in cursors)}], at_rest=self._is_at_rest)
         self._refusal = VaultForked
         self.idle.clear()
-        self._growing, self._writing, self._rest, self.pin_lock = (threading.Lock() for _ in range(4))
+        self._growing, self._writing, self._rest, self._watching = (threading.Lock() for _ in range(4))
+
+    def _watchers(self) -> tuple[apsw.Cursor, ...]:
+        return () if self._watcher is None else (self._watcher,)
 
     def _open(self) -> apsw.Cursor:
         try:
@@ -274,6 +298,6 @@ class Writing:
         self._pool.return_writer()
 
 
-def _close(cursor: apsw.Cursor) -> None:
+def _close(connection: apsw.Connection) -> None:
     with suppress(*FOREIGN):
-        cursor.connection.close(True)  # noqa: FBT003 - apsw's signature
+        connection.close(True)  # noqa: FBT003 - apsw's signature
