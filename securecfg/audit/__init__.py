@@ -13,7 +13,7 @@ from securecfg.audit.checkpoint import (
     sign_checkpoint,
 )
 from securecfg.audit.events import Category, Decision, Event
-from securecfg.audit.leaf import Leaf, parse_leaf
+from securecfg.audit.leaf import Leaf, parse_delta_hashes, parse_leaf
 from securecfg.audit.masking import Masker
 from securecfg.audit.merkle import HashReader, Tile, Tree, consistency_proof, leaf_hash, verify_consistency
 from securecfg.audit.note import NoteSigner, VerifierKey, parse_vkey, vkey_of
@@ -44,6 +44,7 @@ __all__ = [
     "open_own_checkpoint",
     "origin_of",
     "parse_checkpoint",
+    "parse_delta_hashes",
     "parse_leaf",
     "parse_record",
     "parse_vkey",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from securecfg.audit import NoteSigner, Tree, leaf_hash, open_own_checkpoint, origin_of, parse_leaf
+from securecfg.audit import NoteSigner, Tree, leaf_hash, open_own_checkpoint, origin_of, parse_delta_hashes
 from securecfg.crypto import FORM_INLINE, ROOT_SCOPE, ValueKey, value_context
 from securecfg.errors import HeadMoved, IntegrityError, LogTampered, NotAVault, RollbackSuspected, SlotRemoved, Tampered
 from securecfg.keys import (
@@ -427,13 +427,14 @@ class Replica:
                 raise Tampered(message)
             for index, row in rows:
                 tree.append_stored(leaf_hash(row))
-                _verify_vouched(tree, voucher)
+                if voucher is not None:
+                    _verify_vouched(tree, voucher)
                 if index >= base_size:
-                    hashes = parse_leaf(row, index).delta_hashes
+                    hashes = parse_delta_hashes(row, index)
                     if hashes and index >= vouched:
                         message = "a record that no writer of the scope vouches for changes data"
                         raise Tampered(message)
-                    wanted.extend((index, digest) for digest in hashes)
+                    wanted += [(index, digest) for digest in hashes]
         if tree.root() != checkpoint.root:
             message = f"the log of {counted(checkpoint.size, 'record')} does not lead to the signed root"
             raise Tampered(message, hint="run `securecfg audit verify`; it names the record")
