@@ -4524,4 +4524,18 @@ MUTANTS = (
         "                self._watcher = self.pin.cursor()",
         "store/test_sqlite_processes.py::test_the_version_of_the_data_is_not_that_of_a_read_under_way",
     ),
+    Mutant(
+        "what another program did to a key of a token is never looked at",
+        "keys/providers/pkcs11.py",
+        "            with suppress(WrongKey, KeyProviderUnavailable):",
+        "            with suppress():",
+        "keys/test_pkcs11.py::test_what_another_program_does_to_a_key_that_was_used_before_shows",
+    ),
+    Mutant(
+        "bytes of any kind are taken for a leaf",
+        "audit/leaf.py",
+        "        (kind, suite) != (LEAF_TYPE, SUITE)\n        or delta_count",
+        "        delta_count",
+        "audit/test_leaf.py::TestLeaves::test_of_another_layout_name_no_deltas",
+    ),
 )
