@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from securecfg.audit.note import VerifierKey
+    from securecfg.audit.note import NoteSigner, VerifierKey
 
 VAULT_ID_BYTES = 16
 
@@ -107,6 +107,19 @@ def open_checkpoint(raw: bytes, keys: Iterable[VerifierKey]) -> Checkpoint:
             the keys.
     """
     return open_signed_checkpoint(raw, keys)[0]
+
+
+def open_own_checkpoint(raw: bytes, signer: NoteSigner) -> Checkpoint:
+    """Return the checkpoint of a note that a key has signed, for who holds that key. It is as `open_checkpoint`.
+
+    Raises:
+        LogTampered: As for `open_checkpoint`.
+    """
+    if signer.has_signed(raw):
+        checkpoint = parse_checkpoint(raw)
+        if checkpoint.origin == signer.vkey.name:
+            return checkpoint
+    return open_checkpoint(raw, [signer.vkey])
 
 
 def open_signed_checkpoint(raw: bytes, keys: Iterable[VerifierKey]) -> tuple[Checkpoint, VerifierKey]:

@@ -1,4 +1,4 @@
-"""The connections of one SQLite store: a pool for readers and the writer, and one that pins the WAL-index."""
+"""The connections of one SQLite store: a pool for readers and the writer, whose first one pins the WAL-index."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from securecfg.errors import StoreBusy, VaultClosed, VaultForked
+from securecfg.errors import SecurecfgError, StoreBusy, VaultClosed, VaultForked
 from securecfg.store.failures import FOREIGN, translated
 from securecfg.store.interface import ROW_LIMIT_BYTES
 
@@ -107,19 +107,19 @@ class Pool:
         idle: Cursors that nobody uses, the most recently used last; where a borrowed one is given back. Taking and
             giving back are single list operations, so they need no lock.
         lending: Where cursors are taken from: `idle`, or an empty list while the pool is at rest or closed.
-        pin: The connection that keeps the WAL-index alive; it never writes.
-        pin_lock: Held while `pin` is used.
+        pin: The connection that keeps the WAL-index alive: the first that was opened, which is lent like the others.
     """
 
     def __init__(self, path: str, opened: apsw.Connection, connect: Callable[[], apsw.Connection]) -> None:
         """Keep `opened` as the pin; `connect` opens more of the same."""
         self.path = path
-        self.idle: list[apsw.Cursor] = []
+        self.pin = opened
+        self.idle: list[apsw.Cursor] = [opened.cursor()]
         self.lending = self.idle
-        self.pin = opened.cursor()
-        self.pin_lock = threading.Lock()
         self._connect = connect
-        self._cursors: set[apsw.Cursor] = set()
+        self._cursors: set[apsw.Cursor] = set(self.idle)
+        self._watcher: apsw.Cursor | None = None
+        self._watching = threading.Lock()
         self._growing = threading.Lock()
         self._writing = threading.Lock()
         self._rest = threading.Lock()
@@ -160,9 +160,31 @@ class Pool:
             return cursor
 
     def retire(self, cursor: apsw.Cursor) -> None:
-        """Close a connection in doubt; its transaction, if any, is rolled back."""
+        """Close a connection in doubt; its transaction, if any, is rolled back. Another one follows the pin."""
         self._cursors.discard(cursor)
-        _close(cursor)
+        if cursor.connection is not self.pin or self._replace_pin():
+            _close(cursor.connection)
+            return
+        # Without it the WAL-index would go. It is lent no more.
+        with suppress(*FOREIGN):
+            cursor.close(True)  # noqa: FBT003 - apsw's signature
+            if self.pin.in_transaction:
+                self.pin.execute("ROLLBACK")
+
+    def data_version(self) -> int:
+        """Return a number that changes with every commit of others.
+
+        It is that of one connection, which nobody reads from: in the middle of a read it would not be the newest.
+
+        Raises:
+            VaultClosed, VaultForked: As for `check_open`.
+            apsw.Error: SQLite refuses.
+        """
+        with self._watching:
+            self.check_open()
+            if self._watcher is None:
+                self._watcher = self._open()
+            return int(self._watcher.execute("PRAGMA data_version").get)
 
     def writing(self, timeout_s: float) -> Writing:
         """Lend the writer's cursor, one thread at a time, for a `with` block."""
@@ -213,12 +235,12 @@ class Pool:
                 return
             self._refusal = VaultClosed
             self.poison()
-            for cursor in self._resting:
-                _close(cursor)
+            for connection in {cursor.connection for cursor in (*self._resting, *self._watchers())} - {self.pin}:
+                _close(connection)
             self._resting.clear()
             self._cursors.clear()
             with suppress(*FOREIGN):
-                self.pin.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+                self.pin.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             _close(self.pin)
         finally:
             self.go_on()
@@ -228,7 +250,7 @@ class Pool:
         self._rest.acquire()
         self.lending = []
         deadline = time.monotonic() + _REST_LIMIT_S
-        for lock in (self._growing, self._writing, self.pin_lock):
+        for lock in (self._growing, self._writing, self._watching):
             if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 self._held.append(lock)
         while len(self._resting) < len(self._cursors):
@@ -252,11 +274,14 @@ class Pool:
 
     def disinherit(self) -> None:
         """In a forked child: refuse from now on, and touch nothing."""
-        cursors = {*self._cursors, *self._resting, self.pin}
-        INHERITED.add([cursor.connection for cursor in cursors], at_rest=self._is_at_rest)
+        cursors = {*self._cursors, *self._resting, *self._watchers()}
+        INHERITED.add([*{self.pin, *(cursor.connection for cursor in cursors)}], at_rest=self._is_at_rest)
         self._refusal = VaultForked
         self.idle.clear()
-        self._growing, self._writing, self._rest, self.pin_lock = (threading.Lock() for _ in range(4))
+        self._growing, self._writing, self._rest, self._watching = (threading.Lock() for _ in range(4))
+
+    def _watchers(self) -> tuple[apsw.Cursor, ...]:
+        return () if self._watcher is None else (self._watcher,)
 
     def _take_for_writing(self) -> apsw.Cursor:
         # Whoever brings the pool to rest holds `_growing` while it waits for `_writing`, which is held here.
@@ -265,6 +290,14 @@ class Pool:
         cursor = self._open()
         self._cursors.add(cursor)
         return cursor
+
+    def _replace_pin(self) -> bool:
+        with suppress(*FOREIGN, SecurecfgError):  # of a file that was replaced, for one
+            pin = self._connect()
+            pin.execute("PRAGMA page_count").fetchall()  # an open connection holds the WAL-index from its first read on
+            self.pin = pin
+            return True
+        return False
 
     def _open(self) -> apsw.Cursor:
         try:
@@ -292,6 +325,6 @@ class Writing:
         self._pool.return_writer()
 
 
-def _close(cursor: apsw.Cursor) -> None:
+def _close(connection: apsw.Connection) -> None:
     with suppress(*FOREIGN):
-        cursor.connection.close(True)  # noqa: FBT003 - apsw's signature
+        connection.close(True)  # noqa: FBT003 - apsw's signature

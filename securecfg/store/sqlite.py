@@ -441,14 +441,10 @@ class SqliteStore:
         raise StoreFailed(message, hint="open it for writing")
 
     def _data_version(self) -> int:
-        pool = self._pool
-        with pool.pin_lock:
-            pool.check_open()
-            try:
-                version = pool.pin.execute("PRAGMA data_version").get
-            except FOREIGN as error:
-                raise translated(error, self.path) from None
-            return int(version)
+        try:
+            return self._pool.data_version()
+        except FOREIGN as error:
+            raise translated(error, self.path) from None
 
 
 # ruff: noqa: SLF001 - a part of a store is as near to it as the store itself

@@ -70,8 +70,8 @@ MUTANTS = (
     Mutant(
         "the state is not compared with the signed hash",
         "vault/state/replica.py",
-        "        if checkpoint.state != digest:",
-        "        if False:",
+        "    if checkpoint.state != digest:",
+        "    if False:",
         "reliability/test_tampering.py::test_any_byte_of_any_row_of_a_small_vault",
     ),
     Mutant(
@@ -1642,8 +1642,8 @@ MUTANTS = (
     Mutant(
         "a new head is checked by the key that it names itself",
         "vault/state/replica.py",
-        "        if state.epoch_key != epoch_key:",
-        "        if False:",
+        "    if state.epoch_key != signer.vkey.public_key:",
+        "    if False:",
         "vault/state/test_replica.py::test_a_head_that_somebody_without_a_key_signed_turns_no_open_handle_back",
     ),
     Mutant(
@@ -4577,5 +4577,49 @@ MUTANTS = (
         "        if not rows[0].__class__ is rows[1].__class__ is bytes:",
         "        if rows[0].__class__ is not bytes:",
         "store/test_sqlite_files.py::test_a_row_that_is_not_bytes_or_too_large_is_tampering",
+    ),
+    Mutant(
+        "header and slots that opened are taken though the head names others",
+        "vault/state/replica.py",
+        "            if hash_header(header_row, slots_to_bytes(slots)) == state.header_digest:",
+        "            if slots:",
+        "vault/state/test_replica.py::test_header_and_slots_of_an_older_state_are_refused_though_the_root_vouches_for_them",
+    ),
+    Mutant(
+        "who holds the log's key takes any note under its name for his own",
+        "audit/note.py",
+        "        return hmac.compare_digest(raw, text + self._line"
+        " + binascii.b2a_base64(self._key_id + self._key.sign(text)))",
+        "        return True",
+        "audit/test_checkpoint.py::test_with_any_bit_changed_is_refused_by_who_holds_the_key_as_by_others",
+    ),
+    Mutant(
+        "a read that failed goes on in the connection that stays open",
+        "store/connections.py",
+        "                if self.pin.in_transaction:",
+        "                if False:",
+        "store/test_sqlite_processes.py"
+        "::test_a_read_that_fails_leaves_the_first_connection_open_and_reads_no_more_from_it",
+    ),
+    Mutant(
+        "whether others have committed is asked in the middle of a read",
+        "store/connections.py",
+        "                self._watcher = self._open()",
+        "                self._watcher = self.pin.cursor()",
+        "store/test_sqlite_processes.py::test_the_version_of_the_data_is_not_that_of_a_read_under_way",
+    ),
+    Mutant(
+        "what another program did to a key of a token is never looked at",
+        "keys/providers/pkcs11.py",
+        "            with suppress(WrongKey, KeyProviderUnavailable):",
+        "            with suppress():",
+        "keys/test_pkcs11.py::test_what_another_program_does_to_a_key_that_was_used_before_shows",
+    ),
+    Mutant(
+        "bytes of any kind are taken for a leaf",
+        "audit/leaf.py",
+        "        (kind, suite) != (LEAF_TYPE, SUITE)\n        or delta_count",
+        "        delta_count",
+        "audit/test_leaf.py::TestLeaves::test_of_another_layout_name_no_deltas",
     ),
 )

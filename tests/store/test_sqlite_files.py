@@ -325,7 +325,7 @@ def test_any_damaged_byte_yields_rows_or_one_of_our_errors(vault: Path) -> None:
 
 def test_every_connection_has_every_safety_on(vault: Path) -> None:
     store = open_sqlite(vault)
-    cursors = [store._pool.pin, store._pool.take(), store._pool.take()]
+    cursors = [store._pool.pin.cursor(), store._pool.take(), store._pool.take()]
     with store._pool.writing(1) as writer:
         cursors.append(writer)
         for cursor in cursors:
