@@ -126,6 +126,13 @@ MUTANTS = (
         "reliability/test_crash.py::test_no_crash_loses_tears_or_discloses_anything[101]",
     ),
     Mutant(
+        "a connection that is left in a transaction is lent to readers",
+        "store/connections.py",
+        "            if cursor is not None and cursor.connection.in_transaction:",
+        "            if False:",
+        "store/test_sqlite_files.py::test_a_connection_that_is_left_in_a_transaction_is_lent_to_nobody",
+    ),
+    Mutant(
         "two writers publish over each other",
         "store/sqlite.py",
         "            if cursor.execute(self._sql.get_head).get != expect:",
@@ -198,8 +205,8 @@ MUTANTS = (
     Mutant(
         "a plan goes on over the commit of another writer",
         "vault/state/replica.py",
-        "                if self._is_held:\n",
-        "                if self._is_held and not head:\n",
+        "                if self._hold.depth:\n",
+        "                if self._hold.depth and not head:\n",
         "vault/commits/test_publisher.py::test_a_plan_that_meets_the_commit_of_another_writer_is_made_anew",
     ),
     Mutant(
