@@ -4605,8 +4605,7 @@ MUTANTS = (
         "store/connections.py",
         "                if self.pin.in_transaction:",
         "                if False:",
-        "store/test_sqlite_processes.py"
-        "::test_a_read_that_fails_leaves_the_first_connection_open_and_reads_no_more_from_it",
+        "store/test_sqlite_processes.py::test_a_first_connection_that_none_can_follow_stays_open_and_is_used_no_more",
     ),
     Mutant(
         "whether others have committed is asked in the middle of a read",
@@ -4628,5 +4627,12 @@ MUTANTS = (
         "        (kind, suite) != (LEAF_TYPE, SUITE)\n        or delta_count",
         "        delta_count",
         "audit/test_leaf.py::TestLeaves::test_of_another_layout_name_no_deltas",
+    ),
+    Mutant(
+        "the first connection is closed before another one holds the WAL-index",
+        "store/connections.py",
+        "        if cursor.connection is not self.pin or self._replace_pin():\n",
+        "        if True:\n",
+        "store/test_sqlite_processes.py::test_another_connection_follows_the_first_one_where_that_is_in_doubt",
     ),
 )

@@ -17,7 +17,7 @@ from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, ID_LIMIT,
 from securecfg.vault.index.deltas import FREED_RUN_SIZE, Delta, split_changes
 from securecfg.vault.index.lookalikes import NewNames
 from securecfg.vault.index.rows import digest_id
-from securecfg.vault.state.head import State, build_head, hash_state
+from securecfg.vault.state.head import build_head, hash_state
 from securecfg.vault.state.replica import Finished, Member, tile_id
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from securecfg.vault.index.in_memory import Index
     from securecfg.vault.index.segments import Entry
     from securecfg.vault.scopes.charters import SignedCharter, Voucher
+    from securecfg.vault.state.head import State
     from securecfg.vault.state.replica import Replica
 
 # Leave room for the tiles, the sealer and the head that every publication may carry.
@@ -275,7 +276,9 @@ class Publication:
             self._operations.append(Put(Space.SEALER, digest_id(sha256(row).digest()), row))
         # A clock that is behind must not vouch for itself by what was published with it.
         published = max(now_ns, known.published)
-        state = State(generation, published, self._next_id, *known[3:10], tuple(self.stagings))
+        state = known._replace(
+            generation=generation, published=published, next_id=self._next_id, stagings=tuple(self.stagings)
+        )
         if self._changed_state:
             state = state._replace(**self._changed_state)  # type: ignore[arg-type]  # fields of State
         raw = state.to_bytes()
