@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from securecfg.errors import CredentialRefused, ExtraMissing, InvalidRotation, PrivilegeMissing, TargetUnavailable
 from securecfg.keys.uri import distribution_for
 from securecfg.rotation.addresses import find_addresses, is_readable
+from securecfg.rotation.deadline import shares
+from securecfg.rotation.servers import Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,19 +39,6 @@ _REFUSED = frozenset({"28000", "28P01"})
 _NOT_FOR_THIS_LOGIN = frozenset({"3D000", "42501"})
 # Connection, resources, state of an object, intervention of somebody, system, deadlock, internal.
 _UNAVAILABLE = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
-
-
-class Refusal(Exception):
-    """The server has refused a command.
-
-    Args:
-        code: SQLSTATE.
-    """
-
-    def __init__(self, code: str) -> None:
-        """Keep the code, and none of the server's words."""
-        super().__init__(code)
-        self.code = code
 
 
 class PostgresqlSession:
@@ -168,7 +157,7 @@ def open_session(server: Server, login: Login, database: str, until: float) -> I
     if server.authorities and not is_readable(server.authorities):
         message = "the file of `tls-ca` cannot be read"
         raise TargetUnavailable(message, hint="it is a file of certificates in PEM, which the daemon may read")
-    connection = _connect(server, _describe(server, login, database, until), until)
+    connection = _connect(server, login, database, until)
     try:
         session = PostgresqlSession(server, connection, until)
         session.limit_commands()
@@ -188,18 +177,26 @@ def _require_libpq() -> None:
         raise ExtraMissing(message, hint=f"pip install {distribution_for('postgresql')}")
 
 
-def _describe(server: Server, login: Login, database: str, until: float) -> bytes:
+def _connect(server: Server, login: Login, database: str, until: float) -> PGconn:
+    """Return a connection to the first address that answers; asked step by step, libpq waits for one without an end."""
+    addresses = ("",) if server.is_socket else find_addresses(server.host, server.port, until)
+    failure = _lost(server)
+    for address, ends in shares(addresses, until):
+        try:
+            return _log_in(server, _describe(server, address, login, database), ends)
+        except TargetUnavailable as error:
+            failure = error
+    raise failure
+
+
+def _describe(server: Server, address: str, login: Login, database: str) -> bytes:
     """Return what libpq is told: all that the environment or files of this user could say otherwise, too."""
     from psycopg.conninfo import make_conninfo
 
-    hosts, addresses = server.host, ""
-    if not server.is_socket:
-        found = find_addresses(server.host, server.port, until)
-        hosts, addresses = ",".join([server.host] * len(found)), ",".join(found)
     authorities = server.authorities or ssl.get_default_verify_paths().cafile or "system"
     described = make_conninfo(
-        host=hosts,
-        hostaddr=addresses,
+        host=server.host,
+        hostaddr=address,
         port=str(server.port),
         user=login.username,
         password=login.password.reveal(),
@@ -221,7 +218,7 @@ def _describe(server: Server, login: Login, database: str, until: float) -> byte
     return described.encode()
 
 
-def _connect(server: Server, described: bytes, until: float) -> PGconn:
+def _log_in(server: Server, described: bytes, until: float) -> PGconn:
     from psycopg.pq import PGconn, PollingStatus
 
     connection = PGconn.connect_start(described)

@@ -3480,7 +3480,7 @@ MUTANTS = (
         "a refused signature is told as a refused value",
         "rotation/rotators/webhook.py",
         "            kind, what = PrivilegeMissing, f",
-        '            kind, what = ERRORS["credential-refused"], f',
+        '            kind, what = error_of({"error": "credential-refused"}), f',
         "rotation/test_webhook.py::test_a_service_that_knows_another_secret_takes_nothing",
     ),
     Mutant(
@@ -3895,7 +3895,7 @@ MUTANTS = (
     ),
     Mutant(
         "a login of MySQL is waited for without an end",
-        "rotation/mysql_session.py",
+        "rotation/deadline.py",
         "    timer.start()\n",
         "",
         "rotation/test_mysql.py::test_a_server_that_says_nothing_costs_no_more_than_the_time_limit",

@@ -26,7 +26,8 @@ from securecfg.errors import (
 )
 from securecfg.rotation import ChecksPrivileges, Run, open_rotator
 from securecfg.rotation.redis_session import open_session
-from securecfg.rotation.rotators.redis import Server, from_options
+from securecfg.rotation.rotators.redis import from_options
+from securecfg.rotation.servers import Server
 from securecfg.secret import Secret
 from securecfg.testing.rotator_conformance import RotatorConformance, plain, propose, swap
 from tests.keys.certificates import make_certificates
@@ -181,7 +182,7 @@ def test_a_connection_that_was_lost_is_not_made_again_without_a_login(user: _Use
     with (
         _saying(OK, b"") as (host, _),
         open_session(
-            Server(*_split(host), is_tls=False, authorities=""), "web", "canary", time.monotonic() + 2
+            Server("redis", *_split(host), is_verified=False), "web", "canary", time.monotonic() + 2
         ) as session,
     ):
         for _attempt in range(2):
@@ -668,7 +669,7 @@ def test_asks_over_a_socket(user: _User) -> None:
 )
 def test_what_leaves_the_machine_goes_over_tls_unless_told(hosts: str, tls: str, expected: list[bool]) -> None:
     rotator = from_options({"hosts": hosts, "tls": tls, "persist": "none"})
-    assert [server.is_tls for server in rotator._servers] == expected
+    assert [server.is_verified for server in rotator._servers] == expected
 
 
 # --- options ---
