@@ -17,7 +17,7 @@ from securecfg.rotation.deadline import broken_off, left_of
 from securecfg.rotation.servers import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from securecfg.rotation.logins import Login
     from securecfg.rotation.servers import Server
@@ -65,12 +65,28 @@ class MysqlSession:
             Refusal: The server refuses it.
             TargetUnavailable: There is no answer, or none in time.
         """
+        rows: list[tuple[Any, ...]] = []
+        self._each_row(command, rows.append)
+        return rows
+
+    def run(self, command: str) -> None:
+        """Run one command. What it gives may be more than memory holds: it is dropped row by row.
+
+        Raises:
+            Refusal, TargetUnavailable: As for `ask`.
+        """
+        self._each_row(command, lambda _: None)
+
+    def _each_row(self, command: str, take: Callable[[tuple[Any, ...]], None]) -> None:
         from pymysql import MySQLError
+        from pymysql.cursors import SSCursor
 
         try:
-            with self._connection.cursor() as cursor:
+            with self._connection.cursor(SSCursor) as cursor:
                 cursor.execute(command)
-                return list(cursor.fetchall())
+                for row in cursor:
+                    take(row)
+                return
         except (MySQLError, *_TRIPS) as error:
             code = _code_of(error)
         if code in _UNAVAILABLE or code == 0 or _OWN_MIN <= code <= _OWN_MAX:
@@ -248,8 +264,7 @@ def _log_in(server: Server, connection: Any, channel: socket.socket) -> None:  #
     if code in _NOT_FOR_THIS_LOGIN:
         message = f"the login may not use its database of `{server}`, or there is no such database"
         raise PrivilegeMissing(message, hint="GRANT ... ON DATABASE.* TO ...")
-    hint = "if it can be reached its certificate is not trusted: see the option `tls-ca`" if server.is_verified else ""
-    raise TargetUnavailable(_unreached(server), hint=hint)
+    raise TargetUnavailable(_unreached(server), hint=server.hint)
 
 
 def _code_of(error: Exception) -> int:

@@ -195,13 +195,13 @@ def open_session(server: Server, username: str, password: str, until: float) -> 
         try:
             line.connect()  # type: ignore[no-untyped-call]  # as it is published
         except (redis.RedisError, *_UNAVAILABLE):
-            raise unavailable(server.where) from None
+            raise unavailable(server.where, server.hint) from None
         session = Session(line, server.where)
         session.ask("AUTH", username, password)
         yield session
 
 
-def unavailable(where: str) -> TargetUnavailable:
+def unavailable(where: str, hint: str = "") -> TargetUnavailable:
     """Return the error that says that a server cannot be asked, or that it is unknown what it did."""
     message = f"`{where}` cannot be asked, or it is unknown what it did"
-    return TargetUnavailable(message)
+    return TargetUnavailable(message, hint=hint)

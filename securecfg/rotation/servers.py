@@ -54,6 +54,13 @@ class Server(NamedTuple):
         return self.host if self.is_socket else f"{self.host}:{self.port}"
 
     @property
+    def hint(self) -> str:
+        """What else it may be where nobody gets through to it."""
+        return (
+            "if it can be reached its certificate is not trusted: see the option `tls-ca`" if self.is_verified else ""
+        )
+
+    @property
     def is_socket(self) -> bool:
         """Whether it is reached over a Unix socket."""
         return self.host.startswith("/")

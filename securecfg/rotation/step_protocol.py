@@ -248,6 +248,6 @@ def _parse_content(content: object) -> Secret[str] | Secret[bytes] | None:
 def _parse_time(text: object) -> datetime | None:
     try:
         found = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
+        return found.astimezone(UTC) if found is not None and found.tzinfo is not None else None
+    except (ValueError, OverflowError):  # the first hours of the year 1, east of Greenwich
         return None
-    return found.astimezone(UTC) if found is not None and found.tzinfo is not None else None

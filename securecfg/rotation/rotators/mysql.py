@@ -72,7 +72,7 @@ class MysqlRotator(DatabaseRotator):
         with open_session(self._server, login, until) as session:
             self._verify_account(session, login)
             session.ask("START TRANSACTION READ ONLY")
-            session.ask(self._probe)
+            session.run(self._probe)
             session.ask("ROLLBACK")
             granted = self._grants_of(session, login)
         if not self._accounts.users or run.current is None:
@@ -127,7 +127,8 @@ class MysqlRotator(DatabaseRotator):
 
     def _grants_of(self, session: MysqlSession, login: Login) -> list[str]:
         """Return what a user is granted, in words in which neither its name nor its password is."""
-        names = {f"{mark}{login.username}{mark}@{mark}{self._account_host}{mark}" for mark in "`'"}
+        account = (login.username, self._account_host)
+        names = ["@".join(f"{mark}{part.replace(mark, mark * 2)}{mark}" for part in account) for mark in "`'"]
         rows = [_LOGIN_IN_GRANT.sub("", str(row[0]), count=1) for row in session.ask("SHOW GRANTS")]
         for name in names:
             rows = [row.replace(name, "<user>") for row in rows]

@@ -115,7 +115,7 @@ class PostgresqlRotator(DatabaseRotator):
                 message = f"`{self._server}` takes the login for that of another role, or another database"
                 raise PrivilegeMissing(message)
             session.ask("BEGIN READ ONLY")
-            session.ask(self._probe)
+            session.run(self._probe)
             session.ask("ROLLBACK")
             if self._accounts.users and (differing := self._compare(session)):
                 message = f"the two users differ in {' and '.join(differing)}"
