@@ -3527,7 +3527,7 @@ MUTANTS = (
         "rotation/accounts.py",
         "        if self.names and login.username not in self.names:",
         "        if False:",
-        "rotation/test_postgresql.py::test_an_administrator_changes_nobody_else[admin]",
+        "rotation/test_postgresql.py::TestPostgresql::test_an_administrator_changes_nobody_else[admin]",
     ),
     Mutant(
         "an administrator of PostgreSQL needs not be told whose password it is",
@@ -3541,14 +3541,14 @@ MUTANTS = (
         "rotation/accounts.py",
         "        if is_other != bool(self.users) and (is_other",
         "        if False and (is_other",
-        "rotation/test_postgresql.py::test_a_candidate_for_the_user_in_use_is_not_applied",
+        "rotation/test_postgresql.py::TestPostgresql::test_a_candidate_for_the_user_in_use_is_not_applied",
     ),
     Mutant(
         "the PostgreSQL role that is current loses its password",
         "rotation/accounts.py",
         "self.login_of(run.current).username == former.username",
         "False",
-        "rotation/test_postgresql.py::test_what_is_current_keeps_its_password_when_it_is_also_the_old_one",
+        "rotation/test_postgresql.py::TestPostgresql::test_what_is_current_keeps_its_password_when_it_is_also_the_old_one",
     ),
     Mutant(
         "PostgreSQL roles that differ are swapped",
@@ -3597,7 +3597,7 @@ MUTANTS = (
         "rotation/postgresql_session.py",
         '        sslmode="verify-full" if',
         '        sslmode="verify-ca" if',
-        "rotation/test_postgresql.py::test_a_server_proves_by_its_certificate_that_it_is_this_one",
+        "rotation/test_postgresql.py::TestPostgresql::test_a_server_proves_by_its_certificate_that_it_is_this_one",
     ),
     Mutant(
         "the environment says how PostgreSQL is reached",
@@ -3870,7 +3870,7 @@ MUTANTS = (
         "rotation/mysql_session.py",
         "            ssl=_trust(server),\n            ssl_disabled=not server.is_verified,\n",
         "            ssl_disabled=True,\n",
-        "rotation/test_mysql.py::test_a_server_proves_by_its_certificate_that_it_is_this_one",
+        "rotation/test_mysql.py::TestMysql::test_a_server_proves_by_its_certificate_that_it_is_this_one",
     ),
     Mutant(
         "a MySQL account of another host is taken for this one",

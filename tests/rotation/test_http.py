@@ -344,6 +344,7 @@ def test_the_certificate_of_the_server_is_verified(tmp_path: Path) -> None:
         {"create-body": "canary"},
         {"create-body": "[]"},
         {"create-body": "{}"},
+        {"create-body": '{"{name}": "x"}'},
         {"create-body": "[" * 60_000},
         {"create-body": '{"name": "{name}"}' + " " * 70_000},
         {"idempotent": "perhaps"},

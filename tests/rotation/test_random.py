@@ -87,6 +87,7 @@ def test_takes_nothing_for_no_value() -> None:
         {"alphabet": "abc\x00def"},
         {"alphabet": "digits", "require": "upper"},
         {"require": "vowels"},
+        {"alphabet": "".join(map(chr, range(0x4E00, 0x8000))) + "aA1!", "require": "lower,upper,digit,symbol"},
         {"exclude": ALPHABETS["alphanumeric"]},
         {"field": Secret("token")},
         {"lenght": "32"},

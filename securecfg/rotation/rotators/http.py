@@ -315,7 +315,7 @@ def from_options(options: Options) -> HttpRotator:
         problem = (
             "what an attempt has left is found by `list`, or the API keeps `Idempotency-Key` and `idempotent` is `yes`"
         )
-    elif listing is not None and NAME_PLACE not in body:
+    elif listing is not None and _with_name(template, "") == template:
         problem = f"with `list` there is a `{NAME_PLACE}` in `create-body`, by which a token is found again"
     if problem:
         message = f"the options of the rotator `http` make no sense: {problem}"
