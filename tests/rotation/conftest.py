@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.x509 import IPAddress
 
 from securecfg.rotation.document import Rules
 from securecfg.rotation.lease import Leases
 from securecfg.rotation.rotations import Rotations
 from securecfg.rotation.runner import Runner
 from securecfg.testing.account import Account
+from tests.keys.certificates import make_certificates
 from tests.rotation.tcp_relay import TcpRelay
 from tests.vault.copies import copy_of
 from tests.vault.world import World
@@ -97,6 +100,12 @@ def world(tmp_path: Path) -> Iterator[RotationWorld]:
     world = copy_of(_make, tmp_path)
     yield world
     world.close()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The file of an authority, and that of a server, which is called by its address only."""
+    return make_certificates(tmp_path_factory.mktemp("tls"), [IPAddress(ip_address("127.0.0.1"))])
 
 
 @pytest.fixture

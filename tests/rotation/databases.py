@@ -125,6 +125,47 @@ class DatabaseConformance(RotatorConformance):
     def target(self, request: pytest.FixtureRequest, users_of: Callable[[str], DatabaseUsers]) -> DatabaseUsers:
         return users_of(request.param)
 
+    @pytest.mark.parametrize(
+        "value",
+        [
+            {},
+            {"username": Secret("u")},
+            {"password": Secret("p")},
+            {"username": Secret(b"\xff"), "password": Secret("p")},
+            {"username": Secret("u"), "password": Secret(b"\xff")},
+            {"username": Secret(""), "password": Secret("p")},
+            {"username": Secret("u\0"), "password": Secret("p")},
+            {"username": Secret("\udc80"), "password": Secret("p")},
+            {"username": Secret("u" * 129), "password": Secret("p")},
+            {"username": Secret("u"), "password": Secret("p"), "dbname": Secret("d\0")},
+            {"": Secret("canary-no-url")},
+            {"": Secret("other://u:canary@h/d")},
+            {"": Secret("SCHEME://u@h/d")},
+            {"": Secret("SCHEME://:canary@h/d")},
+            {"": Secret("SCHEME://u:canary@other@h/d")},
+            {"": Secret("SCHEME://u:canary/x@h/d")},
+            {"": Secret("SCHEME://u:canary@h/d?password=canary")},
+            {"": Secret("SCHEME://u:canary@h/d?%75ser=canary")},
+            {"": Secret("SCHEME://u:canary@h/d?dbname=canary")},
+            {"": Secret("SCHEME://u%ff:canary@h/d")},
+            {"": Secret("SCHEME://u%00:canary@h/d")},
+            {"": Secret("SCHEME://u:canary@h/d\n")},
+            {"": Secret(b"\xff")},
+        ],
+    )
+    def test_refuses_a_value_that_is_no_login(self, value: Fields, own: DatabaseUsers) -> None:
+        if "" in value and isinstance(url := value[""].reveal(), str):
+            value = {"": Secret(url.replace("SCHEME", own.scheme))}
+        rotator = self.make({"host": "127.0.0.1", "port": "1"})
+        for call in (
+            lambda: rotator.propose(run_of(value)),
+            lambda: rotator.apply(run_of(None, value)),
+            lambda: rotator.verify(value, run_of()),
+        ):
+            with pytest.raises(InvalidRotation) as caught:
+                call()
+            assert "canary" not in str(caught.value)
+
     def test_a_first_value_is_for_the_user_that_the_rotation_names(
         self, two: DatabaseUsers, administered: DatabaseUsers
     ) -> None:

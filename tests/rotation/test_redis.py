@@ -29,6 +29,7 @@ from securecfg.rotation.servers import Server
 from securecfg.secret import Secret
 from securecfg.testing.rotator_conformance import RotatorConformance, plain, propose, swap
 from tests.keys.certificates import make_certificates
+from tests.rotation.databases import TWICE, unanswered
 from tests.rotation.redis_server import ADMIN, ADMIN_PASSWORD, ADMIN_RULES, USER_RULES, RedisUser, digest, redis_server
 from tests.rotation.tcp_relay import TcpRelay
 from tests.rotation.unprivileged import folder_of_identity, free_port, identity
@@ -328,6 +329,23 @@ def test_a_server_that_is_silent_is_left_in_time(twice: RedisUser) -> None:
     with pytest.raises(TargetUnavailable):
         rotator.apply(run)
     assert time.monotonic() - started < 1.4
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next_one(
+    user: RedisUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = user.relays[0].port
+    rotator = from_options({**user.options, "hosts": f"{TWICE}:{port}", "tls": "insecure-disabled"})
+    with unanswered(port, monkeypatch):
+        rotator.verify(user.current, user.run(timeout_s=2.0))
+
+
+def test_what_is_checked_takes_no_longer_than_the_time_limit(user: RedisUser) -> None:
+    rotator = from_options(user.options)
+    assert rotator.check(user.run()) == []
+    user.relays[0].delay(0.08)  # what the administrator asks takes 0.8 s, and what the user asks half of that
+    with pytest.raises(TargetUnavailable):
+        rotator.check(user.run(timeout_s=1.0))
 
 
 @pytest.mark.parametrize("tls", ["insecure-disabled", "verified"])
