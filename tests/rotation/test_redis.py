@@ -527,7 +527,9 @@ def test_gives_no_password_to_a_user_that_needs_none(user: RedisUser) -> None:
     assert "nopass" in server.ask("ACL", "GETUSER", user.name)["flags"]
 
 
-def test_changes_no_other_user_than_the_current_one(user: RedisUser) -> None:
+@pytest.mark.parametrize("administers", [True, False])
+def test_changes_no_other_user_than_the_current_one(servers: list[RedisServer], administers: bool) -> None:
+    user = RedisUser(servers[:1], administers=administers)
     rotator = from_options(user.options)
     run = propose(rotator, user.run())
     other = {**(run.pending or {}), "username": Secret(ADMIN)}
