@@ -118,9 +118,16 @@ class Accounts(NamedTuple):
             raise InvalidRotation(message, hint="cancel the rotation, and begin it again")
 
     def known_logins(self, run: Run) -> list[Login]:
-        """Return what the user of the candidate may be able to log in with, likeliest first."""
+        """Return what the user of the candidate may be able to log in with, likeliest first.
+
+        Raises:
+            InvalidRotation: The candidate is no login of this rotation.
+        """
         candidate = self.login_of(run.pending)
-        known = [self.login_of(each) for each in (run.current, run.pending, run.previous) if each is not None]
+        known: list[Login] = []
+        for value in (run.current, run.pending, run.previous):
+            with suppress(InvalidRotation):  # what somebody has written by mistake is in nobody's way
+                known += [self.login_of(value)] if value is not None else []
         return [login for login in known if login.username == candidate.username]
 
     def former_login(self, run: Run) -> Login | None:

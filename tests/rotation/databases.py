@@ -255,6 +255,12 @@ class DatabaseConformance(RotatorConformance):
         own.make().apply(run)
         assert own.accepts(pending_of(run))
 
+    def test_a_previous_value_that_is_no_login_is_in_nobodys_way(self, own: DatabaseUsers) -> None:
+        """Somebody has written the secret over by mistake, and then put it right."""
+        run = propose(own.make(), run_of(own.current))
+        own.make().apply(run._replace(previous={"": Secret("canary-by-mistake")}))
+        assert own.accepts(pending_of(run))
+
     def test_a_server_proves_by_its_certificate_that_it_is_this_one(
         self, own: DatabaseUsers, certificates: tuple[Path, Path]
     ) -> None:
