@@ -3325,8 +3325,8 @@ MUTANTS = (
     Mutant(
         "the previous key is deleted as one that was left",
         "rotation/rotators/awsiam.py",
-        "for value in (run.current, run.previous) if",
-        "for value in (run.current,) if",
+        "            stored.add(_key_id(run.previous))\n",
+        "            pass\n",
         "rotation/test_awsiam.py::test_the_previous_key_is_left_alone",
     ),
     Mutant(

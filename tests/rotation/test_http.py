@@ -140,6 +140,11 @@ def test_a_stored_token_that_is_handed_out_again_is_no_candidate(tokens: Tokens)
         tokens.rotator().propose(begin(tokens))
 
 
+def test_a_previous_value_that_holds_no_token_is_in_nobodys_way(tokens: Tokens) -> None:
+    run = begin(tokens)._replace(previous={"": Secret("canary-by-mistake")})
+    assert tokens.accepts(propose(tokens.rotator(), run).pending or {})
+
+
 # --- whose token it is ------------------------------------------------------------------------------------------------
 
 

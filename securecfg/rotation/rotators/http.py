@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -135,7 +136,9 @@ class HttpRotator:
             TargetUnavailable, CredentialRefused, PrivilegeMissing: It was asked, and makes none.
         """
         deadline, login = Deadline(run.timeout_s, self.target), self._login_of(run)
-        stored = {self._id_of(value) for value in (run.current, run.previous) if value is not None}
+        stored = set() if run.current is None else {self._id_of(run.current)}
+        with suppress(InvalidRotation):  # there is none, or somebody has written something else by mistake
+            stored.add(self._id_of(run.previous))
         name = f"securecfg-{run.token}"
         for left in self._named(name, login, deadline):
             if left not in stored:
