@@ -142,8 +142,13 @@ def parse_moment(text: str) -> datetime | None:
     return moment.astimezone(UTC)
 
 
-def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
+def parse_pairs(pairs: Sequence[str], what: str, example: str) -> dict[str, str]:
     """Return `NAME=TEXT` arguments as a mapping.
+
+    Args:
+        pairs: As they are given.
+        what: What they are, for errors.
+        example: How one is given.
 
     Raises:
         UsageError: One has no `=`, or a name is given twice.
@@ -152,7 +157,7 @@ def parse_pairs(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, separator, text = pair.partition("=")
         if not separator or not name or name in mapping:
-            message = "metadata is given as `NAME=TEXT`, each name once"
-            raise UsageError(message, hint="for instance `--meta owner=payments`")
+            message = f"{what} is given as `NAME=TEXT`, each name once"
+            raise UsageError(message, hint=f"for instance `{example}`")
         mapping[name] = text
     return mapping

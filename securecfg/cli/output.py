@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from securecfg.errors import StoreFailed
+from securecfg.errors import SecurecfgError, StoreFailed
 from securecfg.words import counted
 
 if TYPE_CHECKING:
@@ -27,6 +27,11 @@ def write_json(value: dict[str, Any]) -> None:
     """
     indent = 2 if sys.stdout.isatty() else None
     write_lines([json.dumps(value, ensure_ascii=False, indent=indent)])
+
+
+def error_to_json(error: SecurecfgError) -> dict[str, str]:
+    """Return what programs read of an error."""
+    return {"code": error.code, "message": error.message, "hint": error.hint}
 
 
 def write_lines(lines: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from securecfg.cli.arguments import Duration
+from securecfg.cli.arguments import Duration, parse_pairs
 from securecfg.cli.groups import Noun
 from securecfg.cli.invocation import Invocation, common_flags
 from securecfg.cli.rotation_daemon import daemon
@@ -36,7 +36,8 @@ def rotation() -> None:
     "set",
     examples=(
         "securecfg rotation set web/session-key --rotator random --option length=48",
-        "securecfg rotation set db/shop --rotator postgresql --option 'admin=${secret:db/admin#password}'",
+        "securecfg rotation set db/shop --rotator postgresql --option host=db.internal --hard-cut",
+        "securecfg rotation set db/shop --option username=u --option admin=a --option 'admin-password=${secret:db/a}'",
         "securecfg rotation set db/shop --grace 15m --consumer svc:web --consumer svc:jobs    # the rest stays",
         "securecfg rotation set db/shop --every 30d --window 'Sat,Sun 02:00-05:00' --zone Europe/Berlin",
         "securecfg rotation check db/shop      # what it will be missing",
@@ -238,7 +239,7 @@ def _rules(rotations: Rotations, path: str, options: dict[str, Any]) -> Rules:
     """
     from securecfg.rotation.document import Rules
 
-    told = _parse_options(options["options"])
+    told = parse_pairs(options["options"], "an option of a rotator", "--option length=48")
     if options["rotator"] is not None:
         if options["no_options"] or options["no_consumers"] or options["no_schedule"]:
             message = "`--rotator` sets everything anew"
@@ -285,17 +286,6 @@ def _schedule(options: dict[str, Any]) -> dict[str, Any]:
     return {"schedule": made.to_json()}
 
 
-def _parse_options(pairs: Sequence[str]) -> dict[str, str]:
-    options: dict[str, str] = {}
-    for pair in pairs:
-        name, separator, text = pair.partition("=")
-        if not separator or not name or name in options:
-            message = "an option of a rotator is given as `NAME=TEXT`, each name once"
-            raise UsageError(message, hint="for instance `--option length=48`")
-        options[name] = text
-    return options
-
-
 def _told(rules: Rules) -> str:
     # What they refer to is shown, and nothing of what is read there.
     words = [rules.rotator, *(f"{name}={text}" for name, text in rules.options.items())]
@@ -338,13 +328,14 @@ class _Checked(NamedTuple):
         return not self.missing and self.error is None
 
     def to_json(self) -> dict[str, Any]:
-        error = self.error
+        from securecfg.cli.output import error_to_json
+
         return {
             "path": self.rotation.path,
             "rotator": self.rotation.rules.rotator,
             "is_well": self.is_well,
             "missing": list(self.missing),
-            "error": None if error is None else {"code": error.code, "message": error.message, "hint": error.hint},
+            "error": None if self.error is None else error_to_json(self.error),
         }
 
     def lines(self) -> Iterator[str]:
@@ -368,7 +359,7 @@ def _check(rotations: Rotations, one: Rotation, number: int, chosen: Sequence[Ro
 
 
 def _emit_checked(invocation: Invocation, checked: list[_Checked]) -> int:
-    from securecfg.cli.output import printable, write_json
+    from securecfg.cli.output import error_to_json, printable, write_json
     from securecfg.errors import CheckFailed
 
     result = {"checks": [each.to_json() for each in checked]}
@@ -387,5 +378,5 @@ def _emit_checked(invocation: Invocation, checked: list[_Checked]) -> int:
     if not invocation.is_json:
         invocation.emit(result, *lines)
         raise failure
-    write_json(result | {"error": {"code": failure.code, "message": failure.message, "hint": failure.hint}})
+    write_json(result | {"error": error_to_json(failure)})
     return failure.exit_code

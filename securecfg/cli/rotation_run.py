@@ -50,13 +50,14 @@ class Outcome(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Return what programs read."""
+        from securecfg.cli.output import error_to_json
         from securecfg.cli.rotation_words import describe
 
         return {
             "path": self.path,
             "outcome": self.word,
             "rotation": None if self.rotation is None else describe(self.rotation),
-            "error": None if self.error is None else _error_to_json(self.error),
+            "error": None if self.error is None else error_to_json(self.error),
         }
 
     def line(self) -> str:
@@ -279,11 +280,11 @@ class Leader:
         self.rotations.verify_may_rotate(path)
         rotation = self.rotations.find(path)
         if rotation.is_paused:
-            return rotation, "nothing, it is paused"
+            return rotation, "do nothing, as it is paused"
         if is_failed(rotation):
-            return rotation, "nothing, it has failed"
+            return rotation, "do nothing, as it has failed"
         if not rotation.is_running:
-            return rotation, "rotate" if why else "nothing"
+            return rotation, "rotate" if why else "do nothing"
         if has_work(rotation, self._now_ns()):
             return rotation, "go on"
         return rotation, f"wait for {waiting_words(rotation)}"
@@ -350,14 +351,14 @@ def emit_outcome(invocation: Invocation, outcome: Outcome) -> int:
 
 
 def _emit_outcomes(invocation: Invocation, outcomes: Sequence[Outcome], without: list[str], *, is_single: bool) -> int:
-    from securecfg.cli.output import printable, write_json
+    from securecfg.cli.output import error_to_json, printable, write_json
 
     result: dict[str, Any] = {"results": [each.to_json() for each in outcomes]}
     if without:
         result["without_rotation"] = without
     failure = _summed_up(outcomes, is_single=is_single)
     if invocation.is_json:
-        write_json(result if failure is None else result | {"error": _error_to_json(failure)})
+        write_json(result if failure is None else result | {"error": error_to_json(failure)})
         return 0 if failure is None else failure.exit_code
     lines = []
     for each in outcomes:
@@ -412,12 +413,16 @@ def _summed_up(outcomes: Sequence[Outcome], *, is_single: bool) -> SecurecfgErro
 
 def _waits(rotation: Rotation, progress: Progress) -> RotationWaits:
     from securecfg.cli.rotation_words import waiting_words
+    from securecfg.rotation.machine import State
 
     path = rotation.path
     waits = waiting_words(rotation)
     if progress.swapped_ns:
         message = f"the rotation of `{path}` before this one is not over: it waits for {waits}"
         hint = f"then `securecfg rotation run {path}` ends its old value and begins the next"
+    elif progress.state is State.CANCELLING:
+        message = f"the rotation of `{path}` is not taken back yet, and readers get the old value: it waits for {waits}"
+        hint = f"`securecfg rotation run {path}` goes on then"
     else:
         message = f"the rotation of `{path}` is left undone, and readers get the old value: it waits for {waits}"
         hint = f"`securecfg rotation run {path}` goes on then; `securecfg rotation cancel {path}` takes it back"
@@ -475,7 +480,3 @@ def _is_former(rotation: Rotation) -> bool:
 def _progress_of(rotation: Rotation) -> Progress:
     assert rotation.progress is not None  # noqa: S101 - asked of rotations that have begun
     return rotation.progress
-
-
-def _error_to_json(error: SecurecfgError) -> dict[str, str]:
-    return {"code": error.code, "message": error.message, "hint": error.hint}

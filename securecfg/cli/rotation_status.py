@@ -127,6 +127,8 @@ def _details(rotation: Rotation, now_ns: int) -> Iterator[str]:
         ("due", due_words(rotation, now_ns) if rotation.due_ns else ""),
         ("last", f"{shown_time(to_datetime(last))}{finished}" if last else "never"),
         ("grace", written_duration(rules.grace_s)),
+        ("propagation", written_duration(rules.propagation_s)),
+        ("timeout", written_duration(rules.timeout_s)),
         ("consumers", ", ".join(rules.consumers)),
         ("hard cut", "acknowledged" if rules.is_hard_cut else ""),
     ]
@@ -140,20 +142,16 @@ def _details(rotation: Rotation, now_ns: int) -> Iterator[str]:
         pairs.append(("token", progress.token))
     for name, text in pairs:
         if text:
-            yield f"{name:<10}  {text}"
+            yield f"{name:<11}  {text}"
 
 
 def _write_failures(lines: list[str]) -> None:
     from securecfg.cli.tables import coloured
 
     if lines:
-        first, rest = (f"{'failed':<6}", len("failed"))
-        write_lines(
-            [
-                "",
-                *(coloured(first, _RED) + printable(line[rest:]) if line.startswith(first) else line for line in lines),
-            ]
-        )
+        first = coloured("failed", _RED)
+        shown = map(printable, lines)
+        write_lines(["", *(line.replace("failed", first, 1) if line.startswith("failed") else line for line in shown)])
 
 
 def _is_about(entry: Entry, path: str) -> bool:

@@ -61,6 +61,10 @@ REASONS = {
         "a login works, and may not do what it has to",
         "grant what `securecfg rotation check {path}` names as missing",
     ),
+    "rotation-failed": Reason(
+        "the rotator can do nothing until somebody has changed something",
+        "`securecfg rotation check {path}` may say what, and so may the log of its program or service; mend that",
+    ),
     "rotator-broken": Reason(
         "the rotator failed in a way that nobody foresaw",
         "tell those who made the rotator; the value that readers get is as it was",

@@ -170,7 +170,7 @@ def put(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # noq
     if options["replace"] and not fields:
         message = "`--replace` goes with `--field`"
         raise UsageError(message, hint="without `--field` the whole value is replaced in any case")
-    metadata = parse_pairs(options["meta"])
+    metadata = parse_pairs(options["meta"], "metadata", "--meta owner=payments")
     with invocation.open() as vault:
         if vault.may_only_drop(path):
             from securecfg.cli.drops import drop_value

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from abc import ABC, abstractmethod
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from securecfg.errors import InvalidRotation
+from securecfg.errors import CandidateRejected, CredentialRefused, InvalidRotation, PrivilegeMissing, SecurecfgError
+from securecfg.rotation.interface import Candidate, Strategy
 from securecfg.rotation.logins import (
+    IDENTITY,
+    USERNAME,
     Login,
     is_same_url,
     login_of,
@@ -14,12 +20,16 @@ from securecfg.rotation.logins import (
     verify_username,
     with_login,
 )
+from securecfg.rotation.passwords import new_password
+from securecfg.rotation.servers import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from securecfg.rotation.interface import Fields, Run
     from securecfg.rotation.options import GivenOptions
+    from securecfg.rotation.passwords import Rules
+    from securecfg.rotation.servers import Server
     from securecfg.secret import Secret
 
 
@@ -30,11 +40,15 @@ class Dialect(NamedTuple):
         rotator: The name of the rotator.
         schemes: What a URL may begin with.
         name_bytes_max: How long the name of a user may be.
+        user: What it calls a user.
+        code: What it calls the code of an error.
     """
 
     rotator: str
     schemes: Sequence[str]
     name_bytes_max: int
+    user: str
+    code: str
 
 
 class Accounts(NamedTuple):
@@ -104,9 +118,16 @@ class Accounts(NamedTuple):
             raise InvalidRotation(message, hint="cancel the rotation, and begin it again")
 
     def known_logins(self, run: Run) -> list[Login]:
-        """Return what the user of the candidate may be able to log in with, likeliest first."""
+        """Return what the user of the candidate may be able to log in with, likeliest first.
+
+        Raises:
+            InvalidRotation: The candidate is no login of this rotation.
+        """
         candidate = self.login_of(run.pending)
-        known = [self.login_of(each) for each in (run.current, run.pending, run.previous) if each is not None]
+        known: list[Login] = []
+        for value in (run.current, run.pending, run.previous):
+            with suppress(InvalidRotation):  # what somebody has written by mistake is in nobody's way
+                known += [self.login_of(value)] if value is not None else []
         return [login for login in known if login.username == candidate.username]
 
     def former_login(self, run: Run) -> Login | None:
@@ -121,6 +142,136 @@ class Accounts(NamedTuple):
         # A user has one password, which is what is current.
         is_in_use = run.current is not None and self.login_of(run.current).username == former.username
         return None if is_in_use else former
+
+
+class DatabaseRotator(ABC):
+    """Replaces the password of a user of a database, or of two users in turn.
+
+    Args:
+        server: Which server.
+        accounts: Whose password.
+        rules: What a password must be like.
+        probe: One query that every login must be able to run.
+    """
+
+    def __init__(self, server: Server, accounts: Accounts, rules: Rules, probe: str) -> None:
+        """Ask nothing yet."""
+        self._server = server
+        self._accounts = accounts
+        self._rules = rules
+        self._probe = probe
+        self.strategy = Strategy.TWO_USERS if accounts.users else Strategy.SINGLE_SLOT
+        self.target = str(server)
+        self.identity = IDENTITY - {USERNAME} if accounts.users else IDENTITY
+
+    def propose(self, run: Run, /) -> Candidate:
+        """Return a new password, with two users that of the other one; asks nothing.
+
+        Raises:
+            InvalidRotation: The current value is no login of this rotation.
+        """
+        return Candidate(self._accounts.propose(run, new_password(self._rules)))
+
+    def apply(self, run: Run, /) -> None:
+        """Give the user of the candidate its password.
+
+        Raises:
+            CandidateRejected, CredentialRefused, PrivilegeMissing, TargetUnavailable: As the contract says.
+            InvalidRotation: The candidate is no login of this rotation, or would replace what is in use.
+        """
+        until = time.monotonic() + run.timeout_s
+        candidate = self._accounts.login_of(run.pending)
+        self._accounts.verify_turn(candidate, run)
+        if not candidate.is_usable:
+            message = "the candidate is no password that a server can be told"
+            raise CandidateRejected(message)
+        if self._accounts.admin is not None:
+            with _telling(self._not_changed):
+                self._change(self._accounts.admin, candidate, until)
+            return
+        for own in self._accounts.known_logins(run):
+            with suppress(CredentialRefused), _telling(self._not_changed):
+                self._change_own(own, candidate, until)
+                return
+        message = f"`{self._server}` refuses each password of the {self._accounts.dialect.user} that is known"
+        raise CredentialRefused(message, hint="write the right one, or give the rotation an `admin`")
+
+    def verify(self, value: Fields, run: Run, /) -> None:
+        """Check that a login works, is this one, can run the probe, and with two users can do what the other can.
+
+        Raises:
+            CredentialRefused, PrivilegeMissing, TargetUnavailable: As the contract says.
+            InvalidRotation: The value is no login of this rotation.
+        """
+        self._verify(value, run, time.monotonic() + run.timeout_s)
+
+    def retire(self, run: Run, /) -> None:
+        """Let nobody log in any more with the password of the user whose turn is over. Open connections stay.
+
+        Raises:
+            CredentialRefused, PrivilegeMissing, TargetUnavailable: As the contract says.
+            InvalidRotation: What is to be retired is no login of this rotation.
+        """
+        former = self._accounts.former_login(run)
+        if former is None or self._accounts.admin is None:
+            return
+        with _telling(self._not_retired):
+            self._end(self._accounts.admin, former, time.monotonic() + run.timeout_s)
+
+    def check(self, run: Run, /) -> Sequence[str]:
+        """Return what is missing at the server, with the commands that mend it.
+
+        Raises:
+            CredentialRefused, TargetUnavailable: The server cannot be asked.
+        """
+        until = time.monotonic() + run.timeout_s
+        missing: list[str] = []
+        try:
+            if self._accounts.admin is not None:
+                with _telling(self._not_able):
+                    missing += self._missing(self._accounts.admin, until)
+            if run.current is not None and not missing:
+                self._verify(run.current, run, until)
+        except (PrivilegeMissing, InvalidRotation) as error:
+            missing.append(f"{error}: {error.hint}" if error.hint else str(error))
+        return missing
+
+    def _verify(self, value: Fields, run: Run, until: float) -> None:
+        login = self._accounts.login_of(value)
+        with _telling(self._not_able):
+            self._try(login, run, until)
+
+    def _not_able(self, refusal: Refusal) -> SecurecfgError:
+        message = f"the login is taken by `{self._server}`, but cannot do what it is for"
+        return PrivilegeMissing(message, hint=f"the server says {self._accounts.dialect.code} {refusal.code}")
+
+    def _not_retired(self, refusal: Refusal) -> SecurecfgError:
+        problem = self._not_changed(refusal)
+        return self._not_able(refusal) if isinstance(problem, CandidateRejected) else problem
+
+    @abstractmethod
+    def _change(self, admin: Login, candidate: Login, until: float) -> None:
+        """Have an administrator give the user of a candidate its password."""
+
+    @abstractmethod
+    def _change_own(self, own: Login, candidate: Login, until: float) -> None:
+        """Have a user give itself the password of a candidate, unless it has logged in with it."""
+
+    @abstractmethod
+    def _try(self, login: Login, run: Run, until: float) -> None:
+        """Log in, and do what `verify` says."""
+
+    @abstractmethod
+    def _end(self, admin: Login, former: Login, until: float) -> None:
+        """Have an administrator take its password from a user."""
+
+    @abstractmethod
+    def _missing(self, admin: Login, until: float) -> list[str]:
+        """Return what an administrator finds missing, with the commands that mend it."""
+
+    @abstractmethod
+    def _not_changed(self, refusal: Refusal) -> SecurecfgError:
+        """Return what it means that a password is not changed."""
 
 
 def take_accounts(given: GivenOptions, dialect: Dialect) -> Accounts:
@@ -149,3 +300,16 @@ def take_accounts(given: GivenOptions, dialect: Dialect) -> Accounts:
         message = f"of the rotator `{dialect.rotator}`: {problem}"
         raise InvalidRotation(message)
     return Accounts(dialect, username, users, Login(admin, password) if password is not None else None)
+
+
+@contextmanager
+def _telling(tell: Callable[[Refusal], SecurecfgError]) -> Iterator[None]:
+    """Raise what it means where a server refuses something in the block.
+
+    Raises:
+        SecurecfgError: The server refuses something.
+    """
+    try:
+        yield
+    except Refusal as refusal:
+        raise tell(refusal) from None

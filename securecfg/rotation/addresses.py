@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 
 from securecfg.addresses import is_this_machine
 from securecfg.errors import InvalidRotation, TargetUnavailable
+from securecfg.rotation.deadline import left_of, shares
 
 _HOST_LENGTH_MAX = 253
 _AUTHORITIES_BYTES_MAX = 1 << 24
@@ -81,3 +82,37 @@ def find_addresses(host: str, port: int, until: float) -> tuple[str, ...]:
         message = f"no address of `{host}` was found"
         raise TargetUnavailable(message)
     return addresses
+
+
+def open_line(host: str, port: int, until: float) -> socket.socket:
+    """Return a connection to a machine, by the first of its addresses that answers, or over a Unix socket.
+
+    Args:
+        host: Its name or address, or the path of the socket.
+        port: What is called there.
+        until: When to give up, by `time.monotonic`; a call on the connection has as much time as is left now.
+
+    Raises:
+        TargetUnavailable: The machine has no address.
+        OSError: Nobody answers.
+    """
+    if host.startswith("/"):
+        line = socket.socket(socket.AF_UNIX)
+        try:
+            line.settimeout(left_of(until))
+            line.connect(host)
+        except OSError:
+            line.close()
+            raise
+        return line
+    failure = OSError()
+    for address, ends in shares(find_addresses(host, port, until), until):
+        try:
+            line = socket.create_connection((address, port), left_of(ends))
+        except OSError as error:
+            failure = error
+            continue
+        line.settimeout(left_of(until))
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return line
+    raise failure

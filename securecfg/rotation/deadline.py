@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from securecfg.errors import TargetUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
+
+_LEFT_MIN_S = 0.001
 
 
 class Deadline:
@@ -57,3 +61,37 @@ class Deadline:
 
     def _too_slow(self) -> TargetUnavailable:
         return TargetUnavailable(f"{self._target} gave no answer in time", hint="it may or may not have done something")
+
+
+def left_of(until: float) -> float:
+    """Return how much time is left, and a millisecond where none is: to a socket 0 says to wait for nothing.
+
+    Args:
+        until: By `time.monotonic`.
+    """
+    return max(_LEFT_MIN_S, until - time.monotonic())
+
+
+def shares(items: Sequence[T], until: float) -> Iterator[tuple[T, float]]:
+    """Yield each of some items with when its share of the time is over that is left, by `time.monotonic`.
+
+    So that the first of several that never answers leaves time for the others.
+    """
+    for number, item in enumerate(items):
+        now = time.monotonic()
+        yield item, now + max(0.0, until - now) / (len(items) - number)
+
+
+@contextmanager
+def broken_off(until: float, break_off: Callable[[], None]) -> Iterator[None]:
+    """Call a function in the middle of the block where that is not over in time.
+
+    Who sends byte by byte is in time with each of them, whatever limit a socket has.
+    """
+    timer = threading.Timer(max(0.0, until - time.monotonic()), break_off)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 BODY_BYTES_MAX = 1 << 20
 """Of an answer."""
 
+OK = range(200, 300)
+"""The statuses that say that something is done."""
+
+_PASSING = frozenset({408, 421, 425, 429})
+_SERVER_ERRORS = 500
+
 _ADDRESS = re.compile(
     r"https?://(?P<host>[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?(?:/[!-~]*)?", re.ASCII
 )
@@ -84,6 +90,16 @@ def parse_address(text: str, rotator: str, name: str) -> Address:
 def is_header_text(text: str) -> bool:
     """Return whether a text can be sent in a header as it is."""
     return bool(_HEADER_TEXT.fullmatch(text))
+
+
+def is_absolute(path: str) -> bool:
+    """Return whether the file of an authority is named by its absolute path."""
+    return path.startswith("/") and path.isprintable()
+
+
+def is_disturbed(answer: Answer) -> bool:
+    """Return whether an answer says that the same request may be taken later."""
+    return answer.status in _PASSING or answer.status >= _SERVER_ERRORS
 
 
 def ask(endpoint: str, request: Request, deadline: Deadline, authority: str = "") -> Answer:

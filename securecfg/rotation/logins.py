@@ -11,7 +11,7 @@ from securecfg.rotation.values import text_of
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from securecfg.rotation.interface import Fields
     from securecfg.rotation.options import GivenOptions
@@ -135,6 +135,18 @@ def verify_username(username: str, length_max: int) -> None:
     """
     if not username or "\0" in username or not is_unicode(username) or len(username.encode()) > length_max:
         message = f"the name of a user has 1 to {length_max} bytes of UTF-8, and no null character"
+        raise InvalidRotation(message)
+
+
+def verify_options_are_text(rotator: str, options: Mapping[str, str]) -> None:
+    """Verify that a server would take some options of a rotator as they are.
+
+    Raises:
+        InvalidRotation: It would not, or one is blank.
+    """
+    if any(not text.strip() or "\0" in text or not is_unicode(text) for text in options.values()):
+        names = " and ".join(f"`{name}`" for name in options)
+        message = f"the options {names} of the rotator `{rotator}` are text that a server takes"
         raise InvalidRotation(message)
 
 

@@ -7,17 +7,17 @@ import os
 import socket
 import ssl
 import struct
-import threading
-import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from securecfg.errors import CredentialRefused, ExtraMissing, InvalidRotation, PrivilegeMissing, TargetUnavailable
 from securecfg.keys.uri import distribution_for
-from securecfg.rotation.addresses import find_addresses, is_readable
+from securecfg.rotation.addresses import is_readable, open_line
+from securecfg.rotation.deadline import broken_off, left_of
+from securecfg.rotation.servers import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from securecfg.rotation.logins import Login
     from securecfg.rotation.servers import Server
@@ -36,19 +36,8 @@ NOT_VALID = 1819
 _FAILED = 1396
 _OWN_MIN = 2_000  # codes from here to 2,999 are of the client: connections that are lost or not made
 _OWN_MAX = 2_999
-
-
-class Refusal(Exception):
-    """The server has refused a command.
-
-    Args:
-        code: The number of its error.
-    """
-
-    def __init__(self, code: int) -> None:
-        """Keep the code, and none of the server's words."""
-        super().__init__(code)
-        self.code = code
+# PyMySQL trips over what is no answer of such a server, in many ways.
+_TRIPS = (OSError, ValueError, LookupError, RuntimeError, AttributeError, TypeError, AssertionError, struct.error)
 
 
 class MysqlSession:
@@ -76,13 +65,29 @@ class MysqlSession:
             Refusal: The server refuses it.
             TargetUnavailable: There is no answer, or none in time.
         """
+        rows: list[tuple[Any, ...]] = []
+        self._each_row(command, rows.append)
+        return rows
+
+    def run(self, command: str) -> None:
+        """Run one command. What it gives may be more than memory holds: it is dropped row by row.
+
+        Raises:
+            Refusal, TargetUnavailable: As for `ask`.
+        """
+        self._each_row(command, lambda _: None)
+
+    def _each_row(self, command: str, take: Callable[[tuple[Any, ...]], None]) -> None:
         from pymysql import MySQLError
+        from pymysql.cursors import SSCursor
 
         try:
-            with self._connection.cursor() as cursor:
+            with self._connection.cursor(SSCursor) as cursor:
                 cursor.execute(command)
-                return list(cursor.fetchall())
-        except (MySQLError, OSError, ValueError, IndexError) as error:
+                for row in cursor:
+                    take(row)
+                return
+        except (MySQLError, *_TRIPS) as error:
             code = _code_of(error)
         if code in _UNAVAILABLE or code == 0 or _OWN_MIN <= code <= _OWN_MAX:
             raise _lost(self._server)
@@ -164,10 +169,7 @@ def open_session(server: Server, login: Login, until: float) -> Iterator[MysqlSe
     channel = _open_channel(server, until)
     # It is the same connection, by another number: TLS takes the first over.
     guard = socket.socket(fileno=os.dup(channel.fileno()))
-    timer = threading.Timer(max(0.0, until - time.monotonic()), _shut, (guard,))
-    timer.daemon = True
-    timer.start()
-    try:
+    with guard, channel, broken_off(until, lambda: _shut(guard)):
         connection = pymysql.connect(
             host=server.host,
             port=server.port,
@@ -186,15 +188,11 @@ def open_session(server: Server, login: Login, until: float) -> Iterator[MysqlSe
         try:
             _log_in(server, connection, channel)
             session = MysqlSession(server, connection)
-            session.limit_commands(max(0.001, until - time.monotonic()))
+            session.limit_commands(left_of(until))
             yield session
         finally:
             with suppress(pymysql.MySQLError):
                 connection.close()
-    finally:
-        timer.cancel()
-        guard.close()
-        channel.close()
 
 
 def quoted(text: str) -> str:
@@ -238,20 +236,9 @@ def _verify_password_is_asked_for(username: str) -> None:
 
 def _open_channel(server: Server, until: float) -> socket.socket:
     try:
-        if server.is_socket:
-            channel = socket.socket(socket.AF_UNIX)
-            channel.settimeout(max(0.001, until - time.monotonic()))
-            channel.connect(server.host)
-            return channel
+        return open_line(server.host, server.port, until)
     except OSError:
-        channel.close()
         raise TargetUnavailable(_unreached(server)) from None
-    for address in find_addresses(server.host, server.port, until):
-        with suppress(OSError):
-            channel = socket.create_connection((address, server.port), max(0.001, until - time.monotonic()))
-            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return channel
-    raise TargetUnavailable(_unreached(server))
 
 
 def _trust(server: Server) -> ssl.SSLContext | None:
@@ -270,25 +257,14 @@ def _log_in(server: Server, connection: Any, channel: socket.socket) -> None:  #
     try:
         connection.connect(channel)
         return
-    # PyMySQL trips over what is no server of this kind, in many ways.
-    except (
-        MySQLError,
-        OSError,
-        ValueError,
-        IndexError,
-        RuntimeError,
-        AttributeError,
-        TypeError,
-        struct.error,
-    ) as error:
+    except (MySQLError, *_TRIPS) as error:
         code = _code_of(error)
     if code in _REFUSED:
         raise CredentialRefused(_refused(server))
     if code in _NOT_FOR_THIS_LOGIN:
         message = f"the login may not use its database of `{server}`, or there is no such database"
         raise PrivilegeMissing(message, hint="GRANT ... ON DATABASE.* TO ...")
-    hint = "if it can be reached its certificate is not trusted: see the option `tls-ca`" if server.is_verified else ""
-    raise TargetUnavailable(_unreached(server), hint=hint)
+    raise TargetUnavailable(_unreached(server), hint=server.hint)
 
 
 def _code_of(error: Exception) -> int:

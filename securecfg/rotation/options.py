@@ -79,7 +79,7 @@ class GivenOptions:
         """
         text = self.text(name, default)
         if text not in choices:
-            raise self._wrong(name, f"is one of {', '.join(f'`{each}`' for each in choices)}")
+            raise self._wrong(name, f"is one of {', '.join(f'`{each}`' for each in choices if each)}")
         return text
 
     def finish(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import string
+from itertools import combinations
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import InvalidRotation
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 LENGTH_MAX = 1_024
 BITS_MIN = 64
 """Of the weakest password that is made; a shorter one, or of fewer characters, is refused."""
+
+CHANCE_MIN = 0.001
+"""Of drawing a password that has what it requires; with less, it would be drawn anew for very long."""
 
 ALPHABETS = {
     "alphanumeric": string.ascii_letters + string.digits,
@@ -72,12 +76,25 @@ def take_rules(options: GivenOptions) -> Rules:
     if len(alphabet) ** length < 2**BITS_MIN:
         message = f"such a password has fewer than {BITS_MIN} bits"
         raise InvalidRotation(message, hint="give a greater `length`, or a larger `alphabet`")
+    if _chance(rules) < CHANCE_MIN:
+        message = "hardly any password of such an alphabet and length has what is required"
+        raise InvalidRotation(message, hint="give a greater `length`, or an `alphabet` with more of that in it")
     return rules
 
 
 def new_password(rules: Rules) -> str:
     """Return a random password by the rules: of all those that follow them, each is as likely."""
     return _draw(rules, secrets.choice)
+
+
+def _chance(rules: Rules) -> float:
+    """Return which part of all texts has what is required, by inclusion and exclusion of what may be missing."""
+    needs = set(rules.needs)
+    return sum(
+        (-1.0) ** count * (1 - len("".join(missing)) / len(rules.alphabet)) ** rules.length
+        for count in range(len(needs) + 1)
+        for missing in combinations(needs, count)
+    )
 
 
 def _draw(rules: Rules, choose: Callable[[str], str]) -> str:

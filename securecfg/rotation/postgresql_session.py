@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 from securecfg.errors import CredentialRefused, ExtraMissing, InvalidRotation, PrivilegeMissing, TargetUnavailable
 from securecfg.keys.uri import distribution_for
 from securecfg.rotation.addresses import find_addresses, is_readable
+from securecfg.rotation.deadline import shares
+from securecfg.rotation.servers import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from psycopg.pq.abc import PGconn, PGresult
 
@@ -35,21 +37,9 @@ _CODE = re.compile(rb'\bErrorResponse\s+S "[^"]*"(?: V "[^"]*")? C "([0-9A-Z]{5}
 _ASKED_OTHERWISE = b"authentication method requirement"
 _REFUSED = frozenset({"28000", "28P01"})
 _NOT_FOR_THIS_LOGIN = frozenset({"3D000", "42501"})
+_NOT_SUPPORTED = "0A000"
 # Connection, resources, state of an object, intervention of somebody, system, deadlock, internal.
 _UNAVAILABLE = frozenset({"08", "40", "53", "55", "57", "58", "XX"})
-
-
-class Refusal(Exception):
-    """The server has refused a command.
-
-    Args:
-        code: SQLSTATE.
-    """
-
-    def __init__(self, code: str) -> None:
-        """Keep the code, and none of the server's words."""
-        super().__init__(code)
-        self.code = code
 
 
 class PostgresqlSession:
@@ -79,26 +69,20 @@ class PostgresqlSession:
             Refusal: The server refuses it.
             TargetUnavailable: There is no answer, or none in time.
         """
-        from psycopg import Error
-        from psycopg.pq import DiagnosticField
-
-        connection = self._connection
-        try:
-            connection.send_query_params(sql.encode(), [each.encode() for each in parameters])
-            while connection.flush():
-                _wait(self._server, connection, select.POLLIN | select.POLLOUT, self._until)
-                connection.consume_input()
-            results = list(self._read())
-        except Error:
-            raise _lost(self._server) from None
-        for result in results:
-            if code := result.error_field(DiagnosticField.SQLSTATE):
-                raise _lost(self._server) if code[:2].decode() in _UNAVAILABLE else Refusal(code.decode())
         return [
             tuple(_decode(result.get_value(row, column)) for column in range(result.nfields))
-            for result in results
+            for result in self._results(sql, parameters)
             for row in range(result.ntuples)
         ]
+
+    def run(self, sql: str) -> None:
+        """Run one command. What it gives may be more than memory holds: it is dropped row by row.
+
+        Raises:
+            Refusal, TargetUnavailable: As for `ask`.
+        """
+        for _ in self._results(sql, ()):
+            pass
 
     def prepare_administration(self) -> None:
         """Be the login itself, whatever role it takes by itself, and find the system's own functions only.
@@ -134,15 +118,35 @@ class PostgresqlSession:
             stored = escaping.escape_literal(verifier)
         self.ask(f"ALTER ROLE {bytes(name).decode()} PASSWORD {bytes(stored).decode()}")
 
-    def _read(self) -> Iterator[PGresult]:
-        while True:
-            while self._connection.is_busy():
-                _wait(self._server, self._connection, select.POLLIN, self._until)
-                self._connection.consume_input()
-            result = self._connection.get_result()
-            if result is None:
-                return
-            yield result
+    def _results(self, sql: str, parameters: Sequence[str]) -> Iterator[PGresult]:
+        """Yield one result for each row that a command gives, and one without rows for its end."""
+        from psycopg import Error
+        from psycopg.pq import DiagnosticField, ExecStatus
+
+        connection = self._connection
+        try:
+            connection.send_query_params(sql.encode(), [each.encode() for each in parameters])
+            connection.set_single_row_mode()
+            while connection.flush():
+                self._wait(select.POLLIN | select.POLLOUT)
+            while (result := self._next()) is not None:
+                if code := result.error_field(DiagnosticField.SQLSTATE):
+                    raise _lost(self._server) if code[:2].decode() in _UNAVAILABLE else Refusal(code.decode())
+                if result.status in {ExecStatus.COPY_IN, ExecStatus.COPY_OUT, ExecStatus.COPY_BOTH}:
+                    # It would be told of without an end, as long as nobody copies anything.
+                    raise Refusal(_NOT_SUPPORTED)
+                yield result
+        except Error:
+            raise _lost(self._server) from None
+
+    def _next(self) -> PGresult | None:
+        while self._connection.is_busy():
+            self._wait(select.POLLIN)
+        return self._connection.get_result()
+
+    def _wait(self, events: int) -> None:
+        _wait(self._server, self._connection, events, self._until)
+        self._connection.consume_input()
 
 
 @contextmanager
@@ -168,7 +172,7 @@ def open_session(server: Server, login: Login, database: str, until: float) -> I
     if server.authorities and not is_readable(server.authorities):
         message = "the file of `tls-ca` cannot be read"
         raise TargetUnavailable(message, hint="it is a file of certificates in PEM, which the daemon may read")
-    connection = _connect(server, _describe(server, login, database, until), until)
+    connection = _connect(server, login, database, until)
     try:
         session = PostgresqlSession(server, connection, until)
         session.limit_commands()
@@ -188,18 +192,26 @@ def _require_libpq() -> None:
         raise ExtraMissing(message, hint=f"pip install {distribution_for('postgresql')}")
 
 
-def _describe(server: Server, login: Login, database: str, until: float) -> bytes:
+def _connect(server: Server, login: Login, database: str, until: float) -> PGconn:
+    """Return a connection to the first address that answers; asked step by step, libpq waits for one without an end."""
+    addresses = ("",) if server.is_socket else find_addresses(server.host, server.port, until)
+    failure = _lost(server)
+    for address, ends in shares(addresses, until):
+        try:
+            return _log_in(server, _describe(server, address, login, database), ends)
+        except TargetUnavailable as error:
+            failure = error
+    raise failure
+
+
+def _describe(server: Server, address: str, login: Login, database: str) -> bytes:
     """Return what libpq is told: all that the environment or files of this user could say otherwise, too."""
     from psycopg.conninfo import make_conninfo
 
-    hosts, addresses = server.host, ""
-    if not server.is_socket:
-        found = find_addresses(server.host, server.port, until)
-        hosts, addresses = ",".join([server.host] * len(found)), ",".join(found)
     authorities = server.authorities or ssl.get_default_verify_paths().cafile or "system"
     described = make_conninfo(
-        host=hosts,
-        hostaddr=addresses,
+        host=server.host,
+        hostaddr=address,
         port=str(server.port),
         user=login.username,
         password=login.password.reveal(),
@@ -221,7 +233,7 @@ def _describe(server: Server, login: Login, database: str, until: float) -> byte
     return described.encode()
 
 
-def _connect(server: Server, described: bytes, until: float) -> PGconn:
+def _log_in(server: Server, described: bytes, until: float) -> PGconn:
     from psycopg.pq import PGconn, PollingStatus
 
     connection = PGconn.connect_start(described)
@@ -257,9 +269,8 @@ def _problem_of(server: Server, connection: PGconn, trace: int) -> Exception:
     if not code and _ASKED_OTHERWISE in connection.error_message:
         message = f"`{server}` asks this login for no password by SCRAM-SHA-256, so that none can be tried"
         return InvalidRotation(message, hint="let its line of pg_hba.conf say `scram-sha-256`")
-    hint = "if it can be reached its certificate is not trusted: see the option `tls-ca`" if server.is_verified else ""
     message = f"`{server}` cannot be reached, or lets nobody in now"
-    return TargetUnavailable(message, hint=hint)
+    return TargetUnavailable(message, hint=server.hint)
 
 
 def _wait(server: Server, connection: PGconn, events: int, until: float) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
-import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import redis
@@ -19,12 +17,13 @@ from redis.connection import Connection
 from redis.retry import Retry
 
 from securecfg.errors import CredentialRefused, PrivilegeMissing, SecurecfgError, TargetUnavailable
-from securecfg.rotation.addresses import find_addresses, is_readable
+from securecfg.rotation.addresses import is_readable, open_line
+from securecfg.rotation.deadline import broken_off, left_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from securecfg.rotation.rotators.redis import Server
+    from securecfg.rotation.servers import Server
 
 # It could not be asked, or is not itself at the moment; what else it refuses is for a person to look at.
 _UNAVAILABLE = (
@@ -139,7 +138,7 @@ class _Line(Connection):
     """A connection whose other end is looked up in time, with TLS where that is asked for."""
 
     def __init__(self, server: Server, until: float) -> None:
-        left_s = max(0.001, until - time.monotonic())
+        left_s = left_of(until)
         super().__init__(  # type: ignore[no-untyped-call]  # as it is published
             host=server.host,
             port=server.port,
@@ -167,14 +166,8 @@ class _Line(Connection):
 
     def _connect(self) -> socket.socket:
         server = self._server
-        if server.host.startswith("/"):
-            self._end = line = socket.socket(socket.AF_UNIX)
-            line.settimeout(self._left())
-            line.connect(server.host)
-            return line
-        self._end = line = self._reach(find_addresses(server.host, server.port, self._until))
-        line.settimeout(self._left())
-        if not server.is_tls:
+        self._end = line = open_line(server.host, server.port, self._until)
+        if not server.is_verified:
             return line
         if server.authorities and not is_readable(server.authorities):
             raise FileNotFoundError
@@ -182,16 +175,6 @@ class _Line(Connection):
         self._end = wrapped = context.wrap_socket(line, server_hostname=server.host, do_handshake_on_connect=False)
         wrapped.do_handshake()
         return wrapped
-
-    def _reach(self, addresses: Sequence[str]) -> socket.socket:
-        *others, last = addresses
-        for number, address in enumerate(others):
-            with suppress(OSError):
-                return socket.create_connection((address, self._server.port), self._left() / (len(addresses) - number))
-        return socket.create_connection((last, self._server.port), self._left())
-
-    def _left(self) -> float:
-        return max(0.001, self._until - time.monotonic())
 
 
 @contextmanager
@@ -208,25 +191,17 @@ def open_session(server: Server, username: str, password: str, until: float) -> 
         TargetUnavailable: The server cannot be asked.
         CredentialRefused: It refuses the login.
     """
-    line = _Line(server, until)
-
-    timer = threading.Timer(max(0.0, until - time.monotonic()), line.break_off)
-    timer.daemon = True
-    timer.start()
-    try:
+    with closing(_Line(server, until)) as line, broken_off(until, line.break_off):
         try:
             line.connect()  # type: ignore[no-untyped-call]  # as it is published
         except (redis.RedisError, *_UNAVAILABLE):
-            raise unavailable(server.where) from None
+            raise unavailable(server.where, server.hint) from None
         session = Session(line, server.where)
         session.ask("AUTH", username, password)
         yield session
-    finally:
-        timer.cancel()
-        line.close()
 
 
-def unavailable(where: str) -> TargetUnavailable:
+def unavailable(where: str, hint: str = "") -> TargetUnavailable:
     """Return the error that says that a server cannot be asked, or that it is unknown what it did."""
     message = f"`{where}` cannot be asked, or it is unknown what it did"
-    return TargetUnavailable(message)
+    return TargetUnavailable(message, hint=hint)

@@ -1,4 +1,4 @@
-"""Which server of a database is meant, and whether it has to prove that."""
+"""Which server of a database is meant, whether it has to prove that, and that it has refused something."""
 
 from __future__ import annotations
 
@@ -10,7 +10,21 @@ from securecfg.rotation.addresses import is_local, verify_host
 if TYPE_CHECKING:
     from securecfg.rotation.options import GivenOptions
 
-_PORT_MAX = 65_535
+PORT_MAX = 65_535
+TLS = ("verified", "insecure-disabled")
+
+
+class Refusal(Exception):
+    """A server has refused a command.
+
+    Args:
+        code: SQLSTATE, or the number of its error.
+    """
+
+    def __init__(self, code: str | int) -> None:
+        """Keep the code, and none of the server's words."""
+        super().__init__(code)
+        self.code = code
 
 
 class Server(NamedTuple):
@@ -35,6 +49,18 @@ class Server(NamedTuple):
         return f"{self.kind} {self.host}:{self.port}"
 
     @property
+    def where(self) -> str:
+        """Its name for people, beside others of its kind."""
+        return self.host if self.is_socket else f"{self.host}:{self.port}"
+
+    @property
+    def hint(self) -> str:
+        """What else it may be where nobody gets through to it."""
+        return (
+            "if it can be reached its certificate is not trusted: see the option `tls-ca`" if self.is_verified else ""
+        )
+
+    @property
     def is_socket(self) -> bool:
         """Whether it is reached over a Unix socket."""
         return self.host.startswith("/")
@@ -53,8 +79,8 @@ def take_server(given: GivenOptions, kind: str, port: int) -> Server:
     """
     host = given.text("host")
     verify_host(host)
-    port = given.number("port", port, 1, _PORT_MAX)
-    tls = given.choice("tls", ("verified", "insecure-disabled"), "insecure-disabled" if is_local(host) else "verified")
+    port = given.number("port", port, 1, PORT_MAX)
+    tls = given.choice("tls", TLS, "insecure-disabled" if is_local(host) else "verified")
     server = Server(kind, host, port, tls == "verified", given.text("tls-ca", ""))
     if (server.is_verified and server.is_socket) or (server.authorities and not server.is_verified):
         message = "the options `tls` and `tls-ca` are for a server that is reached over TLS"

@@ -9,9 +9,10 @@ import base64
 import binascii
 import json
 import re
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 from securecfg.errors import (
     CandidateRejected,
@@ -23,6 +24,7 @@ from securecfg.errors import (
     TargetUnavailable,
 )
 from securecfg.rotation.interface import Candidate, Strategy
+from securecfg.rotation.values import is_field_name
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
@@ -47,7 +49,6 @@ ERRORS: Mapping[str, type[SecurecfgError]] = {
 
 _PREFIX = "option."
 _OPTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
-_FIELD = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -64,26 +65,89 @@ def split_options(rotator: str, options: Options) -> tuple[Options, Options]:
     raise InvalidRotation(message)
 
 
-def take_strategy(given: GivenOptions) -> Strategy:
-    """Return what becomes of the old credential, which is needed.
+class Terms(NamedTuple):
+    """What those who do the steps are told of every rotation, and what they say of themselves.
+
+    Attributes:
+        strategy: What becomes of the old credential.
+        identity: The fields that say who logs in where.
+        options: What they are told, by their own names.
+    """
+
+    strategy: Strategy
+    identity: frozenset[str]
+    options: Options
+
+
+def take_terms(given: GivenOptions, rotator: str, options: Options) -> Terms:
+    """Return what the options `strategy` and `identity` say, with the options that are handed on.
 
     Raises:
-        InvalidRotation: It is none of the strategies.
+        InvalidRotation: The strategy is none, or the identity is no names of fields.
     """
-    return Strategy(given.choice("strategy", [each.value for each in Strategy]))
-
-
-def take_identity(given: GivenOptions, rotator: str) -> frozenset[str]:
-    """Return the fields that say who logs in where.
-
-    Raises:
-        InvalidRotation: They are no names of fields.
-    """
+    strategy = Strategy(given.choice("strategy", [each.value for each in Strategy]))
     identity = frozenset(filter(None, given.text("identity", "").split(",")))
-    if all(map(_FIELD.fullmatch, identity)):
-        return identity
+    if all(map(is_field_name, identity)):
+        return Terms(strategy, identity, options)
     message = f"the option `identity` of the rotator `{rotator}` is names of fields, joined by commas"
     raise InvalidRotation(message)
+
+
+class ForeignRotator(ABC):
+    """Has a program or a service do each step, and understands what it answers.
+
+    Args:
+        target: What is called.
+        who: Who does the steps, for errors.
+        terms: What they are told.
+    """
+
+    def __init__(self, target: str, who: str, terms: Terms) -> None:
+        """Call nothing yet."""
+        self.target, self.strategy, self.identity = target, terms.strategy, terms.identity
+        self._who, self._options = who, terms.options
+
+    def propose(self, run: Run, /) -> Candidate:
+        """Ask for a candidate.
+
+        Raises:
+            TargetUnavailable, PrivilegeMissing, InvalidRotation, RotationFailed: The answer says so, or is none.
+        """
+        candidate = parse_candidate(self._do("propose", run))
+        if candidate is None:
+            raise self._failure(RotationFailed, "proposes no value")
+        return candidate
+
+    def apply(self, run: Run, /) -> None:
+        """Have the target made to accept the candidate.
+
+        Raises:
+            CandidateRejected, TargetUnavailable, CredentialRefused, PrivilegeMissing, RotationFailed: As for `propose`.
+        """
+        self._do("apply", run)
+
+    def verify(self, value: Fields, run: Run, /) -> None:
+        """Have a value tried.
+
+        Raises:
+            CredentialRefused, PrivilegeMissing, TargetUnavailable, RotationFailed: As for `propose`.
+        """
+        self._do("verify", run, value)
+
+    def retire(self, run: Run, /) -> None:
+        """Have the target made to refuse the old value.
+
+        Raises:
+            TargetUnavailable, CredentialRefused, PrivilegeMissing, RotationFailed: As for `propose`.
+        """
+        self._do("retire", run)
+
+    @abstractmethod
+    def _do(self, step: str, run: Run, value: Fields | None = None) -> dict[str, Any]:
+        """Have a step done, and return the answer that says that it is."""
+
+    def _failure(self, kind: type[SecurecfgError], what: str) -> SecurecfgError:
+        return kind(f"{self._who} {what}", hint="its own log may say more")
 
 
 def told_of(step: str, run: Run, options: Options) -> dict[str, object]:
@@ -143,6 +207,17 @@ def parse_answer(printed: bytes) -> dict[str, Any] | None:
     return answer if is_one and answer.keys() <= known else None
 
 
+def is_done(answer: Mapping[str, Any] | None) -> TypeGuard[dict[str, Any]]:
+    """Return whether an answer says that its step is done."""
+    return answer is not None and "error" not in answer
+
+
+def error_of(answer: Mapping[str, Any] | None) -> type[SecurecfgError] | None:
+    """Return the error that an answer says, None where it says none that there is."""
+    said = None if answer is None else answer.get("error")
+    return ERRORS.get(said) if isinstance(said, str) else None
+
+
 def parse_candidate(answer: Mapping[str, Any]) -> Candidate | None:
     """Return the candidate of an answer, None where there is none."""
     value, ends = _parse_value(answer.get("value")), _parse_time(answer.get("ends"))
@@ -173,6 +248,6 @@ def _parse_content(content: object) -> Secret[str] | Secret[bytes] | None:
 def _parse_time(text: object) -> datetime | None:
     try:
         found = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
+        return found.astimezone(UTC) if found is not None and found.tzinfo is not None else None
+    except (ValueError, OverflowError):  # the first hours of the year 1, east of Greenwich
         return None
-    return found.astimezone(UTC) if found is not None and found.tzinfo is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, cast
 
 from securecfg.errors import InvalidRotation
@@ -9,6 +10,13 @@ from securecfg.secret import Secret
 
 if TYPE_CHECKING:
     from securecfg.rotation.interface import Fields
+
+_FIELD = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
+
+
+def is_field_name(text: str) -> bool:
+    """Return whether an option of a rotator can name a field."""
+    return bool(_FIELD.fullmatch(text))
 
 
 def text_of(value: Fields | None, field: str, default: str | None = None) -> Secret[str]:

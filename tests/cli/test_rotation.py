@@ -13,6 +13,7 @@ import pytest
 from securecfg.cli.rotation_words import REASONS
 from securecfg.rotation import Strategy, names
 from securecfg.rotation.document import Holder
+from securecfg.rotation.step_protocol import ERRORS
 from securecfg.rotation.steps import Steps
 from securecfg.testing.account import Account, Mood
 from securecfg.vault import Vault
@@ -344,6 +345,8 @@ def test_what_cannot_be_taken_back_now_is_by_the_next_run(rotated: Path, cli: Cl
     cli("rotation", "run", PATH, *SOON)
     outcome = cli("rotation", "cancel", PATH, "--json")
     assert (outcome.code, outcome.error) == (9, "rotation-waits")
+    assert "is not taken back yet" in outcome.json["error"]["message"]
+    assert "rotation cancel" not in outcome.json["error"]["hint"]
     assert status(cli)["state"] == "cancelling"
     again = cli("rotation", "run", PATH, *SOON, "--json")
     assert (again.code, again.error) == (9, "rotation-waits")
@@ -370,6 +373,9 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(rotated: Path, cli: 
     assert account().calls == []
     cli("rotation", "run", PATH)
     assert cli("rotation", "run", PATH, "--dry-run").text.startswith("would wait for the end of the grace, until 20")
+    cli("rotation", "pause", PATH)
+    told = f"would do nothing, as it is paused  {PATH}   by account\n"
+    assert cli("rotation", "run", PATH, "--dry-run").text == told
 
 
 def test_all_are_rotated_where_that_is_confirmed_and_the_gravest_end_is_the_exit_code(rotated: Path, cli: Cli) -> None:
@@ -552,6 +558,11 @@ def test_doctor_warns_of_what_has_failed(rotated: Path, cli: Cli) -> None:
     assert f"rotation retry {PATH}" in finding()["hint"]
 
 
+def test_each_error_of_a_rotator_that_lets_a_rotation_fail_has_a_reason_of_its_own() -> None:
+    passing = {"target-unavailable"}  # is waited for
+    assert ERRORS.keys() - passing <= REASONS.keys()
+
+
 def test_each_reason_has_a_row_in_the_page_of_what_to_do() -> None:
     page = (ROOT / "docs" / "how-to" / "when-a-rotation-failed.md").read_text("utf-8")
     assert [code for code in REASONS if f"| `{code}` |" not in page] == []
@@ -567,7 +578,9 @@ def test_a_schedule_is_told_in_words_and_replaced_as_a_whole(rotated: Path, cli:
     assert outcome.text.startswith(f"set  {PATH}   account, {words}, due in ")
     one = status(cli)
     assert (one["when"], one["schedule"]["every_s"]) == (words, 2_592_000)
-    assert f"when        {words}\n" in cli("rotation", "status", PATH).text
+    shown = cli("rotation", "status", PATH).text
+    assert f"when         {words}\n" in shown
+    assert "grace        1h\npropagation  1m\ntimeout      30s\n" in shown
     cli("rotation", "set", PATH, "--grace", "5m")
     assert status(cli)["when"] == words
     cli("rotation", "set", PATH, "--ttl-fraction", "80%")

@@ -3360,8 +3360,8 @@ MUTANTS = (
     Mutant(
         "the previous key is deleted as one that was left",
         "rotation/rotators/awsiam.py",
-        "for value in (run.current, run.previous) if",
-        "for value in (run.current,) if",
+        "            stored.add(_key_id(run.previous))\n",
+        "            pass\n",
         "rotation/test_awsiam.py::test_the_previous_key_is_left_alone",
     ),
     Mutant(
@@ -3515,7 +3515,7 @@ MUTANTS = (
         "a refused signature is told as a refused value",
         "rotation/rotators/webhook.py",
         "            kind, what = PrivilegeMissing, f",
-        '            kind, what = ERRORS["credential-refused"], f',
+        '            kind, what = error_of({"error": "credential-refused"}), f',
         "rotation/test_webhook.py::test_a_service_that_knows_another_secret_takes_nothing",
     ),
     Mutant(
@@ -3562,7 +3562,7 @@ MUTANTS = (
         "rotation/accounts.py",
         "        if self.names and login.username not in self.names:",
         "        if False:",
-        "rotation/test_postgresql.py::test_an_administrator_changes_nobody_else[admin]",
+        "rotation/test_postgresql.py::TestPostgresql::test_an_administrator_changes_nobody_else[admin]",
     ),
     Mutant(
         "an administrator of PostgreSQL needs not be told whose password it is",
@@ -3576,14 +3576,14 @@ MUTANTS = (
         "rotation/accounts.py",
         "        if is_other != bool(self.users) and (is_other",
         "        if False and (is_other",
-        "rotation/test_postgresql.py::test_a_candidate_for_the_user_in_use_is_not_applied",
+        "rotation/test_postgresql.py::TestPostgresql::test_a_candidate_for_the_user_in_use_is_not_applied",
     ),
     Mutant(
         "the PostgreSQL role that is current loses its password",
         "rotation/accounts.py",
         "self.login_of(run.current).username == former.username",
         "False",
-        "rotation/test_postgresql.py::test_what_is_current_keeps_its_password_when_it_is_also_the_old_one",
+        "rotation/test_postgresql.py::TestPostgresql::test_what_is_current_keeps_its_password_when_it_is_also_the_old_one",
     ),
     Mutant(
         "PostgreSQL roles that differ are swapped",
@@ -3632,7 +3632,7 @@ MUTANTS = (
         "rotation/postgresql_session.py",
         '        sslmode="verify-full" if',
         '        sslmode="verify-ca" if',
-        "rotation/test_postgresql.py::test_a_server_proves_by_its_certificate_that_it_is_this_one",
+        "rotation/test_postgresql.py::TestPostgresql::test_a_server_proves_by_its_certificate_that_it_is_this_one",
     ),
     Mutant(
         "the environment says how PostgreSQL is reached",
@@ -3660,7 +3660,29 @@ MUTANTS = (
         "rotation/logins.py",
         ' or _names_elsewhere(found[7] or ""):',
         ":",
-        "rotation/test_postgresql.py::test_refuses_a_value_that_is_no_login",
+        "rotation/test_postgresql.py::TestPostgresql::test_refuses_a_value_that_is_no_login",
+    ),
+    Mutant(
+        "an address of a server that never answers takes all of the time",
+        "rotation/deadline.py",
+        "max(0.0, until - now) / (len(items) - number)",
+        "max(0.0, until - now)",
+        "rotation/test_postgresql.py::TestPostgresql::"
+        "test_an_address_that_does_not_answer_leaves_time_for_the_next_one",
+    ),
+    Mutant(
+        "what is checked of a database takes twice its time",
+        "rotation/accounts.py",
+        "                self._verify(run.current, run, until)\n",
+        "                self.verify(run.current, run)\n",
+        "rotation/test_mysql.py::TestMysql::test_what_is_checked_takes_no_longer_than_the_time_limit",
+    ),
+    Mutant(
+        "a token is made that is not found again",
+        "rotation/rotators/http.py",
+        '    elif listing is not None and _with_name(template, "") == template:',
+        "    elif False:",
+        "rotation/test_http.py::test_refuses_options_that_make_no_sense",
     ),
     Mutant(
         "a certificate that is not one of a CA issues certificates",
@@ -3905,7 +3927,7 @@ MUTANTS = (
         "rotation/mysql_session.py",
         "            ssl=_trust(server),\n            ssl_disabled=not server.is_verified,\n",
         "            ssl_disabled=True,\n",
-        "rotation/test_mysql.py::test_a_server_proves_by_its_certificate_that_it_is_this_one",
+        "rotation/test_mysql.py::TestMysql::test_a_server_proves_by_its_certificate_that_it_is_this_one",
     ),
     Mutant(
         "a MySQL account of another host is taken for this one",
@@ -3930,7 +3952,7 @@ MUTANTS = (
     ),
     Mutant(
         "a login of MySQL is waited for without an end",
-        "rotation/mysql_session.py",
+        "rotation/deadline.py",
         "    timer.start()\n",
         "",
         "rotation/test_mysql.py::test_a_server_that_says_nothing_costs_no_more_than_the_time_limit",

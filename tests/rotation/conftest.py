@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.x509 import IPAddress
 
 from securecfg.rotation.document import Rules
 from securecfg.rotation.lease import Leases
 from securecfg.rotation.rotations import Rotations
 from securecfg.rotation.runner import Runner
 from securecfg.testing.account import Account
+from tests.keys.certificates import make_certificates
+from tests.rotation.tcp_relay import TcpRelay
 from tests.vault.copies import copy_of
 from tests.vault.world import World
 
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
     from securecfg.rotation.document import Rotation
     from securecfg.rotation.machine import Progress
     from securecfg.vault.vault import Vault
+    from tests.rotation.databases import DatabaseUsers
+    from tests.rotation.mariadb_server import MariadbServer
+    from tests.rotation.postgresql_server import PostgresqlServer
 
 PATH = "app/db"
 FIRST = "first-password-4711"
@@ -93,6 +100,37 @@ def world(tmp_path: Path) -> Iterator[RotationWorld]:
     world = copy_of(_make, tmp_path)
     yield world
     world.close()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The file of an authority, and that of a server, which is called by its address only."""
+    return make_certificates(tmp_path_factory.mktemp("tls"), [IPAddress(ip_address("127.0.0.1"))])
+
+
+@pytest.fixture
+def relay(server: PostgresqlServer | MariadbServer) -> Iterator[TcpRelay]:
+    """A relay before the database that a module of tests has a server of."""
+    with TcpRelay(server.port) as relay:
+        yield relay
+
+
+@pytest.fixture
+def own(users_of: Callable[[str], DatabaseUsers]) -> DatabaseUsers:
+    """A user of that database who changes its own password."""
+    return users_of("own")
+
+
+@pytest.fixture
+def administered(users_of: Callable[[str], DatabaseUsers]) -> DatabaseUsers:
+    """A user whose password somebody else changes."""
+    return users_of("admin")
+
+
+@pytest.fixture
+def two(users_of: Callable[[str], DatabaseUsers]) -> DatabaseUsers:
+    """Two users that take turns."""
+    return users_of("users")
 
 
 NEEDED = {

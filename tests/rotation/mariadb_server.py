@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.rotation.unprivileged import folder_of_identity, free_port, identity
+from securecfg.rotation.mysql_session import quoted
+from securecfg.rotation.rotators import mysql
+from tests.rotation.databases import PASSWORD, DatabaseUsers
+from tests.rotation.unprivileged import folder_of_identity, free_port, give, identity, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from securecfg.rotation import Options, Rotator
+
 ADMIN = "root"
 ADMIN_PASSWORD = "Canary-root-password-1"
-_STARTED_S = 30.0
 # Nothing of it has to survive, and nobody else uses it.
 _SETTINGS = ("--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=8M", "--innodb-log-file-size=4M")
 _SMALL = ("--performance-schema=OFF", "--aria-pagecache-buffer-size=8M", "--key-buffer-size=1M", "--skip-log-bin")
@@ -62,6 +64,26 @@ class MariadbServer(NamedTuple):
         return True
 
 
+class MysqlUsers(DatabaseUsers):
+    """Users that a test has for itself."""
+
+    scheme = "mysql+pymysql"
+    rest_of_url = "@db.internal:3307?charset=utf8mb4"
+
+    def rotator(self, options: Options) -> Rotator:
+        return mysql.from_options(options)
+
+    def create(self, user: str) -> None:
+        self.server.ask(f"CREATE USER {quoted(user)}@'%' IDENTIFIED BY {quoted(PASSWORD)}")
+
+    def create_manager(self, user: str) -> None:
+        self.create(user)
+        self.server.ask(f"GRANT CREATE USER ON *.* TO {quoted(user)}@'%'")
+
+    def set_password(self, user: str, password: str) -> None:
+        self.server.ask(f"ALTER USER {quoted(user)}@'%' IDENTIFIED BY {quoted(password)}")
+
+
 @contextmanager
 def mariadb_server(*settings: str, certificate: bytes = b"") -> Iterator[MariadbServer]:
     """Run a server, which takes about three seconds to start; it is killed in the end.
@@ -91,28 +113,19 @@ def mariadb_server(*settings: str, certificate: bytes = b"") -> Iterator[Mariadb
         ]
         command += [f"--init-file={first}", f"--general-log-file={log}", "--general-log=ON", *settings]
         if certificate:
-            (file := folder / "server.pem").touch(0o600)
-            file.write_bytes(certificate)
-            if who := identity():
-                os.chown(file, who["user"], who["group"])
+            give(file := folder / "server.pem", certificate)
             command += [f"--ssl-cert={file}", f"--ssl-key={file}"]
         with subprocess.Popen(
             command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **identity()
         ) as process:
             try:
                 server = MariadbServer(where, port, log)
-                _wait_until_it_is_ready(server, process)
+                wait_until(lambda: _listens(server), process)
                 yield server
             finally:
                 process.kill()
 
 
-def _wait_until_it_is_ready(server: MariadbServer, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + _STARTED_S
-    while True:
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(str(server.socket)) == 0:
-                return
-        assert process.poll() is None, "MariaDB has ended"
-        assert time.monotonic() < until, "MariaDB does not start"
-        time.sleep(0.05)
+def _listens(server: MariadbServer) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(server.socket)) == 0

@@ -7,24 +7,26 @@ with postgresql_server() as server:
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from tests.rotation.unprivileged import folder_of_identity, free_port, identity
+from securecfg.rotation.rotators import postgresql
+from tests.rotation.databases import PASSWORD, DatabaseUsers
+from tests.rotation.unprivileged import folder_of_identity, free_port, give, identity, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import LiteralString
+
+    from securecfg.rotation import Options, Rotator
 
 ADMIN = "admin"
 ADMIN_PASSWORD = "canary-admin-password"
-_STARTED_S = 20.0
 # Nothing of it has to survive, and nobody else uses it.
 _SETTINGS = {"fsync": "off", "shared_buffers": "2MB", "max_connections": "20", "autovacuum": "off"}
 
@@ -62,6 +64,34 @@ class PostgresqlServer(NamedTuple):
         except OperationalError:
             return False
         return True
+
+
+class PostgresqlRoles(DatabaseUsers):
+    """Roles that a test has for itself."""
+
+    scheme = "postgresql"
+    rest_of_url = "@db.internal:6432/postgres?sslmode=require"
+
+    def rotator(self, options: Options) -> Rotator:
+        return postgresql.from_options(options)
+
+    def create(self, user: str) -> None:
+        self.ask("CREATE ROLE {} LOGIN PASSWORD {}", user)
+
+    def create_manager(self, user: str) -> None:
+        self.ask("CREATE ROLE {} LOGIN CREATEROLE PASSWORD {}", user)
+
+    def set_password(self, user: str, password: str) -> None:
+        from psycopg.sql import SQL, Identifier, Literal
+
+        self.server.ask(SQL("ALTER ROLE {} PASSWORD {}").format(Identifier(user), Literal(password)).as_string())
+
+    def ask(self, command: LiteralString, *roles: str) -> None:
+        """Run commands in which `{}` stands for each role, and `PASSWORD {}` is the password of all."""
+        from psycopg.sql import SQL, Identifier
+
+        text = command.replace("PASSWORD {}", f"PASSWORD '{PASSWORD}'")
+        self.server.ask(SQL(text).format(*map(Identifier, roles)).as_string())
 
 
 @contextmanager
@@ -105,17 +135,14 @@ def postgresql_server(
             ) as process,
         ):
             try:
-                _wait_until_it_is_ready(data, process)
+                wait_until(lambda: _is_ready(data), process)
                 yield PostgresqlServer(folder, port, log)
             finally:
                 process.send_signal(3)  # SIGQUIT: its children end too, which they do not when it is killed
 
 
 def _put_certificate(file: Path, certificate: bytes) -> dict[str, str]:
-    file.touch(0o600)
-    file.write_bytes(certificate)
-    if who := identity():
-        os.chown(file, who["user"], who["group"])
+    give(file, certificate)
     return {"ssl": "on", "ssl_cert_file": str(file), "ssl_key_file": str(file)}
 
 
@@ -128,13 +155,7 @@ def _find_programs() -> Path:
     pytest.skip("needs the program `postgres`")
 
 
-def _wait_until_it_is_ready(data: Path, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + _STARTED_S
-    while True:
-        # The last line of it says how far it is; it is written when that changes.
-        lines = (data / "postmaster.pid").read_text().splitlines() if (data / "postmaster.pid").exists() else []
-        if lines and lines[-1].strip() == "ready":
-            return
-        assert process.poll() is None, "PostgreSQL has ended"
-        assert time.monotonic() < until, "PostgreSQL does not start"
-        time.sleep(0.02)
+def _is_ready(data: Path) -> bool:
+    # The last line of it says how far it is; it is written when that changes.
+    lines = (data / "postmaster.pid").read_text().splitlines() if (data / "postmaster.pid").exists() else []
+    return bool(lines) and lines[-1].strip() == "ready"

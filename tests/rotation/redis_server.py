@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from hashlib import sha256
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,16 +14,23 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from tests.rotation.unprivileged import folder_of_identity, free_port, identity
+from securecfg.secret import Secret
+from securecfg.testing.rotator_conformance import plain
+from tests.rotation.targets import login, run_of
+from tests.rotation.unprivileged import folder_of_identity, free_port, give, identity, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+
+    from securecfg.rotation import Fields, Run
+    from tests.rotation.tcp_relay import TcpRelay
 
 ROOT_PASSWORD = "canary-root-password"
 ADMIN, ADMIN_PASSWORD = "rotator", "canary-admin-password"
+USER_RULES = ("on", "~app:*", "-@all", "+ping", "+get", "+acl|whoami")
 ADMIN_RULES = ("+acl|getuser", "+acl|setuser", "+acl|save", "+acl|dryrun", "+config|get")
-_STARTED_S = 20.0
+_NUMBERS = count()
 
 
 class RedisServer:
@@ -54,14 +61,7 @@ class RedisServer:
         command = [program, f"{self.folder}/config", "--port", str(self.port), "--unixsocket", self.socket]
         command += ["--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder), *self._arguments]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **identity())
-        until = time.monotonic() + _STARTED_S
-        while True:
-            with suppress(redis.ConnectionError):
-                self.ask("PING")
-                return
-            assert self._process.poll() is None, "redis-server has ended"
-            assert time.monotonic() < until, "redis-server does not answer"
-            time.sleep(0.01)
+        wait_until(self._answers, self._process)
 
     def kill(self) -> None:
         """Kill it."""
@@ -87,11 +87,58 @@ class RedisServer:
         found: dict[str, Any] = self.ask("ACL", "GETUSER", username)
         return set(found["passwords"])
 
+    def _answers(self) -> bool:
+        try:
+            return bool(self.ask("PING"))
+        except redis.ConnectionError:
+            return False
+
     def _client(self, username: str, password: str) -> redis.Redis:
         retry = Retry(NoBackoff(), 0)
         return redis.Redis(
             unix_socket_path=self.socket, username=username, password=password, retry=retry, decode_responses=True
         )
+
+
+class RedisUser:
+    """A user of a server, or of two, perhaps each behind a relay; changed by an administrator, or by itself."""
+
+    is_remote = True
+
+    def __init__(
+        self, servers: Sequence[RedisServer], relays: Sequence[TcpRelay] = (), *, administers: bool = True
+    ) -> None:
+        self.servers = servers
+        self.relays = relays
+        self.name = f"web{next(_NUMBERS)}"
+        self.password = f"canary-password-{self.name}"
+        rules = USER_RULES if administers else (*USER_RULES, *ADMIN_RULES)
+        for server in servers:
+            server.ask("ACL", "SETUSER", self.name, *rules)
+        reached = relays or servers
+        self.options: Any = {"hosts": ",".join(f"127.0.0.1:{each.port}" for each in reached), "persist": "acl-save"}
+        if administers:
+            self.options |= {"username": self.name, "admin-user": ADMIN, "admin-password": Secret(ADMIN_PASSWORD)}
+        self.current = login(self.name, self.password, team="payments-team")
+        self.hold(self.current)
+
+    def accepts(self, value: Fields, /) -> bool:
+        password = str(plain(value)["password"])
+        return all(server.accepts(self.name, password) for server in self.servers)
+
+    def hold(self, *values: Fields) -> None:
+        digests = [digest(str(plain(value)["password"])) for value in values]
+        for server in self.servers:
+            server.ask("ACL", "SETUSER", self.name, "resetpass", *(f"#{each}" for each in digests))
+
+    def cut_off(self) -> None:
+        self.relays[-1].cut_off()
+
+    def restore(self) -> None:
+        self.relays[-1].restore()
+
+    def run(self, timeout_s: float = 5.0) -> Run:
+        return run_of(self.current, timeout_s=timeout_s)
 
 
 @contextmanager
@@ -103,12 +150,8 @@ def redis_server(*arguments: str, has_file: bool = True) -> Iterator[RedisServer
             f"user {ADMIN} on #{digest(ADMIN_PASSWORD)} {' '.join(('-@all', *ADMIN_RULES))}",
         ]
         lines = "\n".join(users) + "\n"
-        (folder / "users.acl").write_text(lines)
-        (folder / "config").write_text(f"aclfile {folder}/users.acl\n" if has_file else lines)
-        who = identity()
-        for each in (folder / "users.acl", folder / "config"):
-            if who:
-                shutil.chown(each, who["user"], who["group"])
+        give(folder / "users.acl", lines.encode())
+        give(folder / "config", f"aclfile {folder}/users.acl\n".encode() if has_file else lines.encode())
         server = RedisServer(folder, free_port(), arguments)
         try:
             server.start()

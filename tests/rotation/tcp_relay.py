@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 from typing import Self
 
@@ -30,6 +31,7 @@ class TcpRelay:
         self._open = list[socket.socket]()
         self._is_cut_off = self._is_silent = False
         self._cut_at: bytes | None = None
+        self._delay_s = 0.0
 
     def __enter__(self) -> Self:
         """Begin to listen."""
@@ -55,9 +57,14 @@ class TcpRelay:
         """Hand on what the client sends up to these words, and drop the answer with the connection; once."""
         self._cut_at = words
 
+    def delay(self, delay_s: float) -> None:
+        """Hand each piece on so much later, in both directions."""
+        self._delay_s = delay_s
+
     def restore(self) -> None:
         """Hand everything on again."""
         self._is_cut_off = self._is_silent = False
+        self._delay_s = 0.0
         self._cut_at = None
 
     def _accept(self) -> None:
@@ -80,6 +87,7 @@ class TcpRelay:
     def _pump(self, source: socket.socket, target: socket.socket, is_client: bool) -> None:
         with suppress(OSError):
             while data := source.recv(_CHUNK):
+                time.sleep(self._delay_s)
                 if is_client and self._cut_at is not None and self._cut_at in data:
                     self._cut_at = None
                     # The client is gone first, so that no answer can reach it.

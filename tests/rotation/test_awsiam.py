@@ -230,6 +230,12 @@ def test_the_previous_key_is_left_alone(user: User) -> None:
     assert user.key_ids() == there
 
 
+def test_a_previous_value_that_holds_no_key_is_in_nobodys_way(user: User) -> None:
+    run = begin(user)._replace(previous={"": Secret("canary-by-mistake")})
+    user.rotator().propose(run)
+    assert len(user.key_ids()) == 2
+
+
 # --- whose key it is --------------------------------------------------------------------------------------------------
 
 

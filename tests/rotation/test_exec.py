@@ -209,6 +209,8 @@ def test_nothing_else_is_taken_for_done(lines: str, code: str, tmp_path: Path) -
         ',"value":{"a":"b"},"ends":"tomorrow"',
         ',"value":{"a":"b"},"ends":"2030-01-01T00:00:00"',
         ',"value":{"a":"b"},"ends":null',
+        ',"value":{"a":"b"},"ends":"0001-01-01T00:00:00+14:00"',
+        ',"value":{"a":"b"},"ends":"9999-12-31T23:59:59-12:00"',
     ],
 )
 def test_what_is_no_value_is_no_candidate(more: str, tmp_path: Path) -> None:

@@ -140,6 +140,11 @@ def test_a_stored_token_that_is_handed_out_again_is_no_candidate(tokens: Tokens)
         tokens.rotator().propose(begin(tokens))
 
 
+def test_a_previous_value_that_holds_no_token_is_in_nobodys_way(tokens: Tokens) -> None:
+    run = begin(tokens)._replace(previous={"": Secret("canary-by-mistake")})
+    assert tokens.accepts(propose(tokens.rotator(), run).pending or {})
+
+
 # --- whose token it is ------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +349,7 @@ def test_the_certificate_of_the_server_is_verified(tmp_path: Path) -> None:
         {"create-body": "canary"},
         {"create-body": "[]"},
         {"create-body": "{}"},
+        {"create-body": '{"{name}": "x"}'},
         {"create-body": "[" * 60_000},
         {"create-body": '{"name": "{name}"}' + " " * 70_000},
         {"idempotent": "perhaps"},

@@ -19,6 +19,7 @@ from securecfg.testing.rotation_kill_matrix import (
     Trouble,
     _Matrix,
 )
+from tests.rotation.targets import Nobody
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,27 +69,10 @@ def test_a_rotation_that_had_not_begun_is_not_taken_for_the_one_before(tmp_path:
     assert matrix.run(nothing_begun._replace(is_cancelled=True)) == (True, False)
 
 
-class _Nobody:
-    is_remote = False
-
-    def __init__(self) -> None:
-        self.options: Options = {}
-        self.current: Fields = {"": Secret(FIRST)}
-
-    def accepts(self, value: Fields, /) -> bool:
-        return bool(value)
-
-    def cut_off(self) -> None:
-        """Nothing is reached."""
-
-    def restore(self) -> None:
-        """Nothing was reached."""
-
-
 class TestRandom(RotationKillMatrix):
     def make(self, options: Options) -> Rotator:
         return from_options(options)
 
     @pytest.fixture
-    def target(self) -> _Nobody:
-        return _Nobody()
+    def target(self) -> Nobody:
+        return Nobody({}, {"": Secret(FIRST)})

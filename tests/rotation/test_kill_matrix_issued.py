@@ -21,6 +21,7 @@ from securecfg.secret import Secret
 from securecfg.testing.rotation_kill_matrix import RotationKillMatrix, SimulatedTime
 from tests.rotation.authority import RIGHT, new_ca
 from tests.rotation.sshd import USER, running_sshd
+from tests.rotation.targets import TOKEN, Nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,25 +32,11 @@ if TYPE_CHECKING:
 _LONG = timedelta(days=800)
 
 
-class _Believers:
-    """Who believes an authority or a key, and need not be told of what is new."""
-
-    is_remote = False
-
-    def __init__(self, rotator: Rotator, options: Options, accepts: Callable[[Fields], bool], now_ns: int) -> None:
-        self.options, self._accepts = options, accepts
-        value = rotator.propose(Run("a1" * 16, to_datetime(now_ns), 1.0, {"team": Secret("payments-team")})).value
-        assert not isinstance(value, Secret)
-        self.current: Fields = value
-
-    def accepts(self, value: Fields, /) -> bool:
-        return self._accepts(value)
-
-    def cut_off(self) -> None:
-        """Nothing is reached."""
-
-    def restore(self) -> None:
-        """Nothing was reached."""
+def _believers(rotator: Rotator, options: Options, accepts: Callable[[Fields], bool], now_ns: int) -> Nobody:
+    """Return who believes an authority or a key, and need not be told of what is new."""
+    value = rotator.propose(Run(TOKEN, to_datetime(now_ns), 1.0, {"team": Secret("payments-team")})).value
+    assert not isinstance(value, Secret)
+    return Nobody(options, value, accepts)
 
 
 class TestTls(RotationKillMatrix):
@@ -59,12 +46,12 @@ class TestTls(RotationKillMatrix):
         return tls.from_options(options, self.time)
 
     @pytest.fixture
-    def target(self) -> _Believers:
+    def target(self) -> Nobody:
         begins = to_datetime(self.time.now_ns())
         root = new_ca(wrong=RIGHT._replace(begins=begins, ends=begins + _LONG))
         self._store = Store([root.certificate])
         options = root.options(days="90")
-        return _Believers(self.make(options), options, self._accepts, self.time.now_ns())
+        return _believers(self.make(options), options, self._accepts, self.time.now_ns())
 
     def _accepts(self, value: Fields) -> bool:
         chain = text_of(value, "certificate").reveal() + text_of(value, "chain").reveal()
@@ -95,14 +82,14 @@ class TestSsh(RotationKillMatrix):
         return ssh.from_options(options)
 
     @pytest.fixture
-    def target(self, sshd: Sshd) -> _Believers:
+    def target(self, sshd: Sshd) -> Nobody:
         options: Options = {
             "ca-key": Secret(sshd.authority.private_key),
             "kind": "user",
             "principals": USER,
             "days": "800",
         }
-        return _Believers(self.make(options), options, sshd.lets_in, self.time.now_ns())
+        return _believers(self.make(options), options, sshd.lets_in, self.time.now_ns())
 
 
 class TestSigningKey(RotationKillMatrix):
@@ -112,9 +99,9 @@ class TestSigningKey(RotationKillMatrix):
         return signing_key.from_options(options, self.time)
 
     @pytest.fixture(params=["ES256", "HS256"])
-    def target(self, request: pytest.FixtureRequest) -> _Believers:
+    def target(self, request: pytest.FixtureRequest) -> Nobody:
         options: Options = {"algorithm": request.param, "publish-s": "40"}
-        return _Believers(self.make(options), options, _can_sign, self.time.now_ns())
+        return _believers(self.make(options), options, _can_sign, self.time.now_ns())
 
 
 def _can_sign(value: Fields) -> bool:

@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg.errors import CredentialRefused, InvalidRotation
-from securecfg.rotation import Run, open_rotator
+from securecfg.rotation import open_rotator
 from securecfg.rotation.options import GivenOptions
 from securecfg.rotation.passwords import ALPHABETS, CLASSES, new_password, take_rules
 from securecfg.rotation.rotators.random import from_options
 from securecfg.secret import Secret
 from securecfg.testing.rotator_conformance import RotatorConformance, plain
+from tests.rotation.targets import Nobody, run_of
 
 if TYPE_CHECKING:
-    from securecfg.rotation import Fields, Options, Rotator
-
-
-class _Nobody:
-    """What needs to be told of no new value."""
-
-    is_remote = False
-
-    def __init__(self, options: Options, current: Fields) -> None:
-        self.options = options
-        self.current = current
-
-    def accepts(self, value: Fields, /) -> bool:
-        return bool(value)
-
-    def cut_off(self) -> None:
-        """Nothing is reached."""
-
-    def restore(self) -> None:
-        """Nothing was reached."""
+    from securecfg.rotation import Options, Rotator
 
 
 class TestRandom(RotatorConformance):
@@ -43,15 +24,11 @@ class TestRandom(RotatorConformance):
         return from_options(options)
 
     @pytest.fixture(params=["", "token"])
-    def target(self, request: pytest.FixtureRequest) -> _Nobody:
+    def target(self, request: pytest.FixtureRequest) -> Nobody:
         name: str = request.param
         if not name:
-            return _Nobody({"length": "24"}, {"": Secret("the-current-value-4711")})
-        return _Nobody({"field": name}, {name: Secret("the-current-value-4711"), "owner": Secret("payments-team")})
-
-
-def _run(current: Fields | None = None) -> Run:
-    return Run("a1" * 16, datetime.now(UTC), 1.0, current)
+            return Nobody({"length": "24"}, {"": Secret("the-current-value-4711")})
+        return Nobody({"field": name}, {name: Secret("the-current-value-4711"), "owner": Secret("payments-team")})
 
 
 def test_is_found_by_its_name() -> None:
@@ -67,14 +44,14 @@ def test_refuses_a_name_that_there_is_not(name: str) -> None:
 
 
 def test_makes_a_first_value_where_there_is_none() -> None:
-    value = from_options({}).propose(_run()).value
+    value = from_options({}).propose(run_of()).value
     assert isinstance(value, Secret)
     assert len(value.reveal()) == 32
 
 
 def test_leaves_other_fields_alone() -> None:
     current = {"token": Secret("old"), "owner": Secret("payments")}
-    value = from_options({"field": "token"}).propose(_run(current)).value
+    value = from_options({"field": "token"}).propose(run_of(current)).value
     assert not isinstance(value, Secret)
     assert plain(value)["owner"] == "payments"
     assert plain(value)["token"] != "old"
@@ -82,15 +59,15 @@ def test_leaves_other_fields_alone() -> None:
 
 def test_replaces_no_fields_by_a_single_value() -> None:
     with pytest.raises(InvalidRotation) as caught:
-        from_options({}).propose(_run({"token": Secret("old")}))
+        from_options({}).propose(run_of({"token": Secret("old")}))
     assert "field" in caught.value.hint
     with pytest.raises(InvalidRotation):
-        from_options({"field": "token"}).propose(_run({"": Secret("old")}))
+        from_options({"field": "token"}).propose(run_of({"": Secret("old")}))
 
 
 def test_takes_nothing_for_no_value() -> None:
     with pytest.raises(CredentialRefused):
-        from_options({}).verify({"": Secret("")}, _run())
+        from_options({}).verify({"": Secret("")}, run_of())
 
 
 @pytest.mark.parametrize(
@@ -110,6 +87,7 @@ def test_takes_nothing_for_no_value() -> None:
         {"alphabet": "abc\x00def"},
         {"alphabet": "digits", "require": "upper"},
         {"require": "vowels"},
+        {"alphabet": "".join(map(chr, range(0x4E00, 0x8000))) + "aA1!", "require": "lower,upper,digit,symbol"},
         {"exclude": ALPHABETS["alphanumeric"]},
         {"field": Secret("token")},
         {"lenght": "32"},

@@ -8,8 +8,6 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,13 +22,15 @@ from securecfg.errors import (
     SecurecfgError,
     TargetUnavailable,
 )
-from securecfg.rotation import ChecksPrivileges, Run, open_rotator
+from securecfg.rotation import ChecksPrivileges, open_rotator
 from securecfg.rotation.redis_session import open_session
-from securecfg.rotation.rotators.redis import Server, from_options
+from securecfg.rotation.rotators.redis import from_options
+from securecfg.rotation.servers import Server
 from securecfg.secret import Secret
 from securecfg.testing.rotator_conformance import RotatorConformance, plain, propose, swap
 from tests.keys.certificates import make_certificates
-from tests.rotation.redis_server import ADMIN, ADMIN_PASSWORD, ADMIN_RULES, digest, redis_server
+from tests.rotation.databases import TWICE, unanswered
+from tests.rotation.redis_server import ADMIN, ADMIN_PASSWORD, ADMIN_RULES, USER_RULES, RedisUser, digest, redis_server
 from tests.rotation.tcp_relay import TcpRelay
 from tests.rotation.unprivileged import folder_of_identity, free_port, identity
 
@@ -39,48 +39,6 @@ if TYPE_CHECKING:
 
     from securecfg.rotation import Fields, Options, Rotator
     from tests.rotation.redis_server import RedisServer
-
-_NUMBERS = count()
-USER_RULES = ("on", "~app:*", "-@all", "+ping", "+get", "+acl|whoami")
-
-
-class _User:
-    """A user of a server, or of two, each behind a relay."""
-
-    is_remote = True
-
-    def __init__(self, servers: list[RedisServer], relays: list[TcpRelay], *, administers: bool = True) -> None:
-        self.servers = servers
-        self.relays = relays
-        self.name = f"web{next(_NUMBERS)}"
-        self.password = f"canary-password-{self.name}"
-        rules = USER_RULES if administers else (*USER_RULES, *ADMIN_RULES)
-        for server in servers:
-            server.ask("ACL", "SETUSER", self.name, *rules, f"#{digest(self.password)}")
-        self.options: Any = {
-            "hosts": ",".join(f"127.0.0.1:{relay.port}" for relay in relays),
-            "persist": "acl-save",
-        }
-        if administers:
-            self.options |= {"username": self.name, "admin-user": ADMIN, "admin-password": Secret(ADMIN_PASSWORD)}
-        self.current: Fields = {
-            "username": Secret(self.name),
-            "password": Secret(self.password),
-            "team": Secret("payments-team"),
-        }
-
-    def accepts(self, value: Fields, /) -> bool:
-        login = plain(value)
-        return all(server.accepts(str(login["username"]), str(login["password"])) for server in self.servers)
-
-    def cut_off(self) -> None:
-        self.relays[-1].cut_off()
-
-    def restore(self) -> None:
-        self.relays[-1].restore()
-
-    def run(self, timeout_s: float = 5.0) -> Run:
-        return Run("a1" * 16, datetime.now(UTC), timeout_s, self.current)
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +54,14 @@ def relays(servers: list[RedisServer]) -> Iterator[list[TcpRelay]]:
 
 
 @pytest.fixture
-def user(servers: list[RedisServer], relays: list[TcpRelay]) -> Iterator[_User]:
-    yield _User(servers[:1], relays[:1])
+def user(servers: list[RedisServer], relays: list[TcpRelay]) -> Iterator[RedisUser]:
+    yield RedisUser(servers[:1], relays[:1])
     relays[0].restore()
 
 
 @pytest.fixture
-def twice(servers: list[RedisServer], relays: list[TcpRelay]) -> Iterator[_User]:
-    yield _User(servers, relays)
+def twice(servers: list[RedisServer], relays: list[TcpRelay]) -> Iterator[RedisUser]:
+    yield RedisUser(servers, relays)
     relays[1].restore()
 
 
@@ -114,9 +72,9 @@ class TestRedis(RotatorConformance):
     @pytest.fixture(params=["by an administrator", "by itself", "at two servers"])
     def target(
         self, request: pytest.FixtureRequest, servers: list[RedisServer], relays: list[TcpRelay]
-    ) -> Iterator[_User]:
+    ) -> Iterator[RedisUser]:
         number = 2 if request.param == "at two servers" else 1
-        user = _User(servers[:number], relays[:number], administers=request.param != "by itself")
+        user = RedisUser(servers[:number], relays[:number], administers=request.param != "by itself")
         yield user
         user.restore()
 
@@ -124,7 +82,7 @@ class TestRedis(RotatorConformance):
 # --- what a server is told ---
 
 
-def test_is_found_by_its_name(user: _User) -> None:
+def test_is_found_by_its_name(user: RedisUser) -> None:
     rotator = open_rotator("redis", user.options)
     assert rotator.target == f"redis 127.0.0.1:{user.relays[0].port}"
     assert isinstance(rotator, ChecksPrivileges)
@@ -153,7 +111,7 @@ OK = b"+OK\r\n"
 A_USER = b"*4\r\n$5\r\nflags\r\n*0\r\n$9\r\npasswords\r\n*0\r\n"
 
 
-def test_tells_no_server_a_password(user: _User) -> None:
+def test_tells_no_server_a_password(user: RedisUser) -> None:
     """Its digest is what is sent: a server hides what `ACL SETUSER` is told from `MONITOR`, and a relay does not."""
     with _saying(OK, A_USER, OK + OK) as (host, told):
         rotator = from_options({**user.options, "hosts": host})
@@ -169,7 +127,7 @@ def test_tells_no_server_a_password(user: _User) -> None:
     "answer",
     [b"*0\r\n", b"*1\r\n:1\r\n", b":1\r\n", OK, A_USER.replace(b"flags", b"other"), b"*2\r\n*0\r\n:1\r\n", b""],
 )
-def test_what_is_no_description_of_a_user_is_taken_for_none(user: _User, answer: bytes) -> None:
+def test_what_is_no_description_of_a_user_is_taken_for_none(user: RedisUser, answer: bytes) -> None:
     with _saying(OK, answer) as (host, told):
         rotator = from_options({**user.options, "hosts": host})
         with pytest.raises(TargetUnavailable):
@@ -177,11 +135,11 @@ def test_what_is_no_description_of_a_user_is_taken_for_none(user: _User, answer:
     assert b"SETUSER" not in b"".join(told)
 
 
-def test_a_connection_that_was_lost_is_not_made_again_without_a_login(user: _User) -> None:
+def test_a_connection_that_was_lost_is_not_made_again_without_a_login(user: RedisUser) -> None:
     with (
         _saying(OK, b"") as (host, _),
         open_session(
-            Server(*_split(host), is_tls=False, authorities=""), "web", "canary", time.monotonic() + 2
+            Server("redis", *_split(host), is_verified=False), "web", "canary", time.monotonic() + 2
         ) as session,
     ):
         for _attempt in range(2):
@@ -196,7 +154,7 @@ def _split(host: str) -> tuple[str, int]:
 
 def test_a_user_logs_in_by_whichever_password_is_accepted(servers: list[RedisServer], relays: list[TcpRelay]) -> None:
     """An answer was lost, or the server was restored: what is current may be the one that it does not know."""
-    user = _User(servers[:1], relays[:1], administers=False)
+    user = RedisUser(servers[:1], relays[:1], administers=False)
     rotator = from_options(user.options)
     run = propose(rotator, user.run())
     assert run.pending is not None
@@ -210,7 +168,7 @@ def test_a_user_logs_in_by_whichever_password_is_accepted(servers: list[RedisSer
         rotator.apply(run)
 
 
-def test_leaves_everything_else_of_a_user_alone(user: _User) -> None:
+def test_leaves_everything_else_of_a_user_alone(user: RedisUser) -> None:
     [server] = user.servers
     server.ask("ACL", "SETUSER", user.name, "#" + digest("of-somebody-else"))
     before = server.ask("ACL", "GETUSER", user.name)
@@ -223,7 +181,7 @@ def test_leaves_everything_else_of_a_user_alone(user: _User) -> None:
     assert server.digests(user.name) == {digest("of-somebody-else"), digest(str(plain(run.pending)["password"]))}
 
 
-def test_a_user_that_is_switched_off_stays_so(user: _User) -> None:
+def test_a_user_that_is_switched_off_stays_so(user: RedisUser) -> None:
     [server] = user.servers
     server.ask("ACL", "SETUSER", user.name, "off")
     rotator = from_options(user.options)
@@ -238,7 +196,7 @@ def test_a_user_that_is_switched_off_stays_so(user: _User) -> None:
 # --- what a server keeps ---
 
 
-def test_both_changes_outlive_a_restart(user: _User) -> None:
+def test_both_changes_outlive_a_restart(user: RedisUser) -> None:
     [server] = user.servers
     rotator = from_options(user.options)
     run = propose(rotator, user.run())
@@ -254,7 +212,7 @@ def test_both_changes_outlive_a_restart(user: _User) -> None:
     assert not user.accepts(user.current)
 
 
-def test_a_change_that_was_made_and_not_saved_is_saved_by_the_next_attempt(user: _User) -> None:
+def test_a_change_that_was_made_and_not_saved_is_saved_by_the_next_attempt(user: RedisUser) -> None:
     [server] = user.servers
     rotator = from_options(user.options)
     run = propose(rotator, user.run())
@@ -267,7 +225,7 @@ def test_a_change_that_was_made_and_not_saved_is_saved_by_the_next_attempt(user:
 
 def test_saves_in_the_configuration_where_there_is_no_file_of_users() -> None:
     with redis_server(has_file=False) as server, TcpRelay(server.port) as relay:
-        user = _User([server], [relay])
+        user = RedisUser([server], [relay])
         server.ask("ACL", "SETUSER", ADMIN, "+config|rewrite")
         rotator = from_options({**user.options, "persist": "config-rewrite"})
         assert rotator.check(user.run()) == []
@@ -283,7 +241,7 @@ def test_saves_in_the_configuration_where_there_is_no_file_of_users() -> None:
 @pytest.mark.parametrize("save", ["acl-save", "config-rewrite"])
 def test_a_password_that_a_server_does_not_keep_is_taken_back(save: str) -> None:
     with redis_server(has_file=False) as server, TcpRelay(server.port) as relay:
-        user = _User([server], [relay])
+        user = RedisUser([server], [relay])
         rotator = from_options({**user.options, "persist": save})
         run = propose(rotator, user.run())
         with pytest.raises(PrivilegeMissing) as caught:
@@ -293,7 +251,7 @@ def test_a_password_that_a_server_does_not_keep_is_taken_back(save: str) -> None
         assert len(rotator.check(user.run())) == 1
 
 
-def test_tells_before_the_first_rotation_that_a_password_will_not_outlive_a_restart(user: _User) -> None:
+def test_tells_before_the_first_rotation_that_a_password_will_not_outlive_a_restart(user: RedisUser) -> None:
     rotator = from_options({**user.options, "persist": "none"})
     [missing] = rotator.check(user.run())
     assert "outlive" in missing
@@ -305,7 +263,7 @@ def test_tells_before_the_first_rotation_that_a_password_will_not_outlive_a_rest
 # --- several servers ---
 
 
-def test_one_server_that_is_down_leaves_a_change_in_doubt(twice: _User) -> None:
+def test_one_server_that_is_down_leaves_a_change_in_doubt(twice: RedisUser) -> None:
     up, down = twice.servers
     rotator = from_options({**twice.options, "hosts": f"127.0.0.1:{up.port},127.0.0.1:{down.port}"})
     run = propose(rotator, twice.run())
@@ -329,14 +287,14 @@ def test_one_server_that_is_down_leaves_a_change_in_doubt(twice: _User) -> None:
     assert not down.accepts(twice.name, twice.password)
 
 
-def test_a_server_that_refuses_is_told_before_one_that_is_down(twice: _User) -> None:
+def test_a_server_that_refuses_is_told_before_one_that_is_down(twice: RedisUser) -> None:
     rotator = from_options(twice.options)
     twice.cut_off()
     with pytest.raises(CredentialRefused):
         rotator.verify({**twice.current, "password": Secret("wrong")}, twice.run())
 
 
-def test_takes_no_password_away_where_the_new_one_is_not_known(twice: _User) -> None:
+def test_takes_no_password_away_where_the_new_one_is_not_known(twice: RedisUser) -> None:
     rotator = from_options(twice.options)
     run = propose(rotator, twice.run())
     from_options({**twice.options, "hosts": f"127.0.0.1:{twice.relays[0].port}"}).apply(run)
@@ -349,7 +307,7 @@ def test_takes_no_password_away_where_the_new_one_is_not_known(twice: _User) -> 
 # --- a server that does not answer ---
 
 
-def test_an_answer_that_is_lost_leaves_a_change_in_doubt(user: _User) -> None:
+def test_an_answer_that_is_lost_leaves_a_change_in_doubt(user: RedisUser) -> None:
     [server] = user.servers
     rotator = from_options(user.options)
     run = propose(rotator, user.run())
@@ -363,7 +321,7 @@ def test_an_answer_that_is_lost_leaves_a_change_in_doubt(user: _User) -> None:
     assert user.accepts(run.pending or {})
 
 
-def test_a_server_that_is_silent_is_left_in_time(twice: _User) -> None:
+def test_a_server_that_is_silent_is_left_in_time(twice: RedisUser) -> None:
     twice.relays[1].be_silent()
     rotator = from_options(twice.options)
     run = propose(rotator, twice.run(timeout_s=0.4))
@@ -373,8 +331,25 @@ def test_a_server_that_is_silent_is_left_in_time(twice: _User) -> None:
     assert time.monotonic() - started < 1.4
 
 
+def test_an_address_that_does_not_answer_leaves_time_for_the_next_one(
+    user: RedisUser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = user.relays[0].port
+    rotator = from_options({**user.options, "hosts": f"{TWICE}:{port}", "tls": "insecure-disabled"})
+    with unanswered(port, monkeypatch):
+        rotator.verify(user.current, user.run(timeout_s=2.0))
+
+
+def test_what_is_checked_takes_no_longer_than_the_time_limit(user: RedisUser) -> None:
+    rotator = from_options(user.options)
+    assert rotator.check(user.run()) == []
+    user.relays[0].delay(0.08)  # what the administrator asks takes 0.8 s, and what the user asks half of that
+    with pytest.raises(TargetUnavailable):
+        rotator.check(user.run(timeout_s=1.0))
+
+
 @pytest.mark.parametrize("tls", ["insecure-disabled", "verified"])
-def test_a_server_that_sends_byte_by_byte_is_left_in_time(user: _User, tls: str) -> None:
+def test_a_server_that_sends_byte_by_byte_is_left_in_time(user: RedisUser, tls: str) -> None:
     is_over = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -413,7 +388,7 @@ def test_a_server_that_sends_byte_by_byte_is_left_in_time(user: _User, tls: str)
         b"",
     ],
 )
-def test_an_answer_that_is_none_is_told_from_a_refusal(user: _User, answer: bytes) -> None:
+def test_an_answer_that_is_none_is_told_from_a_refusal(user: RedisUser, answer: bytes) -> None:
     with pytest.raises(TargetUnavailable) as caught:
         _verify_at(answer, user)
     assert "canary" not in str(caught.value) + caught.value.hint
@@ -423,20 +398,20 @@ def test_an_answer_that_is_none_is_told_from_a_refusal(user: _User, answer: byte
 @pytest.mark.parametrize(
     "answer", [b"-WRONGPASS canary\r\n", b"-NOAUTH canary\r\n", b"-ERR invalid password\r\n", b"+OK\r\n$5\r\nother\r\n"]
 )
-def test_a_login_that_is_refused_is_told_so(user: _User, answer: bytes) -> None:
+def test_a_login_that_is_refused_is_told_so(user: RedisUser, answer: bytes) -> None:
     with pytest.raises(CredentialRefused) as caught:
         _verify_at(answer, user)
     assert "canary" not in str(caught.value) + caught.value.hint
 
 
 @pytest.mark.parametrize("answer", [b"+OK\r\n-NOPERM canary\r\n", b"-ERR unknown command 'canary'\r\n"])
-def test_a_command_that_is_refused_is_a_missing_privilege(user: _User, answer: bytes) -> None:
+def test_a_command_that_is_refused_is_a_missing_privilege(user: RedisUser, answer: bytes) -> None:
     with pytest.raises(PrivilegeMissing) as caught:
         _verify_at(answer, user)
     assert "canary" not in str(caught.value) + caught.value.hint
 
 
-def _verify_at(answer: bytes, user: _User) -> None:
+def _verify_at(answer: bytes, user: RedisUser) -> None:
     login, is_let_in, rest = answer.partition(OK)
     with _saying(*((OK, rest) if is_let_in else (login,))) as (host, _):
         from_options({**user.options, "hosts": host}).verify(user.current, user.run(timeout_s=2))
@@ -446,7 +421,7 @@ def _verify_at(answer: bytes, user: _User) -> None:
 
 
 @pytest.mark.parametrize("rule", ["acl|getuser", "acl|setuser", "acl|save"])
-def test_a_privilege_that_the_administrator_lacks_is_missed_before_and_named(user: _User, rule: str) -> None:
+def test_a_privilege_that_the_administrator_lacks_is_missed_before_and_named(user: RedisUser, rule: str) -> None:
     [server] = user.servers
     rotator = from_options(user.options)
     assert rotator.check(user.run()) == []
@@ -463,7 +438,7 @@ def test_a_privilege_that_the_administrator_lacks_is_missed_before_and_named(use
         server.ask("ACL", "SETUSER", ADMIN, f"+{rule}")
 
 
-def test_changes_without_the_privileges_that_only_a_check_needs(user: _User) -> None:
+def test_changes_without_the_privileges_that_only_a_check_needs(user: RedisUser) -> None:
     [server] = user.servers
     server.ask("ACL", "SETUSER", ADMIN, "-acl|dryrun", "-config|get")
     try:
@@ -474,7 +449,7 @@ def test_changes_without_the_privileges_that_only_a_check_needs(user: _User) -> 
         server.ask("ACL", "SETUSER", ADMIN, *ADMIN_RULES)
 
 
-def test_a_check_changes_nothing(user: _User) -> None:
+def test_a_check_changes_nothing(user: RedisUser) -> None:
     [server] = user.servers
     before, file = server.ask("ACL", "LIST"), (server.folder / "users.acl").read_text()
     from_options(user.options).check(user.run())
@@ -482,7 +457,7 @@ def test_a_check_changes_nothing(user: _User) -> None:
     assert (server.folder / "users.acl").read_text() == file
 
 
-def test_a_wrong_login_of_the_administrator_is_refused(user: _User) -> None:
+def test_a_wrong_login_of_the_administrator_is_refused(user: RedisUser) -> None:
     rotator = from_options({**user.options, "admin-password": Secret("canary-wrong")})
     run = propose(rotator, user.run())
     for call in (rotator.apply, rotator.check):
@@ -490,7 +465,7 @@ def test_a_wrong_login_of_the_administrator_is_refused(user: _User) -> None:
             call(run)
 
 
-def test_a_user_that_may_not_change_passwords_cannot_change_its_own(user: _User) -> None:
+def test_a_user_that_may_not_change_passwords_cannot_change_its_own(user: RedisUser) -> None:
     rotator = from_options({"hosts": user.options["hosts"], "persist": "acl-save"})
     assert "getuser" in " ".join(rotator.check(user.run()))
     with pytest.raises(PrivilegeMissing):
@@ -508,7 +483,7 @@ def test_a_user_that_may_not_change_passwords_cannot_change_its_own(user: _User)
         ("GET app:hash", True),
     ],
 )
-def test_a_probe_is_what_the_user_must_be_able_to_run(user: _User, probe: str, is_allowed: bool) -> None:
+def test_a_probe_is_what_the_user_must_be_able_to_run(user: RedisUser, probe: str, is_allowed: bool) -> None:
     user.servers[0].ask("HSET", "app:hash", "field", "canary")
     rotator = from_options({**user.options, "probe": probe})
     if is_allowed:
@@ -520,7 +495,7 @@ def test_a_probe_is_what_the_user_must_be_able_to_run(user: _User, probe: str, i
     assert "with what the secret holds" in rotator.check(user.run())[0]
 
 
-def test_a_user_that_may_not_ask_who_it_is_lacks_a_privilege(user: _User) -> None:
+def test_a_user_that_may_not_ask_who_it_is_lacks_a_privilege(user: RedisUser) -> None:
     user.servers[0].ask("ACL", "SETUSER", user.name, "-acl|whoami")
     with pytest.raises(PrivilegeMissing) as caught:
         from_options(user.options).verify(user.current, user.run())
@@ -530,7 +505,7 @@ def test_a_user_that_may_not_ask_who_it_is_lacks_a_privilege(user: _User) -> Non
 # --- users that are not changed ---
 
 
-def test_makes_no_user_that_there_is_not(user: _User) -> None:
+def test_makes_no_user_that_there_is_not(user: RedisUser) -> None:
     [server] = user.servers
     current: Fields = {"username": Secret("nobody-here"), "password": Secret("canary")}
     run = user.run()._replace(current=current)
@@ -542,7 +517,7 @@ def test_makes_no_user_that_there_is_not(user: _User) -> None:
     assert "nobody-here" not in server.ask("ACL", "USERS")
 
 
-def test_gives_no_password_to_a_user_that_needs_none(user: _User) -> None:
+def test_gives_no_password_to_a_user_that_needs_none(user: RedisUser) -> None:
     [server] = user.servers
     server.ask("ACL", "SETUSER", user.name, "nopass")
     rotator = from_options(user.options)
@@ -552,7 +527,9 @@ def test_gives_no_password_to_a_user_that_needs_none(user: _User) -> None:
     assert "nopass" in server.ask("ACL", "GETUSER", user.name)["flags"]
 
 
-def test_changes_no_other_user_than_the_current_one(user: _User) -> None:
+@pytest.mark.parametrize("administers", [True, False])
+def test_changes_no_other_user_than_the_current_one(servers: list[RedisServer], administers: bool) -> None:
+    user = RedisUser(servers[:1], administers=administers)
     rotator = from_options(user.options)
     run = propose(rotator, user.run())
     other = {**(run.pending or {}), "username": Secret(ADMIN)}
@@ -565,7 +542,7 @@ def test_changes_no_other_user_than_the_current_one(user: _User) -> None:
 
 
 @pytest.mark.parametrize("name", ["default", ADMIN])
-def test_does_not_change_those_it_depends_on(user: _User, name: str) -> None:
+def test_does_not_change_those_it_depends_on(user: RedisUser, name: str) -> None:
     rotator = from_options(user.options)
     run = user.run()._replace(current={**user.current, "username": Secret(name)})
     pending = {**run.current, "password": Secret("canary-new")} if run.current else {}
@@ -577,7 +554,7 @@ HOSTILE = ["", " ", "a b", "a\x00b", "a\nb", "a\r\nFLUSHALL\r\n", "\ud800", "a\u
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_name_that_no_user_has_is_refused_before_a_server_is_asked(user: _User, name: str) -> None:
+def test_a_name_that_no_user_has_is_refused_before_a_server_is_asked(user: RedisUser, name: str) -> None:
     user.cut_off()
     rotator = from_options(user.options)
     current = {**user.current, "username": Secret(name)}
@@ -592,7 +569,7 @@ def test_a_name_that_no_user_has_is_refused_before_a_server_is_asked(user: _User
 
 
 @pytest.mark.parametrize("password", HOSTILE[:-1])
-def test_a_password_that_no_client_can_be_given_is_rejected(user: _User, password: str) -> None:
+def test_a_password_that_no_client_can_be_given_is_rejected(user: RedisUser, password: str) -> None:
     rotator = from_options(user.options)
     run = user.run()._replace(pending={**user.current, "password": Secret(password)})
     with pytest.raises(CandidateRejected) as caught:
@@ -603,7 +580,7 @@ def test_a_password_that_no_client_can_be_given_is_rejected(user: _User, passwor
     assert user.servers[0].digests(user.name) == {digest(user.password)}
 
 
-def test_a_password_with_spaces_is_replaced(user: _User) -> None:
+def test_a_password_with_spaces_is_replaced(user: RedisUser) -> None:
     """It was set by a person; Redis takes it."""
     [server] = user.servers
     server.ask("ACL", "SETUSER", user.name, ">a b\r\n\u00e9")
@@ -617,7 +594,7 @@ def test_a_password_with_spaces_is_replaced(user: _User) -> None:
 
 
 @pytest.mark.parametrize("value", [{}, {"": Secret("x")}, {"username": Secret(b"web"), "password": Secret("x")}])
-def test_a_value_without_a_user_is_no_value_to_rotate(user: _User, value: Fields) -> None:
+def test_a_value_without_a_user_is_no_value_to_rotate(user: RedisUser, value: Fields) -> None:
     rotator = from_options(user.options)
     for call in (rotator.propose, rotator.check):
         with pytest.raises(InvalidRotation):
@@ -640,15 +617,16 @@ def test_tls_is_verified() -> None:
         arguments = ["--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(authority)]
         arguments += ["--tls-cert-file", str(certificate), "--tls-key-file", str(certificate)]
         with redis_server(*arguments) as server:
-            user = _User([server], [])
+            user = RedisUser([server], [])
             options = {**user.options, "hosts": f"localhost:{port}", "tls": "verified", "tls-ca": str(authority)}
             from_options(options).verify(user.current, user.run())
             for wrong in ({"tls-ca": ""}, {"hosts": f"127.0.0.1:{port}"}, {"tls": "", "tls-ca": ""}):
-                with pytest.raises(TargetUnavailable):
+                with pytest.raises(TargetUnavailable) as caught:
                     from_options({**options, **wrong}).verify(user.current, user.run())
+                assert ("tls-ca" in caught.value.hint) == ("tls" not in wrong)
 
 
-def test_asks_over_a_socket(user: _User) -> None:
+def test_asks_over_a_socket(user: RedisUser) -> None:
     rotator = from_options({**user.options, "hosts": user.servers[0].socket})
     run = propose(rotator, user.run())
     rotator.apply(run)
@@ -668,7 +646,7 @@ def test_asks_over_a_socket(user: _User) -> None:
 )
 def test_what_leaves_the_machine_goes_over_tls_unless_told(hosts: str, tls: str, expected: list[bool]) -> None:
     rotator = from_options({"hosts": hosts, "tls": tls, "persist": "none"})
-    assert [server.is_tls for server in rotator._servers] == expected
+    assert [server.is_verified for server in rotator._servers] == expected
 
 
 # --- options ---
@@ -728,7 +706,7 @@ def test_refuses_options_that_make_no_sense(changed: dict[str, Any]) -> None:
     assert caught.value.code == "invalid-rotation"
 
 
-def test_an_administrator_changes_nobody_else(user: _User, twice: _User) -> None:
+def test_an_administrator_changes_nobody_else(user: RedisUser, twice: RedisUser) -> None:
     rotator = from_options(user.options)
     mine, theirs = user.run(), {**user.current, "username": Secret(twice.name)}
     digests = user.servers[0].ask("ACL", "GETUSER", twice.name)
@@ -744,7 +722,7 @@ def test_an_administrator_changes_nobody_else(user: _User, twice: _User) -> None
     assert user.accepts(user.current)
 
 
-def test_says_which_package_is_missing(user: _User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_says_which_package_is_missing(user: RedisUser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "securecfg.rotation.redis_session", raising=False)
     monkeypatch.setitem(sys.modules, "redis", None)
     with pytest.raises(ExtraMissing) as caught:
@@ -752,7 +730,7 @@ def test_says_which_package_is_missing(user: _User, monkeypatch: pytest.MonkeyPa
     assert "redis" in caught.value.hint
 
 
-def test_no_error_shows_a_password(user: _User) -> None:
+def test_no_error_shows_a_password(user: RedisUser) -> None:
     rotator = from_options(user.options)
     run = propose(rotator, user.run())
     said = [repr(rotator), rotator.target, repr(rotator._administrator)]

@@ -7,14 +7,17 @@ import pwd
 import shutil
 import socket
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import subprocess
+    from collections.abc import Callable, Iterator
 
 _NOBODY = "nobody"
+_STARTED_S = 30.0
 
 
 class Identity(TypedDict, total=False):
@@ -49,6 +52,23 @@ def folder_of_identity() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)  # what is killed may still be writing
+
+
+def give(file: Path, content: bytes) -> None:
+    """Write a file that only who runs programs can read."""
+    file.touch(0o600)
+    file.write_bytes(content)
+    if who := identity():
+        os.chown(file, who["user"], who["group"])
+
+
+def wait_until(is_ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Wait until a server is ready that was started, for half a minute at most."""
+    until = time.monotonic() + _STARTED_S
+    while not is_ready():
+        assert process.poll() is None, "the server has ended"
+        assert time.monotonic() < until, "the server does not start"
+        time.sleep(0.02)
 
 
 def free_port() -> int:

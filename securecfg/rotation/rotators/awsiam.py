@@ -11,6 +11,7 @@ A key is removed in the first step only where it can be nobody's: made since the
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -104,7 +105,9 @@ class AwsIamRotator:
         """
         api = self._open(self._login or run.current, run)
         keys = self._list(api)
-        stored = {_key_id(value) for value in (run.current, run.previous) if value is not None}
+        stored = set() if run.current is None else {_key_id(run.current)}
+        with suppress(InvalidRotation):  # there is none, or somebody has written something else by mistake
+            stored.add(_key_id(run.previous))
         if run.current is not None and _key_id(run.current) not in {key.key_id for key in keys}:
             message = f"the access key that is stored is none of the user `{self._user}`"
             raise InvalidRotation(message, hint="write one of its keys first, or name the right user")

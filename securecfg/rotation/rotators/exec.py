@@ -23,19 +23,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from securecfg.errors import InvalidRotation, PrivilegeMissing, RotationFailed, SecurecfgError, TargetUnavailable
 from securecfg.rotation.options import GivenOptions
 from securecfg.rotation.step_protocol import (
-    ERRORS,
+    ForeignRotator,
+    error_of,
+    is_done,
     parse_answer,
-    parse_candidate,
     split_options,
-    take_identity,
-    take_strategy,
+    take_terms,
     to_json,
     told_of,
     values_of,
 )
 
 if TYPE_CHECKING:
-    from securecfg.rotation.interface import Candidate, Fields, Options, Run, Strategy
+    from securecfg.rotation.interface import Fields, Options, Run
+    from securecfg.rotation.step_protocol import Terms
 
 VALUES = "SECURECFG_VALUES"
 OUTPUT_BYTES_MAX = 4 << 20
@@ -57,62 +58,18 @@ class _Ended(NamedTuple):
     printed: bytes
 
 
-class ExecRotator:
+class ExecRotator(ForeignRotator):
     """Has a program do each step.
 
     Args:
         program: Its absolute path.
-        strategy: What becomes of the old credential, as the program does it.
-        identity: The fields that say who logs in where.
-        options: What the program is told.
+        terms: What it is told.
     """
 
-    def __init__(self, program: str, strategy: Strategy, identity: frozenset[str], options: Options) -> None:
+    def __init__(self, program: str, terms: Terms) -> None:
         """Run nothing yet."""
-        self.strategy, self.identity = strategy, identity
-        self._program, self._options = program, options
-
-    @property
-    def target(self) -> str:
-        """The program."""
-        return f"exec {self._program}"
-
-    def propose(self, run: Run, /) -> Candidate:
-        """Ask the program for a candidate.
-
-        Raises:
-            TargetUnavailable, PrivilegeMissing, InvalidRotation, RotationFailed: It says so, or does not do its part.
-        """
-        answer = self._do("propose", run)
-        candidate = parse_candidate(answer)
-        if candidate is None:
-            message = f"`{self._program}` proposes no value"
-            raise RotationFailed(message, hint="its own log may say more")
-        return candidate
-
-    def apply(self, run: Run, /) -> None:
-        """Have the program make its target accept the candidate.
-
-        Raises:
-            CandidateRejected, TargetUnavailable, CredentialRefused, PrivilegeMissing, RotationFailed: It says so.
-        """
-        self._do("apply", run)
-
-    def verify(self, value: Fields, run: Run, /) -> None:
-        """Have the program try a value.
-
-        Raises:
-            CredentialRefused, PrivilegeMissing, TargetUnavailable, RotationFailed: It says so.
-        """
-        self._do("verify", run, value)
-
-    def retire(self, run: Run, /) -> None:
-        """Have the program make its target refuse the old value.
-
-        Raises:
-            TargetUnavailable, CredentialRefused, PrivilegeMissing, RotationFailed: It says so.
-        """
-        self._do("retire", run)
+        super().__init__(f"exec {program}", f"`{program}`", terms)
+        self._program = program
 
     def _do(self, step: str, run: Run, value: Fields | None = None) -> dict[str, Any]:
         told, given = told_of(step, run, self._options), values_of(run, self._options, value)
@@ -122,25 +79,23 @@ class ExecRotator:
     def _understand(self, ended: _Ended) -> dict[str, Any]:
         answer = parse_answer(ended.printed)
         kind: type[SecurecfgError] = RotationFailed
-        said = answer.get("error") if answer is not None else None
         if ended.code is None:
             kind, what = TargetUnavailable, "did not end in time"
         elif len(ended.printed) > OUTPUT_BYTES_MAX:
             what = "prints more than any answer"
-        elif isinstance(said, str) and said in ERRORS:
-            kind, what = ERRORS[said], f"says `{said}`"
+        elif said := error_of(answer):
+            kind, what = said, f"says `{said.code}`"
         elif ended.code in _EXITS:
             kind, what = _EXITS[ended.code], f"ended with {ended.code}"
         elif ended.code < 0:
             kind, what = TargetUnavailable, f"was killed by signal {-ended.code}"
         elif ended.code:
             what = f"ended with {ended.code}"
-        elif answer is not None and "error" not in answer:
+        elif is_done(answer):
             return answer
         else:
             what = "gave no answer of version 1"
-        message = f"`{self._program}` {what}"
-        raise kind(message, hint="its own log may say more")
+        raise self._failure(kind, what)
 
 
 def from_options(options: Options) -> ExecRotator:
@@ -152,12 +107,12 @@ def from_options(options: Options) -> ExecRotator:
     own, rest = split_options("exec", options)
     given = GivenOptions("exec", rest)
     program = given.text("program")
-    strategy, identity = take_strategy(given), take_identity(given, "exec")
+    terms = take_terms(given, "exec", own)
     given.finish()
     if not (program.startswith("/") and program.isprintable() and os.path.normpath(program) == program):
         message = "the option `program` of the rotator `exec` is an absolute path without `..`"
         raise InvalidRotation(message)
-    return ExecRotator(program, strategy, identity, own)
+    return ExecRotator(program, terms)
 
 
 def _verified(program: str) -> str:

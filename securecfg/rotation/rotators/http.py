@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -25,10 +26,19 @@ from securecfg.errors import (
 )
 from securecfg.http_client import Request
 from securecfg.rotation.deadline import Deadline
-from securecfg.rotation.http_target import Address, ask, is_header_text, parse_address, take_address
+from securecfg.rotation.http_target import (
+    OK,
+    Address,
+    ask,
+    is_absolute,
+    is_disturbed,
+    is_header_text,
+    parse_address,
+    take_address,
+)
 from securecfg.rotation.interface import Candidate, Strategy
 from securecfg.rotation.options import GivenOptions
-from securecfg.rotation.values import text_of
+from securecfg.rotation.values import is_field_name, text_of
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
@@ -44,14 +54,11 @@ ID_PLACE = "{id}"
 _BODY_BYTES_MAX = 64 << 10
 _HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}", re.ASCII)
 _SCHEME = re.compile(r"[A-Za-z0-9_-]{0,32}", re.ASCII)
-_FIELD = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 _ID_LENGTH_MAX = 1_024
-_OK, _GONE = range(200, 300), frozenset({404, 410})
+_GONE = frozenset({404, 410})
 _UNAUTHORIZED, _FORBIDDEN = 401, 403
-_PASSING = frozenset({408, 421, 425, 429})
-_SERVER_ERRORS = 500
 
 
 class Pointers(NamedTuple):
@@ -129,7 +136,9 @@ class HttpRotator:
             TargetUnavailable, CredentialRefused, PrivilegeMissing: It was asked, and makes none.
         """
         deadline, login = Deadline(run.timeout_s, self.target), self._login_of(run)
-        stored = {self._id_of(value) for value in (run.current, run.previous) if value is not None}
+        stored = set() if run.current is None else {self._id_of(run.current)}
+        with suppress(InvalidRotation):  # there is none, or somebody has written something else by mistake
+            stored.add(self._id_of(run.previous))
         name = f"securecfg-{run.token}"
         for left in self._named(name, login, deadline):
             if left not in stored:
@@ -152,7 +161,7 @@ class HttpRotator:
         """
         deadline = Deadline(run.timeout_s, self.target)
         answer = self._ask(self._api.verify, "GET", text_of(run.pending, self._field), deadline)
-        if answer.status in _PASSING or answer.status >= _SERVER_ERRORS:
+        if is_disturbed(answer):
             self._verify_done(answer, "try a token")
 
     def verify(self, value: Fields, run: Run, /) -> None:
@@ -262,7 +271,7 @@ class HttpRotator:
         return ask(address.endpoint, Request(verb, address.target, headers, body), deadline, self._api.authority)
 
     def _verify_done(self, answer: Answer, what: str) -> None:
-        if answer.status in _OK:
+        if answer.status in OK:
             return
         status, server = answer.status, f"the server `{self._api.create.host}`"
         failure: SecurecfgError
@@ -270,7 +279,7 @@ class HttpRotator:
             failure = CredentialRefused(f"{server} does not take a token (HTTP {status})")
         elif status == _FORBIDDEN:
             failure = PrivilegeMissing(f"{server} does not let a token {what} (HTTP {status})")
-        elif status in _PASSING or status >= _SERVER_ERRORS:
+        elif is_disturbed(answer):
             failure = TargetUnavailable(f"{server} is disturbed or busy (HTTP {status})", hint="try again later")
         else:
             hint = "is the address the right one, and `create-body`?"
@@ -309,7 +318,7 @@ def from_options(options: Options) -> HttpRotator:
         problem = (
             "what an attempt has left is found by `list`, or the API keeps `Idempotency-Key` and `idempotent` is `yes`"
         )
-    elif listing is not None and NAME_PLACE not in body:
+    elif listing is not None and _with_name(template, "") == template:
         problem = f"with `list` there is a `{NAME_PLACE}` in `create-body`, by which a token is found again"
     if problem:
         message = f"the options of the rotator `http` make no sense: {problem}"
@@ -326,9 +335,9 @@ def _problem_of(pointers: Pointers, header: str, scheme: str, fields: tuple[str,
         return "`header` and `scheme` are words"
     if header.lower() in {"host", "content-length", "transfer-encoding", "connection"}:
         return "a token is not sent in this `header`"
-    if fields[0] == fields[1] or not all(map(_FIELD.fullmatch, fields)):
+    if fields[0] == fields[1] or not all(map(is_field_name, fields)):
         return "`field` and `id-field` are two names"
-    if authority and not (authority.startswith("/") and authority.isprintable()):
+    if authority and not is_absolute(authority):
         return "`cacert` is an absolute path"
     return ""
 

@@ -7,8 +7,7 @@ users take turns, and the one whose turn it is gets a new password while the oth
 from __future__ import annotations
 
 import re
-import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from securecfg.errors import (
@@ -19,25 +18,22 @@ from securecfg.errors import (
     SecurecfgError,
     TargetUnavailable,
 )
-from securecfg.rotation.accounts import Dialect, take_accounts
-from securecfg.rotation.interface import Candidate, Strategy
-from securecfg.rotation.logins import IDENTITY, USERNAME, is_unicode
-from securecfg.rotation.mysql_session import PREVENTED, Refusal, open_session, quoted
+from securecfg.rotation.accounts import DatabaseRotator, Dialect, take_accounts
+from securecfg.rotation.logins import verify_options_are_text
+from securecfg.rotation.mysql_session import PREVENTED, open_session, quoted
 from securecfg.rotation.options import GivenOptions
 from securecfg.rotation.passwords import new_password, take_rules
-from securecfg.rotation.servers import take_server
+from securecfg.rotation.servers import Refusal, take_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from securecfg.rotation.accounts import Accounts
-    from securecfg.rotation.interface import Fields, Options, Run
+    from securecfg.rotation.interface import Options, Run
     from securecfg.rotation.logins import Login
     from securecfg.rotation.mysql_session import MysqlSession
     from securecfg.rotation.passwords import Rules
     from securecfg.rotation.servers import Server
 
-DIALECT = Dialect("mysql", ("mysql", "mariadb"), name_bytes_max=128)
+DIALECT = Dialect("mysql", ("mysql", "mariadb"), name_bytes_max=128, user="user", code="error")
 _PORT = 3_306
 _HOST_LENGTH_MAX = 255
 # No access to `mysql.*`, access denied, a privilege is missing, on a table; the account does not exist.
@@ -46,75 +42,37 @@ _MAY_NOT = frozenset({1044, 1045, 1142, 1227, 1396, 1133})
 _LOGIN_IN_GRANT = re.compile(r" IDENTIFIED (?:BY PASSWORD '[^']*'|VIA \S+(?: USING '[^']*')?)")
 
 
-class MysqlRotator:
+class MysqlRotator(DatabaseRotator):
     """Replaces the password of a user, or of two users in turn.
 
     Args:
         server: Which server.
         accounts: Whose password.
-        account_host: What stands after the `@` of the accounts.
         rules: What a password must be like.
         probe: One query that every login must be able to run.
+        account_host: What stands after the `@` of the accounts.
     """
 
-    def __init__(self, server: Server, accounts: Accounts, account_host: str, rules: Rules, probe: str) -> None:
+    def __init__(self, server: Server, accounts: Accounts, rules: Rules, probe: str, account_host: str) -> None:
         """Ask nothing yet."""
-        self._server = server
-        self._accounts = accounts
+        super().__init__(server, accounts, rules, probe)
         self._account_host = account_host
-        self._rules = rules
-        self._probe = probe
-        self.strategy = Strategy.TWO_USERS if accounts.users else Strategy.SINGLE_SLOT
-        self.target = str(server)
-        self.identity = IDENTITY - {USERNAME} if accounts.users else IDENTITY
 
-    def propose(self, run: Run, /) -> Candidate:
-        """Return a new password, with two users that of the other one; asks nothing.
+    def _change(self, admin: Login, candidate: Login, until: float) -> None:
+        with open_session(self._server, admin, until) as session:
+            session.set_password(candidate.username, self._account_host, candidate.password.reveal())
 
-        Raises:
-            InvalidRotation: The current value is no login of this rotation.
-        """
-        return Candidate(self._accounts.propose(run, new_password(self._rules)))
+    def _change_own(self, own: Login, candidate: Login, until: float) -> None:
+        with open_session(self._server, own, until) as session:
+            self._verify_account(session, own)
+            if own.password != candidate.password:
+                session.set_own_password(candidate.password.reveal())
 
-    def apply(self, run: Run, /) -> None:
-        """Give the user of the candidate its password.
-
-        Raises:
-            CandidateRejected, CredentialRefused, PrivilegeMissing, TargetUnavailable: As the contract says.
-            InvalidRotation: The candidate is no login of this rotation, or would replace what is in use.
-        """
-        until = time.monotonic() + run.timeout_s
-        candidate = self._accounts.login_of(run.pending)
-        self._accounts.verify_turn(candidate, run)
-        if not candidate.is_usable:
-            message = "the candidate is no password that a server can be told"
-            raise CandidateRejected(message)
-        if self._accounts.admin is not None:
-            with self._session(self._accounts.admin, until, _not_changed) as session:
-                session.set_password(candidate.username, self._account_host, candidate.password.reveal())
-            return
-        for own in self._accounts.known_logins(run):
-            with suppress(CredentialRefused), self._session(own, until, _not_changed) as session:
-                self._verify_account(session, own)
-                if own.password != candidate.password:
-                    session.set_own_password(candidate.password.reveal())
-                return
-        message = f"`{self._server}` refuses each password of the user that is known"
-        raise CredentialRefused(message, hint="write the right one, or give the rotation an `admin`")
-
-    def verify(self, value: Fields, run: Run, /) -> None:
-        """Check that a login works, is this one, can run the probe, and with two users can do what the other can.
-
-        Raises:
-            CredentialRefused, PrivilegeMissing, TargetUnavailable: As the contract says.
-            InvalidRotation: The value is no login of this rotation.
-        """
-        login = self._accounts.login_of(value)
-        until = time.monotonic() + run.timeout_s
-        with self._session(login, until, _not_able) as session:
+    def _try(self, login: Login, run: Run, until: float) -> None:
+        with open_session(self._server, login, until) as session:
             self._verify_account(session, login)
             session.ask("START TRANSACTION READ ONLY")
-            session.ask(self._probe)
+            session.run(self._probe)
             session.ask("ROLLBACK")
             granted = self._grants_of(session, login)
         if not self._accounts.users or run.current is None:
@@ -122,42 +80,18 @@ class MysqlRotator:
         current = self._accounts.login_of(run.current)
         # Where what is current is refused there is nobody to compare with.
         if current.username != login.username:
-            with suppress(CredentialRefused), self._session(current, until, _not_able) as session:
+            with suppress(CredentialRefused), open_session(self._server, current, until) as session:
                 if self._grants_of(session, current) != granted:
                     message = "the two users have not the same privileges"
                     raise PrivilegeMissing(message, hint="compare SHOW GRANTS of both; a role gives them the same")
 
-    def retire(self, run: Run, /) -> None:
-        """Give the user whose turn is over a password that nobody knows. Its open connections stay.
-
-        Raises:
-            CredentialRefused, PrivilegeMissing, TargetUnavailable: As the contract says.
-            InvalidRotation: What is to be retired is no login of this rotation.
-        """
-        former = self._accounts.former_login(run)
-        if former is None or self._accounts.admin is None:
-            return
-        with self._session(self._accounts.admin, time.monotonic() + run.timeout_s, _not_retired) as session:
+    def _end(self, admin: Login, former: Login, until: float) -> None:
+        # MariaDB would let everybody in as a user without a password.
+        with open_session(self._server, admin, until) as session:
             session.set_password(former.username, self._account_host, new_password(self._rules))
 
-    def check(self, run: Run, /) -> Sequence[str]:
-        """Return what is missing at the server, with the commands that mend it.
-
-        Raises:
-            CredentialRefused, TargetUnavailable: The server cannot be asked.
-        """
-        missing: list[str] = []
-        try:
-            if self._accounts.admin is not None:
-                missing += self._check_with(self._accounts.admin, time.monotonic() + run.timeout_s)
-            if run.current is not None and not missing:
-                self.verify(run.current, run)
-        except (PrivilegeMissing, InvalidRotation) as error:
-            missing.append(f"{error}: {error.hint}" if error.hint else str(error))
-        return missing
-
-    def _check_with(self, admin: Login, until: float) -> list[str]:
-        with self._session(admin, until, _not_able) as session:
+    def _missing(self, admin: Login, until: float) -> list[str]:
+        with open_session(self._server, admin, until) as session:
             missing = self._check_administrator(session, admin)
             for username in self._accounts.names:
                 missing += self._check_account(session, username)
@@ -193,21 +127,23 @@ class MysqlRotator:
 
     def _grants_of(self, session: MysqlSession, login: Login) -> list[str]:
         """Return what a user is granted, in words in which neither its name nor its password is."""
-        names = {f"{mark}{login.username}{mark}@{mark}{self._account_host}{mark}" for mark in "`'"}
+        account = (login.username, self._account_host)
+        names = ["@".join(f"{mark}{part.replace(mark, mark * 2)}{mark}" for part in account) for mark in "`'"]
         rows = [_LOGIN_IN_GRANT.sub("", str(row[0]), count=1) for row in session.ask("SHOW GRANTS")]
         for name in names:
             rows = [row.replace(name, "<user>") for row in rows]
         return sorted(rows)
 
-    @contextmanager
-    def _session(
-        self, login: Login, until: float, tell: Callable[[Server, Refusal], SecurecfgError]
-    ) -> Iterator[MysqlSession]:
-        try:
-            with open_session(self._server, login, until) as session:
-                yield session
-        except Refusal as refusal:
-            raise tell(self._server, refusal) from None
+    def _not_changed(self, refusal: Refusal) -> SecurecfgError:
+        if refusal.code in _MAY_NOT:
+            server = self._server
+            message = f"the login may not change the password of the account at `{server}`, or there is no such account"
+            return PrivilegeMissing(message, hint="see the option `account-host`; GRANT CREATE USER ON *.* TO ...")
+        if refusal.code == PREVENTED:
+            message = f"`{self._server}` is a replica, or takes no changes now"
+            return TargetUnavailable(message)
+        message = f"`{self._server}` will not have this password"
+        return CandidateRejected(message)
 
 
 def from_options(options: Options) -> MysqlRotator:
@@ -223,32 +159,8 @@ def from_options(options: Options) -> MysqlRotator:
     probe = given.text("probe", "SELECT 1")
     rules = take_rules(given)
     given.finish()
-    for text in (account_host, probe):
-        if not text.strip() or "\0" in text or not is_unicode(text):
-            message = "the options `account-host` and `probe` of the rotator `mysql` are text that a server takes"
-            raise InvalidRotation(message)
+    verify_options_are_text("mysql", {"account-host": account_host, "probe": probe})
     if len(account_host) > _HOST_LENGTH_MAX or "@" in account_host:
         message = "an `account-host` is what stands after the `@` of an account, such as `%` or `10.0.%`"
         raise InvalidRotation(message)
-    return MysqlRotator(server, accounts, account_host, rules, probe)
-
-
-def _not_changed(server: Server, refusal: Refusal) -> SecurecfgError:
-    if refusal.code in _MAY_NOT:
-        message = f"the login may not change the password of the account at `{server}`, or there is no such account"
-        return PrivilegeMissing(message, hint="see the option `account-host`; GRANT CREATE USER ON *.* TO ...")
-    if refusal.code == PREVENTED:
-        message = f"`{server}` is a replica, or takes no changes now"
-        return TargetUnavailable(message)
-    message = f"`{server}` will not have this password"
-    return CandidateRejected(message)
-
-
-def _not_able(server: Server, refusal: Refusal) -> SecurecfgError:
-    message = f"the login is taken by `{server}`, but cannot do what it is for"
-    return PrivilegeMissing(message, hint=f"the server says error {refusal.code}")
-
-
-def _not_retired(server: Server, refusal: Refusal) -> SecurecfgError:
-    problem = _not_changed(server, refusal)
-    return _not_able(server, refusal) if isinstance(problem, CandidateRejected) else problem
+    return MysqlRotator(server, accounts, rules, probe, account_host)

@@ -7,38 +7,29 @@ roles take turns, and the one whose turn it is gets a new password while the oth
 from __future__ import annotations
 
 import re
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from securecfg.errors import (
-    CandidateRejected,
-    CredentialRefused,
-    InvalidRotation,
-    PrivilegeMissing,
-    SecurecfgError,
-    TargetUnavailable,
-)
-from securecfg.rotation.accounts import Dialect, take_accounts
-from securecfg.rotation.interface import Candidate, Strategy
-from securecfg.rotation.logins import IDENTITY, USERNAME, is_unicode
+from securecfg.errors import CandidateRejected, PrivilegeMissing, SecurecfgError, TargetUnavailable
+from securecfg.rotation.accounts import DatabaseRotator, Dialect, take_accounts
+from securecfg.rotation.logins import verify_options_are_text
 from securecfg.rotation.options import GivenOptions
-from securecfg.rotation.passwords import new_password, take_rules
-from securecfg.rotation.postgresql_session import Refusal, open_session
+from securecfg.rotation.passwords import take_rules
+from securecfg.rotation.postgresql_session import open_session
 from securecfg.rotation.servers import take_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from securecfg.rotation.accounts import Accounts
-    from securecfg.rotation.interface import Fields, Options, Run
+    from securecfg.rotation.interface import Options, Run
     from securecfg.rotation.logins import Login
     from securecfg.rotation.passwords import Rules
     from securecfg.rotation.postgresql_session import PostgresqlSession
-    from securecfg.rotation.servers import Server
+    from securecfg.rotation.servers import Refusal, Server
 
 # PostgreSQL cuts off the rest of a longer name, and takes it for that of another role.
-DIALECT = Dialect("postgresql", ("postgresql", "postgres"), name_bytes_max=63)
+DIALECT = Dialect("postgresql", ("postgresql", "postgres"), name_bytes_max=63, user="role", code="SQLSTATE")
 
 _PORT = 5_432
 _READ_ONLY = "25006"
@@ -90,114 +81,53 @@ class _State(NamedTuple):
     may_be_changed: bool
 
 
-class PostgresqlRotator:
+class PostgresqlRotator(DatabaseRotator):
     """Replaces the password of a role, or of two roles in turn.
 
     Args:
         server: Which server.
         accounts: Whose password.
-        database: Into which database who changes it logs in, and others where their value names none.
         rules: What a password must be like.
         probe: One query that every login must be able to run.
+        database: Into which database who changes it logs in, and others where their value names none.
     """
 
-    def __init__(self, server: Server, accounts: Accounts, database: str, rules: Rules, probe: str) -> None:
+    def __init__(self, server: Server, accounts: Accounts, rules: Rules, probe: str, database: str) -> None:
         """Ask nothing yet."""
-        self._server = server
-        self._accounts = accounts
+        super().__init__(server, accounts, rules, probe)
         self._database = database
-        self._rules = rules
-        self._probe = probe
-        self.strategy = Strategy.TWO_USERS if accounts.users else Strategy.SINGLE_SLOT
-        self.target = str(server)
-        self.identity = IDENTITY - {USERNAME} if accounts.users else IDENTITY
 
-    def propose(self, run: Run, /) -> Candidate:
-        """Return a new password, with two users that of the other one; asks nothing.
+    def _change(self, admin: Login, candidate: Login, until: float) -> None:
+        with self._administering(admin, until) as session:
+            _verify_role(session, candidate.username)
+            session.set_password(candidate.username, candidate.password.reveal())
 
-        Raises:
-            InvalidRotation: The current value is no login of this rotation.
-        """
-        return Candidate(self._accounts.propose(run, new_password(self._rules)))
-
-    def apply(self, run: Run, /) -> None:
-        """Give the role of the candidate its password.
-
-        Raises:
-            CandidateRejected, CredentialRefused, PrivilegeMissing, TargetUnavailable: As the contract says.
-            InvalidRotation: The candidate is no login of this rotation, or would replace what is in use.
-        """
-        until = time.monotonic() + run.timeout_s
-        candidate = self._accounts.login_of(run.pending)
-        self._accounts.verify_turn(candidate, run)
-        if not candidate.is_usable:
-            message = "the candidate is no password that a server can be told"
-            raise CandidateRejected(message)
-        if self._accounts.admin is not None:
-            with self._administering(self._accounts.admin, until) as session:
-                _verify_role(session, candidate.username)
+    def _change_own(self, own: Login, candidate: Login, until: float) -> None:
+        with self._administering(own, until) as session:
+            if own.password != candidate.password:
                 session.set_password(candidate.username, candidate.password.reveal())
-            return
-        for own in self._accounts.known_logins(run):
-            with suppress(CredentialRefused), self._administering(own, until) as session:
-                if own.password != candidate.password:
-                    session.set_password(candidate.username, candidate.password.reveal())
-                return
-        message = f"`{self._server}` refuses each password of the role that is known"
-        raise CredentialRefused(message, hint="write the right one, or give the rotation an `admin`")
 
-    def verify(self, value: Fields, run: Run, /) -> None:
-        """Check that a login works, is this one, can run the probe, and with two users can do what the other can.
-
-        Raises:
-            CredentialRefused, PrivilegeMissing, TargetUnavailable: As the contract says.
-            InvalidRotation: The value is no login of this rotation.
-        """
-        login = self._accounts.login_of(value)
+    def _try(self, login: Login, run: Run, until: float) -> None:
+        del run  # who compares the two roles sees both of them
         database = login.database or self._database
-        with self._session(login, database, time.monotonic() + run.timeout_s, _not_able) as session:
+        with open_session(self._server, login, database, until) as session:
             if session.ask("SELECT session_user, pg_catalog.current_database()") != [(login.username, database)]:
                 message = f"`{self._server}` takes the login for that of another role, or another database"
                 raise PrivilegeMissing(message)
             session.ask("BEGIN READ ONLY")
-            session.ask(self._probe)
+            session.run(self._probe)
             session.ask("ROLLBACK")
             if self._accounts.users and (differing := self._compare(session)):
                 message = f"the two users differ in {' and '.join(differing)}"
                 raise PrivilegeMissing(message, hint="let both have what they may do from one group, by GRANT group TO")
 
-    def retire(self, run: Run, /) -> None:
-        """Take its password from the role whose turn is over. Its open connections stay.
-
-        Raises:
-            CredentialRefused, PrivilegeMissing, TargetUnavailable: As the contract says.
-            InvalidRotation: What is to be retired is no login of this rotation.
-        """
-        former = self._accounts.former_login(run)
-        if former is None or self._accounts.admin is None:
-            return
-        with self._administering(self._accounts.admin, time.monotonic() + run.timeout_s, _not_retired) as session:
+    def _end(self, admin: Login, former: Login, until: float) -> None:
+        with self._administering(admin, until) as session:
             session.set_password(former.username, None)
 
-    def check(self, run: Run, /) -> Sequence[str]:
-        """Return what is missing at the server, with the commands that mend it.
-
-        Raises:
-            CredentialRefused, TargetUnavailable: The server cannot be asked.
-        """
+    def _missing(self, admin: Login, until: float) -> list[str]:
         missing: list[str] = []
-        try:
-            if self._accounts.admin is not None:
-                missing += self._check_with(self._accounts.admin, time.monotonic() + run.timeout_s)
-            if run.current is not None and not missing:
-                self.verify(run.current, run)
-        except (PrivilegeMissing, InvalidRotation) as error:
-            missing.append(f"{error}: {error.hint}" if error.hint else str(error))
-        return missing
-
-    def _check_with(self, admin: Login, until: float) -> list[str]:
-        missing: list[str] = []
-        with self._administering(admin, until, _not_able) as session:
+        with self._administering(admin, until) as session:
             for username in self._accounts.names:
                 missing += self._check_role(session, username)
             if self._accounts.users and not missing:
@@ -236,23 +166,21 @@ class PostgresqlRotator:
         return [kind for kind, one, other in zip(_KINDS, rows[0][1:], rows[1][1:], strict=True) if one != other]
 
     @contextmanager
-    def _administering(
-        self, login: Login, until: float, tell: Callable[[Server, Refusal], SecurecfgError] | None = None
-    ) -> Iterator[PostgresqlSession]:
+    def _administering(self, login: Login, until: float) -> Iterator[PostgresqlSession]:
         """Give a session in which roles are changed."""
-        with self._session(login, self._database, until, tell or _not_changed) as session:
+        with open_session(self._server, login, self._database, until) as session:
             session.prepare_administration()
             yield session
 
-    @contextmanager
-    def _session(
-        self, login: Login, database: str, until: float, tell: Callable[[Server, Refusal], SecurecfgError]
-    ) -> Iterator[PostgresqlSession]:
-        try:
-            with open_session(self._server, login, database, until) as session:
-                yield session
-        except Refusal as refusal:
-            raise tell(self._server, refusal) from None
+    def _not_changed(self, refusal: Refusal) -> SecurecfgError:
+        if refusal.code in {_MAY_NOT, _NO_SUCH_ROLE}:
+            message = f"the login may not change the password of the role at `{self._server}`, or there is no such role"
+            return PrivilegeMissing(message)
+        if refusal.code == _READ_ONLY:
+            message = f"`{self._server}` is a replica, where no password is changed"
+            return TargetUnavailable(message)
+        message = f"`{self._server}` will not have this password"
+        return CandidateRejected(message)
 
 
 def from_options(options: Options) -> PostgresqlRotator:
@@ -268,11 +196,8 @@ def from_options(options: Options) -> PostgresqlRotator:
     probe = given.text("probe", "SELECT 1")
     rules = take_rules(given)
     given.finish()
-    for text in (database, probe):
-        if not text.strip() or "\0" in text or not is_unicode(text):
-            message = "the options `dbname` and `probe` of the rotator `postgresql` are text that a server takes"
-            raise InvalidRotation(message)
-    return PostgresqlRotator(server, accounts, database, rules, probe)
+    verify_options_are_text("postgresql", {"dbname": database, "probe": probe})
+    return PostgresqlRotator(server, accounts, rules, probe, database)
 
 
 def _verify_role(session: PostgresqlSession, username: str) -> None:
@@ -287,27 +212,6 @@ def _state_of(session: PostgresqlSession, username: str) -> _State | None:
     has_admin_option = "yes" if session.version >= _ADMIN_OPTION_SINCE else "no"
     rows = session.ask(_STATE, username, has_admin_option)
     return _State(*(value == "t" for value in rows[0])) if rows else None
-
-
-def _not_changed(server: Server, refusal: Refusal) -> SecurecfgError:
-    if refusal.code in {_MAY_NOT, _NO_SUCH_ROLE}:
-        message = f"the login may not change the password of the role at `{server}`, or there is no such role"
-        return PrivilegeMissing(message)
-    if refusal.code == _READ_ONLY:
-        message = f"`{server}` is a replica, where no password is changed"
-        return TargetUnavailable(message)
-    message = f"`{server}` will not have this password"
-    return CandidateRejected(message)
-
-
-def _not_able(server: Server, refusal: Refusal) -> SecurecfgError:
-    message = f"the login is taken by `{server}`, but cannot do what it is for"
-    return PrivilegeMissing(message, hint=f"the server says SQLSTATE {refusal.code}")
-
-
-def _not_retired(server: Server, refusal: Refusal) -> SecurecfgError:
-    problem = _not_changed(server, refusal)
-    return _not_able(server, refusal) if isinstance(problem, CandidateRejected) else problem
 
 
 def _quoted(name: str) -> str:

@@ -22,9 +22,12 @@ from securecfg.errors import (
 )
 from securecfg.keys.uri import distribution_for
 from securecfg.rotation.addresses import is_local, verify_host
+from securecfg.rotation.deadline import left_of, shares
 from securecfg.rotation.interface import Candidate, Strategy
+from securecfg.rotation.logins import PASSWORD, USERNAME, is_unicode
 from securecfg.rotation.options import GivenOptions
 from securecfg.rotation.passwords import new_password, take_rules
+from securecfg.rotation.servers import PORT_MAX, TLS, Server
 from securecfg.rotation.values import text_of, with_field
 from securecfg.secret import Secret
 
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from securecfg.rotation.passwords import Rules
     from securecfg.rotation.redis_session import AclUser, Session
 
-USERNAME, PASSWORD = "username", "password"
 SAVES = {"acl-save": ("ACL", "SAVE"), "config-rewrite": ("CONFIG", "REWRITE"), "none": ()}
 PROBES = frozenset(
     {"DBSIZE", "EXISTS", "GET", "HLEN", "LLEN", "PING", "SCARD", "STRLEN", "TTL", "TYPE", "XLEN", "ZCARD"}
@@ -43,32 +45,10 @@ PROBES = frozenset(
 """Commands that change nothing."""
 
 _PORT = 6_379
-_PORT_MAX = 65_535
 _NAME_MAX = 256
 _SERVERS_MAX = 64
 # Which failure is told where servers fail in several ways: what is certain before what is not.
 _TOLD_FIRST = (CandidateRejected, InvalidRotation, CredentialRefused, PrivilegeMissing, TargetUnavailable)
-
-
-class Server(NamedTuple):
-    """Where a server is.
-
-    Attributes:
-        host: A name, an address, or the path of a Unix socket.
-        port: 0 for a socket.
-        is_tls: Whether it is asked over TLS.
-        authorities: The file of who vouches for its certificate; empty for those of the system.
-    """
-
-    host: str
-    port: int
-    is_tls: bool
-    authorities: str
-
-    @property
-    def where(self) -> str:
-        """Its name for people."""
-        return f"{self.host}:{self.port}" if self.port else self.host
 
 
 class Administrator(NamedTuple):
@@ -161,7 +141,7 @@ class RedisRotator:
             TargetUnavailable: A server cannot be asked.
         """
         username, password = (_text(value, field) for field in (USERNAME, PASSWORD))
-        if not _is_word(username) or not _is_unicode(password):
+        if not _is_word(username) or not is_unicode(password):
             message = "no user of a Redis server has such a name, or such a password"
             raise CredentialRefused(message)
 
@@ -205,7 +185,7 @@ class RedisRotator:
             CredentialRefused: It refuses the login of who changes passwords.
             InvalidRotation: The secret names no user.
         """
-        name = self._take_name(run.current)
+        name, until = self._take_name(run.current), time.monotonic() + run.timeout_s
         missing: list[str] = []
 
         def look(server: Server, until: float) -> None:
@@ -214,7 +194,7 @@ class RedisRotator:
 
         self._at_each(run, look)
         try:
-            self.verify(run.current or {}, run)
+            self.verify(run.current or {}, run._replace(timeout_s=left_of(until)))
         except (PrivilegeMissing, CredentialRefused) as error:
             missing.append(f"with what the secret holds: {error}")
         return missing
@@ -275,10 +255,9 @@ class RedisRotator:
         """Do something at each server, also where another one fails; each has its share of the time that is left."""
         ends = time.monotonic() + run.timeout_s
         failures: list[SecurecfgError] = []
-        for number, server in enumerate(self._servers):
-            now = time.monotonic()
+        for server, until in shares(self._servers, ends):
             try:
-                do(server, now + max(0.0, ends - now) / (len(self._servers) - number))
+                do(server, until)
             except _TOLD_FIRST as error:
                 failures.append(error)
         for family in _TOLD_FIRST:
@@ -339,17 +318,17 @@ def _verify_name(name: str) -> None:
 
 def _take_servers(given: GivenOptions) -> tuple[Server, ...]:
     texts = given.text("hosts").split(",")
-    tls = given.choice("tls", ("", "verified", "insecure-disabled"), "")
+    tls = given.choice("tls", ("", *TLS), "")
     authorities = given.text("tls-ca", "")
     servers = []
     for text in texts:
         host, port = _split_host(text)
         is_tls = not host.startswith("/") and (tls == "verified" or (not tls and not is_local(host)))
-        servers.append(Server(host, port, is_tls, authorities))
+        servers.append(Server("redis", host, port, is_tls, authorities))
     if len({server.where for server in servers}) < len(servers) or len(servers) > _SERVERS_MAX:
         message = f"the option `hosts` of the rotator `redis` names up to {_SERVERS_MAX} servers, each once"
         raise InvalidRotation(message)
-    if authorities and not any(server.is_tls for server in servers):
+    if authorities and not any(server.is_verified for server in servers):
         message = "the option `tls-ca` of the rotator `redis` is given, and none of the servers is asked over TLS"
         raise InvalidRotation(message)
     return tuple(servers)
@@ -366,7 +345,7 @@ def _split_host(text: str) -> tuple[str, int]:
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
     verify_host(host)
-    if not (port.isascii() and port.isdecimal() and len(port) <= len(str(_PORT_MAX)) and 0 < int(port) <= _PORT_MAX):
+    if not (port.isascii() and port.isdecimal() and len(port) <= len(str(PORT_MAX)) and 0 < int(port) <= PORT_MAX):
         message = "the option `hosts` of the rotator `redis` is `HOST:PORT`, or the path of a socket, joined by commas"
         raise InvalidRotation(message)
     return host, int(port)
@@ -431,14 +410,6 @@ def _text(value: Fields, field: str) -> str:
 
 def _is_word(text: str) -> bool:
     return bool(text) and text.isprintable() and not any(map(str.isspace, text))
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _digest(password: str) -> str:
