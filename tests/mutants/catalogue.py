@@ -4625,8 +4625,8 @@ MUTANTS = (
     Mutant(
         "a read that failed goes on in the connection that stays open",
         "store/connections.py",
-        "                if self.pin.in_transaction:",
-        "                if False:",
+        "            if self.pin.in_transaction:\n",
+        "            if False:\n",
         "store/test_sqlite_processes.py::test_a_first_connection_that_none_can_follow_stays_open_and_is_used_no_more",
     ),
     Mutant(
