@@ -41,6 +41,7 @@ from securecfg.rotation.interface import Run, Strategy
 from securecfg.rotation.lease import Leases
 from securecfg.rotation.machine import State
 from securecfg.rotation.names import open_rotator
+from securecfg.rotation.parts import verify_led
 from securecfg.rotation.references import resolve_options
 from securecfg.rotation.steps import Standing, Steps
 from securecfg.secret import Secret
@@ -79,7 +80,7 @@ class Runner:
     """Leads the rotations of one vault on, as the vault's principal. One thread at a time works at one rotation.
 
     Args:
-        vault: The vault itself.
+        vault: The vault itself, or a sealed scope of it, as `parts.part_of` returns them.
         leases: Who this is as a holder.
         breakers: What is known of targets that do not answer.
         jitter: Returns a random number from 0 up to 1.
@@ -120,9 +121,11 @@ class Runner:
         Raises:
             RotationBusy: Another process is at work, or changed the rotation meanwhile.
             AccessDenied: The policy does not allow it, or not any more.
+            ScopeSealed: The secret lies in a sealed scope that the key at hand does not both read and write.
             CommitUnknown, StoreBusy, StoreFailed, AuditUnavailable: The vault cannot be written; what was stored last
                 is what to go on from.
         """
+        verify_led(self.vault.opened, stored.rotation.path)
         try:
             return _Work(self, stored).go(why)
         finally:
