@@ -219,8 +219,8 @@ class Daemon:
             revision = first = opened.store.revision()
             again_s = elapsed_s() + SCOPES_S
             while not self._stopping.is_set():
-                for post, runner in self._open:
-                    post.take_back(runner)
+                for post, runner in list(self._open):
+                    self._guarded(post, runner, post.take_back)
                 if self._must_reload:
                     self._must_reload = False
                     if not vault.is_by_root:
@@ -256,9 +256,11 @@ class Daemon:
         found: list[tuple[Post, Runner]] = []
         for _, part in parts_of(vault, failures):
             found.append(former.pop(part) if part in former else self._take_up(part, pace))
-        for post, runner in former.values():
+        for _, runner in former.values():
             runner.stop()
-            post.leave()
+        for post in self._posts.values():
+            if not any(post is one for one, _ in found):
+                post.leave()  # of this opening of the vault, or of one before
         self._open = found
         if self._stopping.is_set():
             self.stop()  # which may have known none of them
