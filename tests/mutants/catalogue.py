@@ -4085,7 +4085,7 @@ MUTANTS = (
     Mutant(
         "a callback is told of a secret that may not be read",
         "rotation/consumers.py",
-        ' or not self._vault.authority.session().decide("read", name).allowed:\n',
+        ' or not self._part.authority.session().decide("read", name).allowed:\n',
         ":\n",
         "rotation/test_consumers.py::test_calls_nobody_for_what_he_may_not_read",
     ),
