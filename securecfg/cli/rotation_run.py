@@ -203,6 +203,7 @@ class Leader:
             NotAuthenticated: Nobody says who asks.
             Tampered: A note of that, or a row, is damaged.
         """
+        from securecfg.rotation.parts import is_led, part_of
         from securecfg.vault.bundles.exposures import find_known_from_bundles
         from securecfg.vault.imports.exposures import Exposures
         from securecfg.vault.keys.departures import find_exposed
@@ -217,7 +218,7 @@ class Leader:
         for scope, failure in failures.items():
             self._invocation.note(f"error: what is exposed in `{scope}` cannot be read: {failure.message}")
         rotated = {each.path for each in self.rotations.all(failures={})}
-        led = {path for path in paths & rotated if self.rotations.may_lead(path)}
+        led = {path for path in paths & rotated if is_led(part_of(self._vault, path).opened)}
         return dict.fromkeys(sorted(led), "exposed"), sorted(paths - rotated)
 
     def close_marks(self) -> None:
