@@ -240,6 +240,36 @@ def test_what_is_under_way_in_a_scope_when_it_is_opened_again_is_not_begun_twice
         until(lambda: office.count(PATH) == 1)
 
 
+def test_the_leases_of_two_parts_are_told_apart(office: _Office) -> None:
+    for right in ("read", "write"):
+        office.scopes().grant("pay", "web", right)
+    office.open("pay")
+    for path in (PATH, WEB):
+        office.set(path)
+    numbers = [Steps(office.part(path).authority).find(path).rotation.record for path in (PATH, WEB)]
+    assert numbers[0] == numbers[1]
+    make_due(office.part(WEB), WEB)
+    is_hanging, applied = threading.Event(), list[str]()
+
+    def hang(moment: str) -> None:
+        if moment == "before apply" and not is_hanging.is_set():
+            is_hanging.set()
+            until(lambda: office.count(PATH) == 1)
+        if moment == "before apply":
+            applied.append(moment)
+
+    office.account.hook = hang
+    daemon = office.daemon("web")
+    with running(daemon):
+        until(is_hanging.is_set)
+        make_due(office.part(PATH))
+        until(lambda: office.count(WEB) == 1)
+        assert len(applied) == 2
+        # What was seen of the lease of one would else be taken for what was seen of the other.
+        assert len({runner.leases.holder.id for _, runner in daemon._open}) == 2
+        assert not daemon.health().hindered
+
+
 def test_rotations_in_several_parts_share_the_workers_and_the_earliest_comes_first(office: _Office) -> None:
     office.make_due(WEB)
     office.make_due(PATH)
