@@ -3784,7 +3784,7 @@ MUTANTS = (
     Mutant(
         "who may not rotate a secret lets its rotator ask the target",
         "rotation/rotations.py",
-        '        path_to_bytes(path)\n        self._authority.require("rotate", path)\n',
+        '        path_to_bytes(path)\n        part_of(self._vault, path).authority.require("rotate", path)\n',
         "        path_to_bytes(path)\n",
         "cli/test_rotation.py::test_who_may_only_list_changes_nothing_and_is_denied_before_anything_else",
     ),
@@ -4454,7 +4454,7 @@ MUTANTS = (
     Mutant(
         "what is rotated is moved to where nothing goes on with it",
         "vault/moves/relocation.py",
-        "            if rotation is not None and rotation.live:\n",
+        '            if ROTATIONS + b"%016x" % entry.rec_id in rotated:\n',
         "            if False:\n",
         "rotation/test_scope_moves.py::test_what_is_rotated_is_moved_into_no_sealed_scope",
     ),
@@ -4467,7 +4467,7 @@ MUTANTS = (
     ),
     Mutant(
         "a daemon does what is due without looking at whether it still is",
-        "rotation/daemon.py",
+        "rotation/posts.py",
         "        return 0 < stored.rotation.due_ns <= runner.vault.opened.clock.now_ns()",
         "        return True",
         "reliability/test_rotation_soak.py::test_nothing_is_missed_and_nothing_is_rotated_twice[a quarter]",
