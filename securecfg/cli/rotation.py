@@ -147,7 +147,8 @@ def cancel(invocation: Invocation, *, path: str) -> int:
     """Take a rotation back whose new value nobody was given yet, at once.
 
     The target is made to accept the old value, and the new one no more. Where that cannot be done now it is done by the
-    next run, and this ends with exit code 9. After the swap there is nothing to take back: run it again.
+    next run, and this ends with exit code 9. After the swap there is nothing to take back: run it again. What is due
+    all the same is paused, or it would begin anew at once.
     """
     from securecfg.cli.rotation_run import Leader, emit_outcome
 

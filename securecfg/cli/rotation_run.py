@@ -66,10 +66,12 @@ class Outcome(NamedTuple):
         progress = self.rotation.progress if self.rotation is not None else None
         if self.rotation is None or progress is None:
             return f"{self.word}  {self.path}"
+        is_paused = self.rotation.is_paused
         if self.word == "retired":
             return f"ended     the old value of {self.path}"
         if self.word == "taken-back":
-            return f"taken back  {self.path}   readers get the old value, as before"
+            told = f"taken back  {self.path}   readers get the old value, as before"
+            return f"{told}; paused, as it is due: `securecfg rotation resume {self.path}`" if is_paused else told
         return f"{self.word}  {self.path}@{progress.version}{_told_former(self.rotation, progress)}"
 
 

@@ -48,7 +48,9 @@ def vault() -> None:
 @vault.command(examples=("securecfg vault create team.vault --key file:team.key --admin ana",))
 @click.argument("path", type=click.Path())
 @click.option(
-    "--admin", metavar="NAME", help="Its administrator, user:NAME; else --as, the identity that the key is, or you."
+    "--admin",
+    metavar="NAME",
+    help="Its administrator, user:NAME; else --as or SECURECFG_AS, the identity that the key is, or you.",
 )
 @common_flags
 def create(invocation: Invocation, *, path: str, admin: str | None) -> None:
@@ -65,7 +67,8 @@ def create(invocation: Invocation, *, path: str, admin: str | None) -> None:
         message = "no key is named"
         raise SettingMissing(message, hint="give `--key URI`; `securecfg key generate PATH` makes a key file")
     provider = open_new_provider(invocation, key)
-    principal = admin or invocation.principal or next(iter(proved_principals(provider)), "") or login()
+    asked = admin or invocation.principal or os.environ.get("SECURECFG_AS")
+    principal = asked or next(iter(proved_principals(provider)), "") or login()
     with create_vault(path, provider, principal) as created:
         vault_id, name = created.opened.replica.vault_id.hex(), created.principal
     invocation.emit({"vault": path, "id": vault_id, "admin": name}, f"created  {path}   admin  {name}")

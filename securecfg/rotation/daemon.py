@@ -23,6 +23,7 @@ from securecfg.errors import (
     VaultClosed,
 )
 from securecfg.rotation.breaker import Breakers
+from securecfg.rotation.calls import Calls
 from securecfg.rotation.document import LEASE_S, NS
 from securecfg.rotation.lease import Leases, elapsed_s
 from securecfg.rotation.names import open_rotator
@@ -126,9 +127,12 @@ class Daemon:
         # By the id of the part. One holder for all its openings: what was under way in the last need not be waited for.
         self._posts: dict[bytes, Post] = {}
         self._leases: dict[bytes, Leases] = {}
+        # And a call that was left behind before the vault was opened anew is not over by that.
+        self._calls: dict[bytes, Calls] = {}
         self._open: list[tuple[Post, Runner]] = []
         self._closed: dict[str, type[SecurecfgError]] = {}
         self._breakers = Breakers(elapsed_s)
+        self._pace = Pace(limits.calls_per_s, elapsed_s, self._stopping.wait)
         self._keys_s = 0.0
         self._is_at_keys = False
         self._reason = "starting"
@@ -212,9 +216,8 @@ class Daemon:
 
     def _serve(self, vault: Vault) -> None:
         """Rotate what is due in an open vault, until it is to end or the vault is to be opened again."""
-        pace = Pace(self._limits.calls_per_s, elapsed_s, self._stopping.wait)
         try:
-            scopes = self._attend(vault, pace)
+            scopes = self._attend(vault)
             opened = self._one()
             revision = first = opened.store.revision()
             again_s = elapsed_s() + SCOPES_S
@@ -225,7 +228,7 @@ class Daemon:
                     self._must_reload = False
                     if not vault.is_by_root:
                         return  # what its identity was granted or has lost is seen when it is opened again
-                    scopes = self._attend(vault, pace)
+                    scopes = self._attend(vault)
                 self._begin()
                 if vault.is_by_root:
                     self._look_at_keys(vault)
@@ -239,14 +242,14 @@ class Daemon:
                     if _scopes_of(vault) != scopes:
                         if not scopes:
                             return  # a handle on a vault without scopes knows of none that are made
-                        scopes = self._attend(vault, pace)
+                        scopes = self._attend(vault)
         finally:
             for _, runner in self._open:
                 runner.stop()
             self._finish()
             self._open = []
 
-    def _attend(self, vault: Vault, pace: Pace) -> Mapping[str, object]:
+    def _attend(self, vault: Vault) -> Mapping[str, object]:
         """Look at all rotations in all parts that are open now; return which scopes that includes."""
         if vault.is_by_root:
             vault.opened.refresh()
@@ -255,7 +258,7 @@ class Daemon:
         failures: dict[str, SecurecfgError] = {}
         found: list[tuple[Post, Runner]] = []
         for _, part in parts_of(vault, failures):
-            found.append(former.pop(part) if part in former else self._take_up(part, pace))
+            found.append(former.pop(part) if part in former else self._take_up(part))
         for _, runner in former.values():
             runner.stop()
         for post in self._posts.values():
@@ -277,15 +280,15 @@ class Daemon:
         _log.info("knows what is to be rotated", extra={"event": "rotation.loaded", "count": count})
         return scopes
 
-    def _take_up(self, part: Vault, pace: Pace) -> tuple[Post, Runner]:
+    def _take_up(self, part: Vault) -> tuple[Post, Runner]:
         id_ = part.opened.replica.vault_id
         post = self._posts.get(id_)
         if post is None:
             with self._wake:
                 post = self._posts[id_] = Post(self._wake)
         leases = self._leases.setdefault(id_, Leases(lease_s=self._limits.lease_s))
-        observe, find = self._observe, self._find
-        return post, Runner(part, leases=leases, breakers=self._breakers, observe=observe, pace=pace, find=find)
+        calls = self._calls.setdefault(id_, Calls(leases, self._breakers, self._pace))
+        return post, Runner(part, leases=leases, calls=calls, observe=self._observe, find=self._find)
 
     def _guarded(self, post: Post, runner: Runner, look: Callable[[Runner], None]) -> None:
         """Look at a part; a sealed scope that has ended, or that is damaged, is left, and the others go on.

@@ -12,11 +12,9 @@ The way of a step:
 from __future__ import annotations
 
 import secrets
-import threading
-from concurrent.futures import Future, wait
 from contextlib import suppress
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from securecfg.clock import to_datetime, to_ns
 from securecfg.errors import (
@@ -24,7 +22,6 @@ from securecfg.errors import (
     CandidateRejected,
     CredentialRefused,
     InvalidRotation,
-    PrivilegeMissing,
     RotationBusy,
     SecretDestroyed,
     SecretNotFound,
@@ -34,7 +31,7 @@ from securecfg.errors import (
     VersionNotFound,
 )
 from securecfg.rotation import machine
-from securecfg.rotation.breaker import Breakers
+from securecfg.rotation.calls import BROKEN, CallFailed, Calls, CheckedRotator, code_of, pause_ns
 from securecfg.rotation.document import NS
 from securecfg.rotation.due import due_after
 from securecfg.rotation.interface import Run, Strategy
@@ -63,18 +60,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BROKEN = "rotator-broken"
-"""The reason where a rotator raises what is no error of this library."""
-
-_RENEWALS = 3
-"""How often a lease is renewed in its time, as long as a call takes."""
-
-_NO_CALL: Future[object] = Future()
-_NO_CALL.set_result(None)
-
-_MARGIN_S = 1.0
-"""How much longer than its time a call may take until it is left behind."""
-
 
 class Runner:
     """Leads the rotations of one vault on, as the vault's principal. One thread at a time works at one rotation.
@@ -82,11 +67,10 @@ class Runner:
     Args:
         vault: The vault itself, or a sealed scope of it, as `parts.part_of` returns them.
         leases: Who this is as a holder.
-        breakers: What is known of targets that do not answer.
+        calls: How targets are called; one for all runners of a process that are for the same part.
         jitter: Returns a random number from 0 up to 1.
         find: Returns a rotator by its name and options.
         observe: Is told of each step.
-        pace: Called with a target before each call of it; may wait, to call it no more often than it should be.
     """
 
     def __init__(
@@ -94,22 +78,20 @@ class Runner:
         vault: Vault,
         *,
         leases: Leases | None = None,
-        breakers: Breakers | None = None,
+        calls: Calls | None = None,
         jitter: Callable[[], float] | None = None,
         find: Callable[[str, Options], Rotator] = open_rotator,
         observe: Callable[[StepDetails], None] = lambda _: None,
-        pace: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Do nothing yet."""
-        self.observe, self.pace = observe, pace
+        self.observe = observe
         self.is_stopping = False
         self.vault = vault
         self.steps = Steps(vault.authority)
         self.leases = leases or Leases()
-        self.breakers = breakers or Breakers(self.leases.now_s)
+        self.calls = calls or Calls(self.leases)
         self.jitter = jitter or secrets.SystemRandom().random
         self.find = find
-        self.calls: dict[int, Future[object]] = {}
 
     def advance(self, stored: Stored, why: str = "") -> Stored:
         """Lead a rotation on as far as can be done now, and return what it has come to. Never sleeps.
@@ -122,6 +104,7 @@ class Runner:
             RotationBusy: Another process is at work, or changed the rotation meanwhile.
             AccessDenied: The policy does not allow it, or not any more.
             ScopeSealed: The secret lies in a sealed scope that the key at hand does not both read and write.
+            ExtraMissing: The schedule needs a library that is not installed here; nothing was done.
             CommitUnknown, StoreBusy, StoreFailed, AuditUnavailable: The vault cannot be written; what was stored last
                 is what to go on from.
         """
@@ -162,14 +145,6 @@ class StepDetails(NamedTuple):
     ended_ns: int = 0
 
 
-class _CallFailed(Exception):
-    """A rotator has failed for a reason that only a person can mend."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
-
-
 class _Work:
     """The work at one rotation, from taking the lease to giving it back."""
 
@@ -179,7 +154,7 @@ class _Work:
         self._leases = runner.leases
         self._stored = stored
         self._started_ns = self._now_ns()
-        self._rotator: _Checked | None = None
+        self._rotator: CheckedRotator | None = None
         self._standing = Standing(0, 0, 0)
 
     def go(self, why: str) -> Stored:
@@ -189,7 +164,7 @@ class _Work:
             return self._stored
         if not (self._has_work() if rotation.is_running else why):
             return self._stored
-        if not self._runner.calls.get(rotation.record, _NO_CALL).done():
+        if not self._runner.calls.are_over(self._key):
             # What it tells the target late would undo what is told in between.
             message = f"a call of the target for `{rotation.path}` was left behind, and is not over"
             raise RotationBusy(
@@ -199,6 +174,7 @@ class _Work:
             message = f"another process is at work on the rotation of `{rotation.path}`"
             hint = f"it has the lease for {self._leases.free_in_s(self._stored):.0f} s more, if it does nothing"
             raise RotationBusy(message, hint=hint)
+        self._next_due_ns()  # where that cannot be worked out, what is begun or led on could not be ended
         if rotation.is_running:
             # Whoever held it may have called the target and died, or given it back long ago: it is found out again.
             self._note(self._progress._replace(is_known=False))
@@ -222,11 +198,11 @@ class _Work:
             _STEPS[state](self)
         except TargetUnavailable as error:
             jitter = self._runner.jitter()
-            after_ns = _pause_ns(error.retry_after_s)
-            self._note(machine.unavailable(self._progress, self._now_ns(), _code_of(error), jitter, after_ns))
+            after_ns = pause_ns(error.retry_after_s)
+            self._note(machine.unavailable(self._progress, self._now_ns(), code_of(error), jitter, after_ns))
         except (CandidateRejected, CredentialRefused) as error:
-            self._to(machine.refused(self._progress, self._now_ns(), _code_of(error), self._runner.jitter()))
-        except _CallFailed as failure:
+            self._to(machine.refused(self._progress, self._now_ns(), code_of(error), self._runner.jitter()))
+        except CallFailed as failure:
             self._to(machine.failed(self._progress, self._now_ns(), failure.code))
 
     def propose(self) -> None:
@@ -245,21 +221,21 @@ class _Work:
         """Return what is to be stored of a candidate, and when it ends.
 
         Raises:
-            _CallFailed: It is for another login, or none that can be stored.
+            CallFailed: It is for another login, or none that can be stored.
         """
         try:
             value = candidate.value
-            _verify_login(self._opened_rotator, {} if isinstance(value, Secret) else value, run)
+            self._opened_rotator.verify_login({} if isinstance(value, Secret) else value, run)
             expires = to_ns(candidate.ends) if candidate.ends is not None else 0
             if candidate.ends is not None and expires <= self._now_ns():
-                raise _CallFailed(InvalidRotation.code)
+                raise CallFailed(InvalidRotation.code)
             return content_of(_plain(value)), expires
         except SecurecfgError as error:
-            raise _CallFailed(_code_of(error)) from None
-        except _CallFailed:
+            raise CallFailed(code_of(error)) from None
+        except CallFailed:
             raise
         except Exception:  # noqa: BLE001 - what foreign code has returned; the text of the error could quote a value
-            raise _CallFailed(BROKEN) from None
+            raise CallFailed(BROKEN) from None
         finally:
             del candidate, run
             value = None  # type: ignore[assignment]  # a traceback that shows locals must not show it
@@ -280,7 +256,7 @@ class _Work:
         except CandidateRejected as error:
             if not self._accepts(_there(run.pending), run):
                 now, jitter = self._now_ns(), self._runner.jitter()
-                after = machine.rejected(self._progress, secrets.token_hex(16), now, _code_of(error), jitter)
+                after = machine.rejected(self._progress, secrets.token_hex(16), now, code_of(error), jitter)
                 if after.state is State.BEGUN:
                     self._drop_rejected(run)
                 self._to(after)
@@ -314,7 +290,7 @@ class _Work:
             self._call(lambda rotator: rotator.verify(_there(run.pending), run))
         except CredentialRefused as error:
             propagation_ns = self._stored.rotation.rules.propagation_s * NS
-            self._to(machine.not_yet(progress, self._now_ns(), _code_of(error), propagation_ns))
+            self._to(machine.not_yet(progress, self._now_ns(), code_of(error), propagation_ns))
             return
         if progress.state is State.TESTED:
             self._note(self._progress._replace(is_known=True))
@@ -362,7 +338,7 @@ class _Work:
         current, former = self._read(number), self._read(progress.former)
         self._runner.steps.verify_place(self._stored.rotation)
         if current is None:
-            raise _CallFailed(SecretNotFound.code)
+            raise CallFailed(SecretNotFound.code)
         if former is None or former == current:
             # Somebody deleted the old version, or made its value current again, which must go on to be accepted.
             self._finish(machine.retired(progress), 0)
@@ -399,7 +375,7 @@ class _Work:
         To propose again removes what an earlier call with the token has left, and what that gives is retired at once.
         Where the target has reasons not to, nothing more can be done: the rotation is over all the same.
         """
-        with suppress(CandidateRejected, CredentialRefused, _CallFailed):
+        with suppress(CandidateRejected, CredentialRefused, CallFailed):
             run = self._versions()
             if run.current is None or self._opened_rotator.strategy not in {Strategy.OVERLAPPING, Strategy.LEASED}:
                 return
@@ -412,7 +388,7 @@ class _Work:
         """Make the target accept what is current, and then the candidate no more; return whether that is so."""
         current, pending = run.current, run.pending
         if current is None:
-            raise _CallFailed(SecretNotFound.code)
+            raise CallFailed(SecretNotFound.code)
         if not self._accepts(current, run):
             # Read from right to left: what was current takes the place of the candidate.
             other = run.previous if pending is None else pending
@@ -420,7 +396,7 @@ class _Work:
                 self._verify_login(run)
             elif self._standing.current > self._progress.version:
                 # Written since, and there is no candidate any more to tell for whom it should be.
-                raise _CallFailed(InvalidRotation.code)
+                raise CallFailed(InvalidRotation.code)
             self._call(lambda rotator: rotator.apply(run._replace(current=other, pending=current)))
             if not self._accepts(current, run):
                 return False
@@ -430,9 +406,8 @@ class _Work:
 
     def _finish(self, progress: Progress, ended: int) -> None:
         """Store that a rotation is over, with the deletion of the version that it leaves behind."""
-        steps, path, now = self._runner.steps, self._encoded, self._now_ns()
+        path, due, now = self._encoded, self._next_due_ns(), self._now_ns()
         rotation = self._stored.rotation
-        due = due_after(rotation.rules, rotation.record, now, steps.standing(self._path))
         is_retired = progress.state is State.RETIRED
 
         def effect(drafts: Drafts) -> Plan:
@@ -443,11 +418,22 @@ class _Work:
                 progress=progress,
                 holder=None,
                 due_ns=due,
+                # Who takes it back does not want it begun anew at once.
+                is_paused=rotation.is_paused or (not is_retired and 0 < due <= now),
                 rotations=rotation.rotations + is_retired,
                 finished_ns=now if is_retired else rotation.finished_ns,
             )
 
         self._store(self._progress.state, progress, after, effect if ended else None)
+
+    def _next_due_ns(self) -> int:
+        """Return when the secret is due again if this is over now.
+
+        Raises:
+            ExtraMissing: The schedule needs a library that is not installed.
+        """
+        rotation, standing = self._stored.rotation, self._runner.steps.standing(self._path)
+        return due_after(rotation.rules, rotation.record, self._now_ns(), standing)
 
     # --- 3: read -----------------------------------------------------------------------------------------------------
 
@@ -455,11 +441,11 @@ class _Work:
         """Return what a rotator is given before the swap."""
         run = self._versions()
         if run.current is None:
-            raise _CallFailed(SecretNotFound.code)
+            raise CallFailed(SecretNotFound.code)
         if self._progress.version:
             if run.pending is None:
                 # Somebody deleted it: there is nothing to go on with.
-                raise _CallFailed(VersionNotFound.code)
+                raise CallFailed(VersionNotFound.code)
             self._verify_login(run)
         return run
 
@@ -476,9 +462,9 @@ class _Work:
     def _verify_login(self, run: Run) -> None:
         """Check that what is current, which somebody may have written by hand, is for the login of another version."""
         try:
-            _verify_login(self._opened_rotator, _there(run.pending), run)
+            self._opened_rotator.verify_login(_there(run.pending), run)
         except InvalidRotation as error:
-            raise _CallFailed(_code_of(error)) from None
+            raise CallFailed(code_of(error)) from None
 
     def _noted(self) -> tuple[str, datetime, float]:
         progress, rules = self._progress, self._stored.rotation.rules
@@ -493,13 +479,13 @@ class _Work:
             except (Unavailable, AccessDenied):
                 raise  # the vault's own: who may not read them all must not make it fail for those who may
             except SecurecfgError as error:
-                raise _CallFailed(_code_of(error)) from None
+                raise CallFailed(code_of(error)) from None
             try:
-                self._rotator = _Checked(self._runner.find(rules.rotator, options))
+                self._rotator = CheckedRotator(self._runner.find(rules.rotator, options))
             except SecurecfgError as error:
-                raise _CallFailed(_code_of(error)) from None
+                raise CallFailed(code_of(error)) from None
             except Exception:  # noqa: BLE001 - foreign code; its text could quote a value
-                raise _CallFailed(BROKEN) from None
+                raise CallFailed(BROKEN) from None
         return run
 
     def _read(self, number: int) -> Fields | None:
@@ -538,62 +524,18 @@ class _Work:
         return True
 
     def _call(self, ask: Callable[[Rotator], T], *, is_missing_fine: bool = False) -> T:
-        """Call the rotator once.
+        """Call the rotator once; see `Calls.make`."""
+        timeout_s = self._stored.rotation.rules.timeout_s
+        return self._runner.calls.make(
+            self._key,
+            self._opened_rotator,
+            ask,
+            held=self,
+            timeout_s=timeout_s,
+            is_missing_fine=is_missing_fine,
+        )
 
-        Raises:
-            TargetUnavailable, CandidateRejected, CredentialRefused: As the rotator raises it.
-            _CallFailed: It raised something else.
-        """
-        rotator, breakers = self._opened_rotator, self._runner.breakers
-        target = rotator.target
-        breakers.verify(target)
-        self._runner.pace(target)
-        # What goes wrong in the vault meanwhile is no answer of the target, and does not count as one.
-        given = self._in_time(lambda: ask(rotator.rotator))
-        try:
-            if given is None:
-                message = "the target gave no answer in time"
-                raise TargetUnavailable(message)
-            answer = given.result()
-        except TargetUnavailable:
-            breakers.failed(target)
-            raise
-        except (CandidateRejected, CredentialRefused):
-            breakers.answered(target)
-            raise
-        except PrivilegeMissing as error:
-            breakers.answered(target)
-            if is_missing_fine:
-                return None  # type: ignore[return-value]  # of `verify`, which returns nothing
-            raise _CallFailed(_code_of(error)) from None
-        except SecurecfgError as error:
-            raise _CallFailed(_code_of(error)) from None
-        breakers.answered(target)
-        return answer
-
-    def _in_time(self, ask: Callable[[], T]) -> Future[T] | None:
-        """Make a call, in a thread that is left behind in the end; the lease is renewed meanwhile.
-
-        Returns:
-            What it came to; None where it has not ended in time.
-        """
-        lease_s, timeout_s = self._leases.holder.lease_s, self._stored.rotation.rules.timeout_s + _MARGIN_S
-        self._hold(lease_s / _RENEWALS)
-        answer: Future[T] = Future()
-        self._runner.calls[self._stored.rotation.record] = cast("Future[object]", answer)
-        threading.Thread(target=_ask, args=(ask, answer), name="securecfg-rotator", daemon=True).start()
-        until = self._leases.now_s() + timeout_s
-        while True:
-            left = until - self._leases.now_s()
-            wait((answer,), max(0.0, min(left, lease_s / _RENEWALS)))
-            if answer.done():
-                del self._runner.calls[self._stored.rotation.record]
-                return answer
-            if left <= 0:
-                return None
-            self._renew()
-
-    def _hold(self, at_least_s: float) -> None:
+    def hold(self, at_least_s: float) -> None:
         """Renew the lease unless it is good for some time yet.
 
         Raises:
@@ -601,12 +543,12 @@ class _Work:
         """
         record = self._stored.rotation.record
         if self._leases.left_s(record) < at_least_s:
-            self._renew()
+            self.renew()
         if self._leases.left_s(record) <= 0:
             message = f"storing that a process is at work on the rotation of `{self._path}` took longer than that holds"
             raise RotationBusy(message, hint="the store is very slow; it is tried again")
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Renew the lease in the middle of a step: whatever the clock says, it is not given back there."""
         rotation, holder = self._stored.rotation, self._leases.holder
         self._store(self._progress.state, self._progress, lambda _: rotation._replace(holder=holder), None)
@@ -658,6 +600,10 @@ class _Work:
         return progress
 
     @property
+    def _key(self) -> tuple[bytes, int]:
+        return self._vault.opened.replica.vault_id, self._stored.rotation.record
+
+    @property
     def _path(self) -> str:
         return self._stored.rotation.path
 
@@ -666,7 +612,7 @@ class _Work:
         return path_to_bytes(self._path)
 
     @property
-    def _opened_rotator(self) -> _Checked:
+    def _opened_rotator(self) -> CheckedRotator:
         assert self._rotator is not None  # noqa: S101 - `_run` has found it
         return self._rotator
 
@@ -703,55 +649,6 @@ def _has_acknowledged(rotation: Rotation) -> bool:
     """Return whether every consumer has the new version, where there are consumers."""
     consumers, progress = rotation.rules.consumers, rotation.progress
     return bool(consumers) and progress is not None and set(consumers) <= set(progress.acknowledged)
-
-
-def _code_of(error: SecurecfgError) -> str:
-    """Return the code of the class of this library that an error is of; what foreign code says could be a value."""
-    families = (each for each in type(error).__mro__ if issubclass(each, SecurecfgError))
-    return next(family.code for family in families if family.__module__ == SecurecfgError.__module__)
-
-
-def _pause_ns(seconds: float) -> int:
-    """Return how long a target wants to be left alone; foreign code says so."""
-    if not isinstance(seconds, int | float):
-        return 0
-    try:
-        return max(int(seconds * NS), 0)
-    except (OverflowError, ValueError):
-        return 0
-
-
-def _ask(ask: Callable[[], T], answer: Future[T]) -> None:
-    try:
-        answer.set_result(ask())
-    except SecurecfgError as error:
-        # Without the frames of the call, whose variables hold values.
-        answer.set_exception(error.with_traceback(None))
-    except BaseException:  # noqa: BLE001 - foreign code; its text could quote a value
-        answer.set_exception(_CallFailed(BROKEN))
-
-
-class _Checked:
-    """A rotator, with what it says of itself, asked for once."""
-
-    def __init__(self, rotator: Rotator) -> None:
-        self.rotator = rotator
-        self.strategy, self.target = Strategy(rotator.strategy), str(rotator.target)
-        self.identity = frozenset(rotator.identity)
-
-
-def _verify_login(rotator: _Checked, fields: Fields, run: Run) -> None:
-    """Check that a candidate is for the login that the current version is for.
-
-    Raises:
-        InvalidRotation: It is not.
-    """
-    for name in rotator.identity:
-        known = None if run.current is None else run.current.get(name)
-        new = fields.get(name)
-        if (known is None) is not (new is None) or (known is not None and new is not None and known != new):
-            message = f"the candidate is for another login: its field `{name}` differs"
-            raise InvalidRotation(message)
 
 
 def _plain(value: Secret[str] | Secret[bytes] | Fields) -> str | bytes | dict[str, str | bytes]:

@@ -60,6 +60,17 @@ def test_create_makes_a_vault_that_its_administrator_can_use(
     assert cli("secret", "put", "a", "--as", "user:ana", stdin="x").code == 5
 
 
+def test_create_makes_whom_the_environment_names_the_administrator(
+    project: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("key", "generate", "team.key")
+    monkeypatch.setenv("SECURECFG_AS", "user:eva")
+    assert cli("vault", "create", "team.vault", "--key", "file:team.key", "--json").json["admin"] == "user:eva"
+    assert cli("vault", "create", "third.vault", "--key", "file:team.key", "--as", "user:ina", "--json").json[
+        "admin"
+    ] == ("user:ina")
+
+
 def test_create_refuses_what_is_there_and_asks_for_a_key(project: Path, cli: Cli) -> None:
     outcome = cli("vault", "create", str(vault_file(project)), "--key", "file:x", "--json")
     assert (outcome.code, outcome.error) == (6, "already-exists")

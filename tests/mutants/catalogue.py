@@ -4160,7 +4160,7 @@ MUTANTS = (
         "an old version of a rotation is deleted where somebody deleted the new one",
         "rotation/runner.py",
         "        if current is None:\n"
-        "            raise _CallFailed(SecretNotFound.code)\n"
+        "            raise CallFailed(SecretNotFound.code)\n"
         "        if former is None or former",
         "        if current is None or former is None or former",
         "rotation/test_runner.py::test_the_old_version_is_kept_where_somebody_deleted_the_new_one",
@@ -4222,7 +4222,7 @@ MUTANTS = (
     Mutant(
         "a candidate for another login is stored",
         "rotation/runner.py",
-        "            _verify_login(self._opened_rotator, {} if isinstance(value, Secret) else value, run)\n",
+        "            self._opened_rotator.verify_login({} if isinstance(value, Secret) else value, run)\n",
         "",
         "rotation/test_runner.py::test_a_candidate_for_another_login_is_refused",
     ),
@@ -4256,10 +4256,10 @@ MUTANTS = (
     ),
     Mutant(
         "the text of a rotator's foreign error is kept",
-        "rotation/runner.py",
+        "rotation/calls.py",
         "    except BaseException:  # noqa: BLE001 - foreign code; its text could quote a value\n"
-        "        answer.set_exception(_CallFailed(BROKEN))\n",
-        "    except BaseException as error:\n        answer.set_exception(_CallFailed(str(error)))\n",
+        "        answer.set_exception(CallFailed(BROKEN))\n",
+        "    except BaseException as error:\n        answer.set_exception(CallFailed(str(error)))\n",
         "rotation/test_runner.py::test_nothing_is_kept_of_the_text_of_a_foreign_error",
     ),
     Mutant(
@@ -4426,7 +4426,7 @@ MUTANTS = (
     Mutant(
         "a run goes on beside a call that was left behind",
         "rotation/runner.py",
-        "        if not self._runner.calls.get(rotation.record, _NO_CALL).done():\n",
+        "        if not self._runner.calls.are_over(self._key):\n",
         "        if False:\n",
         "rotation/test_attacks.py::test_nothing_is_taken_back_while_a_call_is_under_way",
     ),
@@ -4446,7 +4446,7 @@ MUTANTS = (
     ),
     Mutant(
         "a code of foreign code is kept",
-        "rotation/runner.py",
+        "rotation/calls.py",
         "    return next(family.code for family in families if family.__module__ == SecurecfgError.__module__)\n",
         "    return error.code\n",
         "rotation/test_attacks.py::test_no_code_of_foreign_code_is_kept[canary-of-foreign-code]",
@@ -4475,8 +4475,8 @@ MUTANTS = (
     Mutant(
         "what was not done when it was due is forgotten",
         "rotation/runner.py",
-        "        due = due_after(rotation.rules, rotation.record, now, steps.standing(self._path))",
-        "        due = due_after(rotation.rules, rotation.record, now + 7 * 86_400 * NS, steps.standing(self._path))",
+        "        return due_after(rotation.rules, rotation.record, self._now_ns(), standing)\n",
+        "        return due_after(rotation.rules, rotation.record, self._now_ns() + 7 * 86_400 * NS, standing)\n",
         "reliability/test_rotation_soak.py::test_nothing_is_missed_and_nothing_is_rotated_twice[a quarter]",
     ),
     Mutant(
@@ -4563,5 +4563,26 @@ MUTANTS = (
         "                if not _is_read(part.opened):\n                    continue\n",
         "",
         "rotation/test_sealed_consumers.py::test_who_does_not_open_the_values_is_told_nothing",
+    ),
+    Mutant(
+        "what is due and was taken back begins anew at once",
+        "rotation/runner.py",
+        "                is_paused=rotation.is_paused or (not is_retired and 0 < due <= now),\n",
+        "                is_paused=rotation.is_paused,\n",
+        "rotation/test_rotations.py::test_what_is_due_and_was_taken_back_waits_for_a_person",
+    ),
+    Mutant(
+        "a rotation is led on whose end could not be stored",
+        "rotation/runner.py",
+        "        self._next_due_ns()  # where that cannot be worked out, what is begun or led on could not be ended\n",
+        "",
+        "rotation/test_schedule.py::test_nothing_is_begun_or_led_on_that_could_not_be_ended_here",
+    ),
+    Mutant(
+        "a call that was left behind is forgotten when the vault is opened anew",
+        "rotation/calls.py",
+        "        return self._under_way.get(key, _NO_CALL).done()\n",
+        "        return True\n",
+        "rotation/test_attacks.py::test_nothing_is_taken_back_while_a_call_is_under_way",
     ),
 )

@@ -185,8 +185,6 @@ def test_a_secret_that_is_deleted_right_before_the_swap_stays_deleted(world: Rot
 
 def test_nothing_is_taken_back_while_a_call_is_under_way(world: RotationWorld) -> None:
     vault = world.begin(Strategy.SINGLE_SLOT, timeout_s=1)
-    runner = world.runner(vault)
-    runner.leases = Leases("holder", lease_s=30)
     go_on, is_over = threading.Event(), threading.Event()
 
     class _Slow:
@@ -205,13 +203,16 @@ def test_nothing_is_taken_back_while_a_call_is_under_way(world: RotationWorld) -
                 return
             self._inner.apply(run)
 
-    runner.find = lambda *_: _Slow()
+    runner = Runner(vault, leases=Leases("holder", lease_s=30), jitter=lambda: 0.5, find=lambda *_: _Slow())
     assert progress_of(world.advance(runner, "asked")).reason == "target-unavailable"
     world.rotations(vault).cancel(PATH)
     world.wait(10)
     for _ in range(3):
         with pytest.raises(RotationBusy):
             world.advance(runner)
+    reopened = Runner(vault, leases=runner.leases, calls=runner.calls, find=lambda *_: _Slow())
+    with pytest.raises(RotationBusy):
+        world.advance(reopened)
     go_on.set()
     assert is_over.wait(20)
     until(lambda: _is_free(world, runner))

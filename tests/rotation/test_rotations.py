@@ -25,6 +25,7 @@ from securecfg.mounts import Rules as MountRules
 from securecfg.rotation import Strategy
 from securecfg.rotation.document import Rules
 from securecfg.rotation.machine import State
+from securecfg.rotation.schedule import parse_schedule
 from securecfg.testing.account import Mood
 from tests.rotation.conftest import PATH, progress_of
 from tests.vault.world import grant
@@ -410,3 +411,31 @@ def test_who_may_not_read_acknowledges_nothing(world: RotationWorld) -> None:
     _, rotation = _with_consumers(world)
     with pytest.raises(AccessDenied):
         _as(world, "list", "write", "rotate").acknowledge(PATH, progress_of(rotation).version)
+
+
+def test_what_is_due_and_was_taken_back_waits_for_a_person(world: RotationWorld) -> None:
+    vault = world.begin(schedule=parse_schedule(every="1h").to_json())
+    rotations, runner = world.rotations(vault), world.runner(vault)
+    world.wait(2 * 3600)
+    world.account.mood = Mood.LOCKED
+    world.advance(runner, "due")
+    rotations.cancel(PATH)
+    world.account.mood = Mood.WELL
+    assert world.lead_on(runner).state is State.CANCELLED
+    taken_back = rotations.find(PATH)
+    assert taken_back.due_ns <= world.clock.ns
+    assert taken_back.is_paused
+    assert progress_of(world.advance(runner, "due")).state is State.CANCELLED
+    rotations.resume(PATH)
+    assert world.lead_on(runner, "due").state is State.RETIRED
+
+
+def test_what_is_not_due_and_was_taken_back_goes_by_its_schedule(world: RotationWorld) -> None:
+    vault = world.begin(schedule=parse_schedule(every="30d").to_json())
+    rotations, runner = world.rotations(vault), world.runner(vault)
+    world.account.mood = Mood.LOCKED
+    world.advance(runner, "asked")
+    rotations.cancel(PATH)
+    world.account.mood = Mood.WELL
+    assert world.lead_on(runner).state is State.CANCELLED
+    assert not rotations.find(PATH).is_paused

@@ -995,7 +995,7 @@ def _quick(world: RotationWorld, vault: Vault, rotator: _Scripted, lease_s: int 
 def test_a_call_that_hangs_is_left_behind_and_the_lease_is_renewed_meanwhile(
     world: RotationWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("securecfg.rotation.runner._MARGIN_S", 0.0)
+    monkeypatch.setattr("securecfg.rotation.calls._MARGIN_S", 0.0)
     vault = world.begin(timeout_s=1)
     end = threading.Event()
     rotator = _Scripted(world.account, apply=lambda _: end.wait(20))
@@ -1117,7 +1117,7 @@ def test_goes_on_after_a_commit_that_failed(world: RotationWorld, number: int, k
 def test_what_goes_wrong_in_the_vault_in_the_middle_of_a_call_is_no_answer_of_the_target(
     world: RotationWorld, error: SecurecfgError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("securecfg.rotation.runner._RENEWALS", 3_000)
+    monkeypatch.setattr("securecfg.rotation.calls._RENEWALS", 3_000)
     vault = world.begin()
     runner = world.runner(vault)
     change = runner.steps.change

@@ -6,7 +6,7 @@ import json
 import sys
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from securecfg.errors import ExtraMissing, InvalidRotation
 from securecfg.rotation import cron
+from securecfg.rotation.machine import State
 from securecfg.rotation.schedule import (
     JITTER_MAX,
     Schedule,
@@ -25,6 +26,9 @@ from securecfg.rotation.schedule import (
     zone_of,
 )
 from securecfg.rotation.windows import WINDOWS_MAX, opening_after
+
+if TYPE_CHECKING:
+    from tests.rotation.conftest import RotationWorld
 
 BERLIN, NEW_YORK, LORD_HOWE = "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
 ZONES = ("UTC", BERLIN, NEW_YORK, LORD_HOWE, "Asia/Kathmandu", "Africa/Casablanca", "Pacific/Apia")
@@ -681,3 +685,26 @@ def test_spreading_moves_a_time_by_no_more_than_its_share(
         following = _due(schedule, even, even)
         assert following is not None
         assert even <= spread <= even + min((following - even) * share / 1_000, JITTER_MAX)
+
+
+def test_nothing_is_begun_or_led_on_that_could_not_be_ended_here(
+    world: RotationWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = world.begin(schedule=parse_schedule(cron="0 3 * * SUN").to_json())
+    runner = world.runner(vault)
+    with monkeypatch.context() as here:
+        here.setitem(sys.modules, "cronsim", None)
+        cron._is_hourly.cache_clear()
+        with pytest.raises(ExtraMissing):
+            world.advance(runner, "due")
+    assert world.account.calls == []
+    world.advance(runner, "due")
+    world.wait(61)
+    called = len(world.account.calls)
+    with monkeypatch.context() as here:
+        here.setitem(sys.modules, "cronsim", None)
+        cron._is_hourly.cache_clear()
+        with pytest.raises(ExtraMissing):
+            world.advance(runner)
+    assert len(world.account.calls) == called
+    assert world.lead_on(runner).state is State.RETIRED
