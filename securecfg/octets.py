@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+U8 = struct.Struct(">B")
 U16 = struct.Struct(">H")
 U32 = struct.Struct(">I")
 U64 = struct.Struct(">Q")
@@ -113,7 +114,7 @@ class Cursor:
 
 def var8(content: bytes) -> bytes:
     """Return bytes with a one-byte length in front."""
-    return bytes((len(content),)) + content
+    return U8.pack(len(content)) + content
 
 
 def var16(content: bytes) -> bytes:
@@ -128,4 +129,5 @@ def var32(content: bytes) -> bytes:
 
 def pad(content: bytes, multiple: int) -> bytes:
     """Return bytes filled with zeros to a multiple."""
-    return content + bytes(-len(content) % multiple)
+    size = len(content)
+    return content.ljust(size + -size % multiple, b"\x00")

@@ -43,8 +43,8 @@ class Secret(Generic[T]):
             message = "a secret holds text or bytes"
             raise TypeError(message)
         # A closure rather than an attribute: a debugger or a crash report that dumps `__slots__` finds a function.
-        object.__setattr__(self, "_load", lambda: value)
-        object.__setattr__(self, "_label", label)
+        _set_load(self, lambda: value)
+        _set_label(self, label)
 
     @classmethod
     def deferred(cls, load: Callable[[], T], *, label: str = "") -> Self:
@@ -55,8 +55,8 @@ class Secret(Generic[T]):
             label: What to call it where it is shown masked.
         """
         secret = cls.__new__(cls)
-        object.__setattr__(secret, "_load", load)
-        object.__setattr__(secret, "_label", label)
+        _set_load(secret, load)
+        _set_label(secret, label)
         return secret
 
     @property
@@ -162,6 +162,10 @@ class Secret(Generic[T]):
     def __get_pydantic_json_schema__(cls, _schema: Any, _handler: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's own types
         """Tell pydantic how a field of this type looks in JSON Schema."""
         return {"type": "string", "format": "password", "writeOnly": True}
+
+
+# What `__setattr__` refuses to everybody else.
+_set_load, _set_label = Secret.__dict__["_load"].__set__, Secret.__dict__["_label"].__set__
 
 
 def behind(value: V) -> Callable[[], V]:

@@ -4,9 +4,16 @@ This face is what writing to the log needs. What only some callers need is impor
 `epoch` (a new signing key), `opening` (with the audit key), `verify`, `tiles`, `proof`, `attestation` and `report`.
 """
 
-from securecfg.audit.checkpoint import Checkpoint, open_checkpoint, origin_of, parse_checkpoint, sign_checkpoint
+from securecfg.audit.checkpoint import (
+    Checkpoint,
+    open_checkpoint,
+    open_own_checkpoint,
+    origin_of,
+    parse_checkpoint,
+    sign_checkpoint,
+)
 from securecfg.audit.events import Category, Decision, Event
-from securecfg.audit.leaf import Leaf, parse_leaf
+from securecfg.audit.leaf import Leaf, parse_delta_hashes, parse_leaf
 from securecfg.audit.masking import Masker
 from securecfg.audit.merkle import HashReader, Tile, Tree, consistency_proof, leaf_hash, verify_consistency
 from securecfg.audit.note import NoteSigner, VerifierKey, parse_vkey, vkey_of
@@ -34,8 +41,10 @@ __all__ = [
     "create_sealer",
     "leaf_hash",
     "open_checkpoint",
+    "open_own_checkpoint",
     "origin_of",
     "parse_checkpoint",
+    "parse_delta_hashes",
     "parse_leaf",
     "parse_record",
     "parse_vkey",

@@ -72,6 +72,28 @@ def parse_leaf(raw: bytes, index: int) -> Leaf:
     Raises:
         LogTampered: It does not follow the layout.
     """
+    sealer_id, counter, end = _outline(raw, index)
+    return Leaf(
+        header=raw[:end],
+        sealer_id=sealer_id,
+        counter=counter,
+        delta_hashes=_hashes(raw, end),
+        commitment=raw[end : end + _COMMITMENT_BYTES],
+        ciphertext=raw[end + _COMMITMENT_BYTES :],
+    )
+
+
+def parse_delta_hashes(raw: bytes, index: int) -> tuple[bytes, ...]:
+    """Return the SHA-256 of each delta row that a leaf names, of a leaf that is checked as `parse_leaf` does.
+
+    Raises:
+        LogTampered: It does not follow the layout.
+    """
+    return _hashes(raw, _outline(raw, index)[2])
+
+
+def _outline(raw: bytes, index: int) -> tuple[bytes, int, int]:
+    """Return the sealer's id, the counter, and where the commitment begins."""
     if len(raw) < _HEADER.size:
         raise _malformed(index)
     kind, suite, sealer_id, counter, delta_count = _HEADER.unpack_from(raw)
@@ -84,14 +106,13 @@ def parse_leaf(raw: bytes, index: int) -> Leaf:
         or sealed_bytes % _PADDING_BLOCK
     ):
         raise _malformed(index)
-    return Leaf(
-        header=raw[:end],
-        sealer_id=sealer_id,
-        counter=counter,
-        delta_hashes=tuple(raw[at : at + _HASH_BYTES] for at in range(_HEADER.size, end, _HASH_BYTES)),
-        commitment=raw[end : end + _COMMITMENT_BYTES],
-        ciphertext=raw[end + _COMMITMENT_BYTES :],
-    )
+    return sealer_id, counter, end
+
+
+def _hashes(raw: bytes, end: int) -> tuple[bytes, ...]:
+    if end == _HEADER.size:
+        return ()
+    return tuple(raw[at : at + _HASH_BYTES] for at in range(_HEADER.size, end, _HASH_BYTES))
 
 
 def derive_leaf_key(sealer_key: bytes, vault_id: bytes, sealer_id: bytes, counter: int, index: int) -> bytes:

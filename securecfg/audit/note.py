@@ -7,6 +7,7 @@ asked for and does not verify condemns the whole note.
 from __future__ import annotations
 
 import binascii
+import hmac
 import re
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -123,16 +124,20 @@ class NoteSigner:
         name: What the signature lines say.
         key: The signing key.
 
+    Attributes:
+        vkey: What others verify them with.
+
     Raises:
         UsageError: The name cannot be a key name.
     """
 
-    __slots__ = ("_key", "_key_id", "_line")
+    __slots__ = ("_key", "_key_id", "_line", "vkey")
 
     def __init__(self, name: str, key: Ed25519PrivateKey) -> None:
         """Compute once what every signature line repeats."""
         self._key = key
-        self._key_id = vkey_of(name, key).key_id
+        self.vkey = vkey_of(name, key)
+        self._key_id = self.vkey.key_id
         self._line = f"\n{_DASH}{name} ".encode()
 
     def sign(self, text: str) -> bytes:
@@ -146,6 +151,18 @@ class NoteSigner:
             raise UsageError(message)
         body = text.encode()
         return body + self._line + binascii.b2a_base64(self._key_id + self._key.sign(body))
+
+    def has_signed(self, raw: bytes) -> bool:
+        """Return whether a note is, byte for byte, what this key makes of its text; False says nothing of others.
+
+        An Ed25519 signature follows from key and text (RFC 8032, section 5.1.6), and one that was made anew and is the
+        same is one that verifies. For who holds the key that takes a third of the time of verifying. Nothing of what
+        was signed here gets out: the comparison takes as long wherever the two differ.
+        """
+        text, separator, _ = raw.rpartition(self._line)
+        if not separator or not text.endswith(b"\n"):
+            return False
+        return hmac.compare_digest(raw, text + self._line + binascii.b2a_base64(self._key_id + self._key.sign(text)))
 
 
 def sign_note(text: str, name: str, key: Ed25519PrivateKey) -> bytes:

@@ -80,7 +80,7 @@ def look_at_file(path: Path) -> Iterator[Finding]:
     """Look at the file of a vault, from outside."""
     from securecfg.store.filesystems import file_system_of, is_network
 
-    kind = file_system_of(str(path))
+    kind = file_system_of(os.path.realpath(path))
     if is_network(kind):
         message = f"`{path}` lies on a network file system ({kind})"
         hint = "keep the vault on a local disk; it can only be read where it is"

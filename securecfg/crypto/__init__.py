@@ -53,13 +53,13 @@ from securecfg.crypto.wrap import (
     DEK_FORM_GRANTED,
     DEK_FORM_WRAPPED,
     DekRewrap,
+    DekWrap,
     KeyWrap,
     open_granted_dek,
     parse_dek,
     parse_dek_epoch,
     seal_dek,
     unwrap_dek,
-    wrap_dek,
 )
 from securecfg.crypto.xaes import XAES256GCM
 from securecfg.lazy import load_names
@@ -97,6 +97,7 @@ __all__ = [
     "ChunkedValueKey",
     "ContextType",
     "DekRewrap",
+    "DekWrap",
     "KeyBytes",
     "KeyWrap",
     "Label",
@@ -133,7 +134,6 @@ __all__ = [
     "stretch",
     "unwrap_dek",
     "value_context",
-    "wrap_dek",
 ]
 
 # Few keys are passphrases or shares; the others are opened without what those need.

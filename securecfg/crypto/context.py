@@ -14,6 +14,7 @@ SUITE = 1
 ROOT_SCOPE = bytes(16)
 NO_SCOPE = bytes(16)
 NEWEST_PAGE = 0xFFFF_FFFF
+DEK_ID_BYTES = 8
 
 _PREFIX = struct.Struct(">12sBB16s16sI")
 _SLOT = struct.Struct(">16sBH")
@@ -40,6 +41,10 @@ class ContextType(IntEnum):
     BACKUP = 0x18
     BUNDLE = 0x19
     COPY = 0x1A
+
+
+# Plain numbers for what is on the way of every read: to look a member up takes longer than to pack it.
+_A_HISTORY, _A_DEK, _A_VALUE = int(ContextType.HISTORY), int(ContextType.DEK), int(ContextType.VALUE)
 
 
 def context(kind: ContextType, vault_id: bytes, scope_id: bytes, epoch: int, fields: bytes) -> bytes:
@@ -104,7 +109,7 @@ def history_context(vault_id: bytes, scope_id: bytes, epoch: int, rec_id: int, p
     """
     if len(vault_id) != _ID_BYTES or len(scope_id) != _ID_BYTES:
         raise _no_id()
-    return _HISTORY.pack(_MAGIC, ContextType.HISTORY, SUITE, vault_id, scope_id, epoch, rec_id, page)
+    return _HISTORY.pack(_MAGIC, _A_HISTORY, SUITE, vault_id, scope_id, epoch, rec_id, page)
 
 
 def delta_context(vault_id: bytes, scope_id: bytes, epoch: int) -> bytes:
@@ -130,7 +135,16 @@ def dek_context(vault_id: bytes, scope_id: bytes, epoch: int, dek_id: int) -> by
     """
     if len(vault_id) != _ID_BYTES or len(scope_id) != _ID_BYTES:
         raise _no_id()
-    return _DEK.pack(_MAGIC, ContextType.DEK, SUITE, vault_id, scope_id, epoch, dek_id)
+    return _DEK.pack(_MAGIC, _A_DEK, SUITE, vault_id, scope_id, epoch, dek_id)
+
+
+def dek_context_front(vault_id: bytes, scope_id: bytes, epoch: int) -> bytes:
+    """Return what the contexts of all data keys that one value key wraps begin with: what follows is the id of the row.
+
+    Raises:
+        ValueError: An id does not have 16 bytes.
+    """
+    return dek_context(vault_id, scope_id, epoch, 0)[:-DEK_ID_BYTES]
 
 
 def value_context(vault_id: bytes, scope_id: bytes, record: tuple[int, int], created_ns: int, form: int) -> bytes:
@@ -149,7 +163,7 @@ def value_context(vault_id: bytes, scope_id: bytes, record: tuple[int, int], cre
     if len(vault_id) != _ID_BYTES or len(scope_id) != _ID_BYTES:
         raise _no_id()
     rec_id, version = record
-    return _VALUE.pack(_MAGIC, ContextType.VALUE, SUITE, vault_id, scope_id, 0, rec_id, version, created_ns, form)
+    return _VALUE.pack(_MAGIC, _A_VALUE, SUITE, vault_id, scope_id, 0, rec_id, version, created_ns, form)
 
 
 def _check_ids(first: bytes, second: bytes) -> None:

@@ -61,19 +61,22 @@ class Label(StrEnum):
     COPY_NAME = "securecfg/1/copy-name"
 
 
+_FRONTS: dict[str, bytes] = {label: label.encode() + b"\x00" for label in Label}
+
+
 def expand(key: bytes, label: str, rest: bytes, length: int) -> bytes:
     """Return `HKDF-Expand-SHA512(key, label || 0x00 || rest, length)`.
 
     Args:
         key: Uniformly random bytes; there is no extract step.
-        label: One of `Label`, so that keys for different uses differ.
+        label: One of `Label`, so that keys for different uses differ; another one is a `KeyError`.
         rest: What the key is bound to.
         length: How many bytes, at most 255 * 64.
 
     Raises:
         ValueError: The length is not from 1 to 255 * 64.
     """
-    info = label.encode() + b"\x00" + rest
+    info = _FRONTS[label] + rest
     if 0 < length <= _BLOCK_BYTES:
         # The common case, and the only one on the way of a read: one block is one HMAC.
         return hmac.digest(key, info + b"\x01", "sha512")[:length]

@@ -54,24 +54,6 @@ class ValueKey:
         self.commitment = derived[KEY_BYTES:]
         self._head = _INLINE + self.commitment
 
-    def seal(self, kind: int, content: bytes) -> bytes:
-        """Return the record of a value. One data key seals one value, ever.
-
-        Args:
-            kind: 0 bytes, 1 text, 2 fields.
-            content: The value; text as UTF-8, fields as `encode_fields` gives them.
-
-        Raises:
-            ValueTooLarge: The content has more than 65,536 bytes.
-        """
-        length = len(content)
-        if length > INLINE_LIMIT_BYTES:
-            message = f"an inline value has at most {INLINE_LIMIT_BYTES} bytes"
-            raise ValueTooLarge(message)
-        end = _PLAIN_HEAD_BYTES + length
-        plaintext = _PLAIN_HEAD.pack(length, kind) + content + bytes(padded_length(end) - end)
-        return self._head + self._aead.encrypt(_NONCE, plaintext, self._head)
-
     def open(self, row: bytes, expected_commitment: bytes) -> tuple[int, bytes]:
         """Return the kind and the content of a record.
 
@@ -204,13 +186,27 @@ class ChunkedContent:
 
 
 def seal_value(dek: bytes, ctx: bytes, kind: int, content: bytes) -> tuple[bytes, bytes]:
-    """Return the inline record of a value and its commitment.
+    """Return the inline record of a value and its commitment. One data key seals one value, ever.
+
+    Args:
+        dek: The data key, 32 bytes.
+        ctx: The context 0x17 with form 1.
+        kind: 0 bytes, 1 text, 2 fields.
+        content: The value; text as UTF-8, fields as `encode_fields` gives them.
 
     Raises:
         ValueTooLarge: The content has more than 65,536 bytes.
     """
-    key = ValueKey(dek, ctx)
-    return key.seal(kind, content), key.commitment
+    length = len(content)
+    if length > INLINE_LIMIT_BYTES:
+        message = f"an inline value has at most {INLINE_LIMIT_BYTES} bytes"
+        raise ValueTooLarge(message)
+    derived = expand(dek, Label.DEK, ctx, KEY_BYTES + COMMITMENT_BYTES)
+    commitment = derived[KEY_BYTES:]
+    head = _INLINE + commitment
+    plaintext = _PLAIN_HEAD.pack(length, kind) + content
+    padded = plaintext.ljust(padded_length(len(plaintext)), b"\x00")
+    return head + AESGCM(derived[:KEY_BYTES]).encrypt(_NONCE, padded, head), commitment
 
 
 def open_value(dek: bytes, ctx: bytes, row: bytes, expected_commitment: bytes) -> tuple[int, bytes]:

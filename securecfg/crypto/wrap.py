@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from securecfg.crypto.context import SUITE
+from securecfg.crypto.context import DEK_ID_BYTES, SUITE, dek_context_front
 from securecfg.crypto.derive import KEY_BYTES
 from securecfg.crypto.hybrid import HYBRID_OVERHEAD_BYTES, open_sealed, seal_to
 from securecfg.crypto.key_bytes import KeyBytes
 from securecfg.errors import Tampered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
 SIV_KEY_BYTES = 64
 WRAPPED_BYTES = 48
@@ -28,8 +28,12 @@ DEK_FORM_GRANTED = 2
 DEK_FORM_SEALED = 3
 SEALED_DEK_ROW_BYTES = 6 + HYBRID_OVERHEAD_BYTES + KEY_BYTES
 
-_DEK_FRONT_BYTES = 6
 _DEK_HEAD = struct.Struct(">BBI")
+_DEK_ROW_BYTES = {
+    DEK_FORM_WRAPPED: DEK_ROW_BYTES,
+    DEK_FORM_GRANTED: DEK_ROW_BYTES,
+    DEK_FORM_SEALED: SEALED_DEK_ROW_BYTES,
+}
 
 
 class KeyWrap:
@@ -68,8 +72,7 @@ class KeyWrap:
             ValueError: The key does not have 32 bytes.
         """
         if len(key) != KEY_BYTES:
-            message = "a wrapped key has 32 bytes"
-            raise ValueError(message)
+            raise _no_key()
         return self._siv.encrypt(key, [ctx])
 
     def unwrap(self, wrapped: bytes, ctx: bytes) -> KeyBytes:
@@ -87,20 +90,43 @@ class KeyWrap:
         raise Tampered(message)
 
 
-def wrap_dek(value_key: KeyWrap, epoch: int, dek: bytes, ctx: bytes, form: int = DEK_FORM_WRAPPED) -> bytes:
-    """Return the row of a data key (format, section 5.1).
+class DekWrap:
+    """Makes the rows of data keys under one value key (format, section 5.1). May be shared by threads.
 
     Args:
         value_key: The value key of `epoch`.
-        epoch: The epoch, which the context names as well.
-        dek: The data key, 32 bytes.
-        ctx: The context 0x16.
+        vault_id: 16 bytes.
+        scope_id: 16 bytes.
+        epoch: The epoch, which row and context name.
         form: 1 under a key of the keyring, 2 under one that was granted apart from it.
 
     Raises:
-        ValueError: The data key does not have 32 bytes.
+        ValueError: An id does not have 16 bytes.
     """
-    return _DEK_HEAD.pack(form, SUITE, epoch) + value_key.wrap(dek, ctx)
+
+    __slots__ = ("_encrypt", "_head", "_place")
+
+    def __init__(
+        self, value_key: KeyWrap, vault_id: bytes, scope_id: bytes, epoch: int, form: int = DEK_FORM_WRAPPED
+    ) -> None:
+        """Hold the cipher, and what all rows and contexts begin with."""
+        self._encrypt = value_key.seal_siv
+        self._head = _DEK_HEAD.pack(form, SUITE, epoch)
+        self._place = dek_context_front(vault_id, scope_id, epoch)
+
+    def seal(self, dek: bytes, dek_id: int) -> bytes:
+        """Return the row of a data key.
+
+        Args:
+            dek: The data key, 32 bytes.
+            dek_id: The id of the row.
+
+        Raises:
+            ValueError: The data key does not have 32 bytes.
+        """
+        if len(dek) != KEY_BYTES:
+            raise _no_key()
+        return self._head + self._encrypt(dek, [self._place + dek_id.to_bytes(DEK_ID_BYTES)])
 
 
 def seal_dek(public_key: bytes, epoch: int, dek: bytes, ctx: bytes) -> bytes:
@@ -119,40 +145,43 @@ def seal_dek(public_key: bytes, epoch: int, dek: bytes, ctx: bytes) -> bytes:
 
 
 class DekRewrap:
-    """Wraps data keys of one epoch anew for another, many of them with little work for each.
+    """Wraps data keys of one epoch anew for another. May be shared by threads.
 
     Args:
-        old: The value key of the epoch that wrapped them.
-        new: The value key to wrap them under.
-        old_ctx: The context 0x16 of the old epoch without its last field, the id of the row.
-        new_ctx: The same of the new epoch.
-        epoch: The new epoch.
+        vault_id: 16 bytes.
+        scope_id: 16 bytes.
+        old: The value key that wrapped them, and its epoch.
+        new: The value key to wrap them under, and its epoch.
+
+    Raises:
+        ValueError: An id does not have 16 bytes.
     """
 
-    __slots__ = ("_decrypt", "_encrypt", "_front", "_new_ctx", "_old_ctx")
+    __slots__ = ("_decrypt", "_encrypt", "_head", "_new_place", "_old_place")
 
-    def __init__(self, old: KeyWrap, new: KeyWrap, old_ctx: bytes, new_ctx: bytes, epoch: int) -> None:
-        """Hold both ciphers."""
-        self._decrypt, self._encrypt = old.open_siv, new.seal_siv
-        self._old_ctx, self._new_ctx = old_ctx, new_ctx
-        self._front = _DEK_HEAD.pack(DEK_FORM_WRAPPED, SUITE, epoch)
+    def __init__(self, vault_id: bytes, scope_id: bytes, old: tuple[KeyWrap, int], new: tuple[KeyWrap, int]) -> None:
+        """Hold both ciphers, and what all rows and contexts begin with."""
+        self._decrypt, self._encrypt = old[0].open_siv, new[0].seal_siv
+        self._old_place, self._new_place = (dek_context_front(vault_id, scope_id, epoch) for _, epoch in (old, new))
+        self._head = _DEK_HEAD.pack(DEK_FORM_WRAPPED, SUITE, new[1])
 
-    def rewrap(self, rows: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, bytes, bytes]]:
-        """Yield id, old row and new row for rows of the old epoch, which `parse_dek_epoch` has told.
+    def rewrap(self, dek_id: int, row: bytes) -> bytes:
+        """Return the new row of a data key from its row of the old epoch, which `parse_dek` has told.
 
         Raises:
-            Tampered: A row was altered, or belongs to another key or place.
+            Tampered: The row was altered, or belongs to another key or place.
         """
-        decrypt, encrypt = self._decrypt, self._encrypt
-        old_ctx, new_ctx, front = self._old_ctx, self._new_ctx, self._front
-        for dek_id, row in rows:
-            place = dek_id.to_bytes(8)
-            try:
-                new = front + encrypt(decrypt(row[6:], [old_ctx + place]), [new_ctx + place])
-            except InvalidTag:
-                message = f"the data key {dek_id} does not match its key and place"
-                raise Tampered(message) from None
-            yield dek_id, row, new
+        place = dek_id.to_bytes(DEK_ID_BYTES)
+        try:
+            dek = self._decrypt(row[_DEK_HEAD.size :], [self._old_place + place])
+        except InvalidTag:
+            message = f"the data key {dek_id} does not match its key and place"
+            raise Tampered(message) from None
+        return self._head + self._encrypt(dek, [self._new_place + place])
+
+
+def _no_key() -> ValueError:
+    return ValueError("a wrapped key has 32 bytes")
 
 
 def parse_dek(row: bytes) -> tuple[int, int]:
@@ -161,12 +190,12 @@ def parse_dek(row: bytes) -> tuple[int, int]:
     Raises:
         Tampered: The row is of no form.
     """
-    form = row[0] if len(row) >= _DEK_FRONT_BYTES and row[1] == SUITE else 0
-    size = SEALED_DEK_ROW_BYTES if form == DEK_FORM_SEALED else DEK_ROW_BYTES
-    if len(row) != size or not DEK_FORM_WRAPPED <= form <= DEK_FORM_SEALED:
-        message = "the row of a data key is malformed"
-        raise Tampered(message)
-    return form, int.from_bytes(row[2:6], "big")
+    if len(row) < _DEK_HEAD.size:
+        raise _malformed_dek()
+    form, suite, epoch = _DEK_HEAD.unpack_from(row)
+    if suite != SUITE or len(row) != _DEK_ROW_BYTES.get(form):
+        raise _malformed_dek()
+    return form, epoch
 
 
 def parse_dek_epoch(row: bytes) -> int:
@@ -175,19 +204,22 @@ def parse_dek_epoch(row: bytes) -> int:
     Raises:
         Tampered: The row is not one of form 1.
     """
-    if len(row) != DEK_ROW_BYTES or row[0] != DEK_FORM_WRAPPED or row[1] != SUITE:
-        message = "the row of a data key is malformed"
-        raise Tampered(message)
-    return int.from_bytes(row[2:6], "big")
+    form, epoch = parse_dek(row)
+    if form != DEK_FORM_WRAPPED:
+        raise _malformed_dek()
+    return epoch
+
+
+def _malformed_dek() -> Tampered:
+    return Tampered("the row of a data key is malformed")
 
 
 def unwrap_dek(value_key: KeyWrap, row: bytes, ctx: bytes) -> KeyBytes:
-    """Return the data key of a row whose epoch `parse_dek_epoch` named.
+    """Return the data key of a row of form 1, whose epoch `parse_dek` or `parse_dek_epoch` named.
 
     Raises:
         Tampered: The row was altered, or belongs to another key or place.
     """
-    parse_dek_epoch(row)
     return value_key.unwrap(row[6:], ctx)
 
 

@@ -49,16 +49,22 @@ class XAES256GCM:
         """Return `nonce [24] || ciphertext || tag [16]` under a fresh random nonce."""
         return self._seal_with_nonce(os.urandom(NONCE_BYTES), plaintext, aad)
 
-    def open(self, box: bytes, aad: bytes) -> bytes:
+    def open(self, row: bytes, aad: bytes, start: int = 0) -> bytes:
         """Return the plaintext of a box.
+
+        Args:
+            row: The box, and what stands in front of it.
+            aad: The associated data.
+            start: Where in the row the box begins; what stands in front of it is looked at by the caller.
 
         Raises:
             Tampered: The box was altered, or sealed under another key or other associated data.
         """
-        if len(box) >= BOX_OVERHEAD_BYTES:
-            nonce = box[:NONCE_BYTES]
+        if len(row) - start >= BOX_OVERHEAD_BYTES:
+            end = start + NONCE_BYTES
+            nonce = row[start:end]
             try:
-                return self._cipher(nonce).decrypt(nonce[12:], memoryview(box)[NONCE_BYTES:], aad)
+                return self._cipher(nonce).decrypt(nonce[12:], memoryview(row)[end:], aad)
             except InvalidTag:
                 pass
         message = "a sealed row does not match its key and place"
@@ -68,8 +74,8 @@ class XAES256GCM:
         return nonce + self._cipher(nonce).encrypt(nonce[12:], plaintext, aad)
 
     def _cipher(self, nonce: bytes) -> AESGCM:
-        first = self._mask ^ int.from_bytes(nonce[:12], "big")
-        blocks = ((first << 128) | (first ^ _BLOCK_DIFFERENCE)).to_bytes(32, "big")
+        first = self._mask ^ int.from_bytes(nonce[:12])
+        blocks = (first << 128 | first ^ _BLOCK_DIFFERENCE).to_bytes(32)
         with self._lock:
             key = self._block_cipher.update(blocks)
         return AESGCM(key)

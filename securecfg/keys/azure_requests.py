@@ -30,7 +30,9 @@ _OK = 200
 
 
 class KeyVault:
-    """A vault that can be asked.
+    """A vault that can be asked, with the clients and their connections that nobody uses just now.
+
+    A client that threads share may lose its token between looking for it and using it, so each has one for itself.
 
     Args:
         vault_url: Where it is.
@@ -45,6 +47,7 @@ class KeyVault:
         """
         self._vault_url = vault_url
         self._key_name = key_name
+        self._idle: list[KeyClient] = []
         try:
             self._login = Login(asks_metadata=True)
         except (ValueError, OSError):
@@ -91,13 +94,19 @@ class KeyVault:
         raise failure  # here, so that it drags along no frame and no text of the client
 
     def _send(self, path: str, body: Mapping[str, str] | None) -> HttpResponse:
+        """Return the answer to a request; a client with which something went wrong is used no more."""
         request = HttpRequest("POST" if body else "GET", path, json=body)
-        # A client for each call: one that threads share may lose its token between looking for it and using it.
-        client = KeyClient(
-            self._vault_url,
-            cast("TokenCredential", self._login),  # the client takes the newer form, its annotation does not
-            **CLIENT_OPTIONS,
-        )
+        try:
+            client = self._idle.pop()
+        except IndexError:
+            # The client takes the newer form of a login, which its annotation does not.
+            client = KeyClient(self._vault_url, cast("TokenCredential", self._login), **CLIENT_OPTIONS)
         # The warnings of its packages repeat what our errors say, and quote what the login service answered.
-        with client, discreet("azure", "msal", least=logging.CRITICAL):
-            return client.send_request(request)
+        with discreet("azure", "msal", least=logging.CRITICAL):
+            try:
+                response = client.send_request(request)
+            except BaseException:
+                client.close()
+                raise
+        self._idle.append(client)
+        return response

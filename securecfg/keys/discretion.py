@@ -38,8 +38,11 @@ def discreet(*libraries: str, least: int = logging.WARNING) -> Iterator[None]:
         least: The lowest level that is let through.
     """
     loggers = logging.Logger.manager.loggerDict
-    for name in [name for name in loggers if name.partition(".")[0] in libraries]:
-        logger = logging.getLogger(name)
+    named = [name for name in loggers if name.startswith(libraries) and name.partition(".")[0] in libraries]
+    for name in named:
+        known = loggers[name]
+        # `getLogger` makes one where there is only the place of one, and takes a lock each time.
+        logger = known if isinstance(known, logging.Logger) else logging.getLogger(name)
         if _FILTER not in logger.filters:
             logger.addFilter(_FILTER)
     _FILTER.thread.least = least

@@ -108,19 +108,23 @@ def read_small_file(path: str | os.PathLike[str], limit_bytes: int) -> tuple[byt
             if not stat.S_ISREG(status.st_mode):
                 message = f"`{name}` is not a regular file"
                 raise KeyProviderRefused(message)
-            with open(descriptor, "rb", closefd=False) as file:
-                content = file.read(limit_bytes + 1)
+            # Python's own files set up buffers, which takes longer than to read so little.
+            content = more = os.read(descriptor, limit_bytes + 1)
+            while more and len(content) <= limit_bytes:
+                more = os.read(descriptor, limit_bytes + 1 - len(content))
+                content += more
         finally:
             os.close(descriptor)
     except FileNotFoundError:
         message = f"`{name}` does not exist"
         raise FileMissing(message) from None
     except OSError as error:
+        content = more = b""  # a traceback that shows locals must not show it
         reason = "the links go in a circle" if error.errno == errno.ELOOP else error.strerror
         message = f"cannot read `{name}`: {reason}"
         raise KeyProviderRefused(message) from None
     if len(content) > limit_bytes:
-        content = b""  # a traceback that shows locals must not show it
+        content = more = b""  # the same
         message = f"`{name}` is larger than {limit_bytes} bytes"
         raise KeyProviderRefused(message, hint="this is not the file that was meant")
     return content, status

@@ -136,10 +136,12 @@ class Unlocked(NamedTuple):
     Attributes:
         root: The root key, 32 bytes.
         key: The key pair of the slot that opened, which opens the next root too.
+        vouched: The header's row and the slots that this root was found to vouch for; None where nothing was checked.
     """
 
     root: KeyBytes
     key: SlotKey
+    vouched: tuple[bytes, Mapping[int, bytes]] | None = None
 
     @property
     def slot_id(self) -> bytes:
@@ -256,7 +258,7 @@ def unlock(
     row_id, key = open_slot(header.vault_id, slots, provider, patience)
     root = key.open_root(slot_rows.get(root_row_of(row_id)))
     header.verify(root, slot_rows)
-    return Unlocked(root, key)
+    return Unlocked(root, key, (header.row, slot_rows))
 
 
 def open_slot(

@@ -175,22 +175,25 @@ def _text(expr: Tree) -> Callable[[str, list[str]], str] | None:
 class Listing:
     """Finds the rules for one path after another, of one principal and action."""
 
-    __slots__ = ("_maps", "_named", "_plain", "_shelves", "_treatment")
+    __slots__ = ("_folders", "_plain", "_secrets", "_shelves", "_treatment")
 
     def __init__(self, maps: Sequence[dict[str, list[int]]], treatment_of: Callable[[int], Treatment]) -> None:
         """Take the index's maps for the principal and action, and how rules treat secrets, by position."""
-        self._maps = maps
         self._treatment = treatment_of
         # What applies anywhere, then what applies in each folder: a folder adds to the one that it lies in.
         root = candidates(maps, (key_of("Folder", ROOT), "Secret", ANYTHING))
         self._shelves: dict[str, tuple[int, ...]] = {"": root}
         # Whether rules treat all secrets alike that they are found for.
         self._plain: dict[tuple[int, ...], bool] = {}
-        self._named: dict[str, list[int]] = {}
+        # What applies to one secret, or in one folder and what lies in that.
+        self._secrets: dict[str, list[int]] = {}
+        self._folders: dict[str, list[int]] = {}
+        named = {"Secret": self._secrets, "Folder": self._folders}
         for resources in maps:
             for key, positions in resources.items():
-                if key.startswith("Secret::"):
-                    self._named.setdefault(key, []).extend(positions)
+                kind, separator, name = key.partition("::")
+                if separator and kind in named:
+                    named[kind].setdefault(name, []).extend(positions)
 
     def rules_for(self, path: str) -> tuple[int, ...] | None:
         """Return the rules that might apply to a secret, such that secrets with the same rules get the same answer.
@@ -203,7 +206,7 @@ class Listing:
         shelf = self._shelves.get(folder)
         if shelf is None:
             shelf = self._shelve(folder)
-        named = self._named.get(f"Secret::{path}")
+        named = self._secrets.get(path)
         positions = shelf if named is None else tuple(sorted({*shelf, *named}))
         is_plain = self._plain.get(positions)
         if is_plain is None:
@@ -220,9 +223,8 @@ class Listing:
             end = folder.find("/", end + 1)
             end = len(folder) if end < 0 else end
             inner = folder[:end]
-            key = key_of("Folder", inner)
-            added = [position for resources in self._maps if key in resources for position in resources[key]]
-            if added:
+            added = self._folders.get(inner)
+            if added is not None:
                 shelf = tuple(sorted({*shelf, *added}))
             shelves[inner] = shelf
         return shelf

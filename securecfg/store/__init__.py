@@ -28,6 +28,8 @@ from securecfg.store.interface import (
     Store,
     check_batch,
     check_staging,
+    to_put,
+    to_replace,
 )
 from securecfg.store.sqlite import SqliteStore, create_sqlite, open_sqlite
 
@@ -58,6 +60,8 @@ __all__ = [
     "create_sqlite",
     "open_sqlite",
     "read_beginning",
+    "to_put",
+    "to_replace",
 ]
 
 __getattr__ = load_names(__name__, {"MemoryBacking": "securecfg.store.memory", "MemoryStore": "securecfg.store.memory"})

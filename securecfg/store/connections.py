@@ -1,4 +1,4 @@
-"""The connections of one SQLite store: a pool for readers, one for the writer, one that pins the WAL-index."""
+"""The connections of one SQLite store: a pool for readers and the writer, whose first one pins the WAL-index."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from securecfg.errors import StoreBusy, VaultClosed, VaultForked
+from securecfg.errors import SecurecfgError, StoreBusy, VaultClosed, VaultForked
 from securecfg.store.failures import FOREIGN, translated
 from securecfg.store.interface import ROW_LIMIT_BYTES
 
@@ -100,23 +100,26 @@ INHERITED = Inherited()
 class Pool:
     """Connections to one database, lent to one thread at a time.
 
+    A writer takes the connection that was used last, like any reader: it has the pages that a change was drafted from,
+    and keeps those that it writes for whoever reads next. Another one would read them again after each commit.
+
     Attributes:
         idle: Cursors that nobody uses, the most recently used last; where a borrowed one is given back. Taking and
             giving back are single list operations, so they need no lock.
         lending: Where cursors are taken from: `idle`, or an empty list while the pool is at rest or closed.
-        pin: The connection that keeps the WAL-index alive; it never writes.
-        pin_lock: Held while `pin` is used.
+        pin: The connection that keeps the WAL-index alive: the first that was opened, which is lent like the others.
     """
 
     def __init__(self, path: str, opened: apsw.Connection, connect: Callable[[], apsw.Connection]) -> None:
         """Keep `opened` as the pin; `connect` opens more of the same."""
         self.path = path
-        self.idle: list[apsw.Cursor] = []
+        self.pin = opened
+        self.idle: list[apsw.Cursor] = [opened.cursor()]
         self.lending = self.idle
-        self.pin = opened.cursor()
-        self.pin_lock = threading.Lock()
         self._connect = connect
-        self._readers: set[apsw.Cursor] = set()
+        self._cursors: set[apsw.Cursor] = set(self.idle)
+        self._watcher: apsw.Cursor | None = None
+        self._watching = threading.Lock()
         self._growing = threading.Lock()
         self._writing = threading.Lock()
         self._rest = threading.Lock()
@@ -142,20 +145,46 @@ class Pool:
 
     def take(self) -> apsw.Cursor:
         """Return a cursor for reading; give it back with `idle.append`, or `retire` it if anything went wrong."""
-        with suppress(IndexError):
+        try:
             return self.lending.pop()
+        except IndexError:
+            return self._take_new()
+
+    def _take_new(self) -> apsw.Cursor:
         with self._growing:
             self.check_open()
             with suppress(IndexError):
                 return self.idle.pop()
             cursor = self._open()
-            self._readers.add(cursor)
+            self._cursors.add(cursor)
             return cursor
 
     def retire(self, cursor: apsw.Cursor) -> None:
-        """Close a connection in doubt; its transaction, if any, is rolled back."""
-        self._readers.discard(cursor)
-        _close(cursor)
+        """Close a connection in doubt; its transaction, if any, is rolled back. Another one follows the pin."""
+        self._cursors.discard(cursor)
+        if cursor.connection is not self.pin or self._replace_pin():
+            _close(cursor.connection)
+            return
+        # Without it the WAL-index would go. It is lent no more.
+        with suppress(*FOREIGN):
+            cursor.close(True)  # noqa: FBT003 - apsw's signature
+            if self.pin.in_transaction:
+                self.pin.execute("ROLLBACK")
+
+    def data_version(self) -> int:
+        """Return a number that changes with every commit of others.
+
+        It is that of one connection, which nobody reads from: in the middle of a read it would not be the newest.
+
+        Raises:
+            VaultClosed, VaultForked: As for `check_open`.
+            apsw.Error: SQLite refuses.
+        """
+        with self._watching:
+            self.check_open()
+            if self._watcher is None:
+                self._watcher = self._open()
+            return int(self._watcher.execute("PRAGMA data_version").get)
 
     def writing(self, timeout_s: float) -> Writing:
         """Lend the writer's cursor, one thread at a time, for a `with` block."""
@@ -173,27 +202,30 @@ class Pool:
             raise StoreBusy(message, hint="try again")
         try:
             self.check_open()
-            if self._writer is None:
-                self._writer = self._open()
+            self._writer = cursor = self._take_for_writing()
         except BaseException:
             # Who gets no cursor returns none, and everybody after him would wait in vain.
             self._writing.release()
             raise
-        return self._writer
+        return cursor
 
     def return_writer(self) -> None:
         """Take the writer's cursor back; one that is still inside a transaction is in doubt, whatever the reason."""
         try:
-            if self._writer is not None and self._writer.connection.in_transaction:
+            cursor = self._writer
+            if cursor is not None and cursor.connection.in_transaction:
                 self.poison()
+            elif cursor is not None:
+                self._writer = None
+                self.idle.append(cursor)
         finally:
             self._writing.release()
 
     def poison(self) -> None:
-        """Close the writer's connection; the next writer gets a new one. For the thread that holds the writer."""
+        """Close the writer's connection; the next writer gets another one. For the thread that holds the writer."""
         if self._writer is not None:
             cursor, self._writer = self._writer, None
-            _close(cursor)
+            self.retire(cursor)
 
     def close(self) -> None:
         """Close every connection; the last one to the database, in any process, folds the log into it."""
@@ -203,12 +235,12 @@ class Pool:
                 return
             self._refusal = VaultClosed
             self.poison()
-            for cursor in self._resting:
-                _close(cursor)
+            for connection in {cursor.connection for cursor in (*self._resting, *self._watchers())} - {self.pin}:
+                _close(connection)
             self._resting.clear()
-            self._readers.clear()
+            self._cursors.clear()
             with suppress(*FOREIGN):
-                self.pin.connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+                self.pin.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             _close(self.pin)
         finally:
             self.go_on()
@@ -218,17 +250,17 @@ class Pool:
         self._rest.acquire()
         self.lending = []
         deadline = time.monotonic() + _REST_LIMIT_S
-        for lock in (self._growing, self._writing, self.pin_lock):
+        for lock in (self._growing, self._writing, self._watching):
             if lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
                 self._held.append(lock)
-        while len(self._resting) < len(self._readers):
+        while len(self._resting) < len(self._cursors):
             try:
                 self._resting.append(self.idle.pop())
             except IndexError:
                 if time.monotonic() > deadline:
                     break
                 time.sleep(0.0002)
-        self._is_at_rest = len(self._held) == 3 and len(self._resting) == len(self._readers)  # noqa: PLR2004 - all locks
+        self._is_at_rest = len(self._held) == 3 and len(self._resting) == len(self._cursors)  # noqa: PLR2004 - all locks
 
     def go_on(self) -> None:
         """Lend again."""
@@ -242,11 +274,30 @@ class Pool:
 
     def disinherit(self) -> None:
         """In a forked child: refuse from now on, and touch nothing."""
-        cursors = {*self._readers, *self._resting, self.pin} | ({self._writer} if self._writer else set())
-        INHERITED.add([cursor.connection for cursor in cursors], at_rest=self._is_at_rest)
+        cursors = {*self._cursors, *self._resting, *self._watchers()}
+        INHERITED.add([*{self.pin, *(cursor.connection for cursor in cursors)}], at_rest=self._is_at_rest)
         self._refusal = VaultForked
         self.idle.clear()
-        self._growing, self._writing, self._rest, self.pin_lock = (threading.Lock() for _ in range(4))
+        self._growing, self._writing, self._rest, self._watching = (threading.Lock() for _ in range(4))
+
+    def _watchers(self) -> tuple[apsw.Cursor, ...]:
+        return () if self._watcher is None else (self._watcher,)
+
+    def _take_for_writing(self) -> apsw.Cursor:
+        # Whoever brings the pool to rest holds `_growing` while it waits for `_writing`, which is held here.
+        with suppress(IndexError):
+            return self.idle.pop()
+        cursor = self._open()
+        self._cursors.add(cursor)
+        return cursor
+
+    def _replace_pin(self) -> bool:
+        with suppress(*FOREIGN, SecurecfgError):  # of a file that was replaced, for one
+            pin = self._connect()
+            pin.execute("PRAGMA page_count").fetchall()  # an open connection holds the WAL-index from its first read on
+            self.pin = pin
+            return True
+        return False
 
     def _open(self) -> apsw.Cursor:
         try:
@@ -274,6 +325,6 @@ class Writing:
         self._pool.return_writer()
 
 
-def _close(cursor: apsw.Cursor) -> None:
+def _close(connection: apsw.Connection) -> None:
     with suppress(*FOREIGN):
-        cursor.connection.close(True)  # noqa: FBT003 - apsw's signature
+        connection.close(True)  # noqa: FBT003 - apsw's signature

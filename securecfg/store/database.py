@@ -87,7 +87,6 @@ class DatabaseFile:
         if not self.shown or "\0" in self.shown:
             message = "a vault's path is empty or contains NUL"
             raise InvalidPath(message)
-        self.entry = os.path.join(os.path.realpath(os.path.dirname(self.shown)), os.path.basename(self.shown))
         self.real = os.path.realpath(self.shown)
         self.is_read_only = False
         self._vfs = vfs
@@ -95,6 +94,11 @@ class DatabaseFile:
         self._flags = _WRITING
         self._inode: tuple[int, int] | None = None
         self._copy: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def entry(self) -> str:
+        """Where a new file is made: the folder without symbolic links, and the name as it was given."""
+        return os.path.join(os.path.realpath(os.path.dirname(self.shown)), os.path.basename(self.shown))
 
     @property
     def wal_index_path(self) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from securecfg.errors import ValueTooLarge
@@ -45,6 +47,10 @@ class Put(NamedTuple):
     row: bytes
 
 
+to_put = partial(tuple.__new__, Put)
+"""Makes one from a tuple of its fields, in two thirds of the time."""
+
+
 class Delete(NamedTuple):
     """Remove a row; one that does not exist is no error."""
 
@@ -59,6 +65,9 @@ class Replace(NamedTuple):
     id: int
     old: bytes
     row: bytes
+
+
+to_replace = partial(tuple.__new__, Replace)
 
 
 class PartCommit(NamedTuple):
@@ -123,7 +132,7 @@ def _check_sizes(operations: Sequence[Staged], head_bytes: int, most_operations:
     if len(operations) > most_operations:
         message = f"{len(operations)} operations in one batch, of which there may be {most_operations}"
         raise ValueTooLarge(message, hint="split it: rows may be staged in steps and published by a small batch")
-    ids = [operation.id for operation in operations]
+    ids = list(map(_id_of, operations))
     if ids:
         check_id(min(ids))
         check_id(max(ids))
@@ -136,6 +145,9 @@ def _check_sizes(operations: Sequence[Staged], head_bytes: int, most_operations:
     if total > most_bytes:
         message = f"{total} bytes in one batch, of which there may be {most_bytes}"
         raise ValueTooLarge(message, hint="split it: rows may be staged in steps and published by a small batch")
+
+
+_id_of = attrgetter("id")
 
 
 def check_id(id_: int) -> None:

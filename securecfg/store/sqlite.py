@@ -12,7 +12,7 @@ import time
 import weakref
 from contextlib import contextmanager
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import apsw
@@ -139,7 +139,24 @@ class SqliteStore:
 
     def get_many(self, keys: Sequence[tuple[Space, int]]) -> list[bytes | None]:
         """Return rows in the order of `keys`, all from one snapshot."""
-        return self._read_many([(self._sql.get[space], id_) for space, id_ in keys])
+        get = self._sql.get
+        if len(keys) != 2:  # noqa: PLR2004 - as many as a data key and its value are, on the way of every read
+            return self._read_many([(get[space], id_) for space, id_ in keys])
+        (one, first), (other, second) = keys
+        if not (0 <= first < ID_LIMIT and 0 <= second < ID_LIMIT):
+            check_id(first)
+            check_id(second)
+        cursor = self._pool.take()
+        try:
+            # One statement has one snapshot by itself, and locks the file once.
+            rows = cursor.execute(f"SELECT ({get[one]}), ({get[other]})", (first, second)).get
+        except BaseException as error:  # noqa: BLE001 - raised again by `_fail`
+            self._fail(cursor, error)
+        self._idle.append(cursor)
+        if not rows[0].__class__ is rows[1].__class__ is bytes:
+            for row in rows:
+                self._check_row(row)
+        return list(rows)
 
     def snapshot(self, keys: Sequence[tuple[Space, int]]) -> tuple[bytes | None, list[bytes | None]]:
         """Return the head row and rows, all from one snapshot."""
@@ -158,11 +175,12 @@ class SqliteStore:
             self._fail(cursor, error)
         self._idle.append(cursor)
         for _, row in found:
-            if row is None:
-                # A damaged file can hold what its schema rules out.
-                message = f"`{self.path}` holds a row without content"
-                raise Tampered(message)
-            self._check_row(row)
+            if row.__class__ is not bytes:
+                if row is None:
+                    # A damaged file can hold what its schema rules out.
+                    message = f"`{self.path}` holds a row without content"
+                    raise Tampered(message)
+                self._check_row(row)
         return found
 
     def commit(self, operations: Sequence[Operation], *, expect: bytes | None, head: bytes) -> Hashable | None:
@@ -261,8 +279,10 @@ class SqliteStore:
             while True:
                 try:
                     cursor.connection.set_busy_timeout(100)
-                    cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
-                    cursor.connection.set_busy_timeout(round(self._busy_timeout_s * 1000))
+                    try:
+                        cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                    finally:
+                        cursor.connection.set_busy_timeout(round(self._busy_timeout_s * 1000))
                     self._file.sync_log()
                     return
                 except (apsw.BusyError, apsw.LockedError):
@@ -421,14 +441,10 @@ class SqliteStore:
         raise StoreFailed(message, hint="open it for writing")
 
     def _data_version(self) -> int:
-        pool = self._pool
-        with pool.pin_lock:
-            pool.check_open()
-            try:
-                version = pool.pin.execute("PRAGMA data_version").get
-            except FOREIGN as error:
-                raise translated(error, self.path) from None
-            return int(version)
+        try:
+            return self._pool.data_version()
+        except FOREIGN as error:
+            raise translated(error, self.path) from None
 
 
 # ruff: noqa: SLF001 - a part of a store is as near to it as the store itself
@@ -462,6 +478,12 @@ class _Partition(SqliteStore):
         """Return one row, None where there is none."""
         check_id(id_)
         return super().get(space, id_) if self._exists() else None
+
+    def get_many(self, keys: Sequence[tuple[Space, int]]) -> list[bytes | None]:
+        """Return rows in the order of `keys`, all from one snapshot."""
+        for _, id_ in keys:
+            check_id(id_)
+        return super().get_many(keys) if self._exists() else [None] * len(keys)
 
     def _read_many(self, queries: Sequence[tuple[str, int | None]]) -> list[bytes | None]:
         return super()._read_many(queries) if self._exists() else [None] * len(queries)
@@ -583,32 +605,32 @@ def _make_partition_tables(cursor: apsw.Cursor) -> None:
 
 
 def _apply(cursor: apsw.Cursor, operations: Sequence[Operation], sql: _Statements) -> None:
+    execute, put, delete = cursor.execute, sql.put, sql.delete
     for operation in operations:
-        if isinstance(operation, Put):
-            cursor.execute(sql.put[operation.space], (operation.id, operation.row))
-        else:
-            cursor.execute(sql.delete[operation.space], (operation.id,))
+        # The fields behind the space are what is bound.
+        execute((put if operation.__class__ is Put else delete)[operation[0]], operation[1:])
 
 
 def _apply_staged(cursor: apsw.Cursor, operations: Sequence[Staged], sql: _Statements) -> None:
     """Apply operations of which there may be thousands, those of a kind in one call of SQLite."""
-    if all(operation.__class__ is Put for operation in operations):
+    if set(map(type, operations)) == {Put}:
         # The rows of secrets come in turns: a data key, a value, a history. Of one id the last one still counts.
         operations = sorted(operations, key=_space_of)
     for (kind, space), run in groupby(operations, _kind_of):
         if kind is Put:
-            cursor.executemany(sql.put[space], [operation[1:] for operation in run])
+            cursor.executemany(sql.put[space], map(_id_and_row, run))
         elif kind is Replace:
-            cursor.executemany(sql.replace[space], [(row, id_, old) for _, id_, old, row in run])  # type: ignore[misc]  # of its kind
+            cursor.executemany(sql.replace[space], map(_row_id_and_old, run))
         else:
-            cursor.executemany(sql.delete[space], [operation[1:] for operation in run])
+            cursor.executemany(sql.delete[space], map(_id_alone, run))
 
 
+# What is called for each of thousands of operations, without a frame of Python's.
 _space_of = attrgetter("space")
-
-
-def _kind_of(operation: Staged) -> tuple[type[Staged], Space]:
-    return operation.__class__, operation.space
+_kind_of = attrgetter("__class__", "space")
+_id_and_row = attrgetter("id", "row")
+_row_id_and_old = attrgetter("row", "id", "old")
+_id_alone = itemgetter(slice(1, 2))
 
 
 def _map_index(file: DatabaseFile, pin: apsw.Connection) -> WalIndex | None:

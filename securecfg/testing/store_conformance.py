@@ -109,6 +109,8 @@ class StoreConformance:
         for attempt in (
             lambda: store.get(Space.VALUE, id_),
             lambda: store.get_many([(Space.VALUE, id_)]),
+            lambda: store.get_many([(Space.DEK, id_), (Space.VALUE, 1)]),
+            lambda: store.get_many([(Space.DEK, 1), (Space.VALUE, id_)]),
             lambda: store.snapshot([(Space.VALUE, id_)]),
             lambda: store.scan(Space.VALUE, id_, 5, 1),
             lambda: store.stage([Put(Space.VALUE, 1, b"row"), Delete(Space.VALUE, id_)]),
@@ -140,6 +142,8 @@ class StoreConformance:
         store.stage([Put(Space.VALUE, i, b"%d" % i) for i in range(10)])
         keys = [(Space.VALUE, i) for i in (7, 3, 99, 7, 0)]
         assert store.get_many(keys) == [b"7", b"3", None, b"7", b"0"]
+        assert store.get_many([(Space.VALUE, 3), (Space.DEK, 3)]) == [b"3", None]
+        assert store.get_many([(Space.DEK, 3), (Space.VALUE, 4)]) == [None, b"4"]
         assert store.get_many([]) == []
 
     def test_scans_ascending_within_both_ends_and_the_limit(self) -> None:
@@ -358,6 +362,7 @@ class StoreConformance:
                 head, rows = reader.snapshot(keys)
                 assert rows == [head] * 3
                 assert len(set(reader.get_many(keys))) == 1
+                assert len(set(reader.get_many(keys[:2]))) == 1
                 assert int(head or b"") >= newest
                 newest = int(head or b"")
 

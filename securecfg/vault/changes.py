@@ -245,7 +245,7 @@ def content_of(value: Plain | BinaryIO) -> Content:
     Raises:
         UsageError, InvalidMetadata, ValueTooLarge: It is none that can be written.
     """
-    if hasattr(value, "read"):
+    if not isinstance(value, str) and hasattr(value, "read"):
         source = cast("BinaryIO", value)
         start = source.tell() if source.seekable() else 0
         length = stream_length(source)

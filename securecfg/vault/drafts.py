@@ -6,6 +6,7 @@ hold. It writes nothing itself.
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -19,6 +20,7 @@ from securecfg.crypto import (
     ValueKey,
     count_value_rows,
     generate_key,
+    seal_value,
     value_context,
 )
 from securecfg.errors import (
@@ -32,7 +34,7 @@ from securecfg.errors import (
     ValueTooLarge,
     VersionNotFound,
 )
-from securecfg.store import Delete, Put, Space
+from securecfg.store import Delete, Put, Space, to_put
 from securecfg.vault.commits.publishing import Plan
 from securecfg.vault.index.deltas import FreedRun
 from securecfg.vault.index.history import (
@@ -44,15 +46,17 @@ from securecfg.vault.index.history import (
     Version,
     count_overflow,
     number_of_label,
+    to_history,
     to_version,
 )
-from securecfg.vault.index.segments import FLAG_LIVE, Entry
+from securecfg.vault.index.segments import FLAG_LIVE, to_entry
 from securecfg.vault.paths import is_vault_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from securecfg.vault.index.lookalikes import NewNames
+    from securecfg.vault.index.segments import Entry
     from securecfg.vault.opened import OpenVault
 
 VERSIONS_MAX = 100_000
@@ -107,6 +111,11 @@ class Content:
         source = self._source
         return (source,) if isinstance(source, bytes) else source()
 
+    def whole(self) -> bytes:
+        """Return the content in one piece."""
+        source = self._source
+        return source if isinstance(source, bytes) else b"".join(source())
+
     @property
     def is_inline(self) -> bool:
         """Whether it fits into one row."""
@@ -120,6 +129,9 @@ class _Place(NamedTuple):
     value_id: int
     value_rows: int
     commitment: bytes
+
+
+_to_place = partial(tuple.__new__, _Place)
 
 
 class NewVersion(NamedTuple):
@@ -174,13 +186,13 @@ class Drafts:
         history = self._history(path, entry) if entry is not None else self._new_history(path, new)
         _verify_expected(history, new)
         _verify_room(history)
-        plan = Plan(result=history.newest + 1)
-        version = self._seal_value(plan, history, content, new)
         rec_id, owner, newest, current, previous, pending, older, labels, versions = history
         number = newest + 1
+        plan = Plan(result=number)
+        version = self._seal_value(plan, history, content, new)
         # Without `_replace`, which takes as long as sealing the page.
-        history = History(
-            rec_id, owner, number, number, current or previous, pending, older, labels, (version, *versions)
+        history = to_history(
+            (rec_id, owner, number, number, current or previous, pending, older, labels, (version, *versions))
         )
         return self._put_history(plan, path, entry, history)
 
@@ -378,7 +390,7 @@ class Drafts:
             return 0, b""
         history = self._history(path, entry)
         version = self._version(history, history.current)
-        return version.number, b"".join(self._content(entry.rec_id, version).pieces())
+        return version.number, self._content(entry.rec_id, version).whole()
 
     def record(self, path: bytes) -> int:
         """Return the number of the secret at a path, 0 where there never was one."""
@@ -410,7 +422,7 @@ class Drafts:
 
     def _new_history(self, path: bytes, new: NewVersion) -> History:
         self._check_lookalike(path, is_allowed=new.is_lookalike_allowed)
-        return History(self._workspace.allocate(), path)
+        return to_history((self._workspace.allocate(), path, 0, 0, 0, 0, (), {}, ()))
 
     def _check_lookalike(self, path: bytes, *, is_allowed: bool) -> None:
         if is_allowed or path.startswith(b"\x01"):
@@ -469,30 +481,32 @@ class Drafts:
 
     def _seal_value(self, plan: Plan, history: History, content: Content, new: NewVersion) -> Version:
         number = history.newest + 1
-        is_system = is_vault_document(history.path)
-        place = self._seal_content(plan, (history.rec_id, number), new.created, content, is_system=is_system)
-        metadata = new.metadata
+        author, created, expires, metadata, content_type, _, _ = new
         if metadata is None:
             metadata = history.versions[0].metadata if history.versions else b""
         if len(metadata) > METADATA_BYTES_MAX:
             message = f"metadata has at most {METADATA_BYTES_MAX} bytes"
             raise InvalidMetadata(message)
+        is_system = is_vault_document(history.path)
+        dek_id, value_id, value_rows, commitment = self._seal_content(
+            plan, (history.rec_id, number), created, content, is_system=is_system
+        )
         # In the order of its fields, which takes half the time.
         return to_version(
             (
                 number,
                 LIVE,
                 content.kind,
-                place.dek_id,
-                place.value_id,
-                place.value_rows,
+                dek_id,
+                value_id,
+                value_rows,
                 content.length,
-                place.commitment,
-                new.created,
-                new.expires,
+                commitment,
+                created,
+                expires,
                 0,  # not deleted
-                new.author,
-                new.content_type,
+                author,
+                content_type,
                 metadata,
             )
         )
@@ -501,20 +515,19 @@ class Drafts:
         self, plan: Plan, record: tuple[int, int], created: int, content: Content, *, is_system: bool
     ) -> _Place:
         """Seal a value under a new data key, and return where both will lie."""
-        replica, data_keys = self._replica, self._replica.data_keys
+        data_keys = self._replica.data_keys
         data_keys.verify_size(content.length)
         dek = generate_key()
-        dek_id = self._workspace.allocate()
-        plan.puts.append(Put(Space.DEK, dek_id, data_keys.seal(dek, dek_id, is_system=is_system)))
-        if content.is_inline:
-            value_id = self._workspace.allocate()
-            key = ValueKey(dek, value_context(replica.vault_id, ROOT_SCOPE, record, created, FORM_INLINE))
-            row = key.seal(content.kind, b"".join(content.pieces()))
-            plan.puts.append(Put(Space.VALUE, value_id, row))
-            return _Place(dek_id, value_id, 0, data_keys.name(key.commitment, (row,)))
-        rows = count_value_rows(content.length)
-        value_id = self._workspace.allocate(rows + 1)
-        ctx = value_context(replica.vault_id, ROOT_SCOPE, record, created, FORM_CHUNKED)
+        rows = 0 if content.is_inline else count_value_rows(content.length)
+        dek_id = self._workspace.allocate(2 + rows)
+        value_id = dek_id + 1
+        plan.puts.append(to_put((Space.DEK, dek_id, data_keys.seal(dek, dek_id, is_system=is_system))))
+        if not rows:
+            ctx = value_context(data_keys.vault_id, ROOT_SCOPE, record, created, FORM_INLINE)
+            row, commitment = seal_value(dek, ctx, content.kind, content.whole())
+            plan.puts.append(to_put((Space.VALUE, value_id, row)))
+            return _to_place((dek_id, value_id, 0, data_keys.name(commitment, (row,))))
+        ctx = value_context(data_keys.vault_id, ROOT_SCOPE, record, created, FORM_CHUNKED)
         chunked = ChunkedValueKey(dek, ctx)
         plan.puts.append(Put(Space.VALUE, value_id, chunked.record))
         sealed = chunked.seal(content.kind, content.length, content.pieces())
@@ -567,11 +580,11 @@ class Drafts:
             history = history._replace(older=(*history.older, older), versions=kept)
         row = self._replica.rows.seal_history(history)
         history_id = self._workspace.allocate()
-        plan.puts.append(Put(Space.HISTORY, history_id, row))
+        plan.puts.append(to_put((Space.HISTORY, history_id, row)))
         if entry is not None:
             plan.deletes.append(Delete(Space.HISTORY, entry.history_id))
         flags = FLAG_LIVE if history.current else 0
-        plan.changes.append((path, Entry(history.rec_id, history_id, sha256(row).digest(), flags)))
+        plan.changes.append((path, to_entry((history.rec_id, history_id, sha256(row).digest(), flags))))
         return plan
 
 

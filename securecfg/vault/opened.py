@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 from weakref import WeakSet
 
@@ -62,6 +63,7 @@ POLICY_PATH = SYSTEM + b"policy"
 ROLES_PATH = SYSTEM + b"roles"
 REGISTRY_PATH = SYSTEM + b"scopes"
 FORM_INLINE, FORM_CHUNKED = 1, 2
+_HISTORY, _DEK, _VALUE = Space.HISTORY, Space.DEK, Space.VALUE  # to look a member up takes as long as a call
 
 _RETRIES = 16
 
@@ -72,6 +74,10 @@ class Located(NamedTuple):
     entry: Entry
     history: History
     version: Version
+
+
+to_located = partial(tuple.__new__, Located)
+"""Makes one from a tuple of its fields, in half the time."""
 
 
 class Options(NamedTuple):
@@ -131,6 +137,7 @@ class OpenVault:
         self._policy: tuple[tuple[bytes, bytes, bytes], Policy] | None = None
         self._scopes: tuple[tuple[Index, int], Registry | None] | None = None
         self._mounts: tuple[tuple[Index, int], Mapping[str, Secret[str]]] | None = None
+        self._undivided: tuple[Index, int] | None = None  # of what state it is known that there are neither
         self._cleanups: list[Callable[[], None]] = []
         self._after_commits: list[Callable[[], None]] = []
 
@@ -154,7 +161,8 @@ class OpenVault:
             RollbackSuspected: The vault went back.
             Tampered: A row does not match the signed state.
         """
-        self.check_open()
+        if self._is_inherited or self.is_closed:
+            self._refuse()
         self.replica.refresh()
 
     def has_head(self) -> bool:
@@ -163,7 +171,7 @@ class OpenVault:
 
     def is_clock_trusted(self) -> bool:
         """Return whether the clock is not far behind the newest publication."""
-        return not self.replica.state.clock_behind_ns(self.clock.now_ns())
+        return self.replica.state.clock_behind_ns(self.clock.now_ns()) == 0
 
     def consistently(self, read: Callable[[], T]) -> T:
         """Return what a read returns, again where another process changed the vault in the middle of it.
@@ -190,7 +198,10 @@ class OpenVault:
         try:
             return self.replica.index.get(path)
         except IntegrityError:
-            return self.consistently(lambda: self.replica.index.get(path))
+            return self.consistently(partial(self._entry_now, path))
+
+    def _entry_now(self, path: bytes) -> Entry | None:
+        return self.replica.index.get(path)
 
     def entries(self, first: bytes, end: bytes | None) -> list[tuple[bytes, Entry]]:
         """Return paths and entries from `first` on, up to but without `end`, in order, all of one state.
@@ -213,20 +224,21 @@ class OpenVault:
         index = self.replica.index
         place = (index, index.system_changes)
         known = self._stamp
-        if known is not None and known[0] == place:
-            return known[1]
+        if known is None or known[0] != place:
+            self._stamp = known = (place, self._read_stamp())
+        return known[1]
+
+    def _read_stamp(self) -> tuple[bytes, bytes, bytes]:
         paths = (POLICY_PATH, ROLES_PATH, REGISTRY_PATH, MOUNTS_PATH)
         policy, roles, scopes, mounts = (self.entry(path) for path in paths)
         seat = self.replica.seat
-        stamp = (
+        return (
             policy.digest if policy else b"",
             roles.digest if roles else b"",
             (scopes.digest if scopes else b"") + (mounts.digest if mounts else b"")
             if seat is None
             else seat.charter_digest,
         )
-        self._stamp = (place, stamp)
-        return stamp
 
     def policy(self) -> tuple[tuple[bytes, bytes, bytes], Policy]:
         """Return the policy in force and its stamp.
@@ -313,6 +325,10 @@ class OpenVault:
             ScopeSealed: The path lies in a scope.
             PathMounted: A store is mounted there.
         """
+        index = self.replica.index
+        place = (index, index.system_changes)
+        if place == self._undivided:
+            return
         mounts = self.mounts()
         if mounts and (mount := scope_among(mounts, path)) is not None and mount != unmounting:
             message = f"a store is mounted at `{mount}` since the vault was opened"
@@ -327,6 +343,8 @@ class OpenVault:
             message = f"`{scope}` is a sealed scope of its own"
             hint = "open the vault again; if that does not help, an administrator may grant it: `securecfg scope grant`"
             raise ScopeSealed(message, hint=hint)
+        if not mounts and self.replica.seat is None and self.scopes() is None:
+            self._undivided = place
 
     def own(self, found: list[tuple[bytes, Entry]]) -> list[tuple[bytes, Entry]]:
         """Return those of some paths that do not belong into a sealed scope inside of this part."""
@@ -403,8 +421,9 @@ class OpenVault:
             KeyError: There is no such version.
             Tampered: A history page does not match the index, or the current version is not there.
         """
-        row = self.store.get(Space.HISTORY, entry.history_id)
-        history, version = self.replica.rows.find_version(row, (entry.rec_id, path), entry.digest, number)
+        rec_id, history_id, digest, _ = entry
+        row = self.store.get(_HISTORY, history_id)
+        history, version = self.replica.rows.find_version(row, (rec_id, path), digest, number)
         if version is None:
             version = self._find_older(history, number or history.current)
         if version is None:
@@ -412,7 +431,7 @@ class OpenVault:
                 message = "the current version of a secret is not in its history"
                 raise Tampered(message)
             raise KeyError(number)
-        return Located(entry, history, version)
+        return to_located((entry, history, version))
 
     def older_versions(self, history: History, page: int) -> tuple[Version, ...]:
         """Return the versions of an older page, newest first.
@@ -461,13 +480,16 @@ class OpenVault:
         Raises:
             Tampered: A row is missing or does not belong to this version.
         """
-        version = located.version
-        row = self.store.get(Space.VALUE, version.value_id)
+        entry, _, version = located
+        number, _, _, dek_id, value_id, _, _, commitment, created, *_ = version
+        data_keys = self.replica.data_keys
+        dek_row, row = self.store.get_many(((_DEK, dek_id), (_VALUE, value_id)))
         if row is None:
-            message = f"a value of record {located.entry.rec_id} is missing"
+            message = f"a value of record {entry.rec_id} is missing"
             raise Tampered(message)
-        key = self.value_key(located)
-        return key.open(row, self.replica.data_keys.expect(version.commitment, key.commitment, (row,)))
+        ctx = value_context(data_keys.vault_id, ROOT_SCOPE, (entry.rec_id, number), created, FORM_INLINE)
+        key = ValueKey(data_keys.open(dek_id, dek_row), ctx)
+        return key.open(row, data_keys.expect(commitment, key.commitment, (row,)))
 
     def open_chunked(self, located: Located) -> ChunkedContent:
         """Return the content of a large value, whose rows are read as it is consumed.

@@ -66,8 +66,10 @@ def path_to_bytes(path: str) -> bytes:
 
 def is_vault_document(path: bytes) -> bool:
     """Return whether a path is that of a document of the vault itself which holds no value of a secret."""
+    if not path.startswith(SYSTEM):
+        return False
     is_undone = path.startswith(IMPORTS) and UNDO_MATERIAL in path
-    return path.startswith(SYSTEM) and not (is_undone or path.startswith(BUNDLE_KEYS))
+    return not (is_undone or path.startswith(BUNDLE_KEYS))
 
 
 def scope_among(scopes: Container[str], path: str) -> str | None:

@@ -42,15 +42,23 @@ from securecfg.vault.paths import FIRST_USER_PATH, path_to_bytes
 from securecfg.vault.values import SecretVersion, decode_value, to_secret_version
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from securecfg.audit import Record
     from securecfg.crypto import ChunkedContent, ValueKey
     from securecfg.policy import Decision
     from securecfg.vault.authority import Authority, Stamp
+    from securecfg.vault.commits.publishing import Publication
     from securecfg.vault.index.history import History, Version
     from securecfg.vault.index.segments import Entry
     from securecfg.vault.session import Session
+
+    # Path and number, the label of the value, and all that follows it.
+    Frame = tuple[
+        tuple[str, int],
+        str,
+        tuple[datetime, datetime | None, tuple[str, ...], Mapping[str, str], str, str],
+    ]
 
 At = int | str | datetime | None
 
@@ -71,17 +79,20 @@ class Finding(NamedTuple):
     located: Located
 
 
+to_finding = partial(tuple.__new__, Finding)
+
+
 class _Hit:
     """A read that was decided and recorded, kept for its repeats."""
 
-    __slots__ = ("count", "describe", "expires", "finding", "key", "revision", "version")
+    __slots__ = ("count", "expires", "finding", "frame", "key", "revision", "version")
 
     def __init__(self, revision: object, finding: Finding, version: SecretVersion | None, key: ValueKey | None) -> None:
         self.revision = revision
         self.finding = finding
         self.version = version
         self.key = key
-        self.describe: Callable[[int, bytes], SecretVersion] | None = None
+        self.frame: Frame | None = None
         self.expires = finding.located.version.expires
         self.count = 0
 
@@ -151,11 +162,12 @@ class Reads:
                 if finding.located.version.value_rows:
                     content = self._open_chunked(finding)
                     if content.kind != KIND_FIELDS:
-                        return _describer(finding)(content.kind, b""), self._pieces(finding, content)
+                        return _framed(_frame_of(finding), content.kind, b""), self._pieces(finding, content)
                     # Fields are of use only as a whole, so they are the value and not pieces.
-                    return _describer(finding)(content.kind, self._join(finding, content)), iter(())
+                    whole = self._join(finding, content)
+                    return _framed(_frame_of(finding), content.kind, whole), iter(())
                 kind, whole = self._open_inline(finding)
-                return _describer(finding)(kind, whole), iter((whole,))
+                return _framed(_frame_of(finding), kind, whole), iter((whole,))
             except _Moved:
                 continue
         raise _too_fast(path)
@@ -231,27 +243,27 @@ class Reads:
                 raise self._not_found(path)
             raise self._authority.deny(session, "read", path, decision)
         try:
-            located = self._locate_consistently(path, encoded, at, entry)
+            try:
+                located = self._locate(path, encoded, at, entry)
+            except IntegrityError:
+                located = self._locate_again(path, encoded, at)
             self._verify_state(path, located.version, at, allow_expired=allow_expired)
         except (SecretNotFound, VersionNotFound, SecretDestroyed, SecretExpired):
             # Of a deleted secret no error tells that it was there.
             if entry.live or session.decide("list", path).allowed:
                 raise
             raise self._authority.deny(session, "read", path, decision) from None
-        finding = Finding(path, encoded, session, stamp, decision, located)
+        finding: Finding = to_finding((path, encoded, session, stamp, decision, located))
         if self._opened.replica.data_keys.grants is not None:
             # A record says who got a value, so there is none where the key at hand does not open it.
             self._verify_granted(finding)
         return finding
 
-    def _locate_consistently(self, path: str, encoded: bytes, at: At, entry: Entry) -> Located:
-        try:
-            return self._locate(path, encoded, at, entry)
-        except IntegrityError:
-            # The rows may be those of another state than the entry: look both up again as long as the vault changes.
-            return self._opened.consistently(
-                lambda: self._locate(path, encoded, at, self._opened.replica.index.get(encoded))
-            )
+    def _locate_again(self, path: str, encoded: bytes, at: At) -> Located:
+        """Look entry and rows up once more, which may have been those of two states, as long as the vault changes."""
+        return self._opened.consistently(
+            lambda: self._locate(path, encoded, at, self._opened.replica.index.get(encoded))
+        )
 
     def _locate(self, path: str, encoded: bytes, at: At, entry: Entry | None) -> Located:
         opened = self._opened
@@ -302,10 +314,13 @@ class Reads:
         options = self._opened.options
         fresh = findings
         if not options.strict:
-            fresh = [finding for finding in findings if _recorded_as(finding) not in self._recorded]
+            fresh = []
             for finding in findings:
-                if _recorded_as(finding) in self._recorded:
-                    self._authority.count_read(finding.path, finding.located.version.number)
+                place = _recorded_as(finding)
+                if place in self._recorded:
+                    self._authority.count_read(finding.path, place[1])
+                else:
+                    fresh.append(finding)
         if not fresh:
             return
         if options.read_only:
@@ -313,11 +328,10 @@ class Reads:
             hint = "open it for writing, or publish what is read here: `securecfg vault publish --for ROLE -o FILE`"
             raise AuditUnavailable(message, hint=hint)
         for start in range(0, len(fresh), RECORDS_AT_ONCE):
-            part = fresh[start : start + RECORDS_AT_ONCE]
-            self._authority.publish(lambda _, part=part: self._plan_records(part))  # type: ignore[misc]  # lambda default
+            self._authority.publish(partial(self._plan_records, fresh[start : start + RECORDS_AT_ONCE]))
         self._recorded.update(map(_recorded_as, fresh))
 
-    def _plan_records(self, findings: Sequence[Finding]) -> Plan:
+    def _plan_records(self, findings: Sequence[Finding], _publication: Publication) -> Plan:
         records: list[Record] = []
         for path, _, session, stamp, decision, located in findings:
             if stamp != self._opened.policy_stamp():
@@ -331,9 +345,10 @@ class Reads:
         """Take steps 5 and 6."""
         if finding.located.version.value_rows:
             content = self._open_chunked(finding)
-            return _describer(finding)(content.kind, self._join(finding, content))
-        kind, whole = self._open_inline(finding)
-        return _describer(finding)(kind, whole)
+            kind, whole = content.kind, self._join(finding, content)
+        else:
+            kind, whole = self._open_inline(finding)
+        return _framed(_frame_of(finding), kind, whole)
 
     def _hand_out_or_error(self, finding: Finding, at: At) -> SecretVersion | SecurecfgError:
         """Return the version that was found and recorded, read anew where it changed meanwhile, or why not."""
@@ -452,7 +467,8 @@ class Reads:
             oldest = next(iter(self._hits), None)
             if oldest is not None:
                 self._drop(oldest)
-        self._drop(finding.path)  # another thread's hit has counts
+        if finding.path in self._hits:
+            self._drop(finding.path)  # another thread's hit has counts
         if self._keeps_values:
             self._hits[finding.path] = _Hit(revision, finding, version, None)
         elif self._opened.replica.data_keys.grants is None:
@@ -488,9 +504,9 @@ class Reads:
         try:
             if row is not None and key is not None:
                 kind, content = key.open(row, version.commitment)
-                if hit.describe is None:
-                    hit.describe = _describer(hit.finding)
-                return hit.describe(kind, content)
+                if hit.frame is None:
+                    hit.frame = _frame_of(hit.finding)
+                return _framed(hit.frame, kind, content)
         except IntegrityError:
             pass
         # Either the secret changed a moment ago or the row is wrong; a read from the start tells which.
@@ -519,22 +535,25 @@ class Reads:
 _NO_METADATA: MappingProxyType[str, str] = MappingProxyType({})
 
 
-def _describer(finding: Finding) -> Callable[[int, bytes], SecretVersion]:
-    """Return what puts a value into its version. All that repeats have in common is worked out here."""
+def _frame_of(finding: Finding) -> Frame:
+    """Return what stands around the value of a version: all that repeats have in common is worked out here."""
     path, _, _, _, _, (_, history, version) = finding
-    number = version.number
-    label = f"{path}@{number}"
-    created = to_datetime(version.created)
-    expires = to_datetime(version.expires) if version.expires else None
-    labels = labels_of(history, number)
-    metadata = metadata_of(version.metadata) if version.metadata else _NO_METADATA
-    author, content_type = version.author, version.content_type
+    number, expires, metadata = version.number, version.expires, version.metadata
+    around = (
+        to_datetime(version.created),
+        to_datetime(expires) if expires else None,
+        labels_of(history, number),
+        metadata_of(metadata) if metadata else _NO_METADATA,
+        version.author,
+        version.content_type,
+    )
+    return (path, number), f"{path}@{number}", around
 
-    def describe(kind: int, content: bytes) -> SecretVersion:
-        value = decode_value(kind, content, label)
-        return to_secret_version((path, number, value, created, expires, labels, metadata, author, content_type))
 
-    return describe
+def _framed(frame: Frame, kind: int, content: bytes) -> SecretVersion:
+    """Return a version with its value."""
+    front, label, back = frame
+    return to_secret_version((*front, decode_value(kind, content, label), *back))
 
 
 def _too_fast(path: str) -> StoreBusy:
@@ -547,4 +566,5 @@ def _destroyed(path: str, number: int) -> SecretDestroyed:
 
 
 def _recorded_as(finding: Finding) -> tuple[int, int]:
-    return finding.located.entry.rec_id, finding.located.version.number
+    entry, _, version = finding.located
+    return entry.rec_id, version.number

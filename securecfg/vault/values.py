@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 from securecfg.crypto import KIND_BYTES, KIND_FIELDS, KIND_TEXT, decode_fields, encode_fields
 from securecfg.errors import InvalidMetadata, Tampered, UsageError, VersionNotFound
@@ -13,8 +13,10 @@ from securecfg.secret import Secret
 from securecfg.tuples import NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
+T = TypeVar("T", str, bytes)
 Fields = Mapping[str, Secret[str] | Secret[bytes]]
 Value = Secret[str] | Secret[bytes] | Fields
 Plain = (
@@ -92,7 +94,7 @@ def encode_value(value: Plain) -> tuple[int, bytes]:
         InvalidMetadata: A field's name or text breaks the rules.
         ValueTooLarge: It has too many fields.
     """
-    plain_value = _revealed(value)
+    plain_value = value.reveal() if isinstance(value, Secret) else value
     if isinstance(plain_value, str):
         try:
             return KIND_TEXT, plain_value.encode()
@@ -118,13 +120,11 @@ def decode_value(kind: int, content: bytes, label: str) -> Value:
     try:
         # The types are known here; the constructor's check of them would take as long as all the rest.
         if kind == KIND_TEXT:
-            text = content.decode()
-            return Secret.deferred(lambda: text, label=label)
+            return Secret.deferred(_held(content.decode()), label=label)
         if kind == KIND_BYTES:
-            return Secret.deferred(lambda: content, label=label)
+            return Secret.deferred(_held(content), label=label)
         if kind == KIND_FIELDS:
-            fields = decode_fields(content)
-            return MappingProxyType({name: _secret(part, f"{label}#{name}") for name, part in fields.items()})
+            return _fields_of(content, label)
     except UnicodeDecodeError:
         pass
     message = f"the value of `{label}` is malformed"
@@ -145,6 +145,15 @@ def stream_length(source: BinaryIO) -> int:
         message = "a value that is streamed must come from a seekable file"
         raise UsageError(message, hint="save it to a file first") from None
     return end - start
+
+
+def _held(value: T) -> Callable[[], T]:
+    return lambda: value
+
+
+def _fields_of(content: bytes, label: str) -> Fields:
+    fields = decode_fields(content)
+    return MappingProxyType({name: _secret(part, f"{label}#{name}") for name, part in fields.items()})
 
 
 def _secret(content: str | bytes, label: str) -> Secret[str] | Secret[bytes]:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from securecfg.audit import Event
 from securecfg.audit.record import format_time
@@ -89,6 +89,10 @@ class Wanted(Protocol):
         """Returns the record's object for the draft's result."""
         ...
 
+    def items(self, result: object) -> Sequence[tuple[str, int]]:
+        """Return the paths and versions by which a list of changes shows it, for the draft's result."""
+        ...
+
 
 class WantedChange(NamedTuple):
     """A change of any kind; for its parts see `Wanted`."""
@@ -97,6 +101,13 @@ class WantedChange(NamedTuple):
     draft: Draft
     event: Event
     describe: Callable[[object], Mapping[str, object]]
+
+    def items(self, result: object) -> Sequence[tuple[str, int]]:
+        """Return the paths and versions of it: of a move both paths, one after the other."""
+        obj = self.describe(result)
+        number = obj.get("ver", result)
+        version = number if isinstance(number, int) else 0
+        return [(str(obj[name]), version) for name in ("path", "to") if name in obj]
 
 
 class WantedWrite:
@@ -135,6 +146,10 @@ class WantedWrite:
         if self._new.expires:
             obj["expires"] = format_time(self._new.expires)
         return obj
+
+    def items(self, number: object) -> Sequence[tuple[str, int]]:
+        """Return the path and the number of the version."""
+        return ((self._path, cast("int", number)),)
 
 
 class Writes:
@@ -397,28 +412,21 @@ def _group(batch: Sequence[Wanted], results: Sequence[object]) -> _Grouped:
     grouped = _Grouped({}, [])
     for wanted, result in zip(batch, results, strict=True):
         if wanted.event in _LISTED:
-            grouped.listed.setdefault(wanted.event, []).extend(_items(wanted, result))
+            grouped.listed.setdefault(wanted.event, []).extend(wanted.items(result))
         else:
             grouped.single.append((wanted, result))
     if len(grouped.single) > _SINGLE_MAX:
         for wanted, result in grouped.single:
-            grouped.listed.setdefault(wanted.event, []).extend(_items(wanted, result))
+            grouped.listed.setdefault(wanted.event, []).extend(wanted.items(result))
         grouped.single.clear()
     return grouped
 
 
-def _items(wanted: Wanted, result: object) -> list[tuple[str, int]]:
-    obj = wanted.describe(result)
-    number = obj.get("ver", result)
-    version = number if isinstance(number, int) else 0
-    # Of a move both paths, one after the other.
-    return [(str(obj[name]), version) for name in ("path", "to") if name in obj]
-
-
 def fit_in_record(items: Sequence[tuple[str, int]]) -> bool:
     """Return whether a record has room for a list of paths and versions."""
-    size = sum(2 * len(path.encode()) + 16 for path, _ in items)
-    return len(items) <= _ITEMS_IN_RECORD and size <= _ITEMS_IN_RECORD_BYTES
+    if len(items) > _ITEMS_IN_RECORD:
+        return False
+    return sum(2 * len(path.encode()) + 16 for path, _ in items) <= _ITEMS_IN_RECORD_BYTES
 
 
 def _too_busy() -> StoreBusy:

@@ -1,22 +1,31 @@
 from __future__ import annotations
 
+import hashlib
+from typing import TYPE_CHECKING
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
 from securecfg.audit.checkpoint import (
     Checkpoint,
     open_checkpoint,
+    open_own_checkpoint,
     open_signed_checkpoint,
     origin_of,
     parse_checkpoint,
     sign_checkpoint,
 )
-from securecfg.audit.note import encode_base64, sign_note, vkey_of
+from securecfg.audit.note import NoteSigner, encode_base64, parse_note, sign_note, vkey_of
 from securecfg.errors import LogTampered
 from tests.audit.sample import ORIGIN, STATE, VAULT_ID, signing_key
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 KEY = signing_key(0)
+SIGNER = NoteSigner(ORIGIN, KEY)
 VKEY = vkey_of(ORIGIN, KEY)
 ROOT = bytes(range(32))
 B64 = encode_base64(ROOT)
@@ -29,6 +38,8 @@ def test_is_what_the_specification_shows() -> None:
     assert ORIGIN == "securecfg/000102030405060708090a0b0c0d0e0f"
     note = sign_checkpoint(checkpoint, KEY)
     assert open_checkpoint(note, [VKEY]) == checkpoint
+    assert open_own_checkpoint(note, SIGNER) == checkpoint
+    assert SIGNER.has_signed(note)
     assert open_signed_checkpoint(note, [VKEY]) == (checkpoint, VKEY)
     assert parse_checkpoint(note) == checkpoint
 
@@ -77,6 +88,8 @@ def test_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(LogTampered):
         open_checkpoint(note, [VKEY])
     with pytest.raises(LogTampered):
+        open_own_checkpoint(note, SIGNER)
+    with pytest.raises(LogTampered):
         parse_checkpoint(note)
 
 
@@ -84,6 +97,8 @@ def test_of_another_form_is_refused(text: str) -> None:
 def test_that_is_no_note_is_refused(raw: bytes) -> None:
     with pytest.raises(LogTampered):
         open_checkpoint(raw, [VKEY])
+    with pytest.raises(LogTampered):
+        open_own_checkpoint(raw, SIGNER)
     with pytest.raises(LogTampered, match="malformed"):
         parse_checkpoint(raw)
 
@@ -92,6 +107,58 @@ def test_by_another_key_is_refused() -> None:
     note = sign_checkpoint(Checkpoint(ORIGIN, 1, ROOT, STATE), signing_key(1))
     with pytest.raises(LogTampered, match="cannot be trusted"):
         open_checkpoint(note, [VKEY])
+    with pytest.raises(LogTampered, match="cannot be trusted"):
+        open_own_checkpoint(note, SIGNER)
+
+
+def test_with_any_bit_changed_is_refused_by_who_holds_the_key_as_by_others() -> None:
+    note = sign_checkpoint(Checkpoint(ORIGIN, 70_000, ROOT, STATE), KEY)
+    for place in range(len(note)):
+        changed = note[:place] + bytes((note[place] ^ 1,)) + note[place + 1 :]
+        assert not SIGNER.has_signed(changed)
+        assert _code_of(lambda raw=changed: open_own_checkpoint(raw, SIGNER)) == "log-tampered"  # type: ignore[misc]  # lambda default
+
+
+def test_that_the_key_signed_in_another_way_is_taken_by_who_holds_it() -> None:
+    checkpoint = Checkpoint(ORIGIN, 1, ROOT, STATE)
+    own = sign_checkpoint(checkpoint, KEY)
+    # Valid, and not the one that RFC 8032 leads to: signed with a random nonce, as another implementation might.
+    line = parse_note(own).signatures[0]
+    signature = line.key_id + _sign_at_random(KEY, checkpoint.text.encode())
+    other = own.replace(encode_base64(line.key_id + line.signature).encode(), encode_base64(signature).encode())
+    assert other != own
+    assert not SIGNER.has_signed(other)
+    assert open_own_checkpoint(other, SIGNER) == open_checkpoint(other, [VKEY]) == checkpoint
+    # Others may sign besides, before or after.
+    lines = parse_note(sign_checkpoint(checkpoint, signing_key(1))).signatures
+    foreign = f"\N{EM DASH} witness {encode_base64(lines[0].key_id + lines[0].signature)}\n".encode()
+    text, signed = own.split(b"\n\n")
+    for both in (own + foreign, text + b"\n\n" + foreign + signed):
+        assert open_own_checkpoint(both, SIGNER) == checkpoint
+
+
+def _code_of(call: Callable[[], object]) -> str:
+    with pytest.raises(LogTampered) as caught:
+        call()
+    return caught.value.code
+
+
+def _sign_at_random(key: Ed25519PrivateKey, message: bytes) -> bytes:
+    """Sign with a nonce that does not follow from key and message (RFC 8032, section 5.1.6, with another step 2)."""
+    seed = b"any nonce".ljust(32)
+    nonce_point = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    public = key.public_key().public_bytes_raw()
+    order = 2**252 + 27742317777372353535851937790883648493
+    challenge = int.from_bytes(hashlib.sha512(nonce_point + public + message).digest(), "little")
+    scalar = (_secret_scalar(seed) + challenge * _secret_scalar(key.private_bytes_raw())) % order
+    return nonce_point + scalar.to_bytes(32, "little")
+
+
+def _secret_scalar(seed: bytes) -> int:
+    low = bytearray(hashlib.sha512(seed).digest()[:32])
+    low[0] &= 248
+    low[31] = low[31] & 127 | 64
+    return int.from_bytes(low, "little")
 
 
 def test_of_another_log_than_its_signer_is_refused() -> None:
@@ -99,6 +166,8 @@ def test_of_another_log_than_its_signer_is_refused() -> None:
     note = sign_note(GOOD, other, KEY)
     with pytest.raises(LogTampered, match="signed by"):
         open_checkpoint(note, [vkey_of(other, KEY)])
+    with pytest.raises(LogTampered, match="signed by"):
+        open_own_checkpoint(note, NoteSigner(other, KEY))
 
 
 @pytest.mark.parametrize("fields", [(ORIGIN, -1, ROOT, ROOT), (ORIGIN, 2**63, ROOT, ROOT), ("x", 1, ROOT, ROOT)])

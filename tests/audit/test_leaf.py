@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from securecfg.audit import audit_public_key, create_sealer, parse_leaf
+from securecfg.audit import audit_public_key, create_sealer, parse_delta_hashes, parse_leaf
 from securecfg.audit.leaf import MAX_RECORD_BYTES, Leaf, derive_leaf_key, open_leaf, seal_leaf
 from securecfg.audit.opening import RecordOpener
 from securecfg.audit.sealer import ROW_BYTES, audit_key_id, open_sealer, sealer_id_of
@@ -27,6 +27,7 @@ class TestLeaves:
         leaf = parse_leaf(sealed(plain, deltas), 0)
         assert open_leaf(leaf, KEY, 0) == plain
         assert (leaf.sealer_id, leaf.counter, len(leaf.delta_hashes)) == (SEALER_ID, 5, deltas)
+        assert parse_delta_hashes(sealed(plain, deltas), 0) == leaf.delta_hashes
 
     def test_have_the_layout_that_the_format_gives(self) -> None:
         raw = sealed(b"x" * 300, 2)
@@ -74,6 +75,25 @@ class TestLeaves:
     def test_too_large_are_refused_before_they_are_opened(self) -> None:
         with pytest.raises(LogTampered):
             parse_leaf(sealed() + bytes(1 << 20), 0)
+
+    @pytest.mark.parametrize(
+        "raw",
+        [
+            b"",
+            sealed(deltas=1)[:27],
+            sealed(deltas=1)[:-1],
+            sealed(deltas=1) + bytes(1),
+            sealed() + bytes(1 << 20),
+            b"\x4d" + sealed(deltas=1)[1:],
+            sealed(deltas=1)[:1] + b"\x02" + sealed(deltas=1)[2:],
+            sealed(deltas=1)[:26] + b"\x41" + sealed(deltas=1)[27:],
+        ],
+    )
+    def test_of_another_layout_name_no_deltas(self, raw: bytes) -> None:
+        for parse in (parse_leaf, parse_delta_hashes):
+            with pytest.raises(LogTampered) as caught:
+                parse(raw, 3)
+            assert caught.value.index == 3
 
     @pytest.mark.parametrize(
         "plaintext",

@@ -6,6 +6,7 @@ import pytest
 
 from securecfg.crypto import (
     DEK_FORM_GRANTED,
+    DekWrap,
     KeyBytes,
     KeyWrap,
     dek_context,
@@ -15,7 +16,6 @@ from securecfg.crypto import (
     parse_dek,
     seal_dek,
     seal_to,
-    wrap_dek,
 )
 from securecfg.errors import Tampered
 
@@ -27,7 +27,10 @@ WRAP = KeyWrap(b"w" * 64)
 
 def test_both_forms_open_for_a_reader_in_their_place_only() -> None:
     dek = generate_key()
-    rows = (wrap_dek(WRAP, 3, dek, CONTEXT, DEK_FORM_GRANTED), seal_dek(hybrid_public_key(PRIVATE), 3, dek, CONTEXT))
+    rows = (
+        DekWrap(WRAP, VAULT, bytes(16), 3, DEK_FORM_GRANTED).seal(dek, 7),
+        seal_dek(hybrid_public_key(PRIVATE), 3, dek, CONTEXT),
+    )
     assert [parse_dek(row) for row in rows] == [(2, 3), (3, 3)]
     elsewhere = dek_context(VAULT, bytes(16), 3, 8)
     for row in rows:

@@ -161,7 +161,8 @@ def test_an_inline_value_has_at_most_65536_bytes() -> None:
 
 def test_one_value_key_opens_again_and_again() -> None:
     key = ValueKey(DEK, INLINE)
-    row = key.seal(KIND_TEXT, b"canary")
+    row, commitment = seal_value(DEK, INLINE, KIND_TEXT, b"canary")
+    assert key.commitment == commitment
     assert {key.open(row, key.commitment) for _ in range(3)} == {(KIND_TEXT, b"canary")}
 
 

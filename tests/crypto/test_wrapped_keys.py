@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from securecfg.crypto import KeyWrap, dek_context, parse_dek_epoch, unwrap_dek, wrap_dek
+from securecfg.crypto import DekRewrap, DekWrap, KeyWrap, dek_context, parse_dek_epoch, unwrap_dek
 from securecfg.errors import Tampered
 
 VAULT = bytes(range(16))
@@ -24,7 +24,7 @@ def read(row: bytes) -> bytes:
 
 
 def test_a_row_has_54_bytes_and_names_form_suite_and_epoch() -> None:
-    row = wrap_dek(KeyWrap(bytes(64)), 3, DEK, CTX)
+    row = DekWrap(KeyWrap(bytes(64)), VAULT, SCOPE, 3).seal(DEK, 7)
     assert len(row) == 54
     assert row[:6] == b"\x01\x01\x00\x00\x00\x03"
     assert parse_dek_epoch(row) == 3
@@ -32,7 +32,7 @@ def test_a_row_has_54_bytes_and_names_form_suite_and_epoch() -> None:
 
 
 def test_refuses_a_row_in_which_any_bit_was_flipped() -> None:
-    row = wrap_dek(KeyWrap(bytes(64)), 3, DEK, CTX)
+    row = DekWrap(KeyWrap(bytes(64)), VAULT, SCOPE, 3).seal(DEK, 7)
     for position in range(len(row)):
         for bit in range(8):
             altered = bytearray(row)
@@ -42,7 +42,7 @@ def test_refuses_a_row_in_which_any_bit_was_flipped() -> None:
 
 
 def test_refuses_every_truncation_and_an_extension() -> None:
-    row = wrap_dek(KeyWrap(bytes(64)), 3, DEK, CTX)
+    row = DekWrap(KeyWrap(bytes(64)), VAULT, SCOPE, 3).seal(DEK, 7)
     for wrong in [*(row[:size] for size in range(54)), row + b"\x00", row * 10_000]:
         with pytest.raises(Tampered):
             unwrap_dek(KeyWrap(bytes(64)), wrong, CTX)
@@ -61,7 +61,7 @@ def test_refuses_every_truncation_and_an_extension() -> None:
     ids=["vault", "scope", "epoch", "row"],
 )
 def test_a_data_key_opens_at_its_own_place_only(ctx: bytes) -> None:
-    row = wrap_dek(KeyWrap(bytes(64)), 3, DEK, CTX)
+    row = DekWrap(KeyWrap(bytes(64)), VAULT, SCOPE, 3).seal(DEK, 7)
     with pytest.raises(Tampered):
         unwrap_dek(KeyWrap(bytes(64)), row, ctx)
 
@@ -81,6 +81,21 @@ def test_refuses_a_wrapped_key_of_another_size(size: int) -> None:
 def test_wraps_keys_of_32_bytes_only(size: int) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         KeyWrap(bytes(64)).wrap(bytes(size), CTX)
+    with pytest.raises(ValueError, match="32 bytes"):
+        DekWrap(KeyWrap(bytes(64)), VAULT, SCOPE, 3).seal(bytes(size), 7)
+
+
+def test_a_data_key_that_is_wrapped_anew_is_as_if_the_new_key_had_wrapped_it_at_once() -> None:
+    old, new = (KeyWrap(bytes(64)), 3), (KeyWrap(b"n" * 64), 4)
+    row, wanted = (DekWrap(key, VAULT, SCOPE, epoch).seal(DEK, 7) for key, epoch in (old, new))
+    rewrap = DekRewrap(VAULT, SCOPE, old, new)
+    assert rewrap.rewrap(7, row) == wanted
+    for dek_id, other in ((8, row), (7, row[:-1] + bytes((row[-1] ^ 1,))), (7, row[:-1]), (7, wanted)):
+        with pytest.raises(Tampered, match=f"the data key {dek_id} does not match"):
+            rewrap.rewrap(dek_id, other)
+    for elsewhere in (DekRewrap(bytes(16), SCOPE, old, new), DekRewrap(VAULT, b"s" * 16, old, new)):
+        with pytest.raises(Tampered):
+            elsewhere.rewrap(7, row)
 
 
 @pytest.mark.parametrize("size", [0, 32, 48, 63, 65])

@@ -25,7 +25,7 @@ from securecfg.errors import (
     TokenMissing,
     WrongKey,
 )
-from securecfg.keys import open_provider, open_under_kek, parse_params
+from securecfg.keys import WrapContext, open_provider, open_under_kek, parse_params
 from securecfg.keys.providers.pkcs11 import Pkcs11Provider
 from securecfg.testing.key_provider_conformance import CONTEXT, KEY, KeyProviderConformance
 from securecfg.testing.key_services import ServiceFault
@@ -186,17 +186,51 @@ def test_a_mechanism_that_the_key_does_not_have_is_a_wrong_key(mechanism: int, h
         provider.unwrap(wrapped[:2] + bytes((mechanism,)) + wrapped[3:], CONTEXT)
 
 
+REPLACE = """
+from pkcs11 import ObjectClass
+from securecfg.keys import WrapContext, open_provider
+from securecfg.keys.tokens.cryptoki import CRYPTOKI
+provider = open_provider({uri!r})
+
+def destroy(session):
+    session.get_key(object_class=ObjectClass.SECRET_KEY, label="replaced").destroy()
+
+CRYPTOKI.change(provider._uri, provider._pin, destroy)
+if {again!r}:
+    provider.create_missing()
+    print(provider.wrap(bytes(range(32)), WrapContext(bytes(range(16)), bytes(range(16, 32)))).hex())
+"""
+
+
+def test_what_another_program_does_to_a_key_that_was_used_before_shows(hsm: SoftHsm) -> None:
+    uri = hsm.uri("object=replaced")
+    provider = open_provider(uri)
+    assert isinstance(provider, Pkcs11Provider)
+    provider.create_missing()
+    first = provider.wrap(KEY, CONTEXT)
+    assert provider.unwrap(first, CONTEXT) == provider.unwrap(first, CONTEXT) == KEY
+    context = WrapContext(bytes(range(16)), bytes(range(16, 32)))
+    second = bytes.fromhex(hsm.run(REPLACE.format(uri=uri, again=True), TOKEN_PIN=PIN))
+    assert provider.unwrap(second, context) == bytes(range(32))
+    with pytest.raises(WrongKey):
+        provider.unwrap(first, CONTEXT)
+    hsm.run(REPLACE.format(uri=uri, again=False), TOKEN_PIN=PIN)
+    with pytest.raises(KeyMissing):
+        provider.unwrap(second, context)
+
+
 STALE = """
 from pkcs11 import Mechanism
 from securecfg.errors import KeyProviderUnavailable
 from securecfg.keys import open_provider
 from securecfg.keys.tokens.cryptoki import CRYPTOKI
-from securecfg.keys.tokens.wrapping import TokenKey, find_key
+from securecfg.keys.tokens.wrapping import TokenKey, Wrapping, find_key
 provider = open_provider({uri!r})
 
 def work(session):
     key = find_key(session, provider._uri).key
-    TokenKey(key, frozenset((Mechanism.AES_GCM,))).unwrap(bytes((1,)) + bytes(60), bytes(32))
+    key = TokenKey(key, frozenset((Mechanism.AES_GCM,)), (Wrapping.AES_GCM,))
+    key.unwrap(bytes((1,)) + bytes(60), bytes(32))
 
 try:
     CRYPTOKI.use(provider._uri, provider._pin, work)

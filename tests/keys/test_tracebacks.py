@@ -19,6 +19,7 @@ from securecfg.crypto import (
     ROOT_SCOPE,
     Argon2Costs,
     ChunkedValueKey,
+    DekWrap,
     KeyBytes,
     KeyWrap,
     dek_context,
@@ -27,7 +28,6 @@ from securecfg.crypto import (
     split_secret,
     unwrap_dek,
     value_context,
-    wrap_dek,
 )
 from securecfg.errors import SecurecfgError
 from securecfg.keys import (
@@ -165,7 +165,7 @@ def tampered_value() -> None:
 
 def tampered_data_key() -> None:
     ctx = dek_context(VAULT, ROOT_SCOPE, 0, 1)
-    unwrap_dek(KeyWrap(bytes(64)), flip(wrap_dek(KeyWrap(bytes(64)), 0, DEK, ctx), 20), ctx)
+    unwrap_dek(KeyWrap(bytes(64)), flip(DekWrap(KeyWrap(bytes(64)), VAULT, ROOT_SCOPE, 0).seal(DEK, 1), 20), ctx)
 
 
 def truncated_chunks() -> None:

@@ -413,6 +413,15 @@ def test_where_a_store_is_mounted_the_vault_itself_is_not_used(mounts: MountWorl
     assert mounts.store().asked == 0
 
 
+def test_a_handle_that_has_read_while_nothing_was_mounted_sees_what_is(mounts: MountWorld) -> None:
+    vault = mounts.create()
+    vault.write("own", "1")
+    assert [vault.read("own", at=1).version, vault.read("own", at=1).version] == [1, 1]
+    Mounts(vault.authority).add(Mount("corp/", ("memory:one",)))
+    with pytest.raises(PathMounted):
+        vault.read("corp/a")
+
+
 def test_only_who_may_mounts(mounts: MountWorld) -> None:
     vault = mounts.mount()
     table = Mounts(mounts.open(READER).authority)

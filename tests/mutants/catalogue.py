@@ -70,8 +70,8 @@ MUTANTS = (
     Mutant(
         "the state is not compared with the signed hash",
         "vault/state/replica.py",
-        "        if checkpoint.state != digest:",
-        "        if False:",
+        "    if checkpoint.state != digest:",
+        "    if False:",
         "reliability/test_tampering.py::test_any_byte_of_any_row_of_a_small_vault",
     ),
     Mutant(
@@ -124,6 +124,13 @@ MUTANTS = (
         "    PRAGMA synchronous = FULL;",
         "    PRAGMA synchronous = NORMAL;",
         "reliability/test_crash.py::test_no_crash_loses_tears_or_discloses_anything[101]",
+    ),
+    Mutant(
+        "a connection that is left in a transaction is lent to readers",
+        "store/connections.py",
+        "            if cursor is not None and cursor.connection.in_transaction:",
+        "            if False:",
+        "store/test_sqlite_files.py::test_a_connection_that_is_left_in_a_transaction_is_lent_to_nobody",
     ),
     Mutant(
         "two writers publish over each other",
@@ -198,8 +205,8 @@ MUTANTS = (
     Mutant(
         "a plan goes on over the commit of another writer",
         "vault/state/replica.py",
-        "                if self._is_held:\n",
-        "                if self._is_held and not head:\n",
+        "                if self._hold.depth:\n",
+        "                if self._hold.depth and not head:\n",
         "vault/commits/test_publisher.py::test_a_plan_that_meets_the_commit_of_another_writer_is_made_anew",
     ),
     Mutant(
@@ -441,8 +448,8 @@ MUTANTS = (
     Mutant(
         "a clock becomes right by what is published with it",
         "vault/commits/publishing.py",
-        '            "published": max(now_ns, replica.state.published),',
-        '            "published": now_ns,',
+        "        published = max(now_ns, known.published)",
+        "        published = now_ns",
         "vault/test_clock.py::test_a_second_process_with_the_same_wrong_clock_is_not_trusted_either",
     ),
     Mutant(
@@ -480,6 +487,34 @@ MUTANTS = (
         "                    self.lookalikes.add(path)",
         "                    pass",
         "vault/index/test_lookalikes.py::test_refuses_a_lookalike_of_what_this_handle_wrote_after_it_looked",
+    ),
+    Mutant(
+        "the new paths of a batch are not compared with each other",
+        "vault/index/lookalikes.py",
+        "            names.take_up()\n",
+        "            pass\n",
+        "vault/index/test_lookalikes.py::test_refuses_a_lookalike_of_another_new_path_of_the_same_batch",
+    ),
+    Mutant(
+        "a folder that was emptied still counts as one that holds something",
+        "vault/index/in_memory.py",
+        "            if overlay[path] is not None:\n",
+        "            if True:\n",
+        "vault/index/test_in_memory.py::test_finds_and_scans_what_a_dictionary_holds",
+    ),
+    Mutant(
+        "a data key that lies in the place of another one is wrapped anew",
+        "crypto/wrap.py",
+        "[self._old_place + place]",
+        "[self._old_place + (7).to_bytes(8)]",
+        "crypto/test_wrapped_keys.py::test_a_data_key_that_is_wrapped_anew_is_as_if_the_new_key_had_wrapped_it_at_once",
+    ),
+    Mutant(
+        "what a rule forbids in a folder is not forbidden to many at once",
+        "policy/listing.py",
+        "            added = self._folders.get(inner)\n",
+        "            added = None\n",
+        "policy/test_oracle.py::test_a_listing_decides_like_one_request_after_another",
     ),
     Mutant(
         "a closed vault keeps its keys",
@@ -1614,8 +1649,8 @@ MUTANTS = (
     Mutant(
         "a new head is checked by the key that it names itself",
         "vault/state/replica.py",
-        "        if state.epoch_key != epoch_key:",
-        "        if False:",
+        "    if state.epoch_key != signer.vkey.public_key:",
+        "    if False:",
         "vault/state/test_replica.py::test_a_head_that_somebody_without_a_key_signed_turns_no_open_handle_back",
     ),
     Mutant(
@@ -4584,5 +4619,84 @@ MUTANTS = (
         "        return self._under_way.get(key, _NO_CALL).done()\n",
         "        return True\n",
         "rotation/test_attacks.py::test_nothing_is_taken_back_while_a_call_is_under_way",
+    ),
+    Mutant(
+        "what stands inside another path is taken for a path",
+        "vault/index/segments.py",
+        "            if bounds[low] == start and low < high and bounds[low + 1] == start + len(path):",
+        "            if bounds[low] == start and low < high:",
+        "vault/index/test_formats.py::test_what_stands_inside_a_path_or_over_two_of_them_is_no_path",
+    ),
+    Mutant(
+        "a vault that had neither scopes nor mounts is taken to have none for ever",
+        "vault/opened.py",
+        "        if place == self._undivided:",
+        "        if self._undivided is not None:",
+        "mounts/test_mounted.py::test_a_handle_that_has_read_while_nothing_was_mounted_sees_what_is",
+    ),
+    Mutant(
+        "a page of a former epoch is opened with the key in use",
+        "vault/index/rows.py",
+        "        if row.startswith(self._page_front):",
+        "        if row:",
+        "vault/keys/test_changes.py::test_a_new_scope_key_is_used_at_once_and_the_old_one_still_opens",
+    ),
+    Mutant(
+        "the id of one of two rows is not checked",
+        "store/sqlite.py",
+        "        if not (0 <= first < ID_LIMIT and 0 <= second < ID_LIMIT):",
+        "        if not 0 <= first < ID_LIMIT:",
+        "store/test_conformance.py::TestSqlite::test_refuses_an_id_out_of_range_and_changes_nothing",
+    ),
+    Mutant(
+        "of two rows one that is no bytes is handed out",
+        "store/sqlite.py",
+        "        if not rows[0].__class__ is rows[1].__class__ is bytes:",
+        "        if rows[0].__class__ is not bytes:",
+        "store/test_sqlite_files.py::test_a_row_that_is_not_bytes_or_too_large_is_tampering",
+    ),
+    Mutant(
+        "header and slots that opened are taken though the head names others",
+        "vault/state/replica.py",
+        "            if hash_header(header_row, slots_to_bytes(slots)) == state.header_digest:",
+        "            if slots:",
+        "vault/state/test_replica.py::test_header_and_slots_of_an_older_state_are_refused_though_the_root_vouches_for_them",
+    ),
+    Mutant(
+        "who holds the log's key takes any note under its name for his own",
+        "audit/note.py",
+        "        return hmac.compare_digest(raw, text + self._line"
+        " + binascii.b2a_base64(self._key_id + self._key.sign(text)))",
+        "        return True",
+        "audit/test_checkpoint.py::test_with_any_bit_changed_is_refused_by_who_holds_the_key_as_by_others",
+    ),
+    Mutant(
+        "a read that failed goes on in the connection that stays open",
+        "store/connections.py",
+        "                if self.pin.in_transaction:",
+        "                if False:",
+        "store/test_sqlite_processes.py"
+        "::test_a_read_that_fails_leaves_the_first_connection_open_and_reads_no_more_from_it",
+    ),
+    Mutant(
+        "whether others have committed is asked in the middle of a read",
+        "store/connections.py",
+        "                self._watcher = self._open()",
+        "                self._watcher = self.pin.cursor()",
+        "store/test_sqlite_processes.py::test_the_version_of_the_data_is_not_that_of_a_read_under_way",
+    ),
+    Mutant(
+        "what another program did to a key of a token is never looked at",
+        "keys/providers/pkcs11.py",
+        "            with suppress(WrongKey, KeyProviderUnavailable):",
+        "            with suppress():",
+        "keys/test_pkcs11.py::test_what_another_program_does_to_a_key_that_was_used_before_shows",
+    ),
+    Mutant(
+        "bytes of any kind are taken for a leaf",
+        "audit/leaf.py",
+        "        (kind, suite) != (LEAF_TYPE, SUITE)\n        or delta_count",
+        "        delta_count",
+        "audit/test_leaf.py::TestLeaves::test_of_another_layout_name_no_deltas",
     ),
 )

@@ -278,6 +278,7 @@ def test_a_row_that_is_not_bytes_or_too_large_is_tampering(vault: Path) -> None:
         for read in (
             lambda i=i: store.get(Space.VALUE, i),
             lambda i=i: store.snapshot([(Space.VALUE, i)]),
+            lambda i=i: store.get_many([(Space.VALUE, 6), (Space.VALUE, i)]),
             lambda i=i: store.scan(Space.VALUE, i, i, 1),
         ):
             with pytest.raises(Tampered) as caught:
@@ -324,7 +325,7 @@ def test_any_damaged_byte_yields_rows_or_one_of_our_errors(vault: Path) -> None:
 
 def test_every_connection_has_every_safety_on(vault: Path) -> None:
     store = open_sqlite(vault)
-    cursors = [store._pool.pin, store._pool.take(), store._pool.take()]
+    cursors = [store._pool.pin.cursor(), store._pool.take(), store._pool.take()]
     with store._pool.writing(1) as writer:
         cursors.append(writer)
         for cursor in cursors:
@@ -354,6 +355,28 @@ def test_every_connection_has_every_safety_on(vault: Path) -> None:
                 (apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0),
             ):
                 assert cursor.connection.config(switch, -1) == value
+    store.close()
+
+
+def test_who_reads_next_gets_the_connection_that_was_written_with(vault: Path) -> None:
+    store = open_sqlite(vault)
+    store.commit([Put(Space.VALUE, 1, b"new")], expect=b"1", head=b"2")
+    with store._pool.writing(1) as writer:
+        pass
+    reader = store._pool.take()
+    assert reader.connection is writer.connection
+    store._pool.idle.append(reader)
+    store.close()
+
+
+def test_a_connection_that_is_left_in_a_transaction_is_lent_to_nobody(vault: Path) -> None:
+    store = open_sqlite(vault)
+    with store._pool.writing(1) as writer:
+        writer.execute("BEGIN IMMEDIATE; INSERT OR REPLACE INTO h VALUES (1, x'00')")
+    assert store.head() == b"1"
+    with pytest.raises(apsw.CursorClosedError):
+        writer.execute("COMMIT")
+    store.commit([], expect=b"1", head=b"2")
     store.close()
 
 
@@ -397,6 +420,8 @@ def test_a_purge_waits_for_a_reader_and_says_that_it_could_not(vault: Path) -> N
     assert caught.value.code == "destroy-pending"
     assert caught.value.exit_code == 9
     assert store.head() == b"3"
+    with store._pool.writing(1) as writer:
+        assert writer.execute("PRAGMA busy_timeout").get == 5_000
     reader.execute("COMMIT")
     store.purge()
     reader.close()

@@ -118,7 +118,7 @@ def test_a_writer_waits_no_longer_than_it_was_told_for_a_thread_of_its_own_proce
 @pytest.mark.parametrize("holder", ["a store", "a connection of the program's own"])
 def test_opening_and_closing_handles_drops_no_lock(path: Path, other: Other, holder: str) -> None:
     store = open_sqlite(path)
-    connection = store._pool.pin.connection if holder == "a store" else apsw.Connection(str(path))
+    connection = store._pool.pin if holder == "a store" else apsw.Connection(str(path))
     if holder != "a store":
         store.close()
     connection.execute("BEGIN IMMEDIATE")
@@ -243,6 +243,7 @@ def test_a_file_put_in_place_of_the_open_one_is_noticed(path: Path, tmp_path: Pa
     create_sqlite(tmp_path / "b.vault").close()
     (tmp_path / "b.vault").replace(path)
     revision = store.revision()
+    first = store._pool.take()  # a second thread's read opens the file again
     calls: list[Callable[[], object]] = [
         lambda: store.get(Space.VALUE, 1),
         lambda: store.commit([], expect=b"1", head=b"2"),
@@ -252,6 +253,61 @@ def test_a_file_put_in_place_of_the_open_one_is_noticed(path: Path, tmp_path: Pa
     for call in calls:
         with pytest.raises(StoreFailed, match="replaced"):
             call()
+    store._pool.idle.append(first)
+    store.close()
+
+
+def test_another_connection_follows_the_first_one_where_that_is_in_doubt(path: Path) -> None:
+    store = open_sqlite(path)
+    cursor = store._pool.take()
+    first = cursor.connection
+    assert first is store._pool.pin
+    cursor.execute("BEGIN; SELECT * FROM h")
+    store._pool.retire(cursor)
+    assert store._pool.pin is not first
+    with pytest.raises(apsw.ConnectionClosedError):
+        first.execute("SELECT 1")
+    assert store.head() == b"1"
+    store.commit([], expect=b"1", head=b"2")
+    store.purge()  # no connection that is left holds up a checkpoint
+    store.close()
+
+
+def test_a_first_connection_that_none_can_follow_stays_open_and_is_used_no_more(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_sqlite(path)
+    cursor = store._pool.take()
+    cursor.execute("BEGIN; SELECT * FROM h")
+    with monkeypatch.context() as broken:
+        broken.setattr(store._pool, "_connect", _refuse)
+        store._pool.retire(cursor)
+    assert not store._pool.pin.in_transaction
+    after = store._pool.take()
+    assert after.connection is not store._pool.pin
+    store._pool.idle.append(after)
+    assert store.head() == b"1"
+    store.commit([], expect=b"1", head=b"2")
+    store.purge()  # the connection that is left holds up no checkpoint
+    store.close()
+
+
+def _refuse() -> apsw.Connection:
+    message = "the file was replaced"
+    raise StoreFailed(message)
+
+
+def test_the_version_of_the_data_is_not_that_of_a_read_under_way(path: Path, other: Other) -> None:
+    store = open_sqlite(path)
+    store._header = None  # as where no WAL-index can be mapped
+    before = store.revision()
+    cursor = store._pool.take()
+    cursor.execute("BEGIN")
+    cursor.execute("SELECT * FROM h").fetchall()
+    assert other.tell("write") == "done"
+    assert store.revision() != before
+    cursor.execute("COMMIT")
+    store._pool.idle.append(cursor)
     store.close()
 
 

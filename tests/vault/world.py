@@ -116,7 +116,10 @@ class InterruptedStore:
         self._plans: dict[tuple[str, Space | None], Callable[[], object]] = {}
 
     def interrupt(self, method: str, space: Space | None, action: Callable[[], object]) -> None:
-        """Call `action` once, before the next call of `get` or `scan` on `space` or of another method."""
+        """Call `action` once, before the next call of `get` or `scan` on `space` or of another method.
+
+        Two rows that are looked up at once count as got, each of them.
+        """
         self._plans[method, space] = action
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - any method of a store
@@ -125,10 +128,13 @@ class InterruptedStore:
             return method
 
         def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - any method of a store
-            space = args[0] if name in {"get", "scan"} else None
-            action = self._plans.pop((name, space), None)
-            if action is not None:
-                action()
+            calls = [(name, args[0] if name in {"get", "scan"} else None)]
+            if name == "get_many":
+                calls += [("get", space) for space, _ in args[0]]
+            for planned in calls:
+                action = self._plans.pop(planned, None)
+                if action is not None:
+                    action()
             return method(*args, **options)
 
         return call

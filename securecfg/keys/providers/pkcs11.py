@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from securecfg.crypto import KEY_BYTES, generate_key
-from securecfg.errors import ExtraMissing, InvalidKeyUri, SettingMissing
+from securecfg.errors import ExtraMissing, InvalidKeyUri, KeyProviderUnavailable, SettingMissing, WrongKey
 from securecfg.keys.kek import open_under_kek, parse_params, seal_under_kek, wrong_key
 from securecfg.keys.provider import KeyUri
 from securecfg.keys.secret_input import open_secret_input
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from securecfg.keys.provider import Ask, WrapContext
     from securecfg.keys.tokens import TokenUri
     from securecfg.keys.tokens.cryptoki import Cryptoki
+    from securecfg.keys.tokens.wrapping import TokenKey
 
 T = TypeVar("T")
 
@@ -49,6 +51,7 @@ class Pkcs11Provider:
         self._uri = uri
         self._pin = pin
         self._facts: Mapping[str, str] = {}
+        self._known: tuple[Any, TokenKey] | None = None
 
     @property
     def asks_nobody(self) -> bool:
@@ -93,7 +96,7 @@ class Pkcs11Provider:
         params = parse_params(wrapped)
         if not params:
             raise wrong_key()
-        kek: KeyBytes = self._use(lambda session: self._find(session).unwrap(params, _associated(context)))
+        kek: KeyBytes = self._use(lambda session: self._unwrap(session, params, _associated(context)))
         if len(kek) != KEY_BYTES:
             raise wrong_key()
         return open_under_kek(kek, self.kind, wrapped, context)
@@ -126,12 +129,22 @@ class Pkcs11Provider:
     def _use(self, work: Callable[[Any], T]) -> T:
         return self._cryptoki().use(self._uri, self._pin, work, self._timeout_s)
 
-    def _find(self, session: Any) -> Any:  # noqa: ANN401 - the classes of the library are made in C
+    def _unwrap(self, session: Any, params: bytes, aad: bytes) -> KeyBytes:  # noqa: ANN401 - the classes of the library are made in C
+        known = self._known
+        if known is not None and known[0] is session:
+            # To look for a key takes far longer than to use it. What another program did to it meanwhile shows below.
+            with suppress(WrongKey, KeyProviderUnavailable):
+                return known[1].unwrap(params, aad)
+        return self._find(session).unwrap(params, aad)
+
+    def _find(self, session: Any) -> TokenKey:  # noqa: ANN401 - as above
         from securecfg.keys.tokens.wrapping import find_key
 
+        self._known = None
         key = find_key(session, self._uri)
         token = session.token
         self._facts = {"token": f"{token.label}, {token.manufacturer_id} {token.model}", **key.describe()}
+        self._known = session, key
         return key
 
     @staticmethod

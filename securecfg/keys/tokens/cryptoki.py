@@ -122,15 +122,12 @@ class Cryptoki:
         return self.use(uri, pin, write, timeout_s)
 
     def _attempt(self, place: TokenUri, pin: Secret[str], work: Callable[[Session], T], waiting: _Waiting) -> T:
-        path = module_path(place)
-        if waiting.call(self._turns, path, lambda: self._needs_pin(place)):
+        path, held = module_path(place), self._sessions.get(place)
+        if held.pin if held is not None else waiting.call(self._turns, path, lambda: self._needs_pin(place)):
             pin.reveal()  # a person may take his time, which nobody else should have to wait for
         return waiting.call(self._turns, path, lambda: work(self._session(place, pin)))
 
     def _needs_pin(self, place: TokenUri) -> bool:
-        held = self._sessions.get(place)
-        if held is not None:
-            return bool(held.pin)
         with alone_on_this_machine(module_path(place)):
             return needs_pin(self._find(place))
 

@@ -63,15 +63,17 @@ _NOTHING_BUT_THE_KEY = {
 
 
 class TokenKey(NamedTuple):
-    """A key of a token.
+    """A key of a token, as it was when it was found.
 
     Attributes:
         key: The object.
         offered: The mechanisms of its token.
+        candidates: The mechanisms of the format that key and token announce, the preferred first.
     """
 
     key: Any
     offered: frozenset[int]
+    candidates: tuple[Wrapping, ...]
 
     def wrap(self, kek: KeyBytes, aad: bytes) -> bytes:
         """Return mechanism and ciphertext of the first mechanism that gives back what it took.
@@ -81,7 +83,7 @@ class TokenKey(NamedTuple):
             PKCS11Error: The session is dead, or the module in trouble.
         """
         trouble: pkcs11.PKCS11Error | None = None
-        for wrapping in self.candidates():
+        for wrapping in self.candidates:
             try:
                 ciphertext = self._encrypt(wrapping, kek, aad)
                 if self._decrypt(wrapping, ciphertext, aad) == kek:
@@ -106,7 +108,7 @@ class TokenKey(NamedTuple):
             WrongKey: The key, the bytes or the associated data are other ones.
             KeyProviderUnavailable: The token is out of order.
         """
-        wrapping = next((known for known in self.candidates() if params[:1] == bytes((known,))), None)
+        wrapping = next((known for known in self.candidates if params[:1] == bytes((known,))), None)
         if wrapping is None:
             raise wrong_key()
         try:
@@ -116,39 +118,16 @@ class TokenKey(NamedTuple):
         except pkcs11.PKCS11Error as error:
             # Tokens report altered bytes in every possible way, also as a general error.
             said = in_words(error)
-        if any(self._is_sound(candidate, aad) for candidate in self.candidates()):
+        if any(self._is_sound(candidate, aad) for candidate in self.candidates):
             raise wrong_key()
         message = f"the token is out of order: it neither decrypts the slot nor what it has just encrypted ({said})"
         raise KeyProviderUnavailable(message, hint="look at the logs of its module")
 
-    def candidates(self) -> list[Wrapping]:
-        """Return the mechanisms that key and token announce, the preferred first."""
-        return [
-            wrapping
-            for wrapping in Wrapping
-            if self._may(wrapping) and self.offered.intersection(_OFFERED_AS[wrapping])
-        ]
-
     def describe(self) -> dict[str, str]:
         """Return what people may want to know of it."""
-        exportable = self._has(Attribute.EXTRACTABLE) or not self._has(Attribute.SENSITIVE)
+        exportable = _has(self.key, Attribute.EXTRACTABLE) or not _has(self.key, Attribute.SENSITIVE)
         kind = f"{self.key.key_type.name}-{self.key.key_length}"
         return {"key": f"{kind}, {'can' if exportable else 'cannot'} be exported"}
-
-    def _may(self, wrapping: Wrapping) -> bool:
-        if self.key.key_type == KeyType.RSA:
-            return wrapping in _OAEP and self._has(Attribute.DECRYPT) and self.key.key_length >= _LEAST_RSA_BITS
-        if self.key.key_type != KeyType.AES:
-            return False
-        if wrapping is Wrapping.AES_GCM:
-            return self._has(Attribute.ENCRYPT) and self._has(Attribute.DECRYPT)
-        return wrapping not in _OAEP and self._has(Attribute.WRAP) and self._has(Attribute.UNWRAP)
-
-    def _has(self, attribute: Attribute) -> bool:
-        try:
-            return bool(self.key[attribute])
-        except (pkcs11.AttributeTypeInvalid, pkcs11.AttributeSensitive):
-            return False
 
     def _encrypt(self, wrapping: Wrapping, kek: KeyBytes, aad: bytes) -> bytes:
         if wrapping in _OAEP:
@@ -232,7 +211,26 @@ def find_key(session: Any, uri: TokenUri) -> TokenKey:  # noqa: ANN401 - the ses
     if len(found) > 1:
         message = f"the token `{uri.token_name}` has {len(found)} keys `{uri.key_name}`"
         raise KeyProviderRefused(message, hint="add `id=` or `type=` to the key URI")
-    return TokenKey(found[0], frozenset(session.token.slot.get_mechanisms()))
+    key, offered = found[0], frozenset(session.token.slot.get_mechanisms())
+    candidates = [known for known in Wrapping if _may(key, known) and offered.intersection(_OFFERED_AS[known])]
+    return TokenKey(key, offered, tuple(candidates))
+
+
+def _may(key: Any, wrapping: Wrapping) -> bool:  # noqa: ANN401 - as above
+    if key.key_type == KeyType.RSA:
+        return wrapping in _OAEP and _has(key, Attribute.DECRYPT) and key.key_length >= _LEAST_RSA_BITS
+    if key.key_type != KeyType.AES:
+        return False
+    if wrapping is Wrapping.AES_GCM:
+        return _has(key, Attribute.ENCRYPT) and _has(key, Attribute.DECRYPT)
+    return wrapping not in _OAEP and _has(key, Attribute.WRAP) and _has(key, Attribute.UNWRAP)
+
+
+def _has(key: Any, attribute: Attribute) -> bool:  # noqa: ANN401 - as above
+    try:
+        return bool(key[attribute])
+    except (pkcs11.AttributeTypeInvalid, pkcs11.AttributeSensitive):
+        return False
 
 
 def _matching(session: Any, uri: TokenUri) -> Iterable[Any]:  # noqa: ANN401 - the classes of the library are made in C

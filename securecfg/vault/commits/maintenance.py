@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from securecfg.audit import parse_leaf
@@ -15,6 +16,7 @@ from securecfg.vault.index.in_memory import merged
 from securecfg.vault.index.rows import digest_id, digest_of, epoch_of
 from securecfg.vault.index.segments import ENTRIES_MAX, Manifest, SegmentLine, build_segment
 from securecfg.vault.logger import logger
+from securecfg.vault.paths import FIRST_USER_PATH
 from securecfg.vault.state.head import FLAG_DESTRUCTION_PENDING
 from securecfg.vault.state.replica import MANIFEST_ID, SLOT_IDS
 
@@ -274,8 +276,9 @@ def _merge_segments(
         segment = index.segment(position)
         items = carried + list(merged(segment.items(), changes[start:place]))
         gone.append(line.segment_id)
-        # A segment that became small is joined with the next one.
-        carried = items if len(items) < _JOIN_BELOW and end is not None else []
+        # A segment that became small is joined with the next one, but for what opening a vault reads by itself.
+        is_small = len(items) < _JOIN_BELOW and end is not None and not _are_apart(manifest.fences[position], end)
+        carried = items if is_small else []
         if not carried:
             _stage_segments(opened, area, items, lines, fences)
     if not manifest.lines:
@@ -300,14 +303,30 @@ def _stage_segments(
     lines: list[SegmentLine],
     fences: list[bytes],
 ) -> None:
-    width = len(items) if len(items) <= ENTRIES_MAX else _SPLIT_INTO
-    for start in range(0, len(items), max(width, 1)):
-        part = items[start : start + width]
+    for part in _parts_of(items):
         segment_id = area.allocate()
         row = opened.replica.rows.seal_segment(segment_id, build_segment(part))
         area.put(Put(Space.SEGMENT, segment_id, row))
         lines.append(SegmentLine(segment_id, digest_of(row), len(part)))
         fences.append(part[0][0])
+
+
+def _parts_of(items: list[tuple[bytes, Entry]]) -> Iterator[list[tuple[bytes, Entry]]]:
+    """Yield what goes into one segment each.
+
+    The documents of the vault itself, which every opening looks for, lie apart from secrets, unless these are few.
+    """
+    first = bisect_left(items, (FIRST_USER_PATH,))
+    runs = (items[:first], items[first:]) if len(items) - first >= _JOIN_BELOW else (items,)
+    for run in runs:
+        width = len(run) if len(run) <= ENTRIES_MAX else _SPLIT_INTO
+        for start in range(0, len(run), max(width, 1)):
+            yield run[start : start + width]
+
+
+def _are_apart(first: bytes, end: bytes) -> bool:
+    """Return whether a segment holds documents of the vault itself, and the next one none."""
+    return first < FIRST_USER_PATH <= end
 
 
 def _delete_folded(opened: OpenVault, first: int, size: int, segments: list[int]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from securecfg.audit import Event, Record
@@ -205,21 +204,31 @@ class Publisher:
     def _serve(self, group: list[_Waiter]) -> list[_Waiter]:
         """Publish as many of a group as fit into one publication and return the rest."""
         for attempt in range(_ATTEMPTS_MAX):
-            is_racing = attempt < _ATTEMPTS_IN_RACE
-            with self._replica.lock, nullcontext() if is_racing else self._replica.store.reserve():
-                self._replica.refresh()
-                try:
-                    with self._replica.held():
-                        publication, planned, left = self._plan(group)
-                    if publication is None or self._commit(publication, planned):
-                        return left
-                except HeadMoved:
-                    pass
+            with self._replica.lock:
+                if attempt < _ATTEMPTS_IN_RACE:
+                    left = self._attempt(group)
+                else:
+                    with self._replica.store.reserve():
+                        left = self._attempt(group)
+            if left is not None:
+                return left
             group = [waiter for waiter in group if not waiter.is_done]
             # Another process was faster. The pause grows, and is random so that two do not meet for ever.
             time.sleep(random.uniform(0, _PAUSE_S * 2**attempt))  # noqa: S311 - no secret
         message = "other writers were faster every time"
         raise StoreBusy(message, hint="try again; use `batch()` for many changes at once")
+
+    def _attempt(self, group: list[_Waiter]) -> list[_Waiter] | None:
+        """Publish as `_serve`, on the state that there is now; return None where another process was faster."""
+        self._replica.refresh()
+        try:
+            with self._replica.held():
+                publication, planned, left = self._plan(group)
+            if publication is None or self._commit(publication, planned):
+                return left
+        except HeadMoved:
+            pass
+        return None
 
     def _plan(
         self,

@@ -15,10 +15,9 @@ from securecfg.audit import Checkpoint, NoteSigner, leaf_hash, origin_of
 from securecfg.errors import Conflict, ScopeSealed, Tampered
 from securecfg.store import BATCH_LIMIT_BYTES, BATCH_LIMIT_OPERATIONS, ID_LIMIT, Delete, Put, Space
 from securecfg.vault.index.deltas import FREED_RUN_SIZE, Delta, split_changes
-from securecfg.vault.index.in_memory import prefix_end
 from securecfg.vault.index.lookalikes import NewNames
 from securecfg.vault.index.rows import digest_id
-from securecfg.vault.state.head import build_head, hash_state
+from securecfg.vault.state.head import State, build_head, hash_state
 from securecfg.vault.state.replica import Finished, Member, tile_id
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from securecfg.vault.index.in_memory import Index
     from securecfg.vault.index.segments import Entry
     from securecfg.vault.scopes.charters import SignedCharter, Voucher
-    from securecfg.vault.state.head import State
     from securecfg.vault.state.replica import Replica
 
 # Leave room for the tiles, the sealer and the head that every publication may carry.
@@ -143,8 +141,9 @@ class Publication:
         self.tree = replica.tree.copy()
         self.members: list[Member] = []
         self.first_record: Record | None = None
-        self.operations_left = OPERATIONS_FOR_PLANS
-        self.bytes_left = BYTES_FOR_PLANS
+        self._uncounted: list[Plan] = []
+        self._operations_left = OPERATIONS_FOR_PLANS
+        self._bytes_left = BYTES_FOR_PLANS
 
     @property
     def state(self) -> State:
@@ -188,7 +187,7 @@ class Publication:
     def holds_below(self, prefix: bytes) -> bool:
         """Return whether a path that begins with a prefix has an entry, earlier plans of this publication included."""
         pending = any(entry is not None and path.startswith(prefix) for path, entry in self._pending.items())
-        return pending or next(self._replica.index.scan(prefix, prefix_end(prefix)), None) is not None
+        return pending or self._replica.index.holds_below(prefix)
 
     def row(self, space: Space, id_: int) -> bytes | None:
         """Return a row, earlier plans of this publication included."""
@@ -224,8 +223,13 @@ class Publication:
         plan.take_in_streams()
         if not self._operations:
             return True
+        for taken in self._uncounted:
+            operations, size = taken.cost()
+            self._operations_left -= operations
+            self._bytes_left -= size
+        self._uncounted.clear()
         operations, size = plan.cost()
-        return operations <= self.operations_left and size <= self.bytes_left
+        return operations <= self._operations_left and size <= self._bytes_left
 
     def add(self, plan: Plan) -> None:
         """Take a plan in.
@@ -238,9 +242,7 @@ class Publication:
                 raise no_writer()
             self._changes_data = True
         plan.take_in_streams()
-        operations, size = plan.cost()
-        self.operations_left -= operations
-        self.bytes_left -= size
+        self._uncounted.append(plan)  # only another plan makes it worth counting what there is room for
         self._root = plan.root or self._root
         self._charter = plan.charter or self._charter
         self._writer = plan.writer or self._writer
@@ -264,20 +266,18 @@ class Publication:
         Raises:
             Tampered: Its number would be one that there cannot be.
         """
-        replica = self._replica
-        if replica.state.generation + 1 >= ID_LIMIT:
+        replica, known = self._replica, self._replica.state
+        generation = known.generation + 1
+        if generation >= ID_LIMIT:
             raise _counted_out()
         if self.members and not self._sealer_stored:
             row = self._sealer.row
             self._operations.append(Put(Space.SEALER, digest_id(sha256(row).digest()), row))
-        changes: dict[str, object] = {
-            "generation": replica.state.generation + 1,
-            # A clock that is behind must not vouch for itself by what was published with it.
-            "published": max(now_ns, replica.state.published),
-            "next_id": self._next_id,
-            "stagings": tuple(self.stagings),
-        }
-        state = replica.state._replace(**changes | self._changed_state)  # type: ignore[arg-type]  # fields of State
+        # A clock that is behind must not vouch for itself by what was published with it.
+        published = max(now_ns, known.published)
+        state = State(generation, published, self._next_id, *known[3:10], tuple(self.stagings))
+        if self._changed_state:
+            state = state._replace(**self._changed_state)  # type: ignore[arg-type]  # fields of State
         raw = state.to_bytes()
         checkpoint = Checkpoint(replica.checkpoint.origin, self.tree.size, self.tree.root(), hash_state(raw))
         note = self._signer.sign(checkpoint.text)

@@ -124,15 +124,14 @@ class StagingArea:
             StoreFailed: The store cannot write.
             ValueTooLarge: There are more changes than one publication can record.
         """
-        for put in plan.puts:
-            self.put(put)
+        self._put_all(plan.puts)
         for space, first, rows in plan.streams:
-            for offset, row in enumerate(rows):
-                self.put(Put(space, first + offset, row))
+            self._put_all(Put(space, id_, row) for id_, row in enumerate(rows, start=first))
         if plan.deletes:
             self._freed += [FreedRun(delete.space, delete.id, 1) for delete in plan.deletes]
         self._freed += plan.freed
-        self._pending.update(plan.changes)
+        for path, entry in plan.changes:
+            self._pending[path] = entry
         self._names.add(plan.changes)
         if len(self._pending) > CHANGES_MAX:
             message = f"a batch holds at most {CHANGES_MAX} changes"
@@ -340,11 +339,16 @@ class StagingArea:
             StagingMoved: A key has changed since the first row.
             StoreFailed: The store cannot write.
         """
-        space, id_, row = put
-        if len(self._buffer) >= STAGE_LIMIT_OPERATIONS or self._buffered_bytes + len(row) > STAGE_LIMIT_BYTES:
-            self._flush()
-        self._buffer[space, id_] = put
-        self._buffered_bytes += len(row)
+        self._put_all((put,))
+
+    def _put_all(self, puts: Iterable[Put]) -> None:
+        for put in puts:
+            space, id_, row = put
+            size = len(row)
+            if len(self._buffer) >= STAGE_LIMIT_OPERATIONS or self._buffered_bytes + size > STAGE_LIMIT_BYTES:
+                self._flush()
+            self._buffer[space, id_] = put
+            self._buffered_bytes += size
 
     def _flush(self) -> None:
         if self._buffer:
@@ -465,12 +469,12 @@ def seal_part(items: Sequence[tuple[str, int]], key: bytes) -> bytes:
 def _split_items(items: Sequence[tuple[str, int]]) -> Iterable[list[tuple[str, int]]]:
     run: list[tuple[str, int]] = []
     size = 0
-    for path, number in items:
-        cost = 2 * len(path.encode()) + 32
+    for item in items:
+        cost = 2 * len(item[0].encode()) + 32
         if run and size + cost > _PART_BYTES:
             yield run
             run, size = [], 0
-        run.append((path, number))
+        run.append(item)
         size += cost
     if run:
         yield run

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING
 
-from securecfg.octets import U32, U64, Cursor, Malformed, pad, var16
+from securecfg.octets import U32, U64, Cursor, Malformed, pad
 from securecfg.store import ID_LIMIT, Space
 from securecfg.tuples import NamedTuple
 from securecfg.vault.index.segments import ENTRY_SIZE, Entry
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 PADDING = 64
 FREED_RUN_SIZE = 17
 _SET, _REMOVE = 1, 2
+_CHANGE = struct.Struct(">BH")  # what is done, and the size of the path
 _SPACES = frozenset(Space)
 
 Change = tuple[bytes, Entry | None]
@@ -38,8 +40,8 @@ class Delta(NamedTuple):
         """Return the plaintext."""
         parts = [U32.pack(len(self.changes))]
         for path, entry in self.changes:
-            parts.append(bytes((_REMOVE if entry is None else _SET,)))
-            parts.append(var16(path))
+            parts.append(_CHANGE.pack(_REMOVE if entry is None else _SET, len(path)))
+            parts.append(path)
             if entry is not None:
                 parts.append(entry.to_bytes())
         parts.append(U32.pack(len(self.freed)))

@@ -118,10 +118,27 @@ class Index:
         entry = self._overlay.get(path, _ABSENT)
         if entry is not _ABSENT:
             return entry  # type: ignore[return-value]  # the sentinel is excluded
-        position = self.manifest.position_of(path)
+        manifest = self.manifest
+        position = manifest.position_of(path)
         if position < 0:
             return None
-        return self.segment(position).find(path)
+        segment = self._segments.get(manifest.lines[position].segment_id) or self.segment(position)
+        return segment.find(path)
+
+    def holds(self, path: bytes) -> bool:
+        """Return whether there is a secret at a path, or below it."""
+        return self.get(path) is not None or self.holds_below(path + b"/")
+
+    def holds_below(self, prefix: bytes) -> bool:
+        """Return whether there is a path that begins with a prefix."""
+        ordered, overlay = self._ordered()[1], self._overlay
+        for place in range(bisect_left(ordered, prefix), len(ordered)):
+            path = ordered[place]
+            if not path.startswith(prefix):
+                break
+            if overlay[path] is not None:
+                return True
+        return next(self.scan(prefix, prefix_end(prefix)), None) is not None
 
     def segment(self, position: int) -> Segment:
         """Return a segment by its place in the manifest."""
@@ -138,17 +155,23 @@ class Index:
     def _changed_between(self, first: bytes, end: bytes | None) -> list[Change]:
         """Return what changed in a range, in order, as it was between two records."""
         while True:
-            applied = len(self._applied)
-            stamp, ordered = self._sorted
-            if stamp != applied:
-                ordered = sorted(self._overlay)
+            applied, ordered = self._ordered()
             start = bisect_left(ordered, first)
             within = ordered[start:] if end is None else ordered[start : bisect_left(ordered, end)]
             found = [(path, self._overlay[path]) for path in within]
             if self._begun == applied:
-                self._sorted = (applied, ordered)
                 return found
             time.sleep(_PAUSE_S)  # another thread puts a change on top
+
+    def _ordered(self) -> tuple[int, list[bytes]]:
+        """Return all paths that were changed, in order, and how many records that were."""
+        applied = len(self._applied)
+        stamp, ordered = self._sorted
+        if stamp != applied:
+            # Where a change is half put on top this one is never asked for again once it is whole.
+            ordered = sorted(self._overlay)
+            self._sorted = (applied, ordered)
+        return applied, ordered
 
     def _scan_segments(self, first: bytes, end: bytes | None) -> Iterator[tuple[bytes, Entry]]:
         manifest = self.manifest

@@ -81,19 +81,18 @@ class Lookalikes:
             new: What exists besides once the changes in the making are published.
         """
         present = self._present_in(index)
+        for names in new:
+            names.take_up()
         end = path.find(b"/")
         start = 0
         while True:
             place = path if end < 0 else path[:end]
-            if place in present or _is_among(new, place):
-                pass
-            else:
+            if place not in present and not _is_among(new, place):
                 folder, name = path[:start], place[start:]
                 known = self._folders.get(folder)
-                if (known is None or name in known.names) and _exists(index, place):
-                    present.add(place)
-                else:
+                if (known is not None and name not in known.names) or not index.holds(place):
                     return self._alike(index, folder, name, new)
+                present.add(place)
             if end < 0:
                 return None
             start = end + 1
@@ -104,13 +103,14 @@ class Lookalikes:
         folders = self._folders
         if not folders or path.startswith(SYSTEM):
             return
-        end = len(path)
-        while end >= 0:
-            start = path.rfind(b"/", 0, end) + 1
-            folder = folders.get(path[:start])
-            if folder is not None and path[start:end] not in folder.names:
-                folder.add(path[start:end])
-            end = start - 1
+        outer, slash, name = path.rpartition(b"/")
+        while True:
+            folder = folders.get(outer + slash)
+            if folder is not None and name not in folder.names:
+                folder.add(name)
+            if not slash:
+                return
+            outer, slash, name = outer.rpartition(b"/")
 
     def clear(self) -> None:
         """Forget everything, after others changed the vault."""
@@ -131,9 +131,13 @@ class Lookalikes:
             known = self._folders[folder] = _Folder(_children(index, folder))
         look = _look(name)
         for alike in known.alike.get(look):
-            if alike != name and _exists(index, folder + alike):
+            if alike != name and index.holds(folder + alike):
                 return (folder + alike).decode()
-        return next((found.decode() for names in new for found in names.alike(folder, look)), None)
+        for names in new:
+            alike = names.find_alike(folder, look)
+            if alike:
+                return alike.decode()
+        return None
 
 
 @lru_cache(maxsize=4_096)
@@ -144,7 +148,7 @@ def _look(name: bytes) -> bytes:
 
 def _is_among(new: Sequence[NewNames], place: bytes) -> bool:
     for names in new:  # noqa: SIM110 - on the way of every new path of a batch, where a generator costs as much again
-        if place in names:
+        if place in names.places:
             return True
     return False
 
@@ -154,60 +158,56 @@ class NewNames:
 
     Args:
         pending: The newest change of each path that was added.
+
+    Attributes:
+        places: The paths at which, or below which, there is a change, as far as they were taken up.
     """
 
-    __slots__ = ("_alike", "_pending", "_places", "_waiting")
+    __slots__ = ("_alike", "_pending", "_waiting", "places")
 
     def __init__(self, pending: Mapping[bytes, Entry | None]) -> None:
         """Know no change yet."""
+        self.places: set[bytes] = set()
         self._pending = pending
         self._waiting: list[Change] = []
-        self._places: set[bytes] = set()
         self._alike = _Alike()  # whole paths, by their folder and what their last segment looks like
 
     def add(self, changes: Sequence[Change]) -> None:
-        """Remember the paths of some changes. They are looked at when a new path is."""
+        """Remember the paths of some changes. Few publications have a new path that they would be compared with."""
         self._waiting += changes
 
-    def __contains__(self, place: bytes) -> bool:
-        """Return whether a change is at a path, or below it."""
-        self._take_up()
-        return place in self._places
-
-    def alike(self, folder: bytes, look: bytes) -> Iterator[bytes]:
-        """Yield the paths in a folder that look like this and will hold something, themselves or below them."""
-        self._take_up()
-        for place in self._alike.get(folder + _BETWEEN + look):
-            beneath = place + b"/"
-            # A path may have been moved away again.
-            if any(
-                entry is not None and (path == place or path.startswith(beneath))
-                for path, entry in self._pending.items()
-            ):
-                yield place
-
-    def _take_up(self) -> None:
-        if not self._waiting:
+    def take_up(self) -> None:
+        """Look at the changes that were remembered, as far as that was not done yet."""
+        waiting, places = self._waiting, self.places
+        if not waiting:
             return
-        waiting, self._waiting = self._waiting, []
-        places = self._places
-        for path, _ in waiting:
-            if path.startswith(SYSTEM):
+        self._waiting = []
+        add = self._alike.add
+        for place, _ in waiting:
+            if place.startswith(SYSTEM):
                 continue
-            end = len(path)
             # From the leaf upwards, as far as nothing was taken up yet.
-            while end >= 0 and (place := path[:end]) not in places:
+            while place not in places:
                 places.add(place)
-                start = place.rfind(b"/") + 1
-                self._alike.add(place[:start] + _BETWEEN + _look(place[start:]), place)
-                end = start - 1
+                folder, slash, name = place.rpartition(b"/")
+                add(folder + slash + _BETWEEN + _look(name), place)
+                if not slash:
+                    break
+                place = folder  # noqa: PLW2901 - the one that it is in
 
+    def find_alike(self, folder: bytes, look: bytes) -> bytes:
+        """Return a path in a folder that looks like this and will hold something, itself or below it; or nothing."""
+        for place in self._alike.get(folder + _BETWEEN + look):
+            if self._is_held(place):
+                return place
+        return b""
 
-def _exists(index: Index, path: bytes) -> bool:
-    if index.get(path) is not None:
-        return True
-    folder = path + b"/"
-    return next(index.scan(folder, prefix_end(folder)), None) is not None
+    def _is_held(self, place: bytes) -> bool:
+        """Return whether something will be at a path or below it: it may have been moved away again."""
+        beneath = place + b"/"
+        return any(
+            entry is not None and (path == place or path.startswith(beneath)) for path, entry in self._pending.items()
+        )
 
 
 def _children(index: Index, folder: bytes) -> Iterator[bytes]:

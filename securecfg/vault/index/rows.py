@@ -52,6 +52,8 @@ class IndexRows:
         self._vault_id = vault_id
         self._keyring = keyring
         self._active = keyring.scope(ROOT_SCOPE)
+        self._index = self._active.index
+        self._page_front = _FRONT.pack(_HISTORY, SUITE, self._active.epoch)
 
     def seal_manifest(self, manifest: Manifest) -> bytes:
         """Return the row of a manifest."""
@@ -73,7 +75,7 @@ class IndexRows:
         if (kind, suite, named_base) != (_MANIFEST, SUITE, base_size):
             raise _refusal(_A_MANIFEST)
         ctx = manifest_context(self._vault_id, ROOT_SCOPE, epoch, base_size)
-        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).index.open(row[_MANIFEST_FRONT.size :], ctx)
+        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).index.open(row, ctx, _MANIFEST_FRONT.size)
         return _parse(lambda: Manifest.parse(plaintext, base_size), _A_MANIFEST)
 
     def seal_segment(self, segment_id: int, plaintext: bytes) -> bytes:
@@ -91,7 +93,7 @@ class IndexRows:
         row = verify_digest(row, digest, "an index segment")
         epoch = _epoch(row, _SEGMENT, "an index segment")
         ctx = segment_context(self._vault_id, ROOT_SCOPE, epoch, segment_id)
-        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).index.open(row[_FRONT.size :], ctx)
+        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).index.open(row, ctx, _FRONT.size)
         return _parse(lambda: Segment(plaintext), "an index segment")
 
     def seal_history(self, history: History) -> bytes:
@@ -162,20 +164,23 @@ class IndexRows:
         row = verify_digest(row, digest, "a delta")
         epoch = _epoch(row, _DELTA, "a delta")
         ctx = delta_context(self._vault_id, ROOT_SCOPE, epoch)
-        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).log.open(row[_FRONT.size :], ctx)
+        plaintext = self._keyring.scope(ROOT_SCOPE, epoch).log.open(row, ctx, _FRONT.size)
         return _parse(lambda: parse_delta(plaintext), "a delta")
 
     def _seal_page(self, rec_id: int, page: int, plaintext: bytes) -> bytes:
         keys = self._active
         ctx = history_context(self._vault_id, ROOT_SCOPE, keys.epoch, rec_id, page)
-        return _FRONT.pack(_HISTORY, SUITE, keys.epoch) + keys.index.seal(plaintext, ctx)
+        return self._page_front + keys.index.seal(plaintext, ctx)
 
     def _open_page(self, row: bytes | None, rec_id: int, page: int, digest: bytes) -> bytes:
         row = verify_digest(row, digest, _A_PAGE)
-        epoch = _epoch(row, _HISTORY, _A_PAGE)
-        keys = self._active if epoch == self._active.epoch else self._keyring.scope(ROOT_SCOPE, epoch)
+        if row.startswith(self._page_front):
+            epoch, index = self._active.epoch, self._index
+        else:
+            epoch = _epoch(row, _HISTORY, _A_PAGE)
+            index = self._keyring.scope(ROOT_SCOPE, epoch).index
         ctx = history_context(self._vault_id, ROOT_SCOPE, epoch, rec_id, page)
-        return keys.index.open(row[_FRONT.size :], ctx)
+        return index.open(row, ctx, _FRONT.size)
 
 
 def verify_digest(row: bytes | None, digest: bytes, what: str) -> bytes:
@@ -214,9 +219,12 @@ def epoch_of(row: bytes) -> int:
 
 
 def _epoch(row: bytes, kind: int, what: str) -> int:
-    if len(row) < _FRONT.size or row[0] != kind or row[1] != SUITE:
+    if len(row) < _FRONT.size:
         raise _refusal(what)
-    return int.from_bytes(row[2:6])
+    named, suite, epoch = _FRONT.unpack_from(row)
+    if named != kind or suite != SUITE:
+        raise _refusal(what)
+    return int(epoch)
 
 
 def _parse(parse: Callable[[], Parsed], what: str) -> Parsed:

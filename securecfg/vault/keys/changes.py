@@ -10,15 +10,15 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.clock import to_datetime
-from securecfg.crypto import DEK_FORM_WRAPPED, ROOT_SCOPE, DekRewrap, dek_context, generate_key, parse_dek
+from securecfg.crypto import DEK_FORM_WRAPPED, ROOT_SCOPE, DekRewrap, generate_key, parse_dek
 from securecfg.errors import Conflict, EpochInUse, IntegrityError, SecretNotFound, StoreBusy, VersionNotFound
 from securecfg.keys import KeyState, Purpose
-from securecfg.store import STAGE_LIMIT_OPERATIONS, Replace, Space
+from securecfg.store import STAGE_LIMIT_OPERATIONS, Space, to_replace
 from securecfg.vault.commits.epochs import plan_key_change, seal_root_to_all
 from securecfg.vault.commits.maintenance import compact, finish_destruction
 from securecfg.vault.commits.publishing import Plan
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from securecfg.audit import Record
     from securecfg.keys import KeyEntry
     from securecfg.policy import Decision
+    from securecfg.store import Replace
     from securecfg.vault.authority import Authority
     from securecfg.vault.commits.publishing import Publication
     from securecfg.vault.opened import OpenVault
@@ -51,7 +52,6 @@ _FIRST_USER_PATH = b"\x02"
 _RETRIES = 16
 _TRIES_TOGETHER = 2
 _PAUSE_S = 0.05
-_DEK_ID_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,16 +287,17 @@ class KeyChanges:
         opened = self._opened
         opened.refresh()
         store, end = opened.store, opened.replica.state.next_id
-        active, known = self._active(), {entry.epoch for entry in self._scope_keys()}
+        older = {entry.epoch for entry in self._scope_keys() if entry.state != KeyState.ACTIVE}
         rewraps: dict[int, DekRewrap] = {}
         done = first = 0
         while rows := store.scan(Space.DEK, first, end, STAGE_LIMIT_OPERATIONS):
             replacing: list[Replace] = []
-            for epoch, run in groupby(rows, _epoch_of_data_key):
+            for dek_id, row in rows:
+                form, epoch = parse_dek(row)
                 # A key that was retired wrapped nothing that is in force: what is left of it is swept.
-                if epoch != active and epoch in known:
+                if form == DEK_FORM_WRAPPED and epoch in older:
                     rewrap = rewraps.get(epoch) or rewraps.setdefault(epoch, self._rewrap_from(epoch))
-                    replacing += [Replace(Space.DEK, *changed) for changed in rewrap.rewrap(run)]
+                    replacing.append(to_replace((Space.DEK, dek_id, row, rewrap.rewrap(dek_id, row))))
             if replacing:
                 # A row that somebody deleted or replaced meanwhile is left as it is.
                 store.stage(replacing)
@@ -394,10 +395,7 @@ class KeyChanges:
     def _rewrap_from(self, epoch: int) -> DekRewrap:
         replica = self._opened.replica
         old, new = replica.keyring.scope(ROOT_SCOPE, epoch), replica.keyring.scope(ROOT_SCOPE)
-        old_ctx, new_ctx = (
-            dek_context(replica.vault_id, ROOT_SCOPE, keys.epoch, 0)[:-_DEK_ID_BYTES] for keys in (old, new)
-        )
-        return DekRewrap(old.wrap, new.wrap, old_ctx, new_ctx, new.epoch)
+        return DekRewrap(replica.vault_id, ROOT_SCOPE, (old.wrap, old.epoch), (new.wrap, new.epoch))
 
     def _seal_pages_anew(self, progress: Progress | None) -> None:
         """Seal anew the history pages that are not under the key in use."""
@@ -565,9 +563,3 @@ def _has_older_key(opened: OpenVault, path: bytes, rec_id: int, end: int) -> boo
 def _too_busy() -> StoreBusy:
     message = "the secrets change faster than they can be encrypted"
     return StoreBusy(message, hint="try again when nobody else changes them")
-
-
-def _epoch_of_data_key(found: tuple[int, bytes]) -> int:
-    """Return the epoch of the scope key that wraps a data key, -1 where another key does."""
-    form, epoch = parse_dek(found[1])
-    return epoch if form == DEK_FORM_WRAPPED else -1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from securecfg.crypto import DEK_FORM_GRANTED, DEK_FORM_WRAPPED, ROOT_SCOPE, dek_context, parse_dek, wrap_dek
+from securecfg.crypto import DEK_FORM_GRANTED, DEK_FORM_WRAPPED, ROOT_SCOPE, DekWrap, parse_dek
 from securecfg.errors import Tampered
 from securecfg.keys import Purpose
 from securecfg.store import STAGE_LIMIT_OPERATIONS, Replace, Space
@@ -47,7 +47,7 @@ def rewrap_values(opened: OpenVault) -> int:
     if known == [active] or not grants.is_granted(active):
         return 0
     readable = {epoch for epoch in known if epoch != active and grants.is_granted(epoch)}
-    wrap = grants.wrap(active)
+    wrap = DekWrap(grants.wrap(active), vault_id, ROOT_SCOPE, active, DEK_FORM_GRANTED)
 
     def rewrapped(dek_id: int, row: bytes) -> Replace | None:
         try:
@@ -57,8 +57,7 @@ def rewrap_values(opened: OpenVault) -> int:
             dek = data_keys.open(dek_id, row)
         except Tampered:
             return None  # who reads the secret is told, and who verifies the scope
-        new = wrap_dek(wrap, active, dek, dek_context(vault_id, ROOT_SCOPE, active, dek_id), DEK_FORM_GRANTED)
-        return Replace(Space.DEK, dek_id, row, new)
+        return Replace(Space.DEK, dek_id, row, wrap.seal(dek, dek_id))
 
     count = first = 0
     end = replica.state.next_id

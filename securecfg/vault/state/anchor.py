@@ -131,10 +131,13 @@ class AnchorFile:
             OSError: The file is there and cannot be read.
         """
         try:
-            with open(self.path, "rb") as file:
-                raw = file.read(2 * SLOT_SIZE)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
+        try:
+            raw = os.pread(descriptor, 2 * SLOT_SIZE, 0)
+        finally:
+            os.close(descriptor)
         self._last = _newest(raw)
         return self._last
 

@@ -10,13 +10,13 @@ from securecfg.crypto import (
     DEK_FORM_GRANTED,
     DEK_FORM_WRAPPED,
     ROOT_SCOPE,
+    DekWrap,
     Label,
     dek_context,
     open_granted_dek,
     parse_dek,
     seal_dek,
     unwrap_dek,
-    wrap_dek,
 )
 from securecfg.errors import Tampered, ValueTooLarge
 from securecfg.octets import var32
@@ -41,13 +41,14 @@ class DataKeys:
         grants: What the values of a sealed scope are sealed under; None where they are under the scope key.
     """
 
-    __slots__ = ("_active", "_keyring", "_vault_id", "grants")
+    __slots__ = ("_active", "_keyring", "_wrap", "grants", "vault_id")
 
     def __init__(self, vault_id: bytes, keyring: Keyring, grants: ValueGrants | None) -> None:
         """Take up the active keys."""
-        self._vault_id = vault_id
+        self.vault_id = vault_id
         self._keyring = keyring
         self._active = keyring.scope(ROOT_SCOPE)
+        self._wrap: DekWrap | None = None  # made for the first data key: most who open a vault only read
         self.grants = grants
 
     def seal(self, dek: KeyBytes, dek_id: int, *, is_system: bool) -> bytes:
@@ -60,13 +61,15 @@ class DataKeys:
         """
         grants = self.grants
         if grants is None or is_system:
-            ctx = dek_context(self._vault_id, ROOT_SCOPE, self._active.epoch, dek_id)
-            return wrap_dek(self._active.wrap, self._active.epoch, dek, ctx)
+            wrap = self._wrap
+            if wrap is None:
+                active = self._active
+                wrap = self._wrap = DekWrap(active.wrap, self.vault_id, ROOT_SCOPE, active.epoch)
+            return wrap.seal(dek, dek_id)
         epoch = grants.active
-        ctx = dek_context(self._vault_id, ROOT_SCOPE, epoch, dek_id)
         if grants.is_granted(epoch):
-            return wrap_dek(grants.wrap(epoch), epoch, dek, ctx, DEK_FORM_GRANTED)
-        return seal_dek(grants.public_key, epoch, dek, ctx)
+            return DekWrap(grants.wrap(epoch), self.vault_id, ROOT_SCOPE, epoch, DEK_FORM_GRANTED).seal(dek, dek_id)
+        return seal_dek(grants.public_key, epoch, dek, dek_context(self.vault_id, ROOT_SCOPE, epoch, dek_id))
 
     def open(self, dek_id: int, row: bytes | None) -> KeyBytes:
         """Return a data key.
@@ -79,9 +82,10 @@ class DataKeys:
             message = f"the data key {dek_id} is missing"
             raise Tampered(message)
         form, epoch = parse_dek(row)
-        ctx = dek_context(self._vault_id, ROOT_SCOPE, epoch, dek_id)
+        ctx = dek_context(self.vault_id, ROOT_SCOPE, epoch, dek_id)
         if form == DEK_FORM_WRAPPED:
-            return unwrap_dek(self._keyring.scope(ROOT_SCOPE, epoch).wrap, row, ctx)
+            keys = self._active if epoch == self._active.epoch else self._keyring.scope(ROOT_SCOPE, epoch)
+            return unwrap_dek(keys.wrap, row, ctx)
         if self.grants is None:
             message = f"the data key {dek_id} is of a form that this vault does not have"
             raise Tampered(message)

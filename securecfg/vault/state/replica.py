@@ -7,13 +7,13 @@ signed checkpoint (format 7 and 8). It only ever moves forward.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from securecfg.audit import NoteSigner, Tree, VerifierKey, leaf_hash, open_checkpoint, origin_of, parse_leaf
+from securecfg.audit import NoteSigner, Tree, leaf_hash, open_own_checkpoint, origin_of, parse_delta_hashes
 from securecfg.crypto import FORM_INLINE, ROOT_SCOPE, ValueKey, value_context
 from securecfg.errors import HeadMoved, IntegrityError, LogTampered, NotAVault, RollbackSuspected, SlotRemoved, Tampered
 from securecfg.keys import (
@@ -39,7 +39,7 @@ from securecfg.vault.state.head import hash_header, parse_head
 from securecfg.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable
 
     from securecfg.audit import Checkpoint
     from securecfg.crypto import KeyBytes
@@ -116,7 +116,6 @@ class Keys(NamedTuple):
     unlocked: Unlocked
     keyring: Keyring
     signer: Ed25519PrivateKey
-    epoch_key: bytes
     note_signer: NoteSigner
     rows: IndexRows
     data_keys: DataKeys
@@ -129,6 +128,28 @@ class Generation(NamedTuple):
     slots: dict[int, bytes]
     audit_epoch: int
     keys: Keys
+
+
+class Hold:
+    """Holds a state in a `with` block. A class: a generator would cost every commit as much as a row.
+
+    Attributes:
+        depth: In how many such blocks it is held.
+    """
+
+    __slots__ = ("depth",)
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self.depth = 0
+
+    def __enter__(self) -> None:
+        """Hold it."""
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Let go, unless it is held around this block too."""
+        self.depth -= 1
 
 
 class Replica:
@@ -159,12 +180,12 @@ class Replica:
         self._keys: Keys | None = None
         self._opening: Keys | None = None  # what opens segments while a state is verified
         self._refuse: Callable[[], NoReturn]
-        self._is_held = False
+        self._hold = Hold()
         self._revision: Hashable = store.revision()
         self.head, meta = _read_front(store)
         self.note, self.state, digest = _parse_head(self.head)
         self._take_keys(self._load_keys(unlocked, meta[0], meta[1], self.state))
-        self.checkpoint = self._open_note(self.note, self.state, digest, self.epoch_key)
+        self.checkpoint = _open_note(self.note, self.state, digest, self.note_signer)
         self.tree = Tree()
         self.index: Index
         self._rebuild(meta[2])
@@ -192,7 +213,7 @@ class Replica:
     @property
     def epoch_key(self) -> bytes:
         """The public half of it, 32 bytes."""
-        return (self._keys or self._refuse()).epoch_key
+        return (self._keys or self._refuse()).note_signer.vkey.public_key
 
     @property
     def note_signer(self) -> NoteSigner:
@@ -233,7 +254,7 @@ class Replica:
             head = self.store.head()
             changed = head != self.head
             if changed:
-                if self._is_held:
+                if self._hold.depth:
                     message = "another writer published first"
                     raise HeadMoved(message)
                 self._advance(head)
@@ -241,18 +262,13 @@ class Replica:
             self._revision = revision
             return changed
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> Hold:
         """Let nothing advance the state, which a publication in the making builds on. The caller holds the lock.
 
         A plan may look whether a row that is missing was replaced by another writer, and so refresh. Were the newer
         state taken up then, the publication would be committed on top of it with leaves that follow on the older one.
         """
-        was_held, self._is_held = self._is_held, True
-        try:
-            yield
-        finally:
-            self._is_held = was_held
+        return self._hold
 
     def accept(self, finished: Finished, revision: Hashable | None) -> None:
         """Take up a publication of this process that has been committed. The caller holds the lock.
@@ -270,7 +286,8 @@ class Replica:
         ):
             # Whoever publishes next, perhaps a thread that waits already, must sign and seal with the new keys.
             if finished.root is not None and self._keys is not None:
-                self._keys = self._keys._replace(unlocked=self._keys.unlocked._replace(root=finished.root))
+                unlocked = self._keys.unlocked._replace(root=finished.root, vouched=None)
+                self._keys = self._keys._replace(unlocked=unlocked)
             self._advance(self.store.head())
             return
         if self.seat is not None and finished.voucher is not None:
@@ -334,7 +351,7 @@ class Replica:
             header, keyring = self.store.get_many([(Space.META, HEADER_ID), (Space.META, KEYRING_ID)])
             generation = self._load_keys(keys.unlocked, header, keyring, state)
             keys = generation.keys
-        checkpoint = self._open_note(note, state, digest, keys.epoch_key)
+        checkpoint = _open_note(note, state, digest, keys.note_signer)
         if checkpoint.size < self.tree.size or state.generation < known.generation:
             message = f"the log went back from {self.tree.size} to {checkpoint.size} while the vault is open"
             raise RollbackSuspected(message, hint=_ROLLBACK_HINT)
@@ -427,13 +444,14 @@ class Replica:
                 raise Tampered(message)
             for index, row in rows:
                 tree.append_stored(leaf_hash(row))
-                _verify_vouched(tree, voucher)
+                if voucher is not None:
+                    _verify_vouched(tree, voucher)
                 if index >= base_size:
-                    hashes = parse_leaf(row, index).delta_hashes
+                    hashes = parse_delta_hashes(row, index)
                     if hashes and index >= vouched:
                         message = "a record that no writer of the scope vouches for changes data"
                         raise Tampered(message)
-                    wanted.extend((index, digest) for digest in hashes)
+                    wanted += [(index, digest) for digest in hashes]
         if tree.root() != checkpoint.root:
             message = f"the log of {counted(checkpoint.size, 'record')} does not lead to the signed root"
             raise Tampered(message, hint="run `securecfg audit verify`; it names the record")
@@ -451,19 +469,10 @@ class Replica:
         if header_row is None:
             message = "the header of the vault is missing"
             raise NotAVault(message)
-        try:
-            slots = read_slots(self.store)
-        except Malformed:
-            slots = {}
-        if hash_header(header_row, slots_to_bytes(slots)) != state.header_digest:
-            message = "the header or an unlock slot does not match the state of the vault"
-            raise Tampered(message)
-        header = Header.parse(header_row)
-        root = _root_for(unlocked, header, slots)
+        header, slots, root = self._verify_front(unlocked, header_row, state)
         row = verify_digest(keyring_row, state.keyring_digest, "the keyring")
         keyring = Keyring.open(row, root, header.vault_id, header.generation)
         signer = Ed25519PrivateKey.from_private_bytes(keyring.active(Purpose.LOG_SIGNING).key)
-        epoch_key = signer.public_key().public_bytes_raw()
         note_signer = NoteSigner(origin_of(header.vault_id), signer)
         if keyring.is_sealed != (self.seat is not None):
             message = "the values of the vault are not sealed as it says"
@@ -474,8 +483,28 @@ class Replica:
             keyring,
             self._grants_of(header.vault_id, keyring, slots, unlocked.key) if keyring.is_sealed else None,
         )
-        keys = Keys(Unlocked(root, unlocked.key), keyring, signer, epoch_key, note_signer, rows, data_keys)
+        vouched = Unlocked(root, unlocked.key, (header_row, slots))
+        keys = Keys(vouched, keyring, signer, note_signer, rows, data_keys)
         return Generation(header, slots, keyring.active(Purpose.AUDIT).epoch, keys)
+
+    def _verify_front(
+        self, unlocked: Unlocked, header_row: bytes, state: State
+    ) -> tuple[Header, dict[int, bytes], KeyBytes]:
+        """Return the header and the slots that a state names, and the root that vouches for them."""
+        if unlocked.vouched is not None and unlocked.vouched[0] == header_row:
+            # Read a moment ago to find the slot: if the state names the same, the root has been checked for these.
+            slots = dict(unlocked.vouched[1])
+            if hash_header(header_row, slots_to_bytes(slots)) == state.header_digest:
+                return Header.parse(header_row), slots, unlocked.root
+        try:
+            slots = read_slots(self.store)
+        except Malformed:
+            slots = {}
+        if hash_header(header_row, slots_to_bytes(slots)) != state.header_digest:
+            message = "the header or an unlock slot does not match the state of the vault"
+            raise Tampered(message)
+        header = Header.parse(header_row)
+        return header, slots, _root_for(unlocked, header, slots)
 
     def _grants_of(self, vault_id: bytes, keyring: Keyring, slots: dict[int, bytes], key: SlotKey) -> ValueGrants:
         from securecfg.keys.value_grants import ValueGrants, grant_row_of  # few vaults have them
@@ -494,23 +523,23 @@ class Replica:
             vault_id, keyring, key, lambda epoch: self.store.get(Space.GRANT, grant_row_of(row_id, epoch))
         )
 
-    def _open_note(self, note: bytes, state: State, digest: bytes, epoch_key: bytes) -> Checkpoint:
-        if state.epoch_key != epoch_key:
-            # Anybody can sign with a key of his own and say that it is the log's.
-            message = "the log's key is not the one in the keyring"
-            raise Tampered(message)
-        key = VerifierKey(origin_of(self.vault_id), state.epoch_key)
-        try:
-            checkpoint = open_checkpoint(note, [key])
-        except LogTampered as error:
-            raise Tampered(error.message) from None
-        if checkpoint.state != digest:
-            message = "the state is not the one that was signed"
-            raise Tampered(message)
-        return checkpoint
-
 
 _ROLLBACK_HINT = "someone may have put back an older copy; if you did so yourself, run `securecfg vault adopt`"
+
+
+def _open_note(note: bytes, state: State, digest: bytes, signer: NoteSigner) -> Checkpoint:
+    if state.epoch_key != signer.vkey.public_key:
+        # Anybody can sign with a key of his own and say that it is the log's.
+        message = "the log's key is not the one in the keyring"
+        raise Tampered(message)
+    try:
+        checkpoint = open_own_checkpoint(note, signer)
+    except LogTampered as error:
+        raise Tampered(error.message) from None
+    if checkpoint.state != digest:
+        message = "the state is not the one that was signed"
+        raise Tampered(message)
+    return checkpoint
 
 
 def _verify_vouched(tree: Tree, voucher: Voucher | None) -> None:

@@ -11,6 +11,7 @@ from securecfg.errors import DestroyPending, SecretDestroyed, StoreFailed, Tampe
 from securecfg.store import Delete, MemoryStore, Put, Space
 from securecfg.vault.commits.maintenance import compact, finish_destruction, freed_rows
 from securecfg.vault.index.deltas import FreedRun
+from securecfg.vault.paths import FIRST_USER_PATH
 from tests.vault.world import World, interrupted, text_of
 
 if TYPE_CHECKING:
@@ -54,13 +55,38 @@ def test_segments_split_and_join(world: World, vault: Vault) -> None:
         for number in range(2_500):
             batch.write(f"app/{number:04}", "1")
     compact(vault.opened)
-    assert len(vault.opened.replica.index.manifest.lines) == 4
+    assert len(vault.opened.replica.index.manifest.lines) == 5
     with vault.batch() as batch:
         for number in range(100, 2_500):
             batch.move(f"app/{number:04}", f"moved/{number:04}")
     compact(vault.opened)
     assert len(world.open().list("app/")) == 100
     assert len(vault.list("moved/")) == 2_400
+
+
+def test_documents_of_the_vault_itself_lie_apart_from_many_secrets(world: World, vault: Vault) -> None:
+    def segments() -> list[tuple[bool, bool]]:
+        """Return of each segment whether it begins with a document of the vault, and ends with a secret."""
+        compact(vault.opened)
+        index = vault.opened.replica.index
+        found = [list(index.segment(place).items()) for place in range(len(index.manifest.lines))]
+        return [(items[0][0] < FIRST_USER_PATH, items[-1][0] >= FIRST_USER_PATH) for items in found]
+
+    vault.write("app/0", "1")
+    assert segments() == [(True, True)]
+    with vault.batch() as batch:
+        for number in range(1, 300):
+            batch.write(f"app/{number}", "1")
+    assert segments() == [(True, False), (False, True)]
+    vault.administration.add_member("admin", "user:bob")
+    assert segments() == [(True, False), (False, True)]
+    vault.write("a", "before the first of the others")
+    assert segments() == [(True, True), (False, True)]
+    with vault.batch() as batch:
+        for number in range(300):
+            batch.write(f"a/{number}", "1")
+    assert segments() == [(True, False), (False, True), (False, True)]
+    assert len(world.open().list()) == 601
 
 
 def test_a_vault_that_was_emptied_by_moves_can_be_compacted_again(world: World, vault: Vault) -> None:

@@ -176,6 +176,21 @@ def test_a_segment_of_any_size_finds_all_that_it_holds_and_nothing_else(count: i
         )
 
 
+def test_what_stands_inside_a_path_or_over_two_of_them_is_no_path() -> None:
+    paths = [b"ab", b"abc", b"bc", b"c"]
+    segment = Segment(build_segment([(path, ENTRY._replace(rec_id=at)) for at, path in enumerate(paths)]))
+    for absent in (b"a", b"b", b"ba", b"bab", b"bcc", b"abab", b"cc"):
+        assert segment.find(absent) is None
+    for at, path in enumerate(paths):
+        assert segment.find(path) == ENTRY._replace(rec_id=at)
+
+
+@given(st.sets(st.text("ab", min_size=1, max_size=4).map(str.encode), min_size=1), st.text("ab", max_size=5))
+def test_paths_that_are_parts_of_others_are_told_apart(paths: set[bytes], wanted: str) -> None:
+    entries = {path: ENTRY._replace(rec_id=at) for at, path in enumerate(sorted(paths))}
+    assert Segment(build_segment(list(entries.items()))).find(wanted.encode()) == entries.get(wanted.encode())
+
+
 def test_history_and_state_come_back() -> None:
     assert History.parse(HISTORY.to_bytes()) == HISTORY
     front, found = find_version(HISTORY.to_bytes(), 2)

@@ -45,6 +45,9 @@ def test_finds_and_scans_what_a_dictionary_holds(
         assert index.get(path) == model.get(path)
     assert list(index.scan(b"", None)) == sorted(model.items())
     assert list(index.scan(first, end)) == sorted(item for item in model.items() if first <= item[0] < end)
+    for path in (*model, first, end):
+        assert index.holds_below(path[:1]) == any(known.startswith(path[:1]) for known in model)
+        assert index.holds(path) == any(known == path or known.startswith(path + b"/") for known in model)
 
 
 @given(st.dictionaries(PATHS, st.integers(0, 99), min_size=1), PATHS)

@@ -9,15 +9,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from securecfg.audit import Checkpoint, Tree, leaf_hash, origin_of, parse_leaf, sign_checkpoint
 from securecfg.errors import Conflict, SecretDestroyed, Tampered
+from securecfg.keys import ROOTS_ROW, generate_key_file, open_provider
 from securecfg.store import Delete, Put, Space, open_sqlite
 from securecfg.vault.commits.maintenance import compact
 from securecfg.vault.keys.changes import KeyChanges
+from securecfg.vault.keys.slots import Slots
 from securecfg.vault.state import replica
 from securecfg.vault.state.head import build_head, parse_head
-from securecfg.vault.state.replica import read_slots
+from securecfg.vault.state.replica import HEADER_ID, read_slots
 from tests.vault.world import World, interrupted, text_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from securecfg.store import Store
     from securecfg.vault.vault import Vault
 
@@ -233,6 +237,21 @@ def test_an_anchor_that_is_ahead_of_a_slow_handle_is_no_rollback(world: World, v
     assert known is not None
     assert known.mark.size > slow.opened.replica.checkpoint.size
     slow.opened.verify_mark(known.mark)
+
+
+def test_header_and_slots_of_an_older_state_are_refused_though_the_root_vouches_for_them(
+    world: World, vault: Vault, tmp_path: Path
+) -> None:
+    places = [(Space.META, number) for number in (HEADER_ID, ROOTS_ROW)]
+    older = vault.opened.store.get_many(places)
+    generate_key_file(tmp_path / "other")
+    Slots(vault.authority).add(open_provider(f"file:{tmp_path / 'other'}"))
+    vault.close()
+    store = open_sqlite(world.path)
+    store.stage([Put(*place, row or b"") for place, row in zip(places, older, strict=True)])
+    store.close()
+    with pytest.raises(Tampered, match="does not match the state"):
+        world.open()
 
 
 def test_a_head_that_somebody_without_a_key_signed_turns_no_open_handle_back(world: World, vault: Vault) -> None:
