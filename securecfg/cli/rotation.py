@@ -14,7 +14,7 @@ from securecfg.cli.rotation_daemon import daemon
 from securecfg.cli.rotation_plan import plan, simulate
 from securecfg.cli.rotation_run import run
 from securecfg.cli.rotation_status import history, status
-from securecfg.errors import ScopeSealed, SecurecfgError, UsageError
+from securecfg.errors import SecurecfgError, UsageError
 from securecfg.words import counted
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def set_(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # no
         rotations = open_rotations(vault)
         rotations.verify_may_rotate(path)
         made = rotations.set(path, _rules(rotations, path, options))
-        now = vault.opened.clock.now_ns()
+        now = rotations.now_ns()
     invocation.emit({"rotation": describe(made)}, f"set  {made.path}   {_told(made.rules)}, {_told_due(made, now)}")
 
 
@@ -176,8 +176,7 @@ def check(invocation: Invocation, *, path: str | None) -> int:
             rotations.verify_may_rotate(path)
             chosen = [rotations.find(path)]
         else:
-            decide = vault.authority.session().decide
-            chosen = [each for each in rotations.all() if decide("rotate", each.path).allowed]
+            chosen = [each for each in rotations.all() if rotations.may_lead(each.path)]
         with invocation.progress("asking") as progress:
             checked = [_check(rotations, each, number, chosen, progress) for number, each in enumerate(chosen)]
     if path is not None and checked[0].error is not None:
@@ -217,16 +216,9 @@ def rotators(invocation: Invocation) -> None:
 
 
 def open_rotations(vault: Vault) -> Rotations:
-    """Return the rotations of a vault.
-
-    Raises:
-        ScopeSealed: The key at hand opens sealed scopes only, which have none.
-    """
+    """Return the rotations of a vault, and of its sealed scopes that are open."""
     from securecfg.rotation.rotations import Rotations
 
-    if not vault.is_by_root:
-        message = "the key at hand opens sealed scopes, and not the vault itself, which has the rotations"
-        raise ScopeSealed(message, hint="give a key of the vault itself with `--key`")
     return Rotations(vault)
 
 

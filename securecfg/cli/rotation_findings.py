@@ -11,6 +11,7 @@ from securecfg.words import brief_age, counted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from securecfg.errors import SecurecfgError
     from securecfg.vault import Vault
 
 _NAME = "rotations"
@@ -29,15 +30,17 @@ def look_at_rotations(vault: Vault) -> Iterator[Finding]:
     from securecfg.vault.index.in_memory import prefix_end
     from securecfg.vault.paths import ROTATIONS
 
-    if not vault.is_by_root or not vault.principal:
+    if not vault.principal:
         return
-    if not any(entry.live for _, entry in vault.opened.entries(ROTATIONS, prefix_end(ROTATIONS))):
+    failures: dict[str, SecurecfgError] = {}  # of scopes, which are told where these are looked at
+    openings = [part.opened for _, part in vault.parts(failures)]
+    if not any(entry.live for one in openings for _, entry in one.entries(ROTATIONS, prefix_end(ROTATIONS))):
         return
     from securecfg.cli.rotation_words import is_failed, next_step, reason_of
     from securecfg.rotation.rotations import Rotations
 
-    rotations = Rotations(vault).all()
-    now = vault.opened.clock.now_ns()
+    opened = Rotations(vault)
+    rotations, now = opened.all(failures=failures), opened.now_ns()
     is_well = True
     for each in rotations:
         if each.progress is not None and is_failed(each):

@@ -16,9 +16,10 @@ from securecfg.words import counted
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from securecfg.rotation.calendar import Occurrence
+    from securecfg.rotation.calendar import Occurrence, Planned
     from securecfg.rotation.document import Rotation
     from securecfg.rotation.simulation import Outcome
+    from securecfg.vault import Vault
 
 _DAYS_MAX = 3_660
 _ROWS_MAX = 10_000
@@ -40,13 +41,14 @@ def plan(invocation: Invocation, *, prefix: str, days: int) -> None:
     from securecfg.cli.rotation import open_rotations
     from securecfg.clock import to_datetime
     from securecfg.rotation.calendar import upcoming
-    from securecfg.rotation.planning import begins_by_itself, plan_of
+    from securecfg.rotation.planning import begins_by_itself
 
     with invocation.open() as vault:
-        rotations = open_rotations(vault).all(prefix)
-        now = to_datetime(vault.opened.clock.now_ns())
+        opened = open_rotations(vault)
+        rotations = opened.all(prefix)
+        now = to_datetime(opened.now_ns())
         until = now + timedelta(days=days)
-        found = list(islice(upcoming(plan_of(vault, rotations), now=now, until=until), _ROWS_MAX + 1))
+        found = list(islice(upcoming(_planned(vault, rotations), now=now, until=until), _ROWS_MAX + 1))
     is_complete = len(found) <= _ROWS_MAX
     found = found[:_ROWS_MAX]
     rotators = {each.path: each.rules.rotator for each in rotations}
@@ -86,13 +88,21 @@ def simulate(invocation: Invocation, *, prefix: str, days: int) -> None:
     from securecfg.cli.rotation import open_rotations
     from securecfg.clock import to_datetime
     from securecfg.rotation import simulation
-    from securecfg.rotation.planning import plan_of
 
     with invocation.open() as vault:
-        planned = plan_of(vault, open_rotations(vault).all(prefix))
-        now = to_datetime(vault.opened.clock.now_ns())
+        opened = open_rotations(vault)
+        planned = _planned(vault, opened.all(prefix))
+        now = to_datetime(opened.now_ns())
     outcome = simulation.simulate(planned, start=now, span=timedelta(days=days))
     invocation.emit(_outcome_to_json(outcome), *map(printable, _told(outcome, len(planned))))
+
+
+def _planned(vault: Vault, rotations: Sequence[Rotation]) -> list[Planned]:
+    """Return the plan of some rotations, each of the part of the vault that it lies in."""
+    from securecfg.rotation.parts import part_of
+    from securecfg.rotation.planning import plan_of
+
+    return [planned for each in rotations for planned in plan_of(part_of(vault, each.path), [each])]
 
 
 def _days(found: Sequence[Occurrence], rotators: dict[str, str]) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from securecfg.rotation.document import Rotation
     from securecfg.rotation.machine import Progress
+    from securecfg.rotation.rotations import Rotations
+    from securecfg.rotation.runner import Runner
     from securecfg.vault import Vault
 
 _NS = 1_000_000_000
@@ -152,24 +154,23 @@ class Leader:
     """Leads rotations on until readers get the new values, as far as that can be had in a time.
 
     Args:
-        vault: The vault itself.
+        vault: The vault as it is open.
         invocation: Shows what is waited for.
     """
 
     def __init__(self, vault: Vault, invocation: Invocation) -> None:
         """Do nothing yet."""
         from securecfg.cli.rotation import open_rotations
-        from securecfg.rotation.runner import Runner
 
         self._vault = vault
         self.rotations = open_rotations(vault)
         self._invocation = invocation
-        self._runner = Runner(vault)
+        self._runners: dict[Vault, Runner] = {}
 
     # --- what --------------------------------------------------------------------------------------------------------
 
     def find_all(self) -> dict[str, str]:
-        """Return everything that the caller may rotate, but for what is paused.
+        """Return everything that the caller may rotate, but for what is paused, or in a scope that he does not write.
 
         Raises:
             AccessDenied: There is something, and he may rotate nothing of it.
@@ -205,6 +206,7 @@ class Leader:
             NotAuthenticated: Nobody says who asks.
             Tampered: A note of that, or a row, is damaged.
         """
+        from securecfg.rotation.parts import is_led, part_of
         from securecfg.vault.bundles.exposures import find_known_from_bundles
         from securecfg.vault.imports.exposures import Exposures
         from securecfg.vault.keys.departures import find_exposed
@@ -218,19 +220,20 @@ class Leader:
             paths |= {each.path for each in find_known_from_bundles(authority)}
         for scope, failure in failures.items():
             self._invocation.note(f"error: what is exposed in `{scope}` cannot be read: {failure.message}")
-        rotated = {each.path for each in self.rotations.all()}
-        return dict.fromkeys(sorted(paths & rotated), "exposed"), sorted(paths - rotated)
+        rotated = {each.path for each in self.rotations.all(failures={})}
+        led = {path for path in paths & rotated if is_led(part_of(self._vault, path).opened)}
+        return dict.fromkeys(sorted(led), "exposed"), sorted(paths - rotated)
 
     def close_marks(self) -> None:
         """Close the marks of git histories whose secrets have another value now; the others close by themselves."""
         from securecfg.vault.imports.exposures import Exposures
 
-        Exposures(self._vault.authority).unrotated()
+        for _, part in self._vault.parts({}):
+            Exposures(part.authority).unrotated()
 
     def _allowed(self) -> list[Rotation]:
-        found = self.rotations.all()
-        decide = self._vault.authority.session().decide
-        allowed = [each for each in found if decide("rotate", each.path).allowed]
+        found = all_of(self._invocation, self.rotations)
+        allowed = [each for each in found if self.rotations.may_lead(each.path)]
         if found and not allowed:
             self.rotations.verify_may_rotate(found[0].path)
         return allowed
@@ -299,7 +302,8 @@ class Leader:
             return Outcome(task.path, "refused", None, error)
 
     def _go(self, task: _Task) -> Outcome:
-        stored = self._runner.steps.find(task.path)
+        runner = self._runner_of(task.path)
+        stored = runner.steps.find(task.path)
         rotation = stored.rotation
         if rotation.is_paused:
             message = f"the rotation of `{task.path}` is paused"
@@ -307,10 +311,10 @@ class Leader:
         begins = bool(task.why) and not task.began_ns
         if begins and rotation.is_running and not _is_former(rotation):
             task.began_ns, begins = _progress_of(rotation).began_ns, False
-        after = self._runner.advance(stored, task.why if begins else "").rotation
+        after = runner.advance(stored, task.why if begins else "").rotation
         if begins and rotation.is_running and not after.is_running:
             # That was the rest of the one before.
-            after = self._runner.advance(self._runner.steps.find(task.path), task.why).rotation
+            after = runner.advance(runner.steps.find(task.path), task.why).rotation
             rotation = after
         if begins and not (rotation.is_running and _is_former(after)):
             task.began_ns = _progress_of(after).began_ns
@@ -337,8 +341,32 @@ class Leader:
         resume_s = max(0.0, (progress.not_before_ns - self._now_ns()) / _NS)
         return Outcome(path, "waits", rotation, _waits(rotation, progress), resume_s)
 
+    def _runner_of(self, path: str) -> Runner:
+        """Return what leads on in the part of the vault that a secret lies in."""
+        from securecfg.rotation.parts import part_of
+        from securecfg.rotation.runner import Runner
+
+        part = part_of(self._vault, path)
+        runner = self._runners.get(part)
+        if runner is None:
+            runner = self._runners[part] = Runner(part)
+        return runner
+
     def _now_ns(self) -> int:
-        return self._vault.opened.clock.now_ns()
+        return self.rotations.now_ns()
+
+
+def all_of(invocation: Invocation, rotations: Rotations, prefix: str = "") -> list[Rotation]:
+    """Return the rotations of all that opens, and tell of the sealed scopes that do not.
+
+    Raises:
+        NotAuthenticated, Tampered: As for `Rotations.all`.
+    """
+    failures: dict[str, SecurecfgError] = {}
+    found = rotations.all(prefix, failures)
+    for scope, failure in failures.items():
+        invocation.note(f"error: what is rotated in `{scope}` cannot be read: {failure.message}")
+    return found
 
 
 def emit_outcome(invocation: Invocation, outcome: Outcome) -> int:

@@ -42,15 +42,16 @@ def status(invocation: Invocation, *, path: str, only_failed: bool) -> None:
     asked; `rotation check` does that.
     """
     from securecfg.cli.rotation import open_rotations
+    from securecfg.cli.rotation_run import all_of
     from securecfg.cli.rotation_words import describe, failure_lines, is_failed
 
     with invocation.open() as vault:
         rotations = open_rotations(vault)
-        found = rotations.all(path)
+        found = all_of(invocation, rotations, path)
         exact = [each for each in found if each.path == path]
         if path and not found and not path.endswith("/"):
             exact = [rotations.find(path)]  # which says why there is none
-        now = vault.opened.clock.now_ns()
+        now = rotations.now_ns()
     shown = [each for each in exact or found if is_failed(each) or not only_failed]
     shown.sort(key=lambda each: (not is_failed(each), not each.is_running, each.path))
     result = {"rotations": [describe(each) for each in shown]}
@@ -83,7 +84,9 @@ def history(invocation: Invocation, *, path: str) -> None:
     """
     try:
         with open_for_audit(invocation) as vault:
-            entries = [entry for entry in vault.log.records() if _is_about(entry, path)]
+            # Of a secret in a sealed scope they are in the log of that.
+            log = vault.part_of(path)[1].log
+            entries = [entry for entry in log.records() if _is_about(entry, path)]
     except AccessDenied as error:
         error.hint = f"`securecfg secret history {path}` lists the versions without it"
         raise

@@ -20,6 +20,7 @@ from securecfg.errors import (
     InvalidPath,
     PathMounted,
     ScopeSealed,
+    Sealed,
     SecurecfgError,
     Unsupported,
     VaultClosed,
@@ -105,15 +106,20 @@ class _Line:
 
 
 class Consumers:
-    """The callbacks of one vault handle. Threads run while there is somebody to call. Any thread may use it.
+    """The callbacks of a vault handle in one part. Threads run while there is somebody to call. Any thread may use it.
 
     Args:
         vault: The handle, on whose behalf secrets are read and versions acknowledged.
+        part: The part of it whose secrets are followed; None where it has but one.
+        after_look: Called whenever it was looked at what changed.
     """
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(
+        self, vault: Vault, part: Vault | None = None, after_look: Callable[[], object] = lambda: None
+    ) -> None:
         """Follow nothing yet."""
-        self._vault = vault
+        self._vault, self._part = vault, part or vault
+        self._after_look = after_look
         self._changed = threading.Condition()
         self._followers: list[_Follower] = []
         self._lines: dict[tuple[_Follower, int], _Line] = {}
@@ -123,13 +129,10 @@ class Consumers:
 
     def follow(self, pattern: str, callback: Callback) -> Callable[[], None]:
         """Call something after each new current version of the secrets that match; see `Vault.on_rotate`."""
-        parsed = _parse(pattern)
-        if not self._vault.is_by_root:
-            message = "only sealed scopes of the vault are open, and their secrets are not rotated"
-            raise Unsupported(message, hint=_ONE_BY_ONE)
-        opened = self._vault.opened
+        parsed = parse_followed(pattern)
+        opened = self._part.opened
         opened.refresh()
-        self._vault.authority.filter_listed([])  # which asks on whose behalf
+        self._part.authority.filter_listed([])  # which asks on whose behalf
         _verify_own(pattern, opened)
         follower = _Follower(parsed, callback, opened.clock.now_ns())
         self._look_first(follower)
@@ -156,7 +159,7 @@ class Consumers:
 
     def _look_first(self, follower: _Follower) -> None:
         """See what there is; nothing of it is news."""
-        opened = self._vault.opened
+        opened = self._part.opened
         with opened.replica.lock:
             follower.size = opened.replica.checkpoint.size
         entries = follower.entries(opened)
@@ -175,7 +178,7 @@ class Consumers:
 
     def _awaited(self, follower: _Follower) -> Iterator[tuple[int, _Call]]:
         """Yield the current versions for which rotations wait that the caller has not acknowledged."""
-        opened, principal = self._vault.opened, self._vault.principal
+        opened, principal = self._part.opened, self._vault.principal
         names = {name for name, entry in opened.entries(ROTATIONS, prefix_end(ROTATIONS)) if entry.live}
         for record, seen in follower.seen.items():
             stored = find_rotation(opened, record) if document_path(record) in names else None
@@ -191,18 +194,28 @@ class Consumers:
         with suppress(VaultClosed, VaultForked):
             while self._is_followed():
                 try:
-                    revision = self._vault.opened.store.revision()
+                    revision = self._part.opened.store.revision()
                     self._look()
+                    self._after_look()
                     self._wait(revision)
                     pause_s = FIRST_PAUSE_S
                 except (VaultClosed, VaultForked):
                     raise
                 except SecurecfgError as error:
+                    if self._has_ended(error):
+                        return
                     if pause_s == FIRST_PAUSE_S:
                         extra = {"event": "consumers.interrupted", "code": error.code}
                         _log.warning("secrets that are followed cannot be looked at for now", extra=extra)
                     self._rest(pause_s)
                     pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _has_ended(self, error: SecurecfgError) -> bool:
+        """Return whether the sealed scope that is followed was merged, or taken away from the key at hand."""
+        opened = self._part.opened
+        if opened.replica.seat is None:
+            return False
+        return isinstance(error, Sealed) or (isinstance(error, IntegrityError) and not opened.has_head())
 
     def _is_followed(self) -> bool:
         with self._changed:
@@ -212,7 +225,7 @@ class Consumers:
 
     def _look(self) -> None:
         """Note down whom to call for what changed since."""
-        opened = self._vault.opened
+        opened = self._part.opened
         opened.refresh()
         with opened.replica.lock:
             index, size = opened.replica.index, opened.replica.checkpoint.size
@@ -243,7 +256,7 @@ class Consumers:
         if before is not None and (before.path, before.digest) == (path, entry.digest):
             return
         known = before.newest if before is not None else 0
-        versions = list(self._vault.opened.consistently(lambda: self._newer(history, known)))
+        versions = list(self._part.opened.consistently(lambda: self._newer(history, known)))
         old = before.current if before is not None else 0
         for new in became_current(before, history, versions, follower.since_ns):
             yield entry.rec_id, _Call(old, new)
@@ -251,7 +264,7 @@ class Consumers:
         seen[entry.rec_id] = Seen.of(history, entry.digest)
 
     def _find(self, path: bytes) -> tuple[Entry, History] | None:
-        opened = self._vault.opened
+        opened = self._part.opened
 
         def read() -> tuple[Entry, History] | None:
             entry = opened.replica.index.get(path)
@@ -264,14 +277,14 @@ class Consumers:
         for page in range(len(history.older) - 1, -1, -1):
             if history.older[page].last <= known:
                 break
-            versions += self._vault.opened.older_versions(history, page)
+            versions += self._part.opened.older_versions(history, page)
         return versions
 
     def _wait(self, revision: Hashable) -> None:
         """Wait until something in the vault has changed or nobody is followed, and begin what is due meanwhile."""
-        opened = self._vault.opened
+        opened = self._part.opened
         while True:
-            self._vault.authority.session()  # which is over where the handle was lent
+            self._part.authority.session()  # which is over where the handle was lent
             with self._changed:
                 if not self._followers:
                     return
@@ -283,7 +296,7 @@ class Consumers:
     def _rest(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0 and self._followers:
-            self._vault.opened.check_open()
+            self._part.opened.check_open()
             time.sleep(min(left, LOOKED_AT_S))
 
     # --- calling -----------------------------------------------------------------------------------------------------
@@ -357,7 +370,7 @@ class Consumers:
         Raises:
             SecurecfgError: The vault cannot be used for now.
         """
-        opened, follower, call = self._vault.opened, line.follower, line.calls[0]
+        opened, follower, call = self._part.opened, line.follower, line.calls[0]
         opened.refresh()
         size, path = opened.replica.checkpoint.size, follower.seen[line.record].path
         entry = opened.entry(path)
@@ -374,8 +387,9 @@ class Consumers:
                 return False
             line.is_made = True
         if not self._is_told_to_others(line, call):
-            # Somebody who gave up the right to read it in the meantime has nothing to acknowledge.
-            with suppress(AccessDenied):
+            # Somebody who gave up the right to read it in the meantime has nothing to acknowledge, and nobody would
+            # believe it of who does not write the sealed scope that it lies in: the grace is as long as it is.
+            with suppress(AccessDenied, ScopeSealed):
                 Rotations(self._vault).acknowledge(path.decode(), call.new)
         return True
 
@@ -383,10 +397,10 @@ class Consumers:
         """Return what a callback is given, None where it is not to be called any more."""
         name = path.decode()
         try:
-            self._vault.opened.verify_own(name)
+            self._part.opened.verify_own(name)
         except (PathMounted, ScopeSealed):
             return None
-        if line.follower.is_stopped or not self._vault.authority.session().decide("read", name).allowed:
+        if line.follower.is_stopped or not self._part.authority.session().decide("read", name).allowed:
             return None
         if not self._is_there(path, line.record, call.new):
             return None
@@ -397,25 +411,27 @@ class Consumers:
         """Return whether a version can be read by who may."""
         if not number:
             return False
-        opened = self._vault.opened
+        opened = self._part.opened
 
         def read() -> bool:
             entry = opened.replica.index.get(path)
             if entry is None or entry.rec_id != record:
                 return False
             version = opened.locate(path, entry, number).version
+            if version.state == LIVE and opened.replica.seat is not None:
+                opened.data_key(version.dek_id)
             return version.state == LIVE and not 0 < version.expires <= opened.clock.now_ns()
 
         try:
             return opened.consistently(read)
-        except KeyError:
+        except (KeyError, ScopeSealed):
             return False
 
     def _call(self, callback: Callback, old: SecretRef | None, new: SecretRef) -> bool:
         try:
             callback(old, new)
         except (VaultClosed, VaultForked):
-            self._vault.opened.check_open()
+            self._part.opened.check_open()
             return False
         except BaseException:  # noqa: BLE001 - foreign code at the outer end of a thread
             # Its text and its traceback could show what it did with the value.
@@ -424,7 +440,7 @@ class Consumers:
 
     def _record_failure(self, path: str, number: int) -> None:
         _log.warning("a callback for a rotated secret failed", extra={"event": "rotation.callback.failed"})
-        authority = self._vault.authority
+        authority = self._part.authority
         record = authority.session().record(Event.ROTATION_CALLBACK_FAILED, {"path": path, "ver": number})
         authority.publish_records([record])
 
@@ -436,7 +452,7 @@ class Consumers:
 
 
 def _verify_own(pattern: str, opened: OpenVault) -> None:
-    """Refuse a pattern of what lies in a mount or a sealed scope, and a vault in which nothing can be read."""
+    """Refuse a pattern of what lies in a mount or another part, and a vault in which nothing can be read."""
     place, registry = pattern.partition("*")[0], opened.scopes()
     if opened.options.read_only:
         message = "the vault is open for reading only, and a read of a new version cannot be recorded in it"
@@ -445,11 +461,16 @@ def _verify_own(pattern: str, opened: OpenVault) -> None:
         message = f"a store is mounted at `{mount}`, and its secrets are not rotated here"
         raise Unsupported(message, hint=_ONE_BY_ONE)
     if registry is not None and (scope := registry.sealed_around(place)) is not None:
-        message = f"`{scope}` is a sealed scope, and its secrets are not rotated"
-        raise Unsupported(message, hint=_ONE_BY_ONE)
+        message = f"`{scope}` is a sealed scope since the vault was opened"
+        raise Unsupported(message, hint="open the vault again")
 
 
-def _parse(text: str) -> Pattern:
+def parse_followed(text: str) -> Pattern:
+    """Return a pattern of what is to be followed.
+
+    Raises:
+        InvalidPath: It is none.
+    """
     problem = pattern_problem(text)
     if problem is not None:
         message = f"the pattern `{text}` {problem[0]}"

@@ -1,7 +1,8 @@
 """Rotates what is due, for as long as it runs. Many may run: a lease lets one work at each rotation.
 
 One thread knows what is due next, and waits for it without looking at the others; a few work; all that they know is
-in the vault, so that a daemon may be killed at any moment.
+in the vault, so that a daemon may be killed at any moment. It goes over the vault and each sealed scope that its key
+reads and writes; what that does not open is not there for it.
 """
 
 from __future__ import annotations
@@ -13,34 +14,31 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.errors import (
-    AccessDenied,
     FileMissing,
     IntegrityError,
-    RotationBusy,
+    ScopeSealed,
     Sealed,
     SecurecfgError,
     Unavailable,
     VaultClosed,
-    VaultForked,
 )
-from securecfg.rotation.agenda import Agenda, next_moment
+from securecfg.rotation.breaker import Breakers
 from securecfg.rotation.calls import Calls
-from securecfg.rotation.document import LEASE_S, NS, all_rotations
-from securecfg.rotation.due import begin_ns
+from securecfg.rotation.document import LEASE_S, NS
 from securecfg.rotation.lease import Leases, elapsed_s
-from securecfg.rotation.machine import State
 from securecfg.rotation.names import open_rotator
-from securecfg.rotation.news import read_news
 from securecfg.rotation.own_keys import replace_due_keys
 from securecfg.rotation.pace import Pace
-from securecfg.rotation.runner import Runner, has_work
+from securecfg.rotation.parts import parts_of
+from securecfg.rotation.posts import Post
+from securecfg.rotation.runner import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
-    from securecfg.rotation.document import Rotation, Stored
     from securecfg.rotation.interface import Options, Rotator
     from securecfg.rotation.runner import StepDetails
+    from securecfg.vault.opened import OpenVault
     from securecfg.vault.vault import Vault
 
 LOOKED_AT_S = 0.2
@@ -51,8 +49,10 @@ AWAKE_S = 5.0
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
-_BUSY_PAUSE_NS = NS // 4
-_DENIED_PAUSE_NS = 300 * NS
+
+SCOPES_S = 300.0
+"""After how long a vault of which only sealed scopes are open is opened again, where anything has changed: what was
+granted to an identity meanwhile shows only then."""
 
 _log = logging.getLogger(__name__)
 
@@ -124,31 +124,27 @@ class Daemon:
         self._stopping = threading.Event()
         self._wake = threading.Condition()
         self._must_reload = False
-        self._agenda = Agenda()
-        self._states: dict[int, str] = {}
-        self._working: set[int] = set()
-        self._again: dict[int, int | None] = {}
-        self._changed: set[int] = set()
+        # By the id of the part. One holder for all its openings: what was under way in the last need not be waited for.
+        self._posts: dict[bytes, Post] = {}
+        self._leases: dict[bytes, Leases] = {}
+        # And a call that was left behind before the vault was opened anew is not over by that.
+        self._calls: dict[bytes, Calls] = {}
+        self._open: list[tuple[Post, Runner]] = []
+        self._closed: dict[str, type[SecurecfgError]] = {}
+        self._breakers = Breakers(elapsed_s)
+        self._pace = Pace(limits.calls_per_s, elapsed_s, self._stopping.wait)
         self._keys_s = 0.0
         self._is_at_keys = False
-        self._hindered: dict[int, type[SecurecfgError]] = {}
         self._reason = "starting"
-        # One holder for all openings of the vault: what was under way in the last one need not be waited for.
-        self._leases = Leases(lease_s=limits.lease_s)
-        # And a call that was left behind before the vault was opened anew is not over by that.
-        pace = Pace(limits.calls_per_s, self._leases.now_s, self._stopping.wait)
-        self._calls = Calls(self._leases, pace=pace)
         self._seen_s = elapsed_s()
         self._latest_ns = 0
-        self._runner: Runner | None = None
 
     # --- from outside, by any thread ---------------------------------------------------------------------------------
 
     def stop(self) -> None:
         """End soon: begin nothing, and leave each rotation where its next step is stored. May be called by a signal."""
         self._stopping.set()
-        runner = self._runner
-        if runner is not None:
+        for _, runner in self._open:
             runner.stop()
 
     def reload(self) -> None:
@@ -159,17 +155,23 @@ class Daemon:
         """Return how it is."""
         with self._wake:
             counts: dict[str, int] = {}
-            for state in self._states.values():
-                counts[state] = counts.get(state, 0) + 1
             hindered: dict[str, int] = {}
             reason = self._reason or ("stopping" if self._stopping.is_set() else "")
-            for kind in self._hindered.values():
-                hindered[kind.code] = hindered.get(kind.code, 0) + 1
+            kinds = list(self._closed.values())
+            for post in self._posts.values():
+                for state in post.states.values():
+                    counts[state] = counts.get(state, 0) + 1
+                for kind in post.hindered.values():
+                    hindered[kind.code] = hindered.get(kind.code, 0) + 1
+                kinds += post.hindered.values()
+            for kind in kinds:
                 if issubclass(kind, (IntegrityError, Unavailable)):
                     reason = reason or kind.code
+            if self._open and not any(post.is_led for post, _ in self._open):
+                reason = reason or ScopeSealed.code
             is_alive = elapsed_s() - self._seen_s < 6 * AWAKE_S
             is_ready = is_alive and not reason
-            return Health(is_alive, is_ready, reason, counts, self._agenda.next_ns(), len(self._working), hindered)
+            return Health(is_alive, is_ready, reason, counts, self._next_ns(), self._working(), hindered)
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -213,171 +215,166 @@ class Daemon:
             self._seen_s = elapsed_s()
 
     def _serve(self, vault: Vault) -> None:
-        """Rotate what is due in an open vault, until it is to end or the vault cannot be used any more."""
-        runner = Runner(vault, leases=self._leases, calls=self._calls, observe=self._observe, find=self._find)
-        self._runner = runner
-        if self._stopping.is_set():
-            return
-        seen = self._load(vault)
-        revision = vault.opened.store.revision()
+        """Rotate what is due in an open vault, until it is to end or the vault is to be opened again."""
         try:
+            scopes = self._attend(vault)
+            opened = self._one()
+            revision = first = opened.store.revision()
+            again_s = elapsed_s() + SCOPES_S
             while not self._stopping.is_set():
-                self._take_back(runner)
+                for post, runner in list(self._open):
+                    self._guarded(post, runner, post.take_back)
                 if self._must_reload:
                     self._must_reload = False
-                    seen = self._load(vault)
-                self._begin(runner)
-                self._look_at_keys(vault)
-                self._wait(vault, revision)
-                if vault.opened.store.revision() != revision:
-                    revision = vault.opened.store.revision()
-                    seen = self._follow(runner, seen)
+                    if not vault.is_by_root:
+                        return  # what its identity was granted or has lost is seen when it is opened again
+                    scopes = self._attend(vault)
+                self._begin()
+                if vault.is_by_root:
+                    self._look_at_keys(vault)
+                is_partial = self._closed or not vault.is_by_root
+                if is_partial and elapsed_s() > again_s and revision != first and not self._working():
+                    return
+                self._wait(opened, revision)
+                if opened.store.revision() != revision:
+                    revision = opened.store.revision()
+                    self._follow()
+                    if _scopes_of(vault) != scopes:
+                        if not scopes:
+                            return  # a handle on a vault without scopes knows of none that are made
+                        scopes = self._attend(vault)
         finally:
-            runner.stop()
+            for _, runner in self._open:
+                runner.stop()
             self._finish()
+            self._open = []
 
-    def _load(self, vault: Vault) -> int:
-        """Look at all rotations; return which news that includes."""
-        opened = vault.opened
-        opened.refresh()
-        news = read_news(opened)
+    def _attend(self, vault: Vault) -> Mapping[str, object]:
+        """Look at all rotations in all parts that are open now; return which scopes that includes."""
+        if vault.is_by_root:
+            vault.opened.refresh()
+        scopes = _scopes_of(vault)
+        former = {runner.vault: (post, runner) for post, runner in self._open}
+        failures: dict[str, SecurecfgError] = {}
+        found: list[tuple[Post, Runner]] = []
+        for _, part in parts_of(vault, failures):
+            found.append(former.pop(part) if part in former else self._take_up(part))
+        for _, runner in former.values():
+            runner.stop()
+        for post in self._posts.values():
+            if not any(post is one for one, _ in found):
+                post.leave()  # of this opening of the vault, or of one before
+        self._open = found
+        if self._stopping.is_set():
+            self.stop()  # which may have known none of them
         with self._wake:
-            self._agenda = Agenda()
-            self._states = {record: state for record, state in self._states.items() if record in self._working}
-            self._hindered = {record: why for record, why in self._hindered.items() if record in self._working}
-            for stored in opened.consistently(lambda: list(all_rotations(opened))):
-                if stored.rotation.record not in self._working:
-                    self._know(stored.rotation, _moment(stored.rotation, opened.clock.now_ns()))
-            self._changed |= self._working
+            self._closed = {}
+        for scope, failure in failures.items():
+            self._close(scope, failure)
+        for post, runner in found:
+            self._guarded(post, runner, post.load)
+        with self._wake:
             self._reason = ""
             self._seen_s = elapsed_s()
-            count = len(self._states)
+            count = sum(len(post.states) for post in self._posts.values())
         _log.info("knows what is to be rotated", extra={"event": "rotation.loaded", "count": count})
-        return news.number
+        return scopes
 
-    def _follow(self, runner: Runner, seen: int) -> int:
-        """Look at the rotations that were changed since; return which news that includes."""
+    def _take_up(self, part: Vault) -> tuple[Post, Runner]:
+        id_ = part.opened.replica.vault_id
+        post = self._posts.get(id_)
+        if post is None:
+            with self._wake:
+                post = self._posts[id_] = Post(self._wake)
+        leases = self._leases.setdefault(id_, Leases(lease_s=self._limits.lease_s))
+        calls = self._calls.setdefault(id_, Calls(leases, self._breakers, self._pace))
+        return post, Runner(part, leases=leases, calls=calls, observe=self._observe, find=self._find)
+
+    def _guarded(self, post: Post, runner: Runner, look: Callable[[Runner], None]) -> None:
+        """Look at a part; a sealed scope that has ended, or that is damaged, is left, and the others go on.
+
+        Raises:
+            Sealed: The key at hand does not open the part any more; what else it opens is seen by opening the vault.
+            IntegrityError: The vault itself is not what it should be.
+        """
         opened = runner.vault.opened
-        opened.refresh()
-        news = read_news(opened)
-        changed = news.since(seen)
-        if changed is None:
-            return self._load(runner.vault)
-        for record in changed:
-            self._look_at(runner, record)
-        return news.number
+        try:
+            look(runner)
+        except IntegrityError as error:
+            if opened.replica.seat is None:
+                raise
+            runner.stop()
+            post.leave()
+            self._open = [each for each in self._open if each[1] is not runner]
+            if opened.has_head():  # else it was merged, and with it nothing that is rotated
+                self._close(opened.replica.vault_id.hex(), error)
 
-    def _look_at(self, runner: Runner, record: int) -> None:
+    def _close(self, scope: str, error: SecurecfgError) -> None:
+        """Note that a scope is passed over until all is looked at anew."""
         with self._wake:
-            if record in self._working or record in self._again:
-                # What its worker says of it may be older, and is taken back first.
-                self._changed.add(record)
-                return
-        stored = runner.steps.find_record(record)
-        with self._wake:
-            if stored is None:
-                self._forget(record)
-            else:
-                self._know(stored.rotation, _moment(stored.rotation, runner.vault.opened.clock.now_ns()))
+            self._closed[scope] = type(error)
+        extra = {"event": "rotation.scope.unavailable", "code": error.code}
+        _log.warning("a sealed scope cannot be used for now, and nothing is rotated in it", extra=extra)
 
-    def _wait(self, vault: Vault, revision: object) -> None:
+    def _follow(self) -> None:
+        for post, runner in list(self._open):
+            self._guarded(post, runner, post.follow)
+        self._one()  # where the last scope has ended, it is seen by opening the vault what else there is
+
+    def _one(self) -> OpenVault:
+        """Return an open part, for the store and the clock that all have.
+
+        Raises:
+            ScopeSealed: There is none.
+        """
+        if not self._open:
+            message = "the key at hand opens no part of the vault in which anything could be rotated"
+            raise ScopeSealed(message, hint="a role that reads and writes a sealed scope may be granted to it")
+        return self._open[0][1].vault.opened
+
+    def _wait(self, opened: OpenVault, revision: Hashable) -> None:
         """Wait until something is due, something has changed, or it is time to look around."""
         self._look_around()
         until = time.monotonic() + AWAKE_S
-        store = vault.opened.store
-        while not self._stopping.is_set() and not self._must_reload and store.revision() == revision:
+        while not self._stopping.is_set() and not self._must_reload and opened.store.revision() == revision:
             with self._wake:
-                left_s, now_ns = until - time.monotonic(), vault.opened.clock.now_ns()
+                left_s, now_ns = until - time.monotonic(), opened.clock.now_ns()
                 if now_ns < self._latest_ns - NS:
                     self._must_reload = True  # the clock was put back: moments that were noted lie too far ahead
                 self._latest_ns = now_ns
-                due_ns = self._agenda.next_ns()
-                if due_ns is not None and len(self._working) < self._limits.workers:
+                due_ns = self._next_ns()
+                if due_ns is not None and self._working() < self._limits.workers:
                     left_s = min(left_s, (due_ns - now_ns) / NS)
-                if left_s <= 0 or self._again:
+                if left_s <= 0 or any(post.has_news for post, _ in self._open):
                     return
                 self._wake.wait(min(left_s, LOOKED_AT_S))
 
-    def _begin(self, runner: Runner) -> None:
+    def _begin(self) -> None:
+        """Begin what is due, the first ones first, wherever they are."""
+        taken: list[tuple[Post, Runner, int]] = []
         with self._wake:
-            now_ns = runner.vault.opened.clock.now_ns()
-            taken = self._agenda.take(now_ns, self._limits.workers - len(self._working))
-            self._working.update(taken)
-        for record in taken:
-            self._start(runner, record)
+            free = self._limits.workers - self._working()
+            while len(taken) < free and (first := self._first()) is not None:
+                post, runner = first
+                found = post.agenda.take(runner.vault.opened.clock.now_ns(), 1)
+                if not found:
+                    break
+                post.working.update(found)
+                taken += [(post, runner, record) for record in found]
+        for post, runner, record in taken:
+            post.start(runner, record)
 
-    def _start(self, runner: Runner, record: int) -> None:
-        # Not of a pool: a step that hangs must not keep the process from ending.
-        thread = threading.Thread(target=self._work, args=(runner, record), name="securecfg-rotation", daemon=True)
-        thread.start()
+    def _first(self) -> tuple[Post, Runner] | None:
+        """Return where something is due first; the caller holds the lock."""
+        moments = [(moment, place) for place in self._open if (moment := place[0].agenda.next_ns()) is not None]
+        return min(moments, key=lambda each: each[0])[1] if moments else None
 
-    def _work(self, runner: Runner, record: int) -> None:
-        """Lead one rotation on, in a thread of its own, and say when to look at it next."""
-        try:
-            stored = runner.steps.find_record(record)
-            if stored is None:
-                self._done(record, None)
-                return
-            why = ""
-            if not stored.rotation.is_running and self._is_due(runner, stored):
-                now_ns = runner.vault.opened.clock.now_ns()
-                begins_ns = begin_ns(stored.rotation.rules, stored.rotation.due_ns, now_ns)
-                if begins_ns > now_ns:
-                    self._done(record, begins_ns, stored.rotation)
-                    return
-                why = "due"
-            after = runner.advance(stored, why).rotation
-            self._done(record, _moment(after, runner.vault.opened.clock.now_ns()), after)
-        except RotationBusy:
-            self._done(record, self._busy_until(runner, record))
-        except (VaultClosed, VaultForked):
-            # Whoever has the vault open again, if anybody, finds out for himself.
-            with self._wake:
-                self._changed.add(record)
-            self._done(record, None)
-        except SecurecfgError as error:
-            extra = {"event": "rotation.interrupted", "code": error.code}
-            _log.warning("a rotation cannot go on for now", extra=extra)
-            pause_ns = _DENIED_PAUSE_NS if isinstance(error, AccessDenied) else 5 * NS
-            self._done(record, runner.vault.opened.clock.now_ns() + pause_ns, hindered_by=type(error))
-        except Exception as error:  # noqa: BLE001 - the outermost loop of a thread; its text could quote a value
-            extra = {"event": "rotation.broken", "code": type(error).__name__}
-            _log.error("a rotation met a defect of this library", extra=extra)
-            self._done(record, runner.vault.opened.clock.now_ns() + _DENIED_PAUSE_NS)
+    def _next_ns(self) -> int | None:
+        return min((moment for post, _ in self._open if (moment := post.agenda.next_ns()) is not None), default=None)
 
-    @staticmethod
-    def _is_due(runner: Runner, stored: Stored) -> bool:
-        return 0 < stored.rotation.due_ns <= runner.vault.opened.clock.now_ns()
-
-    @staticmethod
-    def _busy_until(runner: Runner, record: int) -> int | None:
-        try:
-            stored = runner.steps.find_record(record)
-        except SecurecfgError:
-            return runner.vault.opened.clock.now_ns() + NS
-        if stored is None:
-            return None
-        # Not for the whole lease: whoever holds it may be seen to be gone before that.
-        pause_ns = min(max(int(runner.leases.free_in_s(stored) * NS), _BUSY_PAUSE_NS), NS)
-        return runner.vault.opened.clock.now_ns() + pause_ns
-
-    def _done(
-        self,
-        record: int,
-        at_ns: int | None,
-        rotation: Rotation | None = None,
-        hindered_by: type[SecurecfgError] | None = None,
-    ) -> None:
-        with self._wake:
-            self._again[record] = at_ns
-            if rotation is not None:
-                self._states[record] = _state_of(rotation)
-            if hindered_by is not None:
-                self._hindered[record] = hindered_by
-            else:
-                self._hindered.pop(record, None)
-            self._working.discard(record)
-            self._wake.notify()
+    def _working(self) -> int:
+        """Return at how many rotations somebody works, be it in a part that was left."""
+        return sum(len(post.working) for post in self._posts.values())
 
     def _look_at_keys(self, vault: Vault) -> None:
         """Replace the vault's own keys where they are due, in a thread of its own."""
@@ -397,48 +394,20 @@ class Daemon:
         finally:
             self._is_at_keys = False
 
-    def _take_back(self, runner: Runner) -> None:
-        """Take the rotations back that were worked at, and look at those again that somebody changed meanwhile."""
-        with self._wake:
-            for record, at_ns in self._again.items():
-                self._agenda.put(record, at_ns)
-            self._again.clear()
-            changed = self._changed - self._working
-            self._changed &= self._working
-        for record in changed:
-            self._look_at(runner, record)
-
-    def _know(self, rotation: Rotation, at_ns: int | None) -> None:
-        self._states[rotation.record] = _state_of(rotation)
-        self._hindered.pop(rotation.record, None)
-        self._agenda.put(rotation.record, at_ns)
-
-    def _forget(self, record: int) -> None:
-        self._states.pop(record, None)
-        self._hindered.pop(record, None)
-        self._agenda.put(record, None)
-
     def _finish(self) -> None:
         """Wait for the steps that are under way."""
         until = time.monotonic() + self._limits.stop_s
         with self._wake:
-            while self._working and (left := until - time.monotonic()) > 0:
+            while self._working() and (left := until - time.monotonic()) > 0:
                 self._seen_s = elapsed_s()
                 self._wake.wait(min(left, AWAKE_S))
-            count = len(self._working)
+            count = self._working()
         if count:
             extra = {"event": "rotation.left", "count": count}
             _log.warning("steps that are under way are left to whoever goes on", extra=extra)
 
 
-def _moment(rotation: Rotation, now_ns: int) -> int | None:
-    """Return when a rotation can be led on: at once where it waits for a time that a clock was put back from."""
-    at_ns = next_moment(rotation)
-    return now_ns if at_ns is not None and at_ns > now_ns and has_work(rotation, now_ns) else at_ns
-
-
-def _state_of(rotation: Rotation) -> str:
-    progress = rotation.progress
-    if rotation.is_paused:
-        return "paused"
-    return "idle" if progress is None or progress.state in {State.RETIRED, State.CANCELLED} else str(progress.state)
+def _scopes_of(vault: Vault) -> Mapping[str, object]:
+    """Return what changes when scopes are made or merged; a member sees that only by opening the vault again."""
+    registry = vault.opened.scopes() if vault.is_by_root else None
+    return {} if registry is None else registry.scopes

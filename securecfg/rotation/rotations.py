@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from securecfg.clock import to_datetime
+from securecfg.clock import SystemClock, to_datetime
 from securecfg.errors import (
     Conflict,
     InvalidRotation,
@@ -13,7 +13,6 @@ from securecfg.errors import (
     RotationBusy,
     RotationFailed,
     RotationNotFound,
-    ScopeSealed,
 )
 from securecfg.rotation import machine
 from securecfg.rotation.document import (
@@ -29,6 +28,7 @@ from securecfg.rotation.due import due_after
 from securecfg.rotation.interface import ChecksPrivileges, Run, Strategy
 from securecfg.rotation.machine import BEFORE_SWAP, State
 from securecfg.rotation.names import open_rotator
+from securecfg.rotation.parts import is_led, part_of, parts_of, verify_led, verify_references
 from securecfg.rotation.references import resolve_options
 from securecfg.rotation.steps import Steps
 from securecfg.secret import Secret
@@ -37,6 +37,7 @@ from securecfg.vault.paths import check_principal, path_to_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from securecfg.errors import SecurecfgError
     from securecfg.rotation.document import Stored
     from securecfg.rotation.interface import Options, Rotator
     from securecfg.rotation.machine import Progress
@@ -47,18 +48,16 @@ _CHECK_TOKEN = "0" * 32
 
 
 class Rotations:
-    """What is rotated in a vault.
+    """What is rotated in a vault, and in those of its sealed scopes that are open.
 
     Args:
-        vault: The vault; secrets in sealed scopes and in mounts are not rotated.
+        vault: The vault as it is open; secrets in mounts are not rotated.
         find: Returns a rotator by its name and options.
     """
 
     def __init__(self, vault: Vault, *, find: Callable[[str, Options], Rotator] = open_rotator) -> None:
         """Change nothing yet."""
         self._vault = vault
-        self._authority = vault.authority
-        self._steps = Steps(vault.authority)
         self._find = find
 
     # --- seeing ------------------------------------------------------------------------------------------------------
@@ -70,25 +69,28 @@ class Rotations:
             InvalidPath: The path breaks the rules.
             AccessDenied: The caller may not list the path.
             RotationNotFound: Nothing rotates it.
+            ScopeSealed: It lies in a scope that the key at hand does not open.
             Tampered: The document is damaged.
         """
         path_to_bytes(path)
-        self._authority.require("list", path)
-        return self._steps.find(path).rotation
+        authority = part_of(self._vault, path).authority
+        authority.require("list", path)
+        return Steps(authority).find(path).rotation
 
-    def all(self, prefix: str = "") -> list[Rotation]:
+    def all(self, prefix: str = "", failures: dict[str, SecurecfgError] | None = None) -> list[Rotation]:
         """Return the rotations of the secrets that begin with a prefix and that the caller may list, by path.
+
+        Args:
+            prefix: With what.
+            failures: Gets the failure of each sealed scope that does not open, which is then passed over.
 
         Raises:
             NotAuthenticated: Nobody says who asks.
-            Tampered: A document is damaged.
+            Tampered: A document is damaged, or a scope is not there.
         """
-        opened = self._vault.opened
-        opened.refresh()
-        records = opened.consistently(lambda: [stored.rotation.record for stored in all_rotations(opened)])
-        found = [stored.rotation for record in records if (stored := self._steps.find_record(record)) is not None]
-        listed = set(self._authority.filter_listed(sorted(rotation.path for rotation in found)))
-        shown = [rotation for rotation in found if rotation.path in listed and rotation.path.startswith(prefix)]
+        shown = [
+            rotation for scope, part in parts_of(self._vault, failures) for rotation in _listed(part, scope, prefix)
+        ]
         return sorted(shown, key=lambda rotation: rotation.path)
 
     def verify_may_rotate(self, path: str) -> None:
@@ -97,9 +99,24 @@ class Rotations:
         Raises:
             InvalidPath: The path breaks the rules.
             AccessDenied: He may not.
+            ScopeSealed: It lies in a scope that the key at hand does not open.
         """
         path_to_bytes(path)
-        self._authority.require("rotate", path)
+        part_of(self._vault, path).authority.require("rotate", path)
+
+    def may_lead(self, path: str) -> bool:
+        """Return whether the caller may rotate a secret, and the key at hand opens what that takes. Records nothing.
+
+        Raises:
+            ScopeSealed: It lies in a scope that the key at hand does not open.
+        """
+        part = part_of(self._vault, path)
+        return is_led(part.opened) and part.authority.session().decide("rotate", path).allowed
+
+    def now_ns(self) -> int:
+        """Return the time that rotations are due by."""
+        clock = next((part.opened.clock for _, part in parts_of(self._vault)), None) or SystemClock()
+        return clock.now_ns()
 
     def check(self, path: str) -> list[str]:
         """Return what the rotator of a secret will be missing, in words; empty where all is there. Changes nothing.
@@ -112,11 +129,12 @@ class Rotations:
             TargetUnavailable, CredentialRefused: The target cannot be asked.
         """
         self.verify_may_rotate(path)
-        rotation = self._steps.find(path).rotation
-        rotator = self._find(rotation.rules.rotator, resolve_options(self._vault, rotation.rules.options))
-        value = self._vault.read(path, allow_expired=True).value
+        part = part_of(self._vault, path)
+        rotation = Steps(part.authority).find(path).rotation
+        rotator = self._find(rotation.rules.rotator, resolve_options(part, rotation.rules.options))
+        value = part.read(path, allow_expired=True).value
         fields = {"": value} if isinstance(value, Secret) else value
-        now = to_datetime(self._now_ns())
+        now = to_datetime(_now_ns(part))
         run = Run(_CHECK_TOKEN, now, float(rotation.rules.timeout_s), current=fields)
         return list(rotator.check(run)) if isinstance(rotator, ChecksPrivileges) else []
 
@@ -128,21 +146,27 @@ class Rotations:
         Raises:
             AccessDenied: The caller may not read, write and rotate the secret, or not read what an option refers to.
             SecretNotFound, VersionNotFound: There is no live secret at the path.
-            InvalidRotation: The rules make no sense, or the secret lies in a sealed scope or a store that is mounted.
+            InvalidRotation: The rules make no sense, or the secret lies in a store that is mounted, or it lies in a
+                sealed scope and an option refers to what does not.
+            ScopeSealed: It lies in a scope that the key at hand does not both read and write.
             Conflict: A rotation is under way, and the rules are of another rotator or have other options.
         """
         self._verify(rules)
         self.verify_may_rotate(path)
-        self._verify_place(path)
-        rotator = self._find(rules.rotator, resolve_options(self._vault, rules.options))
+        part = part_of(self._vault, path)
+        _verify_own(part, path)
+        verify_led(part.opened, path)
+        verify_references(self._vault, path, rules.options)
+        rotator = self._find(rules.rotator, resolve_options(part, rules.options))
         if rotator.strategy is Strategy.SINGLE_SLOT and not rules.is_hard_cut:
             message = (
                 f"the rotator `{rules.rotator}` cuts off who still uses the old value, from one moment to the next"
             )
             hint = "give it a second login to take turns with, or acknowledge that with `--hard-cut`"
             raise InvalidRotation(message, hint=hint)
-        now = self._now_ns()
-        standing = self._steps.standing(path)
+        steps = Steps(part.authority)
+        now = _now_ns(part)
+        standing = steps.standing(path)
 
         def make(record: int, known: Stored | None) -> Rotation:
             due = due_after(rules, record, now, standing)
@@ -156,7 +180,7 @@ class Rotations:
                 raise Conflict(message, hint=f"wait, or take it back: `securecfg rotation cancel {path}`")
             return former._replace(path=path, rules=rules, set_by=author, due_ns=due)
 
-        return self._steps.create(path, make, {"path": path, "rotator": rules.rotator}).rotation
+        return steps.create(path, make, {"path": path, "rotator": rules.rotator}).rotation
 
     def remove(self, path: str) -> None:
         """Rotate a secret no more. It stays as it is.
@@ -164,15 +188,17 @@ class Rotations:
         Raises:
             RotationNotFound: Nothing rotates it.
             AccessDenied: The caller may not rotate it.
+            ScopeSealed: It lies in a scope that the key at hand does not write.
             Conflict: A rotation is under way.
         """
         self.verify_may_rotate(path)
-        stored = self._steps.find(path)
+        steps = Steps(part_of(self._vault, path).authority)
+        stored = steps.find(path)
         # Nothing is left to be taken back of a secret that was deleted.
-        if stored.rotation.is_running and self._steps.standing(path).current:
+        if stored.rotation.is_running and steps.standing(path).current:
             message = f"`{path}` is being rotated"
             raise Conflict(message, hint=f"wait, or take it back: `securecfg rotation cancel {path}`")
-        self._steps.remove(stored)
+        steps.remove(stored)
 
     def pause(self, path: str) -> Rotation:
         """Begin nothing and go no step until `resume`.
@@ -180,7 +206,7 @@ class Rotations:
         Raises:
             As for `remove`, without the conflict.
         """
-        return self._change(path, "pause", lambda rotation: rotation._replace(is_paused=True))
+        return self._change(path, "pause", lambda rotation, _: rotation._replace(is_paused=True))
 
     def resume(self, path: str) -> Rotation:
         """Go on after `pause`.
@@ -188,7 +214,7 @@ class Rotations:
         Raises:
             As for `pause`.
         """
-        return self._change(path, "resume", lambda rotation: rotation._replace(is_paused=False))
+        return self._change(path, "resume", lambda rotation, _: rotation._replace(is_paused=False))
 
     def retry(self, path: str) -> Rotation:
         """Let a rotation go on that has failed, from where it was, or with another candidate where that is gone.
@@ -198,13 +224,14 @@ class Rotations:
             As for `pause`.
         """
 
-        def change(rotation: Rotation) -> Rotation:
+        def change(rotation: Rotation, part: Vault) -> Rotation:
             progress = _progress_of(rotation)
             if progress.state is not State.FAILED:
                 message = f"the rotation of `{path}` has not failed"
                 raise RotationFailed(message, hint=f"`securecfg rotation status {path}` says how it is")
-            if progress.failed_in in BEFORE_SWAP and self._steps.standing(path).pending != progress.version:
-                after = machine.retry_anew(progress, secrets.token_hex(16), self._now_ns())
+            standing = Steps(part.authority).standing(path)
+            if progress.failed_in in BEFORE_SWAP and standing.pending != progress.version:
+                after = machine.retry_anew(progress, secrets.token_hex(16), _now_ns(part))
             else:
                 after = machine.retry(progress)
             return rotation._replace(progress=after, holder=None)
@@ -219,7 +246,7 @@ class Rotations:
             As for `pause`.
         """
 
-        def change(rotation: Rotation) -> Rotation:
+        def change(rotation: Rotation, _: Vault) -> Rotation:
             progress = _progress_of(rotation)
             failed_in = progress.failed_in if progress.state is State.FAILED else progress.state
             if failed_in not in BEFORE_SWAP and failed_in is not State.CANCELLING:
@@ -237,12 +264,15 @@ class Rotations:
 
         Raises:
             AccessDenied: The caller may not read the secret.
+            ScopeSealed: It lies in a scope that the key at hand does not write: nobody would believe it.
         """
         principal = self._vault.principal
-        self._authority.require("read", path)
+        authority = part_of(self._vault, path).authority
+        authority.require("read", path)
+        steps = Steps(authority)
         for _ in range(_RETRIES):
             try:
-                stored = self._steps.find(path)
+                stored = steps.find(path)
             except RotationNotFound:
                 return False
             rotation, progress = stored.rotation, stored.rotation.progress
@@ -252,7 +282,7 @@ class Rotations:
                 return False
             after = rotation._replace(progress=machine.acknowledged(progress, principal))
             try:
-                self._steps.acknowledge(stored, after, version)
+                steps.acknowledge(stored, after, version)
             except RotationBusy:
                 continue
             return True
@@ -261,28 +291,22 @@ class Rotations:
 
     # --- pieces ------------------------------------------------------------------------------------------------------
 
-    def _change(self, path: str, action: str, change: Callable[[Rotation], Rotation]) -> Rotation:
+    def _change(self, path: str, action: str, change: Callable[[Rotation, Vault], Rotation]) -> Rotation:
         self.verify_may_rotate(path)
+        part = part_of(self._vault, path)
+        steps = Steps(part.authority)
         for _ in range(_RETRIES):
-            stored = self._steps.find(path)
-            after = change(stored.rotation)
+            stored = steps.find(path)
+            after = change(stored.rotation, part)
             if after == stored.rotation:
                 return after
             obj = {"path": path, "rotator": after.rules.rotator, "action": action}
             try:
-                return self._steps.change(stored, lambda _, after=after: after, obj).rotation  # type: ignore[misc]  # lambda default
+                return steps.change(stored, lambda _, after=after: after, obj).rotation  # type: ignore[misc]  # lambda default
             except RotationBusy:
                 continue
         message = f"others change the rotation of `{path}` all the time"
         raise RotationBusy(message, hint="try again in a moment")
-
-    def _verify_place(self, path: str) -> None:
-        try:
-            self._vault.opened.verify_own(path)
-        except (PathMounted, ScopeSealed) as error:
-            where = "a store that is mounted" if isinstance(error, PathMounted) else "a sealed scope"
-            message = f"`{path}` lies in {where}, and only secrets that the vault itself holds are rotated"
-            raise InvalidRotation(message, hint="rotate it where it is, or move it into the vault") from None
 
     def _verify(self, rules: Rules) -> None:
         _verify_numbers(rules)
@@ -303,8 +327,29 @@ class Rotations:
             message = f"a rotation has at most {OPTIONS_MAX} options, each of at most {OPTION_BYTES_MAX} bytes"
             raise InvalidRotation(message)
 
-    def _now_ns(self) -> int:
-        return self._vault.opened.clock.now_ns()
+
+def _listed(part: Vault, scope: str, prefix: str) -> list[Rotation]:
+    """Return the rotations in one part that the caller may list and that begin with a prefix."""
+    if not (scope.startswith(prefix) or prefix.startswith(scope)):
+        return []
+    opened, steps = part.opened, Steps(part.authority)
+    opened.refresh()
+    records = opened.consistently(lambda: [stored.rotation.record for stored in all_rotations(opened)])
+    found = [stored.rotation for record in records if (stored := steps.find_record(record)) is not None]
+    listed = set(part.authority.filter_listed(sorted(rotation.path for rotation in found)))
+    return [rotation for rotation in found if rotation.path in listed and rotation.path.startswith(prefix)]
+
+
+def _verify_own(part: Vault, path: str) -> None:
+    try:
+        part.opened.verify_own(path)
+    except PathMounted:
+        message = f"`{path}` lies in a store that is mounted, whose versions another service keeps"
+        raise InvalidRotation(message, hint="rotate it where it is, or move it into the vault") from None
+
+
+def _now_ns(part: Vault) -> int:
+    return part.opened.clock.now_ns()
 
 
 def _verify_numbers(rules: Rules) -> None:

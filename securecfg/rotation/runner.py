@@ -38,6 +38,7 @@ from securecfg.rotation.interface import Run, Strategy
 from securecfg.rotation.lease import Leases
 from securecfg.rotation.machine import State
 from securecfg.rotation.names import open_rotator
+from securecfg.rotation.parts import verify_led
 from securecfg.rotation.references import resolve_options
 from securecfg.rotation.steps import Standing, Steps
 from securecfg.secret import Secret
@@ -64,9 +65,9 @@ class Runner:
     """Leads the rotations of one vault on, as the vault's principal. One thread at a time works at one rotation.
 
     Args:
-        vault: The vault itself.
+        vault: The vault itself, or a sealed scope of it, as `parts.part_of` returns them.
         leases: Who this is as a holder.
-        calls: How targets are called; one for all runners of a process that are for the same vault.
+        calls: How targets are called; one for all runners of a process that are for the same part.
         jitter: Returns a random number from 0 up to 1.
         find: Returns a rotator by its name and options.
         observe: Is told of each step.
@@ -102,10 +103,12 @@ class Runner:
         Raises:
             RotationBusy: Another process is at work, or changed the rotation meanwhile.
             AccessDenied: The policy does not allow it, or not any more.
+            ScopeSealed: The secret lies in a sealed scope that the key at hand does not both read and write.
             ExtraMissing: The schedule needs a library that is not installed here; nothing was done.
             CommitUnknown, StoreBusy, StoreFailed, AuditUnavailable: The vault cannot be written; what was stored last
                 is what to go on from.
         """
+        verify_led(self.vault.opened, stored.rotation.path)
         try:
             return _Work(self, stored).go(why)
         finally:

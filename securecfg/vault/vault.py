@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound="OnRotate")
 
 # What follows rotations stands above this package, too, and is loaded where a program follows one.
-_CONSUMERS = "securecfg.rotation.consumers"
+_CONSUMERS = "securecfg.rotation.following"
 
 # What serves mounts stands above this package and knows backends, of which nothing is known here. It is loaded by its
 # name, as plug-ins are, and only for vaults that have mounts.
@@ -541,8 +541,8 @@ class Vault(Changes):
             def reconnect(old: SecretRef | None, new: SecretRef) -> None: ...
 
         Args:
-            pattern: Of paths, as in grant tables: `db/main`, `payments/*`, `payments/**`. What lies in sealed scopes
-                and in mounts is left out.
+            pattern: Of paths, as in grant tables: `db/main`, `payments/*`, `payments/**`. What lies in mounts, and in
+                sealed scopes whose values the key at hand does not open, is left out.
             callback: What to call; None returns a decorator.
 
         Returns:
@@ -551,13 +551,14 @@ class Vault(Changes):
         Raises:
             InvalidPath: The pattern is none.
             NotAuthenticated: Nobody says who asks.
-            Unsupported: The pattern is of a sealed scope or a mount, or the vault is open for reading only.
+            Unsupported: The pattern is of a mount, or the vault is open for reading only.
+            ScopeSealed: It is of sealed scopes whose values the key at hand does not open.
             Tampered: A secret's history is not what it should be.
         """
         consumers = self._consumers
         if consumers is None:
             # Of two threads that come here the second gets what the first has made.
-            consumers = vars(self).setdefault("_consumers", import_module(_CONSUMERS).Consumers(self))
+            consumers = vars(self).setdefault("_consumers", import_module(_CONSUMERS).open_consumers(self))
         if callback is not None:
             return cast("Callable[[], None]", consumers.follow(pattern, callback))
 

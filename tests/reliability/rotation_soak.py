@@ -8,6 +8,7 @@ the times is worked out here without the code that schedules.
 from __future__ import annotations
 
 import random
+import threading
 import time as real_time
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -19,8 +20,9 @@ from securecfg.clock import to_datetime, to_ns
 from securecfg.errors import TargetUnavailable
 from securecfg.keys.keyfile import generate_key_file
 from securecfg.rotation import Candidate
-from securecfg.rotation.daemon import Daemon
+from securecfg.rotation.daemon import Limits
 from securecfg.rotation.document import NS, Rules
+from securecfg.rotation.posts import Post
 from securecfg.rotation.rotations import Rotations
 from securecfg.rotation.schedule import parse_schedule
 from securecfg.rotation.steps import Steps
@@ -210,32 +212,32 @@ class _SoakRotator:
         self._account.retire(run)
 
 
-class _SteppedDaemon(Daemon):
+class _SteppedPost(Post):
     """A daemon that does what is due when it is its turn, in the thread of who says so."""
 
     def __init__(self, vault: Vault, runner: Runner, time: SimulatedTime) -> None:
-        super().__init__(lambda: vault)
+        super().__init__(threading.Condition())
         self.vault, self._time = vault, time
-        self._own_runner = runner
-        self._news = self._load(vault)
+        self._runner = runner
+        self.load(runner)
         self._revision = vault.opened.store.revision()
-
-    def _start(self, runner: Runner, record: int) -> None:
-        self._work(runner, record)
 
     def take_turn(self) -> None:
         """Do what is due as far as is known, and look at what others have done, as the loop of a daemon does."""
-        self._take_back(self._own_runner)
-        while (moment := self.next_ns()) is not None and moment <= self._time.ns:
-            self._begin(self._own_runner)
-            self._take_back(self._own_runner)
+        self.take_back(self._runner)
+        while taken := self.agenda.take(self._time.ns, Limits().workers):
+            self.working.update(taken)
+            for record in taken:
+                self.work(self._runner, record)
+            self.take_back(self._runner)
         if (revision := self.vault.opened.store.revision()) != self._revision:
             self._revision = revision
-            self._news = self._follow(self._own_runner, self._news)
+            self.follow(self._runner)
 
     def next_ns(self) -> int | None:
         """Return when it wants to have its next turn."""
-        return self._agenda.next_ns()
+        self.take_back(self._runner)
+        return self.agenda.next_ns()
 
 
 class _Rotated(NamedTuple):
@@ -278,7 +280,7 @@ class Soak:
         for number in range(secrets):
             self._set(number)
             self.time.wait(self._draw.uniform(0, 86_400 / secrets))
-        self._daemons: list[_SteppedDaemon | None] = [None, None]
+        self._daemons: list[_SteppedPost | None] = [None, None]
         self._restarts_ns = [self.time.ns, self.time.ns]
 
     def kind(self, number: int) -> Kind:
@@ -335,7 +337,6 @@ class Soak:
         # Asked of all at the end: what one has done the other may have to look at again.
         for daemon in self._daemons:
             if daemon is not None:
-                daemon._take_back(daemon._own_runner)
                 moment = daemon.next_ns()  # 0 is at once
                 moments.append(until_ns if moment is None else moment)
         self.time.wait(max((min(moments) - self.time.ns) / NS, 0.001))
@@ -352,7 +353,7 @@ class Soak:
         else:
             self._restarts_ns[1 - number] = self.time.ns
 
-    def _new_daemon(self) -> _SteppedDaemon:
+    def _new_daemon(self) -> _SteppedPost:
         self._started += 1
         vault = Vault.open(
             self._folder / "soak.vault", key=f"file:{self._folder / 'key'}", principal=ADMIN, clock=self.time
@@ -360,7 +361,7 @@ class Soak:
         kind, number = self._draw.choice(("call", "commit")), self._draw.randrange(1, _DEATH_AFTER)
         dies_at = Point(kind, number, self._draw.random() < 1 / 2)
         process = MortalProcess(vault, self.find, self.time, f"daemon-{self._started}", dies_at)
-        return _SteppedDaemon(vault, process.runner, self.time)
+        return _SteppedPost(vault, process.runner, self.time)
 
     # --- what holds --------------------------------------------------------------------------------------------------
 

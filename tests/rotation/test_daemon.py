@@ -18,6 +18,7 @@ from securecfg.rotation.daemon import Daemon, Limits
 from securecfg.rotation.document import Rules
 from securecfg.rotation.lease import this_process
 from securecfg.rotation.machine import State
+from securecfg.rotation.posts import Post
 from securecfg.rotation.rotations import Rotations
 from securecfg.rotation.runner import Runner
 from securecfg.rotation.steps import Steps
@@ -328,22 +329,23 @@ def test_goes_on_with_what_was_under_way_when_the_vault_had_to_be_opened_again(o
 
 def test_what_was_changed_after_a_worker_has_looked_is_not_lost(office: _Office) -> None:
     office.set()
-    daemon, runner = office.daemon(), Runner(office.vault, find=office.account.rotator)
+    post, runner = Post(threading.Condition()), Runner(office.vault, find=office.account.rotator)
     record = runner.steps.find(PATH).rotation.record
-    daemon._done(record, None)
+    post.done(record, None)
     office.make_due()
-    daemon._look_at(runner, record)
-    daemon._take_back(runner)
-    assert daemon.health().next_ns == runner.steps.find(PATH).rotation.due_ns
+    post.look_at(runner, record)
+    post.take_back(runner)
+    assert post.agenda.next_ns() == runner.steps.find(PATH).rotation.due_ns
 
 
 def test_what_hinders_one_rotation_is_not_forgotten_with_the_success_of_another() -> None:
     daemon = Daemon(lambda: pytest.fail("the vault is opened"))
     daemon._reason = ""
-    daemon._done(1, 5, hindered_by=StoreFailed)
-    daemon._done(2, None)
+    post = daemon._posts[b"the vault"] = Post(daemon._wake)
+    post.done(1, 5, hindered_by=StoreFailed)
+    post.done(2, None)
     assert daemon.health().reason == "store-failed"
-    daemon._done(1, None)
+    post.done(1, None)
     assert daemon.health().is_ready
 
 
@@ -362,7 +364,7 @@ def test_what_a_closed_vault_has_interrupted_is_looked_at_again(office: _Office)
     closed = Runner(office.open(), find=office.account.rotator)
     stored = closed.steps.find(PATH)
     closed.vault.close()
-    daemon = office.daemon()
-    daemon._work(closed, stored.rotation.record)
-    daemon._take_back(Runner(office.vault, find=office.account.rotator))
-    assert daemon.health().next_ns == stored.rotation.due_ns
+    post = Post(threading.Condition())
+    post.work(closed, stored.rotation.record)
+    post.take_back(Runner(office.vault, find=office.account.rotator))
+    assert post.agenda.next_ns() == stored.rotation.due_ns

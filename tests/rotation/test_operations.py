@@ -181,6 +181,36 @@ def test_waits_where_the_key_opens_sealed_scopes_only(office: _Office, tmp_path:
         assert daemon.stop() == 0
 
 
+def test_rotates_in_a_sealed_scope_with_nothing_but_an_identity(office: _Office, tmp_path: Path) -> None:
+    identity, public = tmp_path / "pay.identity", tmp_path / "pay.pub"
+    own = ("--vault", str(office.world.path), "--key", office.world.key, "--as", "user:ada")
+    path = f"{CANARY}-scope/{CANARY}-key"
+    grants = '[roles.pay]\n[[roles.pay.grants]]\nactions = ["read", "list", "write", "rotate"]\npaths = ["**"]\n'
+    grant(office.vault, grants)
+    office.world.close()
+    assert main(["identity", "create", "svc:pay", "--out", str(identity), "--public", str(public)]) == 0
+    assert main(["role", "add", "pay", "--member", "svc:pay", "--identity", str(public), *own]) == 0
+    with office.daemon("--key", f"identity:{identity}", "--as", "svc:pay") as daemon:
+        until(lambda: daemon.ask("/readyz") == (503, "wrong-key\n"))
+        both = ("--read", "role:pay", "--write", "role:pay")
+        assert main(["scope", "create", f"{CANARY}-scope", *both, *own]) == 0
+        daemon.send(signal.SIGHUP)
+        daemon.until_ready()
+        with office.world.open(None, key=f"identity:{identity}", clock=SystemClock()) as member:
+            member.write(path, FIRST)
+            Rotations(member).set(path, Rules("random", grace_s=0, is_hard_cut=True))
+            steps = Steps(member.scope(path).authority)
+            stored = steps.find(path)
+            due_ns = member.scope(path).opened.clock.now_ns()
+            obj = {"path": path, "rotator": "random", "action": "due"}
+            steps.change(stored, lambda _: stored.rotation._replace(due_ns=due_ns), obj)
+            until(lambda: steps.find(path).rotation.rotations == 1)
+            assert text_of(member, path) != FIRST
+        assert 'securecfg_rotations{state="idle"} 1.0' in daemon.ask("/metrics")[1]
+        assert daemon.stop() == 0
+    assert CANARY not in "".join(daemon.lines)
+
+
 def test_ends_with_the_code_of_its_family_where_the_vault_is_an_older_one(office: _Office) -> None:
     older = office.world.folder / "older"
     office.world.close()

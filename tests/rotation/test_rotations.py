@@ -27,7 +27,6 @@ from securecfg.rotation.document import Rules
 from securecfg.rotation.machine import State
 from securecfg.rotation.schedule import parse_schedule
 from securecfg.testing.account import Mood
-from securecfg.vault.scopes.scopes import Scopes
 from tests.rotation.conftest import PATH, progress_of
 from tests.vault.world import grant
 
@@ -207,15 +206,6 @@ def test_what_is_not_there_is_not_rotated(world: RotationWorld) -> None:
     vault.delete(PATH)
     with pytest.raises((SecretNotFound, VersionNotFound)):
         world.rotations(vault).set(PATH, RULES)
-
-
-def test_a_secret_in_a_sealed_scope_is_not_rotated(world: RotationWorld) -> None:
-    admin = world.open()
-    grant(admin, '[roles.pay]\nmembers = ["svc:pay"]\n[[roles.pay.grants]]\nactions = ["read"]\npaths = ["**"]\n')
-    Scopes(admin.authority).create("pay")
-    with pytest.raises(InvalidRotation) as caught:
-        world.rotations(world.open()).set("pay/key", RULES)
-    assert "a sealed scope" in caught.value.message
 
 
 def test_a_secret_in_a_store_that_is_mounted_is_not_rotated(

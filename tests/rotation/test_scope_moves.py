@@ -31,3 +31,17 @@ def test_what_is_rotated_is_moved_into_no_sealed_scope(world: ScopeWorld) -> Non
     rotations.remove("app/key")
     vault.move("app/key", "pay/moved")
     assert rotations.all() == []
+
+
+def test_what_is_set_while_a_folder_is_sealed_is_not_lost_with_it(world: ScopeWorld) -> None:
+    vault = world.admin()
+    vault.write("app/key", "of the application")
+    rotations = Rotations(vault)
+
+    def set_late(_done: int, _count: int) -> None:
+        rotations.set("app/key", Rules("random"))
+
+    with pytest.raises(Conflict, match="is rotated"):
+        world.moves().seal("app", roles={"read": ["web"]}, progress=set_late)
+    assert [each.path for each in rotations.all()] == ["app/key"]
+    assert vault.list("app/") == ["app/key"]

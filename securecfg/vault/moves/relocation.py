@@ -32,6 +32,7 @@ from securecfg.vault.commits.publishing import Plan, new_request_id, no_writer
 from securecfg.vault.commits.staging import StagingArea, StagingMoved
 from securecfg.vault.commits.unfinished import UnfinishedPart
 from securecfg.vault.imports.steps import Imports
+from securecfg.vault.index.in_memory import prefix_end
 from securecfg.vault.keys.departures import draft_move
 from securecfg.vault.moves.copying import Copy, Original, Resealing, Single, Subtree, as_freed, as_runs, rows_of
 from securecfg.vault.moves.notes import RelocationNotes
@@ -244,19 +245,19 @@ class Relocation:
         return stamps
 
     def _verify_not_rotated(self) -> None:
-        """Check that nothing rotates a secret, which nothing would go on with where it goes.
+        """Check that nothing rotates a secret: its rotation lies in the part that it leaves, and would be lost.
 
         Raises:
             Conflict: Something does.
         """
-        opened = self._source.opened
-        for path, entry in self._entries().items():
-            rotation = opened.entry(ROTATIONS + b"%016x" % entry.rec_id)
-            if rotation is not None and rotation.live:
+        found = self._source.opened.entries(ROTATIONS, prefix_end(ROTATIONS))
+        rotated = {name for name, entry in found if entry.live}
+        for path, entry in self._entries().items() if rotated else ():
+            if ROTATIONS + b"%016x" % entry.rec_id in rotated:
                 what = path.decode() if isinstance(self._chosen, Single) else self._chosen.below
                 message = f"`{what}` is rotated, or something below it"
-                hint = "end its rotation first: `securecfg rotation unset PATH`"
-                raise Conflict(message, hint=f"what lies in a sealed scope is not rotated; {hint}")
+                hint = "and set it again where the secret goes"
+                raise Conflict(message, hint=f"end its rotation first, `securecfg rotation unset PATH`, {hint}")
 
     def _require(self, place: Place, action: str, path: str) -> None:
         """Refuse where an action is not allowed; of a secret that the caller may not list the error names the folder.
@@ -439,6 +440,7 @@ class Relocation:
         def verify() -> None:
             self._verify_stamps(stamps)
             self._verify_copied(is_racing=is_racing)
+            self._verify_not_rotated()  # it may have been set since
 
         leaving = StagingArea(self._source.opened)
         try:

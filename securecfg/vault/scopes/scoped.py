@@ -325,7 +325,7 @@ class ScopedVault(Vault):
         Raises:
             ScopeSealed: The key at hand does not do that.
             ValueTooLarge: A value is larger than a sealed scope takes.
-            Conflict: An import that was interrupted holds the secret.
+            Conflict: An import that was interrupted holds the secret, or it is rotated and would leave its part.
             DestroyPending: It is moved, but bytes of old keys may lie in the write-ahead log until another reader lets
                 go; the next opener finishes.
         """
