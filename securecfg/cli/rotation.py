@@ -85,13 +85,24 @@ def set_(invocation: Invocation, /, *, path: str, **options: Any) -> None:  # no
     invocation.emit({"rotation": describe(made)}, f"set  {made.path}   {_told(made.rules)}, {_told_due(made, now)}")
 
 
-@rotation.command(examples=("securecfg rotation unset db/shop",))
+@rotation.command(
+    examples=(
+        "securecfg rotation unset db/shop",
+        "securecfg rotation unset db/shop --abandon   # its server is no more",
+    )
+)
 @click.argument("path")
+@click.option(
+    "--abandon",
+    is_flag=True,
+    help="Also where `rotation cancel` cannot end, since the target is gone for good; whoever still accepts the new "
+    "value is not told to refuse it.",
+)
 @common_flags
-def unset(invocation: Invocation, *, path: str) -> None:
+def unset(invocation: Invocation, *, path: str, abandon: bool) -> None:
     """Rotate a secret no more. The secret, and what its target accepts, stay as they are."""
     with invocation.open() as vault:
-        open_rotations(vault).remove(path)
+        open_rotations(vault).remove(path, is_abandoned=abandon)
     invocation.emit({"path": path}, f"unset  {path}   the secret stays as it is")
 
 

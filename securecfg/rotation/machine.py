@@ -260,6 +260,12 @@ def retry_anew(progress: Progress, token: str, now_ns: int) -> Progress:
     return at._replace(failed_in=None, reason="", setbacks=0, candidates=0)
 
 
+def redirected(progress: Progress) -> Progress:
+    """Its rotator has other options: what the target accepts is found out, at once unless consumers are waited for."""
+    is_waiting = progress.state in {State.CURRENT, State.FAILED}
+    return progress._replace(is_known=False, not_before_ns=progress.not_before_ns if is_waiting else 0)
+
+
 def cancel(progress: Progress) -> Progress:
     """A person wants it taken back, before the swap."""
     if progress.failed_in is State.PREVIOUS:

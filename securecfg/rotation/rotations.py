@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from securecfg.clock import SystemClock, to_datetime
@@ -13,6 +14,10 @@ from securecfg.errors import (
     RotationBusy,
     RotationFailed,
     RotationNotFound,
+    SecretDestroyed,
+    SecretNotFound,
+    SecurecfgError,
+    VersionNotFound,
 )
 from securecfg.rotation import machine
 from securecfg.rotation.document import (
@@ -37,9 +42,8 @@ from securecfg.vault.paths import check_principal, path_to_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from securecfg.errors import SecurecfgError
     from securecfg.rotation.document import Stored
-    from securecfg.rotation.interface import Options, Rotator
+    from securecfg.rotation.interface import Fields, Options, Rotator
     from securecfg.rotation.machine import Progress
     from securecfg.vault.vault import Vault
 
@@ -132,10 +136,12 @@ class Rotations:
         part = part_of(self._vault, path)
         rotation = Steps(part.authority).find(path).rotation
         rotator = self._find(rotation.rules.rotator, resolve_options(part, rotation.rules.options))
-        value = part.read(path, allow_expired=True).value
-        fields = {"": value} if isinstance(value, Secret) else value
+        current = _fields(part.read(path, allow_expired=True).value)
+        previous = None
+        with suppress(SecretNotFound, VersionNotFound, SecretDestroyed):
+            previous = _fields(part.read(path, at="previous", allow_expired=True).value)
         now = to_datetime(_now_ns(part))
-        run = Run(_CHECK_TOKEN, now, float(rotation.rules.timeout_s), current=fields)
+        run = Run(_CHECK_TOKEN, now, float(rotation.rules.timeout_s), current=current, previous=previous)
         return list(rotator.check(run)) if isinstance(rotator, ChecksPrivileges) else []
 
     # --- changing ----------------------------------------------------------------------------------------------------
@@ -149,7 +155,7 @@ class Rotations:
             InvalidRotation: The rules make no sense, or the secret lies in a store that is mounted, or it lies in a
                 sealed scope and an option refers to what does not.
             ScopeSealed: It lies in a scope that the key at hand does not both read and write.
-            Conflict: A rotation is under way, and the rules are of another rotator or have other options.
+            Conflict: A rotation is under way, and the rules are of another rotator or another strategy.
         """
         self._verify(rules)
         self.verify_may_rotate(path)
@@ -167,23 +173,49 @@ class Rotations:
         steps = Steps(part.authority)
         now = _now_ns(part)
         standing = steps.standing(path)
+        seen = self._running(steps, path)
+        is_alike = seen is not None and self._is_alike(part, seen, rules.rotator, rotator)
 
         def make(record: int, known: Stored | None) -> Rotation:
             due = due_after(rules, record, now, standing)
             author = self._vault.principal
             if known is None:
                 return Rotation(record, path, rules, author, due)
-            former = known.rotation
-            is_same = (former.rules.rotator, former.rules.options) == (rules.rotator, rules.options)
-            if former.is_running and not is_same:
-                message = f"`{path}` is being rotated by other rules"
+            former = known.rotation._replace(path=path, rules=rules, set_by=author, due_ns=due)
+            is_same = (known.rotation.rules.rotator, known.rotation.rules.options) == (rules.rotator, rules.options)
+            if is_same or not former.is_running or former.progress is None:
+                return former
+            if known.rotation.rules != seen or not is_alike:
+                message = f"`{path}` is being rotated by another rotator, or otherwise"
                 raise Conflict(message, hint=f"wait, or take it back: `securecfg rotation cancel {path}`")
-            return former._replace(path=path, rules=rules, set_by=author, due_ns=due)
+            return former._replace(progress=machine.redirected(former.progress))
 
         return steps.create(path, make, {"path": path, "rotator": rules.rotator}).rotation
 
-    def remove(self, path: str) -> None:
-        """Rotate a secret no more. It stays as it is.
+    @staticmethod
+    def _running(steps: Steps, path: str) -> Rules | None:
+        """Return by which rules a secret is being rotated, None where it is not."""
+        try:
+            rotation = steps.find(path).rotation
+        except RotationNotFound:
+            return None
+        return rotation.rules if rotation.is_running else None
+
+    def _is_alike(self, part: Vault, former: Rules, name: str, rotator: Rotator) -> bool:
+        """Return whether what was begun by some rules may go on with a rotator: it is the same but for options."""
+        if former.rotator != name:
+            return False
+        try:
+            return self._find(name, resolve_options(part, former.options)).strategy is rotator.strategy
+        except SecurecfgError:
+            return False
+
+    def remove(self, path: str, *, is_abandoned: bool = False) -> None:
+        """Rotate a secret no more. It stays as it is, with all of its versions.
+
+        Args:
+            path: Of the secret.
+            is_abandoned: Whether a run that could not be taken back, as its target is gone for good, is given up.
 
         Raises:
             RotationNotFound: Nothing rotates it.
@@ -194,8 +226,10 @@ class Rotations:
         self.verify_may_rotate(path)
         steps = Steps(part_of(self._vault, path).authority)
         stored = steps.find(path)
+        progress = stored.rotation.progress
+        is_cancelled = progress is not None and State.CANCELLING in {progress.state, progress.failed_in}
         # Nothing is left to be taken back of a secret that was deleted.
-        if stored.rotation.is_running and steps.standing(path).current:
+        if stored.rotation.is_running and steps.standing(path).current and not (is_abandoned and is_cancelled):
             message = f"`{path}` is being rotated"
             raise Conflict(message, hint=f"wait, or take it back: `securecfg rotation cancel {path}`")
         steps.remove(stored)
@@ -350,6 +384,10 @@ def _verify_own(part: Vault, path: str) -> None:
 
 def _now_ns(part: Vault) -> int:
     return part.opened.clock.now_ns()
+
+
+def _fields(value: Secret[str] | Secret[bytes] | Fields) -> Fields:
+    return {"": value} if isinstance(value, Secret) else value
 
 
 def _verify_numbers(rules: Rules) -> None:

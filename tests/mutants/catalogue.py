@@ -4727,4 +4727,25 @@ MUTANTS = (
         "        if True:\n",
         "store/test_sqlite_processes.py::test_another_connection_follows_the_first_one_where_that_is_in_doubt",
     ),
+    Mutant(
+        "a candidate that was tried at another target becomes current",
+        "rotation/rotations.py",
+        "            return former._replace(progress=machine.redirected(former.progress))\n",
+        "            return former\n",
+        "rotation/test_rotations.py::test_what_was_tried_at_one_target_is_tried_at_the_other_before_it_is_current",
+    ),
+    Mutant(
+        "what was begun without a hard cut goes on with one",
+        "rotation/rotations.py",
+        "            return self._find(name, resolve_options(part, former.options)).strategy is rotator.strategy\n",
+        "            return True\n",
+        "rotation/test_rotations.py::test_a_run_goes_on_with_no_rotator_that_would_cut_off_who_was_not",
+    ),
+    Mutant(
+        "a run is abandoned that nobody has tried to take back",
+        "rotation/rotations.py",
+        "and not (is_abandoned and is_cancelled)",
+        "and not is_abandoned",
+        "rotation/test_rotations.py::test_a_run_is_abandoned_only_after_somebody_has_tried_to_take_it_back",
+    ),
 )

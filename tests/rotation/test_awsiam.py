@@ -468,6 +468,15 @@ def test_a_second_key_is_found_before_the_first_rotation(user: User) -> None:
     assert "has two" in found
 
 
+def test_the_key_before_takes_no_room_from_the_next_rotation(user: User) -> None:
+    rotator = user.rotator()
+    assert isinstance(rotator, ChecksPrivileges)
+    run = begin(user)
+    new = rotator.propose(run).value
+    assert not isinstance(new, Secret)
+    assert list(rotator.check(run._replace(current=new, previous=run.current))) == []
+
+
 # --- options ----------------------------------------------------------------------------------------------------------
 
 

@@ -25,16 +25,18 @@ from securecfg.mounts import Rules as MountRules
 from securecfg.rotation import Strategy
 from securecfg.rotation.document import Rules
 from securecfg.rotation.machine import State
+from securecfg.rotation.rotations import Rotations
 from securecfg.rotation.schedule import parse_schedule
-from securecfg.testing.account import Mood
-from tests.rotation.conftest import PATH, progress_of
+from securecfg.testing.account import Account, Mood
+from tests.rotation.conftest import FIRST, PATH, progress_of
 from tests.vault.world import grant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from securecfg.rotation import Run
     from securecfg.rotation.document import Rotation
-    from securecfg.rotation.rotations import Rotations
+    from securecfg.rotation.interface import Options, Rotator
     from securecfg.vault.vault import Vault
     from tests.rotation.conftest import RotationWorld
 
@@ -232,9 +234,8 @@ def test_the_rotator_is_not_changed_under_way_and_the_grace_may_be(world: Rotati
     vault = world.begin()
     world.advance(world.runner(vault), "asked")
     rotations = world.rotations(vault)
-    for other in (RULES._replace(rotator="another"), RULES._replace(options={"x": "y"})):
-        with pytest.raises(Conflict):
-            rotations.set(PATH, other)
+    with pytest.raises(Conflict):
+        rotations.set(PATH, RULES._replace(rotator="another"))
     assert progress_of(rotations.set(PATH, RULES._replace(grace_s=0))).state is State.CURRENT
 
 
@@ -439,3 +440,93 @@ def test_what_is_not_due_and_was_taken_back_goes_by_its_schedule(world: Rotation
     world.account.mood = Mood.WELL
     assert world.lead_on(runner).state is State.CANCELLED
     assert not rotations.find(PATH).is_paused
+
+
+def test_a_run_whose_target_was_named_wrongly_goes_on_where_it_is_named_rightly(world: RotationWorld) -> None:
+    vault = world.open()
+    nobody = Account(FIRST)
+    nobody.mood = Mood.UNREACHABLE
+
+    def find(name: str, options: Options) -> Rotator:
+        at = nobody if options["host"] == "typo" else world.account
+        return at.rotator(name, options)
+
+    rotations, runner = Rotations(vault, find=find), world.runner(vault, find)
+    rules = RULES._replace(options={"host": "typo"})
+    rotations.set(PATH, rules)
+    assert progress_of(world.advance(runner, "asked")).reason == "target-unavailable"
+    with pytest.raises(Conflict):
+        rotations.set(PATH, RULES._replace(rotator="other", options={"host": "db"}))
+    for host in ("typo", "db"):
+        rotations.set(PATH, rules._replace(options={"host": host}))
+    stored = rotations.find(PATH)
+    assert (progress_of(stored).is_known, progress_of(stored).state) == (False, State.PENDING)
+    assert world.lead_on(runner).state is State.RETIRED
+    assert world.account.accepted == {str(vault.read(PATH).field("password").reveal())}
+
+
+def test_what_was_tried_at_one_target_is_tried_at_the_other_before_it_is_current(world: RotationWorld) -> None:
+    vault = world.begin(options={"host": "a"})
+    runner = world.runner(vault)
+    runner.observe = lambda step: runner.stop() if step.to == State.TESTED else None
+    assert progress_of(world.advance(runner, "asked")).state is State.TESTED
+    world.account = Account(FIRST)  # the other one, which has not been told
+    world.rotations(vault).set(PATH, RULES._replace(options={"host": "b"}))
+    assert world.lead_on(world.runner(vault)).state is State.RETIRED
+    assert world.account.accepted == {str(vault.read(PATH).field("password").reveal())}
+
+
+def test_a_run_goes_on_with_no_rotator_that_would_cut_off_who_was_not(world: RotationWorld) -> None:
+    vault = world.begin(options={"host": "a"})
+    world.account.mood = Mood.UNREACHABLE
+    world.advance(world.runner(vault), "asked")
+    cutting = Account(FIRST, Strategy.SINGLE_SLOT)
+
+    def find(name: str, options: Options) -> Rotator:
+        return (world.account if options["host"] == "a" else cutting).rotator(name, options)
+
+    with pytest.raises(Conflict):
+        Rotations(vault, find=find).set(PATH, RULES._replace(options={"host": "b"}))
+
+
+def test_a_run_is_abandoned_only_after_somebody_has_tried_to_take_it_back(world: RotationWorld) -> None:
+    vault = world.begin()
+    rotations, runner = world.rotations(vault), world.runner(vault)
+    world.account.mood = Mood.UNREACHABLE
+    world.advance(runner, "asked")
+    with pytest.raises(Conflict):
+        rotations.remove(PATH, is_abandoned=True)
+    rotations.cancel(PATH)
+    with pytest.raises(Conflict):
+        rotations.remove(PATH)
+    versions = [info.version for info in vault.history(PATH)]
+    rotations.remove(PATH, is_abandoned=True)
+    with pytest.raises(RotationNotFound):
+        rotations.find(PATH)
+    assert [info.version for info in vault.history(PATH)] == versions
+    assert vault.read(PATH, at="pending").version == versions[0]
+
+
+def test_a_check_is_given_what_is_current_and_what_was_before(world: RotationWorld) -> None:
+    vault = world.begin()
+    rotations, runner = world.rotations(vault), world.runner(vault)
+    seen: list[Run] = []
+
+    class _Checking:
+        strategy, target, identity = Strategy.OVERLAPPING, "account", frozenset({"username"})
+
+        def __init__(self) -> None:
+            inner = world.account.rotator()
+            self.propose, self.apply, self.verify, self.retire = inner.propose, inner.apply, inner.verify, inner.retire
+
+        def check(self, run: Run, /) -> list[str]:
+            seen.append(run)
+            return []
+
+    checking = Rotations(vault, find=lambda *_: _Checking())
+    checking.check(PATH)
+    world.advance(runner, "asked")
+    assert progress_of(rotations.find(PATH)).state is State.CURRENT
+    checking.check(PATH)
+    passwords = [[each and str(each["password"].reveal()) for each in (run.current, run.previous)] for run in seen]
+    assert passwords == [[FIRST, None], [str(vault.read(PATH).field("password").reveal()), FIRST]]

@@ -204,7 +204,11 @@ class AwsIamRotator:
                 missing.append(self._permission(_action(operation)))
             except _Refused:
                 pass  # there is no such key, which only who may do it is told
-        if len(keys) >= _KEYS_MAX:
+        former = ""
+        with suppress(InvalidRotation):  # there is none, or something else
+            former = _key_id(run.previous)
+        # What is retired when its grace is over takes no room from the next rotation.
+        if len([key for key in keys if key.key_id != former]) >= _KEYS_MAX:
             missing.append(f"room for another access key: the user `{self._user}` has two")
         return missing
 
