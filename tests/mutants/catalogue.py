@@ -4494,4 +4494,18 @@ MUTANTS = (
         "            pass\n",
         "rotation/test_runner.py::test_what_was_issued_and_not_stored_is_taken_back_with_the_rotation",
     ),
+    Mutant(
+        "a rotation cannot be taken back over a certificate that has ended",
+        "rotation/rotators/tls.py",
+        "        if is_current(value, run):\n            return\n",
+        "",
+        "rotation/test_ended.py::test_a_rotation_is_taken_back_over_what_has_ended[tls]",
+    ),
+    Mutant(
+        "a candidate that has ended is taken because somebody wrote the same",
+        "rotation/values.py",
+        "    return value == run.current and value != run.pending",
+        "    return value == run.current",
+        "rotation/test_ended.py::test_a_candidate_that_has_ended_is_refused_where_somebody_made_it_current[ssh]",
+    ),
 )
