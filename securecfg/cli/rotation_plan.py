@@ -91,7 +91,8 @@ def simulate(invocation: Invocation, *, prefix: str, days: int) -> None:
     with invocation.open() as vault:
         planned = plan_of(vault, open_rotations(vault).all(prefix))
         now = to_datetime(vault.opened.clock.now_ns())
-    outcome = simulation.simulate(planned, start=now, span=timedelta(days=days))
+    with invocation.progress("trying it out") as progress:
+        outcome = simulation.simulate(planned, start=now, span=timedelta(days=days), progress=progress)
     invocation.emit(_outcome_to_json(outcome), *map(printable, _told(outcome, len(planned))))
 
 

@@ -26,7 +26,10 @@ CALLS = {
     "awsiam": ({"user": "shop", "region": "eu-west-1"}, "aws iam eu-west-1"),
     "exec": ({"program": "/opt/rotate", "strategy": "overlapping"}, "exec /opt/rotate"),
     "http": (API | {"login": "${secret:api/login}"}, "http api.example:8443"),
-    "mysql": ({"host": "db.example", "admin": "root", "username": "a", "admin-password": "${secret:db/admin}"}, "mysql db.example:3306"),
+    "mysql": (
+        {"host": "db.example", "admin": "root", "username": "a", "admin-password": "${secret:db/admin}"},
+        "mysql db.example:3306",
+    ),
     "postgresql": ({"host": "db.example", "port": "6432"}, "postgresql db.example:6432"),
     "redis": ({"hosts": "a.example,b.example:6380", "persist": "none"}, "redis a.example:6379,b.example:6380"),
     "webhook": (
