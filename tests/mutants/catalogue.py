@@ -4508,4 +4508,18 @@ MUTANTS = (
         "    return value == run.current",
         "rotation/test_ended.py::test_a_candidate_that_has_ended_is_refused_where_somebody_made_it_current[ssh]",
     ),
+    Mutant(
+        "a client that sends a byte at a time holds a place of the health server for ever",
+        "rotation/health.py",
+        "        self._connection.settimeout(left_s)",
+        "        self._until_s += 1",
+        "rotation/test_service.py::test_a_client_that_sends_a_byte_at_a_time_is_left",
+    ),
+    Mutant(
+        "a request to the health server may be as long as it likes",
+        "rotation/health.py",
+        "        if self._left_bytes < 0:",
+        "        if False:",
+        "rotation/test_service.py::test_a_request_is_no_longer_than_it_may_be",
+    ),
 )
