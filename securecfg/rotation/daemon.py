@@ -20,6 +20,7 @@ from securecfg.errors import (
     Sealed,
     SecurecfgError,
     Unavailable,
+    UnsupportedFormat,
     VaultClosed,
     VaultForked,
 )
@@ -242,9 +243,12 @@ class Daemon:
             self._agenda = Agenda()
             self._states = {record: state for record, state in self._states.items() if record in self._working}
             self._hindered = {record: why for record, why in self._hindered.items() if record in self._working}
-            for stored in opened.consistently(lambda: list(all_rotations(opened))):
+            newer: set[int] = set()
+            for stored in opened.consistently(lambda: list(all_rotations(opened, newer))):
                 if stored.rotation.record not in self._working:
                     self._know(stored.rotation, _moment(stored.rotation, opened.clock.now_ns()))
+            for record in newer - self._working:
+                self._agenda.put(record, 0)
             self._changed |= self._working
             self._reason = ""
             self._seen_s = elapsed_s()
@@ -270,7 +274,13 @@ class Daemon:
                 # What its worker says of it may be older, and is taken back first.
                 self._changed.add(record)
                 return
-        stored = runner.steps.find_record(record)
+        try:
+            stored = runner.steps.find_record(record)
+        except UnsupportedFormat:
+            with self._wake:
+                self._states.pop(record, None)
+                self._agenda.put(record, 0)  # whoever takes it up says so, and looks at it again after a while
+            return
         with self._wake:
             if stored is None:
                 self._forget(record)
@@ -335,7 +345,7 @@ class Daemon:
         except SecurecfgError as error:
             extra = {"event": "rotation.interrupted", "code": error.code}
             _log.warning("a rotation cannot go on for now", extra=extra)
-            pause_ns = _DENIED_PAUSE_NS if isinstance(error, AccessDenied) else 5 * NS
+            pause_ns = _DENIED_PAUSE_NS if isinstance(error, (AccessDenied, UnsupportedFormat)) else 5 * NS
             self._done(record, runner.vault.opened.clock.now_ns() + pause_ns, hindered_by=type(error))
         except Exception as error:  # noqa: BLE001 - the outermost loop of a thread; its text could quote a value
             extra = {"event": "rotation.broken", "code": type(error).__name__}

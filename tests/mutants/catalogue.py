@@ -4522,4 +4522,32 @@ MUTANTS = (
         "        if False:",
         "rotation/test_service.py::test_a_request_is_no_longer_than_it_may_be",
     ),
+    Mutant(
+        "what callbacks have is not acknowledged where another one is stopped before its turn",
+        "rotation/consumers.py",
+        "                elif version not in self._heard:\n",
+        "                else:\n",
+        "rotation/test_consumers.py::test_what_one_callback_has_is_acknowledged_where_the_other_is_stopped_before_its_turn",
+    ),
+    Mutant(
+        "what no callback has is acknowledged because it is stopped",
+        "rotation/consumers.py",
+        "                elif version not in self._heard:\n",
+        "                elif False:\n",
+        "rotation/test_consumers.py::test_what_no_callback_has_is_not_acknowledged_because_one_is_stopped",
+    ),
+    Mutant(
+        "a rotation that a newer version has set ends the daemon",
+        "rotation/daemon.py",
+        "        except UnsupportedFormat:\n            with self._wake:\n",
+        "        except RotationBusy:\n            with self._wake:\n",
+        "rotation/test_daemon.py::test_leaves_alone_what_a_newer_version_has_set",
+    ),
+    Mutant(
+        "the rotation of a newer version is taken for one of this",
+        "rotation/document.py",
+        "    if version != DOCUMENT_VERSION:\n        raise ValueError\n",
+        "",
+        "rotation/test_documents.py::test_what_makes_no_sense_is_refused[place0-0]",
+    ),
 )
