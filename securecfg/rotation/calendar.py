@@ -24,6 +24,7 @@ class Planned(NamedTuple):
         after: As for `next_due`.
         created: When the current version was made.
         expires: When that ceases to be good.
+        due: When it is due next, where that was decided before; None where the schedule says it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Planned(NamedTuple):
     after: datetime
     created: datetime | None = None
     expires: datetime | None = None
+    due: datetime | None = None
 
 
 class Occurrence(NamedTuple):
@@ -80,7 +82,8 @@ def _taken(heap: list[tuple[datetime, int]], standing: list[Planned], until: dat
         created, expires = planned.created, planned.expires
         expired = expires if expires is not None and expires <= at else None
         life = None if expires is None else max(expires - (created or planned.after), at - at)
-        standing[index] = planned._replace(after=at, created=at, expires=None if life is None else at + life)
+        expires = None if life is None else at + life
+        standing[index] = planned._replace(after=at, created=at, expires=expires, due=None)
         following = next_of(standing[index], at)
         if following is None:
             heapq.heappop(heap)
@@ -91,6 +94,8 @@ def _taken(heap: list[tuple[datetime, int]], standing: list[Planned], until: dat
 
 def next_of(planned: Planned, now: datetime) -> datetime | None:
     """Return when a rotation begins next, None for never; what was due before now begins now or in its next window."""
+    if planned.due is not None:
+        return begin_at(planned.schedule, due=planned.due, now=now)
     due = next_due(
         planned.schedule, after=planned.after, created=planned.created, expires=planned.expires, seed=planned.seed
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from securecfg.clock import to_datetime
@@ -27,8 +26,6 @@ WITHOUT_TARGET = frozenset(("random", "signing-key", "ssh", "tls"))
 
 _STAND_IN = Secret(f"whsec_{b64encode(bytes(32)).decode()}")
 """For what an option refers to; in the form that `webhook` wants."""
-
-_BEFORE = timedelta(seconds=1)
 
 
 def begins_by_itself(rotation: Rotation) -> bool:
@@ -69,9 +66,11 @@ def plan_of(vault: Vault, rotations: Iterable[Rotation]) -> list[Planned]:
                 f"{each.rules.rotator} {each.path}" if each.rules.rotator in WITHOUT_TARGET else target_of(each.rules),
                 Schedule.from_json(each.rules.schedule),
                 each.record.to_bytes(8, "big"),
-                to_datetime(each.due_ns) - _BEFORE,
+                to_datetime(each.due_ns),
                 to_datetime(standing.created_ns) if standing.created_ns else None,
                 to_datetime(standing.expires_ns) if standing.expires_ns else None,
+                # Whatever was written since: it is that time at which a daemon begins.
+                to_datetime(each.due_ns),
             )
         )
     return planned

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.clock import to_datetime
 from securecfg.errors import InvalidRotation
-from securecfg.rotation.document import Rules
+from securecfg.rotation.calendar import upcoming
+from securecfg.rotation.document import NS, Rules
+from securecfg.rotation.due import due_after
 from securecfg.rotation.names import BUILT_IN, open_rotator
 from securecfg.rotation.planning import WITHOUT_TARGET, plan_of, target_of
 from securecfg.rotation.rotations import Rotations
 from securecfg.rotation.schedule import parse_schedule
+from securecfg.rotation.simulation import simulate
+from securecfg.rotation.steps import Standing
 from securecfg.secret import Secret
 from tests.rotation.authority import new_ca
+from tests.rotation.conftest import PATH
 
 if TYPE_CHECKING:
     from securecfg.rotation import Options, Rotator
@@ -104,3 +111,31 @@ def test_who_wants_to_see_the_secret_itself_is_taken_to_call_one_target() -> Non
     assert target_of(Rules("picky", {"key": "${secret:a}"}), find) == "picky"
     assert target_of(Rules("picky", {"key": "text around ${secret:a}"})) == "picky"
     assert target_of(Rules("not-installed")) == "not-installed"
+
+
+def test_what_was_written_since_is_due_when_the_daemon_begins_it(world: RotationWorld) -> None:
+    vault = world.open()
+    rotations = Rotations(vault)
+    rotations.set(PATH, Rules("random", {"field": "password"}, parse_schedule(every="30d").to_json()))
+    due = to_datetime(rotations.find(PATH).due_ns)
+    world.wait(10 * 86_400)
+    vault.write(PATH, {"username": "shop", "password": "written by hand"})
+    now = to_datetime(world.clock.ns)
+    planned = plan_of(vault, rotations.all())
+    first, second = upcoming(planned, now=now, until=now + timedelta(days=60))
+    assert first.at == due
+    assert timedelta(days=28) < second.at - first.at <= timedelta(days=30)
+    assert simulate(planned, start=now, span=timedelta(days=60)).rotations == 2
+    late = due + timedelta(days=1)
+    assert next(upcoming(planned, now=late, until=late + timedelta(days=1))).at == late
+    vault.close()
+
+
+def test_a_version_that_was_made_while_a_clock_was_ahead_is_not_left_alone_until_then(world: RotationWorld) -> None:
+    vault = world.open()
+    now_ns = world.clock.ns
+    rules = Rules("random", {}, parse_schedule(every="30d", jitter="0").to_json())
+    day_ns = 86_400 * NS
+    for created_ns in (now_ns, now_ns + 3_650 * day_ns):
+        assert due_after(rules, 1, now_ns, Standing(1, 0, 0, created_ns)) == now_ns // 1_000 * 1_000 + 30 * day_ns
+    vault.close()
