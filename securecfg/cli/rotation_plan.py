@@ -82,8 +82,8 @@ def plan(invocation: Invocation, *, prefix: str, days: int) -> None:
 def simulate(invocation: Invocation, *, prefix: str, days: int) -> None:
     """Try the schedules out on a clock that is only counted, and tell where they collide and what lapses.
 
-    A collision is more than five rotations of one rotator in ten minutes: its target may refuse so many calls. A secret
-    lapses that ceases to be good before its rotation begins. Nothing is asked or done.
+    A collision is more than five rotations at one target in ten minutes, which may refuse so many calls: one server, or
+    one host of an API. A secret lapses that ceases to be good before its rotation begins. Nothing is asked or done.
     """
     from securecfg.cli.rotation import open_rotations
     from securecfg.clock import to_datetime
@@ -93,7 +93,8 @@ def simulate(invocation: Invocation, *, prefix: str, days: int) -> None:
         opened = open_rotations(vault)
         planned = _planned(vault, opened.all(prefix))
         now = to_datetime(opened.now_ns())
-    outcome = simulation.simulate(planned, start=now, span=timedelta(days=days))
+    with invocation.progress("trying it out") as progress:
+        outcome = simulation.simulate(planned, start=now, span=timedelta(days=days), progress=progress)
     invocation.emit(_outcome_to_json(outcome), *map(printable, _told(outcome, len(planned))))
 
 

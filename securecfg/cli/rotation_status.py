@@ -44,17 +44,22 @@ def status(invocation: Invocation, *, path: str, only_failed: bool) -> None:
     from securecfg.cli.rotation import open_rotations
     from securecfg.cli.rotation_run import all_of
     from securecfg.cli.rotation_words import describe, failure_lines, is_failed
+    from securecfg.rotation.steps import Steps
 
     with invocation.open() as vault:
         rotations = open_rotations(vault)
         found = all_of(invocation, rotations, path)
         exact = [each for each in found if each.path == path]
-        if path and not found and not path.endswith("/"):
+        newer = vault.authority.filter_listed(Steps(vault.authority).newer())
+        newer = [each for each in newer if each.startswith(path)]
+        if path and not found and path in (newer or [path]) and not path.endswith("/"):
             exact = [rotations.find(path)]  # which says why there is none
         now = rotations.now_ns()
     shown = [each for each in exact or found if is_failed(each) or not only_failed]
     shown.sort(key=lambda each: (not is_failed(each), not each.is_running, each.path))
-    result = {"rotations": [describe(each) for each in shown]}
+    result = {"rotations": [describe(each) for each in shown]} | ({"newer": newer} if newer else {})
+    for each in newer:
+        invocation.note(f"note: a newer version has set the rotation of `{printable(each)}`, and leads it on")
     if invocation.is_json:
         invocation.emit(result)
     elif exact and shown:

@@ -58,8 +58,3 @@ class Breakers:
         with self._lock:
             self._failures.pop(target, None)
             self._until.pop(target, None)
-
-    def open_targets(self) -> list[str]:
-        """Return the targets that are left alone."""
-        with self._lock:
-            return sorted(target for target, until in self._until.items() if until > self._elapsed())

@@ -24,6 +24,7 @@ class Planned(NamedTuple):
         after: As for `next_due`.
         created: When the current version was made.
         expires: When that ceases to be good.
+        due: When it is due next, where that was decided before; None where the schedule says it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Planned(NamedTuple):
     after: datetime
     created: datetime | None = None
     expires: datetime | None = None
+    due: datetime | None = None
 
 
 class Occurrence(NamedTuple):
@@ -51,56 +53,11 @@ class Occurrence(NamedTuple):
     expired: datetime | None
 
 
-class Agenda:
-    """Rotations in the order in which they are due, each with the one time that is its next.
-
-    Each is taken to succeed when it begins; the new version lives as long as the one before.
-
-    Args:
-        rotations: What is rotated.
-        now: What was due before begins now, or in the next window.
-    """
-
-    def __init__(self, rotations: Iterable[Planned], *, now: datetime) -> None:
-        """Find the next time of each."""
-        self._standing = list(rotations)
-        self.never_due: list[Planned] = []
-        self._heap: list[tuple[datetime, int]] = []
-        for index, planned in enumerate(self._standing):
-            at = _next(planned, now)
-            if at is None:
-                self.never_due.append(planned)
-            else:
-                self._heap.append((at, index))
-        heapq.heapify(self._heap)
-
-    def take(self, until: datetime) -> Iterator[Occurrence]:
-        """Yield what begins before a time, the earliest first, and go on from there when called again."""
-        heap, standing = self._heap, self._standing
-        while heap and heap[0][0] < until:
-            at, index = heap[0]
-            planned = standing[index]
-            created, expires = planned.created, planned.expires
-            expired = expires if expires is not None and expires <= at else None
-            life = None if expires is None else max(expires - (created or planned.after), at - at)
-            renewed = planned._replace(after=at, created=at, expires=None if life is None else at + life)
-            standing[index] = renewed
-            following = _next(renewed, at)
-            if following is None:
-                heapq.heappop(heap)
-            else:
-                heapq.heapreplace(heap, (following, index))
-            yield Occurrence(at, planned.name, planned.target, expired)
-
-    def standing(self) -> Iterator[Planned]:
-        """Yield each rotation with the version that it has by now."""
-        yield from self._standing
-
-
 def upcoming(rotations: Iterable[Planned], *, now: datetime, until: datetime) -> Iterator[Occurrence]:
-    """Yield all that will be due before a time, the earliest first.
+    """Return all that will be due before a time, the earliest first.
 
-    Memory is taken for each secret, not for each time.
+    Each is taken to succeed when it begins; the new version lives as long as the one before. Memory is taken for each
+    secret, not for each time.
 
     Args:
         rotations: What is rotated.
@@ -111,10 +68,34 @@ def upcoming(rotations: Iterable[Planned], *, now: datetime, until: datetime) ->
         InvalidRotation: A stored schedule has no meaning.
         ExtraMissing: A cron expression needs a library that is not installed.
     """
-    return Agenda(rotations, now=now).take(until)
+    standing = list(rotations)
+    first = ((next_of(planned, now), index) for index, planned in enumerate(standing))
+    heap = [(at, index) for at, index in first if at is not None]
+    heapq.heapify(heap)
+    return _taken(heap, standing, until)
 
 
-def _next(planned: Planned, now: datetime) -> datetime | None:
+def _taken(heap: list[tuple[datetime, int]], standing: list[Planned], until: datetime) -> Iterator[Occurrence]:
+    while heap and heap[0][0] < until:
+        at, index = heap[0]
+        planned = standing[index]
+        created, expires = planned.created, planned.expires
+        expired = expires if expires is not None and expires <= at else None
+        life = None if expires is None else max(expires - (created or planned.after), at - at)
+        expires = None if life is None else at + life
+        standing[index] = planned._replace(after=at, created=at, expires=expires, due=None)
+        following = next_of(standing[index], at)
+        if following is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (following, index))
+        yield Occurrence(at, planned.name, planned.target, expired)
+
+
+def next_of(planned: Planned, now: datetime) -> datetime | None:
+    """Return when a rotation begins next, None for never; what was due before now begins now or in its next window."""
+    if planned.due is not None:
+        return begin_at(planned.schedule, due=planned.due, now=now)
     due = next_due(
         planned.schedule, after=planned.after, created=planned.created, expires=planned.expires, seed=planned.seed
     )

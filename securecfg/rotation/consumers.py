@@ -23,6 +23,7 @@ from securecfg.errors import (
     Sealed,
     SecurecfgError,
     Unsupported,
+    UnsupportedFormat,
     VaultClosed,
     VaultForked,
 )
@@ -124,6 +125,7 @@ class Consumers:
         self._followers: list[_Follower] = []
         self._lines: dict[tuple[_Follower, int], _Line] = {}
         self._called: set[int] = set()
+        self._heard: set[tuple[int, int]] = set()  # versions that a callback has, and nobody has acknowledged yet
         self._workers = 0
         self._watcher: threading.Thread | None = None
 
@@ -149,8 +151,11 @@ class Consumers:
                 follower.is_stopped = True
                 if follower in self._followers:
                     self._followers.remove(follower)
-                for key in [key for key in self._lines if key[0] is follower]:
-                    del self._lines[key]
+                for line in self._lines.values():
+                    if line.follower is follower:
+                        # It is not called any more, but may be the one that acknowledges what others have heard.
+                        line.due_s, line.pause_s = 0.0, FIRST_PAUSE_S
+                self._begin()
                 self._changed.notify_all()
 
         return stop
@@ -181,7 +186,10 @@ class Consumers:
         opened, principal = self._part.opened, self._vault.principal
         names = {name for name, entry in opened.entries(ROTATIONS, prefix_end(ROTATIONS)) if entry.live}
         for record, seen in follower.seen.items():
-            stored = find_rotation(opened, record) if document_path(record) in names else None
+            try:
+                stored = find_rotation(opened, record) if document_path(record) in names else None
+            except UnsupportedFormat:
+                continue  # whether a newer version's rotation waits for anybody is not known here
             progress = stored.rotation.progress if stored is not None else None
             if stored is None or progress is None or progress.state is not State.CURRENT:
                 continue
@@ -356,6 +364,8 @@ class Consumers:
                     line.calls.popleft()
                 if not line.calls:
                     self._lines.pop((line.follower, line.record), None)
+            elif not self._followers:
+                self._lines.pop((line.follower, line.record), None)  # nobody is there to begin it again
             else:
                 line.due_s = time.monotonic() + line.pause_s
                 line.pause_s = min(2 * line.pause_s, LONGEST_PAUSE_S)
@@ -377,20 +387,27 @@ class Consumers:
         if entry is None or entry.rec_id != line.record:
             # It was moved. Where to is known once that was looked at; nothing is to be done where it does not match.
             with self._changed:
-                return follower.size >= size and follower.seen[line.record].path == path
+                return follower.is_stopped or (follower.size >= size and follower.seen[line.record].path == path)
+        version = (line.record, call.new)
         if not line.is_made:
             refs = self._refs(line, call, path)
-            if refs is None:
-                return True
-            if not self._call(follower.callback, *refs):
+            if refs is not None and not self._call(follower.callback, *refs):
                 self._record_failure(path.decode(), call.new)
                 return False
+            with self._changed:
+                if refs is not None:
+                    self._heard.add(version)
+                elif version not in self._heard:
+                    return True
             line.is_made = True
         if not self._is_told_to_others(line, call):
-            # Somebody who gave up the right to read it in the meantime has nothing to acknowledge, and nobody would
-            # believe it of who does not write the sealed scope that it lies in: the grace is as long as it is.
-            with suppress(AccessDenied, ScopeSealed):
+            # Somebody who gave up the right to read it in the meantime has nothing to acknowledge, nor has who does not
+            # understand the rotation; and nobody would believe it of who does not write the sealed scope that it lies
+            # in: the grace is as long as it is.
+            with suppress(AccessDenied, ScopeSealed, UnsupportedFormat):
                 Rotations(self._vault).acknowledge(path.decode(), call.new)
+            with self._changed:
+                self._heard.discard(version)
         return True
 
     def _refs(self, line: _Line, call: _Call, path: bytes) -> tuple[SecretRef | None, SecretRef] | None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from securecfg.crypto import KIND_TEXT
-from securecfg.errors import InvalidPath
+from securecfg.errors import InvalidPath, UnsupportedFormat
 from securecfg.rotation.machine import RETRIED, WITH_CANDIDATE, Progress, State
 from securecfg.vault.documents import decode_document, parsing
 from securecfg.vault.drafts import Content
@@ -149,18 +149,29 @@ def find_rotation(opened: OpenVault, record: int) -> Stored | None:
 
     Raises:
         Tampered: The document is damaged.
+        UnsupportedFormat: A newer version has written it.
     """
     return _read(opened, document_path(record))
 
 
-def all_rotations(opened: OpenVault) -> Iterator[Stored]:
+def all_rotations(opened: OpenVault, newer: set[int] | None = None) -> Iterator[Stored]:
     """Return the rotations of a vault, as of the state that was read last.
+
+    Args:
+        opened: The vault.
+        newer: Gets the numbers of the secrets whose documents a newer version has written, which are left out.
 
     Raises:
         Tampered: A document is damaged.
     """
     for name in [path for path, entry in opened.entries(ROTATIONS, prefix_end(ROTATIONS)) if entry.live]:
-        stored = _read(opened, name)
+        try:
+            stored = _read(opened, name)
+        except UnsupportedFormat:
+            if newer is not None:
+                with parsing(opened, name):
+                    newer.add(int(name.removeprefix(ROTATIONS), 16))
+            continue
         if stored is not None:
             yield stored
 
@@ -182,8 +193,13 @@ def parse_rotation(document: Any) -> Rotation:  # noqa: ANN401 - whatever the do
 
     Raises:
         LookupError, TypeError, ValueError: It is malformed.
+        UnsupportedFormat: A newer version has written it.
     """
-    if document["v"] != DOCUMENT_VERSION:
+    version = document["v"]
+    if type(version) is int and DOCUMENT_VERSION < version <= _INTEGER_MAX:
+        message = f"a rotation is stored in format {version}, this program knows {DOCUMENT_VERSION}"
+        raise UnsupportedFormat(message, hint="use the version of securecfg that has set it, or a later one")
+    if version != DOCUMENT_VERSION:
         raise ValueError
     path = _text(document["path"])
     try:

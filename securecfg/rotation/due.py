@@ -27,10 +27,12 @@ def due_after(rules: Rules, record: int, now_ns: int, standing: Standing) -> int
         return 0
     from securecfg.rotation.schedule import Schedule, next_due
 
+    # A version that was made while a clock was far ahead is not left alone until that time has come.
+    created_ns = min(standing.created_ns, now_ns)
     due = next_due(
         Schedule.from_json(rules.schedule),
         after=to_datetime(now_ns),
-        created=to_datetime(standing.created_ns) if standing.created_ns else None,
+        created=to_datetime(created_ns) if created_ns else None,
         expires=to_datetime(standing.expires_ns) if standing.expires_ns else None,
         seed=record.to_bytes(8, "big"),
     )

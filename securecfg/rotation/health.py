@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -19,10 +21,23 @@ if TYPE_CHECKING:
     from securecfg.rotation.daemon import Daemon
     from securecfg.rotation.metrics import Metrics
 
-REQUESTS_MAX = 16
-TIMEOUT_S = 5.0
 PORT_MAX = 65_535
+_READ_BYTES = 1_024
 _TEXT = "text/plain; charset=utf-8"
+
+
+class HealthLimits(NamedTuple):
+    """What clients may take.
+
+    Attributes:
+        requests: How many are answered at once; another one is turned away.
+        request_s: How long one may take from its first byte to the last of its answer.
+        request_bytes: How long a request may be, with its headers.
+    """
+
+    requests: int = 16
+    request_s: float = 5.0
+    request_bytes: int = 8_192
 
 
 class _Answer(NamedTuple):
@@ -39,6 +54,7 @@ class HealthServer:
         metrics: What is counted, None for none.
         host: Where to listen.
         port: At which port; 0 takes any.
+        limits: What clients may take.
 
     Attributes:
         port: The port.
@@ -47,14 +63,22 @@ class HealthServer:
         UsageError: Nobody can listen there.
     """
 
-    def __init__(self, daemon: Daemon, metrics: Metrics | None, host: str, port: int) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        metrics: Metrics | None,
+        host: str,
+        port: int,
+        *,
+        limits: HealthLimits = HealthLimits(),  # noqa: B008 - a tuple, which nobody changes
+    ) -> None:
         """Listen; answer nothing yet."""
 
         def answer(path: str) -> _Answer:
             return _answer(path, daemon, metrics)
 
         try:
-            self._server = _Server((host, port), answer)
+            self._server = _Server((host, port), answer, limits)
         except OSError:
             message = f"nobody can listen at port {port} of `{host}`"
             raise UsageError(message, hint="another process may do so; choose another port") from None
@@ -96,9 +120,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, address: tuple[str, int], answer: Callable[[str], _Answer]) -> None:
-        self.answer = answer
-        self._turns = threading.BoundedSemaphore(REQUESTS_MAX)
+    def __init__(self, address: tuple[str, int], answer: Callable[[str], _Answer], limits: HealthLimits) -> None:
+        self.answer, self.limits = answer, limits
+        self._turns = threading.BoundedSemaphore(limits.requests)
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, _Request)
@@ -129,12 +153,55 @@ class _Server(ThreadingHTTPServer):
         """Say nothing: a client that went away is no news."""
 
 
+class _Bounded(io.RawIOBase):
+    """What a client sends, and is sent: so much of it, until a time.
+
+    A limit of each read alone would let a client that sends a byte now and then hold its place for ever.
+    """
+
+    def __init__(self, connection: socket.socket, limits: HealthLimits) -> None:
+        self._connection = connection
+        self._left_bytes = limits.request_bytes
+        self._until_s = time.monotonic() + limits.request_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # type: ignore[override]  # what `BufferedReader` gives
+        self._limit()
+        count = self._connection.recv_into(buffer)
+        self._left_bytes -= count
+        if self._left_bytes < 0:
+            raise TimeoutError
+        return count
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: memoryview, /) -> int:  # type: ignore[override]  # whatever has bytes
+        self._limit()
+        self._connection.sendall(content)  # all of it within the time
+        return len(content)
+
+    def _limit(self) -> None:
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left_s)
+
+
 class _Request(BaseHTTPRequestHandler):
-    timeout = TIMEOUT_S
     server_version = "securecfg"
     sys_version = ""
 
     server: _Server
+
+    def setup(self) -> None:
+        self.connection = self.request
+        bounded = _Bounded(self.connection, self.server.limits)
+        # Reads of a few bytes at once keep to the limit of all of them closely.
+        self.rfile = io.BufferedReader(bounded, _READ_BYTES)
+        self.wfile = bounded  # type: ignore[assignment]  # `write`, `flush` and `close` are all that is asked of it
 
     def do_GET(self) -> None:
         self._write(is_whole=True)

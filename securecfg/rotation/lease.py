@@ -128,4 +128,10 @@ def _started(pid: int) -> str:
         status = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return ""
-    return status.rpartition(b")")[2].split()[_START_FIELD].decode("ascii")
+    return start_of(status)
+
+
+def start_of(status: bytes) -> str:
+    """Return when a process was started, of what `/proc` says of it; empty where that does not say it."""
+    fields = status.rpartition(b")")[2].split()
+    return fields[_START_FIELD].decode("ascii", "replace") if len(fields) > _START_FIELD else ""

@@ -6,7 +6,15 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from securecfg.errors import AccessDenied, RotationBusy, ScopeSealed, SecurecfgError, VaultClosed, VaultForked
+from securecfg.errors import (
+    AccessDenied,
+    RotationBusy,
+    ScopeSealed,
+    SecurecfgError,
+    UnsupportedFormat,
+    VaultClosed,
+    VaultForked,
+)
 from securecfg.rotation.agenda import Agenda, next_moment
 from securecfg.rotation.document import NS, all_rotations
 from securecfg.rotation.due import begin_ns
@@ -74,9 +82,12 @@ class Post:
             self.agenda = Agenda()
             self.states = {record: state for record, state in self.states.items() if record in self.working}
             self.hindered = {record: why for record, why in self.hindered.items() if record in self.working}
-            for stored in opened.consistently(lambda: list(all_rotations(opened))) if self.is_led else ():
+            newer: set[int] = set()
+            for stored in opened.consistently(lambda: list(all_rotations(opened, newer))) if self.is_led else ():
                 if stored.rotation.record not in self.working:
                     self._know(stored.rotation, _moment(stored.rotation, opened.clock.now_ns()))
+            for record in newer - self.working:
+                self.agenda.put(record, 0)
             self._changed |= self.working
         self._seen = news.number
 
@@ -109,7 +120,13 @@ class Post:
                 # What its worker says of it may be older, and is taken back first.
                 self._changed.add(record)
                 return
-        stored = runner.steps.find_record(record)
+        try:
+            stored = runner.steps.find_record(record)
+        except UnsupportedFormat:
+            with self._wake:
+                self.states.pop(record, None)
+                self.agenda.put(record, 0)  # whoever takes it up says so, and looks at it again after a while
+            return
         with self._wake:
             if stored is None:
                 self._forget(record)
@@ -170,7 +187,7 @@ class Post:
         except SecurecfgError as error:
             extra = {"event": "rotation.interrupted", "code": error.code}
             _log.warning("a rotation cannot go on for now", extra=extra)
-            pause_ns = _DENIED_PAUSE_NS if isinstance(error, (AccessDenied, ScopeSealed)) else 5 * NS
+            pause_ns = _DENIED_PAUSE_NS if isinstance(error, (AccessDenied, ScopeSealed, UnsupportedFormat)) else 5 * NS
             self.done(record, runner.vault.opened.clock.now_ns() + pause_ns, hindered_by=type(error))
         except Exception as error:  # noqa: BLE001 - the outermost loop of a thread; its text could quote a value
             extra = {"event": "rotation.broken", "code": type(error).__name__}

@@ -5,22 +5,21 @@ No clock is read and nothing is drawn: who knows the same of a secret comes to t
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 from securecfg.errors import InvalidRotation
-from securecfg.rotation.cron import check_cron, check_cron_shape, cron_after, explain_cron
+from securecfg.rotation.cron import check_cron, check_cron_shape, explain_cron
+from securecfg.rotation.placing import LAST, Clock, Placing, from_us, to_us
 from securecfg.rotation.windows import (
     WINDOWS_MAX,
     Window,
     checked_window,
     describe_window,
     opening_after,
-    openings_before,
     parse_window,
 )
 from securecfg.tuples import NamedTuple
@@ -28,7 +27,7 @@ from securecfg.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import tzinfo
+    from datetime import datetime, tzinfo
     from typing import Final
 
 EVERY_MAX_S: Final = 36_500 * 86_400
@@ -36,7 +35,6 @@ TTL_PERMILLE_MAX: Final = 950
 """The rest of a life is left for what may go wrong."""
 
 JITTER_PERMILLE_MAX: Final = 500
-JITTER_MAX = timedelta(days=1)
 DEFAULT_JITTER_PERMILLE: Final = 50
 """Of an interval; other schedules have none unless told."""
 
@@ -45,10 +43,6 @@ _UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _NAMES = {"w": "week", "d": "day", "h": "hour", "m": "minute", "s": "second"}
 _ECHO_MAX = 40
 _ZONE_MAX = 64
-_ONE_SECOND = timedelta(seconds=1)
-_LEAD_MAX = timedelta(days=1)
-_LEAD_SHARE = 20
-_LAST = datetime(9_900, 1, 1, tzinfo=UTC)  # a later time is none: calendars end soon after
 
 
 class Schedule(NamedTuple):
@@ -196,11 +190,13 @@ def next_due(
     if any(moment is not None and moment.tzinfo is None for moment in (after, created, expires)):
         message = "a datetime without a time zone is ambiguous"
         raise ValueError(message)
+    made, ends = (None if moment is None else to_us(moment) for moment in (created, expires))
     try:
-        due = _Secret(schedule, after.astimezone(UTC), created, expires, seed).due()
+        placing = Placing(schedule, Clock(schedule, zone_of(schedule.zone)))
+        due = placing.due(to_us(after), made, ends, seed)
     except OverflowError:
         return None
-    return due if due is not None and due < _LAST else None
+    return from_us(due) if due is not None and due < LAST else None
 
 
 def begin_at(schedule: Schedule, *, due: datetime, now: datetime) -> datetime:
@@ -243,99 +239,6 @@ def zone_of(name: str) -> tzinfo:
     raise InvalidRotation(
         message, hint="for instance `Europe/Berlin`; a machine without time zones needs the package `tzdata`"
     )
-
-
-class _Secret:
-    """One secret, and the times of it that are asked for."""
-
-    def __init__(
-        self, schedule: Schedule, after: datetime, created: datetime | None, expires: datetime | None, seed: bytes
-    ) -> None:
-        self._schedule = schedule
-        self._after = after
-        self._origin = (created or after).astimezone(UTC)
-        self._expires = None if expires is None else expires.astimezone(UTC)
-        self._seed = seed
-        self._length: timedelta | None = None  # of the interval, or of the part of the life
-        if schedule.every_s is not None:
-            self._length = timedelta(seconds=schedule.every_s)
-        elif schedule.ttl_permille is not None and expires is not None and created is not None:
-            self._length = max((expires - created) * schedule.ttl_permille // 1_000, _ONE_SECOND)
-
-    def due(self) -> datetime | None:
-        """Return when it is due."""
-        base = self._base() if self._after < _LAST else None
-        if base is None or base > _LAST:
-            return None
-        due = self._placed(base)
-        if due < self._after:
-            due = self._made_up(self._after)
-        if self._expires is None or due <= self._latest(self._expires):
-            return due
-        return self._before_expiry(self._expires)
-
-    def _base(self) -> datetime | None:
-        """Return the earliest time: that of an interval and of a part of a life is spread up to the end of it."""
-        if self._schedule.cron is not None:
-            return cron_after(self._schedule.cron, zone_of(self._schedule.zone), self._after)
-        return None if self._length is None else self._origin + self._length - self._share_of(self._length)
-
-    def _latest(self, expires: datetime) -> datetime:
-        """Return the last time that leaves a twentieth of the life, at most a day, for what may go wrong."""
-        lead = min(max(expires - self._origin, timedelta()) / _LEAD_SHARE, _LEAD_MAX)
-        return max(expires - lead, self._origin + _ONE_SECOND)
-
-    def _before_expiry(self, expires: datetime) -> datetime:
-        """Return when it is due if it must not wait: in the last window in time that opens after it was made."""
-        latest = self._latest(expires)
-        if not self._schedule.windows:
-            return max(self._after, latest)
-        zone = zone_of(self._schedule.zone)
-        for opening in openings_before(self._schedule.windows, zone, latest, self._origin):
-            if opening.end > self._after:
-                return max(self._spread(opening.start, opening.end), self._after)
-        return self._made_up(max(self._after, latest))
-
-    def _placed(self, base: datetime) -> datetime:
-        """Return a time in a window, spread."""
-        if not self._schedule.windows:
-            return self._spread(base, None)
-        opening = opening_after(self._schedule.windows, zone_of(self._schedule.zone), base)
-        return self._spread(max(base, opening.start), opening.end)
-
-    def _made_up(self, moment: datetime) -> datetime:
-        """Return when a time is made up for that has passed: at once, or in its place in the next window."""
-        if not self._schedule.windows:
-            return moment
-        opening = opening_after(self._schedule.windows, zone_of(self._schedule.zone), moment)
-        return max(moment, self._spread(opening.start, opening.end))
-
-    def _spread(self, start: datetime, end: datetime | None) -> datetime:
-        """Return a time from a start on and before an end: the same for the same start, whatever was put off to it."""
-        span = self._span(start)
-        if end is not None:
-            span = min(span, end - start - _ONE_SECOND)
-        if self._expires is not None and (latest := self._latest(self._expires)) > start:
-            span = min(span, latest - start)
-        seconds = span // _ONE_SECOND
-        if seconds <= 0:
-            return start
-        name = b"%d:%b" % ((start - datetime(1970, 1, 1, tzinfo=UTC)) // _ONE_SECOND, self._seed)
-        drawn = int.from_bytes(hashlib.sha256(name).digest()[:8], "big")
-        return start + timedelta(seconds=(seconds + 1) * drawn >> 64)
-
-    def _span(self, start: datetime) -> timedelta:
-        """Return over how much a time may be spread."""
-        if self._length is not None:
-            return self._share_of(self._length)
-        if self._schedule.cron is None or not self._schedule.jitter_permille:
-            return timedelta()
-        following = cron_after(self._schedule.cron, zone_of(self._schedule.zone), start)
-        return timedelta() if following is None else self._share_of(following - start)
-
-    def _share_of(self, length: timedelta) -> timedelta:
-        share = min(length * self._schedule.jitter_permille // 1_000, JITTER_MAX)
-        return share - share % _ONE_SECOND
 
 
 def _checked(schedule: Schedule) -> Schedule:

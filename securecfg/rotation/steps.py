@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from securecfg.audit import Event
 from securecfg.errors import RotationBusy, RotationNotFound, StaleWrite
-from securecfg.rotation.document import Rotation, Stored, document_path, encode_rotation, find_rotation
+from securecfg.rotation.document import Rotation, Stored, all_rotations, document_path, encode_rotation, find_rotation
 from securecfg.rotation.news import draft_news
 from securecfg.vault.commits.publishing import Plan
 from securecfg.vault.drafts import NewVersion
@@ -63,6 +63,7 @@ class Steps:
             InvalidPath: The path breaks the rules.
             RotationNotFound: Nothing rotates it.
             Tampered: The document is damaged.
+            UnsupportedFormat: A newer version has written it.
         """
         encoded = path_to_bytes(path)
         self._opened.refresh()
@@ -78,6 +79,7 @@ class Steps:
 
         Raises:
             Tampered: The document is damaged.
+            UnsupportedFormat: A newer version has written it.
         """
         self._opened.refresh()
         stored = find_rotation(self._opened, record)
@@ -90,6 +92,20 @@ class Steps:
             if moved.rec_id == record:
                 return Stored(stored.rotation._replace(path=path.decode()), stored.number)
         return None
+
+    def newer(self) -> list[str]:
+        """Return the secrets whose rotations a newer version of this library has set: nobody else leads them on.
+
+        Nothing is decided or recorded.
+
+        Raises:
+            Tampered: A document is damaged.
+        """
+        self._opened.refresh()
+        found: set[int] = set()
+        self._opened.consistently(lambda: list(all_rotations(self._opened, found)))
+        entries = self._opened.replica.index.scan(FIRST_USER_PATH, None) if found else ()
+        return [path.decode() for path, entry in entries if entry.rec_id in found]
 
     def standing(self, path: str) -> Standing:
         """Return which versions of a secret there are.

@@ -133,7 +133,10 @@ def _telling(exporter: SpanExporter) -> SpanExporter:
 
     class Telling(SpanExporter):
         def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-            result = exporter.export(spans)
+            try:
+                result = exporter.export(spans)
+            except Exception:  # noqa: BLE001 - foreign code, whose text could quote where spans are sent
+                result = SpanExportResult.FAILURE
             if result is not SpanExportResult.SUCCESS:
                 extra = {"event": "rotation.spans.lost", "count": len(spans)}
                 _log.warning("spans could not be sent", extra=extra)

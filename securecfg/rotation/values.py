@@ -9,7 +9,7 @@ from securecfg.errors import InvalidRotation
 from securecfg.secret import Secret
 
 if TYPE_CHECKING:
-    from securecfg.rotation.interface import Fields
+    from securecfg.rotation.interface import Fields, Run
 
 _FIELD = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 
@@ -33,6 +33,14 @@ def text_of(value: Fields | None, field: str, default: str | None = None) -> Sec
         message = f"the secret has not {where} that is text"
         raise InvalidRotation(message)
     return cast("Secret[str]", found)
+
+
+def is_current(value: Fields, run: Run) -> bool:
+    """Return whether a value is what readers get, and no candidate besides.
+
+    Rotators of what nobody is told of do not look at it: it is what it was, whatever becomes of the run.
+    """
+    return value == run.current and value != run.pending
 
 
 def with_field(

@@ -109,7 +109,7 @@ def opening_after(windows: tuple[Window, ...], zone: tzinfo, moment: datetime) -
     today = moment.astimezone(zone).date()
     for ahead in range(-2, _SEARCHED_DAYS):
         # An opening belongs to the day on which it begins, and another one that begins on a later day begins later.
-        found = [each for each in _openings_of(windows, zone, today + ahead * _ONE_DAY) if each.end > moment]
+        found = [each for each in openings_of(windows, zone, today + ahead * _ONE_DAY) if each.end > moment]
         if found:
             return min(found)
     raise AssertionError  # each window opens once a week
@@ -127,7 +127,7 @@ def openings_before(windows: tuple[Window, ...], zone: tzinfo, moment: datetime,
     day = moment.astimezone(zone).date() + _ONE_DAY
     first = max(since.astimezone(zone).date(), day - _SEARCHED_DAYS * _ONE_DAY) - _ONE_DAY
     while day >= first:
-        found = [each for each in _openings_of(windows, zone, day) if since < each.start <= moment]
+        found = [each for each in openings_of(windows, zone, day) if since < each.start <= moment]
         yield from sorted(found, reverse=True)
         day -= _ONE_DAY
 
@@ -151,7 +151,8 @@ def instant_of(day: date, minutes: int, zone: tzinfo) -> datetime:
 
 
 @lru_cache(maxsize=4_096)
-def _openings_of(windows: tuple[Window, ...], zone: tzinfo, day: date) -> tuple[Opening, ...]:
+def openings_of(windows: tuple[Window, ...], zone: tzinfo, day: date) -> tuple[Opening, ...]:
+    """Return the windows that open on a day of a clock, in the order in which they are named."""
     found = []
     for window in windows:
         if day.weekday() not in window.days:

@@ -20,6 +20,7 @@ from securecfg.vault import Vault
 from securecfg.vault.imports.exposures import Exposures, Mark
 from tests.cli.running import CANARY, ROOT, Cli, Terminal
 from tests.rotation.accounts import ACCOUNTS, MISSING
+from tests.rotation.test_documents import put_newer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -566,6 +567,20 @@ def test_each_error_of_a_rotator_that_lets_a_rotation_fail_has_a_reason_of_its_o
 def test_each_reason_has_a_row_in_the_page_of_what_to_do() -> None:
     page = (ROOT / "docs" / "how-to" / "when-a-rotation-failed.md").read_text("utf-8")
     assert [code for code in REASONS if f"| `{code}` |" not in page] == []
+
+
+def test_status_names_what_a_newer_version_has_set(rotated: Path, cli: Cli) -> None:
+    cli("secret", "put", "app/other", stdin=CANARY)
+    cli("rotation", "set", "app/other", "--rotator", "random")
+    with Vault.open(principal="user:ana") as vault:
+        put_newer(vault, PATH)
+    outcome = cli("rotation", "status")
+    assert outcome.code == 0
+    assert outcome.err == f"note: a newer version has set the rotation of `{PATH}`, and leads it on\n"
+    found = cli("rotation", "status", "--json").json
+    assert ([each["path"] for each in found["rotations"]], found["newer"]) == (["app/other"], [PATH])
+    assert cli("rotation", "status", PATH, "--json").error == "unsupported-format"
+    assert cli("rotation", "status", "app/o").err == ""
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------

@@ -519,6 +519,46 @@ def test_a_version_is_acknowledged_when_all_callbacks_of_the_program_have_it(wor
     _until(lambda: _progress(world, vault).acknowledged == (ADMIN,))
 
 
+@pytest.mark.parametrize("is_failing", [True, False])
+def test_what_one_callback_has_is_acknowledged_where_the_other_is_stopped_before_its_turn(
+    world: RotationWorld, *, is_failing: bool
+) -> None:
+    vault = world.begin(consumers=(ADMIN,))
+    well, late = _Told(), _Told(failures=10**6 if is_failing else 0)
+    stops: list[Callable[[], None]] = []
+
+    def stop_the_other(old: SecretRef | None, new: SecretRef) -> None:
+        well(old, new)
+        if not is_failing:
+            stops[0]()
+
+    vault.on_rotate("app/**", stop_the_other)
+    stops.append(vault.on_rotate("app/*", late))
+    world.advance(world.runner(vault), "asked")
+    well.next()
+    if is_failing:
+        late.next()
+        late.next()
+        assert _progress(world, vault).acknowledged == ()
+        stops[0]()
+    _until(lambda: _progress(world, vault).acknowledged == (ADMIN,))
+    _until(lambda: not vault._consumers._lines and not vault._consumers._heard)
+    assert late.settled(vault) or is_failing
+
+
+def test_what_no_callback_has_is_not_acknowledged_because_one_is_stopped(world: RotationWorld) -> None:
+    vault = world.begin(consumers=(ADMIN,))
+    broken = _Told(failures=10**6)
+    vault.on_rotate("zz/*", _Told())
+    stop = vault.on_rotate("app/**", broken)
+    world.advance(world.runner(vault), "asked")
+    broken.next()
+    broken.next()
+    stop()
+    _until(lambda: not vault._consumers._lines and not vault._consumers._workers)
+    assert _progress(world, vault).acknowledged == ()
+
+
 def test_only_whom_the_rotation_names_acknowledges(world: RotationWorld) -> None:
     vault = world.begin(consumers=(READER,))
     grant(vault)

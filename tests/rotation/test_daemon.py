@@ -24,6 +24,7 @@ from securecfg.rotation.runner import Runner
 from securecfg.rotation.steps import Steps
 from securecfg.testing.account import Mood
 from tests.rotation.conftest import FIRST, PATH
+from tests.rotation.test_documents import put_newer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -300,6 +301,28 @@ def test_says_what_it_may_not_rotate(office: _Office) -> None:
         Rotations(office.vault, find=office.account.rotator).pause(PATH)
         until(lambda: not stranger.health().hindered)
     assert office.count() == 0
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_leaves_alone_what_a_newer_version_has_set(
+    office: _Office, caplog: pytest.LogCaptureFixture, *, is_running: bool
+) -> None:
+    office.set()
+    office.vault.write("app/newer", "x")
+    office.set("app/newer")
+    if not is_running:
+        put_newer(office.vault, "app/newer")
+    with running(office.daemon()) as daemon:
+        until(lambda: daemon.health().is_ready)
+        if is_running:
+            put_newer(office.vault, "app/newer")
+        until(lambda: daemon.health().hindered == {"unsupported-format": 1})
+        office.make_due()
+        until(lambda: office.count() == 1)
+        assert daemon.health().is_ready
+        assert daemon.health().rotations == {"idle": 1}
+    told = [record for record in caplog.records if getattr(record, "event", "") == "rotation.interrupted"]
+    assert [record.__dict__["code"] for record in told] == ["unsupported-format"]
 
 
 def test_goes_on_with_what_was_under_way_when_the_vault_had_to_be_opened_again(office: _Office) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from securecfg.audit import Event
 from securecfg.crypto import KIND_TEXT
-from securecfg.errors import RotationNotFound, Tampered
+from securecfg.errors import RotationNotFound, Tampered, UnsupportedFormat
 from securecfg.rotation.document import (
     Holder,
     Rotation,
@@ -22,6 +22,8 @@ from securecfg.rotation.document import (
     parse_rotation,
 )
 from securecfg.rotation.machine import Progress, State
+from securecfg.rotation.news import draft_news
+from securecfg.rotation.steps import Steps
 from securecfg.vault.documents import MALFORMED
 from securecfg.vault.drafts import Content, Drafts, NewVersion
 from securecfg.vault.verification import verify_vault
@@ -126,7 +128,8 @@ def test_a_number_that_there_cannot_be_is_refused(place: tuple[str, ...], number
 @pytest.mark.parametrize(
     ("place", "value"),
     [
-        (("v",), 2),
+        (("v",), 0),
+        (("v",), 1 << 63),
         (("path",), ""),
         (("path",), "/app"),
         (("path",), "a\x00b"),
@@ -211,6 +214,42 @@ def test_a_malformed_document_is_called_tampered(world: RotationWorld, content: 
     assert "malformed" in caught.value.message
     with pytest.raises(Tampered):
         list(all_rotations(vault.opened))
+
+
+def put_newer(vault: Vault, path: str) -> None:
+    """Say how a secret is rotated as a newer version of this library may."""
+    stored = Steps(vault.authority).find(path)
+    new = NewVersion("user:ada", vault.opened.clock.now_ns(), expect=None)
+    name, content = document_path(stored.rotation.record), b'{"v":2,"rotation":[]}'
+
+    def plan(publication: Any) -> Plan:  # noqa: ANN401 - a publication
+        drafts = Drafts(vault.opened, publication)
+        plan = drafts.supersede(name, Content.of(KIND_TEXT, content), new)
+        plan.join(draft_news(drafts, stored.rotation.record, new))
+        plan.records = [vault.authority.session().record(Event.ROTATION_SET, {"path": path, "rotator": "random"})]
+        return plan
+
+    vault.opened.publisher.publish(plan)
+
+
+def test_what_a_newer_version_has_set_is_named_as_that_and_leaves_the_others_alone(world: RotationWorld) -> None:
+    vault = world.begin(consumers=("user:ada",))
+    vault.write("app/other", "x")
+    rotations = world.rotations(vault)
+    rotations.set("app/other", Rules("random"))
+    put_newer(vault, PATH)
+    for ask in (rotations.find, rotations.remove, rotations.pause, rotations.cancel):
+        with pytest.raises(UnsupportedFormat) as caught:
+            ask(PATH)
+        assert (caught.value.code, caught.value.exit_code) == ("unsupported-format", 10)
+        assert "format 2" in caught.value.message
+    with pytest.raises(UnsupportedFormat):
+        rotations.set(PATH, Rules("random"))
+    assert [each.path for each in rotations.all()] == ["app/other"]
+    assert Steps(vault.authority).newer() == [PATH]
+    vault.on_rotate("app/**", print)()
+    vault.move(PATH, "app/elsewhere")
+    assert Steps(vault.authority).newer() == ["app/elsewhere"]
 
 
 def test_a_document_of_another_secret_is_called_tampered(world: RotationWorld) -> None:

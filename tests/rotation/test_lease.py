@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from securecfg.rotation.document import Holder, Rotation, Rules, Stored
-from securecfg.rotation.lease import Leases, elapsed_s, this_process
+from securecfg.rotation.lease import Leases, elapsed_s, start_of, this_process
 
 RECORD = 7
 
@@ -137,6 +137,12 @@ def test_a_process_that_cannot_be_looked_at_is_alive(leases: Leases, monkeypatch
 def test_of_what_it_does_not_know_it_takes_nobody_for_gone(leases: Leases, holder: str) -> None:
     where = this_process().partition("/")[0]
     assert not leases.may_take(_stored(holder.format(where=where, pid=os.getpid())))
+
+
+@pytest.mark.parametrize("status", [b"", b"17 (sh", b"17 (sh) S 1 2 3", b"17 (a) b) S" + b" 1" * 18])
+def test_what_says_no_start_of_a_process_says_none(status: bytes) -> None:
+    assert start_of(status) == ""
+    assert start_of(b"17 (a) 9 b) S" + b" 1" * 18 + b" 4711 8") == "4711"
 
 
 def test_the_clock_of_leases_goes_on() -> None:

@@ -461,6 +461,7 @@ def test_a_run_whose_target_was_named_wrongly_goes_on_where_it_is_named_rightly(
         rotations.set(PATH, rules._replace(options={"host": host}))
     stored = rotations.find(PATH)
     assert (progress_of(stored).is_known, progress_of(stored).state) == (False, State.PENDING)
+    assert progress_of(world.advance(runner)).state is State.CURRENT
     assert world.lead_on(runner).state is State.RETIRED
     assert world.account.accepted == {str(vault.read(PATH).field("password").reveal())}
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from securecfg.errors import ExtraMissing, InvalidRotation
 from securecfg.rotation import cron
 from securecfg.rotation.machine import State
+from securecfg.rotation.placing import JITTER_MAX
 from securecfg.rotation.schedule import (
-    JITTER_MAX,
     Schedule,
     begin_at,
     describe_schedule,

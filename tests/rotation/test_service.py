@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import os
 import signal
 import socket
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
 from securecfg.errors import Tampered, UsageError
 from securecfg.rotation.daemon import Daemon, Health
-from securecfg.rotation.health import REQUESTS_MAX, HealthServer
+from securecfg.rotation.health import HealthLimits, HealthServer
 from securecfg.rotation.metrics import Metrics
 from securecfg.rotation.runner import StepDetails
 from securecfg.rotation.service import Interrupted, serve
@@ -229,27 +231,76 @@ def test_takes_nothing(daemon: _Daemon, method: str) -> None:
 @pytest.mark.parametrize("request_", [b"\x00\xff\n\n", b"GET\n\n", b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n"])
 def test_stands_what_is_no_request(daemon: _Daemon, request_: bytes) -> None:
     with HealthServer(daemon, None, "127.0.0.1", 0) as server:
-        with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
+        # Who sends too much is not read to his end, and may see that as a connection that is cut off.
+        with suppress(OSError), socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
             connection.sendall(request_)
             connection.shutdown(socket.SHUT_WR)
             connection.recv(4_096)
         assert _ask(server.port, "/livez")[0] == 200
 
 
+def _ask_until_answered(port: int) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            assert _ask(port, "/livez")[0] == 200
+        except (http.client.HTTPException, OSError):
+            assert time.monotonic() < until
+        else:
+            return
+
+
+def _drip(port: int, content: bytes) -> bytes:
+    """Send a byte at a time, without end, until the server has enough; return what it said."""
+    said = b""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as connection:
+        connection.settimeout(0.01)
+        until = time.monotonic() + PATIENCE_S
+        for byte in itertools.chain(content, itertools.repeat(ord("a"))):
+            assert time.monotonic() < until, "the server listens for ever"
+            try:
+                connection.sendall(bytes([byte]))
+                part = connection.recv(4_096)
+            except TimeoutError:
+                continue
+            except OSError:
+                return said
+            if not part:
+                return said
+            said += part
+    raise AssertionError
+
+
+@pytest.mark.parametrize("content", [b"", b"GET /livez HTTP/1.1\r\n", b"GET /livez HTTP/1.1\r\nA: b\r\nC: "])
+def test_a_client_that_sends_a_byte_at_a_time_is_left(daemon: _Daemon, content: bytes) -> None:
+    limits = HealthLimits(requests=1, request_s=0.3)
+    with HealthServer(daemon, None, "127.0.0.1", 0, limits=limits) as server:
+        assert _drip(server.port, content) == b""
+        _ask_until_answered(server.port)
+
+
+def test_a_request_is_no_longer_than_it_may_be(daemon: _Daemon) -> None:
+    limits = HealthLimits(request_bytes=1_000)
+    with HealthServer(daemon, None, "127.0.0.1", 0, limits=limits) as server:
+        for count, is_answered in ((900, True), (1_001, False)):
+            beginning = b"GET /livez HTTP/1.1\r\nA: "
+            request = beginning + b"b" * (count - len(beginning) - 4) + b"\r\n\r\n"
+            said = b""
+            with suppress(OSError), socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as connection:
+                connection.sendall(request)
+                said = connection.recv(4_096)
+            assert said.startswith(b"HTTP/1.0 200") is is_answered
+
+
 def test_does_not_keep_who_says_nothing_from_others_for_ever(daemon: _Daemon) -> None:
     with HealthServer(daemon, None, "127.0.0.1", 0) as server:
-        silent = [socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) for _ in range(REQUESTS_MAX)]
+        ports = [server.port] * HealthLimits().requests
+        silent = [socket.create_connection(("127.0.0.1", port), PATIENCE_S) for port in ports]
         time.sleep(0.1)
         with pytest.raises((http.client.HTTPException, OSError)):
             _ask(server.port, "/livez")
         silent.pop().close()
-        until = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                assert _ask(server.port, "/livez")[0] == 200
-                break
-            except (http.client.HTTPException, OSError):
-                assert time.monotonic() < until
+        _ask_until_answered(server.port)
         for each in silent:
             each.close()
 

@@ -91,14 +91,23 @@ def test_names_no_secret_and_no_value(world: RotationWorld) -> None:
 class _Broken(SpanExporter):
     """Sends nothing."""
 
+    def __init__(self, *, raises: bool) -> None:
+        self._raises = raises
+
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if self._raises:
+            raise ValueError(FIRST)
         return SpanExportResult.FAILURE
 
 
-def test_rotates_where_spans_cannot_be_sent_and_says_so(world: RotationWorld, caplog: pytest.LogCaptureFixture) -> None:
-    with Tracing(_Broken()) as tracing:
+@pytest.mark.parametrize("raises", [False, True])
+def test_rotates_where_spans_cannot_be_sent_and_says_so(
+    world: RotationWorld, caplog: pytest.LogCaptureFixture, *, raises: bool
+) -> None:
+    with Tracing(_Broken(raises=raises)) as tracing:
         rotation = _rotate(world, tracing)
     assert rotation.rotations == 1
+    assert FIRST not in caplog.text
     assert "rotation.spans.lost" in [getattr(record, "event", "") for record in caplog.records]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import sqlite3
+import struct
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, AESSIV
 
 from securecfg.audit import Event
 from securecfg.crypto import KIND_TEXT, XAES256GCM, ChunkedValueKey, KeyBytes, generate_key, open_sealed
+from securecfg.crypto.padding import padded_length
 from securecfg.errors import (
     AnchorMissing,
     Conflict,
@@ -471,7 +473,10 @@ def put_value(vault: Vault, path: bytes, content: bytes) -> None:
     entry = opened.entry(path)
     assert entry is not None
     located = opened.locate(path, entry, 0)
-    row = opened.value_key(located).seal(KIND_TEXT, content)
+    key = opened.value_key(located)
+    plaintext = struct.pack(">QB", len(content), KIND_TEXT) + content
+    padded = plaintext.ljust(padded_length(len(plaintext)), b"\0")
+    row = key._head + key._aead.encrypt(bytes(12), padded, key._head)
     opened.store.stage([Put(Space.VALUE, located.version.value_id, row)])
 
 
