@@ -54,7 +54,7 @@ class Secret(Generic[T]):
             load: Returns the value; whatever it raises reaches the caller of `reveal()`.
             label: What to call it where it is shown masked.
         """
-        secret = cls.__new__(cls)
+        secret = object.__new__(cls)
         _set_load(secret, load)
         _set_label(secret, label)
         return secret
