@@ -8,7 +8,6 @@ Import this module on use: it imports the vendor's packages.
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -25,14 +24,12 @@ from securecfg.errors import (
     SecurecfgError,
 )
 from securecfg.http_client import parse_retry_after
-from securecfg.keys.azure_login import CLIENT_OPTIONS, Login, LoginAway, parse_object
-from securecfg.keys.discretion import discreet
+from securecfg.keys.azure_login import CLIENT_OPTIONS, Clients, Login, LoginAway, parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from azure.core.credentials import TokenCredential
-    from azure.core.rest import HttpResponse
 
     from securecfg.secret import Secret
 
@@ -95,7 +92,7 @@ class Sessions:
             answered = self._send(self._replace(session), HttpRequest(verb, url, json=body))
         return answered
 
-    def _send(self, session: _Session, request: HttpRequest) -> Answered:
+    def _send(self, session: Clients, request: HttpRequest) -> Answered:
         failure: SecurecfgError
         try:
             response = session.send(request)
@@ -120,16 +117,18 @@ class Sessions:
             )
         raise failure  # here, so that it drags along no text of the client
 
-    def _replace(self, ended: _Session) -> _Session:
+    def _replace(self, ended: Clients) -> Clients:
         """Return a session whose tokens are not those of one that has ended."""
         with self._lock:
             if self._current is ended:
                 self._current = self._log_in()
             return self._current
 
-    def _log_in(self) -> _Session:
+    def _log_in(self) -> Clients:
         try:
-            return _Session(f"https://{self._host}", Login(asks_metadata=self._asks_metadata, given=self._given))
+            # The client takes the newer form of a login, which its annotation does not.
+            login = cast("TokenCredential", Login(asks_metadata=self._asks_metadata, given=self._given))
+            return Clients(lambda: SecretClient(f"https://{self._host}", login, **CLIENT_OPTIONS))
         except (ValueError, OSError):
             pass
         message = "what there is of Azure credentials cannot be used"
@@ -147,32 +146,3 @@ class Sessions:
         elif not self._asks_metadata:
             hint += "; add `?metadata=yes` where the managed identity of this machine or container is meant"
         return BackendLoginRefused(f"there are no usable Azure credentials for `{self._host}`", hint=hint)
-
-
-class _Session:
-    """A login, and the clients with their connections that nobody uses just now.
-
-    A client that threads share may lose its token between looking for it and using it, so each has one for itself.
-    """
-
-    def __init__(self, url: str, login: Login) -> None:
-        self._url = url
-        self._login = login
-        self._idle: list[SecretClient] = []
-
-    def send(self, request: HttpRequest) -> HttpResponse:
-        """Return the answer to a request; a client with which something went wrong is used no more."""
-        try:
-            client = self._idle.pop()
-        except IndexError:
-            # The client takes the newer form of a login, which its annotation does not.
-            client = SecretClient(self._url, cast("TokenCredential", self._login), **CLIENT_OPTIONS)
-        # The warnings of its packages repeat what our errors say, and quote what the login service answered.
-        with discreet("azure", "msal", "urllib3", least=logging.CRITICAL):
-            try:
-                response = client.send_request(request)
-            except BaseException:
-                client.close()
-                raise
-        self._idle.append(client)
-        return response

@@ -5,6 +5,7 @@ Import this module on use: it imports the vendor's packages.
 
 from __future__ import annotations
 
+import logging
 import threading
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -19,9 +20,10 @@ from azure.identity import (
 
 from securecfg.keys.azure_answers import is_busy
 from securecfg.keys.azure_hosts import CREDENTIALS
+from securecfg.keys.discretion import discreet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from azure.core.credentials import (
         AccessTokenInfo,
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
         TokenProvider,
         TokenRequestOptions,
     )
-    from azure.core.rest import HttpResponse
+    from azure.core.rest import HttpRequest, HttpResponse
+    from azure.keyvault.keys import KeyClient
+    from azure.keyvault.secrets import SecretClient
 
     from securecfg.secret import Secret
 
@@ -90,6 +94,41 @@ class Login:
                 raise
         message = "no answer of the login service"
         raise LoginAway(message)
+
+
+class Clients:
+    """The clients of one vault of Azure, with their connections, that nobody uses just now.
+
+    A client that threads share may lose its token between looking for it and using it, so each has one for itself.
+
+    Args:
+        make: Makes another one.
+    """
+
+    def __init__(self, make: Callable[[], KeyClient | SecretClient]) -> None:
+        """Make none yet."""
+        self._make = make
+        self._idle: list[KeyClient | SecretClient] = []
+
+    def send(self, request: HttpRequest) -> HttpResponse:
+        """Return the answer to a request; a client with which something went wrong is used no more.
+
+        Raises:
+            AzureError, ValueError: As the client does.
+        """
+        try:
+            client = self._idle.pop()
+        except IndexError:
+            client = self._make()
+        # The warnings of its packages repeat what our errors say, and quote what the login service answered.
+        with discreet("azure", "msal", "urllib3", least=logging.CRITICAL):
+            try:
+                response = client.send_request(request)
+            except BaseException:
+                client.close()
+                raise
+        self._idle.append(client)
+        return response
 
 
 def _chain_of_platform(*, asks_metadata: bool) -> ChainedTokenCredential:

@@ -8,7 +8,6 @@ Import this module on use: it imports the vendor's packages.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, cast
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
@@ -17,22 +16,18 @@ from azure.keyvault.keys import KeyClient
 
 from securecfg.errors import KeyAccessDenied, KeyProviderRefused, SecurecfgError
 from securecfg.keys.azure_answers import Operation, refused, unavailable
-from securecfg.keys.azure_login import CLIENT_OPTIONS, Login, LoginAway, parse_object
-from securecfg.keys.discretion import discreet
+from securecfg.keys.azure_login import CLIENT_OPTIONS, Clients, Login, LoginAway, parse_object
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from azure.core.credentials import TokenCredential
-    from azure.core.rest import HttpResponse
 
 _OK = 200
 
 
 class KeyVault:
-    """A vault that can be asked, with the clients and their connections that nobody uses just now.
-
-    A client that threads share may lose its token between looking for it and using it, so each has one for itself.
+    """A vault that can be asked.
 
     Args:
         vault_url: Where it is.
@@ -45,14 +40,14 @@ class KeyVault:
         Raises:
             KeyAccessDenied: What the environment says of credentials is wrong in itself.
         """
-        self._vault_url = vault_url
         self._key_name = key_name
-        self._idle: list[KeyClient] = []
         try:
-            self._login = Login(asks_metadata=True)
+            # The client takes the newer form of a login, which its annotation does not.
+            login = cast("TokenCredential", Login(asks_metadata=True))
         except (ValueError, OSError):
             message = "what the environment says of Azure credentials cannot be used"
             raise KeyAccessDenied(message, hint="look at the variables that begin with `AZURE_`") from None
+        self._clients = Clients(lambda: KeyClient(vault_url, login, **CLIENT_OPTIONS))
 
     def ask(self, operation: Operation, path: str, body: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Return what the vault answers, a JSON object.
@@ -69,7 +64,7 @@ class KeyVault:
         """
         failure: SecurecfgError
         try:
-            response = self._send(path, body)
+            response = self._clients.send(HttpRequest("POST" if body else "GET", path, json=body))
             answer = parse_object(response)
             if response.status_code == _OK and answer:
                 return answer
@@ -92,21 +87,3 @@ class KeyVault:
             )
         del body  # a traceback that shows locals must not show it
         raise failure  # here, so that it drags along no frame and no text of the client
-
-    def _send(self, path: str, body: Mapping[str, str] | None) -> HttpResponse:
-        """Return the answer to a request; a client with which something went wrong is used no more."""
-        request = HttpRequest("POST" if body else "GET", path, json=body)
-        try:
-            client = self._idle.pop()
-        except IndexError:
-            # The client takes the newer form of a login, which its annotation does not.
-            client = KeyClient(self._vault_url, cast("TokenCredential", self._login), **CLIENT_OPTIONS)
-        # The warnings of its packages repeat what our errors say, and quote what the login service answered.
-        with discreet("azure", "msal", least=logging.CRITICAL):
-            try:
-                response = client.send_request(request)
-            except BaseException:
-                client.close()
-                raise
-        self._idle.append(client)
-        return response
