@@ -63,7 +63,7 @@ LEFT_OUT: dict[str, tuple[int, Callable[[Event], bool], str]] = {
 @pytest.mark.parametrize("left_out", LEFT_OUT)
 def test_a_sync_that_is_left_out_is_caught(tmp_path: Path, left_out: str) -> None:
     phase, without, problem = LEFT_OUT[left_out]
-    (report,) = explored(tmp_path, count=200, seed=2, phase=phase, without=without)
+    (report,) = explored(tmp_path, count=400, seed=2, phase=phase, without=without)
     print(report.summary())
     assert any(problem in violation.problem for violation in report.violations)
 
