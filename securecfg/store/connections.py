@@ -162,6 +162,10 @@ class Pool:
     def retire(self, cursor: apsw.Cursor) -> None:
         """Close a connection in doubt; its transaction, if any, is rolled back. Another one follows the pin."""
         self._cursors.discard(cursor)
+        if self._refusal is not None:
+            with suppress(*FOREIGN):
+                _close(cursor.connection)  # which is closed already, and then names none
+            return
         if cursor.connection is not self.pin or self._replace_pin():
             _close(cursor.connection)
             return

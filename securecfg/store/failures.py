@@ -9,9 +9,10 @@ import apsw
 
 from securecfg.errors import SecurecfgError, StoreBusy, StoreFailed, Tampered, VaultClosed
 
-FOREIGN = (apsw.Error, OSError)
+FOREIGN = (apsw.Error, OSError, UnicodeDecodeError)
+"""What a call of SQLite may raise; the last one for a cell that holds text, where this library stores none."""
 
-_DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.TooBigError, apsw.MismatchError)
+_DAMAGED = (apsw.CorruptError, apsw.NotADBError, apsw.TooBigError, apsw.MismatchError, UnicodeDecodeError)
 
 _LOOK_AT_DISK = "look at the disk and the system's log"
 _LOOK_AT_PERMISSIONS = "look at the permissions of the file and of its folder"

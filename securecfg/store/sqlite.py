@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
@@ -405,7 +405,13 @@ class SqliteStore:
             self._pool.poison()
             raise translated(error, self.path) from None
         # A commit into a file that lost its name would be acknowledged and never seen again.
-        self._file.check_in_place()
+        try:
+            self._file.check_in_place()
+        except StoreFailed:
+            # Nothing is wrong with the connection, which reads go on with.
+            with suppress(*FOREIGN):
+                cursor.execute("ROLLBACK")
+            raise
 
     def _roll_back(self, error: BaseException) -> NoReturn:
         # Closing the connection is the roll-back that needs nothing to work.

@@ -159,15 +159,15 @@ class Reads:
             try:
                 finding = self._find(path, at, allow_expired=False)
                 self._record([finding])
+                frame = _frame_of(finding)  # first, as in `_hand_out`
                 if finding.located.version.value_rows:
                     content = self._open_chunked(finding)
                     if content.kind != KIND_FIELDS:
-                        return _framed(_frame_of(finding), content.kind, b""), self._pieces(finding, content)
+                        return _framed(frame, content.kind, b""), self._pieces(finding, content)
                     # Fields are of use only as a whole, so they are the value and not pieces.
-                    whole = self._join(finding, content)
-                    return _framed(_frame_of(finding), content.kind, whole), iter(())
+                    return _framed(frame, content.kind, self._join(finding, content)), iter(())
                 kind, whole = self._open_inline(finding)
-                return _framed(_frame_of(finding), kind, whole), iter((whole,))
+                return _framed(frame, kind, whole), iter((whole,))
             except _Moved:
                 continue
         raise _too_fast(path)
@@ -343,12 +343,11 @@ class Reads:
 
     def _hand_out(self, finding: Finding) -> SecretVersion:
         """Take steps 5 and 6."""
+        frame = _frame_of(finding)  # first: it may fail, and then no local holds the value
         if finding.located.version.value_rows:
             content = self._open_chunked(finding)
-            kind, whole = content.kind, self._join(finding, content)
-        else:
-            kind, whole = self._open_inline(finding)
-        return _framed(_frame_of(finding), kind, whole)
+            return _framed(frame, content.kind, self._join(finding, content))
+        return _framed(frame, *self._open_inline(finding))
 
     def _hand_out_or_error(self, finding: Finding, at: At) -> SecretVersion | SecurecfgError:
         """Return the version that was found and recorded, read anew where it changed meanwhile, or why not."""

@@ -593,3 +593,45 @@ def test_a_network_file_system_is_for_reading_only(
     assert store.head() == b"1"
     store.close()
     assert [path.name for path in tmp_path.iterdir()] == ["a.vault"]
+
+
+# --- what goes wrong while it is open ---------------------------------------------------------------------------------
+
+
+def test_reads_go_on_where_a_write_found_the_file_moved(vault: Path) -> None:
+    store = open_sqlite(vault)
+    vault.rename(vault.with_name("elsewhere"))
+    for _ in range(2):
+        with pytest.raises(StoreFailed):
+            store.commit([], expect=b"1", head=b"2")
+        assert store.head() == b"1"
+        assert store.get(Space.VALUE, 3) == b"row 3" * 100
+    vault.with_name("elsewhere").rename(vault)
+    store.commit([], expect=b"1", head=b"2")
+    store.close()
+
+
+def test_a_read_that_is_late_for_a_closed_store_fails_as_one_of_this_library(vault: Path) -> None:
+    store = open_sqlite(vault)
+    pool = store._pool
+    cursor = pool.take()  # as by a thread that stood still until nobody waited for it any more
+    pool._cursors.discard(cursor)
+    store.close()
+    with pytest.raises(SecurecfgError):
+        store._fail(cursor, apsw.CursorClosedError("closed"))
+
+
+@pytest.mark.parametrize("table", ["h", "s3"])
+def test_a_cell_with_text_that_is_none_is_damage(vault: Path, table: str) -> None:
+    with closing(sqlite3.connect(vault)) as other:
+        other.execute(f"UPDATE {table} SET b = CAST(x'ff' AS TEXT)")  # noqa: S608 - one of two names
+        other.commit()
+    store = open_sqlite(vault)
+    with pytest.raises(Tampered):
+        store.head() if table == "h" else store.get(Space.VALUE, 3)
+    with pytest.raises(Tampered):
+        store.head() if table == "h" else store.get_many([(Space.VALUE, 3), (Space.VALUE, 4)])
+    if table == "h":
+        with pytest.raises(SecurecfgError):
+            store.commit([], expect=b"1", head=b"2")
+    store.close()

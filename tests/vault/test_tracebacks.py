@@ -23,6 +23,7 @@ from securecfg.vault.bundles import publishing as bundles
 from securecfg.vault.commits import staging
 from securecfg.vault.commits.staging import StagingArea
 from securecfg.vault.creation import create_rows
+from securecfg.vault.drafts import Drafts
 from tests.vault.bundles.published import TTL, make_publisher
 from tests.vault.drops.drop_world import drop_world
 from tests.vault.world import InterruptedStore, World, interrupted
@@ -78,6 +79,23 @@ def test_a_creation_that_fails_does_not_show_the_root_key(world: World) -> None:
 @pytest.mark.usefixtures("known_keys")
 def test_a_write_that_fails_does_not_show_the_data_key(vault: Vault) -> None:
     assert shown_by(lambda: vault.write("app/a", Huge())) == []
+
+
+@pytest.mark.parametrize("length", [32, 200_000], ids=["small", "large"])
+def test_a_read_of_what_a_hostile_writer_has_described_shows_no_value(
+    vault: Vault, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = secrets.token_hex(length // 2)
+    seal = Drafts._seal_value
+
+    def described(*given: object) -> object:
+        return seal(*given)._replace(metadata=b"{no json")  # type: ignore[arg-type]  # passed on
+
+    with monkeypatch.context() as hostile:
+        hostile.setattr(Drafts, "_seal_value", described)
+        vault.write("app/described", value)
+    for read in (vault.read, vault.stream):
+        assert shown_by(partial(read, "app/described"), value) == []
 
 
 def test_a_drop_that_fails_shows_no_value(tmp_path: Path) -> None:

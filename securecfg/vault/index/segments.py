@@ -176,6 +176,8 @@ class Segment:
         while place >= 0:
             start = place - base
             low = bisect_left(bounds, start, low, high)
+            while low < high and bounds[low] == bounds[low + 1]:
+                low += 1  # an empty path, which a hostile writer may have put there
             if bounds[low] == start and low < high and bounds[low + 1] == start + len(path):
                 return self.entry(low)
             place = plain.find(path, max(place + 1, base + bounds[low]), end)

@@ -150,6 +150,13 @@ def test_a_delta_comes_back(changes: list[tuple[bytes, bool]], freed: list[tuple
     assert tuple(change for run in runs for change in run) == delta.changes
 
 
+def test_a_segment_finds_what_follows_an_empty_path() -> None:
+    """No program writes one; whoever writes a sealed scope could."""
+    paths = [b"", b"\x01charter", b"\x01policy", b"app/a"]
+    segment = Segment(build_segment([(path, ENTRY._replace(rec_id=at)) for at, path in enumerate(paths)]))
+    assert [entry and entry.rec_id for entry in map(segment.find, paths[1:])] == [1, 2, 3]
+
+
 @given(
     st.dictionaries(
         st.text(min_size=1, max_size=8).map(str.encode), st.integers(0, ID_LIMIT - 1), min_size=1, max_size=50
