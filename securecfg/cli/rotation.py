@@ -298,7 +298,8 @@ def _told(rules: Rules) -> str:
 def _told_due(made: Rotation, now_ns: int) -> str:
     from securecfg.cli.rotation_words import due_words, schedule_words
 
-    return f"{schedule_words(made.rules)}, due {due_words(made, now_ns)}" if made.due_ns else "when asked"
+    due = f"{schedule_words(made.rules)}, due {due_words(made, now_ns)}" if made.due_ns else "when asked"
+    return f"{due}; paused: `securecfg rotation resume {made.path}` lets it begin" if made.is_paused else due
 
 
 def _emit_changed(invocation: Invocation, word: str, changed: Rotation, then: str) -> None:

@@ -206,7 +206,6 @@ class Leader:
             NotAuthenticated: Nobody says who asks.
             Tampered: A note of that, or a row, is damaged.
         """
-        from securecfg.rotation.parts import is_led, part_of
         from securecfg.vault.bundles.exposures import find_known_from_bundles
         from securecfg.vault.imports.exposures import Exposures
         from securecfg.vault.keys.departures import find_exposed
@@ -221,8 +220,8 @@ class Leader:
         for scope, failure in failures.items():
             self._invocation.note(f"error: what is exposed in `{scope}` cannot be read: {failure.message}")
         rotated = {each.path for each in self.rotations.all(failures={})}
-        led = {path for path in paths & rotated if is_led(part_of(self._vault, path).opened)}
-        return dict.fromkeys(sorted(led), "exposed"), sorted(paths - rotated)
+        # What lies in a scope that this key does not lead is refused, and stays exposed: that is told.
+        return dict.fromkeys(sorted(paths & rotated), "exposed"), sorted(paths - rotated)
 
     def close_marks(self) -> None:
         """Close the marks of git histories whose secrets have another value now; the others close by themselves."""
@@ -306,8 +305,7 @@ class Leader:
         stored = runner.steps.find(task.path)
         rotation = stored.rotation
         if rotation.is_paused:
-            message = f"the rotation of `{task.path}` is paused"
-            raise Conflict(message, hint=f"`securecfg rotation resume {task.path}` lets it go on")
+            raise _paused(task.path)
         begins = bool(task.why) and not task.began_ns
         if begins and rotation.is_running and not _is_former(rotation):
             task.began_ns, begins = _progress_of(rotation).began_ns, False
@@ -330,7 +328,7 @@ class Leader:
             message = f"the rotation of `{path}` has failed: {reason_of(progress).what} ({progress.reason})"
             return Outcome(path, "failed", rotation, RotationFailed(message, hint=next_step(rotation, progress)))
         if progress.state is State.CANCELLED:
-            return Outcome(path, "taken-back", rotation)
+            return Outcome(path, "taken-back", rotation, _paused(path) if task.why and rotation.is_paused else None)
         is_own = task.began_ns == progress.began_ns
         if progress.swapped_ns and is_own:
             return Outcome(path, "rotated", rotation)
@@ -508,3 +506,8 @@ def _is_former(rotation: Rotation) -> bool:
 def _progress_of(rotation: Rotation) -> Progress:
     assert rotation.progress is not None  # noqa: S101 - asked of rotations that have begun
     return rotation.progress
+
+
+def _paused(path: str) -> Conflict:
+    message = f"the rotation of `{path}` is paused"
+    return Conflict(message, hint=f"`securecfg rotation resume {path}` lets it go on")

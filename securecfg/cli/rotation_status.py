@@ -44,14 +44,19 @@ def status(invocation: Invocation, *, path: str, only_failed: bool) -> None:
     from securecfg.cli.rotation import open_rotations
     from securecfg.cli.rotation_run import all_of
     from securecfg.cli.rotation_words import describe, failure_lines, is_failed
+    from securecfg.rotation.parts import parts_of
     from securecfg.rotation.steps import Steps
 
     with invocation.open() as vault:
         rotations = open_rotations(vault)
         found = all_of(invocation, rotations, path)
         exact = [each for each in found if each.path == path]
-        newer = vault.authority.filter_listed(Steps(vault.authority).newer())
-        newer = [each for each in newer if each.startswith(path)]
+        newer = [
+            each
+            for _, part in parts_of(vault, {})
+            for each in part.authority.filter_listed(Steps(part.authority).newer())
+            if each.startswith(path)
+        ]
         if path and not found and path in (newer or [path]) and not path.endswith("/"):
             exact = [rotations.find(path)]  # which says why there is none
         now = rotations.now_ns()

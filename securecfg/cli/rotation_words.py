@@ -49,8 +49,7 @@ class Reason(NamedTuple):
 REASONS = {
     "candidate-rejected": Reason(
         "the target would have none of the new values",
-        "make the new values fit its rules, with the options of the rotator: take it back with "
-        "`securecfg rotation cancel {path}`, then `securecfg rotation set {path}`",
+        "make the new values fit its rules, with other options of the rotator: `securecfg rotation set {path}`",
     ),
     "credential-refused": Reason(
         "the target refuses a login that it should accept",

@@ -175,13 +175,18 @@ class Calls:
         answer: Future[T] = Future()
         with self._lock:
             self._under_way[key] = cast("Future[object]", answer)
-        threading.Thread(target=_ask, args=(ask, answer), name="securecfg-rotator", daemon=True).start()
+        answer.add_done_callback(lambda _: self._forget(key, answer))
+        try:
+            threading.Thread(target=_ask, args=(ask, answer), name="securecfg-rotator", daemon=True).start()
+        except RuntimeError:  # the system has no more of them
+            self._forget(key, answer)
+            message = "there is no thread to call the target in"
+            raise TargetUnavailable(message) from None
         until = self._leases.now_s() + timeout_s
         while True:
             left = until - self._leases.now_s()
             wait((answer,), max(0.0, min(left, lease_s / _RENEWALS)))
             if answer.done():
-                self._forget(key, answer)
                 return answer
             if left <= 0:
                 return None

@@ -113,14 +113,23 @@ class Consumers:
         vault: The handle, on whose behalf secrets are read and versions acknowledged.
         part: The part of it whose secrets are followed; None where it has but one.
         after_look: Called whenever it was looked at what changed.
+        after_end: Called where there is nothing more to look at: the part was merged, or taken away.
+
+    Attributes:
+        looked_ns: When it was looked last.
     """
 
     def __init__(
-        self, vault: Vault, part: Vault | None = None, after_look: Callable[[], object] = lambda: None
+        self,
+        vault: Vault,
+        part: Vault | None = None,
+        after_look: Callable[[], object] = lambda: None,
+        after_end: Callable[[], object] = lambda: None,
     ) -> None:
         """Follow nothing yet."""
         self._vault, self._part = vault, part or vault
-        self._after_look = after_look
+        self._after_look, self._after_end = after_look, after_end
+        self.looked_ns = self._part.opened.clock.now_ns()
         self._changed = threading.Condition()
         self._followers: list[_Follower] = []
         self._lines: dict[tuple[_Follower, int], _Line] = {}
@@ -129,15 +138,22 @@ class Consumers:
         self._workers = 0
         self._watcher: threading.Thread | None = None
 
-    def follow(self, pattern: str, callback: Callback) -> Callable[[], None]:
-        """Call something after each new current version of the secrets that match; see `Vault.on_rotate`."""
+    def follow(self, pattern: str, callback: Callback, since_ns: int | None = None) -> Callable[[], None]:
+        """Call something after each new current version of the secrets that match; see `Vault.on_rotate`.
+
+        Args:
+            pattern: Which secrets.
+            callback: What is called.
+            since_ns: From when on versions are news; None for from now on.
+        """
         parsed = parse_followed(pattern)
         opened = self._part.opened
         opened.refresh()
         self._part.authority.filter_listed([])  # which asks on whose behalf
         _verify_own(pattern, opened)
-        follower = _Follower(parsed, callback, opened.clock.now_ns())
-        self._look_first(follower)
+        follower = _Follower(parsed, callback, opened.clock.now_ns() if since_ns is None else since_ns)
+        if since_ns is None:
+            self._look_first(follower)
         calls = [(follower, record, call) for record, call in self._awaited(follower)]
         with self._changed:
             self._followers.append(follower)
@@ -202,8 +218,9 @@ class Consumers:
         with suppress(VaultClosed, VaultForked):
             while self._is_followed():
                 try:
-                    revision = self._part.opened.store.revision()
+                    revision, now_ns = self._part.opened.store.revision(), self._part.opened.clock.now_ns()
                     self._look()
+                    self.looked_ns = now_ns
                     self._after_look()
                     self._wait(revision)
                     pause_s = FIRST_PAUSE_S
@@ -211,6 +228,8 @@ class Consumers:
                     raise
                 except SecurecfgError as error:
                     if self._has_ended(error):
+                        with suppress(SecurecfgError):
+                            self._after_end()
                         return
                     if pause_s == FIRST_PAUSE_S:
                         extra = {"event": "consumers.interrupted", "code": error.code}

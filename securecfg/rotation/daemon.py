@@ -131,7 +131,6 @@ class Daemon:
         self._calls: dict[bytes, Calls] = {}
         self._open: list[tuple[Post, Runner]] = []
         self._closed: dict[str, type[SecurecfgError]] = {}
-        self._breakers = Breakers(elapsed_s)
         self._pace = Pace(limits.calls_per_s, elapsed_s, self._stopping.wait)
         self._keys_s = 0.0
         self._is_at_keys = False
@@ -158,7 +157,7 @@ class Daemon:
             hindered: dict[str, int] = {}
             reason = self._reason or ("stopping" if self._stopping.is_set() else "")
             kinds = list(self._closed.values())
-            for post in self._posts.values():
+            for post, _ in self._open:  # what is still worked at in a part that was left says nothing of the others
                 for state in post.states.values():
                     counts[state] = counts.get(state, 0) + 1
                 for kind in post.hindered.values():
@@ -287,7 +286,7 @@ class Daemon:
             with self._wake:
                 post = self._posts[id_] = Post(self._wake)
         leases = self._leases.setdefault(id_, Leases(lease_s=self._limits.lease_s))
-        calls = self._calls.setdefault(id_, Calls(leases, self._breakers, self._pace))
+        calls = self._calls.setdefault(id_, Calls(leases, Breakers(elapsed_s), self._pace))
         return post, Runner(part, leases=leases, calls=calls, observe=self._observe, find=self._find)
 
     def _guarded(self, post: Post, runner: Runner, look: Callable[[Runner], None]) -> None:

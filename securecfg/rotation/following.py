@@ -59,8 +59,8 @@ class Following:
 
         return stop
 
-    def _attach(self, followed: _Followed) -> None:
-        """Follow in the parts that are open and that are not followed yet.
+    def _attach(self, followed: _Followed, since_ns: int | None = None) -> None:
+        """Follow in the parts that are open and that are not followed yet, from a time or from now on.
 
         Raises:
             As for `Vault.on_rotate`; then nothing is followed that was not before.
@@ -73,7 +73,7 @@ class Following:
                     continue
                 if not _is_read(part.opened):
                     continue
-                stop = self._consumers_of(scope, part).follow(followed.pattern, followed.callback)
+                stop = self._consumers_of(scope, part).follow(followed.pattern, followed.callback, since_ns)
                 followed.stops[part] = stop
                 undo.callback(followed.end, part)
             undo.pop_all()
@@ -81,21 +81,27 @@ class Following:
     def _consumers_of(self, scope: str, part: Vault) -> Consumers:
         consumers = self._consumers.get(part)
         if consumers is None:
-            # Only the vault itself knows of scopes that are made.
-            look = self._look_for_scopes if not scope and self._vault.is_by_root else lambda: None
-            consumers = self._consumers[part] = Consumers(self._vault, part, look)
+            # Only the vault itself knows of scopes that are made; what one that is merged leaves behind lies around it.
+            look = self._look_for_scopes if self._vault.is_by_root else lambda _=None: None
+            consumers = Consumers(
+                self._vault, part, lambda: None if scope else look(), lambda: look(self._consumers[part].looked_ns)
+            )
+            self._consumers[part] = consumers
         return consumers
 
-    def _look_for_scopes(self) -> None:
+    def _look_for_scopes(self, since_ns: int | None = None) -> None:
         with self._lock:
             scopes = self._known_scopes()
-            if scopes != self._scopes:
+            if scopes != self._scopes or since_ns is not None:
                 for followed in self._followed:
-                    self._attach(followed)
+                    self._attach(followed, since_ns)
                 self._scopes = scopes
 
     def _known_scopes(self) -> object:
-        registry = self._vault.opened.scopes() if self._vault.is_by_root else None
+        if not self._vault.is_by_root:
+            return None
+        self._vault.opened.refresh()
+        registry = self._vault.opened.scopes()
         return None if registry is None else registry.scopes
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from securecfg.clock import to_datetime
 from securecfg.rotation.calendar import Planned
+from securecfg.rotation.due import due_after
 from securecfg.rotation.machine import State
 from securecfg.rotation.names import open_rotator
 from securecfg.rotation.references import split_options
@@ -60,17 +61,23 @@ def plan_of(vault: Vault, rotations: Iterable[Rotation]) -> list[Planned]:
         if not begins_by_itself(each) or each.rules.schedule is None:
             continue
         standing = steps.standing(each.path)
+        due_ns = each.due_ns
+        if each.is_running and each.progress is not None and each.progress.swapped_ns:
+            # What it was due for is done, and only its end is waited for.
+            due_ns = due_after(each.rules, each.record, vault.opened.clock.now_ns(), standing)
+        if not due_ns:
+            continue
         planned.append(
             Planned(
                 each.path,
                 f"{each.rules.rotator} {each.path}" if each.rules.rotator in WITHOUT_TARGET else target_of(each.rules),
                 Schedule.from_json(each.rules.schedule),
                 each.record.to_bytes(8, "big"),
-                to_datetime(each.due_ns),
+                to_datetime(due_ns),
                 to_datetime(standing.created_ns) if standing.created_ns else None,
                 to_datetime(standing.expires_ns) if standing.expires_ns else None,
                 # Whatever was written since: it is that time at which a daemon begins.
-                to_datetime(each.due_ns),
+                to_datetime(due_ns),
             )
         )
     return planned

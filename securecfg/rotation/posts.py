@@ -88,7 +88,7 @@ class Post:
                     self._know(stored.rotation, _moment(stored.rotation, opened.clock.now_ns()))
             for record in newer - self.working:
                 self.agenda.put(record, 0)
-            self._changed |= self.working
+            self._changed |= self.working | self._again.keys()
         self._seen = news.number
 
     def follow(self, runner: Runner) -> None:

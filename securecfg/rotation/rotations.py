@@ -229,10 +229,11 @@ class Rotations:
         progress = stored.rotation.progress
         is_cancelled = progress is not None and State.CANCELLING in {progress.state, progress.failed_in}
         # Nothing is left to be taken back of a secret that was deleted.
-        if stored.rotation.is_running and steps.standing(path).current and not (is_abandoned and is_cancelled):
+        standing = steps.standing(path)
+        if stored.rotation.is_running and standing.current and not (is_abandoned and is_cancelled):
             message = f"`{path}` is being rotated"
             raise Conflict(message, hint=f"wait, or take it back: `securecfg rotation cancel {path}`")
-        steps.remove(stored)
+        steps.remove(stored, releases=is_abandoned and standing.pending != 0)
 
     def pause(self, path: str) -> Rotation:
         """Begin nothing and go no step until `resume`.
@@ -264,7 +265,8 @@ class Rotations:
                 message = f"the rotation of `{path}` has not failed"
                 raise RotationFailed(message, hint=f"`securecfg rotation status {path}` says how it is")
             standing = Steps(part.authority).standing(path)
-            if progress.failed_in in BEFORE_SWAP and standing.pending != progress.version:
+            is_gone = progress.version not in {0, standing.pending}
+            if progress.failed_in in BEFORE_SWAP and is_gone:
                 after = machine.retry_anew(progress, secrets.token_hex(16), _now_ns(part))
             else:
                 after = machine.retry(progress)

@@ -170,7 +170,7 @@ class Steps:
         encoded, is_step = path_to_bytes(path), "token" in obj
 
         def draft(drafts: Drafts) -> Plan:
-            if drafts.record(encoded) != record:
+            if drafts.record(encoded) != record or drafts.document(document_path(record))[0] != stored.number:
                 raise _busy(path)
             plan = Plan(result=0)
             if effect is not None:
@@ -209,6 +209,8 @@ class Steps:
         path = stored.rotation.path
 
         def draft(drafts: Drafts) -> Plan:
+            if drafts.document(document_path(stored.rotation.record))[0] != stored.number:
+                raise _busy(path)
             new = self._new(stored.number)
             plan = drafts.supersede(document_path(stored.rotation.record), encode_rotation(after), new)
             return self._told(drafts, plan, Stored(after, _number(plan)))
@@ -216,8 +218,12 @@ class Steps:
         obj = {"path": path, "ver": version}
         return self._apply(WantedChange((("read", path),), draft, Event.ROTATION_ACKNOWLEDGED, lambda _: obj), path)
 
-    def remove(self, stored: Stored) -> None:
+    def remove(self, stored: Stored, *, releases: bool = False) -> None:
         """End a rotation; the secret stays as it is.
+
+        Args:
+            stored: What it was, and has still to be.
+            releases: Whether its candidate becomes a version like any other, which no later rotation deletes.
 
         Raises:
             AccessDenied: The caller may not rotate the secret.
@@ -230,6 +236,8 @@ class Steps:
             if drafts.document(name)[0] != stored.number:
                 raise _busy(rotation.path)
             plan = drafts.destroy(name, stored.number)
+            if releases:
+                plan.join(drafts.release_pending(path_to_bytes(rotation.path)))
             return self._told(drafts, plan, stored)
 
         obj = {"path": rotation.path, "rotator": rotation.rules.rotator}

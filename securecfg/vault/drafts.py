@@ -255,6 +255,15 @@ class Drafts:
         history = history._replace(newest=number, pending=number, versions=(version, *history.versions))
         return self._put_history(plan, path, entry, history)
 
+    def release_pending(self, path: bytes) -> Plan:
+        """Return the draft that takes the label `pending` from a version, which stays as any other one.
+
+        Raises:
+            SecretNotFound: The path never held a secret.
+        """
+        entry, history = self._existing(path)
+        return self._put_history(Plan(result=history.pending), path, entry, history._replace(pending=0))
+
     def swap(self, path: bytes, number: int) -> Plan:
         """Return the draft that makes a live version current, what was current previous, and it not pending.
 

@@ -707,3 +707,9 @@ def test_the_rest_of_the_program_does_without_rotations(shop: Path) -> None:
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=60)
         assert done.stdout.splitlines()[-1] == b"[]"
+
+
+def test_setting_what_is_paused_says_that_it_is(rotated: Path, cli: Cli) -> None:
+    cli("rotation", "pause", PATH)
+    told = cli("rotation", "set", PATH, "--rotator", "account", "--every", "30d", "--hard-cut").text
+    assert f"paused: `securecfg rotation resume {PATH}` lets it begin" in told

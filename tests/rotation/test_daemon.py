@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -21,6 +21,7 @@ from securecfg.rotation.machine import State
 from securecfg.rotation.posts import Post
 from securecfg.rotation.rotations import Rotations
 from securecfg.rotation.runner import Runner
+from securecfg.rotation.schedule import parse_schedule
 from securecfg.rotation.steps import Steps
 from securecfg.testing.account import Mood
 from tests.rotation.conftest import FIRST, PATH
@@ -364,7 +365,8 @@ def test_what_was_changed_after_a_worker_has_looked_is_not_lost(office: _Office)
 def test_what_hinders_one_rotation_is_not_forgotten_with_the_success_of_another() -> None:
     daemon = Daemon(lambda: pytest.fail("the vault is opened"))
     daemon._reason = ""
-    post = daemon._posts[b"the vault"] = Post(daemon._wake)
+    post = Post(daemon._wake)
+    daemon._open = [(post, cast("Runner", None))]
     post.done(1, 5, hindered_by=StoreFailed)
     post.done(2, None)
     assert daemon.health().reason == "store-failed"
@@ -391,3 +393,18 @@ def test_what_a_closed_vault_has_interrupted_is_looked_at_again(office: _Office)
     post.work(closed, stored.rotation.record)
     post.take_back(Runner(office.vault, find=office.account.rotator))
     assert post.agenda.next_ns() == stored.rotation.due_ns
+
+
+def test_what_a_worker_said_last_is_not_taken_for_what_is_known_since(world: RotationWorld) -> None:
+    vault = world.begin(schedule=parse_schedule(every="30d").to_json())
+    record = world.rotations(vault).find(PATH).record
+    post, runner = Post(threading.Condition()), world.runner(vault)
+    post.load(runner)
+    world.wait(31 * 86_400)
+    assert post.agenda.take(world.clock.ns, 1) == [record]
+    post.working.add(record)
+    post.done(record, None)
+    post.load(runner)
+    moment = post.agenda.next_ns()
+    post.take_back(runner)
+    assert post.agenda.next_ns() == moment is not None

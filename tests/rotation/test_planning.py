@@ -20,7 +20,7 @@ from securecfg.rotation.simulation import simulate
 from securecfg.rotation.steps import Standing
 from securecfg.secret import Secret
 from tests.rotation.authority import new_ca
-from tests.rotation.conftest import PATH
+from tests.rotation.conftest import PATH, progress_of
 
 if TYPE_CHECKING:
     from securecfg.rotation import Options, Rotator
@@ -139,3 +139,13 @@ def test_a_version_that_was_made_while_a_clock_was_ahead_is_not_left_alone_until
     for created_ns in (now_ns, now_ns + 3_650 * day_ns):
         assert due_after(rules, 1, now_ns, Standing(1, 0, 0, created_ns)) == now_ns // 1_000 * 1_000 + 30 * day_ns
     vault.close()
+
+
+def test_what_waits_for_the_end_of_its_grace_is_not_planned_as_due(world: RotationWorld) -> None:
+    vault = world.begin(schedule=parse_schedule(every="30d", jitter="0").to_json(), grace_s=7 * 86_400)
+    world.wait(30 * 86_400 + 60)
+    swapped_ns = progress_of(world.advance(world.runner(vault), "due")).swapped_ns
+    world.wait(86_400)
+    [planned] = plan_of(vault, world.rotations(vault).all())
+    assert planned.due is not None
+    assert timedelta(days=29) < planned.due - to_datetime(swapped_ns) < timedelta(days=31)

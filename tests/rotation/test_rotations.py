@@ -505,7 +505,9 @@ def test_a_run_is_abandoned_only_after_somebody_has_tried_to_take_it_back(world:
     with pytest.raises(RotationNotFound):
         rotations.find(PATH)
     assert [info.version for info in vault.history(PATH)] == versions
-    assert vault.read(PATH, at="pending").version == versions[0]
+    assert vault.read(PATH, at=versions[0]).version == versions[0]
+    with pytest.raises(VersionNotFound):
+        vault.read(PATH, at="pending")  # which a later rotation would delete
 
 
 def test_a_check_is_given_what_is_current_and_what_was_before(world: RotationWorld) -> None:

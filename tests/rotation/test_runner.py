@@ -16,6 +16,7 @@ from securecfg.errors import (
     CredentialRefused,
     InvalidRotation,
     RotationBusy,
+    RotationNotFound,
     SecurecfgError,
     StoreBusy,
     TargetUnavailable,
@@ -1187,3 +1188,119 @@ def test_what_was_issued_and_not_stored_is_taken_back_with_the_rotation(world: R
     assert progress_of(world.advance(runner)).state is State.CANCELLED
     assert set(issuer.issued) == {FIRST}
     assert issuer.calls == ["propose", "propose"]
+
+
+# --- rotations that are removed meanwhile -----------------------------------------------------------------------------
+
+
+def test_a_run_that_was_abandoned_in_the_middle_of_a_call_is_not_brought_back(world: RotationWorld) -> None:
+    vault = world.begin()
+    rotations = world.rotations(vault)
+    world.advance(_scripted(world, vault, apply=_raising(TargetUnavailable("away"))), "asked")
+    rotations.cancel(PATH)
+
+    def abandoned(*_: object) -> object:
+        rotations.remove(PATH, is_abandoned=True)
+        message = "away"
+        raise TargetUnavailable(message)
+
+    with pytest.raises(RotationBusy):
+        world.advance(_scripted(world, vault, verify=abandoned))
+    with pytest.raises(RotationNotFound):
+        rotations.find(PATH)
+
+
+def test_nothing_begins_of_a_rotation_that_was_removed_since_it_was_seen(world: RotationWorld) -> None:
+    vault = world.begin()
+    runner = world.runner(vault)
+    stored = runner.steps.find(PATH)
+    world.rotations(vault).remove(PATH)
+    with pytest.raises(RotationBusy):
+        runner.advance(stored, "due")
+    with pytest.raises(RotationBusy):
+        runner.steps.acknowledge(stored, stored.rotation, 1)
+    with pytest.raises(RotationNotFound):
+        runner.steps.find(PATH)
+
+
+def test_what_the_target_may_accept_is_kept_after_a_run_was_abandoned(world: RotationWorld) -> None:
+    vault = world.begin(Strategy.SINGLE_SLOT)
+    rotations = world.rotations(vault)
+    world.account.mood = Mood.LOST_ANSWER
+    world.advance(world.runner(vault), "asked")
+    [accepted] = world.account.accepted
+    world.account.mood = Mood.UNREACHABLE
+    rotations.cancel(PATH)
+    rotations.remove(PATH, is_abandoned=True)
+    assert [info.labels for info in vault.history(PATH)] == [(), ("current",)]
+    rotations.set(PATH, Rules("account", grace_s=0, is_hard_cut=True))
+    world.account.mood = Mood.WELL
+    assert world.lead_on(world.runner(vault), "asked").state is State.RETIRED
+    assert str(vault.read(PATH, at=2).field("password").reveal()) == accepted
+
+
+def test_a_retry_before_there_is_a_candidate_keeps_the_token_under_which_one_may_have_been_issued(
+    world: RotationWorld,
+) -> None:
+    vault = world.begin()
+    tokens: list[str] = []
+
+    def propose(run: Run) -> object:
+        tokens.append(run.token)
+        message = "nothing fits"
+        raise InvalidRotation(message)
+
+    world.account.mood = Mood.REJECTING
+    runner = world.runner(vault)
+    world.advance(runner, "asked")
+    world.wait(3600)
+    refusing = _scripted(world, vault, propose=propose)
+    assert progress_of(world.advance(refusing)).state is State.FAILED
+    assert runner.steps.standing(PATH).pending == 2
+    world.rotations(vault).retry(PATH)
+    world.advance(refusing)
+    assert tokens[0] == tokens[1]
+
+
+# --- calls ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_thread_that_cannot_be_started_stops_no_rotation_for_good(
+    world: RotationWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = world.begin()
+    runner = world.runner(vault)
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "securecfg-rotator":
+            message = "can't start new thread"
+            raise RuntimeError(message)
+        start(thread)
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        assert progress_of(world.advance(runner, "asked")).reason == "target-unavailable"
+    world.wait(3600)
+    assert progress_of(world.advance(runner)).state is State.CURRENT
+
+
+def test_nothing_is_kept_of_what_a_call_that_was_left_behind_gives(
+    world: RotationWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("securecfg.rotation.calls._MARGIN_S", 0.0)
+    vault = world.begin(timeout_s=1)
+    go_on = threading.Event()
+
+    def late(run: Run) -> Candidate:
+        go_on.wait(20)
+        return world.account.rotator().propose(run)
+
+    runner = Runner(vault, jitter=lambda: 0.5, find=lambda *_: _Scripted(world.account, propose=late))
+    assert progress_of(world.advance(runner, "asked")).reason == "target-unavailable"
+    assert runner.calls._under_way
+    go_on.set()
+    deadline = time.monotonic() + 20
+    while runner.calls._under_way and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not runner.calls._under_way

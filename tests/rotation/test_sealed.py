@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from securecfg.cli.invocation import Invocation
+from securecfg.cli.rotation_run import Leader
 from securecfg.errors import (
     AccessDenied,
     Conflict,
@@ -367,3 +369,16 @@ def test_what_is_rotated_in_a_scope_does_not_leave_it(world: SealedWorld, vault:
     both.move("pay/eu/db", "jobs/db")
     assert world.rotations(world.as_member("pay")).all() == []
     del vault
+
+
+@pytest.mark.parametrize("who", ["audit", "pay", "root"])
+def test_what_is_exposed_in_a_scope_is_told_to_who_cannot_rotate_it_there(world: SealedWorld, who: str) -> None:
+    world.scopes().grant("pay", "web", "read")
+    world.as_member("pay")
+    world.as_member("web").read(PATH)
+    world.scopes().revoke("pay", "web", "list")
+    world.rotations(world.as_member("pay")).set(PATH, RULES)
+    vault = world.admin() if who == "root" else world.as_member(who)
+    leader = Leader(vault, Invocation(None, None, None, is_json=False, is_silent=True, is_confirmed=False))
+    leader.rotations = world.rotations(vault)
+    assert leader.find_exposed() == ({PATH: "exposed"}, [])

@@ -13,6 +13,7 @@ from securecfg.rotation.machine import State
 from securecfg.rotation.parts import part_of
 from securecfg.rotation.steps import Steps
 from securecfg.secret import Secret
+from securecfg.vault.moves.scopes import ScopeMoves
 from tests.rotation.scope_world import FIRST, PATH, RULES, password, sealed_world
 from tests.rotation.test_daemon import PATIENCE_S, until
 
@@ -178,3 +179,18 @@ def test_who_is_refused_logs_in_with_what_became_current_in_the_middle(world: Se
         == "a session"
     )
     assert tried == [FIRST, "new"]
+
+
+@pytest.mark.parametrize("pattern", ["**", "shared/**", "shared/db"])
+def test_who_follows_what_lies_in_a_scope_goes_on_with_that_after_a_merge(world: SealedWorld, pattern: str) -> None:
+    world.scopes().create("shared", is_shared=True)
+    admin, other = world.admin(), world.admin()
+    other.write("shared/db", {"username": "shop", "password": "first"})
+    told = _Told()
+    admin.on_rotate(pattern, told)
+    other.write("shared/db", {"username": "shop", "password": "second"})
+    assert told.next() == ("shared/db", "second")
+    ScopeMoves(world.admin().authority).merge("shared")
+    world.admin().write("shared/db", {"username": "shop", "password": "third"})
+    while told.next() != ("shared/db", "third"):
+        pass

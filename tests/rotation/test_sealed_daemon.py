@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from securecfg.clock import SystemClock
+from securecfg.errors import TargetUnavailable
 from securecfg.rotation import daemon as module
 from securecfg.rotation.daemon import Daemon, Limits
 from securecfg.rotation.rotations import Rotations
@@ -287,3 +288,47 @@ def test_rotations_in_several_parts_share_the_workers_and_the_earliest_comes_fir
         until(lambda: office.count(WEB) == 1 and office.count(PATH) == 1)
     tokens = [Steps(office.part(path).authority).find(path).rotation.progress for path in (WEB, PATH)]
     assert begun == [progress.token for progress in tokens if progress is not None]
+
+
+def test_a_scope_that_is_merged_while_it_is_worked_at_leaves_the_daemon_ready(office: _Office) -> None:
+    office.scopes().create("shared", is_shared=True)
+    admin = office.open("root")
+    admin.write("shared/db", {"username": "shop", "password": FIRST})
+    rotations = Rotations(admin, find=office.account.rotator)
+    rotations.set("shared/db", RULES)
+    is_hanging, may_go_on = threading.Event(), threading.Event()
+
+    def hang(moment: str) -> None:
+        if moment == "before verify":
+            is_hanging.set()
+            may_go_on.wait(20)
+
+    office.account.hook = hang
+    daemon = office.daemon("root")
+    with running(daemon):
+        until(lambda: daemon.health().is_ready)
+        make_due(admin.scope("shared"), "shared/db")
+        until(is_hanging.is_set)
+        rotations.cancel("shared/db")
+        rotations.remove("shared/db", is_abandoned=True)
+        ScopeMoves(office.open("root").authority).merge("shared")
+        until(lambda: not daemon.health().rotations)
+        may_go_on.set()
+        until(lambda: daemon.health().working == 0)
+        health = daemon.health()
+        assert (health.is_ready, health.hindered, health.rotations) == (True, {}, {})
+
+
+def test_a_target_that_is_away_for_one_part_is_asked_for_the_others(office: _Office) -> None:
+    daemon = office.daemon("root")
+    office.scopes().create("shared", is_shared=True)
+    with running(daemon):
+        until(lambda: daemon.health().is_ready)
+        breakers = [runner.calls._breakers for _, runner in daemon._open]
+    assert len(breakers) > 1
+    for _ in range(10):
+        breakers[0].failed("db")
+    with pytest.raises(TargetUnavailable):
+        breakers[0].verify("db")
+    for each in breakers[1:]:
+        each.verify("db")
