@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import threading
@@ -158,3 +159,20 @@ def test_who_waits_for_his_turn_does_not_take_it_when_he_has_gone() -> None:
     assert answers == ["done"]
     assert turns.call("a", lambda: "again", 10) == "again"
     assert called == []
+
+
+def test_a_fork_waits_for_the_end_of_a_thread_that_made_a_call() -> None:
+    """What a library does when a thread ends, here to sleep, is not over when Python says that the thread is."""
+    turns, libc, key = Turns(lambda _path: None), ctypes.CDLL(None), ctypes.c_uint()
+    assert libc.pthread_key_create(ctypes.byref(key), ctypes.cast(libc.usleep, ctypes.c_void_p)) == 0
+
+    def work() -> int:
+        assert libc.pthread_setspecific(key, ctypes.c_void_p(200_000)) == 0
+        return threading.get_native_id()
+
+    thread = Path(f"/proc/self/task/{turns.call('module', work, 5)}")
+    assert thread.exists()
+    turns.hold(5)
+    assert not thread.exists()
+    turns.release()
+    libc.pthread_key_delete(key)

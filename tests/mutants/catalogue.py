@@ -4868,4 +4868,11 @@ MUTANTS = (
         "Calls(leases, self.__dict__.setdefault('_all', Breakers(elapsed_s)), self._pace)",
         "rotation/test_sealed_daemon.py::test_a_target_that_is_away_for_one_part_is_asked_for_the_others",
     ),
+    Mutant(
+        "a process forks while a thread that called a token is just ending",
+        "keys/tokens/turns.py",
+        "                    while any(map(_is_there, self._ending)) and time.monotonic() < until:\n",
+        "                    while False:\n",
+        "keys/test_silent_tokens.py::test_a_fork_waits_for_the_end_of_a_thread_that_made_a_call",
+    ),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from securecfg.errors import KeyProviderUnavailable
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LOOK_S = 0.05
+_GLANCE_S = 0.0005
+_ENDING_MAX = 64
 
 
 class Turns:
@@ -37,6 +40,7 @@ class Turns:
         self._silent: set[str] = set()
         self._lost: set[str] = set()
         self._calling: str | None = None
+        self._ending: list[int] = []  # the threads whose calls are over, by the system's numbers
         self._is_held_for_fork = False
 
     def call(self, path: str, work: Callable[[], T], timeout_s: float) -> T:
@@ -109,6 +113,9 @@ class Turns:
 
     def _end(self, call: _Call, lock: threading.Lock) -> None:
         with self._mutex:
+            if len(self._ending) >= _ENDING_MAX:
+                self._ending = [each for each in self._ending if _is_there(each)]
+            self._ending.append(threading.get_native_id())
             call.has_ended = True
             if not call.is_left:
                 self._calling = None
@@ -136,13 +143,19 @@ class Turns:
     # --- forks --------------------------------------------------------------------------------------------------------
 
     def hold(self, timeout_s: float) -> None:
-        """Before a fork, wait until no module is called: a child that is born in the middle would wait for ever."""
+        """Before a fork, wait until no module is called: a child that is born in the middle would wait for ever.
+
+        So it would where a thread that made a call is just ending: OpenSSL, which modules use, holds a lock then.
+        """
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
             lock = self._lock
             if lock.acquire(timeout=_LOOK_S):
                 if lock is self._lock:
                     self._is_held_for_fork = True
+                    while any(map(_is_there, self._ending)) and time.monotonic() < until:
+                        time.sleep(_GLANCE_S)
+                    self._ending.clear()
                     return
                 lock.release()
 
@@ -157,6 +170,12 @@ class Turns:
         self._lost = {*self._lost, *self._silent, *({self._calling} if self._calling else ())}
         self._lock, self._mutex = threading.Lock(), threading.Lock()
         self._silent, self._calling, self._is_held_for_fork = set(), None, False
+        self._ending = []
+
+
+def _is_there(thread: int) -> bool:
+    """Return whether a thread is there yet; Python's own word for that comes before what libraries do at its end."""
+    return Path(f"/proc/self/task/{thread}").exists()
 
 
 class _Call:
